@@ -1,0 +1,74 @@
+"""The schema's history, and the few things that are done with it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from jobplatform.errors import MigrationError
+from jobplatform.models import SCHEMA, make_engine
+from sqlalchemy import Connection, Engine, inspect
+
+__all__ = ["check", "current", "downgrade", "head", "upgrade", "upgrade_sql"]
+
+
+def upgrade(target: Engine | str, revision: str = "head") -> None:
+    """Bring the database to ``revision``, in one transaction. Safe to call from several processes at once."""
+    with _engine(target).begin() as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(target: Engine | str, revision: str) -> None:
+    """Take the database back to ``revision`` (``"base"`` removes every table of ours, with what is in it)."""
+    with _engine(target).begin() as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def upgrade_sql() -> str:
+    """The SQL of every migration, for a database that only its administrators may change."""
+    buffer = io.StringIO()
+    config = _config(None)
+    config.output_buffer = buffer
+    command.upgrade(config, "head", sql=True)
+    return buffer.getvalue()
+
+
+def head() -> str:
+    """The revision that this code expects."""
+    revision = ScriptDirectory.from_config(_config(None)).get_current_head()
+    assert revision is not None, "there is at least one migration"
+    return revision
+
+
+def current(target: Engine) -> str | None:
+    """The revision that the database is at; None for a database without our schema."""
+    with target.connect() as connection:
+        if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
+            return None
+        context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
+        return context.get_current_revision()
+
+
+def check(target: Engine) -> None:
+    """Raise :class:`MigrationError` unless the database is at the revision this code expects."""
+    found, expected = current(target), head()
+    if found != expected:
+        raise MigrationError(
+            f"the database is at revision {found or '(none)'}, this version of jobplatform needs {expected}; "
+            "run `jobplatform migrate`"
+        )
+
+
+def _engine(target: Engine | str) -> Engine:
+    return make_engine(target, application_name="jobplatform-migrate") if isinstance(target, str) else target
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

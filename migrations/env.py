@@ -1,0 +1,43 @@
+"""Alembic's environment: our schema only, with a version table of its own inside it."""
+
+from __future__ import annotations
+
+from alembic import context
+from jobplatform.models import SCHEMA, Base
+from sqlalchemy import Connection, text
+
+#: Two migrations at once take turns instead of colliding.
+MIGRATION_LOCK = 7_246_180_001
+
+
+def migrate(connection: Connection) -> None:
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    # A statement that cannot have its table lock at once would make every query behind it wait.
+    connection.execute(text("set local lock_timeout = '5s'"))
+    connection.execute(text(f"create schema if not exists {SCHEMA}"))
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        version_table_schema=SCHEMA,
+        include_schemas=True,
+    )
+    context.run_migrations()
+
+
+def write_sql() -> None:
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=Base.metadata,
+        version_table_schema=SCHEMA,
+        literal_binds=True,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.execute(f"create schema if not exists {SCHEMA}")
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    write_sql()
+else:
+    migrate(context.config.attributes["connection"])

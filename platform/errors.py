@@ -1,0 +1,125 @@
+"""Every exception of ours, as one tree.
+
+    JobPlatformError
+    ├── SettingsError            the configuration cannot be used; lists every problem
+    ├── EmbeddedServerError      the PostgreSQL of our own cannot be installed, started or stopped
+    ├── MigrationError           the database's schema is not the one this code expects
+    ├── UnknownTaskError         no task of that name is registered; suggests the nearest
+    ├── TaskDefinitionError      a task was declared in a way that cannot work
+    ├── InvalidJobError          an option or the payload of a job is not acceptable; lists every problem by path
+    │   └── InvalidPayloadError  it is the payload
+    ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
+    ├── SourceError              a source of records refused, failed, or answered something that cannot be used
+    │   └── SourceBusyError      it asks to come back after a while
+    ├── SyncFailedError          every connection of a sync failed; lists each with its reason
+    └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
+
+A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
+for the person who reads it at night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class JobPlatformError(Exception):
+    """The base of every exception this platform raises on purpose."""
+
+
+class SettingsError(JobPlatformError):
+    """The configuration cannot be used. ``problems`` has one sentence for each thing that is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"the configuration has {len(self.problems)} problem(s):{lines}")
+
+
+class EmbeddedServerError(JobPlatformError):
+    """The PostgreSQL of our own cannot be installed, started or stopped; the message says what to try."""
+
+
+class MigrationError(JobPlatformError):
+    """The database's schema is not the one this code expects."""
+
+
+class UnknownTaskError(JobPlatformError):
+    """No task of this name is registered. ``suggestion`` is the nearest name there is, if any is near."""
+
+    def __init__(self, name: str, suggestion: str | None = None) -> None:
+        self.name = name
+        self.suggestion = suggestion
+        hint = f"; did you mean {suggestion!r}?" if suggestion else ""
+        super().__init__(f"no task is named {name!r}{hint}")
+
+
+class TaskDefinitionError(JobPlatformError):
+    """A task was declared in a way that cannot work; raised while the application is being imported."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a value: where (``/payload/items/3``) and what."""
+
+    path: str
+    message: str
+
+
+class InvalidJobError(JobPlatformError):
+    """An option of a job is not acceptable. ``problems`` names each place and what is wrong there."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class InvalidPayloadError(InvalidJobError):
+    """The payload of a job is not acceptable. Paths start at the payload itself."""
+
+
+class EnqueueConflictError(JobPlatformError):
+    """The holder of a uniqueness guard changed again and again while this job was being enqueued.
+
+    Under READ COMMITTED this does not happen in practice; a caller's REPEATABLE READ transaction that began before
+    the holder did cannot see it and gets here. Try again in a new transaction.
+    """
+
+    def __init__(self, unique_key: str, workspace_id: object) -> None:
+        self.unique_key = unique_key
+        self.workspace_id = workspace_id
+        super().__init__(
+            f"could not tell who holds the uniqueness guard {unique_key!r} of workspace {workspace_id}; "
+            "try again in a new transaction"
+        )
+
+
+class LeaseLostError(JobPlatformError):
+    """This attempt is no longer ours: another worker has the job, or it ended. Nothing was written."""
+
+    def __init__(self, job_id: object, epoch: int) -> None:
+        self.job_id = job_id
+        self.epoch = epoch
+        super().__init__(
+            f"the lease on job {job_id} (epoch {epoch}) is lost; stop working on it, its next attempt is somebody else's"
+        )
+
+
+class SourceError(JobPlatformError):
+    """A source of records refused, failed, or answered something that cannot be used."""
+
+
+class SourceBusyError(SourceError):
+    """The source asks to come back in ``retry_after`` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class SyncFailedError(JobPlatformError):
+    """Every connection of a sync failed. ``reasons`` has a sentence for each."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("no connection could be synced: " + "; ".join(self.reasons))

@@ -1,0 +1,54 @@
+"""Engines that survive what networks do to long-lived connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.engine import URL
+
+#: A half-open connection is noticed after about 25 s idle, or 15 s with unacknowledged data. Ignored on a Unix socket.
+NETWORK = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+
+def make_engine(
+    url: str | URL,
+    *,
+    application_name: str = "jobplatform",
+    pool_size: int = 5,
+    autocommit: bool = False,
+    prepare: bool = True,
+) -> Engine:
+    """An engine on psycopg for ``url`` (``postgres://`` and ``postgresql://`` are both understood).
+
+    ``autocommit`` makes every statement its own transaction: the worker's way, and the only way in which psycopg
+    keeps its prepared statements for ever (it drops them at a rollback; planning a claim costs more than running it).
+    ``prepare=False`` is for a transaction pooler that does not know prepared statements.
+    """
+    connect_args: dict[str, Any] = {
+        **NETWORK,
+        "application_name": application_name,
+        "prepare_threshold": (1 if autocommit else 5) if prepare else None,
+    }
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+    return create_engine(
+        _with_driver(make_url(url)),
+        pool_size=pool_size,
+        max_overflow=0 if autocommit else pool_size,
+        pool_pre_ping=not autocommit,
+        connect_args=connect_args,
+        **options,
+    )
+
+
+def _with_driver(url: URL) -> URL:
+    if url.drivername in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql+psycopg")
+    return url

@@ -1,0 +1,130 @@
+"""The doorbell: wake idle workers after a commit. A hint, never the truth.
+
+Workers poll; a bell that is lost costs one poll interval. So it is cheap: rung after the commit and never inside the
+enqueuing transaction (where a NOTIFY makes all commits of the database queue for one lock: six times fewer of them),
+on a connection of its own that does not wait for the disk, and at most twenty times a second from each process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from jobplatform.models import make_engine
+
+#: Workers LISTEN here. A payload is ``q:<queue>`` (jobs are ready in it) or :data:`CANCEL`.
+CHANNEL = "jobplatform"
+CANCEL = "c"
+
+#: Seconds between two rings; what comes in between is rung once.
+INTERVAL = 0.05
+#: Seconds without a ring after which the thread and its connection are given up.
+IDLE = 10.0
+
+NOTIFY = """
+select set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, payload)
+from unnest(%(payloads)s::text[]) payload
+"""
+
+_log = logging.getLogger("jobplatform.queue")
+_bells: weakref.WeakKeyDictionary[Engine, Doorbell] = weakref.WeakKeyDictionary()
+_bells_lock = threading.Lock()
+_PENDING = "jobplatform.doorbell"
+
+
+def ring_after_commit(session: Session, payloads: Iterable[str]) -> None:
+    """Ring with ``payloads`` once this Session's transaction has committed; a rollback forgets them."""
+    pending: set[str] | None = session.info.get(_PENDING)
+    if pending is None:
+        session.info[_PENDING] = set(payloads)
+        event.listen(session, "after_commit", _ring_pending)
+        event.listen(session, "after_soft_rollback", _forget_pending)
+    else:
+        pending.update(payloads)
+
+
+def silence(engine: Engine) -> None:
+    """Never ring for this engine: a worker's own, or an installation that only polls."""
+    with _bells_lock:
+        _bells[engine] = _SilentDoorbell(engine)
+
+
+def _ring_pending(session: Session) -> None:
+    pending: set[str] = session.info[_PENDING]
+    # The commit of a SAVEPOINT is not yet the commit of the job.
+    if pending and not session.in_nested_transaction():
+        _doorbell_of(session).ring(pending)
+        pending.clear()
+
+
+def _forget_pending(session: Session, _previous: object) -> None:
+    if not session.in_nested_transaction():
+        session.info[_PENDING].clear()
+
+
+def _doorbell_of(session: Session) -> Doorbell:
+    bind = session.get_bind()
+    engine = bind.engine if isinstance(bind, Connection) else bind
+    with _bells_lock:
+        bell = _bells.get(engine)
+        if bell is None or bell.pid != os.getpid():
+            # After a fork the parent's thread is not here; a bell of this process has one.
+            bell = _bells[engine] = Doorbell(engine)
+        return bell
+
+
+class Doorbell:
+    """Rings from a thread of its own, so that no request waits for it. The thread ends when it was idle for a while."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.pid = os.getpid()
+        self._url = engine.url
+        self._changed = threading.Condition()
+        self._payloads: set[str] = set()
+        self._running = False
+
+    def ring(self, payloads: Iterable[str]) -> None:
+        with self._changed:
+            self._payloads.update(payloads)
+            self._changed.notify()
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="jobplatform-doorbell", daemon=True).start()
+
+    def _run(self) -> None:
+        engine = make_engine(self._url, application_name="jobplatform-doorbell", pool_size=1, autocommit=True)
+        try:
+            while payloads := self._next_payloads():
+                _notify(engine, payloads)
+                time.sleep(INTERVAL)
+        finally:
+            engine.dispose()
+
+    def _next_payloads(self) -> set[str]:
+        """Wait for something to ring with; nothing means that the thread is to end, and has been written off."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._payloads, timeout=IDLE)
+            payloads, self._payloads = self._payloads, set()
+            self._running = bool(payloads)
+            return payloads
+
+
+def _notify(engine: Engine, payloads: set[str]) -> None:
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": sorted(payloads)})
+    except SQLAlchemyError as error:
+        _log.debug("doorbell not rung, workers will poll", extra={"error": str(error)})
+
+
+class _SilentDoorbell(Doorbell):
+    def ring(self, payloads: Iterable[str]) -> None:
+        """Nobody is to be woken."""

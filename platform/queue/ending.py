@@ -1,0 +1,67 @@
+"""How an attempt stops being ours: back to waiting, or over.
+
+Failing, releasing, rescuing and reconciling differ in *which* running rows they take and in what they say about each;
+what then happens to queue row, record and attempt history is the same for all, and stands here once. A verb writes a
+``verdict`` relation and puts :data:`ENDING` behind it.
+
+Columns of ``verdict``: workspace_id, id, epoch, worker_id, attempts, crash_count, started_at, progress (from the row,
+locked), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until it may run again), final, cancelled,
+recorded (whether the attempt is kept), outcome, error_type, error, traceback.
+
+Lock order: queue row, then the record of the same id; nothing is locked after a record.
+"""
+
+ENDING = """
+waiting as (
+    update jobplatform.job_queue q
+    set state = case when v.delay > 0 then 0 else 1 end,
+        run_after = case
+            when v.delay > 0 then jobplatform.clock() + make_interval(secs => v.delay)
+            else q.run_after
+        end,
+        attempts = q.attempts - v.give_back,
+        crash_count = q.crash_count + v.crash,
+        worker_id = null,
+        started_at = null,
+        cancel_requested_at = null
+    from verdict v
+    where q.workspace_id = v.workspace_id and q.id = v.id and not v.final
+),
+gone as (
+    delete from jobplatform.job_queue q
+    using verdict v
+    where q.workspace_id = v.workspace_id and q.id = v.id and v.final
+),
+kept as (
+    insert into jobplatform.job_attempts (
+        workspace_id, job_id, epoch, attempt, worker_id, started_at, ended_at,
+        outcome, final, error_type, error, traceback
+    )
+    select
+        v.workspace_id, v.id, v.epoch, v.attempts, v.worker_id, v.started_at, jobplatform.clock(),
+        v.outcome, v.final, v.error_type, v.error, v.traceback
+    from verdict v
+    where v.recorded
+),
+written as (
+    update jobplatform.job_records r
+    set status = case when not v.final then null when v.cancelled then 5 else 4 end,
+        outcome = case when not v.final then null when v.cancelled then 'cancelled' else v.outcome end,
+        error_type = coalesce(v.error_type, r.error_type),
+        error = coalesce(v.error, r.error),
+        attempts = v.attempts - v.give_back,
+        crash_count = v.crash_count + v.crash,
+        epoch = v.epoch,
+        started_at = v.started_at,
+        completed_at = case when v.final then jobplatform.clock() end,
+        progress = v.progress
+    from verdict v
+    where r.workspace_id = v.workspace_id and r.id = v.id and (v.recorded or v.final)
+)
+select
+    v.workspace_id::text,
+    v.id::text,
+    v.epoch,
+    case when not v.final then 'pending' when v.cancelled then 'cancelled' else 'failed' end
+from verdict v
+"""

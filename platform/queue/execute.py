@@ -1,0 +1,144 @@
+"""Execute: run a handler once and turn whatever happens into one value.
+
+This is the edge where user code is called, and the only place where everything is caught. The worker's child
+processes and synchronous mode both go through it, so a job ends the same way wherever it ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobplatform.errors import InvalidPayloadError, LeaseLostError
+from jobplatform.models import Outcome
+from jobplatform.queue.outcomes import Discard, HandlerOutcome, JobInterrupted, LeaseLost, Skip, Snooze
+from jobplatform.queue.running import RunningJob
+from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT, safe_json, safe_text
+
+if TYPE_CHECKING:
+    from jobplatform.queue.tasks import Task
+
+Kind = Literal["completed", "completed_in", "snoozed", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended.
+
+    ``completed``: ``result`` and ``outcome`` count. ``completed_in``: the handler completed the job in its own
+    transaction; there is nothing left to write. ``snoozed``: ``delay`` counts. ``failed``: the error, ``outcome``,
+    ``retry`` and ``delay`` count. ``interrupted``: ``outcome`` is the reason of the interruption.
+    """
+
+    kind: Kind
+    outcome: str = Outcome.OK
+    result: str = "null"
+    error_type: str = ""
+    message: str = ""
+    traceback: str | None = None
+    delay: float = 0.0
+    retry: bool = False
+
+
+def execute(task: Task[Any, Any], job: RunningJob, payload: Any, *, runner: asyncio.Runner | None = None) -> Ended:
+    """Run ``task``'s handler for ``job``. ``payload`` is the decoded JSON value.
+
+    Raises nothing an attempt could raise; only the death of the process itself gets past it. ``runner`` serves
+    ``async`` handlers; without one each of them gets an event loop of its own.
+    """
+    ended = _attempt(task, job, payload, runner)
+    try:
+        job.close_session(commit=ended.kind in ("completed", "completed_in", "snoozed"))
+    except Exception as error:  # noqa: BLE001 - the handler's own commit failed: that is the attempt's failure
+        return _failure(task, job, error)
+    return ended
+
+
+def _attempt(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asyncio.Runner | None) -> Ended:
+    try:
+        value = task.handler(job, task.payload.load(payload))
+        if inspect.iscoroutine(value):
+            value = _run_coroutine(value, runner)
+        return _ended_well(job, value)
+    except JobInterrupted as interruption:
+        return Ended("interrupted", outcome=interruption.reason, message=safe_text(str(interruption), ERROR_LIMIT))
+    except HandlerOutcome as outcome:
+        return _ended_well(job, outcome)
+    except LeaseLostError as error:
+        return Ended("interrupted", outcome=LeaseLost.reason, message=str(error))
+    except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt are its failures too
+        return _failure(task, job, error)
+
+
+def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
+    if runner is not None:
+        return runner.run(coroutine)
+    return asyncio.run(coroutine)
+
+
+def _ended_well(job: RunningJob, value: Any) -> Ended:
+    if job.completed_in_session:
+        return Ended("completed_in")
+    if isinstance(value, Skip):
+        return Ended("completed", outcome=Outcome.SKIPPED, result=safe_json({"reason": value.reason}))
+    if isinstance(value, Snooze):
+        return Ended("snoozed", delay=value.seconds)
+    if isinstance(value, Discard):
+        return _final("Discard", value.reason, Outcome.DISCARDED)
+    return _completed(value)
+
+
+def _completed(value: Any) -> Ended:
+    """The work is done: a result that cannot be kept fails the job, but nobody does the work again for it."""
+    try:
+        result = safe_json(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _final("ResultNotSerializable", f"the handler's result is not JSON: {error}", Outcome.ERROR)
+    size = len(result.encode())
+    if size > RESULT_LIMIT:
+        return _final("ResultTooLarge", f"the handler's result is {size} bytes of JSON; at most {RESULT_LIMIT} are kept",
+                      Outcome.ERROR)  # fmt: skip
+    return Ended("completed", result=result)
+
+
+def _final(error_type: str, message: str, outcome: str) -> Ended:
+    return Ended("failed", outcome=outcome, error_type=error_type, message=safe_text(message, ERROR_LIMIT))
+
+
+def _failure(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
+    # A payload that does not load will not load the next time either.
+    retry = getattr(error, "should_retry", not isinstance(error, InvalidPayloadError))
+    return Ended(
+        "failed",
+        outcome=Outcome.ERROR,
+        error_type=safe_text(type(error).__name__, 200),
+        message=_message(error),
+        traceback=_traceback(error),
+        retry=bool(retry),
+        delay=task.retry.delay(job.attempt),
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return safe_text(str(error), ERROR_LIMIT) or type(error).__name__
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still one to record
+        return f"{type(error).__name__} (its message cannot be shown)"
+
+
+def _traceback(error: BaseException) -> str | None:
+    try:
+        # The first frame is ours, of no interest to whoever wrote the handler.
+        lines = traceback.format_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
+        return safe_text("".join(lines), TRACEBACK_LIMIT)
+    except Exception:  # noqa: BLE001 - see _message
+        return None
+
+
+def decode_payload(text: str) -> Any:
+    """The JSON value of a payload as it is stored."""
+    return json.loads(text)

@@ -1,0 +1,152 @@
+"""Synchronous mode: a job runs in the process that enqueued it, right after that transaction has committed.
+
+The same validation, the same guard, the same rows: the job is claimed, executed and finished by the verbs a worker
+uses, under a lease of its own that a small thread renews. Retries follow at once instead of after their delay; a
+snoozed or scheduled job stays pending. Time limits are the one thing missing: there is no process to kill.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from jobplatform.models import make_engine
+from jobplatform.queue.claim import ClaimedJob, claim_job
+from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.execute import Ended, decode_payload, execute
+from jobplatform.queue.fail import Failure, fail_jobs
+from jobplatform.queue.logs import LogLine, append_log_lines
+from jobplatform.queue.progress import ProgressReport, report_progress
+from jobplatform.queue.release import Release, release_jobs
+from jobplatform.queue.running import RunningJob
+from jobplatform.queue.statement import Lease
+from jobplatform.queue.workers import WorkerInfo, deregister_worker, heartbeat, register_worker
+
+if TYPE_CHECKING:
+    from jobplatform.queue.tasks import Tasks
+
+_log = logging.getLogger("jobplatform.queue")
+
+HEARTBEAT = 10.0
+_PENDING = "jobplatform.inline"
+
+
+def run_after_commit(session: Session, tasks: Tasks, jobs: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
+    """Run these jobs (workspace, id) once this Session's transaction has committed; a rollback forgets them."""
+    if _PENDING not in session.info:
+        session.info[_PENDING] = []
+        event.listen(session, "after_commit", _run_pending)
+        event.listen(session, "after_soft_rollback", _forget_pending)
+    session.info[_PENDING] += [(tasks, workspace_id, job_id) for workspace_id, job_id in jobs]
+
+
+def _run_pending(session: Session) -> None:
+    if session.in_nested_transaction():
+        return
+    pending, session.info[_PENDING] = session.info[_PENDING], []
+    bind = session.get_bind()
+    engine = bind.engine if isinstance(bind, Connection) else bind
+    for tasks, workspace_id, job_id in pending:
+        try:
+            run_inline(engine, tasks, workspace_id, job_id)
+        except SQLAlchemyError:
+            # The caller's commit has happened; the job is durable and a worker or a retry can still run it.
+            _log.exception("synchronous run failed", extra={"job_id": str(job_id), "workspace_id": str(workspace_id)})
+
+
+def _forget_pending(session: Session, _previous: object) -> None:
+    if not session.in_nested_transaction():
+        session.info[_PENDING] = []
+
+
+def run_inline(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
+    """Run one ready job to its end here and now. Does nothing when the job is not ready."""
+    own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
+    try:
+        with Session(own) as session, _registered(own, session, tasks) as worker_id:
+            while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
+                _run_claimed(engine, session, tasks, claimed)
+    finally:
+        own.dispose()
+
+
+@contextmanager
+def _registered(engine: Engine, session: Session, tasks: Tasks) -> Iterator[int]:
+    """A worker id for this run, with a heartbeat for as long as it takes."""
+    host = socket.gethostname()
+    info = WorkerInfo(f"inline-{host}-{os.getpid()}", host, os.getpid(), "inline", (), tuple(tasks.names()), 1)
+    worker_id = register_worker(session, info)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(engine, worker_id, stop), name="jobplatform-inline", daemon=True)
+    beat.start()
+    try:
+        yield worker_id
+    finally:
+        stop.set()
+        beat.join()
+        deregister_worker(session, worker_id)
+
+
+def _beat(engine: Engine, worker_id: int, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT):
+        with Session(engine) as session:
+            heartbeat(session, worker_id, ())
+
+
+def _run_claimed(engine: Engine, session: Session, tasks: Tasks, claimed: ClaimedJob) -> None:
+    job = RunningJob(
+        lease=claimed.lease,
+        task=claimed.task,
+        attempt=claimed.attempt,
+        max_attempts=claimed.max_attempts,
+        request_id=claimed.request_id,
+        channel=_DirectChannel(session, claimed.lease),
+        open_session=lambda: Session(engine),
+    )
+    _finish(session, claimed.lease, execute(tasks[claimed.task], job, decode_payload(claimed.payload)))
+
+
+def _finish(session: Session, lease: Lease, ended: Ended) -> None:
+    if ended.kind == "completed":
+        complete_jobs(session, [Completion(lease, ended.result, ended.outcome)])
+    elif ended.kind == "snoozed":
+        release_jobs(session, [Release(lease, ended.delay)])
+    elif ended.kind == "failed":
+        # No delay: whoever waits for the answer would wait for the retries too.
+        failure = Failure(
+            lease, ended.outcome, ended.error_type, ended.message, ended.traceback, delay=0, retry=ended.retry
+        )
+        fail_jobs(session, [failure])
+    elif ended.kind == "interrupted":
+        fail_jobs(session, [Failure(lease, "cancelled", "Cancelled", ended.message, retry=False)])
+
+
+class _DirectChannel:
+    """What a running job says goes straight to the database."""
+
+    def __init__(self, session: Session, lease: Lease) -> None:
+        self._session = session
+        self._lease = lease
+        self._lines = 0
+
+    def progress(self, report: str) -> None:
+        report_progress(self._session, [ProgressReport(self._lease, report)])
+
+    def log(self, level: str, message: str) -> None:
+        self._lines += 1
+        append_log_lines(self._session, [LogLine(self._lease, self._lines, level, message)])
+
+    def interruption(self) -> type[BaseException] | None:
+        return None
+
+

@@ -1,0 +1,51 @@
+"""Promote: scheduled jobs whose time has come become ready."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.statement import run
+
+PROMOTE = """
+with due as (
+    update jobplatform.job_queue
+    set state = 1
+    where ctid = any(array(
+        select ctid
+        from jobplatform.job_queue
+        where state = 0 and run_after <= jobplatform.clock()
+        order by run_after
+        limit 1000
+        for update skip locked
+    ))
+    returning queue
+)
+select
+    array(select distinct queue from due),
+    (select count(*) from due),
+    (
+        select extract(epoch from run_after - jobplatform.clock())::float8
+        from jobplatform.job_queue
+        where state = 0 and run_after > jobplatform.clock()
+        order by run_after
+        limit 1
+    )
+"""
+
+LARGEST_PROMOTION = 1000
+
+
+class Promoted(NamedTuple):
+    """The queues that have new ready jobs, whether more are due, and the seconds until the next one is."""
+
+    queues: set[str]
+    more: bool
+    next_due: float | None
+
+
+def promote_jobs(session: Session) -> Promoted:
+    """Make up to 1,000 due jobs ready. Every worker does it; rows that another one has are skipped."""
+    queues, count, next_due = run(session, PROMOTE).one()
+    return Promoted(set(queues), count >= LARGEST_PROMOTION, next_due)

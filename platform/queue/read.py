@@ -1,0 +1,61 @@
+"""Read: jobs as people and programs see them, always within one workspace."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Job, JobAttempt, Status
+
+
+def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
+    """A job of this workspace as it is now, or None."""
+    statement = select(Job).where(Job.workspace_id == workspace_id, Job.id == job_id)
+    return session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+
+
+def list_jobs(
+    session: Session,
+    workspace_id: uuid.UUID,
+    *,
+    status: Status | None = None,
+    task: str | None = None,
+    queue: str | None = None,
+    created_after: datetime.datetime | None = None,
+    created_before: datetime.datetime | None = None,
+    limit: int = 20,
+    before: uuid.UUID | None = None,
+) -> Sequence[Job]:
+    """The newest jobs of a workspace, newest first.
+
+    ``before`` is the id of the last job seen: ids are UUIDv7, so their order is the order of creation and a page is
+    stable under inserts. Filters narrow the same walk down one index.
+    """
+    statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    if status is not None:
+        statement = statement.where(Job.status == status.value)
+    if task is not None:
+        statement = statement.where(Job.job_type == task)
+    if queue is not None:
+        statement = statement.where(Job.queue == queue)
+    if created_after is not None:
+        statement = statement.where(Job.created_at > created_after)
+    if created_before is not None:
+        statement = statement.where(Job.created_at < created_before)
+    return session.scalars(statement, execution_options={"populate_existing": True}).all()
+
+
+def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Sequence[JobAttempt]:
+    """The attempts of a job that did not simply succeed, first to last."""
+    statement = (
+        select(JobAttempt)
+        .where(JobAttempt.workspace_id == workspace_id, JobAttempt.job_id == job_id)
+        .order_by(JobAttempt.epoch)
+    )
+    return session.scalars(statement).all()

@@ -1,0 +1,85 @@
+"""When to try again: arithmetic, and nothing but arithmetic.
+
+The shapes of the delays come from ``backoff``'s generators; that they are durable comes from writing the sum into
+the job's ``run_after``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import backoff
+
+from jobplatform.errors import TaskDefinitionError
+
+#: Beyond this every shape has long reached its cap; the generators are not asked further.
+STEPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a task is tried, and how long it waits in between.
+
+    ``max_attempts`` counts the first one. ``base`` is the first delay in seconds, ``cap`` the longest. ``expo``
+    doubles (2, 4, 8 …), ``fibo`` adds (2, 2, 4, 6 …), ``constant`` stays. ``jitter`` spreads retries that would come
+    at once: ``equal`` keeps half of the delay and draws the rest, ``full`` draws all of it, ``none`` keeps it exact.
+
+    >>> Retry(jitter="none").delay(3)
+    8.0
+    """
+
+    max_attempts: int = 3
+    wait: Literal["expo", "fibo", "constant"] = "expo"
+    base: float = 2.0
+    cap: float = 600.0
+    jitter: Literal["equal", "full", "none"] = "equal"
+
+    def __post_init__(self) -> None:
+        problems = [
+            "max_attempts must be from 1 to 1000" if not 1 <= self.max_attempts <= 1000 else "",
+            "wait must be expo, fibo or constant" if self.wait not in ("expo", "fibo", "constant") else "",
+            "base must not be negative" if self.base < 0 else "",
+            "cap must not be below base" if self.cap < self.base else "",
+            "jitter must be equal, full or none" if self.jitter not in ("equal", "full", "none") else "",
+        ]
+        if any(problems):
+            raise TaskDefinitionError("; ".join(problem for problem in problems if problem))
+
+    def delay(self, attempt: int, draw: random.Random | None = None) -> float:
+        """Seconds to wait after attempt number ``attempt`` (from 1) failed."""
+        full = min(self.cap, self._nth(max(1, attempt)))
+        uniform = (draw or random).uniform
+        if self.jitter == "equal":
+            return full / 2 + uniform(0, full / 2)
+        return uniform(0, full) if self.jitter == "full" else full
+
+    def _nth(self, attempt: int) -> float:
+        """The generator's n-th delay. Primed first: one version yields None before the first, another 0."""
+        delays = self._delays()
+        next(delays)
+        steps = min(attempt, STEPS)
+        return float(next(itertools.islice(_pull(delays), steps - 1, None)))
+
+    def _delays(self) -> Generator[Any, Any, None]:
+        if self.wait == "expo":
+            return backoff.expo(base=2, factor=self.base, max_value=self.cap)
+        if self.wait == "fibo":
+            return (None if value is None else value * self.base for value in backoff.fibo())
+        return backoff.constant(interval=self.base)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The policy as data, for a process that does not import the task."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Retry:
+        return cls(**data)
+
+
+def _pull(delays: Generator[Any, Any, None]) -> Generator[float, None, None]:
+    while True:
+        yield delays.send(None)

@@ -1,0 +1,101 @@
+"""Retry by hand: a failed or cancelled job becomes pending again, with all its attempts ahead of it."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.statement import run
+
+# The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
+RETRY_JOB = """
+with final as materialized (
+    select *
+    from jobplatform.job_records
+    where workspace_id = %(workspace_id)s and id = %(id)s and status in (4, 5)
+    for update
+),
+queued as (
+    insert into jobplatform.job_queue (
+        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key, epoch
+    )
+    select
+        workspace_id, id, queue, task, 1, priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key, epoch
+    from final
+    on conflict do nothing
+    returning id, queue
+),
+reopened as (
+    update jobplatform.job_records r
+    set status = null,
+        outcome = null,
+        completed_at = null,
+        started_at = null,
+        result = null,
+        error_type = null,
+        error = null,
+        progress = null,
+        attempts = 0,
+        crash_count = 0,
+        run_after = jobplatform.clock()
+    from queued
+    where r.workspace_id = %(workspace_id)s and r.id = queued.id
+)
+select
+    r.status,
+    (select queue from queued),
+    (
+        select holder.id::text
+        from jobplatform.job_queue holder
+        where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
+    )
+from jobplatform.job_records r
+where r.workspace_id = %(workspace_id)s and r.id = %(id)s
+"""
+
+#: Between our look and the insert the guard's holder may end, or a new one begin.
+ROUNDS = 5
+
+
+class RetryKind(enum.Enum):
+    """What became of a request to retry."""
+
+    RETRIED = "retried"
+    DUPLICATE = "duplicate"
+    LIVE = "live"
+    COMPLETED = "completed"
+    UNKNOWN = "unknown"
+
+
+class RetryAnswer(NamedTuple):
+    """``existing`` is the job that holds the uniqueness guard, for ``DUPLICATE``."""
+
+    kind: RetryKind
+    existing: uuid.UUID | None = None
+
+
+def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> RetryAnswer:
+    """Make a failed or cancelled job pending again, in the caller's transaction.
+
+    ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
+    went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job.
+    """
+    for _ in range(ROUNDS):
+        row = run(session, RETRY_JOB, workspace_id=workspace_id, id=job_id).one_or_none()
+        if row is None:
+            return RetryAnswer(RetryKind.UNKNOWN)
+        status, queue, holder = row
+        if queue is not None:
+            ring_after_commit(session, {f"q:{queue}"})
+            return RetryAnswer(RetryKind.RETRIED)
+        if status is None:
+            return RetryAnswer(RetryKind.LIVE)
+        if status == 3:
+            return RetryAnswer(RetryKind.COMPLETED)
+        if holder is not None:
+            return RetryAnswer(RetryKind.DUPLICATE, uuid.UUID(holder))
+    return RetryAnswer(RetryKind.LIVE)

@@ -1,0 +1,171 @@
+"""What a handler gets: the job it runs, and ways to speak of it while it does."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sized
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy.orm import Session
+
+from jobplatform.errors import LeaseLostError
+from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.safe_json import PROGRESS_LIMIT, safe_json, safe_text
+from jobplatform.queue.statement import Lease
+
+T = TypeVar("T")
+
+#: Seconds between two automatic reports of ``track()``: a loop of a million steps must not send a million reports.
+TRACK_INTERVAL = 0.25
+
+
+class Channel(Protocol):
+    """How a running job reaches whoever runs it: the worker, or the caller in synchronous mode."""
+
+    def progress(self, report: str) -> None:
+        """Pass on a progress report (JSON text)."""
+
+    def log(self, level: str, message: str) -> None:
+        """Pass on a log line."""
+
+    def interruption(self) -> type[BaseException] | None:
+        """Why this attempt should stop, if it should."""
+
+
+class JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose lines carry the job: ``job_id``, ``workspace_id``, ``task``, ``attempt`` and ``request_id``."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class RunningJob:
+    """The job that a handler is running. One attempt, one object."""
+
+    def __init__(
+        self,
+        *,
+        lease: Lease,
+        task: str,
+        attempt: int,
+        max_attempts: int,
+        channel: Channel,
+        open_session: Callable[[], Session],
+        request_id: str | None = None,
+    ) -> None:
+        self.lease = lease
+        self.id = uuid.UUID(lease.job_id)
+        self.workspace_id = uuid.UUID(lease.workspace_id)
+        self.epoch = lease.epoch
+        self.task = task
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.request_id = request_id
+        self.completed_in_session = False
+        self._completing_session: Session | None = None
+        self._channel = channel
+        self._open_session = open_session
+        self._session: Session | None = None
+        self.logger = JobLogger(logging.getLogger(f"jobplatform.task.{task}"), self.facts())
+
+    def __repr__(self) -> str:
+        return f"<RunningJob {self.id} {self.task!r} attempt {self.attempt}>"
+
+    def facts(self) -> dict[str, Any]:
+        """What every log line of this job carries."""
+        return {
+            "job_id": str(self.id),
+            "workspace_id": str(self.workspace_id),
+            "task": self.task,
+            "attempt": self.attempt,
+            "request_id": self.request_id,
+        }
+
+    @property
+    def fence(self) -> str:
+        """This attempt's fencing token, ``<job id>:<epoch>``: higher epochs are later attempts. Never used twice."""
+        return f"{self.id}:{self.epoch}"
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this job: pass it to services that deduplicate by such a key."""
+        return str(self.id)
+
+    @property
+    def session(self) -> Session:
+        """A Session for the handler's own rows, opened at first use.
+
+        What it holds is committed when the handler returns and rolled back when it raises; committing earlier, page
+        by page, is fine.
+        """
+        if self._session is None:
+            self._session = self._open_session()
+        return self._session
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt should stop (cancelled, out of time, lease lost). For handlers that prefer to ask."""
+        return self._channel.interruption() is not None
+
+    def check(self) -> None:
+        """Raise what interrupts this attempt, if anything does. ``progress()``, ``log()`` and ``track()`` call it."""
+        interruption = self._channel.interruption()
+        if interruption is not None:
+            raise interruption(f"job {self.id} was told to stop")
+
+    def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the job is. The newest report is kept; it is written at most a few times a second."""
+        self.check()
+        text = safe_text(message, PROGRESS_LIMIT // 2) if message is not None else None
+        self._channel.progress(safe_json({"current": current, "total": total, "message": text}))
+
+    def track(self, items: Iterable[T], total: int | None = None, message: str | None = None) -> Iterator[T]:
+        """Iterate over ``items`` and report progress on the way. The total comes from ``len()`` where there is one."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        self.progress(0, total, message)
+        reported_at, done = time.monotonic(), 0
+        for done, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - reported_at >= TRACK_INTERVAL:
+                self.progress(done, total, message)
+                reported_at = time.monotonic()
+        self.progress(done, total, message)
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Keep a line with the job, for the people who look at it; it goes to the logger too."""
+        self.check()
+        self._channel.log(level, message)
+        self.logger.log(logging.getLevelNamesMapping().get(level.upper(), logging.INFO), "%s", message)
+
+    def complete_in(self, session: Session, result: Any = None) -> None:
+        """Complete the job inside ``session``'s transaction, so that the handler's rows and the completion are one commit.
+
+        Commit that Session yourself and return at once (``job.session`` is committed for you). Raises
+        :class:`LeaseLostError` when the attempt is no longer ours: roll back, and what you wrote never happened.
+        """
+        if self.completed_in_session:
+            raise RuntimeError(f"job {self.id} has already been completed in a session")
+        if not complete_jobs(session, [Completion(self.lease, safe_json(result))]):
+            raise LeaseLostError(self.id, self.epoch)
+        self.completed_in_session = True
+        self._completing_session = session
+
+    def close_session(self, *, commit: bool) -> None:
+        """Commit or roll back the handler's Session, if it opened one. For whoever runs the handler.
+
+        Raises RuntimeError when the handler completed in a Session of its own and left that open.
+        """
+        own, self._session = self._session, None
+        if own is not None:
+            try:
+                own.commit() if commit else own.rollback()
+            finally:
+                own.close()
+        completing = self._completing_session
+        if commit and completing is not None and completing is not own and completing.in_transaction():
+            completing.rollback()
+            raise RuntimeError("complete_in() was called and its Session never committed, so the completion is undone")

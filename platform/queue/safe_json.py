@@ -1,0 +1,145 @@
+"""JSON that PostgreSQL takes. Pure.
+
+``jsonb`` refuses NUL characters, lone surrogates, NaN, infinities and deep nesting. From an enqueuer that is an error
+with a path (:func:`strict_json`). From a handler it must never be one, because then it would be *saving* the result
+or the error that fails, and the job would run for ever: :func:`safe_json` and :func:`safe_text` replace instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jobplatform.errors import InvalidPayloadError, Problem
+
+DEEPEST = 64
+PAYLOAD_LIMIT = 262_144
+RESULT_LIMIT = 1_048_576
+PROGRESS_LIMIT = 4_096
+ERROR_LIMIT = 16_384
+TRACEBACK_LIMIT = 32_768
+LOG_LINE_LIMIT = 8_192
+
+#: Digits of a whole number; PostgreSQL's numeric takes more, Python refuses to write more than 4,300.
+LONGEST_NUMBER = 4_000
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
+
+
+def strict_json(value: Any, *, limit: int = PAYLOAD_LIMIT) -> str:
+    """``value`` as JSON text. Raises :class:`InvalidPayloadError` naming every place that cannot be stored.
+
+    Accepts what JSON has: dict with string keys, list, tuple, str, int, float, bool, None; nested at most
+    64 deep, at most ``limit`` bytes in all.
+    """
+    problems: list[Problem] = []
+    _inspect(value, "", 1, problems)
+    if problems:
+        raise InvalidPayloadError(problems)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    size = len(text.encode())
+    if size > limit:
+        raise InvalidPayloadError([Problem("", f"is {size} bytes of JSON; at most {limit} are stored")])
+    return text
+
+
+def text_problem(text: str) -> str | None:
+    """What PostgreSQL could not store about this text, or None."""
+    match = _FORBIDDEN.search(text)
+    if match is None:
+        return None
+    return "must not contain NUL characters" if match.group() == "\0" else "must not contain lone surrogates"
+
+
+def _inspect(value: Any, path: str, depth: int, problems: list[Problem]) -> None:
+    if depth > DEEPEST:
+        problems.append(Problem(path, f"is nested deeper than {DEEPEST} levels"))
+    elif isinstance(value, str):
+        _note(problems, path, text_problem(value))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _note(problems, path, _key_problem(key))
+            _inspect(item, f"{path}/{_escaped(key)}", depth + 1, problems)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _inspect(item, f"{path}/{index}", depth + 1, problems)
+    else:
+        _note(problems, path, _scalar_problem(value))
+
+
+def _scalar_problem(value: Any) -> str | None:
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "must be a finite number"
+    if isinstance(value, int):
+        return None if value.bit_length() < LONGEST_NUMBER * 3 else "is too large a number"
+    return f"is a {type(value).__name__}, which JSON cannot hold"
+
+
+def _key_problem(key: Any) -> str | None:
+    return text_problem(key) if isinstance(key, str) else f"has a key that is a {type(key).__name__}, not a string"
+
+
+def _escaped(key: Any) -> str:
+    """A key as a step of a JSON pointer, shown without what cannot be printed."""
+    return safe_text(str(key), 100).replace("~", "~0").replace("/", "~1")
+
+
+def _note(problems: list[Problem], path: str, message: str | None) -> None:
+    if message:
+        problems.append(Problem(path, message))
+
+
+def safe_json(value: Any) -> str:
+    """``value`` as JSON text that PostgreSQL takes, whatever it is made of.
+
+    NUL and surrogates become U+FFFD, NaN and infinities null, what is nested too deep a note of it. Raises TypeError
+    for a value that has no meaning in JSON (a set, an object): the caller decides whether that is an error.
+    """
+    return json.dumps(_safe(value, 1), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _safe(value: Any, depth: int) -> Any:
+    if depth > DEEPEST:
+        return f"[nested deeper than {DEEPEST} levels]"
+    if isinstance(value, str):
+        return _FORBIDDEN.sub(REPLACEMENT, value)
+    if isinstance(value, Mapping):
+        return {_safe_key(key): _safe(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(item, depth + 1) for item in value]
+    return _safe_scalar(value)
+
+
+def _safe_key(key: Any) -> str:
+    if isinstance(key, str):
+        return _FORBIDDEN.sub(REPLACEMENT, key)
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key)
+    raise TypeError(f"a key that is a {type(key).__name__} has no meaning in JSON")
+
+
+def _safe_scalar(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int):
+        return int(value) if value.bit_length() < LONGEST_NUMBER * 3 else "[number too large]"
+    raise TypeError(f"a {type(value).__name__} has no meaning in JSON")
+
+
+def safe_text(text: str, limit: int) -> str:
+    """``text`` without what PostgreSQL refuses, at most ``limit`` characters: the beginning and the end are kept."""
+    clean = _FORBIDDEN.sub(REPLACEMENT, text)
+    if len(clean) <= limit:
+        return clean
+    note = f"\n… {len(clean) - limit} characters left out …\n"
+    head = max(0, (limit - len(note)) * 2 // 3)
+    tail = max(0, limit - len(note) - head)
+    return clean[:head] + note + clean[len(clean) - tail :] if tail else clean[:limit]

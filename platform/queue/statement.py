@@ -1,0 +1,51 @@
+"""How a verb's SQL meets the caller's Session.
+
+The statements are text, because a claim is a page of SQL whatever one writes it in, and the page should read as SQL.
+They run on the driver's own parameters (``exec_driver_sql``): no row is turned into an entity and no JSON is decoded
+on the way, which for a worker is five sixths of the work in Python (55 → 9 µs a job in batches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import CursorResult, inspect
+from sqlalchemy.orm import Session
+
+from jobplatform.models import JobRecord
+
+_MAPPER = inspect(JobRecord)
+
+
+class Lease(NamedTuple):
+    """The right to work on one attempt of a job. ``epoch`` is the fence: it is never handed out twice."""
+
+    workspace_id: str
+    job_id: str
+    epoch: int
+
+
+def run(session: Session, sql: str, **parameters: Any) -> CursorResult[Any]:
+    """Run ``sql`` (psycopg's ``%(name)s`` style) in the caller's transaction, on the bind of our tables."""
+    connection = session.connection(bind_arguments={"mapper": _MAPPER})
+    return connection.exec_driver_sql(sql, parameters)
+
+
+def array(values: Iterable[object]) -> str:
+    """An array literal of values that need no quoting (uuids, numbers, booleans): ready-made, so cast it in SQL."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def lease_arrays(leases: Sequence[Lease]) -> dict[str, str]:
+    """The three arrays that name leases in a statement: ``workspace_ids``, ``ids`` and ``epochs``."""
+    return {
+        "workspace_ids": array(lease.workspace_id for lease in leases),
+        "ids": array(lease.job_id for lease in leases),
+        "epochs": array(lease.epoch for lease in leases),
+    }
+
+
+def leases_of(rows: Iterable[Sequence[Any]]) -> set[Lease]:
+    """The leases that a statement answered with, from the first three columns of its rows."""
+    return {Lease(row[0], row[1], row[2]) for row in rows}

@@ -1,0 +1,128 @@
+"""Workers: who is alive, and which attempts each of them is executing.
+
+One heartbeat row a worker, not a job: a beat is one HOT update whatever runs. A worker that was silent for the length
+of a lease is declared dead by any other, for good. If it only slept, it learns so from its next heartbeat and comes
+back under a new id.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.statement import Lease, lease_arrays, run
+
+REGISTER = """
+insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots)
+values (%(name)s, %(host)s, %(pid)s, %(version)s, %(queues)s::text[], %(tasks)s::text[], %(slots)s)
+returning id
+"""
+
+DEREGISTER = "update jobplatform.workers set dead_at = jobplatform.clock() where id = %(worker_id)s and dead_at is null"
+
+# Each beat names the attempts that are really executing; "all running rows of this worker" would keep alive what the
+# worker has forgotten.
+HEARTBEAT = """
+with alive as (
+    update jobplatform.workers
+    set heartbeat_at = jobplatform.clock(), draining = %(draining)s
+    where id = %(worker_id)s and dead_at is null
+    returning id
+),
+changed as (
+    select
+        u.workspace_id, u.id, u.epoch, q.id is null as lost
+    from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[]) as u(workspace_id, id, epoch)
+    left join jobplatform.job_queue q
+        on q.workspace_id = u.workspace_id
+        and q.id = u.id
+        and q.epoch = u.epoch
+        and q.state + 0 = 2
+        and q.worker_id = %(worker_id)s
+    where q.id is null or q.cancel_requested_at is not null
+)
+select
+    (select count(*) from alive), c.workspace_id::text, c.id::text, c.epoch, c.lost
+from (select) one
+left join changed c on true
+"""
+
+BURY = """
+update jobplatform.workers
+set dead_at = jobplatform.clock()
+where id = any(array(
+    select id
+    from jobplatform.workers
+    where dead_at is null and heartbeat_at < jobplatform.clock() - make_interval(secs => %(lease)s)
+    for update skip locked
+))
+returning id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker says of itself when it starts."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    tasks: tuple[str, ...]
+    slots: int
+
+
+class Heartbeat(NamedTuple):
+    """``alive`` is false for a worker that was declared dead: nothing it holds is its own any more.
+
+    ``lost`` are attempts somebody else has by now (or that ended), ``cancelled`` those that somebody wants stopped.
+    """
+
+    alive: bool
+    lost: list[Lease]
+    cancelled: list[Lease]
+
+
+def register_worker(session: Session, info: WorkerInfo) -> int:
+    """Register a worker and return its id, which no other process ever had or will have."""
+    row = run(
+        session,
+        REGISTER,
+        name=info.name,
+        host=info.host,
+        pid=info.pid,
+        version=info.version,
+        queues=list(info.queues),
+        tasks=list(info.tasks),
+        slots=info.slots,
+    ).one()
+    return int(row[0])
+
+
+def deregister_worker(session: Session, worker_id: int) -> None:
+    """Say that a worker has stopped. What it might still hold is rescued like a dead worker's."""
+    run(session, DEREGISTER, worker_id=worker_id)
+
+
+def heartbeat(session: Session, worker_id: int, held: Sequence[Lease], *, draining: bool = False) -> Heartbeat:
+    """Renew a worker's leases, naming the attempts it really executes, and learn which of them to stop.
+
+    An attempt whose finish is on its way may come back as lost: the finish's own answer decides then.
+    """
+    rows = run(session, HEARTBEAT, worker_id=worker_id, draining=draining, **lease_arrays(held)).all()
+    changed = [(Lease(row[1], row[2], row[3]), row[4]) for row in rows if row[2] is not None]
+    return Heartbeat(
+        alive=rows[0][0] == 1,
+        lost=[lease for lease, lost in changed if lost],
+        cancelled=[lease for lease, lost in changed if not lost],
+    )
+
+
+def bury_workers(session: Session, lease: datetime.timedelta) -> list[int]:
+    """Declare dead every worker that was silent for longer than ``lease``; for good. Commit before rescuing."""
+    return [row[0] for row in run(session, BURY, lease=lease.total_seconds())]

@@ -1,0 +1,222 @@
+"""Settings: read once from the environment, validated together, frozen.
+
+Every problem is found before anything starts and all of them are reported at once, because a deployment that is
+corrected one variable at a time takes as many restarts as it has mistakes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import platformdirs
+
+from jobplatform.errors import SettingsError
+
+T = TypeVar("T")
+
+TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
+QUEUE_NAME = re.compile(r"^[a-z0-9][a-z0-9_.:-]{0,99}$")
+TASKS_NAME = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+
+def _default_data_dir() -> Path:
+    """Root's home is closed to the database's own user, so root keeps the data outside any home."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/jobplatform")
+    return Path(platformdirs.user_data_dir("jobplatform"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may decide. Each field is the variable ``JOBPLATFORM_<FIELD>`` unless it says otherwise."""
+
+    database_url: str | None = field(default=None, repr=False)
+    """``JOBS_DATABASE_URL``, else ``DATABASE_URL``; without either, an embedded PostgreSQL is started."""
+    data_dir: Path = field(default_factory=_default_data_dir)
+    """Where the embedded PostgreSQL keeps its data."""
+    mode: Literal["queue", "sync"] = "queue"
+    """``sync`` runs each job in the process that enqueued it, right after the commit. ``DISABLE_QUEUE=true`` does too."""
+    tasks: str = "jobplatform.connectors:tasks"
+    """Where the application's :class:`~jobplatform.queue.Tasks` is, as ``module:attribute``."""
+    concurrency: int = 8
+    """Slots of one worker: handler processes."""
+    threads: int = 1
+    """Handler threads in each process; more than one gives up hard timeouts."""
+    queues: tuple[str, ...] = ()
+    """Queues a worker serves; empty means every queue its tasks name."""
+    drain_timeout: float = 30.0
+    """Seconds a stopping worker lets running jobs finish before it hands them back."""
+    lease_seconds: float = 30.0
+    """Seconds of silence after which a worker is declared dead."""
+    heartbeat_seconds: float = 10.0
+    poll_seconds: float = 1.0
+    kill_grace_seconds: float = 5.0
+    """Seconds between the steps of the ladder: exception in the handler, SIGTERM, SIGKILL."""
+    memory_mb: int = 0
+    """Memory one handler process may use before it is killed; 0 is no limit."""
+    max_jobs_per_child: int = 0
+    """Jobs after which a handler process is replaced; 0 is never."""
+    crash_limit: int = 3
+    """Crashes (of a handler process or a whole worker) after which a job fails for good."""
+    completed_retention_days: int = 7
+    failed_retention_days: int = 30
+    doorbell: bool = True
+    """Whether an enqueue wakes idle workers at once; without it they find the job at their next poll."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    allow_private_addresses: bool = False
+    """Whether connectors may fetch from private and loopback addresses. For development only."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read and validate. Raises :class:`SettingsError` with *every* problem, not the first."""
+        reader = _Reader(os.environ if environ is None else environ)
+        values = {name: value for name, value in reader.read_all().items() if value is not None}
+        problems = reader.problems or _contradictions(cls(**values))
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values)
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Values that are each fine and cannot work together."""
+    problems = []
+    if settings.heartbeat_seconds * 2 > settings.lease_seconds:
+        problems.append(
+            f"JOBPLATFORM_HEARTBEAT_SECONDS={settings.heartbeat_seconds:g} must be at most half of "
+            f"JOBPLATFORM_LEASE_SECONDS={settings.lease_seconds:g}: one late heartbeat would cost the lease"
+        )
+    return problems
+
+
+class _Reader:
+    """Reads variables one by one and collects what is wrong instead of raising."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def read_all(self) -> dict[str, Any]:
+        self._report_unknown_names()
+        return {
+            "database_url": self._read_database_url(),
+            "data_dir": self._read("DATA_DIR", Path),
+            "mode": self._read_mode(),
+            "tasks": self._read("TASKS", _matching(TASKS_NAME, "module:attribute")),
+            "concurrency": self._read("CONCURRENCY", _integer(1, 512)),
+            "threads": self._read("THREADS", _integer(1, 256)),
+            "queues": self._read("QUEUES", parse_queues),
+            "drain_timeout": self._read("DRAIN_TIMEOUT", _seconds(0, 86_400)),
+            "lease_seconds": self._read("LEASE_SECONDS", _seconds(1, 3_600)),
+            "heartbeat_seconds": self._read("HEARTBEAT_SECONDS", _seconds(0.1, 600)),
+            "poll_seconds": self._read("POLL_SECONDS", _seconds(0.05, 60)),
+            "kill_grace_seconds": self._read("KILL_GRACE_SECONDS", _seconds(0.05, 300)),
+            "memory_mb": self._read("MEMORY_MB", _integer(0, 1_048_576)),
+            "max_jobs_per_child": self._read("MAX_JOBS_PER_CHILD", _integer(0, 10_000_000)),
+            "crash_limit": self._read("CRASH_LIMIT", _integer(1, 100)),
+            "completed_retention_days": self._read("COMPLETED_RETENTION_DAYS", _integer(0, 36_500)),
+            "failed_retention_days": self._read("FAILED_RETENTION_DAYS", _integer(0, 36_500)),
+            "doorbell": self._read("DOORBELL", _boolean),
+            "host": self._read("HOST", str),
+            "port": self._read("PORT", _integer(0, 65_535)),
+            "log_level": self._read("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR", fold=str.upper)),
+            "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),
+            "allow_private_addresses": self._read("ALLOW_PRIVATE_ADDRESSES", _boolean),
+        }
+
+    def _report_unknown_names(self) -> None:
+        """A misspelt variable is silent otherwise, and its default is what nobody asked for."""
+        known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - {"JOBPLATFORM_DATABASE_URL"}
+        for name in sorted(self.environ):
+            if name.startswith("JOBPLATFORM_") and name not in known:
+                self.problems.append(f"{name} is not a setting")
+
+    def _read(self, name: str, parse: Callable[[str], T]) -> T | None:
+        return self._parse(f"JOBPLATFORM_{name}", parse)
+
+    def _parse(self, variable: str, parse: Callable[[str], T]) -> T | None:
+        text = self.environ.get(variable)
+        if text is None:
+            return None
+        try:
+            return parse(text.strip())
+        except ValueError as error:
+            self.problems.append(f"{variable}={text!r}: {error}")
+            return None
+
+    def _read_mode(self) -> str | None:
+        disabled = self._parse("DISABLE_QUEUE", _boolean)
+        mode = self._read("MODE", _one_of("queue", "sync", fold=str.lower))
+        if disabled and mode == "queue":
+            self.problems.append("DISABLE_QUEUE=true and JOBPLATFORM_MODE=queue contradict each other")
+        return "sync" if disabled else mode
+
+    def _read_database_url(self) -> str | None:
+        for variable in ("JOBS_DATABASE_URL", "DATABASE_URL"):
+            text = self.environ.get(variable, "").strip()
+            if text:
+                if not re.match(r"^(postgres|postgresql)(\+psycopg)?://", text):
+                    # The text itself is not repeated: it may hold a password.
+                    self.problems.append(f"{variable} must start with postgresql://")
+                return text
+        return None
+
+
+def parse_queues(text: str) -> tuple[str, ...]:
+    """Split ``sync,default`` into queue names. Raises ValueError naming the one that is not a queue name."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if not QUEUE_NAME.match(name):
+            raise ValueError(f"{name!r} is not a queue name (lower-case letters, digits and _.:-, at most 100)")
+    return names
+
+
+def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not pattern.match(text):
+            raise ValueError(f"must look like {form}")
+        return text
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or not low <= float(text) <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return float(text)
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    word = text.lower()
+    if word not in TRUE_WORDS | FALSE_WORDS:
+        raise ValueError("must be true or false")
+    return word in TRUE_WORDS
+
+
+def _one_of(*words: str, fold: Callable[[str], str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if fold(text) not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return fold(text)
+
+    return parse

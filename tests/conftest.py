@@ -1,0 +1,131 @@
+"""A real PostgreSQL for every test: one server for all, a database from a migrated template for each."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from jobplatform import migrations
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.models import make_engine
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+TEMPLATE = "template_jobplatform"
+
+#: A test server loses nothing that anybody wants back.
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "autovacuum_naptime": "5s",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests choose their settings; what the developer's shell has set is not theirs."""
+    for name in list(os.environ):
+        if name.startswith("JOBPLATFORM_") or name in ("DATABASE_URL", "JOBS_DATABASE_URL", "DISABLE_QUEUE"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[EmbeddedServer]:
+    """One embedded server, shared by all test processes of this run; the last of them stops it."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder if worker_id == "master" else folder.parent
+    for above in (shared, *shared.parents[:2]):
+        # The server may run as a system user of its own, which has to get through to its folder.
+        above.chmod(above.stat().st_mode | 0o011) if above.owner() == _me() else None
+    embedded = EmbeddedServer(shared / "embedded", FAST)
+    embedded.start()
+    try:
+        with _lock(shared / "template.lock"):
+            _make_template(embedded)
+        yield embedded
+    finally:
+        embedded.stop()
+
+
+@pytest.fixture
+def database_url(server: EmbeddedServer) -> Iterator[str]:
+    """A freshly migrated database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with _admin(server) as connection:
+        connection.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
+    yield server.url(name)
+    with _admin(server) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=10)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    return sessionmaker(engine)
+
+
+@pytest.fixture
+def session(sessions: sessionmaker[Session]) -> Iterator[Session]:
+    """A Session whose transaction is the test's to commit."""
+    with sessions() as session:
+        yield session
+
+
+@pytest.fixture
+def workspace_id() -> uuid.UUID:
+    return uuid.uuid4()
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """The name of this test process; ``master`` when there is only one."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "master")
+
+
+def _make_template(server: EmbeddedServer) -> None:
+    with _admin(server) as connection:
+        if connection.execute("select 1 from pg_database where datname = %s", (TEMPLATE,)).fetchone():
+            return
+        connection.execute(f"create database {TEMPLATE}_draft")
+    engine = make_engine(server.url(f"{TEMPLATE}_draft"))
+    migrations.upgrade(engine)
+    engine.dispose()
+    with _admin(server) as connection:
+        connection.execute(f"alter database {TEMPLATE}_draft rename to {TEMPLATE}")
+
+
+def _admin(server: EmbeddedServer) -> psycopg.Connection:
+    return psycopg.connect(server.url("postgres"), autocommit=True)
+
+
+def _me() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
+class _lock:
+    """An exclusive lock on a file, between test processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
