@@ -9,9 +9,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect
+
 from jobplatform.errors import MigrationError
 from jobplatform.models import SCHEMA, make_engine
-from sqlalchemy import Connection, Engine, inspect
 
 __all__ = ["check", "current", "downgrade", "head", "upgrade", "upgrade_sql"]
 

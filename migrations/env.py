@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from alembic import context
-from jobplatform.models import SCHEMA, Base
 from sqlalchemy import Connection, text
+
+from jobplatform.models import SCHEMA, Base
 
 #: Two migrations at once take turns instead of colliding.
 MIGRATION_LOCK = 7_246_180_001

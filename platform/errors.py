@@ -101,7 +101,7 @@ class LeaseLostError(JobPlatformError):
         self.job_id = job_id
         self.epoch = epoch
         super().__init__(
-            f"the lease on job {job_id} (epoch {epoch}) is lost; stop working on it, its next attempt is somebody else's"
+            f"the lease on job {job_id} (epoch {epoch}) is lost; stop: its next attempt is somebody else's"
         )
 
 

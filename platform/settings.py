@@ -41,7 +41,7 @@ class Settings:
     data_dir: Path = field(default_factory=_default_data_dir)
     """Where the embedded PostgreSQL keeps its data."""
     mode: Literal["queue", "sync"] = "queue"
-    """``sync`` runs each job in the process that enqueued it, right after the commit. ``DISABLE_QUEUE=true`` does too."""
+    """``sync`` runs each job in the process that enqueued it, after the commit. ``DISABLE_QUEUE=true`` does too."""
     tasks: str = "jobplatform.connectors:tasks"
     """Where the application's :class:`~jobplatform.queue.Tasks` is, as ``module:attribute``."""
     concurrency: int = 8

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import make_engine
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session, sessionmaker
 
 TEMPLATE = "template_jobplatform"
 
@@ -47,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
     embedded = EmbeddedServer(shared / "embedded", FAST)
     embedded.start()
     try:
-        with _lock(shared / "template.lock"):
+        with FileLock(shared / "template.lock"):
             _make_template(embedded)
         yield embedded
     finally:
@@ -117,7 +118,7 @@ def _me() -> str:
     return getpass.getuser()
 
 
-class _lock:
+class FileLock:
     """An exclusive lock on a file, between test processes."""
 
     def __init__(self, path: Path) -> None:

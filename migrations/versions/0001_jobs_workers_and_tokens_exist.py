@@ -49,8 +49,12 @@ TABLES = (
         constraint job_records_final_status check (status in (3, 4, 5)),
         constraint job_records_completed_at_when_final check ((status is null) = (completed_at is null)),
         constraint job_records_outcome_when_final check ((status is null) = (outcome is null)),
-        constraint job_records_known_outcome check (outcome in ('ok', 'skipped', 'error', 'timeout', 'lost', 'cancelled', 'discarded')),
-        constraint job_records_attempts_in_range check (max_attempts between 1 and 1000 and attempts between 0 and max_attempts),
+        constraint job_records_known_outcome check (
+            outcome in ('ok', 'skipped', 'error', 'timeout', 'lost', 'cancelled', 'discarded')
+        ),
+        constraint job_records_attempts_in_range check (
+            max_attempts between 1 and 1000 and attempts between 0 and max_attempts
+        ),
         constraint job_records_counters_not_negative check (crash_count >= 0 and epoch >= 0),
         constraint job_records_timeout_in_range check (timeout_ms between 1 and 604800000)
     ) with (fillfactor = 80)
@@ -76,7 +80,9 @@ TABLES = (
         progress jsonb,
         constraint job_queue_pkey primary key (workspace_id, id),
         constraint job_queue_known_state check (state in (0, 1, 2)),
-        constraint job_queue_worker_when_running check ((state = 2) = (worker_id is not null) and (state = 2) = (started_at is not null)),
+        constraint job_queue_worker_when_running check (
+            (state = 2) = (worker_id is not null) and (state = 2) = (started_at is not null)
+        ),
         constraint job_queue_epoch_when_running check (state < 2 or epoch > 0),
         constraint job_queue_cancel_requested_when_running check (cancel_requested_at is null or state = 2),
         constraint job_queue_attempts_in_range check (attempts between 0 and max_attempts),
@@ -105,7 +111,9 @@ TABLES = (
         error text,
         traceback text,
         constraint job_attempts_pkey primary key (workspace_id, job_id, epoch),
-        constraint job_attempts_known_outcome check (outcome in ('ok', 'skipped', 'error', 'timeout', 'lost', 'cancelled', 'discarded'))
+        constraint job_attempts_known_outcome check (
+            outcome in ('ok', 'skipped', 'error', 'timeout', 'lost', 'cancelled', 'discarded')
+        )
     )
     """,
     """
@@ -184,17 +192,21 @@ TABLES = (
         data jsonb not null,
         synced_at timestamptz default jobplatform.clock() not null,
         constraint records_pkey primary key (workspace_id, connection_id, stream, external_id),
-        constraint records_workspace_id_connection_id_fkey foreign key (workspace_id, connection_id) references jobplatform.connections (workspace_id, id) on delete cascade
+        constraint records_workspace_id_connection_id_fkey foreign key (workspace_id, connection_id)
+            references jobplatform.connections (workspace_id, id) on delete cascade
     )
     """,
 )
 
 INDEXES = (
-    "create index job_records_created_at on jobplatform.job_records using brin (created_at) with (pages_per_range = 32)",
+    "create index job_records_created_at "
+    "on jobplatform.job_records using brin (created_at) with (pages_per_range = 32)",
     "create index job_queue_due on jobplatform.job_queue (run_after) where state = 0",
-    "create index job_queue_ready on jobplatform.job_queue (queue, workspace_id, priority desc, run_after, id) where state = 1",
+    "create index job_queue_ready "
+    "on jobplatform.job_queue (queue, workspace_id, priority desc, run_after, id) where state = 1",
     "create index job_queue_running on jobplatform.job_queue (workspace_id, queue) where state = 2",
-    "create unique index job_queue_unique on jobplatform.job_queue (workspace_id, unique_key) where unique_key is not null",
+    "create unique index job_queue_unique "
+    "on jobplatform.job_queue (workspace_id, unique_key) where unique_key is not null",
     "create index job_attempts_ended_at on jobplatform.job_attempts using brin (ended_at) with (pages_per_range = 32)",
     "create index job_attempts_newest on jobplatform.job_attempts (workspace_id, ended_at desc, job_id)",
     "create index api_tokens_workspace on jobplatform.api_tokens (workspace_id, created_at)",
@@ -241,7 +253,17 @@ from jobplatform.job_records r
 left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
 """
 
-NAMES = ("records", "connections", "api_tokens", "workspaces", "workers", "job_logs", "job_attempts", "job_queue", "job_records")
+NAMES = (
+    "records",
+    "connections",
+    "api_tokens",
+    "workspaces",
+    "workers",
+    "job_logs",
+    "job_attempts",
+    "job_queue",
+    "job_records",
+)
 
 
 def upgrade() -> None:

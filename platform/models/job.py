@@ -98,11 +98,19 @@ class JobRecord(Base):
         CheckConstraint("(status is null) = (completed_at is null)", name="completed_at_when_final"),
         CheckConstraint("(status is null) = (outcome is null)", name="outcome_when_final"),
         CheckConstraint(f"outcome in ({OUTCOMES})", name="known_outcome"),
-        CheckConstraint("max_attempts between 1 and 1000 and attempts between 0 and max_attempts", name="attempts_in_range"),
+        CheckConstraint(
+            "max_attempts between 1 and 1000 and attempts between 0 and max_attempts",
+            name="attempts_in_range",
+        ),
         CheckConstraint("crash_count >= 0 and epoch >= 0", name="counters_not_negative"),
         CheckConstraint("timeout_ms between 1 and 604800000", name="timeout_in_range"),
         # In insert order, so a few kilobytes of BRIN find the old end of the table for retention.
-        Index("job_records_created_at", "created_at", postgresql_using="brin", postgresql_with={"pages_per_range": 32}),
+        Index(
+            "job_records_created_at",
+            "created_at",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 32},
+        ),
         {"postgresql_with": {"fillfactor": 80}},
     )
 
@@ -133,7 +141,8 @@ class QueueRow(Base):
     __table_args__ = (
         CheckConstraint("state in (0, 1, 2)", name="known_state"),
         CheckConstraint(
-            "(state = 2) = (worker_id is not null) and (state = 2) = (started_at is not null)", name="worker_when_running"
+            "(state = 2) = (worker_id is not null) and (state = 2) = (started_at is not null)",
+            name="worker_when_running",
         ),
         CheckConstraint("state < 2 or epoch > 0", name="epoch_when_running"),
         CheckConstraint("cancel_requested_at is null or state = 2", name="cancel_requested_when_running"),
@@ -192,7 +201,12 @@ class JobAttempt(Base):
         CheckConstraint(f"outcome in ({OUTCOMES})", name="known_outcome"),
         # "The failed jobs of a workspace, newest first", without an index on the record's status.
         Index("job_attempts_newest", "workspace_id", text("ended_at desc"), "job_id"),
-        Index("job_attempts_ended_at", "ended_at", postgresql_using="brin", postgresql_with={"pages_per_range": 32}),
+        Index(
+            "job_attempts_ended_at",
+            "ended_at",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 32},
+        ),
     )
 
 

@@ -41,6 +41,7 @@ from jobplatform.queue.retention import prune_jobs
 from jobplatform.queue.retry import Retry
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
+from jobplatform.queue.safe_json import safe_json
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
 from jobplatform.queue.workers import (
@@ -123,5 +124,6 @@ __all__ = [
     "rescue_jobs",
     "retry_job",
     "run_inline",
+    "safe_json",
     "silence",
 ]

@@ -136,7 +136,11 @@ class NewJob:
                 "/timeoutMs",
                 "must be from 1 ms to 7 days",
             ),
-            _unless(self.run_after is None or self.delay is None, "/delayMs", "cannot be given together with runAfter"),
+            _unless(
+                self.run_after is None or self.delay is None,
+                "/delayMs",
+                "cannot be given together with runAfter",
+            ),
             _unless(self.run_after is None or self.run_after.tzinfo, "/runAfter", "must have a time zone"),
             _unless(self.delay is None or self.delay >= datetime.timedelta(0), "/delayMs", "must not be negative"),
             _text(self.unique_key, LONGEST_KEY, "/uniqueKey"),

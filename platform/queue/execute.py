@@ -100,8 +100,8 @@ def _completed(value: Any) -> Ended:
         return _final("ResultNotSerializable", f"the handler's result is not JSON: {error}", Outcome.ERROR)
     size = len(result.encode())
     if size > RESULT_LIMIT:
-        return _final("ResultTooLarge", f"the handler's result is {size} bytes of JSON; at most {RESULT_LIMIT} are kept",
-                      Outcome.ERROR)  # fmt: skip
+        message = f"the handler's result is {size} bytes of JSON; at most {RESULT_LIMIT} are kept"
+        return _final("ResultTooLarge", message, Outcome.ERROR)
     return Ended("completed", result=result)
 
 

@@ -118,7 +118,11 @@ def queue_health(
         ),
         _alert(ready > backlog, "backlog", f"{ready} jobs are ready and wait for a slot"),
         _alert(ready > 0 and workers == 0, "no_worker", f"{ready} jobs are ready and no worker is alive"),
-        _alert(workers > 0 and bool(unserved), "unserved", f"no live worker serves the task(s) {', '.join(unserved)}"),
+        _alert(
+            workers > 0 and bool(unserved),
+            "unserved",
+            f"no live worker serves the task(s) {', '.join(unserved)}",
+        ),
     ]
     return Health(
         running=running,

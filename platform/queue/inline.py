@@ -148,5 +148,3 @@ class _DirectChannel:
 
     def interruption(self) -> type[BaseException] | None:
         return None
-
-

@@ -37,7 +37,7 @@ class Snooze(HandlerOutcome):
         super().__init__(f"snoozed for {self.seconds:g} s")
 
 
-class JobInterrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt: not an error of the code it ends
+class JobInterrupted(BaseException):
     """The base of what the platform raises in a running handler. Clean up and let it pass."""
 
     reason = "interrupted"
@@ -67,4 +67,6 @@ class ShutDown(JobInterrupted):
     reason = "shutdown"
 
 
-INTERRUPTIONS: dict[str, type[JobInterrupted]] = {kind.reason: kind for kind in (TimedOut, Cancelled, LeaseLost, ShutDown)}
+INTERRUPTIONS: dict[str, type[JobInterrupted]] = {
+    kind.reason: kind for kind in (TimedOut, Cancelled, LeaseLost, ShutDown)
+}

@@ -33,7 +33,7 @@ _SIMPLE: Mapping[Any, Callable[..., fields.Field[Any]]] = {
     decimal.Decimal: lambda **options: fields.Decimal(as_string=True, **options),
     datetime.datetime: fields.AwareDateTime,
     datetime.date: fields.Date,
-    datetime.timedelta: lambda **options: fields.TimeDelta(precision="seconds", serialization_type=float, **options),
+    datetime.timedelta: lambda **options: fields.TimeDelta(precision="seconds", **options),
     Any: fields.Raw,
     object: fields.Raw,
     dict: fields.Dict,
@@ -57,7 +57,7 @@ class PayloadType(Generic[P]):
         try:
             return typing.cast("P", self.schema.load(value))
         except marshmallow.ValidationError as error:
-            raise InvalidPayloadError(list(_problems(error.normalized_messages()))) from None
+            raise InvalidPayloadError(list(_problems(error.messages))) from None
 
     def dump(self, payload: P | Mapping[str, Any] | None) -> Any:
         """The JSON value of a payload, after checking it: an instance, or a mapping as it would come by HTTP."""
@@ -83,7 +83,10 @@ def payload_type(declared: Any) -> PayloadType[Any]:
         return PayloadType(declared, None)
     if inspect.isclass(declared) and dataclasses.is_dataclass(declared):
         return PayloadType(_schema_of(declared)(), declared)
-    if declared in (None, Any, dict, Mapping, inspect.Parameter.empty) or get_origin(declared) in (dict, Mapping):
+    if declared in (None, Any, dict, Mapping, inspect.Parameter.empty) or get_origin(declared) in (
+        dict,
+        Mapping,
+    ):
         return PayloadType(None, None)
     if get_origin(declared) is not None and issubclass(get_origin(declared), Mapping):
         return PayloadType(None, None)

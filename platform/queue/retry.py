@@ -68,8 +68,8 @@ class Retry:
         if self.wait == "expo":
             return backoff.expo(base=2, factor=self.base, max_value=self.cap)
         if self.wait == "fibo":
-            return (None if value is None else value * self.base for value in backoff.fibo())
-        return backoff.constant(interval=self.base)
+            return ((value or 0) * self.base for value in backoff.fibo())
+        return backoff.constant(interval=[self.base] * (STEPS + 1))
 
     def as_dict(self) -> dict[str, Any]:
         """The policy as data, for a process that does not import the task."""

@@ -142,7 +142,7 @@ class RunningJob:
         self.logger.log(logging.getLevelNamesMapping().get(level.upper(), logging.INFO), "%s", message)
 
     def complete_in(self, session: Session, result: Any = None) -> None:
-        """Complete the job inside ``session``'s transaction, so that the handler's rows and the completion are one commit.
+        """Complete the job inside ``session``'s transaction, so that rows and completion are one commit.
 
         Commit that Session yourself and return at once (``job.session`` is committed for you). Raises
         :class:`LeaseLostError` when the attempt is no longer ours: roll back, and what you wrote never happened.

@@ -26,7 +26,7 @@ class Lease(NamedTuple):
     epoch: int
 
 
-def run(session: Session, sql: str, **parameters: Any) -> CursorResult[Any]:
+def run(session: Session, sql: str, **parameters: Any) -> CursorResult[*tuple[Any, ...]]:
     """Run ``sql`` (psycopg's ``%(name)s`` style) in the caller's transaction, on the bind of our tables."""
     connection = session.connection(bind_arguments={"mapper": _MAPPER})
     return connection.exec_driver_sql(sql, parameters)

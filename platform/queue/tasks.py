@@ -113,7 +113,7 @@ class Task(Generic[P, R]):
         request_id: str | None = None,
         trace_parent: str | None = None,
     ) -> NewJob:
-        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. What is not given is the task's default."""
+        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. The rest is the task's default."""
         value = self.payload.dump(payload)
         return NewJob(
             workspace_id=workspace_id,
@@ -242,7 +242,9 @@ class Tasks:
         """Enqueue jobs in the caller's transaction. In synchronous mode they run as soon as it has committed."""
         answers = enqueue_jobs(session, jobs)
         if self.mode == "sync":
-            created = [(job.workspace_id, answer.job_id) for job, answer in zip(jobs, answers, strict=True) if answer.created]
+            created = [
+                (job.workspace_id, answer.job_id) for job, answer in zip(jobs, answers, strict=True) if answer.created
+            ]
             run_after_commit(session, self, created)
         return answers
 
