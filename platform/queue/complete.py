@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.statement import Lease, lease_arrays, leases_of, run
+from jobplatform.queue.statement import Lease, lease_arrays, leases_of, run, text_array
 
 # `state + 0`, in every statement that names its rows: with a plain `state = 2` and statistics from a table where
 # nothing runs yet, a generic plan takes the partial index of running rows for the cheap side and walks all of it for
@@ -56,7 +56,7 @@ def complete_jobs(session: Session, completions: Sequence[Completion]) -> set[Le
         session,
         COMPLETE,
         **lease_arrays([completion.lease for completion in completions]),
-        results=[completion.result for completion in completions],
-        outcomes=[completion.outcome for completion in completions],
+        results=text_array(completion.result for completion in completions),
+        outcomes=text_array(completion.outcome for completion in completions),
     )
     return leases_of(rows)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import Outcome
 from jobplatform.queue.ending import ENDING
 from jobplatform.queue.safe_json import ERROR_LIMIT, TRACEBACK_LIMIT, safe_text
-from jobplatform.queue.statement import Lease, array, lease_arrays, run
+from jobplatform.queue.statement import Lease, array, lease_arrays, run, text_array
 
 FAIL = f"""
 with locked as materialized (
@@ -71,10 +71,12 @@ def fail_jobs(session: Session, failures: Sequence[Failure], *, crash_limit: int
         session,
         FAIL,
         **lease_arrays([failure.lease for failure in failures]),
-        outcomes=[Outcome(failure.outcome).value for failure in failures],
-        error_types=[safe_text(failure.error_type, 200) for failure in failures],
-        errors=[safe_text(failure.message, ERROR_LIMIT) for failure in failures],
-        tracebacks=[failure.traceback and safe_text(failure.traceback, TRACEBACK_LIMIT) for failure in failures],
+        outcomes=text_array(Outcome(failure.outcome).value for failure in failures),
+        error_types=text_array(safe_text(failure.error_type, 200) for failure in failures),
+        errors=text_array(safe_text(failure.message, ERROR_LIMIT) for failure in failures),
+        tracebacks=text_array(
+            failure.traceback and safe_text(failure.traceback, TRACEBACK_LIMIT) for failure in failures
+        ),
         delays=array(max(0.0, failure.delay) for failure in failures),
         retries=array(failure.retry for failure in failures),
         crashes=array(failure.crash for failure in failures),

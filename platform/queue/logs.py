@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, safe_text
-from jobplatform.queue.statement import Lease, array, lease_arrays, run
+from jobplatform.queue.statement import Lease, array, lease_arrays, run, text_array
 
 #: Lines kept of one attempt; a handler that logs in a loop must not fill the disk.
 MOST_LINES = 1000
@@ -47,7 +47,7 @@ def append_log_lines(session: Session, lines: Sequence[LogLine]) -> int:
         APPEND,
         **lease_arrays([line.lease for line in lines]),
         lines=array(line.line for line in lines),
-        levels=[line.level for line in lines],
-        messages=[safe_text(line.message, LOG_LINE_LIMIT) for line in lines],
+        levels=text_array(line.level for line in lines),
+        messages=text_array(safe_text(line.message, LOG_LINE_LIMIT) for line in lines),
     )
     return result.rowcount

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.statement import Lease, lease_arrays, leases_of, run
+from jobplatform.queue.statement import Lease, lease_arrays, leases_of, run, text_array
 
 REPORT = """
 update jobplatform.job_queue q
@@ -32,6 +32,6 @@ def report_progress(session: Session, reports: Sequence[ProgressReport]) -> set[
         session,
         REPORT,
         **lease_arrays([report.lease for report in reports]),
-        reports=[report.progress for report in reports],
+        reports=text_array(report.progress for report in reports),
     )
     return leases_of(rows)

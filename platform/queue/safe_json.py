@@ -26,6 +26,8 @@ LOG_LINE_LIMIT = 8_192
 #: Digits of a whole number; PostgreSQL's numeric takes more, Python refuses to write more than 4,300.
 LONGEST_NUMBER = 4_000
 
+Path = tuple[Any, ...]
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 
@@ -37,7 +39,7 @@ def strict_json(value: Any, *, limit: int = PAYLOAD_LIMIT) -> str:
     64 deep, at most ``limit`` bytes in all.
     """
     problems: list[Problem] = []
-    _inspect(value, "", 1, problems)
+    _inspect(value, (), 1, problems)
     if problems:
         raise InvalidPayloadError(problems)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -55,18 +57,18 @@ def text_problem(text: str) -> str | None:
     return "must not contain NUL characters" if match.group() == "\0" else "must not contain lone surrogates"
 
 
-def _inspect(value: Any, path: str, depth: int, problems: list[Problem]) -> None:
+def _inspect(value: Any, path: Path, depth: int, problems: list[Problem]) -> None:
     if depth > DEEPEST:
-        problems.append(Problem(path, f"is nested deeper than {DEEPEST} levels"))
+        _note(problems, path, f"is nested deeper than {DEEPEST} levels")
     elif isinstance(value, str):
         _note(problems, path, text_problem(value))
     elif isinstance(value, Mapping):
         for key, item in value.items():
             _note(problems, path, _key_problem(key))
-            _inspect(item, f"{path}/{_escaped(key)}", depth + 1, problems)
+            _inspect(item, (*path, key), depth + 1, problems)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _inspect(item, f"{path}/{index}", depth + 1, problems)
+            _inspect(item, (*path, index), depth + 1, problems)
     else:
         _note(problems, path, _scalar_problem(value))
 
@@ -85,14 +87,14 @@ def _key_problem(key: Any) -> str | None:
     return text_problem(key) if isinstance(key, str) else f"has a key that is a {type(key).__name__}, not a string"
 
 
-def _escaped(key: Any) -> str:
-    """A key as a step of a JSON pointer, shown without what cannot be printed."""
-    return safe_text(str(key), 100).replace("~", "~0").replace("/", "~1")
-
-
-def _note(problems: list[Problem], path: str, message: str | None) -> None:
+def _note(problems: list[Problem], path: Path, message: str | None) -> None:
     if message:
-        problems.append(Problem(path, message))
+        problems.append(Problem("".join("/" + _escaped(step) for step in path), message))
+
+
+def _escaped(step: Any) -> str:
+    """A step of a JSON pointer, shown without what cannot be printed."""
+    return safe_text(str(step), 100).replace("~", "~0").replace("/", "~1")
 
 
 def safe_json(value: Any) -> str:

@@ -37,6 +37,15 @@ def array(values: Iterable[object]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def text_array(values: Iterable[str | None]) -> str:
+    """An array literal of texts: two replacements a value where the driver's own list takes two regular expressions."""
+    return "{" + ",".join("null" if value is None else _quoted(value) for value in values) + "}"
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def lease_arrays(leases: Sequence[Lease]) -> dict[str, str]:
     """The three arrays that name leases in a statement: ``workspace_ids``, ``ids`` and ``epochs``."""
     return {
