@@ -39,7 +39,7 @@ def strict_json(value: Any, *, limit: int = PAYLOAD_LIMIT) -> str:
     64 deep, at most ``limit`` bytes in all.
     """
     problems: list[Problem] = []
-    _inspect(value, (), 1, problems)
+    _inspect(value, (), (), problems)
     if problems:
         raise InvalidPayloadError(problems)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -57,18 +57,21 @@ def text_problem(text: str) -> str | None:
     return "must not contain NUL characters" if match.group() == "\0" else "must not contain lone surrogates"
 
 
-def _inspect(value: Any, path: Path, depth: int, problems: list[Problem]) -> None:
-    if depth > DEEPEST:
+def _inspect(value: Any, path: Path, above: tuple[int, ...], problems: list[Problem]) -> None:
+    if len(above) >= DEEPEST:
         _note(problems, path, f"is nested deeper than {DEEPEST} levels")
     elif isinstance(value, str):
         _note(problems, path, text_problem(value))
+    elif id(value) in above:
+        # Not left to the depth: a value that holds itself twice would be 2**64 places to look at.
+        _note(problems, path, "contains itself")
     elif isinstance(value, Mapping):
         for key, item in value.items():
             _note(problems, path, _key_problem(key))
-            _inspect(item, (*path, key), depth + 1, problems)
+            _inspect(item, (*path, key), (*above, id(value)), problems)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _inspect(item, (*path, index), depth + 1, problems)
+            _inspect(item, (*path, index), (*above, id(value)), problems)
     else:
         _note(problems, path, _scalar_problem(value))
 
@@ -101,20 +104,23 @@ def safe_json(value: Any) -> str:
     """``value`` as JSON text that PostgreSQL takes, whatever it is made of.
 
     NUL and surrogates become U+FFFD, NaN and infinities null, what is nested too deep a note of it. Raises TypeError
-    for a value that has no meaning in JSON (a set, an object): the caller decides whether that is an error.
+    for a value that has no meaning in JSON (a set, an object, what contains itself): the caller decides whether that
+    is an error.
     """
-    return json.dumps(_safe(value, 1), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(_safe(value, ()), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _safe(value: Any, depth: int) -> Any:
-    if depth > DEEPEST:
+def _safe(value: Any, above: tuple[int, ...]) -> Any:
+    if len(above) >= DEEPEST:
         return f"[nested deeper than {DEEPEST} levels]"
     if isinstance(value, str):
         return _FORBIDDEN.sub(REPLACEMENT, value)
+    if id(value) in above:
+        raise TypeError("what contains itself has no meaning in JSON")
     if isinstance(value, Mapping):
-        return {_safe_key(key): _safe(item, depth + 1) for key, item in value.items()}
+        return {_safe_key(key): _safe(item, (*above, id(value))) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_safe(item, depth + 1) for item in value]
+        return [_safe(item, (*above, id(value))) for item in value]
     return _safe_scalar(value)
 
 
@@ -122,7 +128,7 @@ def _safe_key(key: Any) -> str:
     if isinstance(key, str):
         return _FORBIDDEN.sub(REPLACEMENT, key)
     if key is None or isinstance(key, bool | int | float):
-        return json.dumps(key)
+        return json.dumps(_safe_scalar(key))
     raise TypeError(f"a key that is a {type(key).__name__} has no meaning in JSON")
 
 
