@@ -190,7 +190,7 @@ class EmbeddedServer:
         unfinished.rename(self._pgdata)
 
     def _start_server(self) -> None:
-        self._forget_stale_pid()
+        self._forget_stale_pids()
         settings = {**self.options, "listen_addresses": "", "unix_socket_directories": str(self._socket_dir)}
         arguments = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
         self._pg_ctl("start", "-o", arguments, "-l", str(self.log_file))
@@ -207,21 +207,15 @@ class EmbeddedServer:
                 raise EmbeddedServerError(f"the database does not accept connections\n{self._last_log_lines()}")
             time.sleep(0.05)
 
-    def _server_pid(self) -> int | None:
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return int((self._pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
-        return None
-
     def _has_process(self) -> bool:
-        pid = self._server_pid()
-        return pid is not None and "postgres" in _process_name(pid)
+        return _names_a_postgres(self._pgdata / "postmaster.pid")
 
-    def _forget_stale_pid(self) -> None:
-        """After a power cut the number in the pid file may be another program's by now, and the server would not
-        start for fear of a second one on its data."""
-        pid = self._server_pid()
-        if pid is not None and "postgres" not in _process_name(pid):
-            (self._pgdata / "postmaster.pid").unlink(missing_ok=True)
+    def _forget_stale_pids(self) -> None:
+        """After a power cut the number in a pid file may be another program's by now, and the server would not start
+        for fear of a second one on its data."""
+        for pid_file in (self._pgdata / "postmaster.pid", self._socket_dir / ".s.PGSQL.5432.lock"):
+            if not _names_a_postgres(pid_file):
+                pid_file.unlink(missing_ok=True)
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
         self._run("pg_ctl", action, "-D", str(self._pgdata), "-w", "-t", str(START_SECONDS), *arguments)
@@ -352,12 +346,25 @@ def _open_for_reading(folder: Path) -> None:
             path.chmod(mode | (0o755 if runs else 0o644))
 
 
-def _process_name(pid: int) -> str:
-    """The name of a running process, empty when there is none."""
-    proc = Path("/proc/self")
-    if proc.exists():
+def _names_a_postgres(pid_file: Path) -> bool:
+    """Whether the first line of ``pid_file`` is the number of a PostgreSQL that runs."""
+    try:
+        pid = int(pid_file.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return False
+    state, name = _describe_process(pid)
+    # Z: it has ended, and whoever started it has not asked about it yet.
+    return "postgres" in name and state != "Z"
+
+
+def _describe_process(pid: int) -> tuple[str, str]:
+    """State and name of a process; empty when there is none. Without `ps` where the kernel tells: slim containers
+    have none."""
+    if Path("/proc/self/stat").exists():
         with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/comm").read_text().strip()
-        return ""
-    command = ["ps", "-o", "comm=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+            name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+            return rest[:1], name
+        return "", ""
+    command = ["ps", "-o", "state=,comm=", "-p", str(pid)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return told[:1], told

@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
-QUEUE_NAME = re.compile(r"^[a-z0-9][a-z0-9_.:-]{0,99}$")
-TASKS_NAME = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+QUEUE_NAME = re.compile(r"^[a-z0-9][a-z0-9_.:-]{0,99}\Z")
+TASKS_NAME = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 
 def _default_data_dir() -> Path:

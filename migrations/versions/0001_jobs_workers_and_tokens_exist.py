@@ -230,7 +230,7 @@ select
     r.priority,
     r.payload,
     r.payload_version,
-    coalesce(q.progress, r.progress) as progress,
+    case when q.id is null then r.progress else q.progress end as progress,
     r.result,
     r.error_type,
     r.error,

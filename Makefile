@@ -1,0 +1,62 @@
+# Everything here works in a fresh clone with Python 3.11+, git and GNU make. Each target makes the environment
+# it needs; nothing is installed outside the clone, and no database has to be running.
+
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.installed
+# Two test processes share two cores with the server they test.
+JOBS    ?= 2
+# What the type checker and the import checker see: `platform/` under the name it is imported by.
+SOURCES := platform migrations tests benchmarks examples wsgi.py
+
+export PYTHONDONTWRITEBYTECODE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types imports drift package chaos bench clean
+
+help: ## What can be run
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Watch a sync run end to end: database, API, worker and a demo source
+	@$(BIN)/jobplatform demo $(DEMO)
+
+up: $(READY) ## Run database, API and worker until Ctrl-C
+	@$(BIN)/jobplatform up
+
+test: $(READY) ## All tests, on an embedded PostgreSQL
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not package'
+
+check: lint types imports drift package ## What CI asks beside the tests
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/python tests/packaging/typecheck.py
+
+imports: $(READY)
+	PYTHONPATH=.link:.link/alembic $(BIN)/lint-imports
+
+drift: $(READY)
+	$(BIN)/python -m pytest -q tests/models -k drift
+
+package: $(READY)
+	$(BIN)/python -m pytest -q -m package tests/packaging
+
+chaos: $(READY) ## Kill workers, backends and the server while 10,000 jobs run, then count
+	$(BIN)/python tests/chaos/run.py $(CHAOS)
+
+bench: $(READY) ## Our numbers beside the peers'
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+clean: ## Remove the environment and what the tools left
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,0 +1,20 @@
+"""HTTP, and nothing but HTTP."""
+
+from jobplatform.api.app import create_app
+from jobplatform.api.blueprint import create_blueprint
+from jobplatform.api.document import openapi_document
+from jobplatform.api.extension import JobPlatform
+from jobplatform.api.principals import Principal, Scope
+from jobplatform.api.tokens import mint_token, revoke_token, verify_token
+
+__all__ = [
+    "JobPlatform",
+    "Principal",
+    "Scope",
+    "create_app",
+    "create_blueprint",
+    "mint_token",
+    "openapi_document",
+    "revoke_token",
+    "verify_token",
+]

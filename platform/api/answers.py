@@ -1,0 +1,144 @@
+"""From what the queue says to an HTTP answer: bodies, links, entity tags.
+
+Bodies are written here and not by the application's JSON provider, which in somebody else's application may
+have ideas of its own about dates and key order. Links are paths, never made from the Host header, and keep
+the prefix that the request came in by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import Response, request, url_for
+from marshmallow import Schema
+
+from jobplatform.api.fields import write_cursor
+from jobplatform.api.mounted import serving_blueprint_name
+from jobplatform.api.problems import ProblemError
+from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema
+from jobplatform.models import Job, JobAttempt, Status
+
+#: Seconds between two looks at a job that is not finished.
+POLL_AFTER = 2
+_JOB, _ACCEPTED, _PAGE, _ATTEMPTS = JobSchema(), AcceptedSchema(), PageSchema(), AttemptsSchema()
+LIVE = (Status.PENDING, Status.RUNNING)
+
+
+def respond(schema: Schema, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """``value`` through ``schema`` as the body of an answer."""
+    body = json.dumps(schema.dump(value), ensure_ascii=False, separators=(",", ":"))
+    answer = Response(body, status, content_type="application/json")
+    answer.headers.update(headers or {})
+    return answer
+
+
+def show(job: Job) -> Response:
+    """One job, with an entity tag; 304 when the client has this very state already."""
+    answer = respond(_JOB, describe(job), headers=_poll_headers(job))
+    answer.set_etag(hashlib.sha256(answer.get_data()).hexdigest()[:32])
+    # Somebody's job: only its reader may keep it, and has to ask whether it is still so.
+    answer.cache_control.private = True
+    answer.cache_control.no_cache = True
+    answer.make_conditional(request)
+    return answer
+
+
+def accept(job: Job, *, deduplicated: bool = False) -> Response:
+    """202: the job is durably there, and this is where to watch it."""
+    described = describe(job)
+    body = {
+        "job_id": job.id,
+        "status": job.status,
+        "status_url": described["status_url"],
+        "deduplicated": deduplicated,
+        "job": described,
+    }
+    headers = {"Location": described["status_url"], **_poll_headers(job)}
+    return respond(_ACCEPTED, body, 202, headers)
+
+
+def duplicate(job: Job) -> ProblemError:
+    """409: the uniqueness guard is taken, by this job."""
+    status_url = job_url(job.workspace_id, job.id)
+    return ProblemError(
+        409,
+        f"An unfinished job has this uniqueness guard already: {job.id} is {job.status}.",
+        kind="duplicate-job",
+        title="Duplicate job",
+        extra={"jobId": str(job.id), "jobStatus": job.status, "statusUrl": status_url},
+        headers={"Location": status_url},
+    )
+
+
+def status_conflict(job: Job, verb: str) -> ProblemError:
+    """409: what was asked for does not fit the job's status."""
+    return ProblemError(
+        409,
+        f"The job is {job.status} and cannot be {verb}.",
+        kind="status-conflict",
+        title="The job's status does not allow this",
+        extra={"jobId": str(job.id), "jobStatus": job.status, "statusUrl": job_url(job.workspace_id, job.id)},
+    )
+
+
+def page(jobs: Sequence[Job], limit: int) -> Response:
+    """A page of ``jobs``; one more than ``limit`` was asked for, to learn whether another page follows."""
+    shown = jobs[:limit]
+    cursor = write_cursor(shown[-1].id) if len(jobs) > limit else None
+    headers = {"Link": f'<{_next_url(cursor)}>; rel="next"'} if cursor else {}
+    return respond(_PAGE, {"items": [describe(job) for job in shown], "next_cursor": cursor}, headers=headers)
+
+
+def list_of_attempts(attempts: Sequence[JobAttempt]) -> Response:
+    """Every attempt that the database keeps, in order."""
+    return respond(_ATTEMPTS, {"items": [_describe_attempt(attempt) for attempt in attempts]})
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """A job as :class:`JobSchema` takes it."""
+    columns = {name: getattr(job, name) for name in _JOB.fields if hasattr(job, name)}
+    return {
+        **columns,
+        "error": _describe_error(job.error_type, job.error),
+        "status_url": job_url(job.workspace_id, job.id),
+    }
+
+
+def job_url(workspace_id: UUID, job_id: UUID) -> str:
+    """Where a job is to be read, below the prefix that this request came in by."""
+    endpoint = f"{serving_blueprint_name()}.jobs.show_job"
+    return url_for(endpoint, workspaceId=workspace_id, jobId=job_id)
+
+
+def _describe_error(kind: str | None, message: str | None) -> dict[str, str] | None:
+    if kind is None and message is None:
+        return None
+    return {"type": kind or "Error", "message": message or ""}
+
+
+def _describe_attempt(attempt: JobAttempt) -> dict[str, Any]:
+    return {
+        "attempt": attempt.attempt,
+        "epoch": attempt.epoch,
+        "worker_id": attempt.worker_id,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcome": attempt.outcome,
+        "final": attempt.final,
+        "error": _describe_error(attempt.error_type, attempt.error),
+        "traceback": attempt.traceback,
+    }
+
+
+def _poll_headers(job: Job) -> dict[str, str]:
+    return {"Retry-After": str(POLL_AFTER)} if job.status in LIVE else {}
+
+
+def _next_url(cursor: str) -> str:
+    query = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
+    return f"{request.script_root}{request.path}?{urlencode([*query, ('cursor', cursor)])}"

@@ -1,0 +1,69 @@
+"""The composition root of the web process: settings in, a WSGI application out."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from flask import Flask
+from sqlalchemy.orm import sessionmaker
+
+from jobplatform.api.blueprint import create_blueprint, register_error_handlers
+from jobplatform.api.requests import accompany_requests
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.models import make_engine
+from jobplatform.queue import load_tasks
+from jobplatform.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: Every path is served at the root and below this.
+PREFIX = "/api"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The API as an application of its own. Settings come from the environment unless given.
+
+    Without a database URL the embedded PostgreSQL is started, or joined when another process runs it already.
+    """
+    settings = settings or Settings.from_env()
+    engine = make_engine(_database_url(settings), application_name="jobplatform-api")
+    tasks = load_tasks(settings.tasks)
+    if settings.mode == "sync":
+        tasks.mode = "sync"
+
+    app = Flask("jobplatform.api", static_folder=None)
+    app.extensions["jobplatform.engine"] = engine
+    app.register_blueprint(create_blueprint(sessionmaker(engine), tasks))
+    # For what happens outside every route: unknown paths, unknown methods.
+    register_error_handlers(app)
+    accompany_requests(app)
+    app.wsgi_app = PrefixMiddleware(app.wsgi_app, PREFIX)  # type: ignore[method-assign]  # Flask's documented way
+    return app
+
+
+class PrefixMiddleware:
+    """Serves an application below ``prefix`` too, and lets it know, so that its links keep the prefix."""
+
+    def __init__(self, app: WSGIApplication, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == self.prefix or path.startswith(self.prefix + "/"):
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self.prefix
+            environ["PATH_INFO"] = path[len(self.prefix) :]
+        return self.app(environ, start_response)
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url:
+        return settings.database_url
+    server = EmbeddedServer(settings.data_dir)
+    url = server.start()
+    # The last process to stop using the server stops it.
+    atexit.register(server.stop)
+    return url

@@ -1,0 +1,120 @@
+"""The API as a blueprint: a guest that leaves everything outside its own routes as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, request
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, default_exceptions
+from werkzeug.routing import RoutingException
+
+from jobplatform.api.access import guard, public, require_declarations
+from jobplatform.api.bodies import MAX_BODY_BYTES
+from jobplatform.api.document import documents
+from jobplatform.api.health import health
+from jobplatform.api.jobs import jobs
+from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.api.probes import probes
+from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
+from jobplatform.api.requests import accompany_requests
+from jobplatform.api.resource import Resource
+from jobplatform.api.syncs import syncs
+from jobplatform.queue import Tasks
+
+RESOURCES: tuple[Resource, ...] = (syncs, jobs, health, probes, documents)
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def create_blueprint(
+    sessions: Callable[[], Session],
+    tasks: Tasks,
+    authorize: Authorize | None = None,
+    *,
+    name: str = "jobplatform",
+) -> Blueprint:
+    """The API, to be mounted in any Flask application::
+
+        app.register_blueprint(create_blueprint(sessions, tasks), url_prefix="/api")
+
+    ``sessions`` makes a Session for each of our transactions (a ``sessionmaker``). ``authorize`` takes the
+    place of our tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for
+    nobody. Mounted with a prefix, unknown paths below it answer with problems too; everything else stays the
+    application's own.
+    """
+    blueprint = _ApiBlueprint(name, __name__, mounted=Mounted(sessions, tasks, authorize))
+    for resource in RESOURCES:
+        blueprint.register_blueprint(resource)
+    accompany_requests(blueprint)
+    blueprint.before_request(_limit_body)
+    blueprint.before_request(guard)
+    blueprint.url_value_preprocessor(_rename_path_values)
+    register_error_handlers(blueprint)
+    return blueprint
+
+
+class _ApiBlueprint(Blueprint):
+    """Checks at every mount that all its views are guarded, and adds the answer for paths that nobody has."""
+
+    def __init__(self, *args: Any, mounted: Mounted, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mounted = mounted
+
+    def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]  # the App is a Flask
+        super().register(app, options)
+        name = ".".join(filter(None, (options.get("name_prefix"), options.get("name", self.name))))
+        prefix = options.get("url_prefix") or self.url_prefix
+        if prefix and prefix != "/":
+            _catch_all(app, name, prefix)
+        require_declarations(app, name)
+
+
+def register_error_handlers(where: Blueprint | Flask) -> None:
+    """Problems for whatever goes wrong in ``where``.
+
+    By status too: Flask asks an application's handler for 404 before it asks a blueprint's for HTTPException.
+    """
+    for status in default_exceptions:
+        where.register_error_handler(status, answer_http_exception)
+    where.register_error_handler(HTTPException, answer_http_exception)
+    where.register_error_handler(Exception, answer_exception)
+
+
+def _limit_body() -> None:
+    """One byte more than allowed, so that reading a body of unannounced length shows when it is too long.
+
+    werkzeug cuts such a body off at its limit, and says so only to somebody who reads on.
+    """
+    request.max_content_length = MAX_BODY_BYTES + 1
+
+
+def _rename_path_values(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Paths spell their parameters as the contract does, views as Python does."""
+    for outside, inside in (("workspaceId", "workspace_id"), ("jobId", "job_id")):
+        if values and outside in values:
+            values[inside] = values.pop(outside)
+
+
+def _catch_all(app: Flask, name: str, prefix: str) -> None:
+    """Routing errors are the application's and not a blueprint's, so below our prefix there are none."""
+    for rule in (f"{prefix}/", f"{prefix}/<path:_path>"):
+        app.add_url_rule(rule, f"{name}.nothing_here", _nothing_here, methods=METHODS)
+
+
+@public
+def _nothing_here(_path: str = "") -> Response:
+    """404, or 405 when the path is one of ours and only the method is not."""
+    allowed = [method for method in (*METHODS, "HEAD") if _is_served(method)]
+    if allowed:
+        raise MethodNotAllowed(valid_methods=[*allowed, "OPTIONS"])
+    raise not_found()
+
+
+def _is_served(method: str) -> bool:
+    try:
+        endpoint, _ = current_app.create_url_adapter(request).match(method=method)  # type: ignore[union-attr]
+    except (NotFound, MethodNotAllowed, RoutingException):
+        return False
+    return bool(endpoint != request.endpoint)

@@ -1,0 +1,64 @@
+"""From a request to a job: what POST …/jobs and POST …/sync have in common."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+
+from jobplatform.api.answers import accept, duplicate
+from jobplatform.api.mounted import mounted
+from jobplatform.api.problems import invalid, job_problems
+from jobplatform.api.reading import read_existing
+from jobplatform.api.requests import current_request_id
+from jobplatform.errors import InvalidJobError
+from jobplatform.queue import Enqueued, Task
+
+
+def enqueue(
+    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, payload_at: str
+) -> Response:
+    """Enqueue and commit, then answer with the job as it is by then.
+
+    ``payload_at`` is where the body has the payload. The job is read again after the commit, because in
+    synchronous mode that is where it ran.
+    """
+    if_active = options.pop("if_active")
+    try:
+        enqueued = _enqueue(task, payload, workspace_id, _queue_options(options))
+    except InvalidJobError as error:
+        raise invalid(job_problems(error, payload_at)) from None
+    job = read_existing(workspace_id, enqueued.job_id)
+    if enqueued.created:
+        return accept(job)
+    if if_active == "return":
+        return accept(job, deduplicated=True)
+    raise duplicate(job)
+
+
+def _enqueue(task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any]) -> Enqueued:
+    with mounted().transaction() as session:
+        return task.enqueue(session, payload, workspace_id=workspace_id, request_id=current_request_id(), **options)
+
+
+def _queue_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a body under the names, and in the units, of the queue."""
+    return dict(_QUEUE_OPTIONS.get(name, _same)(name, value) for name, value in options.items())
+
+
+def _same(name: str, value: Any) -> tuple[str, Any]:
+    return name, value
+
+
+def _duration(name: str, milliseconds: int) -> tuple[str, datetime.timedelta]:
+    return name.removesuffix("_ms"), datetime.timedelta(milliseconds=milliseconds)
+
+
+_QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
+    "delay_ms": _duration,
+    "timeout_ms": _duration,
+    "tags": lambda name, value: (name, tuple(value)),
+}

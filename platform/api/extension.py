@@ -1,0 +1,73 @@
+"""The Flask extension: the API inside an application that has a life of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Flask
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.api.blueprint import create_blueprint
+from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.errors import SettingsError
+from jobplatform.models import make_engine
+from jobplatform.queue import Tasks
+from jobplatform.settings import Settings
+
+EXTENSION = "jobplatform"
+
+
+class JobPlatform:
+    """Tasks and their API for a Flask application::
+
+        jobs = JobPlatform(tasks=tasks)
+
+        def create_app():
+            app = Flask(__name__)
+            jobs.init_app(app)
+            return app
+
+    Configuration, from ``app.config``, with its default:
+
+    - ``JOBPLATFORM_DATABASE_URL``: the environment's ``JOBS_DATABASE_URL`` or ``DATABASE_URL``. Not used when
+      ``sessions`` is given.
+    - ``JOBPLATFORM_MODE``: the environment's, else ``queue``. ``sync`` runs jobs inside the request.
+    - ``JOBPLATFORM_URL_PREFIX``: ``/api``.
+    - ``JOBPLATFORM_REGISTER_BLUEPRINT``: true. When false, mount :func:`create_blueprint` yourself.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        tasks: Tasks | None = None,
+        *,
+        sessions: Callable[[], Session] | None = None,
+        authorize: Authorize | None = None,
+    ) -> None:
+        self.tasks = Tasks() if tasks is None else tasks
+        #: Registers a handler; see :meth:`jobplatform.queue.Tasks.task`.
+        self.task = self.tasks.task
+        self._sessions = sessions
+        self._authorize = authorize
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Serve the API in ``app``. State is in ``app.extensions["jobplatform"]``: one object serves many."""
+        app.config.setdefault("JOBPLATFORM_URL_PREFIX", "/api")
+        app.config.setdefault("JOBPLATFORM_REGISTER_BLUEPRINT", True)
+        settings = Settings.from_env()
+        sessions = self._sessions or sessionmaker(make_engine(_database_url(app, settings)))
+        if app.config.get("JOBPLATFORM_MODE", settings.mode) == "sync":
+            self.tasks.mode = "sync"
+        app.extensions[EXTENSION] = Mounted(sessions, self.tasks, self._authorize)
+        if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
+            blueprint = create_blueprint(sessions, self.tasks, self._authorize)
+            app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
+
+
+def _database_url(app: Flask, settings: Settings) -> str:
+    url = app.config.get("JOBPLATFORM_DATABASE_URL") or settings.database_url
+    if not url:
+        raise SettingsError(["set JOBPLATFORM_DATABASE_URL in app.config, or DATABASE_URL in the environment"])
+    return str(url)

@@ -1,0 +1,126 @@
+"""Fields that take exactly what the contract says, and say in the OpenAPI document what they take."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from jobplatform.queue import LONGEST_KEY, LONGEST_TIMEOUT, MAX_ATTEMPTS, MOST_TAGS, PRIORITIES
+from jobplatform.settings import QUEUE_NAME
+
+#: A delay longer than this is a schedule.
+LONGEST_DELAY = datetime.timedelta(days=365)
+EARLIEST = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+LATEST = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+
+
+class CamelSchema(Schema):
+    """snake_case inside, camelCase outside; nothing else in the API knows both spellings."""
+
+    class Meta:
+        ordered = True
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.data_key = camel(field_obj.data_key or field_name)
+
+
+def camel(name: str) -> str:
+    """``max_attempts`` as JSON spells it: ``maxAttempts``."""
+    first, *rest = name.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in rest)
+
+
+class WholeNumber(fields.Integer):
+    """An integer of JSON: not ``"5"``, not ``true``, not ``5.0``."""
+
+    default_error_messages = {"invalid": "Must be a whole number."}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if type(value) is not int:
+            raise self.make_error("invalid")
+        return value
+
+
+class Moment(fields.AwareDateTime):
+    """A moment: RFC 3339 with its offset on the way in, always UTC with ``Z`` on the way out."""
+
+    def _serialize(self, value: datetime.datetime | None, *_: Any, **__: Any) -> str | None:
+        if value is None:
+            return None
+        return value.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> datetime.datetime:
+        if not isinstance(value, str):
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        moment = super()._deserialize(value, attr, data, **kwargs)
+        if not EARLIEST <= moment <= LATEST:
+            raise ValidationError(f"Must be between {EARLIEST.year} and {LATEST.year}.")
+        return moment
+
+
+class Cursor(fields.String):
+    """Where a page begins: the id before it, in a form that invites nobody to make one up."""
+
+    default_error_messages = {"cursor": "Not a cursor that this list gave out."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        return read_cursor(text)
+
+
+def write_cursor(last: uuid.UUID) -> str:
+    """The cursor of the page that follows the item ``last``."""
+    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> uuid.UUID:
+    """The id in a cursor. Raises ValidationError for everything that :func:`write_cursor` does not write."""
+    try:
+        last = uuid.UUID(bytes=base64.b64decode(text.encode() + b"==", altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        raise ValidationError(Cursor.default_error_messages["cursor"]) from None
+    if write_cursor(last) != text:
+        raise ValidationError(Cursor.default_error_messages["cursor"])
+    return last
+
+
+def queue_name(**kwargs: Any) -> fields.String:
+    pattern = validate.Regexp(QUEUE_NAME, error="Must be lower-case letters, digits and _.:-, at most 100.")
+    return fields.String(validate=pattern, **kwargs)
+
+
+def priority(**kwargs: Any) -> WholeNumber:
+    return WholeNumber(validate=validate.Range(PRIORITIES[0], PRIORITIES[-1]), **kwargs)
+
+
+def max_attempts(**kwargs: Any) -> WholeNumber:
+    return WholeNumber(validate=validate.Range(MAX_ATTEMPTS[0], MAX_ATTEMPTS[-1]), **kwargs)
+
+
+def milliseconds(low: int, longest: datetime.timedelta, **kwargs: Any) -> WholeNumber:
+    return WholeNumber(validate=validate.Range(low, longest // datetime.timedelta(milliseconds=1)), **kwargs)
+
+
+def timeout_ms(**kwargs: Any) -> WholeNumber:
+    return milliseconds(1, LONGEST_TIMEOUT, **kwargs)
+
+
+def delay_ms(**kwargs: Any) -> WholeNumber:
+    return milliseconds(0, LONGEST_DELAY, **kwargs)
+
+
+def unique_key(**kwargs: Any) -> fields.String:
+    return fields.String(validate=validate.Length(1, LONGEST_KEY), **kwargs)
+
+
+def tags(**kwargs: Any) -> fields.List[str]:
+    tag = fields.String(validate=validate.Length(1, 100))
+    return fields.List(tag, validate=validate.Length(max=MOST_TAGS), **kwargs)

@@ -1,0 +1,31 @@
+"""How the queue is doing, for monitoring and for people."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from jobplatform.api.access import current_principal
+from jobplatform.api.answers import respond
+from jobplatform.api.mounted import mounted
+from jobplatform.api.principals import Scope
+from jobplatform.api.resource import Resource
+from jobplatform.api.schemas import HealthSchema
+from jobplatform.queue import queue_health
+
+health = Resource("health", __name__, description="Health of the queue")
+
+_HEALTH = HealthSchema()
+
+
+@health.endpoint("GET", "/jobs/health", Scope.JOBS_READ)
+@health.may_answer(503, schema=HealthSchema, description="Unhealthy: see alerts")
+@health.answers(200, HealthSchema)
+def show_health() -> Response:
+    """Show how the queue is doing
+
+    A workspace's token sees the jobs of its workspace, an operator's those of all. 503 when something needs a
+    person.
+    """
+    with mounted().reading() as session:
+        state = queue_health(session, current_principal().workspace_id)
+    return respond(_HEALTH, state, 200 if state.healthy else 503)

@@ -1,0 +1,102 @@
+"""Jobs of any task: enqueue, look, list, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+
+from jobplatform.api.answers import duplicate, list_of_attempts, show, status_conflict
+from jobplatform.api.enqueueing import enqueue
+from jobplatform.api.mounted import mounted
+from jobplatform.api.principals import Scope
+from jobplatform.api.problems import not_found
+from jobplatform.api.reading import read_existing, read_job, read_page
+from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, TAGGED, Resource
+from jobplatform.api.schemas import (
+    AcceptedSchema,
+    AttemptsSchema,
+    JobSchema,
+    JobsQuerySchema,
+    NewJobSchema,
+    PageSchema,
+)
+from jobplatform.queue import (
+    CancelAnswer,
+    RetryKind,
+    cancel_job,
+    get_job,
+    list_attempts,
+    retry_job,
+)
+
+jobs = Resource("jobs", __name__, description="Jobs of a workspace")
+
+JOBS = "/workspaces/<uuid:workspaceId>/jobs"
+JOB = JOBS + "/<uuid:jobId>"
+
+
+@jobs.endpoint("POST", JOBS, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
+@jobs.may_answer(409, **CONFLICT)
+@jobs.body(NewJobSchema)
+@jobs.answers(202, AcceptedSchema, headers=LOCATED)
+def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
+    """Enqueue a job of any registered task"""
+    task = mounted().tasks[options.pop("job_type")]
+    return enqueue(task, options.pop("payload"), workspace_id, options, payload_at="/payload")
+
+
+@jobs.endpoint("GET", JOBS, Scope.JOBS_READ, refuses=(404,))
+@jobs.query(JobsQuerySchema)
+@jobs.answers(200, PageSchema, headers=LISTED)
+def list_workspace_jobs(query: dict[str, Any], workspace_id: UUID) -> Response:
+    """List jobs, newest first"""
+    return read_page(workspace_id, query)
+
+
+@jobs.endpoint("GET", JOB, Scope.JOBS_READ, refuses=(404,))
+@jobs.may_answer(304, description="The client has this state already", success=True)
+@jobs.answers(200, JobSchema, headers=TAGGED)
+@jobs.about(parameters=CONDITIONAL)
+def show_job(workspace_id: UUID, job_id: UUID) -> Response:
+    """Show a job"""
+    return show(read_job(workspace_id, job_id))
+
+
+@jobs.endpoint("GET", JOB + "/attempts", Scope.JOBS_READ, refuses=(404,))
+@jobs.answers(200, AttemptsSchema)
+def list_job_attempts(workspace_id: UUID, job_id: UUID) -> Response:
+    """List the attempts of a job that did not simply succeed"""
+    with mounted().reading() as session:
+        if get_job(session, workspace_id, job_id) is None:
+            raise not_found()
+        return list_of_attempts(list_attempts(session, workspace_id, job_id))
+
+
+@jobs.endpoint("POST", JOB + "/cancel", Scope.JOBS_WRITE, refuses=(404,))
+@jobs.may_answer(409, **CONFLICT)
+@jobs.answers(200, JobSchema)
+def cancel(workspace_id: UUID, job_id: UUID) -> Response:
+    """Cancel a job: at once while it waits, through its worker while it runs"""
+    with mounted().transaction() as session:
+        answer = cancel_job(session, workspace_id, job_id)
+    job = read_job(workspace_id, job_id)
+    if answer is CancelAnswer.FINISHED:
+        raise status_conflict(job, "cancelled")
+    return show(job)
+
+
+@jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404,))
+@jobs.may_answer(409, **CONFLICT)
+@jobs.answers(200, JobSchema)
+def retry(workspace_id: UUID, job_id: UUID) -> Response:
+    """Make a failed or cancelled job pending again, with all its attempts ahead of it"""
+    with mounted().transaction() as session:
+        answer = retry_job(session, workspace_id, job_id)
+    if answer.kind is RetryKind.DUPLICATE and answer.existing:
+        raise duplicate(read_existing(workspace_id, answer.existing))
+    job = read_job(workspace_id, job_id)
+    if answer.kind is not RetryKind.RETRIED:
+        raise status_conflict(job, "retried")
+    return show(job)

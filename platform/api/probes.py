@@ -1,0 +1,65 @@
+"""For whoever keeps the process alive: is it there, can it serve. No token, and no facts about anybody."""
+
+from __future__ import annotations
+
+import functools
+
+from flask import Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobplatform import migrations
+from jobplatform.api.answers import respond
+from jobplatform.api.mounted import mounted
+from jobplatform.api.problems import unavailable
+from jobplatform.api.resource import Resource
+from jobplatform.api.schemas import ProbeSchema
+
+probes = Resource("probes", __name__, description="Probes")
+
+
+@probes.endpoint("GET", "/healthz", None)
+@probes.answers(200, ProbeSchema)
+def healthz() -> Response:
+    """Say that this process answers; the older name of /livez"""
+    return respond(ProbeSchema(), {"status": "ok"})
+
+
+@probes.endpoint("GET", "/livez", None)
+@probes.answers(200, ProbeSchema)
+def livez() -> Response:
+    """Say that this process answers
+
+    Asks nothing of the database: a restart of this process would not bring that back.
+    """
+    return respond(ProbeSchema(), {"status": "ok"})
+
+
+@probes.endpoint("GET", "/readyz", None, refuses=(503,))
+@probes.answers(200, ProbeSchema)
+def readyz() -> Response:
+    """Say whether requests can be served
+
+    That is so when the database answers and its schema is the one this code expects.
+    """
+    try:
+        revision = _database_revision()
+    except SQLAlchemyError:
+        raise unavailable("The database cannot be reached.", reason="database-unreachable") from None
+    if revision != _expected_revision():
+        raise unavailable(
+            f"The database is at revision {revision or '(none)'} and {_expected_revision()} is needed; "
+            "run `jobplatform migrate`.",
+            reason="schema-not-migrated",
+        )
+    return respond(ProbeSchema(), {"status": "ready"})
+
+
+def _database_revision() -> str | None:
+    with mounted().sessions() as session:
+        engine = session.get_bind().engine
+    return migrations.current(engine)
+
+
+@functools.cache
+def _expected_revision() -> str:
+    return migrations.head()

@@ -1,0 +1,205 @@
+"""Errors as RFC 9457 problem documents, whatever happens and wherever it was raised.
+
+A view that cannot answer raises :class:`ProblemError`; every other exception that reaches the edge of our
+routes is turned into one here, by kind. The body never holds a traceback or the text of an unexpected
+exception: what went wrong inside is in the log, under the request id that the answer names.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import werkzeug
+from flask import Response, request
+from sqlalchemy import exc
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+
+from jobplatform.api.requests import current_request_id
+from jobplatform.errors import (
+    EnqueueConflictError,
+    InvalidJobError,
+    InvalidPayloadError,
+    Problem,
+    UnknownTaskError,
+)
+
+log = logging.getLogger("jobplatform.api")
+
+PROBLEM_JSON = "application/problem+json"
+
+#: A prefix of every problem's ``type``: a name, not an address, so that it outlives any domain.
+TYPE_PREFIX = "urn:jobplatform:problem:"
+
+#: Seconds after which asking again makes sense when the database is away.
+DATABASE_RETRY_AFTER = 5
+
+#: What SQLAlchemy raises when the database, and not the request, is the trouble.
+DATABASE_TROUBLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.DisconnectionError)
+
+#: SQLSTATEs of a table, column, function or schema that is not there.
+MISSING_SCHEMA = ("42P01", "42703", "42883", "3F000")
+
+#: Statuses whose problem is of one kind wherever it comes from.
+KINDS = {
+    400: "bad-request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    406: "not-acceptable",
+    409: "conflict",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+    422: "invalid",
+    429: "too-many-requests",
+    500: "internal-error",
+    503: "unavailable",
+}
+
+
+class ProblemError(HTTPException):
+    """Ends a request with a problem document. ``extra`` members stand beside the standard ones.
+
+    Each of ``errors`` is at a JSON pointer into the body, or at ``?name`` for a query parameter.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str | None = None,
+        title: str | None = None,
+        errors: Sequence[Problem] = (),
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = status
+        self.kind = kind or KINDS.get(status, "error")
+        self.title = title or HTTPStatus(status).phrase
+        self.errors = tuple(errors)
+        self.extra = dict(extra or {})
+        self.answer_headers = dict(headers or {})
+
+
+def not_found() -> ProblemError:
+    """The one answer for what does not exist and for what belongs to somebody else."""
+    return ProblemError(404, "There is nothing here, or it is not yours to see.")
+
+
+def invalid(errors: Sequence[Problem]) -> ProblemError:
+    """The request is well-formed and asks for something that cannot be."""
+    return ProblemError(422, "The request has invalid values; see errors.", errors=errors)
+
+
+def unavailable(detail: str, retry_after: int = DATABASE_RETRY_AFTER, **extra: Any) -> ProblemError:
+    return ProblemError(503, detail, extra=extra, headers={"Retry-After": str(retry_after)})
+
+
+def render_problem(problem: ProblemError) -> Response:
+    """The document of a problem, as an answer to the current request."""
+    document: dict[str, Any] = {
+        "type": TYPE_PREFIX + problem.kind,
+        "title": problem.title,
+        "status": problem.code,
+        "detail": problem.description,
+        "instance": request.script_root + request.path,
+    }
+    if problem.errors:
+        document["errors"] = [error._asdict() for error in problem.errors]
+    # Escaped to ASCII: the path and the names quoted here are whatever bytes somebody sent.
+    body = json.dumps({**document, **problem.extra})
+    return Response(body, problem.code, Headers(problem.answer_headers), content_type=PROBLEM_JSON)
+
+
+def answer_http_exception(error: HTTPException) -> werkzeug.Response:
+    """Flask's, werkzeug's and our own ways to end a request early, in one form."""
+    if isinstance(error, ProblemError):
+        return render_problem(error)
+    if error.response is not None:
+        return error.get_response(request.environ)
+    return render_problem(_from_werkzeug(error))
+
+
+def answer_exception(error: Exception) -> Response:
+    """Whatever a view let through. What we know gets its own status, everything else is a 500 and a log entry."""
+    for kind, convert in _CONVERSIONS:
+        if isinstance(error, kind):
+            return render_problem(convert(error))
+    return render_problem(_unexpected(error))
+
+
+def job_problems(error: InvalidJobError, payload_at: str) -> list[Problem]:
+    """The problems of a job as places in the request's body, which keeps the payload at ``payload_at``."""
+    if isinstance(error, InvalidPayloadError):
+        return [Problem(payload_at + problem.path, problem.message) for problem in error.problems]
+    return list(error.problems)
+
+
+def _from_werkzeug(error: HTTPException) -> ProblemError:
+    status = error.code or 500
+    headers = {
+        name: value for name, value in error.get_headers() if name.lower() not in ("content-type", "content-length")
+    }
+    detail = _DETAILS.get(status) or HTTPStatus(status).phrase + "."
+    return ProblemError(status, detail, headers=headers)
+
+
+_DETAILS = {
+    400: "The request could not be understood.",
+    404: "There is nothing here, or it is not yours to see.",
+    405: "This resource does not know that method; see the Allow header.",
+    413: "The body is larger than 1 MiB.",
+    500: "Something went wrong on our side.",
+}
+
+
+def _database_trouble(error: Exception) -> ProblemError:
+    log.warning("api.database_unavailable", extra={"error": type(error).__name__, "request_id": current_request_id()})
+    # A commit whose answer was lost may have happened, so nothing is promised about that.
+    return unavailable("The database cannot be reached right now. Try again shortly.")
+
+
+def _unknown_task(error: UnknownTaskError) -> ProblemError:
+    """Names the nearest job type there is, so that a typing mistake explains itself."""
+    extra = {"suggestion": error.suggestion} if error.suggestion else {}
+    errors = [Problem("/jobType", str(error))]
+    return ProblemError(422, str(error), kind="unknown-job-type", title="Unknown job type", errors=errors, extra=extra)
+
+
+def _invalid_job(error: InvalidJobError) -> ProblemError:
+    return invalid(job_problems(error, "/payload"))
+
+
+def _conflict(_error: EnqueueConflictError) -> ProblemError:
+    return unavailable("The job's uniqueness guard changed hands too often; try again.", retry_after=1)
+
+
+def _unexpected(error: Exception) -> ProblemError:
+    request_id = current_request_id()
+    log.error("api.request_failed", exc_info=error, extra={"request_id": request_id, "path": request.path})
+    detail = "Something went wrong on our side. The log has the details under this request id."
+    return ProblemError(500, detail, extra={"requestId": request_id})
+
+
+def _missing_schema(error: exc.ProgrammingError) -> ProblemError:
+    """The one mistake of a deployment that looks like a mistake in our SQL."""
+    if getattr(error.orig, "sqlstate", None) not in MISSING_SCHEMA:
+        return _unexpected(error)
+    log.error("api.database_not_migrated", extra={"error": str(error.orig), "request_id": current_request_id()})
+    return unavailable("The database's schema is not the one that is needed; run `jobplatform migrate`.")
+
+
+_CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], ProblemError]], ...] = (
+    (DATABASE_TROUBLE, _database_trouble),
+    (exc.ProgrammingError, _missing_schema),
+    (UnknownTaskError, _unknown_task),
+    (InvalidJobError, _invalid_job),
+    (EnqueueConflictError, _conflict),
+)

@@ -1,0 +1,43 @@
+"""Reading jobs for an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+
+from jobplatform.api.answers import page
+from jobplatform.api.mounted import mounted
+from jobplatform.api.problems import not_found, unavailable
+from jobplatform.models import Job
+from jobplatform.queue import get_job, list_jobs
+
+
+def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Response:
+    """One page of a workspace's jobs. ``query`` is what :class:`JobsQuerySchema` loads."""
+    limit, before = query.pop("limit"), query.pop("cursor")
+    filters.update(query)
+    filters["task"] = filters.pop("job_type", filters.get("task"))
+    with mounted().reading() as session:
+        # One more than shown: whether another page follows is then known without counting.
+        found = list_jobs(session, workspace_id, limit=limit + 1, before=before, **filters)
+    return page(found, limit)
+
+
+def read_job(workspace_id: UUID, job_id: UUID) -> Job:
+    """A job as it is now; the problem of an unknown one when the workspace has none of this id."""
+    with mounted().reading() as session:
+        job = get_job(session, workspace_id, job_id)
+    if job is None:
+        raise not_found()
+    return job
+
+
+def read_existing(workspace_id: UUID, job_id: UUID) -> Job:
+    """A job that the queue has just named. Only retention or a person can have removed it since."""
+    with mounted().reading() as session:
+        job = get_job(session, workspace_id, job_id)
+    if job is None:
+        raise unavailable("The job that was there already is gone by now; try again.", retry_after=1)
+    return job

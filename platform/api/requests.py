@@ -1,0 +1,67 @@
+"""What every request has: an id, a duration, one event in the log, and cautious headers on its answer.
+
+The id is the caller's when it is well-formed, else one of ours. Jobs that the request enqueues keep it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from flask import Blueprint, Flask, Response, g, request
+
+log = logging.getLogger("jobplatform.api")
+
+HEADER = "X-Request-Id"
+#: What may be taken over. Nothing that could break a log line or a header, and short enough for both.
+WELL_FORMED = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
+#: Asked every few seconds by machines; nobody wants to read about it.
+PROBES = ("/livez", "/healthz", "/readyz")
+
+
+def accompany_requests(where: Blueprint | Flask) -> None:
+    """Do all this for the requests of an application, of a blueprint, or (once) of both."""
+    where.before_request(_begin)
+    where.after_request(_end)
+
+
+def current_request_id() -> str:
+    """The id of the request being served."""
+    if not hasattr(g, "jobplatform_request_id"):
+        _begin()
+    return str(g.jobplatform_request_id)
+
+
+def _begin() -> None:
+    if not hasattr(g, "jobplatform_request_id"):
+        g.jobplatform_started = time.perf_counter()
+        g.jobplatform_request_id = _taken_over() or uuid.uuid4().hex
+
+
+def _end(response: Response) -> Response:
+    if HEADER not in response.headers:
+        response.headers[HEADER] = current_request_id()
+        # Answers are somebody's: nothing in between may keep them, or take them for anything but what they say.
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        _log(response)
+    return response
+
+
+def _log(response: Response) -> None:
+    level = logging.DEBUG if request.path in PROBES and response.status_code < 400 else logging.INFO
+    facts = {
+        "method": request.method,
+        "path": request.script_root + request.path,
+        "status": response.status_code,
+        "milliseconds": round((time.perf_counter() - g.jobplatform_started) * 1000, 1),
+        "request_id": current_request_id(),
+    }
+    log.log(level, "api.request", extra=facts)
+
+
+def _taken_over() -> str | None:
+    sent = request.headers.get(HEADER, "")
+    return sent if WELL_FORMED.fullmatch(sent) else None

@@ -1,0 +1,108 @@
+"""A group of routes that belong together, declared once for Flask and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import flask_smorest  # type: ignore[import-untyped]  # it ships no types
+from marshmallow import Schema
+
+from jobplatform.api.access import public, requires
+from jobplatform.api.bodies import StrictParser
+from jobplatform.api.fields import camel
+from jobplatform.api.principals import Scope
+from jobplatform.api.problems import PROBLEM_JSON
+from jobplatform.api.schemas import ConflictSchema, ProblemSchema
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+#: What every request with a token can meet, whatever it asks for.
+ALWAYS = (401, 403, 500, 503)
+SECURITY_SCHEME = "bearer"
+
+
+def _problem(status: int) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase
+    return {"schema": ProblemSchema, "content_type": PROBLEM_JSON, "description": phrase}
+
+
+CONFLICT: dict[str, Any] = {
+    "schema": ConflictSchema,
+    "content_type": PROBLEM_JSON,
+    "description": "Another job, or the status of this one, stands in the way",
+}
+
+
+def _header(description: str, **schema: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}}
+
+
+RETRY_AFTER = {"description": "Seconds after which to look again", "schema": {"type": "integer"}}
+LOCATED = {"Location": _header("The job's URL", format="uri-reference"), "Retry-After": RETRY_AFTER}
+LISTED = {"Link": _header('The next page, as rel="next"')}
+TAGGED = {"ETag": _header("The tag of this state of the job"), "Retry-After": RETRY_AFTER}
+CONDITIONAL = [
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "A tag from an earlier answer: 304 if the job is still in that state",
+    }
+]
+
+
+class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
+    """A blueprint whose views say in one line where they are, who may use them and how they can refuse."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+    def endpoint(
+        self, method: str, rule: str, scope: Scope | None, refuses: Sequence[int] = ()
+    ) -> Callable[[View], View]:
+        """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
+
+        The outermost decorator, as flask-smorest's ``route`` is.
+        """
+        statuses = sorted({*refuses, *(ALWAYS if scope else (500,))})
+
+        def decorate(view: View) -> View:
+            documented = self._documented(view, scope, statuses)
+            guarded = requires(scope)(documented) if scope else public(documented)
+            self.add_url_rule(rule, view.__name__, guarded, methods=[method], tags=[self.name])
+            return view
+
+        return decorate
+
+    def body(self, schema: type[Schema], *, required: bool = True) -> Callable[[View], View]:
+        """The view's first argument is the body, as ``schema`` loads it."""
+        decorate: Callable[[View], View] = self.arguments(schema, required=required)
+        return decorate
+
+    def query(self, schema: type[Schema]) -> Callable[[View], View]:
+        """The view's first argument is the query, as ``schema`` loads it."""
+        decorate: Callable[[View], View] = self.arguments(schema, location="query")
+        return decorate
+
+    def answers(self, status: int, schema: type[Schema] | None = None, **about: Any) -> Callable[[View], View]:
+        """What the view answers; for the document, as the view makes its own response."""
+        decorate: Callable[[View], View] = self.response(status, schema, **about)
+        return decorate
+
+    def may_answer(self, status: int, **about: Any) -> Callable[[View], View]:
+        """What else the view may answer."""
+        decorate: Callable[[View], View] = self.alt_response(status, **about)
+        return decorate
+
+    def about(self, **operation: Any) -> Callable[[View], View]:
+        """More for the document."""
+        decorate: Callable[[View], View] = self.doc(**operation)
+        return decorate
+
+    def _documented(self, view: View, scope: Scope | None, statuses: Sequence[int]) -> View:
+        documented = view
+        for status in statuses:
+            documented = self.may_answer(status, **_problem(status))(documented)
+        security = [{SECURITY_SCHEME: [scope.value]}] if scope else []
+        return self.about(security=security, operationId=camel(view.__name__))(documented)

@@ -1,0 +1,222 @@
+"""What goes over the wire, one schema for each resource."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from jobplatform.api.fields import (
+    CamelSchema,
+    Cursor,
+    Moment,
+    delay_ms,
+    max_attempts,
+    priority,
+    queue_name,
+    tags,
+    timeout_ms,
+    unique_key,
+)
+from jobplatform.models import Outcome, Status
+
+PAGE_LIMIT = 20
+LARGEST_PAGE = 200
+
+_statuses = validate.OneOf([status.value for status in Status])
+_outcomes = validate.OneOf([outcome.value for outcome in Outcome])
+
+
+class ProblemItemSchema(CamelSchema):
+    """One thing that is wrong, and where: a JSON pointer into the body, or ``?name`` of the query."""
+
+    path = fields.String(required=True)
+    message = fields.String(required=True)
+
+
+class ProblemSchema(CamelSchema):
+    """An RFC 9457 problem. Kinds of problems have further members, such as ``jobId``."""
+
+    type = fields.String(required=True, metadata={"format": "uri"})
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    instance = fields.String(required=True)
+    errors = fields.List(fields.Nested(ProblemItemSchema))
+
+
+class ConflictSchema(ProblemSchema):
+    """The problem of a request that a job stands in the way of: that job."""
+
+    job_id = fields.UUID(required=True)
+    job_status = fields.String(required=True, validate=_statuses)
+    status_url = fields.String(required=True)
+
+
+class ProgressSchema(CamelSchema):
+    """How far a job is, in its own units."""
+
+    current = fields.Raw(metadata={"type": ["number", "null"]})
+    total = fields.Raw(metadata={"type": ["number", "null"]})
+    message = fields.String(allow_none=True)
+
+
+class JobErrorSchema(CamelSchema):
+    """Why the last attempt did not succeed."""
+
+    type = fields.String(required=True)
+    message = fields.String(required=True)
+
+
+class JobSchema(CamelSchema):
+    """A job, as everybody sees it."""
+
+    id = fields.UUID(required=True)
+    workspace_id = fields.UUID(required=True)
+    job_type = fields.String(required=True)
+    queue = fields.String(required=True)
+    status = fields.String(required=True, validate=_statuses)
+    outcome = fields.String(required=True, allow_none=True, validate=_outcomes)
+    priority = fields.Integer(required=True)
+    payload = fields.Raw(required=True, allow_none=True)
+    progress = fields.Nested(ProgressSchema, required=True, allow_none=True)
+    result = fields.Raw(required=True, allow_none=True)
+    error = fields.Nested(JobErrorSchema, required=True, allow_none=True)
+    attempts = fields.Integer(required=True)
+    max_attempts = fields.Integer(required=True)
+    timeout_ms = fields.Integer(required=True)
+    unique_key = fields.String(required=True, allow_none=True)
+    tags = fields.List(fields.String(), required=True)
+    request_id = fields.String(required=True, allow_none=True)
+    created_at = Moment(required=True)
+    run_after = Moment(required=True)
+    started_at = Moment(required=True, allow_none=True)
+    completed_at = Moment(required=True, allow_none=True)
+    cancel_requested_at = Moment(required=True, allow_none=True)
+    status_url = fields.String(required=True)
+
+
+class AcceptedSchema(CamelSchema):
+    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it."""
+
+    job_id = fields.UUID(required=True)
+    status = fields.String(required=True, validate=_statuses)
+    status_url = fields.String(required=True)
+    deduplicated = fields.Boolean(required=True)
+    job = fields.Nested(JobSchema, required=True)
+
+
+class PageSchema(CamelSchema):
+    """One page of a list; ``nextCursor`` is null on the last."""
+
+    items = fields.List(fields.Nested(JobSchema), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class AttemptSchema(CamelSchema):
+    """One attempt that did not simply succeed."""
+
+    attempt = fields.Integer(required=True)
+    epoch = fields.Integer(required=True)
+    worker_id = fields.Integer(required=True, allow_none=True)
+    started_at = Moment(required=True, allow_none=True)
+    ended_at = Moment(required=True)
+    outcome = fields.String(required=True, validate=_outcomes)
+    final = fields.Boolean(required=True)
+    error = fields.Nested(JobErrorSchema, required=True, allow_none=True)
+    traceback = fields.String(required=True, allow_none=True)
+
+
+class AttemptsSchema(CamelSchema):
+    """The attempts of a job, in order."""
+
+    items = fields.List(fields.Nested(AttemptSchema), required=True)
+
+
+class JobOptionsSchema(CamelSchema):
+    """What every enqueue may say beside its payload. What it does not say, the task decides."""
+
+    priority = priority()
+    run_after = Moment()
+    delay_ms = delay_ms()
+    max_attempts = max_attempts()
+    timeout_ms = timeout_ms()
+    queue = queue_name()
+    unique_key = unique_key()
+    tags = tags()
+    if_active = fields.String(
+        load_default="refuse",
+        validate=validate.OneOf(["refuse", "return"]),
+        metadata={"description": "When the uniqueness guard is taken: refuse (409) or return its job (202)."},
+    )
+
+    @validates_schema
+    def one_start(self, data: dict[str, Any], **_: Any) -> None:
+        if "run_after" in data and "delay_ms" in data:
+            raise ValidationError("Cannot be given together with runAfter.", "delayMs")
+
+
+class NewJobSchema(JobOptionsSchema):
+    """A request to run a registered task."""
+
+    job_type = fields.String(required=True, validate=validate.Length(1, 100))
+    payload = fields.Raw(load_default=dict, allow_none=True, metadata={"description": "What the task takes."})
+
+
+class NewSyncSchema(JobOptionsSchema):
+    """A request to sync a workspace, or one of its connections."""
+
+    connector_type = fields.String(validate=validate.Length(1, 100))
+    connection_id = fields.UUID()
+    mode = fields.String(validate=validate.OneOf(["initial", "incremental"]))
+    sync_log_id = fields.String(
+        validate=validate.Length(1, 200),
+        metadata={"description": "An entry of your own log; carried along unchanged."},
+    )
+
+
+class PageQuerySchema(CamelSchema):
+    """Which page of a list."""
+
+    limit = fields.Integer(load_default=PAGE_LIMIT, validate=validate.Range(1, LARGEST_PAGE))
+    cursor = Cursor(load_default=None, metadata={"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"})
+
+
+class JobsQuerySchema(PageQuerySchema):
+    """Which jobs, and which page of them."""
+
+    status = fields.Enum(Status, by_value=True)
+    job_type = fields.String(validate=validate.Length(1, 100))
+    queue = fields.String(validate=validate.Length(1, 100))
+    created_after = Moment()
+    created_before = Moment()
+
+
+class AlertSchema(CamelSchema):
+    """Something that a person should look at."""
+
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+
+
+class HealthSchema(CamelSchema):
+    """How the queue is doing: of the token's workspace, or of all for an operator."""
+
+    healthy = fields.Boolean(required=True)
+    alerts = fields.List(fields.Nested(AlertSchema), required=True)
+    pending = fields.Integer(required=True)
+    ready = fields.Integer(required=True)
+    scheduled = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    stuck = fields.Integer(required=True)
+    oldest_ready_seconds = fields.Float(required=True, allow_none=True)
+    completed_last_hour = fields.Integer(required=True)
+    failed_last_hour = fields.Integer(required=True)
+    workers = fields.Integer(required=True)
+    unserved_tasks = fields.List(fields.String(), required=True)
+
+
+class ProbeSchema(CamelSchema):
+    """That this process is there."""
+
+    status = fields.String(required=True)

@@ -1,0 +1,114 @@
+"""Bearer tokens: ``jp_<public id>_<secret>``.
+
+The secret is 256 random bits, so a plain SHA-256 of it is enough to keep: there is nothing to guess that would
+make a slow hash worth its time. The whole text is shown once, when it is minted, and cannot be had again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import re
+import secrets
+import uuid
+from collections.abc import Iterable
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from jobplatform.api.principals import Principal, parse_scopes
+from jobplatform.models import ApiToken, clock
+
+PUBLIC_ID_BYTES = 9
+SECRET_BYTES = 32
+#: How exact ``last_used_at`` is. A write for every request would be a hot row for every client.
+USE_NOTED_EVERY = datetime.timedelta(minutes=1)
+
+_FORM = re.compile(r"jp_([0-9a-f]{18})_([0-9a-f]{64})")
+#: Compared against when there is no such token, so that an unknown id takes as long as a wrong secret.
+_NOBODYS_HASH = hashlib.sha256(secrets.token_bytes(SECRET_BYTES)).digest()
+
+
+def mint_token(
+    session: Session,
+    workspace_id: uuid.UUID | None,
+    scopes: Iterable[str],
+    name: str,
+    expires_at: datetime.datetime | None = None,
+) -> str:
+    """A new token, stored when the caller's transaction commits. The answer is the only copy of its secret.
+
+    Without a workspace it is an operator's token and needs the scope ``operator``; with one it cannot have
+    it. Raises ValueError when that, or a scope, is not right.
+    """
+    principal = Principal(name, workspace_id, parse_scopes(scopes))
+    public_id, secret = secrets.token_hex(PUBLIC_ID_BYTES), secrets.token_hex(SECRET_BYTES)
+    session.add(
+        ApiToken(
+            id=public_id,
+            workspace_id=principal.workspace_id,
+            name=principal.name,
+            secret_hash=_hash(secret),
+            scopes=sorted(principal.scopes),
+            expires_at=expires_at,
+        )
+    )
+    session.flush()
+    return f"jp_{public_id}_{secret}"
+
+
+def verify_token(session: Session, text: str) -> Principal | None:
+    """Whose token this is; None when it is unknown, wrong, expired or revoked (and nobody learns which).
+
+    Notes the use, at most once a minute; the caller commits.
+    """
+    public_id, secret = _split(text)
+    token, alive, note_use = _find(session, public_id)
+    matches = hmac.compare_digest(token.secret_hash if token else _NOBODYS_HASH, _hash(secret))
+    if token is None or not matches or not alive:
+        return None
+    if note_use:
+        _note_use(session, token.id)
+    return Principal(token.name, token.workspace_id, frozenset(token.scopes))
+
+
+def revoke_token(session: Session, public_id: str) -> bool:
+    """End a token at once. Says whether it was alive until now."""
+    statement = (
+        update(ApiToken)
+        .where(ApiToken.id == public_id, ApiToken.revoked_at.is_(None))
+        .values(revoked_at=clock())
+        .returning(ApiToken.id)
+    )
+    return session.execute(statement).first() is not None
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Anything of another form is treated like a token of nobody, and not recognised any faster."""
+    form = _FORM.fullmatch(text)
+    return (form[1], form[2]) if form else ("", "")
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _find(session: Session, public_id: str) -> tuple[ApiToken | None, bool, bool]:
+    """The token, whether it is alive, and whether its use is to be noted: all by the database's clock."""
+    now = clock()
+    alive = ApiToken.revoked_at.is_(None) & (ApiToken.expires_at.is_(None) | (ApiToken.expires_at > now))
+    stale = ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < now - USE_NOTED_EVERY)
+    row = session.execute(select(ApiToken, alive, stale).where(ApiToken.id == public_id)).one_or_none()
+    return (row[0], row[1], row[2]) if row else (None, False, False)
+
+
+def _note_use(session: Session, public_id: str) -> None:
+    """Skipped when somebody else is noting it this moment: it is the same fact, and not worth a queue."""
+    mine = select(ApiToken.id).where(ApiToken.id == public_id).with_for_update(skip_locked=True).scalar_subquery()
+    session.execute(
+        update(ApiToken)
+        .where(ApiToken.id == mine)
+        .values(last_used_at=clock())
+        .execution_options(synchronize_session=False)
+    )

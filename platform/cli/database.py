@@ -1,0 +1,56 @@
+"""Which database a command works on, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import click
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.models import Workspace, make_engine
+from jobplatform.settings import Settings
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[str]:
+    """The URL of the configured database. Without one, the embedded PostgreSQL runs for as long as the block does
+    (and longer when another process uses it too)."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    server = EmbeddedServer(settings.data_dir)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@contextmanager
+def open_session() -> Iterator[Session]:
+    """A session on that database, committed at the end of the block unless it raises."""
+    with open_database(Settings.from_env()) as url:
+        engine = make_engine(url, application_name="jobplatform-cli", pool_size=1)
+        try:
+            with Session(engine, expire_on_commit=False) as session:
+                yield session
+                session.commit()
+        finally:
+            engine.dispose()
+
+
+def find_workspace(session: Session, text: str) -> UUID:
+    """A workspace by its id or, where there is just one of that name, by its name. An id need not have a row: a host
+    application may keep its workspaces in tables of its own."""
+    try:
+        return UUID(text)
+    except ValueError:
+        found = session.scalars(select(Workspace.id).where(Workspace.name == text)).all()
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise click.BadParameter(f"{len(found)} workspaces are named {text!r}; use the id of one")
+    raise click.BadParameter(f"no workspace is named {text!r}; see `jobplatform workspaces list`")

@@ -1,0 +1,183 @@
+"""``jobplatform health`` and ``jobplatform healthcheck``.
+
+Health answers the three questions that bring people here: is something stuck in running, does too much fail, is
+anything processed at all. Each comes with the jobs it is about and the command that goes on from there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+import click
+import httpx
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.migrations import check
+from jobplatform.models import Job, JobAttempt, Status, WorkerRow, clock
+from jobplatform.queue import Health, queue_health
+
+STUCK_AFTER = datetime.timedelta(minutes=15)
+ALIVE_WITHIN = datetime.timedelta(minutes=1)
+MOST_ROWS = 10
+
+
+@click.command()
+@click.option("-w", "--workspace", help="Only this workspace, by id or name.")
+@as_json_option
+def health(workspace: str | None, as_json: bool) -> None:
+    """Is work being done? What is stuck, what fails, and what to do. Exit code 1 when something is wrong."""
+    with open_session() as session:
+        workspace_id = find_workspace(session, workspace) if workspace else None
+        state = queue_health(session, workspace_id, stuck_after=STUCK_AFTER)
+        if as_json:
+            print_json({"healthy": state.healthy, **asdict(state)})
+        else:
+            _print_state(state)
+            _explain(session, state, workspace_id)
+    if not state.healthy:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.option("--worker", is_flag=True, help="Also ask for a live worker on this host.")
+@click.option("--api", "api_url", help="Ask this API's /readyz instead of the database.")
+def healthcheck(worker: bool, api_url: str | None) -> None:
+    """A probe for containers: is the database there with the right schema? Exit code 0 or 1."""
+    if api_url:
+        _check_api(api_url)
+    else:
+        with open_session() as session:
+            check(session.get_bind().engine)
+            if worker and not _worker_lives_here(session):
+                raise click.ClickException(f"no worker on {socket.gethostname()} has a fresh heartbeat")
+    click.echo("ok")
+
+
+def _check_api(url: str) -> None:
+    try:
+        answer = httpx.get(url.rstrip("/") + "/readyz", timeout=5, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise click.ClickException(f"{url} does not answer: {error}") from error
+    if answer.status_code != 200:
+        raise click.ClickException(f"{url} is not ready (HTTP {answer.status_code}): {answer.text[:500]}")
+
+
+def _worker_lives_here(session: Session) -> bool:
+    here = WorkerRow.host == socket.gethostname()
+    fresh = WorkerRow.dead_at.is_(None) & (WorkerRow.heartbeat_at > clock() - ALIVE_WITHIN)
+    return session.scalar(select(func.count()).select_from(WorkerRow).where(here, fresh)) != 0
+
+
+def _print_state(state: Health) -> None:
+    oldest = "–" if state.oldest_ready_seconds is None else f"{state.oldest_ready_seconds:.0f} s"
+    print_table(
+        ["", ""],
+        [
+            ("live workers", state.workers),
+            ("running", state.running),
+            ("ready", state.ready),
+            ("waits longest for", oldest),
+            ("scheduled for later", state.scheduled),
+            ("completed in the last hour", state.completed_last_hour),
+            ("failed in the last hour", state.failed_last_hour),
+        ],
+    )
+
+
+def _explain(session: Session, state: Health, workspace_id: UUID | None) -> None:
+    if state.healthy:
+        click.secho("\nhealthy: nothing is stuck, nothing fails too often, and ready jobs are being taken", fg="green")
+    for alert in state.alerts:
+        click.secho(f"\n{alert.code}: {alert.message}", fg="red", bold=True)
+        EXPLANATIONS[alert.code](session, workspace_id)
+
+
+def _explain_stuck(session: Session, workspace_id: UUID | None) -> None:
+    click.echo(
+        "A dead worker's jobs are taken back without anybody's help, within its lease and a sweep. These are still\n"
+        "being worked on: slow, or waiting for something. Each is stopped when its timeout is over."
+    )
+    longest = Job.started_at < clock() - STUCK_AFTER
+    statement = select(Job).where(Job.status == Status.RUNNING, longest).order_by(Job.started_at).limit(MOST_ROWS)
+    found = session.scalars(_of_workspace(statement, Job.workspace_id, workspace_id)).all()
+    print_table(
+        ["id", "workspace", "task", "worker", "started", "timeout (s)"],
+        [(j.id, j.workspace_id, j.job_type, j.worker_id, j.started_at, j.timeout_ms // 1000) for j in found],
+    )
+    _go_on("jobplatform jobs ls --running-for 15", "jobplatform jobs cancel ID -w WORKSPACE")
+
+
+def _explain_failing(session: Session, workspace_id: UUID | None) -> None:
+    click.echo(
+        "The errors of the last hour, most frequent first. Refused credentials: renew them. Timeouts: raise the\n"
+        "task's timeout or do less in a job. Rate limits: let the source's Retry-After be honoured."
+    )
+    print_table(["times", "task", "outcome", "error"], _errors_of_the_hour(session, workspace_id))
+    _go_on(
+        "jobplatform jobs ls -s failed",
+        "jobplatform jobs show ID -w WORKSPACE    (every attempt, with traceback)",
+        "jobplatform jobs retry ID -w WORKSPACE   (once the cause is gone)",
+    )
+
+
+def _errors_of_the_hour(session: Session, workspace_id: UUID | None) -> Sequence[Any]:
+    error = func.left(func.concat(JobAttempt.error_type, ": ", JobAttempt.error), 100)
+    times = func.count()
+    same_job = (Job.workspace_id == JobAttempt.workspace_id) & (Job.id == JobAttempt.job_id)
+    statement = (
+        select(times, Job.job_type, JobAttempt.outcome, error)
+        .join(Job, same_job)
+        .where(JobAttempt.ended_at > clock() - datetime.timedelta(hours=1))
+        .group_by(Job.job_type, JobAttempt.outcome, error)
+        .order_by(times.desc())
+        .limit(MOST_ROWS)
+    )
+    return session.execute(_of_workspace(statement, JobAttempt.workspace_id, workspace_id)).all()
+
+
+def _explain_not_processing(session: Session, workspace_id: UUID | None) -> None:
+    now = clock()
+    alive = WorkerRow.dead_at.is_(None) & (WorkerRow.heartbeat_at > now - ALIVE_WITHIN)
+    rows = session.scalars(select(WorkerRow).where(alive).order_by(WorkerRow.id)).all()
+    print_table(
+        ["live worker", "host", "slots", "queues", "tasks", "draining"],
+        [(w.name, w.host, w.slots, " ".join(w.queues), " ".join(w.tasks), w.draining) for w in rows],
+    )
+    ready = (
+        select(Job.queue, Job.job_type, func.count(), func.min(Job.run_after))
+        .where(Job.status == Status.PENDING, Job.run_after <= now)
+        .group_by(Job.queue, Job.job_type)
+        .order_by(func.count().desc())
+        .limit(MOST_ROWS)
+    )
+    waiting = session.execute(_of_workspace(ready, Job.workspace_id, workspace_id)).all()
+    print_table(["queue", "task", "ready", "since"], waiting)
+    _go_on("jobplatform worker                       (in an environment where JOBPLATFORM_TASKS names the task)",
+           "jobplatform worker -c 16 -Q QUEUE        (more slots, or a queue nobody serves)")  # fmt: skip
+
+
+EXPLANATIONS: dict[str, Callable[[Session, UUID | None], None]] = {
+    "stuck": _explain_stuck,
+    "failing": _explain_failing,
+    "backlog": _explain_not_processing,
+    "no_worker": _explain_not_processing,
+    "unserved": _explain_not_processing,
+}
+
+
+def _of_workspace(statement: Any, column: Any, workspace_id: UUID | None) -> Any:
+    return statement if workspace_id is None else statement.where(column == workspace_id)
+
+
+def _go_on(*commands: str) -> None:
+    click.echo("go on with:")
+    for command in commands:
+        click.secho(f"  {command}", fg="cyan")

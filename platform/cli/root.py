@@ -1,0 +1,98 @@
+"""The command itself: its sub-commands, and how their failures are told.
+
+A sub-command is imported when it is called. A worker therefore never loads Flask, although the command that starts
+it knows the API's commands too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+import sqlalchemy.exc
+
+from jobplatform.errors import JobPlatformError, SettingsError
+
+COMMANDS = {
+    "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
+    "up": ("jobplatform.cli.up:up", "Run database, API and worker until Ctrl-C."),
+    "worker": ("jobplatform.cli.serve:worker", "Run jobs."),
+    "api": ("jobplatform.cli.serve:api", "Serve the HTTP API with gunicorn."),
+    "migrate": ("jobplatform.cli.schema:migrate", "Bring the database's schema up to date."),
+    "workspaces": ("jobplatform.cli.workspaces:workspaces", "Create and list workspaces."),
+    "tokens": ("jobplatform.cli.tokens:tokens", "Create, list and revoke tokens of the API."),
+    "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
+    "jobs": ("jobplatform.cli.jobs:jobs", "List, show, retry and cancel jobs."),
+    "health": ("jobplatform.cli.health:health", "Is work being done? What is stuck, what fails, and what to do."),
+    "healthcheck": ("jobplatform.cli.health:healthcheck", "A probe for containers: exit code 0 or 1."),
+    "openapi": ("jobplatform.cli.openapi:openapi", "Print the API's OpenAPI document."),
+}
+
+
+class UnusableSettings(click.ClickException):
+    """Like wrong options: nothing was done, and doing it again will not help."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """The sub-commands, imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table above, so that help does not import the whole house."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise _settings_problem(error) from error
+        except JobPlatformError as error:
+            raise click.ClickException(str(error)) from error
+        except sqlalchemy.exc.DBAPIError as error:
+            raise click.ClickException(_database_problem(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jobplatform")
+def main() -> None:
+    """Background jobs for multi-tenant software, on PostgreSQL.
+
+    Settings come from the environment (JOBPLATFORM_..., DATABASE_URL); options win over them. Without DATABASE_URL
+    an embedded PostgreSQL is started, and stopped when nobody uses it any more.
+    """
+    _make_tasks_importable()
+
+
+def _make_tasks_importable() -> None:
+    """``JOBPLATFORM_TASKS=app.tasks:tasks`` means the application in the current folder, as with flask and gunicorn;
+    the processes that are started from here look there too."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _settings_problem(error: SettingsError) -> click.ClickException:
+    return UnusableSettings(str(error))
+
+
+def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
+    text = str(error.orig).strip()
+    if getattr(error.orig, "sqlstate", None) in ("3F000", "42P01", "42883"):
+        return f"the database has no schema of ours, or an older one: run `jobplatform migrate` ({text})"
+    if isinstance(error, sqlalchemy.exc.OperationalError):
+        return f"the database cannot be reached: {text}"
+    return f"the database refused: {text}"

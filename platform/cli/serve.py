@@ -1,0 +1,80 @@
+"""``jobplatform worker`` and ``jobplatform api``: the processes that are deployed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import click
+
+from jobplatform.cli.database import open_database
+from jobplatform.errors import SettingsError
+from jobplatform.logs import configure_logging
+from jobplatform.settings import Settings, parse_queues
+
+
+class Queues(click.ParamType[Any]):
+    """``sync,default``."""
+
+    name = "queues"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_queues(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option("-c", "--concurrency", type=click.IntRange(1, 512), help="Slots: handler processes.")
+@click.option("-Q", "--queues", type=Queues(), help="Only these, as in sync,default. Default: all its tasks name.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Handler threads in each process (soft timeouts only).")
+@click.option("--drain-timeout", type=click.FloatRange(0, 86_400), help="Seconds that running jobs get at a stop.")
+@click.option("--memory-mb", type=click.IntRange(0), help="Memory a handler process may use; 0 is no limit.")
+@click.option("--max-jobs-per-child", type=click.IntRange(0), help="Jobs until a process is replaced; 0 is never.")
+@click.option("--tasks", help="Where the tasks are, as module:attribute.")
+@click.option("--name", help="How this worker is called. Default: host and process id.")
+def worker(name: str | None, **options: Any) -> None:
+    """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
+
+    SIGTERM or Ctrl-C: takes nothing new, lets running jobs finish until the drain timeout, hands back the rest
+    without spending an attempt. A second signal hands back at once.
+    """
+    from jobplatform.worker import Worker, WorkerOptions
+
+    settings = Settings.from_env()
+    given = {option: value for option, value in options.items() if value is not None}
+    settings = dataclasses.replace(settings, **given)
+    if settings.mode == "sync":
+        raise SettingsError(["JOBPLATFORM_MODE=sync runs jobs where they are enqueued; a worker would find none"])
+    configure_logging(settings.log_level, settings.log_format)
+    with open_database(settings) as url:
+        Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
+
+
+@click.command()
+@click.option("--host", help="Default: JOBPLATFORM_HOST, or 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Default: JOBPLATFORM_PORT, or 8080.")
+@click.option("--fd", type=click.IntRange(3), help="An inherited listening socket, instead of host and port.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Processes.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=16, show_default=True, help="Threads in each.")
+def api(host: str | None, port: int | None, fd: int | None, workers: int, threads: int) -> None:
+    """Serve the HTTP API with gunicorn, until SIGTERM or Ctrl-C."""
+    from jobplatform.cli.gunicorn_server import serve
+
+    settings = Settings.from_env()
+    configure_logging(settings.log_level, settings.log_format)
+    address = (
+        f"fd://{fd}" if fd is not None else _address(host or settings.host, settings.port if port is None else port)
+    )
+    with open_database(settings) as url:
+        # Its processes read the settings again, and share the database that was opened here.
+        os.environ["DATABASE_URL"] = url
+        serve(address, workers=workers, threads=threads)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

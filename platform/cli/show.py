@@ -1,0 +1,57 @@
+"""How things look in a terminal: tables, JSON, moments."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobplatform.logs import escape_controls
+
+STATUS_STYLES = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "yellow"}
+
+PIPE_WIDTH = 250
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def print_json(value: Any) -> None:
+    """``value`` as indented JSON; moments and ids as text."""
+    click.echo(json.dumps(value, indent=2, default=_as_text))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """A table. A cell that says a status has its colour."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        # What people copy from here into the next command stays in one piece.
+        table.add_column(column, no_wrap=column in ("id", "workspace"))
+    for row in rows:
+        table.add_row(*[cell(value) for value in row])
+    make_console().print(table)
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal; what goes into a file or a pipe is not folded at 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def cell(value: Any) -> Text:
+    """A value as harmless text: no markup of its own, no control characters."""
+    text = escape_controls(_as_text(value))
+    return Text(text, style=STATUS_STYLES.get(text, ""), overflow="fold")
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return str(value)

@@ -1,0 +1,184 @@
+"""The parts of a running stack, each a process of its own: started, watched and stopped together.
+
+A part lives in a session of its own, so Ctrl-C in the terminal reaches only us and the parts are stopped in the
+right order. Should this process be killed, the kernel stops them (on Linux, see ``part.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import IO
+
+import click
+
+from jobplatform.errors import JobPlatformError
+
+LAST_LINES = 30
+
+Sink = Callable[[str, str], None]
+"""Takes the name of a part and a line of its output."""
+
+
+class PartFailedError(JobPlatformError):
+    """A part of the stack ended, or did not become ready; ``name`` says which."""
+
+    def __init__(self, name: str, what: str, lines: Sequence[str]) -> None:
+        self.name = name
+        said = "".join(f"\n  {line}" for line in lines)
+        super().__init__(f"the {name} {what}" + (f"; it said last:{said}" if said else ""))
+
+
+class Part:
+    """One process of the stack."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], sink: Sink, sockets: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            pass_fds=sockets,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout, sink), daemon=True)
+        self._reader.start()
+
+    def find_line(self, start: str, seconds: float) -> str:
+        """The line that begins with ``start``: how a server that chose its own port tells its address."""
+        self.wait_until(lambda: any(line.startswith(start) for line in tuple(self.lines)), seconds)
+        return next(line for line in tuple(self.lines) if line.startswith(start))
+
+    def check(self) -> None:
+        """Raise :class:`PartFailedError` when the process has ended."""
+        code = self.process.poll()
+        if code is not None:
+            self._reader.join(timeout=1)
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise PartFailedError(self.name, how, self.lines)
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait for the part to become ready; raises when it ends instead or the time is over."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise PartFailedError(self.name, f"was not ready within {seconds:g} s", self.lines)
+            time.sleep(0.1)
+
+    def stop(self, seconds: float, hurry: threading.Event) -> None:
+        """SIGTERM, a second one when somebody is in a hurry; after ``seconds`` SIGKILL to it and what it started."""
+        deadline = time.monotonic() + seconds
+        hurried = hurry.is_set()
+        self._send(signal.SIGTERM)
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if hurry.wait(0.05) and not hurried:
+                self._send(signal.SIGTERM)
+                hurried = True
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._reader.join(timeout=1)
+
+    def _send(self, number: signal.Signals) -> None:
+        # Popen asks first whether it has ended, so the number is still this process's.
+        self.process.send_signal(number)
+
+    def _read(self, output: IO[str], sink: Sink) -> None:
+        with output:
+            for line in output:
+                self.lines.append(line.rstrip("\n"))
+                sink(self.name, self.lines[-1])
+
+
+class Stack:
+    """Parts, stopped in the reverse order of their start when the ``with`` block ends, however it ends."""
+
+    def __init__(self, database_url: str, sink: Sink, *, stop_seconds: float = 40.0) -> None:
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.environment.pop("JOBS_DATABASE_URL", None)
+        self.sink = sink
+        self.stop_seconds = stop_seconds
+        self.parts: list[Part] = []
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        with _impatience() as hurry:
+            for part in reversed(self.parts):
+                part.stop(self.stop_seconds, hurry)
+
+    def start(
+        self, name: str, *arguments: str, environment: Mapping[str, str] | None = None, sockets: Sequence[int] = ()
+    ) -> Part:
+        """Start a module of ours with the interpreter at hand. Nothing of the current folder can stand in for a
+        module of the standard library (``-P``)."""
+        command = [sys.executable, "-P", "-m", "jobplatform.cli.part", str(os.getpid()), *arguments]
+        part = Part(name, command, {**self.environment, **(environment or {})}, self.sink, sockets)
+        self.parts.append(part)
+        return part
+
+    def run_until_interrupted(self) -> None:
+        """Block until Ctrl-C or SIGTERM. Raises :class:`PartFailedError` when a part ends before."""
+        with interrupted_by_sigterm(), contextlib.suppress(KeyboardInterrupt):
+            while True:
+                for part in self.parts:
+                    part.check()
+                time.sleep(0.2)
+
+
+def listen(host: str, preferred: int) -> socket.socket:
+    """A listening socket on ``preferred`` when that is free, else on any port. Handed to the server as it is, so that
+    nobody can take the port between our look and its start."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in (preferred, 0):
+        with contextlib.suppress(OSError):
+            return socket.create_server((host, port), family=family)
+    raise click.ClickException(f"cannot listen on {host}")
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM means what Ctrl-C means, so that ``finally`` and ``with`` do their work."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _impatience() -> Iterator[threading.Event]:
+    """While the parts are being stopped, another Ctrl-C must not leave half of them behind: it hurries them."""
+    hurry = threading.Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        hurry.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield hurry
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,84 @@
+"""``jobplatform tokens``."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import click
+from sqlalchemy import select
+
+from jobplatform.api import Scope, mint_token, revoke_token
+from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.models import ApiToken
+
+WORKSPACE_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
+
+
+@click.group()
+def tokens() -> None:
+    """Create, list and revoke tokens of the API."""
+
+
+@tokens.command()
+@click.option("-w", "--workspace", help="The workspace it is for, by id or name.")
+@click.option("--operator", is_flag=True, help="A token for every workspace, for whoever runs the platform.")
+@click.option("--scope", "scopes", multiple=True, help="May be repeated. Default: jobs:read and jobs:write.")
+@click.option("--name", default="cli", show_default=True, help="Whose it is or what for.")
+@click.option("--days", type=click.IntRange(1, 3650), help="Ends after so many days. Default: never.")
+def create(workspace: str | None, operator: bool, scopes: tuple[str, ...], name: str, days: int | None) -> None:
+    """Create a token and print it. It is shown this once; the database keeps a hash."""
+    if operator == bool(workspace):
+        raise click.UsageError("say either --workspace or --operator")
+    expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days) if days else None
+    with open_session() as session:
+        workspace_id = find_workspace(session, workspace) if workspace else None
+        chosen = scopes or ((Scope.OPERATOR,) if operator else WORKSPACE_SCOPES)
+        try:
+            token = mint_token(session, workspace_id, chosen, name, expires_at)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    click.echo(token)
+
+
+@tokens.command("list")
+@click.option("-w", "--workspace", help="Only those of a workspace, by id or name.")
+@as_json_option
+def list_(workspace: str | None, as_json: bool) -> None:
+    """List the tokens, without their secrets."""
+    statement = select(ApiToken).order_by(ApiToken.created_at)
+    with open_session() as session:
+        if workspace:
+            statement = statement.where(ApiToken.workspace_id == find_workspace(session, workspace))
+        found = session.scalars(statement).all()
+    rows = [_as_row(token) for token in found]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ["id", "workspace", "name", "scopes", "created", "expires", "last used", "revoked"]
+        print_table(columns, [tuple({**row, "scopes": " ".join(row["scopes"])}.values()) for row in rows])
+
+
+@tokens.command()
+@click.argument("public_id")
+def revoke(public_id: str) -> None:
+    """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens list` shows it."""
+    with open_session() as session:
+        ended = revoke_token(session, public_id)
+    if not ended:
+        raise click.ClickException(f"no token {public_id!r} is alive")
+    click.echo(f"{public_id} is revoked")
+
+
+def _as_row(token: ApiToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "workspaceId": token.workspace_id,
+        "name": token.name,
+        "scopes": token.scopes,
+        "createdAt": token.created_at,
+        "expiresAt": token.expires_at,
+        "lastUsedAt": token.last_used_at,
+        "revokedAt": token.revoked_at,
+    }

@@ -1,0 +1,127 @@
+"""``jobplatform up``: the whole stack for daily work on one machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+import httpx
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.database import open_database
+from jobplatform.cli.stack import Part, Stack, interrupted_by_sigterm, listen
+from jobplatform.logs import escape_controls
+from jobplatform.migrations import upgrade
+from jobplatform.models import WorkerRow, make_engine
+from jobplatform.settings import Settings
+
+READY_SECONDS = 60.0
+DEMO_SOURCE_PORT = 8099
+COLOURS = {"api": "cyan", "worker": "magenta", "demo source": "yellow"}
+
+
+@click.command()
+@click.option("-c", "--concurrency", type=click.IntRange(1, 512), help="Slots of the worker.")
+@click.option("--demo-source", is_flag=True, help="Also run the demo source that `jobplatform demo` syncs from.")
+def up(concurrency: int | None, demo_source: bool) -> None:
+    """Run database, API and worker until Ctrl-C, which stops everything that was started here and nothing else."""
+    settings = Settings.from_env()
+    with (
+        interrupted_by_sigterm(),
+        _quiet_interrupt(),
+        open_database(settings) as url,
+        Stack(url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
+    ):
+        upgrade(url)
+        tell_database(settings)
+        if demo_source:
+            click.echo(f"demo source  {start_demo_source(stack)}")
+        api_url = start_platform(stack, settings, url, concurrency)
+        click.echo(f"api          {api_url}  (documented at {api_url}/openapi.json)")
+        click.echo("Ctrl-C stops all of it")
+        stack.run_until_interrupted()
+        click.echo("stopping")
+
+
+@contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """Ctrl-C during the start ends the command like any other; click would print an exclamation."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def tell_database(settings: Settings) -> None:
+    """Say which database this is: for root the embedded one is in a place of its own, which has to be known."""
+    if settings.database_url is not None:
+        click.echo("database     the one that DATABASE_URL names")
+    else:
+        click.echo(f"database     embedded PostgreSQL, data in {settings.data_dir}")
+
+
+def start_platform(stack: Stack, settings: Settings, database_url: str, concurrency: int | None = None) -> str:
+    """Start worker and API, wait until both are ready, and return the API's URL."""
+    # Side by side: each spends its first second importing.
+    worker = start_worker(stack, concurrency)
+    api, api_url = start_api(stack, settings)
+    worker.wait_until(_registered(database_url, worker), READY_SECONDS)
+    api.wait_until(lambda: _answers(api_url), READY_SECONDS)
+    return api_url
+
+
+def start_worker(stack: Stack, concurrency: int | None = None) -> Part:
+    slots = () if concurrency is None else ("-c", str(concurrency))
+    return stack.start("worker", "jobplatform.cli", "worker", *slots, environment=_for_parts())
+
+
+def start_api(stack: Stack, settings: Settings) -> tuple[Part, str]:
+    with listen(settings.host, settings.port) as listening:
+        port, descriptor = listening.getsockname()[1], listening.fileno()
+        options = ("--fd", str(descriptor), "--workers", "1")
+        part = stack.start("api", "jobplatform.cli", "api", *options, environment=_for_parts(), sockets=[descriptor])
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return part, f"http://{host}:{port}"
+
+
+def start_demo_source(stack: Stack, delay: float = 0.15) -> str:
+    """Start it and return its URL; on its usual port when that is free, so that earlier connections still work."""
+    arguments = ("--port", str(DEMO_SOURCE_PORT), "--delay", str(delay))
+    return stack.start("demo source", "jobplatform.connectors.demo_source", *arguments).find_line("http", READY_SECONDS)
+
+
+def _for_parts() -> dict[str, str]:
+    """The demo source is on this machine, where connectors may not go unless somebody says so. And the parts write
+    into a pipe: that a person reads along, they have to be told."""
+    reader = {"JOBPLATFORM_LOG_FORMAT": "console"} if sys.stdout.isatty() else {}
+    return {"JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true", **reader}
+
+
+def _registered(database_url: str, worker: Part) -> Callable[[], bool]:
+    engine = make_engine(database_url, application_name="jobplatform-cli", pool_size=1)
+    mine = (WorkerRow.pid == worker.process.pid) & WorkerRow.dead_at.is_(None)
+
+    def registered() -> bool:
+        try:
+            with Session(engine) as session:
+                return session.scalar(select(func.count()).select_from(WorkerRow).where(mine)) != 0
+        finally:
+            engine.dispose()
+
+    return registered
+
+
+def _answers(api_url: str) -> bool:
+    try:
+        return httpx.get(f"{api_url}/readyz", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _print_line(name: str, line: str) -> None:
+    # The parts colour their own lines in a terminal; everywhere else they are JSON and hold no control characters.
+    text = line if sys.stdout.isatty() else escape_controls(line)
+    click.echo(f"{click.style(name.ljust(11), fg=COLOURS[name])} | {text}")

@@ -1,0 +1,204 @@
+"""A connector for sources that answer JSON pages over HTTP, described by its configuration alone.
+
+A page is fetched again when the source is busy (429 or 503 with ``Retry-After``) or fails for a moment (5xx, a lost
+connection); what is still wrong after that is the connection's failure.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import backoff
+import httpx
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from jobplatform.connectors.addresses import check_public_url
+from jobplatform.connectors.source import Page, SourceRecord
+from jobplatform.errors import SourceBusyError, SourceError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+LARGEST_PAGE = 16 * 1024 * 1024
+MOST_TRIES = 6
+#: A source that wants a longer pause than this has its connection fail: waiting would hold a slot of the worker.
+LONGEST_PAUSE = 60.0
+DEFAULT_PAUSE = 1.0
+
+
+class StreamConfig(Schema):
+    """One stream: where it is, and which field of a record is its id."""
+
+    path = fields.String(required=True, validate=validate.Regexp(r"^/"))
+    id_field = fields.String(data_key="idField", load_default="id")
+
+
+class HttpJsonConfig(Schema):
+    """The configuration of a connection of this type. Names of fields may be dotted paths."""
+
+    class Meta:
+        unknown = RAISE
+
+    base_url = fields.Url(data_key="baseUrl", required=True, schemes={"http", "https"}, require_tld=False)
+    streams = fields.Dict(
+        keys=fields.String(), values=fields.Nested(StreamConfig), required=True, validate=validate.Length(min=1)
+    )
+    page_size = fields.Integer(data_key="pageSize", load_default=100, validate=validate.Range(1, 1000))
+    limit_parameter = fields.String(data_key="limitParameter", load_default="limit")
+    cursor_parameter = fields.String(data_key="cursorParameter", load_default="after")
+    items_field = fields.String(data_key="itemsField", load_default="results")
+    cursor_field = fields.String(data_key="cursorField", load_default="paging.next.after")
+    total_field = fields.String(data_key="totalField", load_default="total")
+    headers = fields.Dict(keys=fields.String(), values=fields.String(), load_default=dict)
+
+
+def _tell(details: Any) -> None:
+    log.info(
+        "source asks for patience",
+        extra={"tries": details["tries"], "wait_seconds": details["wait"], "reason": str(details["exception"])},
+    )
+
+
+def _pause(error: Any) -> float:
+    """The pause that a :class:`SourceBusyError` asks for."""
+    return float(error.retry_after)
+
+
+class _MomentaryError(SourceError):
+    """The source failed in a way that often passes."""
+
+
+class HttpJson:
+    """An open connection to such a source."""
+
+    def __init__(self, config: Mapping[str, Any], *, allow_private: bool = False) -> None:
+        self.config = _load(config)
+        self.allow_private = allow_private
+        # No redirects: the address that was checked is the one that is asked. No proxy of the environment either.
+        self.client = httpx.Client(timeout=TIMEOUT, trust_env=False, headers=self.config["headers"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+
+    def streams(self) -> Sequence[str]:
+        return tuple(self.config["streams"])
+
+    def fetch(self, stream: str, cursor: str | None) -> Page:
+        settings = self.config["streams"][stream]
+        body = self._get(self.config["base_url"].rstrip("/") + settings["path"], self._parameters(cursor))
+        items = _look_up(body, self.config["items_field"])
+        if not isinstance(items, list):
+            raise SourceError(f"{stream}: the answer has no list at {self.config['items_field']!r}")
+        following = _look_up(body, self.config["cursor_field"])
+        total = _look_up(body, self.config["total_field"])
+        return Page(
+            records=[_as_record(stream, item, settings["id_field"]) for item in items],
+            next_cursor=None if following is None else str(following),
+            total=total if isinstance(total, int) else None,
+        )
+
+    def _parameters(self, cursor: str | None) -> dict[str, str]:
+        parameters = {self.config["limit_parameter"]: str(self.config["page_size"])}
+        if cursor is not None:
+            parameters[self.config["cursor_parameter"]] = cursor
+        return parameters
+
+    @backoff.on_exception(
+        backoff.runtime,
+        SourceBusyError,
+        value=_pause,
+        jitter=None,
+        max_tries=MOST_TRIES,
+        giveup=lambda error: _pause(error) > LONGEST_PAUSE,
+        on_backoff=_tell,
+        logger=None,
+    )
+    @backoff.on_exception(
+        backoff.expo,
+        _MomentaryError,
+        factor=0.5,
+        max_value=10,
+        max_tries=MOST_TRIES,
+        on_backoff=_tell,
+        logger=None,
+    )
+    def _get(self, url: str, parameters: Mapping[str, str]) -> Any:
+        check_public_url(url, allow_private=self.allow_private)
+        try:
+            with self.client.stream("GET", url, params=parameters) as response:
+                _check_status(response)
+                return _parse(_read(response))
+        except httpx.HTTPError as error:
+            raise _MomentaryError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
+
+
+def _load(config: Mapping[str, Any]) -> Any:
+    try:
+        return HttpJsonConfig().load(config)
+    except ValidationError as error:
+        raise SourceError(f"the connection's configuration is wrong: {json.dumps(error.messages)}") from error
+
+
+def _check_status(response: httpx.Response) -> None:
+    status, url = response.status_code, response.request.url.copy_with(query=None)
+    if status == 429 or (status == 503 and "retry-after" in response.headers):
+        raise SourceBusyError(f"{url} is busy (HTTP {status})", _retry_after(response.headers.get("retry-after")))
+    if status >= 500:
+        raise _MomentaryError(f"{url} failed (HTTP {status})")
+    if status != 200:
+        raise SourceError(f"{url} refused (HTTP {status})")
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds or a date, as HTTP allows; a second when it is missing or makes no sense."""
+    if value is None:
+        return DEFAULT_PAUSE
+    if re.fullmatch(r"[0-9]{1,9}", value.strip()):
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return DEFAULT_PAUSE
+
+
+def _read(response: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > LARGEST_PAGE:
+            raise SourceError(f"a page is larger than {LARGEST_PAGE // 1024 // 1024} MiB; ask for smaller pages")
+    return bytes(content)
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"the answer is not JSON: {error}") from error
+
+
+def _look_up(body: Any, path: str) -> Any:
+    for name in path.split("."):
+        if not isinstance(body, dict):
+            return None
+        body = body.get(name)
+    return body
+
+
+def _as_record(stream: str, item: Any, id_field: str) -> SourceRecord:
+    identifier = _look_up(item, id_field)
+    if not isinstance(identifier, str | int) or isinstance(identifier, bool) or identifier == "":
+        raise SourceError(f"{stream}: a record has no id at {id_field!r}")
+    return SourceRecord(str(identifier), item)

@@ -1,0 +1,45 @@
+"""What a connector is: the small protocol between a sync and a source of records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One record as the source sent it. ``external_id`` is what the source calls it, unique within its stream."""
+
+    external_id: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some records of a stream. Without a ``next_cursor`` it was the last page; ``total`` is the size of the whole
+    stream when the source says so."""
+
+    records: Sequence[SourceRecord]
+    next_cursor: str | None = None
+    total: int | None = None
+
+
+class Connector(Protocol):
+    """A connection to one source, open for the length of one sync.
+
+    ``fetch`` may block and may raise: a :class:`~jobplatform.errors.SourceError` with a message for the person who
+    reads the sync's result, anything else counts as a fault of the connector. Fetching the same cursor again must
+    be possible; a sync that was interrupted does.
+    """
+
+    def streams(self) -> Sequence[str]: ...
+
+    def fetch(self, stream: str, cursor: str | None) -> Page: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,36 @@
+"""The task ``sync``, as the API enqueues it and a worker runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from jobplatform.connectors.syncing import Mode, SyncResult, run_sync
+from jobplatform.queue import RunningJob, Skip, Tasks
+from jobplatform.settings import Settings
+
+tasks = Tasks()
+
+
+@dataclass(frozen=True)
+class SyncPayload:
+    """Which connections to sync (all of the workspace's, unless narrowed) and how."""
+
+    connector_type: str | None = field(default=None, metadata={"data_key": "connectorType"})
+    connection_id: UUID | None = field(default=None, metadata={"data_key": "connectionId"})
+    mode: Mode = "incremental"
+    sync_log_id: str | None = field(default=None, metadata={"data_key": "syncLogId"})
+    """An entry of the host application's own log; carried along unchanged."""
+
+
+@tasks.task("sync", queue="sync", max_attempts=3, timeout=timedelta(minutes=10), unique="workspace")
+def sync(job: RunningJob, payload: SyncPayload) -> SyncResult | Skip:
+    """Pull the workspace's records from its sources."""
+    return run_sync(
+        job,
+        connector_type=payload.connector_type,
+        connection_id=payload.connection_id,
+        mode=payload.mode,
+        allow_private=Settings.from_env().allow_private_addresses,
+    )

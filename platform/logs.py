@@ -1,0 +1,89 @@
+"""Log lines: one formatter for everything that goes through the standard library's ``logging``.
+
+Our modules log plainly: a short event as the message, the facts as ``extra={...}``. Here they become one line of
+JSON each, or coloured text when a person is watching. Control characters are always escaped, so that nothing a
+job, a source or a client sends can forge a line or move the cursor of a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["auto", "json", "console"]
+
+
+def configure_logging(level: str = "INFO", format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Send every log line of this process to ``stream`` (standard error). ``auto`` is text in a terminal and JSON
+    everywhere else. Calling it again replaces what the first call set up."""
+    target = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(make_formatter(as_text=format == "console" or (format == "auto" and target.isatty())))
+    root = logging.getLogger()
+    for earlier in [*root.handlers]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(level)
+    # What they say at INFO (each request, each plug-in) would bury our own events.
+    for library in ("alembic", "httpx"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(True)
+
+
+def make_formatter(*, as_text: bool) -> logging.Formatter:
+    """The formatter alone, for applications that set up their own handlers."""
+    shared: list[Processor] = [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.ExtraAdder(),
+    ]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(as_text)],
+    )
+
+
+def _rendering(as_text: bool) -> list[Processor]:
+    if as_text:
+        renderer = structlog.dev.ConsoleRenderer(colors=True, pad_event_to=28)
+        return [structlog.processors.format_exc_info, _escape_facts, renderer]
+    return [
+        structlog.processors.format_exc_info,
+        _message_after_logger,
+        # ASCII only: JSON's own escapes take care of control characters and lone surrogates.
+        structlog.processors.JSONRenderer(default=str),
+    ]
+
+
+def _message_after_logger(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """When, how bad, who, what; then the facts."""
+    first = {name: event.pop(name, None) for name in ("timestamp", "level", "logger")}
+    return {**first, "message": event.pop("event", ""), **event}
+
+
+def _escape_facts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {name: _escape_lines(value) if name == "exception" else _escape(value) for name, value in event.items()}
+
+
+def _escape_lines(traceback: str) -> str:
+    """A traceback keeps its lines; they are indented, so none of them can pass for a line of its own."""
+    return "\n".join("  " + escape_controls(line) for line in traceback.split("\n"))
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, bool | int | float | None):
+        return value
+    return escape_controls(value if isinstance(value, str) else str(value))
+
+
+def escape_controls(text: str) -> str:
+    """``text`` with everything unprintable written as a Python escape: one line, and harmless in a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -1,0 +1,156 @@
+"""The API as clients meet it: an application, workspaces, tokens, and jobs in every status."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session, sessionmaker
+from werkzeug.test import TestResponse
+
+from jobplatform.api import create_app, mint_token
+from jobplatform.queue import (
+    Completion,
+    Failure,
+    Tasks,
+    WorkerInfo,
+    claim_job,
+    complete_jobs,
+    fail_jobs,
+    register_worker,
+)
+from jobplatform.settings import Settings
+from tests.api.example_tasks import make_tasks
+
+PROBLEM = "application/problem+json"
+READ_WRITE = ("jobs:read", "jobs:write")
+
+MintToken = Callable[..., str]
+
+
+class Client:
+    """A client of the API with a token of its own."""
+
+    def __init__(self, http: FlaskClient, token: str | None) -> None:
+        self.http = http
+        self.token = token
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, json: Any = None, **options: Any) -> TestResponse:
+        return self.request("POST", path, json=json, **options)
+
+    def request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any) -> TestResponse:
+        sent = dict(headers or {})
+        if self.token is not None:
+            sent["Authorization"] = f"Bearer {self.token}"
+        if options.get("json") is None:
+            options.pop("json", None)
+        return self.http.open(path, method=method, headers=sent, **options)
+
+
+@pytest.fixture
+def tasks() -> Tasks:
+    return make_tasks()
+
+
+@pytest.fixture
+def app(database_url: str) -> Iterator[Flask]:
+    app = create_app(Settings(database_url=database_url, tasks="tests.api.example_tasks:tasks"))
+    yield app
+    app.extensions["jobplatform.engine"].dispose()
+
+
+@pytest.fixture
+def mint(sessions: sessionmaker[Session]) -> MintToken:
+    def mint(workspace_id: uuid.UUID | None, scopes: tuple[str, ...] = READ_WRITE, **options: Any) -> str:
+        with sessions.begin() as session:
+            return mint_token(session, workspace_id, scopes, "a test", **options)
+
+    return mint
+
+
+@pytest.fixture
+def client(app: Flask, workspace_id: uuid.UUID, mint: MintToken) -> Client:
+    """A client whose token may read and write the jobs of ``workspace_id``."""
+    return Client(app.test_client(), mint(workspace_id))
+
+
+@pytest.fixture
+def operator(app: Flask, mint: MintToken) -> Client:
+    return Client(app.test_client(), mint(None, ("operator",)))
+
+
+@pytest.fixture
+def nobody(app: Flask) -> Client:
+    return Client(app.test_client(), None)
+
+
+@pytest.fixture
+def other_workspace() -> uuid.UUID:
+    return uuid.uuid4()
+
+
+@pytest.fixture
+def stranger(app: Flask, other_workspace: uuid.UUID, mint: MintToken) -> Client:
+    """A client of another workspace."""
+    return Client(app.test_client(), mint(other_workspace))
+
+
+class Hand:
+    """A worker moved by hand: claims one named job and ends it as the test says."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self.sessions = sessions
+        with sessions.begin() as session:
+            info = WorkerInfo("by hand", "localhost", 1, "test", (), (), 1)
+            self.worker_id = register_worker(session, info)
+
+    def claim(self, workspace_id: uuid.UUID, job_id: str) -> Any:
+        with self.sessions.begin() as session:
+            claimed = claim_job(session, worker_id=self.worker_id, workspace_id=workspace_id, job_id=uuid.UUID(job_id))
+        assert claimed is not None
+        return claimed.lease
+
+    def complete(self, workspace_id: uuid.UUID, job_id: str, result: str = "{}") -> None:
+        lease = self.claim(workspace_id, job_id)
+        with self.sessions.begin() as session:
+            assert complete_jobs(session, [Completion(lease, result)])
+
+    def fail(self, workspace_id: uuid.UUID, job_id: str, *, retry: bool = False) -> None:
+        lease = self.claim(workspace_id, job_id)
+        failure = Failure(lease, "error", "RuntimeError", "the far side said no", "Traceback …", delay=60, retry=retry)
+        with self.sessions.begin() as session:
+            assert fail_jobs(session, [failure])
+
+
+@pytest.fixture
+def hand(sessions: sessionmaker[Session]) -> Hand:
+    return Hand(sessions)
+
+
+@pytest.fixture
+def jobs_url(workspace_id: uuid.UUID) -> str:
+    return f"/workspaces/{workspace_id}/jobs"
+
+
+@pytest.fixture
+def sync_url(workspace_id: uuid.UUID) -> str:
+    return f"/workspaces/{workspace_id}/sync"
+
+
+@pytest.fixture
+def echo(client: Client, jobs_url: str) -> Callable[..., str]:
+    """Enqueue an ``echo`` and return its id."""
+
+    def echo(**options: Any) -> str:
+        answer = client.post(jobs_url, json={"jobType": "echo", **options})
+        assert answer.status_code == 202, answer.text
+        return str(answer.get_json()["jobId"])
+
+    return echo

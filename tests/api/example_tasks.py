@@ -1,0 +1,49 @@
+"""Tasks as an application would define them, for the tests of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from jobplatform.queue import Retry, RunningJob, Tasks
+
+
+@dataclass(frozen=True)
+class SyncPayload:
+    connector_type: str | None = field(default=None, metadata={"data_key": "connectorType"})
+    connection_id: UUID | None = field(default=None, metadata={"data_key": "connectionId"})
+    mode: str = "incremental"
+
+
+@dataclass(frozen=True)
+class Addition:
+    left: int
+    right: int
+
+
+def make_tasks() -> Tasks:
+    tasks = Tasks()
+
+    @tasks.task("sync", queue="sync", unique="workspace")
+    def sync(job: RunningJob, payload: SyncPayload) -> dict[str, Any]:
+        job.progress(1, 2, "half way")
+        return {"mode": payload.mode, "totalRecords": 7}
+
+    @tasks.task("add")
+    def add(job: RunningJob, payload: Addition) -> int:
+        return payload.left + payload.right
+
+    @tasks.task("echo")
+    def echo(job: RunningJob, payload: Mapping[str, Any]) -> Any:
+        return payload
+
+    @tasks.task("fail", retry=Retry(max_attempts=1))
+    def fail(job: RunningJob, payload: Mapping[str, Any]) -> None:
+        raise RuntimeError("the far side said no")
+
+    return tasks
+
+
+tasks = make_tasks()

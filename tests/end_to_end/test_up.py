@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import Running, processes_with
+from tests.waiting import wait_until
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def up(start: Start) -> Running:
+    stack = start("up", "-c", "2")
+    stack.wait_for_line("Ctrl-C stops all of it")
+    return stack
+
+
+def api_url(stack: Running) -> str:
+    return re.findall(r"api +(http\S+) ", stack.output)[0]
+
+
+def descendants(stack: Running, word: str) -> list[psutil.Process]:
+    children = psutil.Process(stack.process.pid).children(recursive=True)
+    return [child for child in children if word in " ".join(child.cmdline())]
+
+
+def test_up_serves_and_ctrl_c_leaves_no_process(up: Running, data_dir: Path) -> None:
+    assert httpx.get(f"{api_url(up)}/readyz", trust_env=False).status_code == 200
+    # A terminal sends SIGINT to a whole group: the parts are in others, and are told by their parent.
+    groups = {os.getpgid(child.pid) for child in psutil.Process(up.process.pid).children()}
+    assert os.getpgid(up.process.pid) not in groups
+
+    assert up.end() == 0
+
+    assert processes_with(data_dir) == []
+
+
+def test_a_part_that_dies_ends_the_stack_and_is_named(up: Running, data_dir: Path) -> None:
+    (worker,) = [process for process in descendants(up, "jobplatform.cli worker") if process.ppid() == up.process.pid]
+
+    worker.kill()
+
+    assert up.wait() == 1
+    assert "the worker was ended by SIGKILL" in up.output
+    assert processes_with(data_dir) == []
+
+
+def test_a_killed_up_takes_its_parts_along_and_the_next_one_finds_the_data(
+    up: Running, start: Start, data_dir: Path
+) -> None:
+    parts = psutil.Process(up.process.pid).children(recursive=True)
+
+    up.end(signal.SIGKILL)
+
+    wait_until(lambda: not any(_lives(part) for part in parts), what="API and worker to end with their parent")
+    again = start("up", "-c", "1")
+    again.wait_for_line("Ctrl-C stops all of it")
+    assert again.end() == 0
+    assert processes_with(data_dir) == []
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_two_stacks_share_a_server_and_the_last_one_stops_it(up: Running, start: Start, data_dir: Path) -> None:
+    taken = api_url(up).rpartition(":")[2]
+    second = start("up", "-c", "1", JOBPLATFORM_PORT=taken)
+    second.wait_for_line("Ctrl-C stops all of it")
+    assert api_url(second) != api_url(up), "a port that is taken is not the second one's"
+
+    assert up.end() == 0
+
+    assert httpx.get(f"{api_url(second)}/readyz", trust_env=False).status_code == 200
+    assert second.end(signal.SIGTERM) == 0
+    assert processes_with(data_dir) == []

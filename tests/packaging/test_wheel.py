@@ -1,0 +1,77 @@
+"""What a user gets: the wheel, installed into an empty environment, without this repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.package, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Below the system's folder for such things: for root the database's own user has to get through."""
+    with tempfile.TemporaryDirectory(prefix="jobplatform-wheel-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def wheel(folder: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(ROOT)], check=True, capture_output=True
+    )
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if ".dist-info/" not in name}
+
+    assert inside == _expected("platform", "jobplatform") | _expected("migrations", "jobplatform/migrations")
+
+
+def _expected(start: str, name: str) -> set[str]:
+    return {
+        f"{name}/{path.relative_to(ROOT / start).as_posix()}"
+        for path in (ROOT / start).rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
+    }
+
+
+def test_the_main_job_runs_from_the_wheel_in_an_empty_environment(wheel: Path, folder: Path) -> None:
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", f"{wheel}[embedded]"],
+        check=True,
+        cwd=folder,
+    )
+    (folder / "data").mkdir()
+    folder.chmod(0o711)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    settings = {"JOBPLATFORM_DATA_DIR": str(folder / "data"), "JOBPLATFORM_PORT": "0"}
+
+    demo = subprocess.run(
+        [folder / "env" / "bin" / "jobplatform", "demo", "--fast"],
+        cwd=folder,
+        env={**environment, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "in jobplatform.records: 1000" in demo.stdout
+    assert str(ROOT) not in demo.stdout + (folder / "data" / "demo.log").read_text()

@@ -1,0 +1,284 @@
+"""Whatever a handler does, its attempt ends in one value."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobplatform.errors import LeaseLostError
+from jobplatform.queue import (
+    Cancelled,
+    Discard,
+    Ended,
+    Lease,
+    Retry,
+    RunningJob,
+    Skip,
+    Snooze,
+    Tasks,
+    TimedOut,
+    execute,
+)
+from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT
+
+WORKSPACE, JOB = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+class RecordingChannel:
+    """Keeps what a job says, and interrupts it when told to."""
+
+    def __init__(self) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.lines: list[tuple[str, str]] = []
+        self.reason: type[BaseException] | None = None
+
+    def progress(self, report: str) -> None:
+        self.reports.append(json.loads(report))
+
+    def log(self, level: str, message: str) -> None:
+        self.lines.append((level, message))
+
+    def interruption(self) -> type[BaseException] | None:
+        return self.reason
+
+
+@pytest.fixture
+def channel() -> RecordingChannel:
+    return RecordingChannel()
+
+
+@pytest.fixture
+def job(channel: RecordingChannel) -> RunningJob:
+    def refuse() -> Any:
+        raise AssertionError("this handler needs no Session")
+
+    return RunningJob(
+        lease=Lease(str(WORKSPACE), str(JOB), 4),
+        task="work",
+        attempt=2,
+        max_attempts=3,
+        request_id="r-1",
+        channel=channel,
+        open_session=refuse,
+    )
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(job: RunningJob) -> Run:
+    """Run a function of the job as a handler."""
+
+    def run(handler: Callable[[RunningJob], Any], *, retry: Retry | None = None, payload: Any = None) -> Ended:
+        def work(job: RunningJob, payload: dict[str, Any]) -> Any:
+            return handler(job)
+
+        task = Tasks().task("work", retry=retry)(work)
+        return execute(task, job, {} if payload is None else payload)
+
+    return run
+
+
+def raising(error: BaseException) -> Callable[[RunningJob], Any]:
+    def handler(_job: RunningJob) -> None:
+        raise error
+
+    return handler
+
+
+def test_what_a_handler_returns_is_the_result(run: Run) -> None:
+    ended = run(lambda _job: {"n": 1})
+
+    assert (ended.kind, ended.outcome, json.loads(ended.result)) == ("completed", "ok", {"n": 1})
+
+
+def test_a_handler_that_returns_nothing_completed(run: Run) -> None:
+    assert run(lambda _job: None) == Ended("completed", result="null")
+
+
+def test_an_async_handler_runs_to_its_end(job: RunningJob) -> None:
+    async def work(job: RunningJob, payload: dict[str, Any]) -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    assert execute(Tasks().task("work")(work), job, {}).result == '"done"'
+
+
+def test_async_handlers_can_share_an_event_loop(job: RunningJob) -> None:
+    loops = []
+
+    async def work(job: RunningJob, payload: dict[str, Any]) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    task = Tasks().task("work")(work)
+    with asyncio.Runner() as runner:
+        execute(task, job, {}, runner=runner)
+        execute(task, job, {}, runner=runner)
+
+    assert loops[0] is loops[1]
+
+
+@pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
+def test_skip_completes_with_the_reason(run: Run, say: Any) -> None:
+    ended = run(say(Skip("nothing to do")))
+
+    assert (ended.kind, ended.outcome) == ("completed", "skipped")
+    assert json.loads(ended.result) == {"reason": "nothing to do"}
+
+
+@pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
+def test_discard_fails_for_good(run: Run, say: Any) -> None:
+    ended = run(say(Discard("no such customer")))
+
+    assert (ended.kind, ended.outcome, ended.retry, ended.message) == (
+        "failed",
+        "discarded",
+        False,
+        "no such customer",
+    )
+
+
+@pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
+def test_snooze_asks_for_another_time(run: Run, say: Any) -> None:
+    assert run(say(Snooze(90))) == Ended("snoozed", delay=90)
+
+
+def test_an_exception_fails_the_attempt_and_asks_for_another(run: Run) -> None:
+    ended = run(raising(ValueError("no")), retry=Retry(jitter="none"))
+
+    assert (ended.kind, ended.outcome, ended.error_type, ended.message) == ("failed", "error", "ValueError", "no")
+    assert ended.retry
+    assert ended.delay == 4  # this is the second attempt
+
+
+def test_the_traceback_begins_in_the_handler(run: Run) -> None:
+    ended = run(raising(ValueError("no")))
+
+    assert ended.traceback is not None
+    assert "platform/queue" not in ended.traceback
+    assert "ValueError: no" in ended.traceback
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_end_a_program_only_ends_the_attempt(run: Run, error: BaseException) -> None:
+    assert run(raising(error)).error_type == type(error).__name__
+
+
+def test_an_error_may_say_that_trying_again_is_no_use(run: Run) -> None:
+    class ForeverError(Exception):
+        should_retry = False
+
+    assert run(raising(ForeverError())).retry is False
+
+
+def test_a_payload_that_does_not_load_is_not_tried_again(run: Run) -> None:
+    ended = run(lambda _job: None, payload=[1])
+
+    assert (ended.kind, ended.error_type, ended.retry) == ("failed", "InvalidPayloadError", False)
+
+
+def test_a_result_that_is_no_json_fails_and_is_not_worked_for_again(run: Run) -> None:
+    ended = run(lambda _job: object())
+
+    assert (ended.kind, ended.error_type, ended.retry) == ("failed", "ResultNotSerializable", False)
+
+
+def test_a_result_that_is_too_large_fails_and_is_not_worked_for_again(run: Run) -> None:
+    ended = run(lambda _job: "x" * (RESULT_LIMIT + 1))
+
+    assert (ended.kind, ended.error_type, ended.retry) == ("failed", "ResultTooLarge", False)
+
+
+def test_a_result_that_postgresql_would_refuse_is_made_fit(run: Run) -> None:
+    assert json.loads(run(lambda _job: ["a\0", float("nan")]).result) == ["a\ufffd", None]
+
+
+def test_an_error_message_that_postgresql_would_refuse_is_made_fit(run: Run) -> None:
+    ended = run(raising(ValueError("a\0b\ud800")))
+
+    assert ended.message == "a\ufffdb\ufffd"
+
+
+def test_an_endless_error_message_is_cut(run: Run) -> None:
+    ended = run(raising(ValueError("x" * 1_000_000)))
+
+    assert len(ended.message) <= ERROR_LIMIT
+    assert len(ended.traceback or "") <= TRACEBACK_LIMIT
+
+
+def test_an_error_without_a_message_is_named_by_its_type(run: Run) -> None:
+    assert run(raising(ValueError())).message == "ValueError"
+
+
+def test_an_error_that_cannot_be_shown_is_recorded_all_the_same(run: Run) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    ended = run(raising(SilentError()))
+
+    assert ended.error_type == "SilentError"
+    assert "cannot be shown" in ended.message
+
+
+def test_endless_recursion_is_the_attempts_failure(run: Run) -> None:
+    def dig(job: RunningJob) -> Any:
+        return dig(job)
+
+    assert run(dig).error_type == "RecursionError"
+
+
+@pytest.mark.parametrize(("interruption", "reason"), [(TimedOut, "timeout"), (Cancelled, "cancelled")])
+def test_an_interruption_passes_through_except_exception(
+    run: Run, channel: RecordingChannel, interruption: type[BaseException], reason: str
+) -> None:
+    def handler(job: RunningJob) -> str:
+        channel.reason = interruption
+        try:
+            job.progress(1)
+        except Exception:  # noqa: BLE001 - what handlers do
+            return "swallowed"
+        return "not told"
+
+    ended = run(handler)
+
+    assert (ended.kind, ended.outcome) == ("interrupted", reason)
+
+
+def test_a_lost_lease_ends_the_attempt_as_lost(run: Run) -> None:
+    ended = run(raising(LeaseLostError(JOB, 4)))
+
+    assert (ended.kind, ended.outcome) == ("interrupted", "lost")
+
+
+def test_a_job_tells_where_it_is(run: Run, channel: RecordingChannel) -> None:
+    run(lambda job: job.progress(3, 10, "pages"))
+
+    assert channel.reports == [{"current": 3, "total": 10, "message": "pages"}]
+
+
+def test_tracking_reports_the_beginning_and_the_end(run: Run, channel: RecordingChannel) -> None:
+    run(lambda job: list(job.track("abc")))
+
+    assert [(report["current"], report["total"]) for report in channel.reports] == [(0, 3), (3, 3)]
+
+
+def test_a_logged_line_goes_to_the_job_and_to_the_logger(
+    run: Run, channel: RecordingChannel, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(lambda job: job.log("careful", level="warning"))
+
+    assert channel.lines == [("warning", "careful")]
+    (record,) = caplog.records
+    assert (record.message, record.levelname, record.job_id) == ("careful", "WARNING", str(JOB))  # type: ignore[attr-defined]
+
+
+def test_the_fence_changes_with_the_attempt_and_the_idempotency_key_does_not(job: RunningJob) -> None:
+    assert job.fence == f"{JOB}:4"
+    assert job.idempotency_key == str(JOB)

@@ -1,0 +1,69 @@
+"""A request for a job is checked when it is made, with every problem at once."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import pytest
+
+from jobplatform.errors import InvalidJobError
+from jobplatform.queue import NewJob
+
+SECOND = datetime.timedelta(seconds=1)
+NAIVE = datetime.datetime(2030, 1, 1)  # noqa: DTZ001 - the point of the case
+AWARE = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+
+
+def a_job(**options: Any) -> NewJob:
+    return NewJob(**{"workspace_id": uuid.UUID(int=1), "task": "work", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"task": "Not A Name"}, "/task"),
+        ({"task": ""}, "/task"),
+        ({"task": "work\n"}, "/task"),
+        ({"queue": "x" * 101}, "/queue"),
+        ({"priority": 1001}, "/priority"),
+        ({"priority": -1001}, "/priority"),
+        ({"priority": 1.5}, "/priority"),
+        ({"max_attempts": 0}, "/maxAttempts"),
+        ({"max_attempts": 1001}, "/maxAttempts"),
+        ({"timeout": 0 * SECOND}, "/timeoutMs"),
+        ({"timeout": 8 * 24 * 3600 * SECOND}, "/timeoutMs"),
+        ({"delay": -SECOND}, "/delayMs"),
+        ({"delay": SECOND, "run_after": AWARE}, "/delayMs"),
+        ({"run_after": NAIVE}, "/runAfter"),
+        ({"unique_key": "x" * 501}, "/uniqueKey"),
+        ({"unique_key": "a\0"}, "/uniqueKey"),
+        ({"tags": ("fine", "a\ud800")}, "/tags/1"),
+        ({"tags": ("x",) * 21}, "/tags"),
+        ({"request_id": "x" * 201}, "/requestId"),
+    ],
+)
+def test_an_option_that_no_job_can_have_is_named_by_its_place(options: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidJobError) as refused:
+        a_job(**options)
+
+    assert [problem.path for problem in refused.value.problems] == [path]
+
+
+def test_every_problem_of_a_job_is_named_at_once() -> None:
+    with pytest.raises(InvalidJobError) as refused:
+        a_job(task="", priority=5000, max_attempts=0)
+
+    assert [problem.path for problem in refused.value.problems] == ["/task", "/priority", "/maxAttempts"]
+
+
+def test_ids_are_made_here_and_rise() -> None:
+    ids = [a_job().id for _ in range(1000)]
+
+    assert sorted(ids) == ids
+    assert len(set(ids)) == 1000
+
+
+def test_ids_are_uuids_of_version_seven() -> None:
+    assert a_job().id.version == 7

@@ -1,0 +1,166 @@
+"""Settings are read once, together, and every mistake is told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobplatform.errors import SettingsError
+from jobplatform.settings import Settings, parse_queues
+
+
+def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env(environ)
+    return refused.value.problems
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_env({}) == Settings()
+
+
+def test_every_field_is_read_from_the_variable_of_its_name() -> None:
+    settings = Settings.from_env(
+        {
+            "DATABASE_URL": "postgresql://db/jobs",
+            "JOBPLATFORM_DATA_DIR": "/srv/data",
+            "JOBPLATFORM_MODE": "sync",
+            "JOBPLATFORM_TASKS": "shop.jobs:tasks",
+            "JOBPLATFORM_CONCURRENCY": "3",
+            "JOBPLATFORM_THREADS": "4",
+            "JOBPLATFORM_QUEUES": "sync, default",
+            "JOBPLATFORM_DRAIN_TIMEOUT": "5",
+            "JOBPLATFORM_LEASE_SECONDS": "40",
+            "JOBPLATFORM_HEARTBEAT_SECONDS": "15",
+            "JOBPLATFORM_POLL_SECONDS": "0.5",
+            "JOBPLATFORM_KILL_GRACE_SECONDS": "2",
+            "JOBPLATFORM_MEMORY_MB": "512",
+            "JOBPLATFORM_MAX_JOBS_PER_CHILD": "100",
+            "JOBPLATFORM_CRASH_LIMIT": "5",
+            "JOBPLATFORM_COMPLETED_RETENTION_DAYS": "1",
+            "JOBPLATFORM_FAILED_RETENTION_DAYS": "2",
+            "JOBPLATFORM_DOORBELL": "off",
+            "JOBPLATFORM_HOST": "::1",
+            "JOBPLATFORM_PORT": "9000",
+            "JOBPLATFORM_LOG_LEVEL": "debug",
+            "JOBPLATFORM_LOG_FORMAT": "json",
+            "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "yes",
+        }
+    )
+
+    assert dataclasses.asdict(settings) == {
+        "database_url": "postgresql://db/jobs",
+        "data_dir": Path("/srv/data"),
+        "mode": "sync",
+        "tasks": "shop.jobs:tasks",
+        "concurrency": 3,
+        "threads": 4,
+        "queues": ("sync", "default"),
+        "drain_timeout": 5,
+        "lease_seconds": 40,
+        "heartbeat_seconds": 15,
+        "poll_seconds": 0.5,
+        "kill_grace_seconds": 2,
+        "memory_mb": 512,
+        "max_jobs_per_child": 100,
+        "crash_limit": 5,
+        "completed_retention_days": 1,
+        "failed_retention_days": 2,
+        "doorbell": False,
+        "host": "::1",
+        "port": 9000,
+        "log_level": "DEBUG",
+        "log_format": "json",
+        "allow_private_addresses": True,
+    }
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = problems_of(
+        {
+            "JOBPLATFORM_CONCURRENCY": "0",
+            "JOBPLATFORM_PORT": "http",
+            "JOBPLATFORM_QUEUES": "ok,NOT OK",
+            "JOBPLATFORM_DOORBELL": "maybe",
+            "JOBPLATFORM_TASKS": "no-colon",
+            "JOBPLATFORM_LEASE_SECONDS": "-1",
+        }
+    )
+
+    named = {problem.split("=")[0] for problem in problems}
+    assert named == {
+        "JOBPLATFORM_CONCURRENCY",
+        "JOBPLATFORM_PORT",
+        "JOBPLATFORM_QUEUES",
+        "JOBPLATFORM_DOORBELL",
+        "JOBPLATFORM_TASKS",
+        "JOBPLATFORM_LEASE_SECONDS",
+    }
+
+
+def test_a_misspelt_variable_is_a_problem_and_not_silence() -> None:
+    assert problems_of({"JOBPLATFORM_CONCURENCY": "4"}) == ("JOBPLATFORM_CONCURENCY is not a setting",)
+
+
+def test_the_database_url_has_no_variable_with_the_prefix() -> None:
+    assert problems_of({"JOBPLATFORM_DATABASE_URL": "postgresql://db"}) == (
+        "JOBPLATFORM_DATABASE_URL is not a setting",
+    )
+
+
+def test_variables_of_others_are_not_ours_to_judge() -> None:
+    assert Settings.from_env({"PATH": "/bin", "FLASK_DEBUG": "1"}) == Settings()
+
+
+def test_the_password_of_a_bad_database_url_is_not_repeated() -> None:
+    (problem,) = problems_of({"DATABASE_URL": "mysql://app:hunter2@db/app"})
+
+    assert "hunter2" not in problem
+
+
+def test_settings_can_be_logged_without_telling_the_password() -> None:
+    settings = Settings.from_env({"DATABASE_URL": "postgresql://app:hunter2@db/app"})
+
+    assert "hunter2" not in repr(settings)
+
+
+def test_the_jobs_database_wins_over_the_applications() -> None:
+    settings = Settings.from_env({"DATABASE_URL": "postgresql://app", "JOBS_DATABASE_URL": "postgresql://jobs"})
+
+    assert settings.database_url == "postgresql://jobs"
+
+
+def test_disabling_the_queue_means_synchronous_mode() -> None:
+    assert Settings.from_env({"DISABLE_QUEUE": "true"}).mode == "sync"
+    assert Settings.from_env({"DISABLE_QUEUE": "false"}).mode == "queue"
+
+
+def test_two_variables_that_contradict_each_other_are_a_problem() -> None:
+    (problem,) = problems_of({"DISABLE_QUEUE": "true", "JOBPLATFORM_MODE": "queue"})
+
+    assert "contradict" in problem
+
+
+def test_a_heartbeat_too_slow_for_the_lease_is_a_problem() -> None:
+    (problem,) = problems_of({"JOBPLATFORM_HEARTBEAT_SECONDS": "20"})
+
+    assert "JOBPLATFORM_HEARTBEAT_SECONDS=20" in problem
+    assert "JOBPLATFORM_LEASE_SECONDS=30" in problem
+
+
+@given(st.text(max_size=30))
+def test_any_text_for_a_number_is_a_number_or_a_settings_error(text: str) -> None:
+    try:
+        settings = Settings.from_env({"JOBPLATFORM_PORT": text, "JOBPLATFORM_DRAIN_TIMEOUT": text})
+    except SettingsError:
+        return
+    assert 0 <= settings.port <= 65_535
+
+
+@given(st.lists(st.from_regex(r"[a-z0-9][a-z0-9_.:-]{0,9}", fullmatch=True)))
+def test_queue_names_joined_by_commas_are_read_back(names: list[str]) -> None:
+    assert parse_queues(",".join(names)) == tuple(names)

@@ -1,0 +1,227 @@
+"""Tasks: declared once, found by name, refused when they cannot work."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import types
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from jobplatform.errors import InvalidPayloadError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.queue import Retry, RunningJob, Tasks, load_tasks
+
+WORKSPACE = uuid.UUID(int=7)
+
+
+@dataclass
+class Greeting:
+    name: str
+
+
+@pytest.fixture
+def tasks() -> Tasks:
+    return Tasks()
+
+
+def handler(job: RunningJob, payload: Greeting) -> str:
+    """Say hello."""
+    return f"hello {payload.name}"
+
+
+def test_a_task_is_found_by_its_name(tasks: Tasks) -> None:
+    task = tasks.task("greet")(handler)
+
+    assert tasks["greet"] is task
+    assert "greet" in tasks
+    assert tasks.names() == ["greet"]
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tasks: Tasks) -> None:
+    tasks.task("workspace-sync")(handler)
+
+    with pytest.raises(UnknownTaskError) as unknown:
+        tasks["workspace-snyc"]
+
+    assert unknown.value.suggestion == "workspace-sync"
+
+
+def test_a_name_like_no_other_is_answered_without_a_suggestion(tasks: Tasks) -> None:
+    tasks.task("workspace-sync")(handler)
+
+    with pytest.raises(UnknownTaskError) as unknown:
+        tasks["zzz"]
+
+    assert unknown.value.suggestion is None
+
+
+def test_calling_a_task_is_an_ordinary_call_of_its_handler(tasks: Tasks) -> None:
+    task = tasks.task("greet")(handler)
+
+    assert task(None, Greeting("Ada")) == "hello Ada"  # type: ignore[arg-type]
+
+
+def test_a_task_keeps_the_documentation_of_its_handler(tasks: Tasks) -> None:
+    assert tasks.task("greet")(handler).__doc__ == "Say hello."
+
+
+def test_the_annotation_of_the_handler_says_what_the_task_takes(tasks: Tasks) -> None:
+    task = tasks.task("greet")(handler)
+
+    with pytest.raises(InvalidPayloadError):
+        task.new_job({"nam": "Ada"}, workspace_id=WORKSPACE)
+
+
+def test_what_is_not_given_is_the_tasks_default(tasks: Tasks) -> None:
+    task = tasks.task(
+        "greet",
+        queue="letters",
+        priority=5,
+        timeout=datetime.timedelta(seconds=9),
+        max_attempts=7,
+        payload_version=3,
+    )(handler)
+
+    job = task.new_job(Greeting("Ada"), workspace_id=WORKSPACE)
+
+    assert (job.task, job.queue, job.priority, job.max_attempts, job.payload_version) == ("greet", "letters", 5, 7, 3)
+    assert job.timeout == datetime.timedelta(seconds=9)
+    assert job.payload == {"name": "Ada"}
+
+
+def test_each_default_can_be_overridden(tasks: Tasks) -> None:
+    task = tasks.task("greet", queue="letters", priority=5, max_attempts=7)(handler)
+
+    job = task.new_job(
+        Greeting("Ada"), workspace_id=WORKSPACE, queue="other", priority=0, max_attempts=1, unique_key="k"
+    )
+
+    assert (job.queue, job.priority, job.max_attempts, job.unique_key) == ("other", 0, 1, "k")
+
+
+def test_one_a_workspace_means_the_tasks_name_as_the_key(tasks: Tasks) -> None:
+    task = tasks.task("greet", unique="workspace")(handler)
+
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).unique_key == "greet"
+
+
+def test_a_key_made_from_the_payload_belongs_to_the_task(tasks: Tasks) -> None:
+    task = tasks.task("greet", unique=lambda payload: payload.name)(handler)
+
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).unique_key == "greet:Ada"
+
+
+def test_a_key_function_may_answer_that_there_is_no_guard(tasks: Tasks) -> None:
+    task = tasks.task("greet", unique=lambda _payload: None)(handler)
+
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).unique_key is None
+
+
+def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
+    tasks.task("greet")(handler)
+
+    with pytest.raises(TaskDefinitionError, match="two tasks"):
+        tasks.task("greet")(handler)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"queue": "Not A Queue"},
+        {"priority": 5000},
+        {"timeout": datetime.timedelta(days=30)},
+        {"timeout": datetime.timedelta(0)},
+        {"max_attempts": 0},
+    ],
+)
+def test_options_that_no_job_could_have_are_refused_where_they_are_declared(
+    tasks: Tasks, options: dict[str, Any]
+) -> None:
+    with pytest.raises(TaskDefinitionError):
+        tasks.task("greet", **options)(handler)
+
+
+def test_a_name_that_no_task_can_have_is_refused(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError, match="task"):
+        tasks.task("Not A Name")(handler)
+
+
+def test_a_handler_of_another_shape_is_refused(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError, match="two arguments"):
+        tasks.task("greet")(lambda _payload: None)  # type: ignore[arg-type, misc]
+
+
+def test_a_refused_task_is_not_registered(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError):
+        tasks.task("greet", payload=int)(handler)
+
+    assert "greet" not in tasks
+
+
+def test_the_number_of_attempts_replaces_only_that_of_the_policy(tasks: Tasks) -> None:
+    task = tasks.task("greet", retry=Retry(wait="fibo"), max_attempts=9)(handler)
+
+    assert task.retry == Retry(wait="fibo", max_attempts=9)
+
+
+def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: Tasks) -> None:
+    async def slow(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    tasks.task("slow", queue="big", timeout=datetime.timedelta(seconds=1.5))(slow)
+    tasks.task("greet")(handler)
+
+    assert tasks.catalogue() == [
+        {
+            "name": "greet",
+            "queue": "default",
+            "timeout_ms": 600_000,
+            "retry": Retry().as_dict(),
+            "payload_version": 1,
+            "is_async": False,
+        },
+        {
+            "name": "slow",
+            "queue": "big",
+            "timeout_ms": 1500,
+            "retry": Retry().as_dict(),
+            "payload_version": 1,
+            "is_async": True,
+        },
+    ]
+
+
+def test_the_queues_are_those_that_the_tasks_name_and_the_default(tasks: Tasks) -> None:
+    tasks.task("greet", queue="letters")(handler)
+
+    assert tasks.queues() == ["default", "letters"]
+
+
+@pytest.fixture
+def application(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    module = types.ModuleType("an_application")
+    monkeypatch.setitem(sys.modules, "an_application", module)
+    return module
+
+
+def test_tasks_are_loaded_from_where_the_application_keeps_them(application: types.ModuleType, tasks: Tasks) -> None:
+    application.tasks = tasks  # type: ignore[attr-defined]
+
+    assert load_tasks("an_application:tasks") is tasks
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("no_such_module_anywhere:tasks", "cannot import no_such_module_anywhere"),
+        ("an_application:taks", "has no attribute 'taks'"),
+        ("an_application:number", "is a int, not a Tasks"),
+    ],
+)
+def test_tasks_that_cannot_be_loaded_say_what_to_correct(application: types.ModuleType, name: str, what: str) -> None:
+    application.number = 5  # type: ignore[attr-defined]
+
+    with pytest.raises(SettingsError, match=what):
+        load_tasks(name)
