@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import flask_smorest  # type: ignore[import-untyped]  # it ships no types
-from apispec import APISpec
 from flask import Flask, Response, request
 from marshmallow import fields
 
@@ -66,10 +65,10 @@ class _Api(flask_smorest.Api):  # type: ignore[misc]  # see the import
 
     def _register_responses(self) -> None:
         for status in HTTPStatus:
-            self.spec.components.response(status.name, _documented_problem(self.spec, status), lazy=True)
+            self.spec.components.response(status.name, _documented_problem(status), lazy=True)
 
 
-def _documented_problem(_spec: APISpec, status: HTTPStatus) -> dict[str, Any]:
+def _documented_problem(status: HTTPStatus) -> dict[str, Any]:
     if status < 400:
         return {"description": status.phrase}
     return {"description": status.phrase, "content": {PROBLEM_JSON: {"schema": ProblemSchema}}}

@@ -11,7 +11,7 @@ from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.statement import run
 
 #: Between looking and locking a job may be claimed, or be handed back.
-ROUNDS = 5
+ROUNDS = 20
 
 CANCEL_JOB = """
 with gone as (

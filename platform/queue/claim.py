@@ -46,17 +46,18 @@ _TAKE = """
 """
 
 # In `lane`, `high` bounds the part of the ring still ahead: the last uuid before the wrap, the cursor after it. It has
-# to be an index condition; as a filter the scan of the wrapped part would run to the end of the index.
+# to be an index condition; as a filter the scan of the wrapped part would run to the end of the index. `wrapped` is
+# not read off `high`: with the cursor on the last uuid of all, both parts have the same bound.
 # `pick` hands over ctids: the rows are locked, so they cannot move, and a TID scan is the one plan that no statistics
 # can turn into something else.
 CLAIM = f"""
 with recursive
-lane(workspace_id, high, place) as (
+lane(workspace_id, high, wrapped, place) as (
     (
-        select first.workspace_id, first.high, 1
+        select first.workspace_id, first.high, first.wrapped, 1
         from (
             (
-                select workspace_id, %(last)s::uuid as high
+                select workspace_id, %(last)s::uuid as high, false as wrapped
                 from jobplatform.job_queue
                 where state = 1 and queue = %(queue)s and workspace_id > %(cursor)s::uuid
                 order by workspace_id
@@ -64,7 +65,7 @@ lane(workspace_id, high, place) as (
             )
             union all
             (
-                select workspace_id, %(cursor)s::uuid
+                select workspace_id, %(cursor)s::uuid, true
                 from jobplatform.job_queue
                 where state = 1 and queue = %(queue)s and workspace_id <= %(cursor)s::uuid
                 order by workspace_id
@@ -74,11 +75,11 @@ lane(workspace_id, high, place) as (
         limit 1
     )
     union all
-    select next.workspace_id, next.high, lane.place + 1
+    select next.workspace_id, next.high, next.wrapped, lane.place + 1
     from lane
     cross join lateral (
         (
-            select workspace_id, lane.high
+            select workspace_id, lane.high, lane.wrapped
             from jobplatform.job_queue
             where state = 1 and queue = %(queue)s and workspace_id > lane.workspace_id and workspace_id <= lane.high
             order by workspace_id
@@ -86,9 +87,9 @@ lane(workspace_id, high, place) as (
         )
         union all
         (
-            select workspace_id, %(cursor)s::uuid
+            select workspace_id, %(cursor)s::uuid, true
             from jobplatform.job_queue
-            where lane.high = %(last)s::uuid
+            where not lane.wrapped
                 and state = 1 and queue = %(queue)s and workspace_id <= %(cursor)s::uuid
             order by workspace_id
             limit 1
@@ -181,7 +182,7 @@ class Ring:
 
     def __init__(self, queues: Sequence[str], position: float | None = None) -> None:
         start = random.random() if position is None else position
-        self._cursors = {queue: uuid.UUID(int=int(start * (2**128 - 1))) for queue in queues}
+        self._cursors = {queue: uuid.UUID(int=min(int(start * 2**128), LAST.int)) for queue in queues}
         self._order = list(queues)
         self._empty_looks = dict.fromkeys(queues, 0)
 

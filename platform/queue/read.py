@@ -22,7 +22,7 @@ def list_jobs(
     session: Session,
     workspace_id: uuid.UUID,
     *,
-    status: Status | None = None,
+    status: Status | str | None = None,
     task: str | None = None,
     queue: str | None = None,
     created_after: datetime.datetime | None = None,
@@ -39,7 +39,7 @@ def list_jobs(
     if before is not None:
         statement = statement.where(Job.id < before)
     if status is not None:
-        statement = statement.where(Job.status == status.value)
+        statement = statement.where(Job.status == Status(status).value)
     if task is not None:
         statement = statement.where(Job.job_type == task)
     if queue is not None:
