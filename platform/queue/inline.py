@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.models import make_engine
 from jobplatform.queue.claim import ClaimedJob, claim_job
@@ -64,8 +64,9 @@ def _run_pending(session: Session) -> None:
             _log.exception("synchronous run failed", extra={"job_id": str(job_id), "workspace_id": str(workspace_id)})
 
 
-def _forget_pending(session: Session, _previous: object) -> None:
-    if not session.in_nested_transaction():
+def _forget_pending(session: Session, ended: SessionTransaction) -> None:
+    # The rollback of a SAVEPOINT leaves the rest of the transaction to be committed.
+    if not ended.nested:
         session.info[_PENDING] = []
 
 

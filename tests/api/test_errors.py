@@ -10,8 +10,6 @@ from flask import Flask
 from sqlalchemy import Engine, make_url, text
 
 from jobplatform.api import create_app
-from jobplatform.embedded import EmbeddedServer
-from jobplatform.models import make_engine
 from jobplatform.settings import Settings
 from tests.api.conftest import PROBLEM, Client
 
@@ -101,16 +99,15 @@ def test_a_database_that_keeps_a_request_waiting_too_long_is_a_503(
     assert (answer.status_code, answer.content_type) == (503, PROBLEM)
 
 
-def test_connections_cut_by_the_server_heal(client: Client, server: EmbeddedServer, jobs_url: str) -> None:
+def test_connections_cut_by_the_server_heal(client: Client, engine: Engine, jobs_url: str) -> None:
     assert client.get(jobs_url).status_code == 200
-    admin = make_engine(server.url("postgres"), autocommit=True)
-    with admin.connect() as connection:
-        connection.execute(
+    with engine.connect() as connection:
+        cut = connection.execute(
             text(
-                "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where application_name = 'jobplatform-api' and datname like 'test_%'"
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                "where application_name = 'jobplatform-api' and datname = current_database()"
             )
-        )
-    admin.dispose()
+        ).scalar_one()
 
+    assert cut > 0
     assert client.get(jobs_url).status_code == 200

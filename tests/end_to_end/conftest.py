@@ -111,20 +111,3 @@ def start(environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
         if running.process.poll() is None:
             running.process.terminate()
             running.wait()
-
-
-@pytest.fixture
-def run(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command to its end."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-
-    return run

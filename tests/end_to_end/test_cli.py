@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -9,28 +10,50 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.api import verify_token
+from jobplatform.cli import main
 from jobplatform.models import Job, Workspace
-from jobplatform.queue import NewJob, WorkerInfo, claim_job, enqueue_job, get_job, register_worker
+from jobplatform.queue import (
+    Failure,
+    Lease,
+    NewJob,
+    WorkerInfo,
+    claim_job,
+    enqueue_job,
+    fail_jobs,
+    get_job,
+    register_worker,
+)
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(run: Run, database_url: str) -> Run:
-    """The command on the test's own migrated database."""
+def run(environment: dict[str, str]) -> Cli:
+    """The command, called in this process: nearly all of a new one's time would be spent importing."""
 
-    def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return run(*arguments, DATABASE_URL=database_url, **variables)
+    def run(*arguments: str, **variables: str) -> Result:
+        return CliRunner().invoke(main, arguments, env={**environment, **variables}, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def cli(run: Cli, database_url: str) -> Cli:
+    """The same on the test's own migrated database."""
+
+    def cli(*arguments: str, **variables: str) -> Result:
+        return run(*arguments, **{"DATABASE_URL": database_url, **variables})
 
     return cli
 
 
-def as_json(answer: subprocess.CompletedProcess[str]) -> Any:
-    assert answer.returncode == 0, answer.stderr
+def as_json(answer: Result) -> Any:
+    assert answer.exit_code == 0, answer.stderr
     return json.loads(answer.stdout)
 
 
@@ -42,54 +65,54 @@ def acme(session: Session) -> uuid.UUID:
     return workspace.id
 
 
-def test_every_problem_of_the_settings_is_told_at_once(run: Run) -> None:
+def test_every_problem_of_the_settings_is_told_at_once(run: Cli) -> None:
     answer = run(
         "migrate", JOBPLATFORM_PORT="x", JOBPLATFORM_LEASE_SECONDS="-1", JOBPLATFORM_PROT="1", DATABASE_URL="mysql://"
     )
 
-    assert answer.returncode == 2
+    assert answer.exit_code == 2
     for name in ("JOBPLATFORM_PORT", "JOBPLATFORM_LEASE_SECONDS", "JOBPLATFORM_PROT", "DATABASE_URL"):
         assert name in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_migrate_prints_sql_without_a_database(run: Run, data_dir: Path) -> None:
+def test_migrate_prints_sql_without_a_database(run: Cli, data_dir: Path) -> None:
     answer = run("migrate", "--sql")
 
-    assert answer.returncode == 0
+    assert answer.exit_code == 0
     assert "create table jobplatform.job_records" in answer.stdout.lower()
     assert list(data_dir.iterdir()) == []
 
 
-def test_migrate_makes_an_empty_database_ready_and_says_what_it_did(run: Run) -> None:
+def test_migrate_makes_an_empty_database_ready_and_says_what_it_did(run: Cli) -> None:
     first, second = run("migrate"), run("migrate")
     ready = run("healthcheck")
 
     assert "was empty" in first.stdout
     assert "was" not in second.stdout
-    assert (ready.returncode, ready.stdout) == (0, "ok\n")
+    assert (ready.exit_code, ready.stdout) == (0, "ok\n")
 
 
-def test_an_unmigrated_database_is_named_as_the_cause(run: Run, server: Any) -> None:
+def test_an_unmigrated_database_is_named_as_the_cause(run: Cli, server: Any) -> None:
     url = server.create_database(f"empty_{uuid.uuid4().hex}")
 
     listing = run("jobs", "ls", DATABASE_URL=url)
     probe = run("healthcheck", DATABASE_URL=url)
 
-    assert listing.returncode == probe.returncode == 1
+    assert listing.exit_code == probe.exit_code == 1
     assert "jobplatform migrate" in listing.stderr
     assert "jobplatform migrate" in probe.stderr
 
 
-def test_a_database_that_is_not_there_is_told_in_a_sentence(run: Run) -> None:
+def test_a_database_that_is_not_there_is_told_in_a_sentence(run: Cli) -> None:
     answer = run("jobs", "ls", DATABASE_URL="postgresql://127.0.0.1:1/none")
 
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "cannot be reached" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_workspace_and_its_token_are_made_listed_and_revoked(cli: Run, session: Session) -> None:
+def test_a_workspace_and_its_token_are_made_listed_and_revoked(cli: Cli, session: Session) -> None:
     workspace_id = uuid.UUID(cli("workspaces", "create", "Acme").stdout.strip())
     token = cli("tokens", "create", "-w", "Acme", "--name", "ci").stdout.strip()
     (listed,) = as_json(cli("tokens", "list", "-w", str(workspace_id), "--json"))
@@ -101,19 +124,19 @@ def test_a_workspace_and_its_token_are_made_listed_and_revoked(cli: Run, session
     assert listed["name"] == "ci"
     assert token.rpartition("_")[2] not in json.dumps(listed)
 
-    assert cli("tokens", "revoke", listed["id"]).returncode == 0
-    assert cli("tokens", "revoke", listed["id"]).returncode == 1
+    assert cli("tokens", "revoke", listed["id"]).exit_code == 0
+    assert cli("tokens", "revoke", listed["id"]).exit_code == 1
     assert verify_token(session, token) is None
 
 
 @pytest.mark.parametrize("options", [[], ["-w", "Acme", "--operator"], ["-w", "Acme", "--scope", "everything"]])
-def test_a_token_that_makes_no_sense_is_refused(cli: Run, acme: uuid.UUID, options: list[str]) -> None:
+def test_a_token_that_makes_no_sense_is_refused(cli: Cli, acme: uuid.UUID, options: list[str]) -> None:
     answer = cli("tokens", "create", *options)
 
-    assert answer.returncode == 2
+    assert answer.exit_code == 2
 
 
-def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Run, acme: uuid.UUID) -> None:
+def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Cli, acme: uuid.UUID) -> None:
     first = as_json(cli("enqueue", "sync", "-w", "Acme", "--json"))
     second = as_json(cli("enqueue", "sync", "-w", str(acme), "--json"))
 
@@ -131,21 +154,21 @@ def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Run, acme: uuid.UUID)
         (["sync", "--priority", "99999"], "/priority"),
     ],
 )
-def test_a_bad_request_is_refused_with_a_sentence(cli: Run, acme: uuid.UUID, arguments: list[str], said: str) -> None:
+def test_a_bad_request_is_refused_with_a_sentence(cli: Cli, acme: uuid.UUID, arguments: list[str], said: str) -> None:
     answer = cli("enqueue", *arguments, "-w", "Acme")
 
-    assert answer.returncode != 0
+    assert answer.exit_code != 0
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_in_synchronous_mode_the_job_has_run_when_the_command_is_back(cli: Run, acme: uuid.UUID) -> None:
+def test_in_synchronous_mode_the_job_has_run_when_the_command_is_back(cli: Cli, acme: uuid.UUID) -> None:
     answer = as_json(cli("enqueue", "sync", "-w", "Acme", "--wait", "--json", DISABLE_QUEUE="true"))
 
     assert answer["status"] == "completed"
 
 
-def test_jobs_are_listed_shown_cancelled_and_retried(cli: Run, acme: uuid.UUID, session: Session) -> None:
+def test_jobs_are_listed_shown_cancelled_and_retried(cli: Cli, acme: uuid.UUID, session: Session) -> None:
     job_id = enqueue_job(session, NewJob(workspace_id=acme, task="sync", queue="sync")).job_id
     session.commit()
 
@@ -156,37 +179,37 @@ def test_jobs_are_listed_shown_cancelled_and_retried(cli: Run, acme: uuid.UUID, 
     retried = cli("jobs", "retry", str(job_id), "-w", "Acme")
 
     assert [row["id"] for row in listed] == [shown["id"]] == [str(job_id)]
-    assert (cancelled.returncode, again.returncode, retried.returncode) == (0, 1, 0)
-    assert cli("jobs", "show", str(uuid.uuid4()), "-w", "Acme").returncode == 1
+    assert (cancelled.exit_code, again.exit_code, retried.exit_code) == (0, 1, 0)
+    assert cli("jobs", "show", str(uuid.uuid4()), "-w", "Acme").exit_code == 1
     session.expire_all()
     job = get_job(session, acme, job_id)
     assert job is not None
     assert job.status == "pending"
 
 
-def test_an_id_of_another_workspace_is_unknown(cli: Run, acme: uuid.UUID, session: Session) -> None:
+def test_an_id_of_another_workspace_is_unknown(cli: Cli, acme: uuid.UUID, session: Session) -> None:
     job_id = enqueue_job(session, NewJob(workspace_id=uuid.uuid4(), task="sync", queue="sync")).job_id
     session.commit()
 
-    assert cli("jobs", "show", str(job_id), "-w", "Acme").returncode == 1
-    assert cli("jobs", "cancel", str(job_id), "-w", "Acme").returncode == 1
+    assert cli("jobs", "show", str(job_id), "-w", "Acme").exit_code == 1
+    assert cli("jobs", "cancel", str(job_id), "-w", "Acme").exit_code == 1
 
 
-def test_health_of_a_quiet_queue_is_good(cli: Run) -> None:
+def test_health_of_a_quiet_queue_is_good(cli: Cli) -> None:
     answer = cli("health")
 
-    assert answer.returncode == 0
+    assert answer.exit_code == 0
     assert "healthy" in answer.stdout
     assert as_json(cli("health", "--json"))["alerts"] == []
 
 
-def test_health_answers_why_nothing_is_processed(cli: Run, acme: uuid.UUID, session: Session) -> None:
+def test_health_answers_why_nothing_is_processed(cli: Cli, acme: uuid.UUID, session: Session) -> None:
     enqueue_job(session, NewJob(workspace_id=acme, task="sync", queue="sync"))
     session.commit()
 
     answer = cli("health")
 
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "no_worker" in answer.stdout
     assert "jobplatform worker" in answer.stdout
 
@@ -203,7 +226,7 @@ def run_a_job(session: Session, workspace_id: uuid.UUID) -> Job:
     return job
 
 
-def test_health_answers_what_is_stuck_in_running(cli: Run, acme: uuid.UUID, session: Session) -> None:
+def test_health_answers_what_is_stuck_in_running(cli: Cli, acme: uuid.UUID, session: Session) -> None:
     job = run_a_job(session, acme)
     session.execute(text("update jobplatform.job_queue set started_at = started_at - interval '20 minutes'"))
     session.commit()
@@ -211,21 +234,36 @@ def test_health_answers_what_is_stuck_in_running(cli: Run, acme: uuid.UUID, sess
     answer = cli("health")
     listed = as_json(cli("jobs", "ls", "--running-for", "15", "--json"))
 
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "stuck" in answer.stdout
     assert str(job.id) in answer.stdout
     assert "jobplatform jobs cancel" in answer.stdout
     assert [row["id"] for row in listed] == [str(job.id)]
 
 
-def test_an_unreachable_api_is_not_healthy(run: Run) -> None:
+def test_health_answers_what_fails_and_why(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    for _ in range(5):
+        job = run_a_job(session, acme)
+        lease = Lease(str(acme), str(job.id), job.epoch)
+        fail_jobs(session, [Failure(lease, "error", "AuthError", "the key has expired", None, 0.0, retry=False)])
+        session.commit()
+
+    answer = cli("health", "-w", "Acme")
+
+    assert answer.exit_code == 1
+    assert "failing: 5 of the 5 jobs" in answer.stdout
+    assert re.search(r"5 +sync +error +AuthError: the key has expired", answer.stdout)
+    assert "jobplatform jobs retry" in answer.stdout
+
+
+def test_an_unreachable_api_is_not_healthy(run: Cli) -> None:
     answer = run("healthcheck", "--api", "http://127.0.0.1:1")
 
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert "does not answer" in answer.stderr
 
 
-def test_the_api_document_needs_no_database(run: Run, data_dir: Path) -> None:
+def test_the_api_document_needs_no_database(run: Cli, data_dir: Path) -> None:
     document = as_json(run("openapi"))
 
     assert document["openapi"].startswith("3.1")
@@ -238,7 +276,7 @@ def test_the_worker_command_does_not_load_flask() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_names_in_the_database_cannot_write_on_the_terminal(cli: Run, session: Session) -> None:
+def test_names_in_the_database_cannot_write_on_the_terminal(cli: Cli, session: Session) -> None:
     session.add(Workspace(id=uuid.uuid4(), name="[red]evil\x1b[2J\n forged"))
     session.commit()
 

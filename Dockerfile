@@ -1,0 +1,22 @@
+# One image for every process: `jobplatform api`, `jobplatform worker`, `jobplatform migrate`.
+# The database is another container's or a service's: the embedded PostgreSQL is left out.
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md constraints.txt ./
+COPY platform platform
+COPY migrations migrations
+RUN python -m venv /app && /app/bin/pip install --no-cache-dir --constraint constraints.txt .
+
+FROM python:3.13-slim
+RUN useradd --system --create-home --uid 10001 jobplatform
+COPY --from=build /app /app
+ENV PATH=/app/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    JOBPLATFORM_HOST=0.0.0.0 \
+    JOBPLATFORM_LOG_FORMAT=json
+USER jobplatform
+WORKDIR /home/jobplatform
+EXPOSE 8080
+# The exec form: signals reach the process itself, and a worker drains instead of being killed.
+ENTRYPOINT ["jobplatform"]
+CMD ["--help"]

@@ -1,0 +1,76 @@
+"""``make bench``: our numbers beside the peers', on this machine, in one run.
+
+    benchmarks/run.py [--quick] [--rounds N] [--no-peers] [--output PAGE] [SECTION …]
+
+Everything happens on a PostgreSQL server that is made for the run and removed after it. A full run of all
+sections writes ``docs/benchmarks.md``; anything smaller is only printed unless ``--output`` says where to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from harness.database import databases
+from harness.facts import gather
+from harness.peers import installed_peers
+from harness.report import Report
+from harness.run import Run
+from sections import claim, drain, enqueue, latency, noisy
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+SECTIONS = {
+    "enqueue": enqueue.measure,
+    "drain": drain.measure,
+    "latency": latency.measure,
+    "claim": claim.measure,
+    "noisy": noisy.measure,
+}
+
+
+def main() -> None:
+    options = _options()
+    started = time.monotonic()
+    report = _measured(options)
+    report.print_targets()
+    print(f"\n{(time.monotonic() - started) / 60:.1f} minutes")
+    if options.output is not None:
+        report.write(options.output)
+        print(f"written to {options.output.name}")
+
+
+def _measured(options: argparse.Namespace) -> Report:
+    peers, missing = ([], []) if options.no_peers else installed_peers()
+    with databases() as server:
+        report = Report(gather(server, _how(options)), remarks=missing)
+        run = Run(server, peers, options.rounds, options.quick)
+        for name in options.sections:
+            report.add(*SECTIONS[name](run))
+    return report
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description="Our numbers beside the peers'.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="one round of small loads: to see that it works")
+    parser.add_argument("--rounds", type=int, help="how often the contenders take turns (3; quick: 1)")
+    parser.add_argument("--no-peers", action="store_true", help="jobplatform alone")
+    parser.add_argument("--output", type=Path, help="the page to write (a full run: docs/benchmarks.md)")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.sections) - set(SECTIONS)):
+        parser.error(f"there is no section {', '.join(unknown)}, only {', '.join(SECTIONS)}")
+    is_full = not (options.sections or options.quick or options.no_peers)
+    options.output = options.output or (PAGE if is_full else None)
+    options.sections = options.sections or list(SECTIONS)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    return options
+
+
+def _how(options: argparse.Namespace) -> str:
+    plural = "s" if options.rounds > 1 else ""
+    return f"{options.rounds} round{plural}{' of small loads' if options.quick else ''}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""An attempt as the parent sees it: the claimed job and where it is on its way through the worker."""
+
+from jobplatform.queue import ClaimedJob, Lease
+from jobplatform.worker.frames import JobSpec, Reason, encode_job
+
+
+class Attempt:
+    """One claimed job. Its sequence number is new each time it is given to a child."""
+
+    __slots__ = ("job", "lease", "lines", "reason", "release_after", "seq", "started", "task", "timeout")
+
+    def __init__(self, job: ClaimedJob) -> None:
+        self.job = job
+        self.lease: Lease = job.lease
+        self.task = job.task
+        self.timeout: float = job.timeout_ms / 1000
+        self.seq = 0
+        self.started: float | None = None
+        self.reason: Reason | None = None
+        self.release_after = False
+        self.lines = 0
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a log line about this attempt carries."""
+        return {
+            "workspace_id": self.lease.workspace_id,
+            "job_id": self.lease.job_id,
+            "task": self.task,
+            "attempt": self.job.attempt,
+        }
+
+    def wire(self) -> str:
+        job = self.job
+        return encode_job(
+            JobSpec(
+                self.seq,
+                job.task,
+                job.lease.workspace_id,
+                job.lease.job_id,
+                job.lease.epoch,
+                job.attempt,
+                job.max_attempts,
+                job.payload_version,
+                job.request_id,
+                job.trace_parent,
+                job.payload,
+            )
+        )

@@ -1,0 +1,197 @@
+"""How a running job speaks to the parent, and how it hears that it should stop. Child side."""
+
+import asyncio
+import json
+import logging
+import os
+import threading
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
+
+from jobplatform.queue import INTERRUPTIONS, MOST_LINES, JobInterrupted
+from jobplatform.worker.frames import (
+    LOG,
+    NO_JOB,
+    ORDER,
+    PROGRESS,
+    RECORD,
+    Reason,
+    decode_orders,
+    encode_frame,
+    write_all,
+)
+
+EXCEPTIONS: Final[dict[Reason, type[JobInterrupted]]] = {
+    Reason.TIMEOUT: INTERRUPTIONS["timeout"],
+    Reason.CANCELLED: INTERRUPTIONS["cancelled"],
+    Reason.LEASE_LOST: INTERRUPTIONS["lost"],
+    Reason.SHUTDOWN: INTERRUPTIONS["shutdown"],
+}
+
+LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
+LONGEST_LINE: Final = 8_192
+
+
+class Line:
+    """The result pipe, shared by the threads of a child, and the orders that came from the parent.
+
+    A frame is never left half written: an interruption that arrives during a write is raised when it is over.
+    """
+
+    def __init__(self, results: int, orders: int) -> None:
+        self._results = results
+        self._orders = orders
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self.ordered: dict[int, Reason] = {}
+
+    @property
+    def current(self) -> int:
+        """The job this thread is running."""
+        return getattr(self._local, "current", NO_JOB)
+
+    @current.setter
+    def current(self, seq: int) -> None:
+        self._local.current = seq
+
+    def send(self, frame: bytes) -> None:
+        self._local.writing = True
+        try:
+            with self._lock:
+                write_all(self._results, frame)
+        finally:
+            self._local.writing = False
+        if getattr(self._local, "interrupted", False):
+            self._local.interrupted = False
+            self._raise_ordered()
+
+    def interrupt(self) -> None:
+        """For the signal handler: raise in the job the parent means, if this thread still runs it."""
+        self.read_orders()
+        if getattr(self._local, "writing", False):
+            self._local.interrupted = True
+        else:
+            self._raise_ordered()
+
+    def read_orders(self) -> None:
+        """Take in what the parent ordered. From a signal handler the pipe must be non-blocking."""
+        with suppress(BlockingIOError):
+            while data := os.read(self._orders, ORDER.size * 64):
+                self.ordered.update(decode_orders(data))
+
+    def interruption(self, seq: int) -> type[JobInterrupted] | None:
+        reason = self.ordered.get(seq)
+        return EXCEPTIONS[reason] if reason is not None else None
+
+    def _raise_ordered(self) -> None:
+        kind = self.interruption(self.current)
+        if kind is None:
+            return
+        loop = idle_event_loop()
+        if loop is None:
+            raise kind("the worker told this attempt to stop")
+        # Between two steps of its tasks an event loop catches and logs what is raised in it; a cancelled task it stops.
+        for task in asyncio.all_tasks(loop):
+            loop.call_soon_threadsafe(task.cancel)
+
+
+def idle_event_loop() -> asyncio.AbstractEventLoop | None:
+    """This thread's event loop if it runs and none of its tasks is in a step right now."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop if asyncio.current_task(loop) is None else None
+
+
+class Budget:
+    """So many at once, then so many a second: a tight loop must not flood the parent, a short burst gets through."""
+
+    def __init__(self, burst: int, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._left = float(burst)
+        self._at = monotonic()
+
+    def take(self) -> bool:
+        now = monotonic()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class JobChannel:
+    """The channel of one attempt: progress, log lines, and whether to stop."""
+
+    def __init__(self, line: Line, seq: int) -> None:
+        self._line = line
+        self._seq = seq
+        self._budget: Budget | None = None
+        self._held_back: str | None = None
+        self._lines = 0
+
+    def progress(self, report: str) -> None:
+        if self._budget is None:
+            self._budget = Budget(burst=20, per_second=20)
+        if self._budget.take():
+            self._held_back = None
+            self._send(PROGRESS, report)
+        else:
+            self._held_back = report
+
+    def log(self, level: str, message: str) -> None:
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            return
+        known = level.lower() if level.lower() in LEVELS else "info"
+        self._send(LOG, json.dumps([known, str(message)[:LONGEST_LINE]]))
+
+    def interruption(self) -> type[BaseException] | None:
+        return self._line.interruption(self._seq)
+
+    def finish(self) -> None:
+        """Send the newest progress if it was held back: the last report is the one that people look at."""
+        if self._held_back is not None:
+            self._send(PROGRESS, self._held_back)
+
+    def _send(self, kind: int, text: str) -> None:
+        self._line.send(encode_frame(self._seq, kind, 0.0, 0.0, text.encode(errors="replace")))
+
+
+class RecordHandler(logging.Handler):
+    """Sends the log records of a child to the parent, whose handlers turn them into lines: one process writes the log."""
+
+    STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+        self._budget = Budget(burst=1000, per_second=200)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._budget.take():
+            return
+        try:
+            text = json.dumps(self._facts(record), default=str)
+        except Exception:
+            self.handleError(record)
+            return
+        self._line.send(encode_frame(self._line.current, RECORD, 0.0, 0.0, text.encode(errors="replace")))
+
+    def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
+        extra = {key: value for key, value in vars(record).items() if key not in self.STANDARD}
+        message = record.getMessage()
+        if record.exc_info:
+            extra["traceback"] = logging.Formatter().formatException(record.exc_info)[-LONGEST_LINE:]
+        return {
+            "name": record.name,
+            "levelno": record.levelno,
+            "levelname": record.levelname,
+            "msg": message[:LONGEST_LINE],
+            "created": record.created,
+            "extra": extra,
+        }

@@ -1,0 +1,191 @@
+"""A child: runs the jobs it is given, one after the other or one in each of its threads.
+
+    1. Read a token: four bytes naming a job. *Reading it is starting the job*; a token the parent took back was not started.
+    2. Read the job's body, run the handler, write the result with one write before the next token is read.
+    3. The end of the token socket means: leave.
+
+An interruption comes as an order in a pipe and, with one thread, SIGUSR1: its handler raises in the running job, and in
+that one only; an order for a job that has just ended raises nothing.
+"""
+
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from time import monotonic
+from typing import NamedTuple, NoReturn
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.models import make_engine
+from jobplatform.queue import Ended, JobInterrupted, Lease, RunningJob, Tasks, execute
+from jobplatform.worker.channel import JobChannel, Line, RecordHandler
+from jobplatform.worker.frames import ENDED, NO_JOB, OK, READY, STARTED, TOKEN, BodyReader, JobSpec, encode_frame
+from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfig:
+    """What the nursery passes on to each child."""
+
+    tasks: str
+    database_url: str
+    threads: int
+    log_level: int
+
+
+class ChildEnds(NamedTuple):
+    """The child's descriptors, in the order in which the parent sends them."""
+
+    body: int
+    results: int
+    orders: int
+    output: int
+    tokens: int
+
+
+def run_child(ends: ChildEnds, config: ChildConfig, tasks: Tasks, nursery_pid: int) -> NoReturn:
+    """Become a child in this freshly forked process. Never returns."""
+    die_with_parent()
+    if os.getppid() != nursery_pid:
+        os._exit(0)  # The nursery died before the kernel was asked to take us along.
+    prefer_as_victim()
+    redirect_standard_streams(ends.output)
+    child = Child(ends, config, tasks)
+    child.serve()
+
+
+def redirect_standard_streams(output: int) -> None:
+    """Nothing to read; what is printed, by C code and subprocesses too, goes to the parent line by line."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    for target in (1, 2):
+        os.dup2(output, target)
+    # New objects: those of the nursery may believe they write to a file that can seek.
+    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    faulthandler.enable(file=2)
+
+
+class Child:
+    def __init__(self, ends: ChildEnds, config: ChildConfig, tasks: Tasks) -> None:
+        self.ends = ends
+        self.config = config
+        self.tasks = tasks
+        self.pid = os.getpid()
+        self.bodies = BodyReader(ends.body)
+        self.line = Line(ends.results, ends.orders)
+        self.next_job = threading.Lock()
+        self.sessions: sessionmaker[Session] | None = None
+
+    def serve(self) -> NoReturn:
+        self.mind_signals()
+        self.send_logs_to_parent()
+        self.line.send(encode_frame(NO_JOB, READY, monotonic(), 0.0, b""))
+        for _ in range(self.config.threads - 1):
+            threading.Thread(target=self.work, daemon=True).start()
+        self.work()
+
+    def mind_signals(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.config.threads == 1:
+            os.set_blocking(self.ends.orders, False)
+            signal.signal(signal.SIGUSR1, lambda *_: self.line.interrupt())
+        else:
+            # A signal would only reach the main thread; a reader sets what the handlers ask for.
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            threading.Thread(target=self.line.read_orders, daemon=True).start()
+
+    def send_logs_to_parent(self) -> None:
+        root = logging.getLogger()
+        root.handlers = [RecordHandler(self.line)]
+        root.setLevel(self.config.log_level)
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    def work(self) -> NoReturn:
+        while True:
+            try:
+                with self.next_job:
+                    spec = self.bodies.job(self.next_token())
+            except (EOFError, OSError):
+                leave()
+            self.perform(spec)
+
+    def next_token(self) -> int:
+        data = os.read(self.ends.tokens, TOKEN.size)
+        if len(data) < TOKEN.size:
+            raise EOFError("the parent closed the token socket")
+        return int.from_bytes(data, "little")
+
+    def perform(self, spec: JobSpec) -> None:
+        started = monotonic()
+        if self.config.threads > 1:
+            self.line.send(encode_frame(spec.seq, STARTED, started, 0.0, b""))
+        channel = JobChannel(self.line, spec.seq)
+        ended = self.execute(spec, channel)
+        if os.getpid() != self.pid:
+            os._exit(0)  # The handler forked and its copy came back here: the job is the original's.
+        flush_output()
+        kind, body = encode_ended(ended)
+        self.line.send(encode_frame(spec.seq, kind, started, monotonic() - started, body))
+        self.line.ordered.pop(spec.seq, None)
+
+    def execute(self, spec: JobSpec, channel: JobChannel) -> Ended:
+        """Run the handler. An order that arrives outside of it, at the edge, counts as an interruption all the same."""
+        try:
+            job = self.running_job(spec, channel)
+            self.line.current = spec.seq
+            ended = execute(self.tasks[spec.task], job, spec.payload)
+            self.line.current = NO_JOB
+            channel.finish()
+        except JobInterrupted as interruption:
+            self.line.current = NO_JOB
+            return Ended("interrupted", outcome=interruption.reason, message=str(interruption))
+        return ended
+
+    def running_job(self, spec: JobSpec, channel: JobChannel) -> RunningJob:
+        return RunningJob(
+            lease=Lease(spec.workspace_id, spec.job_id, spec.epoch),
+            task=spec.task,
+            attempt=spec.attempt,
+            max_attempts=spec.max_attempts,
+            channel=channel,
+            open_session=self.open_session,
+            request_id=spec.request_id,
+        )
+
+    def open_session(self) -> Session:
+        """A Session for a handler. The engine is this child's own, made when the first handler asks for it."""
+        if self.sessions is None:
+            engine = make_engine(
+                self.config.database_url,
+                application_name="jobplatform-handler",
+                pool_size=self.config.threads,
+            )
+            self.sessions = sessionmaker(engine)
+        return self.sessions()
+
+
+def encode_ended(ended: Ended) -> tuple[int, bytes]:
+    """The frame of a plain result is the result itself: the parent passes it on as it is."""
+    if ended.kind == "completed" and ended.outcome == "ok":
+        return OK, ended.result.encode(errors="replace")
+    return ENDED, json.dumps(asdict(ended)).encode()
+
+
+def flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # A handler may have closed or replaced them.
+            stream.flush()
+
+
+def leave() -> NoReturn:
+    flush_output()
+    os._exit(0)

@@ -1,0 +1,97 @@
+"""The claimer: fetches jobs ahead of their being needed, and hands back those whose claim's answer was lost."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobplatform.queue import ClaimedJob, Lease, Ring, claim_jobs, release_unknown_jobs
+from jobplatform.worker.database import DatabaseThread, is_infrastructure
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimWanted:
+    worker_id: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Asked only while no claim is in flight; `known` is everything the hub holds."""
+
+    worker_id: int
+    known: Sequence[Lease]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    worker_id: int
+    jobs: list[ClaimedJob]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFailed:
+    """The claim may have happened all the same: reconcile before the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """`released` is None when it did not work."""
+
+    released: int | None
+
+
+class Claimer(DatabaseThread):
+    def __init__(self, engine: Engine, post: Callable[[Any], None]) -> None:
+        super().__init__("claimer", engine, post)
+        self._ring = Ring([])
+        self._tasks: Sequence[str] = ()
+
+    def know(self, queues: Sequence[str], tasks: Sequence[str]) -> None:
+        """What to claim. Called once, before the first request."""
+        self._ring = Ring(queues)
+        self._tasks = tasks
+
+    def serve(self) -> None:
+        while (request := self.requests.get()) is not None:
+            match request:
+                case ClaimWanted():
+                    self._claim(request)
+                case Reconcile():
+                    self._reconcile(request)
+
+    def _claim(self, wanted: ClaimWanted) -> None:
+        try:
+            claim = self.once(
+                lambda session: claim_jobs(
+                    session, self._ring, worker_id=wanted.worker_id, tasks=self._tasks, limit=wanted.limit
+                )
+            )
+        except SQLAlchemyError as error:
+            self._report(error)
+            self.pause()
+            self.post(ClaimFailed())
+        else:
+            self.post(Claimed(wanted.worker_id, claim.jobs, claim.more))
+
+    def _reconcile(self, request: Reconcile) -> None:
+        try:
+            released = self.once(lambda session: release_unknown_jobs(session, request.worker_id, request.known))
+        except SQLAlchemyError as error:
+            self._report(error)
+            self.pause()
+            self.post(Reconciled(None))
+        else:
+            if released:
+                logger.info("unknown jobs handed back", extra={"worker_id": request.worker_id, "jobs": released})
+            self.post(Reconciled(released))
+
+    def _report(self, error: SQLAlchemyError) -> None:
+        if not is_infrastructure(error):
+            logger.error("claim refused by the database", extra={"error": str(error)[:1000]})

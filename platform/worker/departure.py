@@ -1,0 +1,124 @@
+"""Departure: how a worker stops. Slowly at first, then firmly, and in the end without what can't be waited for.
+
+SERVING       until the first request to stop
+DRAINING      no claims; what was not started is handed back at once, what runs may finish
+HANDING_BACK  the drain timeout is over, or a second request came: running attempts are stopped and handed back
+LEAVING       nothing runs; the last writes and the goodbye are on their way, for a bounded time
+GONE
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+from jobplatform.worker.frames import Reason
+from jobplatform.worker.ledger import Ledger
+from jobplatform.worker.membership import Membership
+from jobplatform.worker.pool import Pool
+
+NEVER: Final = math.inf
+# How long what was asked to stop may take after somebody asked twice.
+HURRY_SECONDS: Final = 1.0
+LAST_WRITES_SECONDS: Final = 10.0
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+class Phase(IntEnum):
+    SERVING = 0
+    DRAINING = 1
+    HANDING_BACK = 2
+    LEAVING = 3
+    GONE = 4
+
+
+class Departure:
+    """Goes through the phases, one step a turn of the hub. `quiet` tells whether every write has been answered."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        ledger: Ledger,
+        membership: Membership,
+        *,
+        drain_timeout: float,
+        quiet: Callable[[], bool],
+    ) -> None:
+        self.phase = Phase.SERVING
+        self.unsaved = 0
+        self._pool = pool
+        self._ledger = ledger
+        self._membership = membership
+        self._drain_timeout = drain_timeout
+        self._quiet = quiet
+        self._requests = 0
+        self._deadline = NEVER
+
+    def request(self) -> None:
+        """Stop; asked again, stop now. Safe in a signal handler."""
+        self._requests += 1
+
+    @property
+    def begun(self) -> bool:
+        return self.phase is not Phase.SERVING or self._requests > 0
+
+    def step(self, now: float) -> float:
+        """Go as far as possible. Returns when to look again."""
+        if self.phase is Phase.SERVING and self._requests:
+            self._drain(now)
+        if self.phase in (Phase.DRAINING, Phase.HANDING_BACK):
+            self._ledger.release_ready()
+        if self.phase is Phase.DRAINING and (self._requests > 1 or now >= self._deadline):
+            self._hand_back()
+        if self.phase is Phase.HANDING_BACK:
+            self._press(now)
+        if self.phase in (Phase.DRAINING, Phase.HANDING_BACK) and not self._pool.given:
+            self._leave(now)
+        if self.phase is Phase.LEAVING:
+            self._finish(now)
+        return self._deadline
+
+    def said_goodbye(self) -> None:
+        self.phase = Phase.GONE
+
+    def _drain(self, now: float) -> None:
+        self.phase = Phase.DRAINING
+        self._deadline = now + self._drain_timeout
+        self._membership.draining = True
+        self._membership.beat_soon()
+        self._pool.retire_all()
+        self._pool.take_back_all()
+        facts = {"running": self._pool.given, "handed_back": len(self._ledger.ready)}
+        logger.info("worker draining", extra=facts | {"drain_timeout": self._drain_timeout})
+
+    def _hand_back(self) -> None:
+        self.phase = Phase.HANDING_BACK
+        self._deadline = NEVER
+        logger.warning("running jobs handed back", extra={"running": self._pool.given})
+
+    def _press(self, now: float) -> None:
+        """Stop whatever still runs; the second request is not followed by the full grace."""
+        for slot, attempt in self._pool.running():
+            if attempt.reason is None:
+                self._pool.ladder.stop(slot, attempt, Reason.SHUTDOWN, now)
+        if self._requests > 1:
+            self._pool.hurry_all(now + HURRY_SECONDS)
+
+    def _leave(self, now: float) -> None:
+        self.phase = Phase.LEAVING
+        self._deadline = now + LAST_WRITES_SECONDS
+
+    def _finish(self, now: float) -> None:
+        self._ledger.release_ready()
+        if self._quiet() and self._ledger.outbox.empty and not self._goodbye_is_on_its_way:
+            if self._membership.deregister():
+                self._goodbye_is_on_its_way = True
+            else:
+                self.phase = Phase.GONE
+        elif now >= self._deadline:
+            self.unsaved = len(self._ledger.known)
+            self.phase = Phase.GONE
+
+    _goodbye_is_on_its_way = False

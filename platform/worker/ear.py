@@ -1,0 +1,70 @@
+"""The ear: hears the doorbell on a connection that LISTENs, in the hub's loop."""
+
+import logging
+import selectors
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from jobplatform.queue import CANCEL
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+class Ear:
+    """Calls `on_jobs` when one of our queues has jobs, `on_cancel` for a cancelled running job, `on_broken` at the end."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        *,
+        on_jobs: Callable[[], None],
+        on_cancel: Callable[[], None],
+        on_broken: Callable[[], None],
+    ) -> None:
+        self.queues: Collection[str] = ()
+        self._selector = selector
+        self._on_jobs = on_jobs
+        self._on_cancel = on_cancel
+        self._on_broken = on_broken
+        self._connection: psycopg.Connection[Any] | None = None
+        self._fd = -1
+
+    def attach(self, connection: psycopg.Connection[Any]) -> None:
+        self.close()
+        self._connection = connection
+        self._fd = connection.fileno()
+        self._selector.register(self._fd, selectors.EVENT_READ, self._hear)
+        # What was rung before this connection listened is not repeated.
+        self._on_jobs()
+        self._on_cancel()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._selector.unregister(self._fd)
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _hear(self) -> None:
+        assert self._connection is not None
+        pgconn = self._connection.pgconn
+        try:
+            pgconn.consume_input()
+            payloads = set()
+            while notification := pgconn.notifies():
+                payloads.add(notification.extra.decode(errors="replace"))
+        except psycopg.Error as error:
+            logger.debug("doorbell connection lost", extra={"error": str(error)})
+            self.close()
+            self._on_broken()
+            return
+        self._answer(payloads)
+
+    def _answer(self, payloads: set[str]) -> None:
+        if CANCEL in payloads:
+            self._on_cancel()
+        if any(payload.startswith("q:") and payload[2:] in self.queues for payload in payloads):
+            self._on_jobs()

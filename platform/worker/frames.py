@@ -1,0 +1,177 @@
+"""The bytes between the worker's parent process and its children.
+
+Parent to child: a body frame (u32 length, then a JSON list of jobs) into the body pipe, then one u32 token per job into the
+token socket; orders (sequence number and reason) into the order pipe.
+Child to parent: a head of 25 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, one `write` each.
+
+Payloads and results are spliced in and taken out as text: the parent never decodes them.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+HEAD: Final = struct.Struct("<IIBdd")
+TOKEN: Final = struct.Struct("<I")
+ORDER: Final = struct.Struct("<IB")
+
+# The sequence number that no job has.
+NO_JOB: Final = 0
+
+# Kinds of frames from a child. Plain numbers: one comparison for every job.
+READY: Final = 0
+STARTED: Final = 1
+OK: Final = 2
+ENDED: Final = 3
+PROGRESS: Final = 4
+LOG: Final = 5
+RECORD: Final = 6
+LAST_KIND: Final = RECORD
+
+# Above what the queue accepts as a result; a longer frame can only come from a child whose memory is in ruins.
+MAX_FRAME: Final = 64 << 20
+READ_SIZE: Final = 256 << 10
+
+
+class Reason(IntEnum):
+    """Why a running attempt is interrupted."""
+
+    TIMEOUT = 1
+    CANCELLED = 2
+    LEASE_LOST = 3
+    SHUTDOWN = 4
+
+
+class Frame(NamedTuple):
+    """One message of a child. `started` is on the machine's monotonic clock, which parent and child share."""
+
+    seq: int
+    kind: int
+    started: float
+    seconds: float
+    body: bytes
+
+
+def encode_frame(seq: int, kind: int, started: float, seconds: float, body: bytes) -> bytes:
+    return HEAD.pack(len(body), seq, kind, started, seconds) + body
+
+
+class FrameReader:
+    """Cuts a child's byte stream into frames; what is not complete waits for the next bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.broken: str | None = None
+        """What was wrong with the first bytes that were no frame. Nothing after them is read."""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. A frame cut off by the child's death never appears."""
+        frames: list[Frame] = []
+        buffer = self._buffer
+        buffer += data
+        offset, end = 0, len(buffer)
+        while end - offset >= HEAD.size and self.broken is None:
+            size, seq, kind, started, seconds = HEAD.unpack_from(buffer, offset)
+            if size > MAX_FRAME or kind > LAST_KIND:
+                self.broken = f"a child sent a frame of kind {kind} with {size} bytes"
+            elif end - offset < HEAD.size + size:
+                break
+            else:
+                offset += HEAD.size + size
+                frames.append(Frame(seq, kind, started, seconds, bytes(memoryview(buffer)[offset - size : offset])))
+        del buffer[: offset if self.broken is None else end]
+        return frames
+
+
+class JobSpec(NamedTuple):
+    """What a child is told about an attempt; the order of the fields is the wire's."""
+
+    seq: int
+    task: str
+    workspace_id: str
+    job_id: str
+    epoch: int
+    attempt: int
+    max_attempts: int
+    payload_version: int
+    request_id: str | None
+    trace_parent: str | None
+    payload: object
+
+
+def encode_job(spec: JobSpec) -> str:
+    """One job as JSON. `spec.payload` is the payload's JSON text and goes in as it is: the child parses everything once."""
+    seq, task, workspace_id, job_id, epoch, attempt, max_attempts, version, request_id, trace, payload = spec
+    return (
+        f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{epoch},{attempt},{max_attempts},{version},'
+        f"{_quoted(request_id)},{_quoted(trace)},{payload}]"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str | None) -> str:
+    return json.dumps(text)
+
+
+def encode_run(jobs: Iterable[str]) -> bytes:
+    """A body frame of jobs that `encode_job` made."""
+    body = f"[{','.join(jobs)}]".encode()
+    return TOKEN.pack(len(body)) + body
+
+
+def encode_tokens(seqs: Iterable[int]) -> bytes:
+    return b"".join(map(TOKEN.pack, seqs))
+
+
+def decode_tokens(data: bytes) -> set[int]:
+    return {seq for (seq,) in TOKEN.iter_unpack(data)}
+
+
+def decode_orders(data: bytes) -> list[tuple[int, Reason]]:
+    return [(seq, Reason(reason)) for seq, reason in ORDER.iter_unpack(data)]
+
+
+class BodyReader:
+    """The child's end of the body pipe: finds the job a token names."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+        self._jobs: dict[int, JobSpec] = {}
+
+    def job(self, seq: int) -> JobSpec:
+        """Return the job, reading on until it is there. Raises EOFError when the parent is gone.
+
+        Tokens rise, so whatever is older than `seq` was taken back by the parent and is dropped.
+        """
+        if seq not in self._jobs:
+            while seq not in self._jobs:
+                self._read_run()
+            self._jobs = {other: spec for other, spec in self._jobs.items() if other >= seq}
+        return self._jobs.pop(seq)
+
+    def _read_run(self) -> None:
+        (size,) = TOKEN.unpack(self._read(TOKEN.size))
+        for fields in json.loads(self._read(size)):
+            self._jobs[fields[0]] = JobSpec(*fields)
+
+    def _read(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            data = os.read(self._fd, READ_SIZE)
+            if not data:
+                raise EOFError("the parent closed the body pipe")
+            self._buffer += data
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything to a blocking pipe."""
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])

@@ -1,0 +1,320 @@
+"""The hub: the worker's main loop, the one owner of slots and jobs. Whatever may block is someone else's.
+
+One turn of the loop:
+
+    1. Has our lease run out by our own clock? Then nothing we hold is ours.
+    2. Keep the slots filled with children; look at deadlines, escalations and memory; go on with stopping.
+    3. Give waiting jobs to children.
+    4. Send what has ended to the finisher, ask the claimer for more, have the keeper renew our lease.
+    5. Sleep until something happens; while children have long runs a millisecond more, so that results gather.
+
+Threads answer through the inbox and a byte in a pipe. They hold no jobs, so there is no lock in this process.
+"""
+
+import logging
+import math
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from jobplatform.errors import SettingsError
+from jobplatform.queue import Lease
+from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.claimer import Claimed, Claimer, ClaimFailed, Reconciled
+from jobplatform.worker.database import ThreadDied
+from jobplatform.worker.departure import Departure, Phase
+from jobplatform.worker.ear import Ear
+from jobplatform.worker.finisher import Finisher, Flushed
+from jobplatform.worker.frames import Reason
+from jobplatform.worker.keeper import (
+    Beaten,
+    Deregistered,
+    Due,
+    JobsReady,
+    Keeper,
+    Lapse,
+    ListenAgain,
+    Listening,
+    Registered,
+    RegistrationFailed,
+)
+from jobplatform.worker.ledger import Ledger
+from jobplatform.worker.membership import Membership
+from jobplatform.worker.options import WorkerOptions
+from jobplatform.worker.pool import Pool
+from jobplatform.worker.supply import Supply
+
+# Results gather in the pipes meanwhile and nobody waits for them: 5 to 25 % less CPU while draining.
+LINGER_SECONDS: Final = 0.001
+LONGEST_SLEEP: Final = 10.0
+THREAD_STOP_SECONDS: Final = 2.0
+NEVER: Final = math.inf
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+class Hub:
+    def __init__(self, options: WorkerOptions, engine: Engine, version: str) -> None:
+        self.options = options
+        self.inbox: deque[Any] = deque()
+        self.selector = selectors.DefaultSelector()
+        self.wake_read, self.wake_write = os.pipe()
+        os.set_blocking(self.wake_read, False)
+        os.set_blocking(self.wake_write, False)
+        self.selector.register(self.wake_read, selectors.EVENT_READ, self.read_inbox)
+        self.claimer = Claimer(engine, self.post)
+        self.finisher = Finisher(engine, self.post, crash_limit=options.crash_limit)
+        self.keeper = Keeper(engine, self.post, options)
+        self.threads = (self.claimer, self.finisher, self.keeper)
+        self.ledger = Ledger()
+        self.pool = Pool(options, self.ledger, self.selector)
+        self.membership = Membership(self.keeper, self.ledger, options, version)
+        self.supply = Supply(self.claimer, self.ledger, self.pool, capacity=options.capacity, poll=options.poll)
+        self.departure = Departure(
+            self.pool, self.ledger, self.membership, drain_timeout=options.drain_timeout, quiet=lambda: self.quiet
+        )
+        self.ear = Ear(
+            self.selector,
+            on_jobs=self.supply.wake,
+            on_cancel=self.membership.beat_soon,
+            on_broken=lambda: self.keeper.ask(ListenAgain()),
+        )
+        self.flushing = False
+        self.queues: tuple[str, ...] = ()
+        self.tasks: tuple[str, ...] = ()
+        self.broken: Exception | None = None
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until told to stop. Returns the exit code; raises SettingsError when the tasks can't be imported."""
+        try:
+            for thread in self.threads:
+                thread.start()
+            while self.departure.phase is not Phase.GONE:
+                self.turn()
+            return self.exit_code()
+        finally:
+            self.close()
+
+    def turn(self) -> None:
+        if self.membership.lapses_in <= 0:
+            logger.error("lease not renewed in time", extra={"worker_id": self.membership.worker_id})
+            self.lose_lease()
+        now = monotonic()
+        wake_at = min(
+            self.departure.step(now),
+            self.join(now),
+            self.pool.keep_full(now),
+            self.pool.watch(now),
+        )
+        if not self.departure.begun:
+            wake_at = min(wake_at, self.pool.dispatch(now))
+        wake_at = min(wake_at, self.flush(now), self.ask(now))
+        self.wait(wake_at)
+
+    def wait(self, wake_at: float) -> None:
+        if self.departure.phase is Phase.GONE:
+            return
+        seconds = min(wake_at - monotonic(), self.membership.lapses_in, LONGEST_SLEEP)
+        for key, _ in self.selector.select(max(0.0, seconds)):
+            # A callback may have closed what another event of this round is about.
+            if key.fd in self.selector.get_map():
+                key.data()
+        if self.pool.has_long_runs:
+            sleep(LINGER_SECONDS)
+            self.pool.read_all_results()
+
+    def stop(self) -> None:
+        """Ask the worker to stop; asked again, to stop now. Safe in signal handlers and other threads."""
+        self.departure.request()
+        self.wake()
+
+    def exit_code(self) -> int:
+        if self.departure.unsaved:
+            logger.error("stopped without saving everything", extra={"jobs": self.departure.unsaved})
+        return 1 if self.broken or self.departure.unsaved else 0
+
+    def close(self) -> None:
+        self.pool.close()
+        self.ear.close()
+        for thread in self.threads:
+            thread.stop(THREAD_STOP_SECONDS)
+        self.selector.close()
+
+    # -- steps of a turn -------------------------------------------------------------------------
+
+    def join(self, now: float) -> float:
+        """Register once every slot is ready and nothing from an earlier registration is left; then renew the lease."""
+        if self.pool.import_error is not None:
+            raise SettingsError([self.pool.import_error])
+        if self.membership.worker_id is None and not self.departure.begun and self.pool.ready and self.holds_nothing:
+            self.learn_catalogue()
+            self.membership.register(self.queues, self.tasks)
+        return self.membership.step(now)
+
+    def learn_catalogue(self) -> None:
+        if self.tasks:
+            return
+        catalogue = self.pool.catalogue
+        self.tasks = tuple(task["name"] for task in catalogue)
+        self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
+        self.ear.queues = frozenset(self.queues)
+        self.claimer.know(self.queues, self.tasks)
+
+    def flush(self, now: float) -> float:
+        if self.flushing:
+            return NEVER
+        outbox = self.ledger.outbox
+        due_at = outbox.due_at(idle=not self.pool.given and not self.ledger.ready)
+        if due_at is None:
+            return NEVER
+        if due_at > now:
+            return due_at
+        self.flushing = True
+        self.finisher.ask(outbox.take(now))
+        return NEVER
+
+    def ask(self, now: float) -> float:
+        if self.departure.begun or self.membership.worker_id is None:
+            return NEVER
+        return self.supply.ask(now, self.membership.worker_id)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing that was asked of the database is unanswered."""
+        return not self.flushing and not self.supply.in_flight
+
+    @property
+    def holds_nothing(self) -> bool:
+        return self.quiet and self.ledger.outbox.empty and not self.pool.given
+
+    def lose_lease(self) -> None:
+        """Nothing we hold is ours any more: stop it all, hand back what may still be, and come back as somebody new.
+
+        The fence decides about every write that is still on its way, and about each of these releases.
+        """
+        now = monotonic()
+        self.pool.take_back_all()
+        self.ledger.release_ready()
+        for slot, attempt in self.pool.running():
+            attempt.release_after = True
+            self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, now)
+        self.ledger.known.clear()
+        self.membership.end()
+        self.keeper.ask(Lapse())
+
+    # -- answers of the threads ------------------------------------------------------------------
+
+    def post(self, message: Any) -> None:
+        self.inbox.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError, OSError):
+            os.write(self.wake_write, b"x")
+
+    def read_inbox(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self.wake_read, 4096)
+        while self.inbox:
+            self.hear(self.inbox.popleft())
+
+    def hear(self, message: Any) -> None:
+        match message:
+            case Claimed():
+                self.claimed(message)
+            case Flushed():
+                self.flushed(message)
+            case ClaimFailed():
+                self.supply.failed()
+            case Reconciled(released):
+                self.supply.reconciled(released)
+            case Beaten():
+                self.beaten(message)
+            case JobsReady():
+                self.supply.wake()
+            case Listening(connection):
+                self.ear.attach(connection)
+            case Registered():
+                self.registered(message)
+            case RegistrationFailed():
+                self.membership.registration_failed()
+            case Deregistered():
+                self.departure.said_goodbye()
+            case ThreadDied(_, error):
+                self.broken = error
+                self.departure.request()
+
+    def claimed(self, claim: Claimed) -> None:
+        self.supply.claimed(claim)
+        if claim.worker_id == self.membership.worker_id and not self.departure.begun:
+            self.ledger.claimed(claim.jobs)
+        else:
+            self.ledger.release(Attempt(job) for job in claim.jobs)
+
+    def flushed(self, answer: Flushed) -> None:
+        self.flushing = False
+        self.ledger.flushed(answer.flush)
+        for lease in answer.lost:
+            facts = {"job_id": lease.job_id, "epoch": lease.epoch, "repeated": answer.repeated}
+            logger.info("ending not accepted, the lease is lost", extra=facts)
+        self.stop_lost(answer.not_held)
+        delays = [failure.delay for failure in answer.flush.failures if failure.retry]
+        delays += [release.delay for release in answer.flush.releases]
+        if delays:
+            self.keeper.ask(Due(max(0.0, min(delays))))
+            self.supply.wake()
+
+    def registered(self, answer: Registered) -> None:
+        self.membership.registered(answer)
+        self.supply.wake()
+        facts = {"worker_id": answer.worker_id, "slots": self.options.slots, "threads": self.options.threads}
+        logger.info("worker ready", extra=facts | {"queues": self.queues, "tasks": self.tasks})
+
+    def beaten(self, beat: Beaten) -> None:
+        if not self.membership.beaten(beat) or beat.answer is None:
+            return
+        if not beat.answer.alive:
+            logger.error("declared dead by another worker", extra={"worker_id": beat.worker_id})
+            self.lose_lease()
+            return
+        self.stop_lost(beat.answer.lost)
+        for lease in beat.answer.cancelled:
+            self.cancel(lease)
+        self.supply.reconcile_soon()
+
+    def stop_lost(self, leases: Iterable[Lease]) -> None:
+        """Somebody else has these attempts. One that has ended here meanwhile is decided by its own write."""
+        for lease in leases:
+            attempt = self.ledger.known.get(lease)
+            if attempt is None:
+                continue
+            slot = self.pool.find(attempt)
+            if slot is not None:
+                self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, monotonic())
+            if attempt in self.ledger.ready:
+                self.ledger.ready.remove(attempt)
+                self.ledger.forget(lease)
+
+    def cancel(self, lease: Lease) -> None:
+        attempt = self.ledger.known.get(lease)
+        if attempt is None:
+            return
+        slot = self.pool.find(attempt)
+        if slot is not None:
+            self.pool.ladder.stop(slot, attempt, Reason.CANCELLED, monotonic())
+        self.ledger.cancel_ready(attempt)
+
+
+def stop_on_signals(hub: Hub) -> None:
+    """SIGTERM and SIGINT stop the hub, the second one at once."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: hub.stop())

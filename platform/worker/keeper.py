@@ -1,0 +1,265 @@
+"""The keeper: registration and heartbeats when the hub asks, and the chores every worker does without a leader.
+
+promote   every poll, and when the next scheduled job is due
+sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
+prune     delete old final jobs, at most once a minute
+listen    keep a connection that LISTENs; the hub reads it
+"""
+
+import logging
+import queue
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobplatform.queue import (
+    CHANNEL,
+    Heartbeat,
+    Lease,
+    Promoted,
+    WorkerInfo,
+    bury_workers,
+    deregister_worker,
+    heartbeat,
+    promote_jobs,
+    prune_jobs,
+    register_worker,
+    rescue_jobs,
+)
+from jobplatform.worker.clock import lease_clock
+from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.options import WorkerOptions
+
+PRUNE_SECONDS: Final = 60.0
+LARGEST_PRUNE: Final = 1_000
+SWEEP_SECONDS: Final = 5.0
+LISTEN_AGAIN_SECONDS: Final = 1.0
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    info: WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    worker_id: int
+    held: Sequence[Lease]
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """We are no worker for now: no chores until the next registration. Sweeping would rescue, and so charge as a crash,
+    the very jobs that we are about to hand back.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Something is due in so many seconds; look then, not at the next poll."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister:
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """`since` is when the registration was sent, on the lease's clock."""
+
+    worker_id: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFailed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """`answer` is None when the heartbeat did not get through."""
+
+    worker_id: int
+    since: float
+    answer: Heartbeat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistered:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReady:
+    """Scheduled or rescued jobs have become ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    connection: psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAgain:
+    """The listening connection broke."""
+
+
+@dataclass(slots=True)
+class Chore:
+    """Something to do every so often. `run` may answer with the seconds until it wants to run again."""
+
+    name: str
+    every: float
+    run: Callable[[], float | None]
+    due_at: float = field(default_factory=monotonic)
+
+
+class Keeper(DatabaseThread):
+    def __init__(self, engine: Engine, post: Callable[[Any], None], options: WorkerOptions) -> None:
+        super().__init__("keeper", engine, post)
+        self._options = options
+        self._promote = Chore("promote", options.poll, self._promote_jobs)
+        self._listen = Chore("listen", options.poll, self._open_listener)
+        self._chores = [
+            self._promote,
+            Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
+            Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_SECONDS)),
+        ]
+        self._chores += [self._listen] if options.doorbell else []
+        self._registered = False
+        self._wants_listener = True
+
+    def serve(self) -> None:
+        while (request := self._next_request()) is not None:
+            self._handle(request)
+            if self._registered:
+                self._do_chores()
+
+    def _next_request(self) -> Any:
+        """The next request, or () when a chore is due first. Requests that wait come before chores."""
+        soonest = min(chore.due_at for chore in self._chores) if self._registered else None
+        timeout = None if soonest is None else max(0.0, soonest - monotonic())
+        try:
+            return self.requests.get(timeout=timeout)
+        except queue.Empty:
+            return ()
+
+    def _handle(self, request: Any) -> None:
+        match request:
+            case Register():
+                self._register(request.info)
+            case Beat():
+                self._beat(request)
+            case Lapse():
+                self._registered = False
+            case Due():
+                self._promote.due_at = min(self._promote.due_at, monotonic() + request.seconds)
+            case ListenAgain():
+                self._wants_listener = True
+                self._listen.due_at = monotonic() + random.uniform(0, LISTEN_AGAIN_SECONDS)
+            case Deregister():
+                self._deregister(request.worker_id)
+
+    # -- being a worker --------------------------------------------------------------------------
+
+    def _register(self, info: WorkerInfo) -> None:
+        since = lease_clock()
+        try:
+            worker_id = self.once(lambda session: register_worker(session, info))
+        except SQLAlchemyError as error:
+            if not is_infrastructure(error):
+                logger.error("registration refused by the database", extra={"error": str(error)[:500]})
+            self.pause()
+            self.post(RegistrationFailed())
+            return
+        self._registered = True
+        self.post(Registered(worker_id, since))
+
+    def _beat(self, beat: Beat) -> None:
+        since = lease_clock()
+        answer: Heartbeat | None = None
+        with suppress(SQLAlchemyError):
+            answer = self.once(lambda session: heartbeat(session, beat.worker_id, beat.held, draining=beat.draining))
+        self.post(Beaten(beat.worker_id, since, answer))
+
+    def _deregister(self, worker_id: int) -> None:
+        with suppress(SQLAlchemyError):
+            self.once(lambda session: deregister_worker(session, worker_id))
+        self.post(Deregistered())
+
+    # -- chores ----------------------------------------------------------------------------------
+
+    def _do_chores(self) -> None:
+        """Do what is due, but let a waiting heartbeat go first."""
+        for chore in self._chores:
+            if chore.due_at <= monotonic() and self.requests.empty():
+                self._do(chore)
+
+    def _do(self, chore: Chore) -> None:
+        wish: float | None = None
+        try:
+            wish = chore.run()
+        except (SQLAlchemyError, psycopg.Error) as error:
+            if isinstance(error, SQLAlchemyError) and not is_infrastructure(error):
+                logger.error("chore failed", extra={"chore": chore.name, "error": str(error)[:500]})
+        pause = chore.every * random.uniform(1, 1.5)
+        chore.due_at = monotonic() + (pause if wish is None else min(pause, wish))
+
+    def _promote_jobs(self) -> float | None:
+        promoted: Promoted = self.once(promote_jobs)
+        if promoted.queues:
+            self.post(JobsReady())
+        return 0.0 if promoted.more else promoted.next_due
+
+    def _sweep(self) -> None:
+        """Two statements, two transactions: what is rescued must be seen to belong to a dead worker."""
+        buried = self.once(lambda session: bury_workers(session, timedelta(seconds=self._options.lease)))
+        if buried:
+            logger.warning("workers declared dead", extra={"worker_ids": buried})
+        rescued = self.once(lambda session: rescue_jobs(session, crash_limit=self._options.crash_limit))
+        if rescued:
+            logger.warning("jobs rescued", extra={"jobs": len(rescued)})
+            self.post(JobsReady())
+
+    def _prune(self) -> float | None:
+        options = self._options
+        pruned = self.once(
+            lambda session: prune_jobs(
+                session, completed_after=options.completed_retention, failed_after=options.failed_retention
+            )
+        )
+        if pruned:
+            logger.info("old jobs deleted", extra={"jobs": pruned})
+        return 1.0 if pruned >= LARGEST_PRUNE else None
+
+    def _open_listener(self) -> float | None:
+        if self._wants_listener:
+            self.post(Listening(open_listener(self._engine)))
+            self._wants_listener = False
+        return None
+
+
+def open_listener(engine: Engine) -> psycopg.Connection[Any]:
+    """A connection of its own that hears the doorbell, taken out of the engine's pool."""
+    fairy = engine.raw_connection()
+    connection = fairy.driver_connection
+    fairy.detach()
+    assert isinstance(connection, psycopg.Connection)
+    connection.autocommit = True
+    connection.execute(f"listen {CHANNEL}")
+    return connection

@@ -1,0 +1,42 @@
+"""What Linux offers a family of processes beyond the standard library. Does nothing elsewhere."""
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however that ends."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def become_subreaper() -> None:
+    """Inherit orphaned descendants instead of leaving them to a container's PID 1, which may not reap."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def prefer_as_victim() -> None:
+    """When the machine runs out of memory, this process should go before the database and the worker's parent."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory a process has in RAM; 0 when it can't be told."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_SIZE
+    except (OSError, IndexError):
+        return 0
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,137 @@
+"""The attempts this worker holds: waiting here, given to a child, or over and not yet written. Owned by the hub."""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from jobplatform.queue import ClaimedJob, Completion, Lease, LogLine, ProgressReport, Retry
+from jobplatform.worker import verdicts
+from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.frames import Frame, Reason
+from jobplatform.worker.outbox import Flush, Outbox
+from jobplatform.worker.pace import Pace
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+class Ledger:
+    """`known` has every attempt from the claim to the answer of its last write; heartbeats and reconciling name these."""
+
+    def __init__(self) -> None:
+        self.ready: deque[Attempt] = deque()
+        self.known: dict[Lease, Attempt] = {}
+        self.outbox = Outbox()
+        self.pace = Pace()
+        self.retries: dict[str, Retry] = {}
+        self._seq = 0
+
+    def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
+        self.retries |= {task["name"]: Retry.from_dict(task["retry"]) for task in catalogue}
+
+    def retry(self, attempt: Attempt) -> Retry:
+        return self.retries.get(attempt.task, verdicts.DEFAULT_RETRY)
+
+    # -- coming in, going out --------------------------------------------------------------------
+
+    def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
+        for job in jobs:
+            attempt = Attempt(job)
+            self.known[attempt.lease] = attempt
+            self.ready.append(attempt)
+
+    def next_run(self, most: int, most_bytes: int, *, free: int) -> list[Attempt]:
+        """Take jobs from the front for one child, each with a new sequence number.
+
+        Beyond what `free` threads take at once, the run ends before a job of a task whose own run would be shorter: one
+        slow job does not go behind 50 fast ones.
+        """
+        run: list[Attempt] = []
+        size = 0
+        while self.ready and len(run) < most and size < most_bytes:
+            if len(run) >= free and self.pace.run_length(self.ready[0].task) <= len(run):
+                break
+            attempt = self.ready.popleft()
+            self._seq += 1
+            attempt.seq = self._seq
+            size += len(attempt.job.payload)
+            run.append(attempt)
+        return run
+
+    def put_back(self, attempts: Sequence[Attempt]) -> None:
+        """Jobs that were given and not started wait again, before all others and in their order."""
+        self.ready.extendleft(reversed(attempts))
+
+    def forget(self, lease: Lease) -> None:
+        self.known.pop(lease, None)
+
+    def flushed(self, flush: Flush) -> None:
+        for lease in flush.endings():
+            self.known.pop(lease, None)
+
+    # -- what children report --------------------------------------------------------------------
+
+    def completed(self, attempt: Attempt, frame: Frame) -> None:
+        self.pace.took(attempt.task, frame.seconds)
+        self.outbox.complete(
+            Completion(attempt.lease, frame.body.decode(errors="replace")), frame.started + frame.seconds
+        )
+
+    def ended(self, attempt: Attempt, frame: Frame) -> None:
+        if attempt.reason is None:
+            self.pace.took(attempt.task, frame.seconds)
+        facts = json.loads(frame.body)
+        self.settle(attempt, verdicts.ended(attempt, facts, self.retry(attempt)))
+        if attempt.reason is not None or facts["kind"] in ("failed", "interrupted"):
+            logger.info(
+                "attempt ended", extra=attempt.facts | {"outcome": facts["outcome"], "reason": _word(attempt.reason)}
+            )
+
+    def progressed(self, attempt: Attempt, frame: Frame) -> None:
+        self.outbox.report(ProgressReport(attempt.lease, frame.body.decode(errors="replace")), monotonic())
+
+    def logged(self, attempt: Attempt, frame: Frame) -> None:
+        level, message = json.loads(frame.body)
+        attempt.lines += 1
+        self.outbox.log(LogLine(attempt.lease, attempt.lines, level, message), monotonic())
+
+    # -- what the worker decides -----------------------------------------------------------------
+
+    def interrupted(self, attempt: Attempt, reason: Reason) -> None:
+        """The attempt's process was ended because the worker wanted the attempt to stop."""
+        self.settle(attempt, verdicts.interrupted(attempt, reason, self.retry(attempt)))
+        logger.warning("attempt killed", extra=attempt.facts | {"reason": _word(reason)})
+
+    def crashed(self, attempt: Attempt, message: str, error_type: str = "ProcessCrashed") -> None:
+        self.settle(attempt, verdicts.crashed(attempt, message, self.retry(attempt), error_type))
+        logger.warning("attempt crashed", extra=attempt.facts | {"error_type": error_type, "error": message})
+
+    def release(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            self.settle(attempt, verdicts.interrupted(attempt, Reason.SHUTDOWN, verdicts.DEFAULT_RETRY))
+
+    def release_ready(self) -> None:
+        """Hand back everything that waits here, without spending an attempt."""
+        waiting = list(self.ready)
+        self.ready.clear()
+        self.release(waiting)
+
+    def cancel_ready(self, attempt: Attempt) -> bool:
+        """End a job that was cancelled before it was started. False if it isn't waiting here."""
+        if attempt not in self.ready:
+            return False
+        self.ready.remove(attempt)
+        self.settle(attempt, verdicts.cancelled(attempt))
+        return True
+
+    def settle(self, attempt: Attempt, verdict: verdicts.Verdict) -> None:
+        if verdict is None:
+            self.forget(attempt.lease)
+        else:
+            self.outbox.add(verdict, monotonic())
+
+
+def _word(reason: Reason | None) -> str | None:
+    return reason.name.lower() if reason is not None else None

@@ -1,0 +1,102 @@
+"""Membership: this worker's row, its heartbeats, and whether its leases can still be its own."""
+
+import math
+import os
+import socket
+from time import monotonic
+from typing import Final
+
+from jobplatform.queue import WorkerInfo
+from jobplatform.worker.clock import lease_clock
+from jobplatform.worker.keeper import Beat, Beaten, Deregister, Keeper, Register, Registered
+from jobplatform.worker.ledger import Ledger
+from jobplatform.worker.options import WorkerOptions
+
+NEVER: Final = math.inf
+
+
+class Membership:
+    """A worker is one between its registration and the end of its lease. A lapsed one comes back under a new id."""
+
+    def __init__(self, keeper: Keeper, ledger: Ledger, options: WorkerOptions, version: str) -> None:
+        self.worker_id: int | None = None
+        self.draining = False
+        self._keeper = keeper
+        self._ledger = ledger
+        self._options = options
+        self._version = version
+        self._renewed_at = 0.0
+        self._registering = False
+        self._beating = False
+        self._beat_at = NEVER
+
+    def register(self, queues: tuple[str, ...], tasks: tuple[str, ...]) -> None:
+        """Ask for an id, if there is none and none is on its way."""
+        if self.worker_id is not None or self._registering:
+            return
+        self._registering = True
+        info = WorkerInfo(
+            name=self._options.worker_name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=self._version,
+            queues=queues,
+            tasks=tasks,
+            slots=self._options.slots,
+        )
+        self._keeper.ask(Register(info))
+
+    def registered(self, answer: Registered) -> None:
+        self._registering = False
+        self.worker_id = answer.worker_id
+        self._renewed_at = answer.since
+        self._beat_at = monotonic() + self._options.heartbeat
+
+    def registration_failed(self) -> None:
+        self._registering = False
+
+    def step(self, now: float) -> float:
+        """Send a heartbeat when it is time. Returns when to look again."""
+        if self.worker_id is None or self._beating:
+            return NEVER
+        if now >= self._beat_at:
+            self._beating = True
+            self._beat_at = now + self._options.heartbeat
+            self._keeper.ask(Beat(self.worker_id, list(self._ledger.known), self.draining))
+        return self._beat_at
+
+    def beat_soon(self) -> None:
+        """Somebody cancelled a running job; the next heartbeat's answer says which."""
+        self._beat_at = min(self._beat_at, monotonic())
+
+    def beaten(self, answer: Beaten) -> bool:
+        """Take in a heartbeat's answer. False when it is not about who we are now, or did not get through."""
+        self._beating = False
+        if answer.answer is None:
+            self._beat_at = min(self._beat_at, monotonic() + self._options.heartbeat / 4)
+            return False
+        if answer.worker_id != self.worker_id:
+            return False
+        if answer.answer.alive:
+            self._renewed_at = answer.since
+        return True
+
+    @property
+    def lapses_in(self) -> float:
+        """Seconds until the lease is over by our own clock. It began when the last good heartbeat was *sent*."""
+        if self.worker_id is None:
+            return NEVER
+        return self._renewed_at + self._options.lease - lease_clock()
+
+    def end(self) -> None:
+        """We were declared dead, or must assume so."""
+        self.worker_id = None
+        self._beat_at = NEVER
+
+    def deregister(self) -> bool:
+        """Say goodbye. False when there is nobody to say it."""
+        if self.worker_id is None:
+            return False
+        self._keeper.ask(Deregister(self.worker_id))
+        self.end()
+        return True

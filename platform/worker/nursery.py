@@ -1,0 +1,174 @@
+"""The nursery: the process that makes children, signals them, reaps them, and takes them along when the parent dies.
+
+    1. Import the application's tasks once, so that children share the memory, and tell the parent what they are.
+    2. Fork a child for every `spawn`, in a process group of its own.
+    3. Signal children when asked, unless they are reaped: no one else signals them, so a pid can't have been reused.
+    4. At the exit of a child kill the rest of its group *while the zombie still holds the number*, then reap and report.
+    5. When the parent is gone (end of the socket, or a reset if it left unread messages) kill every group and leave.
+
+One thread, no job, no database connection: a fork copies nothing but this.
+"""
+
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from typing import Any, Final
+
+from jobplatform.queue import Tasks, load_tasks
+from jobplatform.worker.child import ChildConfig, ChildEnds, run_child
+from jobplatform.worker.kernel import become_subreaper
+
+MESSAGE_SIZE: Final = 256 << 10
+TASKS_A_MESSAGE: Final = 50
+DESCRIPTORS: Final = 5
+CHILD_FAILED: Final = 70
+
+logger = logging.getLogger("jobplatform.worker.nursery")
+
+
+class Nursery:
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.children: set[int] = set()
+        self.pid = os.getpid()
+        self.tasks: Tasks
+        self.config: ChildConfig
+        self.wake_read, self.wake_write = os.pipe()
+
+    def run(self) -> None:
+        self.mind_signals()
+        become_subreaper()
+        self.configure()
+        self.freeze()
+        self.say("up", self.pid, threading.active_count() - 1)
+        while True:
+            ready, _, _ = select.select([self.control.fileno(), self.wake_read], [], [])
+            if self.wake_read in ready:
+                self.reap()
+            if self.control.fileno() in ready:
+                self.obey()
+
+    # -- start -----------------------------------------------------------------------------------
+
+    def mind_signals(self) -> None:
+        """Ctrl-C and a supervisor's SIGTERM hit every process of the terminal or unit: only the parent may decide."""
+        os.set_blocking(self.wake_read, False)
+        os.set_blocking(self.wake_write, False)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def configure(self) -> None:
+        """Import the tasks and send the catalogue; or say why not and leave."""
+        _, options = json.loads(self.control.recv(MESSAGE_SIZE))
+        sys.path += [path for path in options.pop("import_path") if path not in sys.path]
+        self.config = ChildConfig(**options)
+        logging.basicConfig(level=self.config.log_level, stream=sys.stderr)
+        try:
+            self.tasks = load_tasks(self.config.tasks)
+            catalogue = self.tasks.catalogue()
+        except (Exception, SystemExit) as error:  # The application's module may raise anything at import.
+            self.say("failed", type(error).__name__, str(error)[:4000], traceback.format_exc()[-20_000:])
+            sys.exit(1)
+        for start in range(0, len(catalogue), TASKS_A_MESSAGE):
+            self.say("tasks", catalogue[start : start + TASKS_A_MESSAGE])
+
+    def freeze(self) -> None:
+        """Move everything imported so far out of the collector's sight: a collection in a child would touch, and so
+        copy, every page of it.
+        """
+        gc.collect()
+        gc.freeze()
+
+    # -- children --------------------------------------------------------------------------------
+
+    def obey(self) -> None:
+        """One request of the parent; its end is ours."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.control, MESSAGE_SIZE, DESCRIPTORS)
+        except ConnectionResetError:
+            # The parent died with messages of ours unread: a reset, not the end of the stream.
+            data, descriptors = b"", []
+        if not data:
+            self.leave()
+        match json.loads(data):
+            case ["spawn", number]:
+                self.spawn(number, descriptors)
+            case ["kill", pid, signum] if pid in self.children:
+                os.kill(pid, signum)
+            case ["killpg", pid, signum] if pid in self.children:
+                kill_group(pid, signum)
+
+    def spawn(self, number: int, descriptors: list[int]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self.become_child(ChildEnds(*descriptors))
+        # Both sides set the group: whoever comes second finds it done, and no signal can come too early.
+        with suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, pid)
+        self.children.add(pid)
+        for fd in descriptors:
+            os.close(fd)
+        self.say("started", number, pid)
+
+    def become_child(self, ends: ChildEnds) -> None:
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.control.close()
+            os.close(self.wake_read)
+            os.close(self.wake_write)
+            run_child(ends, self.config, self.tasks, self.pid)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(CHILD_FAILED)
+
+    def reap(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self.wake_read, 4096)
+        while (pid := next_zombie()) is not None:
+            if pid in self.children:
+                kill_group(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            if pid in self.children:
+                self.children.discard(pid)
+                self.say("exit", pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+
+    def leave(self) -> None:
+        for pid in self.children:
+            kill_group(pid, signal.SIGKILL)
+        os._exit(0)
+
+    def say(self, *message: Any) -> None:
+        # A parent that is gone is noticed where its requests are read.
+        with suppress(OSError):
+            self.control.send(json.dumps(message).encode())
+
+
+def next_zombie() -> int | None:
+    """The pid of a dead child that is still to be reaped."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found else None
+
+
+def kill_group(pid: int, signum: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)
+
+
+if __name__ == "__main__":
+    Nursery(socket.socket(fileno=int(sys.argv[1]))).run()

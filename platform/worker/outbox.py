@@ -1,0 +1,109 @@
+"""What waits to be written to the database, and when it should go. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, Release
+
+# More rows in one flush make the next one bigger still: with no limit one slow flush grew to 3,300 rows.
+FLUSH_ROWS: Final = 200
+FLUSH_FROM: Final = 100
+FLUSH_SECONDS: Final = 0.005
+# What people look at may be this old; endings never wait for it.
+REPORT_SECONDS: Final = 0.25
+
+
+@dataclass(slots=True)
+class Flush:
+    """One round of writing. Lines and progress go before the endings: afterwards the lease is gone."""
+
+    lines: list[LogLine] = field(default_factory=list)
+    progress: list[ProgressReport] = field(default_factory=list)
+    completions: list[Completion] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    releases: list[Release] = field(default_factory=list)
+
+    def endings(self) -> Iterator[Lease]:
+        """The leases that are over when this is written."""
+        for completion in self.completions:
+            yield completion.lease
+        for failure in self.failures:
+            yield failure.lease
+        for release in self.releases:
+            yield release.lease
+
+
+class Outbox:
+    """Collects endings, progress (the newest of each attempt) and log lines until the finisher is free for them."""
+
+    def __init__(self) -> None:
+        self._completions: list[Completion] = []
+        self._failures: list[Failure] = []
+        self._releases: list[Release] = []
+        self._progress: dict[Lease, ProgressReport] = {}
+        self._lines: list[LogLine] = []
+        self._ended_since: float | None = None
+        self._reported_since: float | None = None
+
+    @property
+    def endings(self) -> int:
+        return len(self._completions) + len(self._failures) + len(self._releases)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.endings or self._progress or self._lines)
+
+    def add(self, ending: Completion | Failure | Release, now: float) -> None:
+        match ending:
+            case Completion():
+                self._completions.append(ending)
+            case Failure():
+                self._failures.append(ending)
+            case Release():
+                self._releases.append(ending)
+        if self._ended_since is None:
+            self._ended_since = now
+
+    def complete(self, completion: Completion, now: float) -> None:
+        """`add` for the one kind that comes thousands of times a second."""
+        self._completions.append(completion)
+        if self._ended_since is None:
+            self._ended_since = now
+
+    def report(self, report: ProgressReport, now: float) -> None:
+        """Keep only the newest report of an attempt."""
+        self._progress[report.lease] = report
+        self._reported_since = self._reported_since or now
+
+    def log(self, line: LogLine, now: float) -> None:
+        self._lines.append(line)
+        self._reported_since = self._reported_since or now
+
+    def due_at(self, *, idle: bool) -> float | None:
+        """When the next flush should go, None for not at all. At once when nothing is running that could join it."""
+        if idle and not self.empty:
+            return 0.0
+        if self.endings >= FLUSH_FROM:
+            return 0.0
+        moments = []
+        if self._ended_since is not None:
+            moments.append(self._ended_since + FLUSH_SECONDS)
+        if self._reported_since is not None:
+            moments.append(self._reported_since + REPORT_SECONDS)
+        return min(moments, default=None)
+
+    def take(self, now: float) -> Flush:
+        """The next flush: at most 200 endings of a kind, and every line and report there is up to now."""
+        flush = Flush(
+            lines=self._lines,
+            progress=list(self._progress.values()),
+            completions=self._completions[:FLUSH_ROWS],
+            failures=self._failures[:FLUSH_ROWS],
+            releases=self._releases[:FLUSH_ROWS],
+        )
+        self._lines, self._progress = [], {}
+        del self._completions[:FLUSH_ROWS], self._failures[:FLUSH_ROWS], self._releases[:FLUSH_ROWS]
+        self._ended_since = now if self.endings else None
+        self._reported_since = None
+        return flush

@@ -1,0 +1,427 @@
+"""The pool: the nursery, the slots, and which job goes to which child. Owned by the hub, which runs it in its loop."""
+
+import logging
+import math
+import selectors
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any, Final
+
+import backoff
+
+from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.frames import ENDED, LOG, OK, PROGRESS, READY, RECORD, STARTED, Frame, Reason
+from jobplatform.worker.kernel import resident_bytes
+from jobplatform.worker.ladder import Ladder
+from jobplatform.worker.ledger import Ledger
+from jobplatform.worker.nursery_link import NurseryConfig, NurseryGoneError, NurseryLink, kill_orphans
+from jobplatform.worker.options import WorkerOptions
+from jobplatform.worker.output import OutputReader, relay_record
+from jobplatform.worker.pace import RUN_SECONDS
+from jobplatform.worker.slot import Slot, State
+from jobplatform.worker.verdicts import exit_message
+
+# More in one frame overruns the pipe and makes the child wait for the parent's next turn.
+RUN_BYTES: Final = 200_000
+MEMORY_CHECK_SECONDS: Final = 0.25
+FAILED_STARTS: Final = 3
+LONGEST_PAUSE: Final = 60.0
+NEVER: Final = math.inf
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+class Pool:
+    """Keeps `slots` children alive and busy. Everything happens in calls from the hub; nothing here blocks."""
+
+    def __init__(self, options: WorkerOptions, ledger: Ledger, selector: selectors.BaseSelector) -> None:
+        self.options = options
+        self.ledger = ledger
+        self.slots: dict[int, Slot] = {}
+        self.nursery: NurseryLink | None = None
+        self.catalogue: list[dict[str, Any]] = []
+        self.import_error: str | None = None
+        self.closing = False
+        self.ladder = Ladder(lambda: self.nursery, self.take_back, threads=options.threads, grace=options.kill_grace)
+        self._selector = selector
+        self._by_pid: dict[int, Slot] = {}
+        self._output: dict[int, OutputReader] = {}
+        self._number = 0
+        self._nursery_is_up = False
+        self._child_was_ready = False
+        self._ever_up = False
+        self._failed_starts = 0
+        self._pauses = _pauses()
+        self._start_at = 0.0
+        self._memory_at = 0.0
+
+    # -- what the hub asks -----------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether every slot has a child that can take jobs or is at work."""
+        serving = [slot for slot in self.slots.values() if slot.state not in (State.STARTING, State.LOST)]
+        return len(serving) >= self.options.slots
+
+    @property
+    def given(self) -> int:
+        """Jobs that children have, started or not."""
+        return sum(len(slot.run) for slot in self.slots.values())
+
+    def running(self) -> list[tuple[Slot, Attempt]]:
+        return [(slot, attempt) for slot in self.slots.values() for attempt in slot.run]
+
+    def find(self, attempt: Attempt) -> Slot | None:
+        return next((slot for slot in self.slots.values() if attempt in slot.run), None)
+
+    @property
+    def has_long_runs(self) -> bool:
+        """Whether results may gather in the pipes for a moment without anyone waiting for them."""
+        return any(len(slot.run) > 3 * self.options.threads for slot in self.slots.values())
+
+    # -- once per turn of the loop ---------------------------------------------------------------
+
+    def keep_full(self, now: float) -> float:
+        """Start the nursery and children that are missing. Returns when to look again."""
+        if self.closing:
+            return NEVER
+        if now < self._start_at:
+            return self._start_at
+        if self.nursery is None:
+            self._start_nursery()
+        elif self._nursery_is_up:
+            alive = sum(slot.state not in (State.LOST, State.LEAVING) for slot in self.slots.values())
+            for _ in range(self.options.slots - alive):
+                self._spawn()
+        return NEVER
+
+    def watch(self, now: float) -> float:
+        """Deadlines, escalation, slow heads, memory. Returns when to look again."""
+        soonest = NEVER
+        for slot in list(self.slots.values()):
+            soonest = min(soonest, self.ladder.step(slot, now), self._free_followers(slot, now))
+            if slot.state is State.LOST and slot.run:
+                self._abandon(slot)
+        if self.options.memory_mb:
+            soonest = min(soonest, self._watch_memory(now))
+        return soonest
+
+    def dispatch(self, now: float) -> float:
+        """Give waiting jobs to children that are out of work or soon will be, the emptiest first.
+
+        Returns when to look again: what was just given may be slow, or have a short deadline.
+        """
+        ready = self.ledger.ready
+        if not ready:
+            return NEVER
+        takers = sorted((slot for slot in self.slots.values() if slot.takes_jobs), key=lambda slot: len(slot.run))
+        look_at = NEVER
+        for position, slot in enumerate(takers):
+            share = math.ceil(len(ready) / (len(takers) - position))
+            room = self._room(slot, now)
+            if room > 0:
+                self._give(slot, self.ledger.next_run(min(room, share), RUN_BYTES, free=self.options.threads))
+                look_at = now + RUN_SECONDS
+            if not ready:
+                break
+        return look_at
+
+    def take_back(self, slot: Slot) -> None:
+        """Make what the child has not started wait again, and hear what it has finished."""
+        self.ledger.put_back(slot.take_back())
+        self.read_results(slot)
+
+    def take_back_all(self) -> None:
+        for slot in self.slots.values():
+            self.take_back(slot)
+
+    def read_all_results(self) -> None:
+        for slot in list(self.slots.values()):
+            if slot.run:
+                self.read_results(slot)
+
+    def retire_all(self) -> None:
+        """Every child leaves once its running job is over; none is replaced."""
+        self.closing = True
+        for slot in self.slots.values():
+            slot.retire()
+
+    def stop_all(self, reason: Reason, now: float) -> None:
+        """Start the ladder for everything that runs."""
+        for slot, attempt in self.running():
+            self.ladder.stop(slot, attempt, reason, now)
+
+    def hurry_all(self, at: float) -> None:
+        for slot in self.slots.values():
+            self.ladder.hurry(slot, at)
+
+    def close(self) -> None:
+        """Let the nursery kill what is left and end."""
+        self.closing = True
+        if self.nursery is not None:
+            self._selector.unregister(self.nursery)
+            self.nursery.close()
+            self.nursery = None
+        for slot in list(self.slots.values()):
+            self._drop(slot)
+
+    # -- giving jobs -----------------------------------------------------------------------------
+
+    def _room(self, slot: Slot, now: float) -> int:
+        """How many more jobs this child should get: none while all its threads work and its run is more than half full."""
+        threads = self.options.threads
+        length = max(threads, self.ledger.pace.run_length(self.ledger.ready[0].task))
+        have = len(slot.run)
+        if have and now - slot.since > RUN_SECONDS:
+            length = threads
+        if self.options.max_jobs_per_child:
+            length = min(length, max(1, self.options.max_jobs_per_child - slot.served))
+        if have >= threads and have > length // 2:
+            return 0
+        return length - have
+
+    def _give(self, slot: Slot, run: list[Attempt]) -> None:
+        slot.give(run)
+        if slot.has_rest:
+            self._watch_body(slot)
+
+    def _watch_body(self, slot: Slot) -> None:
+        """A body longer than its pipe goes on when the child has made room."""
+        if slot.body not in self._selector.get_map():
+            self._selector.register(slot.body, selectors.EVENT_WRITE, lambda: self._write_rest(slot))
+
+    def _write_rest(self, slot: Slot) -> None:
+        slot.write_rest()
+        if not slot.has_rest:
+            self._unwatch(slot.body)
+
+    def _free_followers(self, slot: Slot, now: float) -> float:
+        """Behind a job that takes long nobody waits: its followers go to other children."""
+        if slot.state is not State.BUSY or len(slot.run) <= self.options.threads:
+            return NEVER
+        slow_at = slot.since + RUN_SECONDS
+        if now < slow_at:
+            return slow_at
+        self.ledger.put_back(slot.take_back())
+        return NEVER
+
+    # -- hearing from children -------------------------------------------------------------------
+
+    def read_results(self, slot: Slot) -> None:
+        for frame in slot.read():
+            self._heard(slot, frame)
+        if slot.broken:
+            self._condemn(slot, "ProtocolError", slot.broken)
+        slot.settle()
+        if self.options.max_jobs_per_child and slot.served >= self.options.max_jobs_per_child:
+            self._retire(slot)
+
+    def _heard(self, slot: Slot, frame: Frame) -> None:
+        kind = frame.kind
+        if kind == OK or kind == ENDED:
+            self._job_ended(slot, frame)
+        elif kind == READY:
+            slot.state = State.IDLE
+            self._failed_starts = 0
+            self._child_was_ready = True
+        elif kind == RECORD:
+            attempt = slot.find(frame.seq)
+            relay_record(frame, attempt.facts if attempt else {})
+        else:
+            self._job_reported(slot, frame)
+
+    def _job_ended(self, slot: Slot, frame: Frame) -> None:
+        attempt = slot.finished(frame.seq, frame.started + frame.seconds)
+        if attempt is None:
+            self._condemn(slot, "ProtocolError", f"a child finished job {frame.seq}, which it was not given")
+        elif frame.kind == OK:
+            self.ledger.completed(attempt, frame)
+        else:
+            self.ledger.ended(attempt, frame)
+
+    def _job_reported(self, slot: Slot, frame: Frame) -> None:
+        attempt = slot.find(frame.seq)
+        if attempt is None:
+            return
+        if frame.kind == STARTED:
+            attempt.started = frame.started
+        elif frame.kind == PROGRESS:
+            self.ledger.progressed(attempt, frame)
+        elif frame.kind == LOG:
+            self.ledger.logged(attempt, frame)
+
+    def _condemn(self, slot: Slot, error_type: str, message: str) -> None:
+        """Kill a child for what it did; the running attempt is blamed."""
+        if slot.condemned is not None:
+            return
+        slot.condemned = (error_type, message)
+        logger.warning("child killed", extra={"pid": slot.pid, "error_type": error_type, "error": message})
+        self.ladder.kill(slot, monotonic())
+
+    def _read_output(self, slot: Slot) -> None:
+        facts = slot.run[0].facts if slot.run else {"pid": slot.pid}
+        if not self._output[slot.number].read(facts):
+            self._unwatch(slot.output)
+
+    def _retire(self, slot: Slot) -> None:
+        if not slot.retiring:
+            slot.retire()
+            self.ledger.put_back(slot.take_back())
+
+    # -- children coming and going ---------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        assert self.nursery is not None
+        self._number += 1
+        slot = Slot(self._number)
+        self.slots[slot.number] = slot
+        self._output[slot.number] = OutputReader(slot.output)
+        self.nursery.spawn(slot.number, slot.child_ends())
+        slot.close_child_ends()
+        self._selector.register(slot.results, selectors.EVENT_READ, lambda: self.read_results(slot))
+        self._selector.register(slot.output, selectors.EVENT_READ, lambda: self._read_output(slot))
+
+    def _exited(self, slot: Slot, code: int | None, peak_kb: int = 0) -> None:
+        """The child is dead. What it wrote before counts, what it had not started goes elsewhere; the rest was hit."""
+        self.take_back(slot)
+        self._read_output(slot)
+        for attempt in slot.run:
+            self._lost(slot, attempt, code)
+        if slot.state is State.STARTING and code is not None:
+            self._start_failed(f"a child ended before it was ready: {exit_message(code)}")
+        elif slot.state is not State.LEAVING:
+            how = "nursery died" if code is None else exit_message(code)
+            logger.info("child ended", extra={"pid": slot.pid, "how": how, "peak_kb": peak_kb})
+        self._drop(slot)
+
+    def _abandon(self, slot: Slot) -> None:
+        """The child survives SIGKILL for now. Its attempts are over all the same; should it wake up, it dies."""
+        for attempt in slot.run:
+            self._lost(slot, attempt, None)
+        slot.run.clear()
+
+    def _lost(self, slot: Slot, attempt: Attempt, code: int | None) -> None:
+        """Say what became of an attempt that was running in a dead child."""
+        if attempt.reason is not None:
+            self.ledger.interrupted(attempt, attempt.reason)
+        elif slot.condemned:
+            error_type, message = slot.condemned
+            self.ledger.crashed(attempt, message, error_type)
+        elif slot.state in (State.TERMING, State.KILLING, State.LOST):
+            self.ledger.release([attempt])  # Its neighbour was the reason.
+        else:
+            self.ledger.crashed(attempt, "nursery died" if code is None else exit_message(code))
+
+    def _drop(self, slot: Slot) -> None:
+        for fd in (slot.results, slot.output, slot.body):
+            self._unwatch(fd)
+        slot.close()
+        del self.slots[slot.number], self._output[slot.number]
+        if slot.pid is not None:
+            self._by_pid.pop(slot.pid, None)
+
+    def _unwatch(self, fd: int) -> None:
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def _watch_memory(self, now: float) -> float:
+        if now < self._memory_at:
+            return self._memory_at
+        self._memory_at = now + MEMORY_CHECK_SECONDS
+        limit = self.options.memory_mb << 20
+        for slot in list(self.slots.values()):
+            if slot.pid is not None and slot.state in (State.IDLE, State.BUSY, State.ASKED):
+                self._check_memory(slot, resident_bytes(slot.pid), limit)
+        return self._memory_at
+
+    def _check_memory(self, slot: Slot, used: int, limit: int) -> None:
+        if used <= limit:
+            return
+        self.take_back(slot)
+        if slot.run:
+            message = f"used {used >> 20} MB of memory; its process may use {limit >> 20} MB"
+            self._condemn(slot, "MemoryLimitExceeded", message)
+        else:
+            logger.info("child replaced for its memory", extra={"pid": slot.pid, "used_mb": used >> 20})
+            self._retire(slot)
+
+    # -- the nursery -----------------------------------------------------------------------------
+
+    def _start_nursery(self) -> None:
+        config = NurseryConfig(
+            tasks=self.options.tasks,
+            database_url=self.options.database_url,
+            threads=self.options.threads,
+            log_level=logging.getLogger().getEffectiveLevel(),
+        )
+        self.nursery = NurseryLink(config)
+        self._nursery_is_up = self._child_was_ready = False
+        self._selector.register(self.nursery, selectors.EVENT_READ, self._hear_nursery)
+
+    def _hear_nursery(self) -> None:
+        assert self.nursery is not None
+        try:
+            for message in self.nursery.messages():
+                self._nursery_said(message)
+        except NurseryGoneError:
+            self._nursery_died()
+
+    def _nursery_said(self, message: list[Any]) -> None:
+        match message:
+            case ["tasks", tasks]:
+                self.catalogue += [] if self._ever_up else tasks
+                self.ledger.learn_tasks(tasks)
+            case ["up", pid, threads]:
+                self._nursery_up(pid, threads)
+            case ["failed", kind, text, trace]:
+                self._import_failed(kind, text, trace)
+            case ["started", number, pid] if number in self.slots:
+                self.slots[number].pid = pid
+                self._by_pid[pid] = self.slots[number]
+            case ["exit", pid, code, peak_kb] if pid in self._by_pid:
+                self._exited(self._by_pid[pid], code, peak_kb)
+
+    def _nursery_up(self, pid: int, threads: int) -> None:
+        self._nursery_is_up = self._ever_up = True
+        logger.info("nursery up", extra={"pid": pid, "tasks": len(self.catalogue)})
+        if threads:
+            logger.warning("the tasks' import started threads; children do not have them", extra={"threads": threads})
+
+    def _import_failed(self, kind: str, text: str, trace: str) -> None:
+        if self._ever_up:
+            logger.error("tasks cannot be imported any more", extra={"error_type": kind, "error": text})
+        else:
+            known = kind == "SettingsError"
+            self.import_error = text if known else f"{self.options.tasks} cannot be imported: {kind}: {text}\n{trace}"
+
+    def _nursery_died(self) -> None:
+        """Its children die with it. A new one starts, after a pause if it does not get far."""
+        assert self.nursery is not None
+        self._selector.unregister(self.nursery)
+        self.nursery.close()
+        self.nursery = None
+        kill_orphans(list(self._by_pid))
+        logger.error("nursery died", extra={"was_up": self._nursery_is_up, "children": len(self._by_pid)})
+        self._nursery_is_up = False
+        for slot in list(self.slots.values()):
+            self._exited(slot, None)
+        if not self._child_was_ready:
+            self._start_failed("the nursery ended before a child was ready")
+
+    def _start_failed(self, problem: str) -> None:
+        """After three in a row stop trying for a while: what is missing won't come back faster for being asked."""
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS:
+            pause = next(self._pauses)
+            self._start_at = monotonic() + pause
+            self._failed_starts = 0
+            logger.error(
+                "no children are started for a while", extra={"problem": problem, "pause_seconds": round(pause, 1)}
+            )
+
+
+def _pauses() -> Iterator[float]:
+    """Ever longer pauses, jittered, up to a minute."""
+    delays = backoff.expo(factor=1, max_value=LONGEST_PAUSE)
+    next(delays)
+    return (delay / 2 + backoff.full_jitter(delay / 2) for delay in delays)

@@ -1,0 +1,81 @@
+"""Supply: when to ask the claimer for jobs, and when to have it hand back what we don't know."""
+
+import math
+import random
+from time import monotonic
+from typing import Final
+
+from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted, Reconcile
+from jobplatform.worker.ledger import Ledger
+from jobplatform.worker.outbox import FLUSH_ROWS
+from jobplatform.worker.pace import claim_size
+from jobplatform.worker.pool import Pool
+
+NEVER: Final = math.inf
+
+
+class Supply:
+    """Polling is the truth, the doorbell a hint: both only make the worker hungry.
+
+    One request is in flight at a time. That is also what makes reconciling safe: the rows of a claim whose answer is
+    still on its way would look unknown.
+    """
+
+    def __init__(self, claimer: Claimer, ledger: Ledger, pool: Pool, *, capacity: int, poll: float) -> None:
+        self.in_flight = False
+        self._claimer = claimer
+        self._ledger = ledger
+        self._pool = pool
+        self._capacity = capacity
+        self._poll = poll
+        self._hungry = True
+        self._poll_at = 0.0
+        self._must_reconcile = False
+
+    def wake(self) -> None:
+        """There may be jobs to claim."""
+        self._hungry = True
+
+    def reconcile_soon(self) -> None:
+        self._must_reconcile = True
+
+    def ask(self, now: float, worker_id: int) -> float:
+        """Send the next request if there is one to send. Returns when to look again."""
+        if now >= self._poll_at:
+            self._hungry = True
+            self._poll_at = now + self._poll * random.uniform(1, 2)
+        if self.in_flight:
+            return NEVER
+        if self._must_reconcile:
+            self._must_reconcile = False
+            self._send(Reconcile(worker_id, list(self._ledger.known)))
+        elif self._hungry and (wanted := self._wanted()):
+            self._send(ClaimWanted(worker_id, wanted))
+        return self._poll_at
+
+    def claimed(self, claim: Claimed) -> None:
+        self.in_flight = False
+        self._hungry = claim.more
+        if not claim.more:
+            self._poll_at = monotonic() + self._poll * random.uniform(1, 2)
+
+    def failed(self) -> None:
+        """A request did not get through, or only its answer did not: look for rows that nobody works on."""
+        self.in_flight = False
+        self._must_reconcile = True
+        self._hungry = True
+
+    def reconciled(self, released: int | None) -> None:
+        self.in_flight = False
+        self._must_reconcile = released is None
+        self._hungry = self._hungry or bool(released)
+
+    def _send(self, request: ClaimWanted | Reconcile) -> None:
+        self.in_flight = True
+        self._claimer.ask(request)
+
+    def _wanted(self) -> int:
+        working = len(self._ledger.ready) + self._pool.given
+        unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
+        room = self._ledger.pace.room(self._capacity)
+        return claim_size(room, working + unwritten, working, self._capacity)

@@ -1,0 +1,207 @@
+"""The platform's users: producers enqueue all along, an operator cancels and retries, and an intruder writes with
+leases that ended. Each is a thread, and what it was promised is kept in :class:`Promises`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from jobplatform.queue import (
+    CancelAnswer,
+    Completion,
+    Failure,
+    Lease,
+    LogLine,
+    NewJob,
+    ProgressReport,
+    Release,
+    RetryKind,
+    append_log_lines,
+    cancel_job,
+    complete_jobs,
+    enqueue_jobs,
+    fail_jobs,
+    release_jobs,
+    report_progress,
+    retry_job,
+)
+from tests.chaos.client import Client
+from tests.chaos.plan import Order, Plan
+
+
+@dataclass(slots=True)
+class Promises:
+    """What clients asked for and were told. Ids are text, as the history has them."""
+
+    asked: set[str] = field(default_factory=set)
+    acknowledged: set[str] = field(default_factory=set)
+    taken_back: set[str] = field(default_factory=set)
+    duplicates: int = 0
+    cancels: dict[str, CancelAnswer] = field(default_factory=dict)
+    cancels_begun: set[str] = field(default_factory=set)
+    retries_begun: set[str] = field(default_factory=set)
+    stale_writes: Counter[str] = field(default_factory=Counter)
+    stale_accepted: list[tuple[str, str]] = field(default_factory=list)
+
+    def stale_write(self, kind: str, lease: Lease, *, accepted: bool) -> None:
+        self.stale_writes[kind] += 1
+        if accepted:
+            self.stale_accepted.append((lease.job_id, f"{kind} with epoch {lease.epoch}"))
+
+
+class ClientThread(threading.Thread):
+    """A client until it is told to stop. What ended it, if anything did, is kept in ``error``."""
+
+    def __init__(self, name: str, url: str, promises: Promises, stop: threading.Event) -> None:
+        super().__init__(name=name)
+        self.client = Client(url, f"chaos-{name}", stop)
+        self.promises = promises
+        self.stop = stop
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.live()
+        except Exception as error:  # noqa: BLE001 - reported with the run's other findings
+            self.error = error
+        finally:
+            self.client.engine.dispose()
+
+    def live(self) -> None:
+        raise NotImplementedError
+
+
+class Producer(ClientThread):
+    """Enqueues its plan evenly over ``seconds``."""
+
+    def __init__(self, *setup: Any, plan: Plan, seconds: float, doomed: SimpleQueue[NewJob]) -> None:
+        super().__init__(*setup)
+        self.plan = plan
+        self.seconds = seconds
+        self.doomed = doomed
+
+    def live(self) -> None:
+        while not self.plan.done and not self.stop.is_set():
+            before = self.plan.share_done
+            self.place(self.plan.next_order())
+            self.stop.wait(self.seconds * (self.plan.share_done - before))
+
+    def place(self, order: Order) -> None:
+        ids = {str(job.id) for job in order.jobs}
+        self.promises.asked |= ids
+        if order.taken_back:
+            self.promises.taken_back |= ids
+        answers = self.client.transact(lambda session: enqueue_jobs(session, order.jobs), commit=not order.taken_back)
+        if answers is not None and not order.taken_back:
+            self.promises.acknowledged |= {str(answer.job_id) for answer in answers}
+            self.promises.duplicates += sum(not answer.created for answer in answers)
+            self.cancel_later(order, {str(answer.job_id) for answer in answers if answer.created})
+
+    def cancel_later(self, order: Order, created: set[str]) -> None:
+        for job in order.doomed:
+            if str(job.id) in created:
+                self.doomed.put(job)
+
+
+class Operator(ClientThread):
+    """Cancels what it is told to, and retries some jobs that failed by themselves."""
+
+    def __init__(self, *setup: Any, draw: random.Random, doomed: SimpleQueue[NewJob], most_retries: int) -> None:
+        super().__init__(*setup)
+        self.draw = draw
+        self.doomed = doomed
+        self.most_retries = most_retries
+
+    def live(self) -> None:
+        while not self.stop.is_set():
+            try:
+                # Some are still waiting when the cancel comes, some run, some have ended.
+                self.cancel(self.doomed.get(timeout=0.3))
+            except Empty:
+                self.retry_one()
+
+    def cancel(self, job: NewJob) -> None:
+        self.promises.cancels_begun.add(str(job.id))
+        answer = self.client.transact(lambda session: cancel_job(session, job.workspace_id, job.id))
+        if answer is not None:
+            self.promises.cancels[str(job.id)] = answer
+
+    def retry_one(self) -> None:
+        if len(self.promises.retries_begun) >= self.most_retries:
+            return
+        failed = self.client.transact(failed_by_themselves) or []
+        if failed:
+            workspace_id, job_id = self.draw.choice(failed)
+            self.promises.retries_begun.add(str(job_id))
+            self.client.transact(lambda session: _retry(session, workspace_id, job_id))
+
+
+class Intruder(ClientThread):
+    """Writes with leases that ended: of jobs that wait again, run again, or are finished. None may be accepted."""
+
+    def __init__(self, *setup: Any, pause: float) -> None:
+        super().__init__(*setup)
+        self.pause = pause
+
+    def live(self) -> None:
+        while not self.stop.wait(self.pause):
+            for lease in self.client.transact(stale_leases) or []:
+                self.try_all(lease)
+
+    def try_all(self, lease: Lease) -> None:
+        for kind, write in STALE_WRITES.items():
+            accepted = self.client.transact(partial(write, lease=lease))
+            if accepted is not None:
+                self.promises.stale_write(kind, lease, accepted=bool(accepted))
+
+
+STALE_WRITES = {
+    "progress": lambda session, lease: report_progress(session, [ProgressReport(lease, '{"message": "stale"}')]),
+    "log": lambda session, lease: append_log_lines(session, [LogLine(lease, 999, "info", "stale")]),
+    "complete": lambda session, lease: complete_jobs(session, [Completion(lease, '{"fence": "stale"}')]),
+    "fail": lambda session, lease: fail_jobs(session, [Failure(lease, "error", "Stale", "stale")]),
+    "release": lambda session, lease: release_jobs(session, [Release(lease)]),
+}
+
+STALE_LEASES = """
+(
+    select workspace_id::text, id::text, case when state = 2 then epoch - 1 else epoch end
+    from jobplatform.job_queue
+    where state = 2 and epoch > 1 or state < 2 and epoch > 0
+    order by random()
+    limit 4
+)
+union all
+(
+    select workspace_id::text, id::text, epoch
+    from jobplatform.job_records
+    where status is not null and epoch > 0
+    order by completed_at desc
+    limit 1
+)
+"""
+
+FAILED = "select workspace_id, id from jobplatform.job_records where status = 4 and task = 'flaky' limit 50"
+
+
+def stale_leases(session: Session) -> list[Lease]:
+    """Leases that are certain to have ended: the epoch of a waiting job, the one before of a running job."""
+    return [Lease(*row) for row in session.execute(text(STALE_LEASES))]
+
+
+def failed_by_themselves(session: Session) -> list[tuple[uuid.UUID, uuid.UUID]]:
+    return [(row[0], row[1]) for row in session.execute(text(FAILED))]
+
+
+def _retry(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> RetryKind:
+    return retry_job(session, workspace_id, job_id).kind

@@ -1,0 +1,82 @@
+"""All that is known about a run, gathered for the checker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.chaos.clients import Promises
+from tests.chaos.diary import Entry
+from tests.chaos.history import Event, read_history
+from tests.chaos.watcher import Seen
+
+Row = dict[str, Any]
+
+RECORDS = "select *, id::text as job_id from jobplatform.job_records"
+QUEUE_ROWS = "select *, id::text as job_id from jobplatform.job_queue"
+ATTEMPTS = "select *, job_id::text as job_id from jobplatform.job_attempts order by epoch"
+LINES = "select *, job_id::text as job_id from jobplatform.job_logs"
+EFFECTS = "select job_id, epoch from chaos.effects order by seq"
+
+
+@dataclass(slots=True)
+class Evidence:
+    """``history`` is what the database wrote down, ``diary`` what handlers did, ``promises`` what clients were told,
+    ``seen`` what the watcher saw, and the rest what is there at the end."""
+
+    crash_limit: int
+    promises: Promises
+    diary: Sequence[Entry]
+    seen: Seen
+    history: list[Event] = field(default_factory=list)
+    records: dict[str, Row] = field(default_factory=dict)
+    queue_rows: dict[str, Row] = field(default_factory=dict)
+    attempts: list[Row] = field(default_factory=list)
+    lines: list[Row] = field(default_factory=list)
+    effects: list[Row] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    """What went wrong with processes rather than with jobs."""
+
+    def of_job(self, job_id: str) -> list[str]:
+        """Everything about one job, to be read by somebody who looks for the cause."""
+        events = [str(event) for event in self.history if event.job_id == job_id and event.source != "workers"]
+        entries = [f"         diary        {entry}" for entry in self.diary if entry.job_id == job_id]
+        attempts = [f"         attempt      {_short(row)}" for row in self.attempts if row["job_id"] == job_id]
+        return events + entries + attempts
+
+
+def gather(
+    connection: psycopg.Connection[Any],
+    *,
+    crash_limit: int,
+    promises: Promises,
+    diary: Sequence[Entry],
+    seen: Seen,
+) -> Evidence:
+    """Read what the database holds, once everything has come to rest."""
+
+    def rows(statement: str) -> list[Row]:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(statement).fetchall()
+
+    return Evidence(
+        crash_limit=crash_limit,
+        promises=promises,
+        diary=diary,
+        seen=seen,
+        history=read_history(connection),
+        records={row["job_id"]: row for row in rows(RECORDS)},
+        queue_rows={row["job_id"]: row for row in rows(QUEUE_ROWS)},
+        attempts=rows(ATTEMPTS),
+        lines=rows(LINES),
+        effects=rows(EFFECTS),
+    )
+
+
+def _short(row: Row) -> str:
+    names = ("epoch", "attempt", "worker_id", "outcome", "final", "error_type", "error")
+    return ", ".join(f"{name}={row[name]}" for name in names)

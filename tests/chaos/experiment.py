@@ -1,0 +1,277 @@
+"""One chaos run: a server of its own, producers, workers and a monkey; then rest; then the evidence."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from jobplatform import migrations
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.queue import NewJob
+from tests.chaos import diary, history
+from tests.chaos.clients import ClientThread, Intruder, Operator, Producer, Promises
+from tests.chaos.evidence import Evidence, gather
+from tests.chaos.fleet import Fleet
+from tests.chaos.monkey import WEIGHTS, Monkey
+from tests.chaos.plan import Plan
+from tests.chaos.proxy import Proxy
+from tests.chaos.watcher import Watcher
+
+DATABASE = "chaos"
+
+#: Two connections are all a client needs; each worker has four and one more for each handler that uses its Session.
+SERVER = {"max_connections": "150", "shared_buffers": "128MB", "autovacuum_naptime": "5s"}
+
+#: Without fsync a restart of the *server* still loses nothing, because the kernel keeps what was written. What a
+#: power cut would lose is not what is tested here; `make chaos` leaves it on all the same.
+QUICK_SERVER = SERVER | {"fsync": "off", "full_page_writes": "off"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How big, how long and how bad."""
+
+    seed: int
+    jobs: int = 10_000
+    seconds: float = 180
+    rest_seconds: float = 120
+    workspaces: int = 40
+    producers: int = 3
+    workers: int = 4
+    slots: int = 3
+    poison: int = 12
+    restarts: int = 5
+    pause: float = 0.5
+    lease: float = 2.5
+    crash_limit: int = 3
+    retries: int = 30
+    faults: tuple[str, ...] = tuple(WEIGHTS)
+    server: dict[str, str] = field(default_factory=lambda: SERVER)
+    long_naps: float = 0.03
+    """The share of naps that last about a lease."""
+    stops: tuple[float, float] = (1.2, 3)
+    """How long a stopped worker stays so, in leases."""
+    variant: str | None = None
+    """A defect for the workers."""
+    without_index: bool = False
+    """Whether the database is to be robbed of the guard of unique jobs."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A finished run."""
+
+    evidence: Evidence
+    injected: Counter[str]
+    workers_started: int
+    repeats: int
+    seconds: float
+    rest_seconds: float
+
+
+class Experiment:
+    """Runs one :class:`Setup` in ``folder``. ``say`` is told how it goes."""
+
+    def __init__(self, setup: Setup, folder: Path, say: Callable[[str], None]) -> None:
+        self.setup = setup
+        self.folder = folder
+        self.say = say
+        self.promises = Promises()
+        self.over = threading.Event()
+        self.calm = threading.Event()
+
+    def run(self) -> Outcome:
+        """Everything, in order. Whatever happens, nothing that was started is left behind."""
+        with self._server() as server, contextlib.ExitStack() as stack:
+            url = self._database(server)
+            proxy, detour = self._proxy(url)
+            stack.callback(proxy.close)
+            fleet = self._fleet(detour)
+            stack.callback(fleet.kill)
+            stack.callback(self._stop_everything)
+            watcher = Watcher(url, self.over, pause=0.15)
+            monkey = self._monkey(fleet, server, proxy, url)
+            return self._play(url, fleet, watcher, self._clients(detour), monkey)
+
+    def _play(self, url: str, fleet: Fleet, watcher: Watcher, clients: list[ClientThread], monkey: Monkey) -> Outcome:
+        begun = time.monotonic()
+        fleet.start()
+        threads = [watcher, *clients, threading.Thread(target=monkey.rampage, args=[self.calm], name="monkey")]
+        for thread in threads:
+            thread.start()
+        self._until(lambda: not _producing(clients), self.setup.seconds * 2, "producing")
+        self.calm.set()
+        threads[-1].join()
+        calm_since = time.monotonic()
+        self._until(lambda: self._all_ended(url), self.setup.rest_seconds, "finishing")
+        rested = time.monotonic()
+        self._stop_everything()
+        for thread in threads:
+            thread.join()
+        complaints = self._complaints(fleet, clients)
+        evidence = self._evidence(url, fleet, watcher)
+        evidence.complaints += complaints
+        return Outcome(
+            evidence=evidence,
+            injected=monkey.injected,
+            workers_started=fleet.started,
+            repeats=sum(client.client.repeats for client in clients),
+            seconds=rested - begun,
+            rest_seconds=rested - calm_since,
+        )
+
+    # What is needed
+
+    @contextlib.contextmanager
+    def _server(self) -> Iterator[EmbeddedServer]:
+        server = EmbeddedServer(self.folder / "server", self.setup.server)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+
+    def _database(self, server: EmbeddedServer) -> str:
+        url = server.create_database(DATABASE)
+        migrations.upgrade(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            history.install(connection)
+            if self.setup.without_index:
+                connection.execute(history.WITHOUT_INDEX)
+        return url
+
+    def _proxy(self, url: str) -> tuple[Proxy, str]:
+        """A proxy before the server, and the URL of the database by way of it."""
+        with psycopg.connect(url) as connection:
+            proxy = Proxy(self.folder, Path(connection.info.host))
+        return proxy, f"postgresql://postgres@/{DATABASE}?host={quote(str(self.folder))}"
+
+    def _fleet(self, url: str) -> Fleet:
+        setup = self.setup
+        return Fleet(
+            url=url,
+            folder=self.folder,
+            size=setup.workers,
+            slots=setup.slots,
+            lease=setup.lease,
+            crash_limit=setup.crash_limit,
+            variant=setup.variant,
+        )
+
+    def _clients(self, url: str) -> list[ClientThread]:
+        setup = self.setup
+        draw = random.Random(f"{setup.seed}:operator")
+        workspaces = [uuid.UUID(int=draw.getrandbits(128), version=4) for _ in range(setup.workspaces)]
+        doomed: SimpleQueue[NewJob] = SimpleQueue()
+        common: tuple[Any, ...] = (url, self.promises, self.over)
+        producers = [
+            Producer(
+                f"producer-{number}",
+                *common,
+                plan=self._plan(number, workspaces),
+                seconds=setup.seconds,
+                doomed=doomed,
+            )
+            for number in range(setup.producers)
+        ]
+        operator = Operator("operator", *common, draw=draw, doomed=doomed, most_retries=setup.retries)
+        return [*producers, operator, Intruder("intruder", *common, pause=setup.pause)]
+
+    def _plan(self, number: int, workspaces: list[uuid.UUID]) -> Plan:
+        setup = self.setup
+        return Plan(
+            f"{setup.seed}:producer:{number}",
+            workspaces=workspaces,
+            jobs=-(-setup.jobs // setup.producers),
+            poison=-(-setup.poison // setup.producers),
+            longest_nap=setup.lease * 1.6,
+            long_naps=setup.long_naps,
+        )
+
+    def _monkey(self, fleet: Fleet, server: EmbeddedServer, proxy: Proxy, url: str) -> Monkey:
+        setup = self.setup
+        return Monkey(
+            seed=f"{setup.seed}:monkey",
+            fleet=fleet,
+            server=server,
+            proxy=proxy,
+            url=url,
+            pause=setup.pause,
+            restarts=setup.restarts,
+            seconds=setup.seconds,
+            kinds=setup.faults,
+            stops=setup.stops,
+        )
+
+    # How it ends
+
+    def _stop_everything(self) -> None:
+        self.calm.set()
+        self.over.set()
+
+    def _until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait for a state; past the deadline the checker says what is missing."""
+        begun = told = time.monotonic()
+        while not done() and time.monotonic() - begun < seconds:
+            self.over.wait(0.2)
+            if time.monotonic() - told > 15:
+                told = time.monotonic()
+                self.say(f"{what}: {len(self.promises.asked)} jobs asked for, {told - begun:.0f} s")
+
+    def _all_ended(self, url: str) -> bool:
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
+            row = connection.execute("select not exists (select from jobplatform.job_queue)").fetchone()
+            return bool(row and row[0])
+        return False
+
+    def _complaints(self, fleet: Fleet, clients: list[ClientThread]) -> list[str]:
+        """What went wrong with processes and clients."""
+        complaints = fleet.end(seconds=20) + fleet.fallen
+        complaints += [f"{client.name} gave up: {client.error!r}" for client in clients if client.error]
+        deadline = time.monotonic() + 10
+        while (orphans := fleet.orphans()) and time.monotonic() < deadline:
+            threading.Event().wait(0.1)
+        return complaints + [f"process {orphan.pid} outlived its worker" for orphan in orphans]
+
+    def _evidence(self, url: str, fleet: Fleet, watcher: Watcher) -> Evidence:
+        with psycopg.connect(url, autocommit=True) as connection:
+            return gather(
+                connection,
+                crash_limit=self.setup.crash_limit,
+                promises=self.promises,
+                diary=diary.read_diary(fleet.diary),
+                seen=watcher.seen,
+            )
+
+
+@contextlib.contextmanager
+def scratch(keep: bool = False, say: Callable[[str], None] = print) -> Iterator[Path]:
+    """A folder for one run, removed afterwards unless somebody wants to look into it."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    # The server may run as a system user of its own, which has to get through to its data.
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        if keep:
+            say(f"kept in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _producing(clients: list[ClientThread]) -> bool:
+    return any(isinstance(client, Producer) and client.is_alive() for client in clients)

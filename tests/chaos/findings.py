@@ -1,0 +1,32 @@
+"""The rules a run is judged by, and what a broken one is called."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+RULES = {
+    "lost": "every acknowledged job exists and has ended",
+    "phantom": "no job exists or ran that nobody asked for",
+    "twice": "no job is completed twice, or changes after it completed",
+    "stale": "no write is accepted from an attempt that is over",
+    "unique": "one unfinished job at most for each workspace and key",
+    "running": "no row is left running or waiting",
+    "attempts": "attempts never above their maximum",
+    "crashes": "crashes never above their cap",
+    "pairs": "a queue row exists exactly while its record is not final",
+    "epochs": "no epoch is handed out, or started, twice",
+    "edges": "only legal changes of state",
+    "rescue": "only jobs of dead workers are rescued",
+    "poison": "a job that kills its process fails at exactly its cap of crashes",
+    "effects": "what a handler wrote with its completion is there exactly once",
+    "outcomes": "every job ended as its task and its clients say",
+    "processes": "workers survive, stop when asked, and leave nobody behind",
+}
+
+
+class Finding(NamedTuple):
+    """A broken rule, and the job that shows it (None when no job does)."""
+
+    rule: str
+    job_id: str | None
+    what: str

@@ -1,0 +1,94 @@
+"""What happened to every job, written down by the database itself and not by the code that is on trial.
+
+Triggers keep each change of a queue row, a record and a worker's death. They exist only in databases made for chaos.
+A row's lock is held until its change commits, so the numbers of one job's events are in the order of their commits.
+Between two jobs that does not hold, and clocks prove nothing either; what must hold *between* rows (uniqueness, pairs)
+is looked at by the watcher, in snapshots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+INSTALL = """
+create schema chaos;
+
+create table chaos.history (
+    seq bigint generated always as identity primary key,
+    source text not null,
+    job_id text,
+    transaction text not null default pg_current_xact_id()::text,
+    before jsonb,
+    after jsonb
+);
+
+create function chaos.remember() returns trigger language plpgsql as $$
+declare
+    noise constant text[] := '{payload,payload_version,tags,queue,priority,timeout_ms,run_after,request_id,
+        trace_parent,created_at,started_at,completed_at,heartbeat_at,host,version,queues,tasks,slots,draining}';
+    was constant jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - noise end;
+    becomes constant jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - noise end;
+begin
+    insert into chaos.history (source, job_id, before, after)
+    values (tg_table_name, coalesce(becomes, was) ->> 'id', was, becomes);
+    return null;
+end
+$$;
+
+create trigger remember after insert or update or delete on jobplatform.job_queue
+for each row execute function chaos.remember();
+create trigger remember after insert or update or delete on jobplatform.job_records
+for each row execute function chaos.remember();
+create trigger remember after insert or update of dead_at or delete on jobplatform.workers
+for each row execute function chaos.remember();
+
+-- What handlers write in the transaction in which they complete their job.
+create table chaos.effects (
+    seq bigint generated always as identity primary key,
+    workspace_id uuid not null,
+    job_id text not null,
+    epoch int not null
+);
+"""
+
+#: For a broken variant that checks uniqueness in code.
+WITHOUT_INDEX = "drop index jobplatform.job_queue_unique"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of one row. ``source`` is its table; ``before`` is None for an insert, ``after`` for a delete."""
+
+    seq: int
+    source: str
+    job_id: str
+    transaction: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+    def __str__(self) -> str:
+        return f"{self.seq:>8} {self.source:<12} {_told(self.before)} -> {_told(self.after)}"
+
+
+def install(connection: psycopg.Connection[Any]) -> None:
+    """Begin to keep the history of this database."""
+    connection.execute(INSTALL)
+
+
+def read_history(connection: psycopg.Connection[Any]) -> list[Event]:
+    """Everything that happened, in order."""
+    rows = connection.execute("select seq, source, job_id, transaction, before, after from chaos.history order by seq")
+    return [Event(*row) for row in rows]
+
+
+def _told(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "(none)"
+    names = (
+        "state", "status", "outcome", "epoch", "attempts", "max_attempts", "crash_count", "worker_id", "dead_at",
+        "cancel_requested_at", "unique_key", "progress", "result", "error_type", "error",
+    )  # fmt: skip
+    return "{" + ", ".join(f"{name}={row[name]}" for name in names if row.get(name) is not None) + "}"

@@ -1,0 +1,71 @@
+"""The result of a run as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from tests.chaos.checker import Judgement
+from tests.chaos.experiment import Outcome
+from tests.chaos.findings import RULES
+
+Say = Callable[[str], None]
+
+MOST_SHOWN = 5
+MOST_LINES = 60
+
+
+def show(outcome: Outcome, judgement: Judgement, say: Say) -> None:
+    """What was done, what happened, and how each rule fared."""
+    _table("Faults injected", dict(sorted(outcome.injected.items(), key=lambda item: -item[1])), say)
+    _table("What happened", _what_happened(outcome, judgement), say)
+    _rules(judgement, say)
+    for finding in judgement.findings[:MOST_SHOWN]:
+        say(f"\n{finding.rule}: job {finding.job_id} {finding.what}")
+        for line in outcome.evidence.of_job(finding.job_id or "")[:MOST_LINES]:
+            say(line[:400])
+
+
+def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int | str]:
+    evidence, counts = outcome.evidence, judgement.counts
+    promises = evidence.promises
+    started = {(entry.job_id, entry.epoch) for entry in evidence.diary if entry.word == "begin"}
+    through = {(entry.job_id, entry.epoch) for entry in evidence.diary if entry.word == "end"}
+    accepted = {(job_id, row["epoch"]) for job_id, row in evidence.records.items()}
+    accepted |= {(row["job_id"], row["epoch"]) for row in evidence.attempts if row["outcome"] in ("error", "timeout")}
+    innocent = [row for row in evidence.records.values() if row["outcome"] == "lost" and row["task"] != "poison"]
+    return {
+        "jobs created": len(evidence.records),
+        "enqueues that found a holder": promises.duplicates,
+        "transactions repeated by clients": outcome.repeats,
+        "claims": counts.claims,
+        "handlers started": len(started),
+        "crashes recorded": counts.crashed,
+        "of them rescued from dead workers": counts.rescued,
+        "handed back": counts.handed_back,
+        "finished handlers fenced off": len(through - accepted),
+        "stale writes tried by the intruder": sum(promises.stale_writes.values()),
+        "completed": counts.completed,
+        "failed": counts.failed,
+        "of them lost, not poison": len(innocent),
+        "cancelled": counts.cancelled,
+        "reopened by hand": counts.reopened,
+        "worker processes": outcome.workers_started,
+        "snapshots": evidence.seen.looks,
+        "most rows running at once": evidence.seen.most_running,
+        "events of history": len(evidence.history),
+        "seconds": f"{outcome.seconds:.0f}, {outcome.rest_seconds:.0f} of them after the last fault",
+    }
+
+
+def _rules(judgement: Judgement, say: Say) -> None:
+    broken = Counter(finding.rule for finding in judgement.findings)
+    say("\nViolations")
+    for rule, promise in RULES.items():
+        say(f"  {broken[rule]:>6}  {rule:<10} {promise}")
+
+
+def _table(title: str, rows: dict[str, int | str] | dict[str, int], say: Say) -> None:
+    say(f"\n{title}")
+    for name, value in rows.items():
+        say(f"  {value:>6}  {name}")

@@ -1,0 +1,196 @@
+"""A stage on which the situations of a chaos run are played with the verbs themselves, one step after the other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from sqlalchemy.orm import Session
+
+from jobplatform.models import make_engine
+from jobplatform.queue import (
+    ClaimedJob,
+    Completion,
+    Enqueued,
+    Failure,
+    Lease,
+    NewJob,
+    Ring,
+    WorkerInfo,
+    bury_workers,
+    cancel_job,
+    claim_jobs,
+    complete_jobs,
+    enqueue_job,
+    fail_jobs,
+    heartbeat,
+    promote_jobs,
+    register_worker,
+    release_unknown_jobs,
+    rescue_jobs,
+)
+from tests.chaos.clients import Promises
+from tests.chaos.diary import Entry
+from tests.chaos.evidence import Evidence, gather
+from tests.chaos.watcher import Seen, look
+from tests.chaos.workload import tasks
+
+LEASE = timedelta(seconds=30)
+
+#: More than any situation needs: what is unfinished after so many rounds would stay so.
+ROUNDS = 6
+
+WAITING = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+class Stage:
+    """A database with a history, workers that do what they are told, and the evidence of all of it."""
+
+    def __init__(self, url: str, crash_limit: int = 3) -> None:
+        self.crash_limit = crash_limit
+        self.workspace_id = uuid.UUID(int=1)
+        self.promises = Promises()
+        self.diary: list[Entry] = []
+        self.seen = Seen()
+        self._engine = make_engine(url, pool_size=4)
+        self._workers = make_engine(url, autocommit=True)
+        self._director = psycopg.connect(url, autocommit=True)
+
+    def close(self) -> None:
+        self._director.close()
+        self._engine.dispose()
+        self._workers.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with Session(self._engine) as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def statement(self) -> Iterator[Session]:
+        """A worker's Session: every statement commits."""
+        with Session(self._workers) as session:
+            yield session
+
+    # Clients
+
+    def enqueue(self, task: str = "noop", **options: Any) -> NewJob:
+        job = self.new_job(task, **options)
+        with self.transaction() as session:
+            answer = enqueue_job(session, job)
+        self.acknowledge(answer)
+        return job
+
+    def new_job(self, task: str = "noop", **options: Any) -> NewJob:
+        job = tasks[task].new_job({"seconds": 0}, workspace_id=self.workspace_id, **options)
+        self.promises.asked.add(str(job.id))
+        return job
+
+    def acknowledge(self, answer: Enqueued) -> None:
+        self.promises.acknowledged.add(str(answer.job_id))
+
+    def cancel(self, job: NewJob) -> None:
+        self.promises.cancels_begun.add(str(job.id))
+        with self.transaction() as session:
+            self.promises.cancels[str(job.id)] = cancel_job(session, job.workspace_id, job.id)
+
+    # Workers
+
+    def worker(self) -> int:
+        info = WorkerInfo("stage", "here", 1, "0", ("default",), tuple(tasks.names()), 4)
+        with self.statement() as session:
+            return register_worker(session, info)
+
+    def claim(self, worker_id: int) -> list[ClaimedJob]:
+        """Claim what there is and start it."""
+        claimed = self.claim_without_answer(worker_id)
+        self.diary += [Entry("begin", job.task, job.lease.job_id, job.lease.epoch, worker_id) for job in claimed]
+        return claimed
+
+    def claim_without_answer(self, worker_id: int) -> list[ClaimedJob]:
+        """Claim, as when the connection is lost before the answer came: nothing is started."""
+        with self.statement() as session:
+            return claim_jobs(session, Ring(["default"], 0.0), worker_id=worker_id, tasks=tasks.names(), limit=50).jobs
+
+    def complete(self, jobs: list[ClaimedJob]) -> None:
+        with self.statement() as session:
+            complete_jobs(session, [Completion(job.lease, f'{{"fence": "{fence(job.lease)}"}}') for job in jobs])
+
+    def fail(self, jobs: list[ClaimedJob]) -> None:
+        with self.statement() as session:
+            fail_jobs(session, [Failure(job.lease, "error", "HiccupError", fence(job.lease)) for job in jobs])
+
+    def crash(self, jobs: list[ClaimedJob]) -> None:
+        failures = [Failure(job.lease, "lost", "ProcessCrashed", "signal SIGKILL", crash=True) for job in jobs]
+        with self.statement() as session:
+            fail_jobs(session, failures, crash_limit=self.crash_limit)
+
+    def beat(self, worker_id: int, held: list[ClaimedJob]) -> None:
+        """A heartbeat and what belongs to it: handing back what this worker does not know."""
+        leases = [job.lease for job in held]
+        with self.statement() as session:
+            heartbeat(session, worker_id, leases)
+            release_unknown_jobs(session, worker_id, leases)
+
+    def fall_silent(self, worker_id: int) -> None:
+        """More than a lease passes for this worker."""
+        long_ago = "now() - interval '1 hour'"
+        self._intervene(f"update jobplatform.workers set heartbeat_at = {long_ago} where id = {worker_id}")
+
+    def sweep(self) -> None:
+        """What every worker does every few seconds. Delays are over at once here."""
+        with self.statement() as session:
+            bury_workers(session, LEASE)
+            rescue_jobs(session, crash_limit=self.crash_limit)
+        self._intervene("update jobplatform.job_queue set run_after = now() where state = 0")
+        with self.statement() as session:
+            promote_jobs(session)
+
+    def finish(self) -> None:
+        """A healthy worker does all there is to do. It knows what to do with each task of the stage."""
+        worker_id = self.worker()
+        for _ in range(ROUNDS):
+            self.sweep()
+            jobs = self.claim(worker_id)
+            self.look()
+            self.crash([job for job in jobs if job.task == "poison"])
+            self.complete([job for job in jobs if job.task != "poison"])
+            self.beat(worker_id, [])
+            if not self.unfinished():
+                break
+
+    def unfinished(self) -> bool:
+        return bool(self._director.execute("select from jobplatform.job_queue limit 1").fetchall())
+
+    def somebody_waits_for_a_lock(self) -> bool:
+        return bool(self._director.execute(WAITING).fetchall())
+
+    def _intervene(self, statement: str) -> None:
+        """Move time for some rows. A replica's session fires no triggers: this is no part of the history."""
+        with self._director.transaction():
+            self._director.execute("set local session_replication_role = replica")
+            self._director.execute(statement)
+
+    # Evidence
+
+    def look(self) -> None:
+        """What the watcher would see now."""
+        look(self._director, self.seen)
+
+    def evidence(self) -> Evidence:
+        return gather(
+            self._director,
+            crash_limit=self.crash_limit,
+            promises=self.promises,
+            diary=self.diary,
+            seen=self.seen,
+        )
+
+
+def fence(lease: Lease) -> str:
+    return f"{lease.job_id}:{lease.epoch}"

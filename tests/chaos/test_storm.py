@@ -1,0 +1,34 @@
+"""A small chaos run, the machinery of `make chaos` with a few faults of each kind."""
+
+from __future__ import annotations
+
+from tests.chaos.checker import judge
+from tests.chaos.experiment import QUICK_SERVER, Experiment, Setup, scratch
+from tests.chaos.report import show
+
+SMALL = Setup(
+    seed=7,
+    jobs=600,
+    seconds=18,
+    rest_seconds=45,
+    workspaces=12,
+    producers=2,
+    workers=2,
+    poison=2,
+    restarts=1,
+    pause=0.4,
+    lease=2,
+    server=QUICK_SERVER,
+)
+
+
+def test_nothing_is_lost_or_done_twice_while_workers_backends_and_the_server_are_killed() -> None:
+    said: list[str] = []
+
+    with scratch() as folder:
+        outcome = Experiment(SMALL, folder, said.append).run()
+
+    judgement = judge(outcome.evidence)
+    show(outcome, judgement, said.append)
+    assert judgement.findings == [], "\n".join(said)
+    assert len(outcome.evidence.records) > 0.9 * SMALL.jobs

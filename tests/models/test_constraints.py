@@ -1,0 +1,178 @@
+"""What the database refuses, whatever the code above it does. One illegal row for each constraint."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from jobplatform.models import (
+    SCHEMA,
+    ApiToken,
+    Base,
+    Connection,
+    JobAttempt,
+    JobRecord,
+    QueueRow,
+    Record,
+    Workspace,
+)
+
+NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+WORKSPACE = uuid.UUID(int=1)
+
+LEGAL: dict[type[Base], dict[str, Any]] = {
+    JobRecord: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "task": "t", "queue": "q", "payload": {}},
+    QueueRow: {
+        "workspace_id": WORKSPACE,
+        "id": uuid.UUID(int=2),
+        "queue": "q",
+        "task": "t",
+        "state": 1,
+        "priority": 0,
+        "max_attempts": 3,
+        "timeout_ms": 1000,
+        "run_after": NOW,
+    },
+    JobAttempt: {
+        "workspace_id": WORKSPACE,
+        "job_id": uuid.UUID(int=2),
+        "epoch": 1,
+        "attempt": 1,
+        "ended_at": NOW,
+        "outcome": "error",
+        "final": True,
+    },
+    Workspace: {"id": WORKSPACE, "name": "Acme"},
+    ApiToken: {
+        "id": "t1",
+        "workspace_id": WORKSPACE,
+        "name": "ci",
+        "secret_hash": b"x" * 32,
+        "scopes": ["jobs:read"],
+    },
+    Connection: {
+        "workspace_id": WORKSPACE,
+        "id": uuid.UUID(int=3),
+        "connector_type": "crm",
+        "name": "CRM",
+        "config": {},
+    },
+    Record: {
+        "workspace_id": WORKSPACE,
+        "connection_id": uuid.UUID(int=3),
+        "stream": "people",
+        "external_id": "1",
+        "data": {},
+    },
+}
+RUNNING = {"state": 2, "epoch": 1, "attempts": 1, "worker_id": 1, "started_at": NOW}
+ENDED = {"status": 3, "outcome": "ok", "completed_at": NOW}
+
+ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
+    (JobRecord, {**ENDED, "status": 2}, "job_records_final_status"),
+    (JobRecord, {**ENDED, "completed_at": None}, "job_records_completed_at_when_final"),
+    (JobRecord, {"completed_at": NOW}, "job_records_completed_at_when_final"),
+    (JobRecord, {**ENDED, "outcome": None}, "job_records_outcome_when_final"),
+    (JobRecord, {"outcome": "ok"}, "job_records_outcome_when_final"),
+    (JobRecord, {**ENDED, "outcome": "fine"}, "job_records_known_outcome"),
+    (JobRecord, {"attempts": 4}, "job_records_attempts_in_range"),
+    (JobRecord, {"attempts": -1}, "job_records_attempts_in_range"),
+    (JobRecord, {"max_attempts": 0}, "job_records_attempts_in_range"),
+    (JobRecord, {"max_attempts": 1001}, "job_records_attempts_in_range"),
+    (JobRecord, {"crash_count": -1}, "job_records_counters_not_negative"),
+    (JobRecord, {"epoch": -1}, "job_records_counters_not_negative"),
+    (JobRecord, {"timeout_ms": 0}, "job_records_timeout_in_range"),
+    (JobRecord, {"timeout_ms": 604_800_001}, "job_records_timeout_in_range"),
+    (QueueRow, {"state": -1}, "job_queue_known_state"),
+    (QueueRow, {**RUNNING, "worker_id": None}, "job_queue_worker_when_running"),
+    (QueueRow, {**RUNNING, "started_at": None}, "job_queue_worker_when_running"),
+    (QueueRow, {"worker_id": 1}, "job_queue_worker_when_running"),
+    (QueueRow, {"started_at": NOW}, "job_queue_worker_when_running"),
+    (QueueRow, {**RUNNING, "epoch": 0}, "job_queue_epoch_when_running"),
+    (QueueRow, {"cancel_requested_at": NOW}, "job_queue_cancel_requested_when_running"),
+    (QueueRow, {"attempts": 4}, "job_queue_attempts_in_range"),
+    (QueueRow, {"attempts": -1}, "job_queue_attempts_in_range"),
+    (QueueRow, {"crash_count": -1}, "job_queue_counters_not_negative"),
+    (QueueRow, {"epoch": -1}, "job_queue_counters_not_negative"),
+    (JobAttempt, {"outcome": "bad luck"}, "job_attempts_known_outcome"),
+    (Workspace, {"name": ""}, "workspaces_name_not_empty"),
+    (ApiToken, {"secret_hash": b"the secret itself"}, "api_tokens_secret_hash_is_sha256"),
+    (ApiToken, {"scopes": []}, "api_tokens_has_a_scope"),
+    (ApiToken, {"workspace_id": None}, "api_tokens_operator_or_workspace"),
+    (ApiToken, {"scopes": ["operator"]}, "api_tokens_operator_or_workspace"),
+    (Connection, {"name": ""}, "connections_named"),
+    (Connection, {"connector_type": ""}, "connections_named"),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "constraint"), ILLEGAL, ids=[f"{name}-{sorted(change)}" for _, change, name in ILLEGAL]
+)
+def test_an_illegal_row_is_refused(
+    session: Session, model: type[Base], change: dict[str, Any], constraint: str
+) -> None:
+    with pytest.raises(IntegrityError) as refused:
+        session.execute(insert(model).values(**{**LEGAL[model], **change}))
+
+    assert refused.value.orig.diag.constraint_name == constraint  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        *((model, {}) for model in LEGAL if model is not Record),
+        (QueueRow, RUNNING),
+        (QueueRow, {"state": 0}),
+        (JobRecord, ENDED),
+        (ApiToken, {"workspace_id": None, "scopes": ["operator"]}),
+    ],
+)
+def test_a_legal_row_is_taken(session: Session, model: type[Base], change: dict[str, Any]) -> None:
+    session.execute(insert(model).values(**{**LEGAL[model], **change}))
+
+
+def test_every_check_has_a_row_that_it_refuses(engine: Engine) -> None:
+    with engine.connect() as connection:
+        checks = connection.scalars(
+            text("select conname from pg_constraint where contype = 'c' and connamespace = cast(:s as regnamespace)"),
+            {"s": SCHEMA},
+        ).all()
+
+    assert set(checks) == {constraint for _, _, constraint in ILLEGAL}
+
+
+def test_two_live_rows_of_one_workspace_cannot_have_one_unique_key(session: Session) -> None:
+    guarded = {**LEGAL[QueueRow], "unique_key": "sync"}
+    session.execute(insert(QueueRow).values(**guarded))
+
+    with pytest.raises(IntegrityError, match="job_queue_unique"):
+        session.execute(insert(QueueRow).values(**{**guarded, "id": uuid.UUID(int=9)}))
+
+
+def test_two_workspaces_may_use_the_same_unique_key(session: Session) -> None:
+    guarded = {**LEGAL[QueueRow], "unique_key": "sync"}
+    session.execute(insert(QueueRow).values(**guarded))
+
+    session.execute(insert(QueueRow).values(**{**guarded, "workspace_id": uuid.UUID(int=9)}))
+
+
+def test_a_record_belongs_to_a_connection_of_its_own_workspace(session: Session) -> None:
+    session.execute(insert(Connection).values(**LEGAL[Connection]))
+
+    with pytest.raises(IntegrityError, match="foreign key"):
+        session.execute(insert(Record).values(**{**LEGAL[Record], "workspace_id": uuid.UUID(int=9)}))
+
+
+def test_a_connection_takes_its_records_along(session: Session) -> None:
+    session.execute(insert(Connection).values(**LEGAL[Connection]))
+    session.execute(insert(Record).values(**LEGAL[Record]))
+
+    session.execute(text("delete from jobplatform.connections"))
+
+    assert session.scalars(select(Record)).all() == []

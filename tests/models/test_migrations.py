@@ -1,0 +1,222 @@
+"""The migrations make exactly what the models say, and can be run by anybody, twice, and at the same time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from jobplatform import migrations
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.errors import MigrationError
+from jobplatform.models import SCHEMA, Base, Job, make_engine
+from tests.waiting import wait_until
+
+# What the definition of a check, an index or a storage option is, as PostgreSQL itself writes it down.
+CHECKS = """
+select c.conrelid::regclass::text, c.conname, pg_get_constraintdef(c.oid)
+from pg_constraint c
+where c.connamespace = %(schema)s::regnamespace
+order by 1, 2
+"""
+INDEXES = """
+select tablename, indexname, indexdef from pg_indexes where schemaname = %(schema)s order by 1, 2
+"""
+STORAGE = """
+select relname, array(select unnest(reloptions) order by 1)
+from pg_class
+where relnamespace = %(schema)s::regnamespace and relkind = 'r'
+order by 1
+"""
+COLUMNS = """
+select table_name, column_name, udt_name, is_nullable, column_default, is_identity, identity_generation
+from information_schema.columns
+where table_schema = %(schema)s
+order by 1, 2
+"""
+WAITING_FOR_THE_LOCK = """
+select count(*)
+from pg_locks
+where locktype = 'advisory' and not granted
+    and database = (select oid from pg_database where datname = current_database())
+"""
+#: The key in the environment of the migrations.
+MIGRATION_LOCK = 7_246_180_001
+FACTS = {"checks": CHECKS, "indexes": INDEXES, "storage": STORAGE, "columns": COLUMNS}
+
+
+@pytest.fixture
+def empty_url(server: EmbeddedServer) -> Iterator[str]:
+    """A database without anything of ours."""
+    name = f"empty_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"create database {name} template template0")
+    yield server.url(name)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Engine]:
+    engine = make_engine(empty_url)
+    yield engine
+    engine.dispose()
+
+
+def is_ours(thing: Any, name: str | None, kind: str, _reflected: bool, _other: Any) -> bool:
+    if kind == "table":
+        return name != "alembic_version" and not thing.info.get("is_view")
+    return True
+
+
+def facts_of(connection: Connection, kind: str) -> list[tuple[Any, ...]]:
+    """What the catalogue knows, the views and Alembic's own table left out."""
+    rows = connection.exec_driver_sql(FACTS[kind], {"schema": SCHEMA})
+    return [tuple(row) for row in rows if row[0].removeprefix(f"{SCHEMA}.") not in ("jobs", "alembic_version")]
+
+
+def make_from_models(connection: Connection) -> None:
+    """The same schema, made of the models alone."""
+    connection.execute(text(f"drop schema {SCHEMA} cascade"))
+    connection.execute(text(f"create schema {SCHEMA}"))
+    connection.execute(
+        text("create function jobplatform.clock() returns timestamptz language sql stable as 'select now()'")
+    )
+    for table in Base.metadata.sorted_tables:
+        if not table.info.get("is_view"):
+            connection.execute(CreateTable(table))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index))
+
+
+def test_no_drift_that_alembic_can_see(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_object": is_ours,
+                "compare_type": True,
+                "compare_server_default": True,
+                "version_table_schema": SCHEMA,
+            },
+        )
+
+        assert compare_metadata(context, Base.metadata) == []
+
+
+@pytest.mark.parametrize("kind", FACTS)
+def test_no_drift_in_what_alembic_does_not_compare(engine: Engine, kind: str) -> None:
+    with engine.connect() as connection:
+        migrated = facts_of(connection, kind)
+        make_from_models(connection)
+        modelled = facts_of(connection, kind)
+        connection.rollback()
+
+    assert migrated == modelled
+
+
+def test_no_drift_between_the_view_and_the_class_that_maps_it(engine: Engine) -> None:
+    columns = inspect(engine).get_columns("jobs", schema=SCHEMA)
+
+    assert [column["name"] for column in columns] == [column.name for column in Job.__table__.columns]
+    for found, modelled in zip(columns, Job.__table__.columns, strict=True):
+        assert found["type"].python_type is modelled.type.python_type, found["name"]
+
+
+def test_a_migrated_database_is_at_the_head(engine: Engine) -> None:
+    assert migrations.current(engine) == migrations.head()
+    migrations.check(engine)
+
+
+def test_a_database_without_our_schema_is_at_no_revision(empty: Engine) -> None:
+    assert migrations.current(empty) is None
+    with pytest.raises(MigrationError, match="jobplatform migrate"):
+        migrations.check(empty)
+
+
+def test_the_schema_can_be_made_taken_away_and_made_again(empty: Engine) -> None:
+    migrations.upgrade(empty)
+    with empty.connect() as connection:
+        first = {kind: facts_of(connection, kind) for kind in FACTS}
+
+    migrations.downgrade(empty, "base")
+    with empty.connect() as connection:
+        assert facts_of(connection, "columns") == []
+
+    migrations.upgrade(empty)
+    with empty.connect() as connection:
+        assert {kind: facts_of(connection, kind) for kind in FACTS} == first
+
+
+def test_upgrading_a_database_that_is_at_the_head_changes_nothing(engine: Engine) -> None:
+    migrations.upgrade(engine)
+
+    assert migrations.current(engine) == migrations.head()
+
+
+def test_an_upgrade_takes_a_url_too(empty_url: str, empty: Engine) -> None:
+    migrations.upgrade(empty_url)
+
+    assert migrations.current(empty) == migrations.head()
+
+
+def test_the_sql_of_the_migrations_makes_the_same_schema(empty_url: str, empty: Engine, engine: Engine) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as psql:
+        # As psql does it: the text as it is, in one session, BEGIN and COMMIT included.
+        psql.execute(migrations.upgrade_sql())  # type: ignore[arg-type]
+
+    assert migrations.current(empty) == migrations.head()
+    with empty.connect() as written, engine.connect() as migrated:
+        for kind in FACTS:
+            assert facts_of(written, kind) == facts_of(migrated, kind)
+
+
+def test_the_sql_of_the_migrations_is_all_or_nothing() -> None:
+    statements = re.sub(r"--.*", "", migrations.upgrade_sql()).strip()
+
+    assert statements.startswith("BEGIN;")
+    assert statements.endswith("COMMIT;")
+
+
+def test_two_upgrades_at_once_take_turns(empty_url: str, empty: Engine) -> None:
+    program = "import sys; from jobplatform import migrations; migrations.upgrade(sys.argv[1])"
+
+    with psycopg.connect(empty_url) as turnstile:
+        # Both have to be at the lock before either may pass.
+        turnstile.execute("select pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+        upgrades = [subprocess.Popen([sys.executable, "-c", program, empty_url]) for _ in range(2)]
+        wait_until(lambda: turnstile.execute(WAITING_FOR_THE_LOCK).fetchone() == (2,), what="two upgrades at the lock")
+        turnstile.rollback()
+
+    assert [upgrade.wait(timeout=60) for upgrade in upgrades] == [0, 0]
+    assert migrations.current(empty) == migrations.head()
+
+
+def test_an_upgrade_that_fails_leaves_nothing_behind(empty: Engine) -> None:
+    with empty.begin() as connection:
+        connection.execute(text(f"create schema {SCHEMA}"))
+        connection.execute(text(f"create table {SCHEMA}.records (in_the_way int)"))
+
+    with pytest.raises(Exception, match="already exists"):
+        migrations.upgrade(empty)
+
+    assert inspect(empty).get_table_names(schema=SCHEMA) == ["records"]
+
+
+def test_our_schema_does_not_appear_in_a_hosts_own_autogenerate(engine: Engine) -> None:
+    host = create_engine(engine.url)
+    try:
+        assert inspect(host).get_table_names() == []
+    finally:
+        host.dispose()

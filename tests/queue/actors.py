@@ -1,0 +1,106 @@
+"""Who acts on the queue in these tests: workers, whoever is on another connection, and time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from jobplatform.queue import ClaimedJob, Lease, Ring, WorkerInfo, claim_jobs, register_worker
+from tests.waiting import wait_until
+
+T = TypeVar("T")
+
+CLOCK = """
+create or replace function jobplatform.clock() returns timestamptz language sql stable parallel safe
+as $$ select now() + interval '{seconds} seconds' $$
+"""
+
+
+class Worker:
+    """A worker as the queue sees it: a registered id, a place on the ring, and what it was given."""
+
+    def __init__(
+        self,
+        db: Session,
+        *,
+        tasks: Sequence[str] = ("work",),
+        queues: Sequence[str] = ("default",),
+        position: float = 0.0,
+    ) -> None:
+        self.db = db
+        self.tasks = tuple(tasks)
+        self.ring = Ring(queues, position)
+        info = WorkerInfo("worker", "host", os.getpid(), "test", tuple(queues), self.tasks, slots=8)
+        self.id = register_worker(db, info)
+
+    def claim(self, limit: int = 1) -> list[ClaimedJob]:
+        return claim_jobs(self.db, self.ring, worker_id=self.id, tasks=self.tasks, limit=limit).jobs
+
+    def lease(self) -> Lease:
+        """Claim the one job there is."""
+        (job,) = self.claim(limit=50)
+        return job.lease
+
+    def drain(self, limit: int = 10) -> list[ClaimedJob]:
+        """Claim in portions until there is nothing left, and answer in the order of claiming."""
+        jobs: list[ClaimedJob] = []
+        while found := self.claim(limit):
+            jobs += found
+        return jobs
+
+
+class Elsewhere:
+    """Another process: a second connection, which may have to wait for the first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection = engine.connect()
+        self._pid = self._connection.scalar(text("select pg_backend_pid()"))
+        self._connection.commit()
+        self.session = Session(self._connection)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._watch = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def start(self, act: Callable[[Session], T]) -> Future[T]:
+        """Begin to act and come back at once; the answer is committed when it is there."""
+
+        def act_and_commit() -> T:
+            answer = act(self.session)
+            self.session.commit()
+            return answer
+
+        return self._thread.submit(act_and_commit)
+
+    def start_and_wait_for_lock(self, act: Callable[[Session], T]) -> Future[T]:
+        """Begin to act and come back when the other side's lock is in the way."""
+        answer = self.start(act)
+        wait_until(lambda: answer.done() or self._is_blocked(), what="the second connection to wait for a lock")
+        assert not answer.done(), f"did not have to wait: {answer}"
+        return answer
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self.session.close()
+        self._connection.close()
+        self._watch.close()
+
+    def _is_blocked(self) -> bool:
+        blocked = self._watch.scalar(text("select cardinality(pg_blocking_pids(:pid)) > 0"), {"pid": self._pid})
+        return bool(blocked)
+
+
+class Time:
+    """The time that the database tells, which only a test can move."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.moved = 0.0
+
+    def passes(self, seconds: float) -> None:
+        self.moved += seconds
+        with self._engine.begin() as connection:
+            connection.execute(text(CLOCK.format(seconds=self.moved)))

@@ -1,0 +1,222 @@
+"""Idle workers are woken after the commit, and never for what did not happen or is not due."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from jobplatform.models import make_engine
+from jobplatform.queue import CANCEL, CHANNEL, NewJob, cancel_job, enqueue_job, enqueue_jobs, retry_job, silence
+from tests.queue.actors import Worker
+
+#: Longer than any ring takes; nothing waits for it unless a ring is missing.
+DEADLINE = 20.0
+
+Hear = Callable[[str], set[str]]
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """One that rings."""
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def hear(database_url: str) -> Iterator[Hear]:
+    """Listen until a payload comes, and answer with all that came up to then."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"listen {CHANNEL}")
+
+        def hear(last: str) -> set[str]:
+            heard: set[str] = set()
+            for notification in connection.notifies(timeout=DEADLINE):
+                heard.add(notification.payload)
+                if notification.payload == last:
+                    return heard
+            raise AssertionError(f"no {last!r} within {DEADLINE:g} s; heard {heard}")
+
+        yield hear
+
+
+def a_job(workspace_id: uuid.UUID, queue: str, **options: object) -> NewJob:
+    return NewJob(workspace_id=workspace_id, task="work", queue=queue, **options)  # type: ignore[arg-type]
+
+
+def ring_last(session: Session, workspace_id: uuid.UUID) -> None:
+    """A ring that comes after whatever might have come before."""
+    enqueue_job(session, a_job(workspace_id, "last"))
+    session.commit()
+
+
+def test_a_committed_job_rings_with_the_name_of_its_queue(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    enqueue_job(session, a_job(workspace_id, "letters"))
+    session.commit()
+
+    assert hear("q:letters") == {"q:letters"}
+
+
+def test_a_bulk_rings_once_for_each_queue(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    enqueue_jobs(session, [a_job(workspace_id, queue) for queue in ("a", "b", "a")])
+    session.commit()
+
+    assert hear("q:b") <= {"q:a", "q:b"}
+
+
+def test_nothing_rings_before_the_commit(
+    engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    enqueue_job(session, a_job(workspace_id, "open"))
+
+    with Session(engine) as another:
+        ring_last(another, workspace_id)
+    assert hear("q:last") == {"q:last"}
+
+    session.commit()
+    assert hear("q:open") == {"q:open"}
+
+
+def test_a_rollback_rings_nothing(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    enqueue_job(session, a_job(workspace_id, "dropped"))
+    session.rollback()
+
+    ring_last(session, workspace_id)
+
+    assert hear("q:last") == {"q:last"}
+
+
+def test_the_end_of_a_savepoint_is_not_yet_a_commit(
+    engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    with session.begin_nested():
+        enqueue_job(session, a_job(workspace_id, "nested"))
+
+    with Session(engine) as another:
+        ring_last(another, workspace_id)
+    assert hear("q:last") == {"q:last"}
+
+    session.commit()
+    assert hear("q:nested") == {"q:nested"}
+
+
+def test_a_rolled_back_savepoint_does_not_silence_the_rest(
+    session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    enqueue_job(session, a_job(workspace_id, "kept"))
+    session.begin_nested().rollback()
+    session.commit()
+
+    assert "q:kept" in hear("q:kept")
+
+
+def test_a_job_for_later_rings_nothing(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    enqueue_job(session, a_job(workspace_id, "later", delay=datetime.timedelta(hours=1)))
+    session.commit()
+
+    ring_last(session, workspace_id)
+
+    assert hear("q:last") == {"q:last"}
+
+
+def test_a_duplicate_rings_nothing(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    enqueue_job(session, a_job(workspace_id, "guarded", unique_key="k"))
+    session.commit()
+    hear("q:guarded")
+
+    enqueue_job(session, a_job(workspace_id, "guarded", unique_key="k"))
+    session.commit()
+    ring_last(session, workspace_id)
+
+    assert hear("q:last") == {"q:last"}
+
+
+def test_a_second_transaction_of_the_same_session_rings_too(
+    session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    for queue in ("one", "two"):
+        enqueue_job(session, a_job(workspace_id, queue))
+        session.commit()
+        assert hear(f"q:{queue}") == {f"q:{queue}"}
+
+
+def test_asking_a_running_job_to_stop_rings_its_worker(
+    session: Session, db: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    job = a_job(workspace_id, "default")
+    enqueue_job(db, job)
+    Worker(db).lease()
+
+    cancel_job(session, workspace_id, job.id)
+    session.commit()
+
+    assert CANCEL in hear(CANCEL)
+
+
+def test_cancelling_a_waiting_job_rings_nobody(
+    session: Session, db: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    job = a_job(workspace_id, "default")
+    enqueue_job(db, job)
+    cancel_job(session, workspace_id, job.id)
+    session.commit()
+
+    ring_last(session, workspace_id)
+
+    assert hear("q:last") == {"q:last"}
+
+
+def test_a_retry_by_hand_rings(session: Session, db: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    job = a_job(workspace_id, "again")
+    enqueue_job(db, job)
+    cancel_job(db, workspace_id, job.id)
+
+    retry_job(session, workspace_id, job.id)
+    session.commit()
+
+    assert hear("q:again") == {"q:again"}
+
+
+def test_a_silenced_engine_rings_nothing(
+    engine: Engine, worker_engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    with Session(worker_engine) as silenced:
+        enqueue_job(silenced, a_job(workspace_id, "silent"))
+        silenced.commit()
+
+    ring_last(session, workspace_id)
+
+    assert hear("q:last") == {"q:last"}
+
+
+def test_an_engine_that_was_silenced_before_a_fork_stays_silent_after_it(
+    database_url: str, session: Session, workspace_id: uuid.UUID, hear: Hear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a web server that loads the application and then forks."""
+    engine = make_engine(database_url)
+    silence(engine)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    with Session(engine) as silenced:
+        enqueue_job(silenced, a_job(workspace_id, "silent"))
+        silenced.commit()
+    engine.dispose()
+    ring_last(session, workspace_id)
+
+    assert hear("q:last") == {"q:last"}
+
+
+def test_an_enqueue_succeeds_though_nobody_can_be_rung(
+    engine: Engine, session: Session, workspace_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobplatform.queue.doorbell.NOTIFY", "select 1 / 0")
+
+    assert enqueue_job(session, a_job(workspace_id, "default")).created
+    session.commit()

@@ -1,0 +1,336 @@
+"""A job appears exactly when the caller's own transaction does, and once."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from jobplatform.errors import EnqueueConflictError, InvalidPayloadError
+from jobplatform.models import Status
+from jobplatform.queue import Enqueued, NewJob, complete_jobs, enqueue_job, enqueue_jobs, get_job
+from jobplatform.queue.complete import Completion
+from tests.queue.actors import Elsewhere, Worker
+from tests.queue.conftest import Fact, Look, Put
+
+COUNT_JOBS = "select count(*) from jobplatform.jobs"
+COUNT_HALVES = """
+select (select count(*) from jobplatform.job_records), (select count(*) from jobplatform.job_queue)
+"""
+
+
+def guarded(workspace_id: uuid.UUID, key: str = "sync", **options: Any) -> NewJob:
+    return NewJob(workspace_id=workspace_id, task="work", unique_key=key, **options)
+
+
+def test_a_new_job_is_pending_with_what_was_asked_for(session: Session, workspace_id: uuid.UUID, look: Look) -> None:
+    job = NewJob(
+        workspace_id=workspace_id,
+        task="work",
+        payload={"a": [1, None, "ü"]},
+        queue="letters",
+        priority=7,
+        max_attempts=5,
+        timeout=datetime.timedelta(seconds=1.5),
+        unique_key="k",
+        tags=("red", 'with "quotes", {braces}, NULL and \\'),
+        payload_version=2,
+        request_id="r-1",
+        trace_parent="00-trace",
+    )
+
+    answer = enqueue_job(session, job)
+    session.commit()
+
+    found = look(job.id)
+    assert answer == Enqueued(job.id, created=True)
+    assert (found.status, found.job_type, found.queue, found.priority) == (Status.PENDING, "work", "letters", 7)
+    assert (found.payload, found.payload_version) == ({"a": [1, None, "ü"]}, 2)
+    assert (found.max_attempts, found.timeout_ms, found.unique_key) == (5, 1500, "k")
+    assert found.tags == ["red", 'with "quotes", {braces}, NULL and \\']
+    assert (found.request_id, found.trace_parent) == ("r-1", "00-trace")
+
+
+def test_a_rollback_leaves_nothing(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    enqueue_jobs(session, [guarded(workspace_id), NewJob(workspace_id=workspace_id, task="work")])
+    session.rollback()
+
+    assert fact(COUNT_JOBS) == 0
+    assert fact("select count(*) from jobplatform.job_queue") == 0
+
+
+def test_a_job_and_the_callers_rows_appear_in_one_commit(
+    session: Session, db: Session, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    db.execute(text("create table orders (id int)"))
+    session.execute(text("insert into orders values (1)"))
+    enqueue_job(session, NewJob(workspace_id=workspace_id, task="work"))
+
+    before = fact("select count(*) from orders"), fact(COUNT_JOBS)
+    session.commit()
+
+    assert before == (0, 0)
+    assert (fact("select count(*) from orders"), fact(COUNT_JOBS)) == (1, 1)
+
+
+def test_a_rolled_back_savepoint_takes_its_job_along(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    enqueue_job(session, NewJob(workspace_id=workspace_id, task="kept"))
+    with session.begin_nested() as savepoint:
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="dropped"))
+        savepoint.rollback()
+    session.commit()
+
+    assert fact("select array_agg(job_type) from jobplatform.jobs") == ["kept"]
+
+
+def test_an_enqueue_never_commits(session: Session, workspace_id: uuid.UUID) -> None:
+    enqueue_job(session, NewJob(workspace_id=workspace_id, task="work"))
+
+    assert session.in_transaction()
+
+
+def test_a_job_for_later_is_scheduled(put: Put, worker: Worker, look: Look) -> None:
+    job_id = put(delay=datetime.timedelta(hours=1))
+
+    assert worker.claim() == []
+    job = look(job_id)
+    assert job.status == Status.PENDING
+    assert job.run_after - job.created_at == datetime.timedelta(hours=1)
+
+
+def test_a_moment_that_has_passed_means_now(put: Put, worker: Worker) -> None:
+    job_id = put(run_after=datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC))
+
+    assert worker.lease().job_id == str(job_id)
+
+
+@pytest.mark.parametrize("payload", [{"a": "\0"}, {"a": float("nan")}, {"a": "x" * 300_000}, {"a": object()}])
+def test_a_payload_that_cannot_be_stored_is_refused_and_the_transaction_goes_on(
+    session: Session, workspace_id: uuid.UUID, payload: Any, fact: Fact
+) -> None:
+    enqueue_job(session, NewJob(workspace_id=workspace_id, task="work"))
+
+    with pytest.raises(InvalidPayloadError):
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="work", payload=payload))
+    session.commit()
+
+    assert fact(COUNT_JOBS) == 1
+
+
+# The uniqueness guard
+
+
+def test_a_second_job_of_one_key_is_answered_with_the_first(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    first = put(unique_key="sync")
+
+    assert enqueue_job(db, guarded(workspace_id)) == Enqueued(first, created=False)
+
+
+def test_the_guard_holds_while_the_job_runs(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    first = put(unique_key="sync")
+    worker.lease()
+
+    assert enqueue_job(db, guarded(workspace_id)) == Enqueued(first, created=False)
+
+
+def test_the_guard_holds_for_a_job_that_waits_for_its_time(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    first = put(unique_key="sync", delay=datetime.timedelta(days=1))
+
+    assert enqueue_job(db, guarded(workspace_id)) == Enqueued(first, created=False)
+
+
+def test_the_guard_frees_itself_when_the_job_ends(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    put(unique_key="sync")
+    complete_jobs(db, [Completion(worker.lease())])
+
+    assert enqueue_job(db, guarded(workspace_id)).created
+
+
+def test_the_guard_of_one_workspace_does_not_bind_another(put: Put, db: Session) -> None:
+    put(unique_key="sync")
+
+    assert enqueue_job(db, guarded(uuid.uuid4())).created
+
+
+def test_a_job_without_a_key_is_no_duplicate_of_anything(put: Put, fact: Fact) -> None:
+    put()
+    put()
+
+    assert fact(COUNT_JOBS) == 2
+
+
+def test_two_jobs_of_one_key_in_one_call_become_one(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    answers = enqueue_jobs(session, [guarded(workspace_id), guarded(workspace_id), guarded(workspace_id)])
+    session.commit()
+
+    assert len({answer.job_id for answer in answers}) == 1
+    assert [answer.created for answer in answers].count(True) == 1
+    assert fact(COUNT_JOBS) == 1
+
+
+def test_a_duplicate_in_the_callers_own_transaction_is_seen(session: Session, workspace_id: uuid.UUID) -> None:
+    first = enqueue_job(session, guarded(workspace_id))
+
+    assert enqueue_job(session, guarded(workspace_id)) == Enqueued(first.job_id, created=False)
+
+
+def test_two_hundred_enqueues_of_one_key_at_once_make_one_job(
+    engine: Engine, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    start = threading.Barrier(20)
+
+    def ten_times(_producer: int) -> list[Enqueued]:
+        start.wait()
+        answers = []
+        for _ in range(10):
+            with Session(engine) as session, session.begin():
+                answers.append(enqueue_job(session, guarded(workspace_id)))
+        return answers
+
+    with ThreadPoolExecutor(20) as producers:
+        answers = [answer for portion in producers.map(ten_times, range(20)) for answer in portion]
+
+    assert [answer.created for answer in answers].count(True) == 1
+    assert len({answer.job_id for answer in answers}) == 1
+    assert fact(COUNT_JOBS) == 1
+
+
+def test_the_second_of_two_waits_and_is_told_of_the_first(
+    session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    first = enqueue_job(session, guarded(workspace_id))
+    second = elsewhere.start_and_wait_for_lock(lambda other: enqueue_job(other, guarded(workspace_id)))
+
+    session.commit()
+
+    assert second.result() == Enqueued(first.job_id, created=False)
+
+
+def test_the_second_of_two_is_created_when_the_first_thinks_better_of_it(
+    session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    enqueue_job(session, guarded(workspace_id))
+    second = elsewhere.start_and_wait_for_lock(lambda other: enqueue_job(other, guarded(workspace_id)))
+
+    session.rollback()
+
+    assert second.result().created
+
+
+def test_a_transaction_that_cannot_see_the_holder_is_told_to_begin_anew(
+    session: Session, put: Put, workspace_id: uuid.UUID
+) -> None:
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    session.execute(text("select 1 from jobplatform.jobs"))
+    put(unique_key="sync")
+
+    # PostgreSQL may notice it first, by refusing to serialize; either way nobody is told something untrue.
+    with pytest.raises((EnqueueConflictError, DBAPIError), match=r"new transaction|could not serialize"):
+        enqueue_job(session, guarded(workspace_id))
+
+
+# The same request again
+
+
+def test_the_same_request_again_creates_nothing(db: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    job = NewJob(workspace_id=workspace_id, task="work")
+    enqueue_job(db, job)
+
+    assert enqueue_job(db, job) == Enqueued(job.id, created=False)
+    assert fact(COUNT_JOBS) == 1
+
+
+def test_the_same_request_after_the_job_has_ended_does_not_run_it_again(
+    db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    job = guarded(workspace_id)
+    enqueue_job(db, job)
+    complete_jobs(db, [Completion(worker.lease())])
+
+    assert enqueue_job(db, job) == Enqueued(job.id, created=False)
+    assert worker.claim() == []
+
+
+@pytest.mark.parametrize("key", [None, "sync"])
+def test_the_same_request_while_the_first_is_still_being_committed_creates_nothing(
+    session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID, key: str | None, fact: Fact
+) -> None:
+    job = NewJob(workspace_id=workspace_id, task="work", unique_key=key)
+    enqueue_job(session, job)
+    again = elsewhere.start_and_wait_for_lock(lambda other: enqueue_job(other, job))
+
+    session.commit()
+
+    assert again.result() == Enqueued(job.id, created=False)
+    assert fact(COUNT_JOBS) == 1
+
+
+def test_one_request_twice_in_one_call_is_one_job(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    job = NewJob(workspace_id=workspace_id, task="work")
+
+    answers = enqueue_jobs(session, [job, job])
+    session.commit()
+
+    assert [answer.job_id for answer in answers] == [job.id, job.id]
+    assert fact(COUNT_JOBS) == 1
+
+
+# Many at once
+
+
+def test_the_answers_come_in_the_order_of_the_requests(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    holder = put(unique_key="b")
+    jobs = [guarded(workspace_id, "c"), guarded(workspace_id, "b"), guarded(workspace_id, "a")]
+
+    assert enqueue_jobs(db, jobs) == [
+        Enqueued(jobs[0].id, created=True),
+        Enqueued(holder, created=False),
+        Enqueued(jobs[2].id, created=True),
+    ]
+
+
+def test_nothing_to_enqueue_is_no_error(session: Session) -> None:
+    assert enqueue_jobs(session, []) == []
+
+
+def test_a_bulk_is_written_in_both_tables(session: Session, workspace_id: uuid.UUID) -> None:
+    jobs = [NewJob(workspace_id=workspace_id, task="work", payload={"n": n}) for n in range(1000)]
+
+    enqueue_jobs(session, jobs)
+
+    assert tuple(session.execute(text(COUNT_HALVES)).one()) == (1000, 1000)
+    found = get_job(session, workspace_id, jobs[731].id)
+    assert found is not None
+    assert found.payload == {"n": 731}
+
+
+def test_overlapping_bulks_in_any_order_do_not_deadlock(engine: Engine, fact: Fact) -> None:
+    workspaces = [uuid.uuid4() for _ in range(4)]
+    slots = [(workspace_id, f"key-{n}") for workspace_id in workspaces for n in range(25)]
+    start = threading.Barrier(4)
+
+    def bulk(seed: int) -> list[uuid.UUID]:
+        order = random.Random(seed).sample(slots, len(slots))
+        start.wait()
+        with Session(engine) as session, session.begin():
+            answers = enqueue_jobs(session, [guarded(workspace_id, key) for workspace_id, key in order])
+        return [answer.job_id for _, answer in sorted(zip(order, answers, strict=True))]
+
+    with ThreadPoolExecutor(4) as producers:
+        for _ in range(3):
+            answers = list(producers.map(bulk, range(4)))
+            assert all(answer == answers[0] for answer in answers)
+
+    assert fact(COUNT_JOBS) == len(slots)

@@ -1,0 +1,281 @@
+"""Synchronous mode: the same rows, made by the process that enqueued."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from jobplatform.errors import InvalidPayloadError
+from jobplatform.models import Status
+from jobplatform.queue import (
+    Discard,
+    Enqueued,
+    Retry,
+    RunningJob,
+    Skip,
+    Snooze,
+    Task,
+    Tasks,
+    complete_jobs,
+    list_attempts,
+)
+from jobplatform.queue.complete import Completion
+from tests.queue.conftest import Fact, Look
+
+Handler = Callable[[RunningJob, dict[str, Any]], Any]
+Declare = Callable[..., Task[Any, Any]]
+
+
+@pytest.fixture
+def declare() -> Declare:
+    """Make a task of a function, in synchronous mode."""
+
+    def declare(handler: Callable[[RunningJob], Any], **options: Any) -> Task[Any, Any]:
+        def work(job: RunningJob, payload: dict[str, Any]) -> Any:
+            return handler(job)
+
+        return Tasks(mode="sync").task("work", **options)(work)
+
+    return declare
+
+
+@pytest.fixture
+def run(session: Session, workspace_id: uuid.UUID) -> Callable[..., uuid.UUID]:
+    """Enqueue and commit, which is all that it takes."""
+
+    def run(task: Task[Any, Any], **options: Any) -> uuid.UUID:
+        answer = task.enqueue(session, {}, workspace_id=workspace_id, **options)
+        session.commit()
+        return answer.job_id
+
+    return run
+
+
+Run = Callable[..., uuid.UUID]
+
+
+def test_a_job_has_run_when_the_commit_returns(declare: Declare, run: Run, look: Look) -> None:
+    job = look(run(declare(lambda _job: {"n": 1})))
+
+    assert (job.status, job.outcome, job.result, job.attempts) == (Status.COMPLETED, "ok", {"n": 1}, 1)
+
+
+def test_a_job_does_not_run_before_the_commit(
+    declare: Declare, session: Session, workspace_id: uuid.UUID
+) -> None:
+    ran: list[uuid.UUID] = []
+    declare(lambda job: ran.append(job.id)).enqueue(session, {}, workspace_id=workspace_id)
+
+    assert ran == []
+
+
+def test_a_rollback_runs_nothing(
+    declare: Declare, session: Session, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    ran: list[uuid.UUID] = []
+    declare(lambda job: ran.append(job.id)).enqueue(session, {}, workspace_id=workspace_id)
+    session.rollback()
+    session.commit()
+
+    assert ran == []
+    assert fact("select count(*) from jobplatform.jobs") == 0
+
+
+def test_a_rolled_back_savepoint_does_not_keep_the_rest_from_running(
+    declare: Declare, session: Session, workspace_id: uuid.UUID, look: Look
+) -> None:
+    answer = declare(lambda _job: None).enqueue(session, {}, workspace_id=workspace_id)
+    session.begin_nested().rollback()
+    session.commit()
+
+    assert look(answer.job_id).status == Status.COMPLETED
+
+
+def test_a_job_runs_once_however_often_the_session_commits(declare: Declare, run: Run, session: Session) -> None:
+    ran: list[uuid.UUID] = []
+    run(declare(lambda job: ran.append(job.id)))
+    session.execute(text("select 1"))
+    session.commit()
+
+    assert len(ran) == 1
+
+
+def test_a_failing_job_is_tried_as_often_as_a_worker_would(
+    declare: Declare, run: Run, look: Look, db: Session, workspace_id: uuid.UUID
+) -> None:
+    def handler(job: RunningJob) -> None:
+        raise ValueError(f"attempt {job.attempt}")
+
+    job_id = run(declare(handler, retry=Retry(base=1000, cap=1000)))
+
+    assert (look(job_id).status, look(job_id).attempts, look(job_id).error) == (Status.FAILED, 3, "attempt 3")
+    assert [attempt.error for attempt in list_attempts(db, workspace_id, job_id)] == [
+        "attempt 1",
+        "attempt 2",
+        "attempt 3",
+    ]
+
+
+def test_a_job_that_succeeds_in_the_end_is_completed(declare: Declare, run: Run, look: Look) -> None:
+    def handler(job: RunningJob) -> int:
+        if job.attempt < 3:
+            raise ValueError("not yet")
+        return job.attempt
+
+    assert look(run(declare(handler))).result == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "outcome"),
+    [
+        (Skip("nothing"), Status.COMPLETED, "skipped"),
+        (Discard("no use"), Status.FAILED, "discarded"),
+        (Snooze(60), Status.PENDING, None),
+    ],
+)
+def test_a_handlers_answers_mean_what_they_mean_in_a_worker(
+    declare: Declare, run: Run, look: Look, answer: Exception, status: Status, outcome: str | None
+) -> None:
+    job = look(run(declare(lambda _job: answer)))
+
+    assert (job.status, job.outcome) == (status, outcome)
+
+
+def test_a_job_for_later_stays_pending(declare: Declare, run: Run, look: Look) -> None:
+    job_id = run(declare(lambda _job: None), delay=datetime.timedelta(hours=1))
+
+    assert look(job_id).status == Status.PENDING
+
+
+def test_the_payload_is_checked_as_ever(session: Session, workspace_id: uuid.UUID) -> None:
+    task = Tasks(mode="sync").task("work")(lambda _job, _payload: None)
+
+    with pytest.raises(InvalidPayloadError):
+        task.enqueue(session, {"a": "\0"}, workspace_id=workspace_id)
+
+
+def test_the_guard_is_held_while_the_job_runs(
+    declare: Declare, run: Run, db: Session, workspace_id: uuid.UUID
+) -> None:
+    inside: list[Enqueued] = []
+
+    def handler(job: RunningJob) -> None:
+        inside.append(other.enqueue(db, {}, workspace_id=workspace_id))
+
+    other = Tasks().task("work", unique="workspace")(lambda _job, _payload: None)
+    job_id = run(declare(handler, unique="workspace"))
+
+    assert inside == [Enqueued(job_id, created=False)]
+
+
+def test_what_a_job_says_is_kept(declare: Declare, run: Run, look: Look, fact: Fact) -> None:
+    def handler(job: RunningJob) -> None:
+        job.progress(1, 2, "half")
+        job.log("one")
+        job.log("two", level="warning")
+
+    job = look(run(declare(handler)))
+
+    assert job.progress == {"current": 1, "total": 2, "message": "half"}
+    assert fact("select array_agg(level || ' ' || message order by line) from jobplatform.job_logs") == [
+        "info one",
+        "warning two",
+    ]
+
+
+# The handler's own Session
+
+
+@pytest.fixture
+def orders(db: Session) -> None:
+    db.execute(text("create table orders (id int)"))
+
+
+def insert_order(job: RunningJob) -> None:
+    job.session.execute(text("insert into orders values (1)"))
+
+
+@pytest.mark.usefixtures("orders")
+def test_the_handlers_rows_are_committed_when_it_returns(declare: Declare, run: Run, fact: Fact) -> None:
+    run(declare(insert_order))
+
+    assert fact("select count(*) from orders") == 1
+
+
+@pytest.mark.usefixtures("orders")
+def test_the_handlers_rows_are_rolled_back_when_it_raises(declare: Declare, run: Run, fact: Fact) -> None:
+    def handler(job: RunningJob) -> None:
+        insert_order(job)
+        raise ValueError("no")
+
+    run(declare(handler, max_attempts=1))
+
+    assert fact("select count(*) from orders") == 0
+
+
+@pytest.mark.usefixtures("orders")
+def test_rows_that_cannot_be_committed_fail_the_attempt(
+    declare: Declare, run: Run, look: Look, db: Session
+) -> None:
+    db.execute(text("alter table orders add unique (id) deferrable initially deferred"))
+
+    def handler(job: RunningJob) -> None:
+        insert_order(job)
+        insert_order(job)
+
+    job = look(run(declare(handler, max_attempts=1)))
+
+    assert (job.status, job.error_type) == (Status.FAILED, "IntegrityError")
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_job_can_complete_in_the_transaction_of_its_own_rows(
+    declare: Declare, run: Run, look: Look, fact: Fact
+) -> None:
+    def handler(job: RunningJob) -> None:
+        insert_order(job)
+        job.complete_in(job.session, {"orders": 1})
+
+    job = look(run(declare(handler)))
+
+    assert (job.status, job.result) == (Status.COMPLETED, {"orders": 1})
+    assert fact("select count(*) from orders") == 1
+
+
+@pytest.mark.usefixtures("orders")
+def test_rows_and_completion_are_undone_together_when_the_lease_is_lost(
+    declare: Declare, run: Run, look: Look, fact: Fact, db: Session
+) -> None:
+    def handler(job: RunningJob) -> None:
+        insert_order(job)
+        # Somebody else finishes the job first.
+        complete_jobs(db, [Completion(job.lease, '"theirs"')])
+        job.complete_in(job.session, "ours")
+
+    job = look(run(declare(handler)))
+
+    assert job.result == "theirs"
+    assert fact("select count(*) from orders") == 0
+
+
+def test_a_completion_whose_session_is_left_open_does_not_count(
+    declare: Declare, run: Run, look: Look, sessions: Any
+) -> None:
+    with sessions() as forgotten:
+        job = look(run(declare(lambda job: job.complete_in(forgotten), max_attempts=1)))
+
+    assert (job.status, job.error_type) == (Status.FAILED, "RuntimeError")
+
+
+def test_a_handler_can_enqueue_more(declare: Declare, run: Run, fact: Fact, workspace_id: uuid.UUID) -> None:
+    more = declare(lambda _job: "more")
+
+    run(declare(lambda job: more.enqueue(job.session, {}, workspace_id=workspace_id) and None))
+
+    assert fact("select array_agg(status) from jobplatform.jobs") == ["completed", "completed"]

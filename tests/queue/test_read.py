@@ -1,0 +1,96 @@
+"""Jobs as people and programs see them, always within one workspace."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Status
+from jobplatform.queue import Completion, complete_jobs, get_job, list_jobs
+from tests.queue.actors import Time, Worker
+from tests.queue.conftest import Put
+
+
+def test_a_job_is_read_as_it_is_now(put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID) -> None:
+    job_id = put()
+    before = get_job(db, workspace_id, job_id)
+    assert before is not None
+    assert before.status == Status.PENDING
+
+    worker.lease()
+
+    after = get_job(db, workspace_id, job_id)
+    assert after is not None
+    assert after.status == Status.RUNNING
+
+
+def test_the_job_of_another_workspace_is_not_there(put: Put, db: Session) -> None:
+    assert get_job(db, uuid.uuid4(), put()) is None
+
+
+def test_the_newest_jobs_come_first(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    ids = [put() for _ in range(5)]
+
+    assert [job.id for job in list_jobs(db, workspace_id, limit=3)] == ids[:1:-1]
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    ids = [put() for _ in range(7)]
+    seen: list[uuid.UUID] = []
+
+    while page := list_jobs(db, workspace_id, limit=3, before=seen[-1] if seen else None):
+        seen += [job.id for job in page]
+        put()  # a new job in between belongs before the first page
+
+    assert seen == ids[::-1]
+
+
+def test_the_jobs_of_other_workspaces_are_not_listed(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    put(workspace_id=uuid.uuid4())
+    mine = put()
+
+    assert [job.id for job in list_jobs(db, workspace_id)] == [mine]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"status": Status.COMPLETED}, ["done"]),
+        ({"status": Status.RUNNING}, []),
+        ({"status": Status.PENDING}, ["letter", "later"]),
+        ({"task": "letter"}, ["letter"]),
+        ({"queue": "post"}, ["letter"]),
+        ({"queue": "post", "task": "other"}, []),
+    ],
+)
+def test_a_list_can_be_narrowed(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, wanted: dict[str, Any], expected: list[str]
+) -> None:
+    names = {put(): "done"}
+    complete_jobs(db, [Completion(worker.lease())])
+    names[put(delay=datetime.timedelta(hours=1))] = "later"
+    names[put(task="letter", queue="post")] = "letter"
+
+    assert [names[job.id] for job in list_jobs(db, workspace_id, **wanted)] == expected
+
+
+def test_a_list_can_be_narrowed_to_a_stretch_of_time(
+    put: Put, db: Session, workspace_id: uuid.UUID, time: Time
+) -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(put())
+        time.passes(3600)
+    middle = get_job(db, workspace_id, ids[1])
+    assert middle is not None
+    minute = datetime.timedelta(minutes=1)
+
+    found = list_jobs(
+        db, workspace_id, created_after=middle.created_at - minute, created_before=middle.created_at + minute
+    )
+
+    assert [job.id for job in found] == [ids[1]]

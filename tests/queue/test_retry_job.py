@@ -1,0 +1,111 @@
+"""A failed or cancelled job gets another chance, by hand."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Status
+from jobplatform.queue import (
+    Completion,
+    Failure,
+    RetryAnswer,
+    RetryKind,
+    cancel_job,
+    complete_jobs,
+    fail_jobs,
+    list_attempts,
+    retry_job,
+)
+from tests.queue.actors import Elsewhere, Worker
+from tests.queue.conftest import Look, Put
+
+
+@pytest.fixture
+def failed(put: Put, db: Session, worker: Worker) -> uuid.UUID:
+    """A job that failed for good, at its first attempt."""
+    job_id = put(unique_key="sync", max_attempts=2)
+    fail_jobs(db, [Failure(worker.lease(), "error", "ValueError", "no", retry=False)])
+    return job_id
+
+
+def test_a_failed_job_becomes_pending_with_all_its_attempts_ahead(
+    failed: uuid.UUID, db: Session, workspace_id: uuid.UUID, look: Look
+) -> None:
+    assert retry_job(db, workspace_id, failed) == RetryAnswer(RetryKind.RETRIED)
+
+    job = look(failed)
+    assert (job.status, job.attempts, job.crash_count, job.outcome) == (Status.PENDING, 0, 0, None)
+    assert (job.error, job.completed_at, job.started_at, job.progress) == (None, None, None, None)
+
+
+def test_a_cancelled_job_can_be_retried(put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker) -> None:
+    job_id = put()
+    cancel_job(db, workspace_id, job_id)
+
+    assert retry_job(db, workspace_id, job_id).kind == RetryKind.RETRIED
+    assert worker.lease().job_id == str(job_id)
+
+
+def test_a_retried_job_never_reuses_an_epoch(
+    failed: uuid.UUID, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    retry_job(db, workspace_id, failed)
+
+    assert worker.lease().epoch == 2
+
+
+def test_a_retried_job_keeps_the_history_of_its_attempts(
+    failed: uuid.UUID, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    retry_job(db, workspace_id, failed)
+    fail_jobs(db, [Failure(worker.lease(), "error", "ValueError", "again", retry=False)])
+
+    assert [attempt.error for attempt in list_attempts(db, workspace_id, failed)] == ["no", "again"]
+
+
+def test_a_retried_job_is_guarded_again(failed: uuid.UUID, db: Session, workspace_id: uuid.UUID, put: Put) -> None:
+    retry_job(db, workspace_id, failed)
+
+    assert put(unique_key="sync") == failed
+
+
+def test_a_retry_finds_that_another_job_holds_the_key(
+    failed: uuid.UUID, put: Put, db: Session, workspace_id: uuid.UUID, look: Look
+) -> None:
+    holder = put(unique_key="sync")
+
+    assert retry_job(db, workspace_id, failed) == RetryAnswer(RetryKind.DUPLICATE, holder)
+    assert look(failed).status == Status.FAILED
+
+
+def test_a_job_that_has_not_ended_is_live(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    assert retry_job(db, workspace_id, put()).kind == RetryKind.LIVE
+
+
+def test_a_job_that_went_well_is_not_run_twice(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker, look: Look
+) -> None:
+    job_id = put()
+    complete_jobs(db, [Completion(worker.lease())])
+
+    assert retry_job(db, workspace_id, job_id).kind == RetryKind.COMPLETED
+    assert look(job_id).status == Status.COMPLETED
+
+
+def test_the_job_of_another_workspace_is_unknown(failed: uuid.UUID, db: Session) -> None:
+    assert retry_job(db, uuid.uuid4(), failed).kind == RetryKind.UNKNOWN
+
+
+def test_of_two_retries_at_once_one_is_told_that_the_job_is_live(
+    failed: uuid.UUID, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    assert retry_job(session, workspace_id, failed).kind == RetryKind.RETRIED
+    second = elsewhere.start_and_wait_for_lock(lambda other: retry_job(other, workspace_id, failed))
+
+    session.commit()
+
+    assert second.result().kind == RetryKind.LIVE
+    assert len(worker.drain()) == 1

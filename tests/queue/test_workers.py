@@ -1,0 +1,278 @@
+"""Who is alive, and what becomes of the jobs of those who are not."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Status
+from jobplatform.queue import (
+    Completion,
+    Release,
+    bury_workers,
+    cancel_job,
+    complete_jobs,
+    deregister_worker,
+    heartbeat,
+    list_attempts,
+    promote_jobs,
+    release_jobs,
+    rescue_jobs,
+)
+from tests.queue.actors import Time, Worker
+from tests.queue.conftest import Fact, Look, Put
+
+LEASE = datetime.timedelta(seconds=30)
+
+
+def bury_and_rescue(db: Session, **options: int) -> list[str]:
+    bury_workers(db, LEASE)
+    return [rescued.status for rescued in rescue_jobs(db, **options)]
+
+
+# Heartbeats
+
+
+def test_a_heartbeat_renews_the_lease(db: Session, worker: Worker, time: Time) -> None:
+    time.passes(25)
+    assert heartbeat(db, worker.id, []).alive
+
+    time.passes(25)
+    assert bury_workers(db, LEASE) == []
+
+
+def test_a_silent_worker_is_declared_dead(db: Session, worker: Worker, time: Time) -> None:
+    time.passes(31)
+
+    assert bury_workers(db, LEASE) == [worker.id]
+
+
+def test_a_worker_is_declared_dead_once(db: Session, worker: Worker, time: Time) -> None:
+    time.passes(31)
+    bury_workers(db, LEASE)
+
+    assert bury_workers(db, LEASE) == []
+
+
+def test_a_dead_worker_learns_so_from_its_heartbeat_and_stays_dead(db: Session, worker: Worker, time: Time) -> None:
+    time.passes(31)
+    bury_workers(db, LEASE)
+
+    assert not heartbeat(db, worker.id, []).alive
+    assert not heartbeat(db, worker.id, []).alive
+
+
+def test_a_worker_that_comes_back_has_a_new_id(db: Session, worker: Worker) -> None:
+    deregister_worker(db, worker.id)
+
+    assert Worker(db).id > worker.id
+
+
+def test_a_worker_that_stopped_is_not_alive(db: Session, worker: Worker) -> None:
+    deregister_worker(db, worker.id)
+
+    assert not heartbeat(db, worker.id, []).alive
+
+
+def test_a_worker_that_nobody_registered_is_not_alive(db: Session) -> None:
+    assert not heartbeat(db, 12345, []).alive
+
+
+def test_a_heartbeat_says_that_the_worker_is_draining(db: Session, worker: Worker, fact: Fact) -> None:
+    heartbeat(db, worker.id, [], draining=True)
+
+    assert fact("select draining from jobplatform.workers") is True
+
+
+def test_an_attempt_that_is_still_held_is_not_mentioned(put: Put, db: Session, worker: Worker) -> None:
+    put()
+
+    beat = heartbeat(db, worker.id, [worker.lease()])
+
+    assert (beat.alive, beat.lost, beat.cancelled) == (True, [], [])
+
+
+def test_a_heartbeat_tells_which_attempts_to_stop(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    ids = [put() for _ in range(3)]
+    fine, cancelled, lost = (job.lease for job in worker.claim(limit=3))
+    cancel_job(db, workspace_id, ids[1])
+    release_jobs(db, [Release(lost)])
+
+    beat = heartbeat(db, worker.id, [fine, cancelled, lost])
+
+    assert (beat.lost, beat.cancelled) == ([lost], [cancelled])
+
+
+def test_an_older_attempt_of_a_job_that_this_worker_runs_again_is_lost(
+    put: Put, db: Session, worker: Worker
+) -> None:
+    put()
+    old = worker.lease()
+    release_jobs(db, [Release(old)])
+    new = worker.lease()
+
+    assert heartbeat(db, worker.id, [old, new]).lost == [old]
+
+
+def test_an_attempt_that_another_worker_holds_is_lost(put: Put, db: Session, worker: Worker) -> None:
+    put()
+    lease = worker.lease()
+
+    assert heartbeat(db, Worker(db).id, [lease]).lost == [lease]
+
+
+# Rescue
+
+
+def test_the_job_of_a_dead_worker_goes_back_to_waiting(
+    put: Put, db: Session, worker: Worker, time: Time, look: Look
+) -> None:
+    job_id = put()
+    worker.lease()
+    time.passes(31)
+
+    assert bury_and_rescue(db) == ["pending"]
+
+    job = look(job_id)
+    assert (job.status, job.attempts, job.crash_count, job.worker_id) == (Status.PENDING, 0, 1, None)
+    assert job.error_type == "WorkerLost"
+
+
+def test_a_rescued_job_is_not_run_at_once(put: Put, db: Session, worker: Worker, time: Time) -> None:
+    put()
+    worker.lease()
+    time.passes(31)
+    bury_and_rescue(db)
+    survivor = Worker(db)
+
+    promote_jobs(db)
+    assert survivor.claim() == []
+
+    time.passes(2)
+    promote_jobs(db)
+    assert survivor.claim()[0].crash_count == 1
+
+
+def test_the_job_of_a_living_worker_is_left_alone(put: Put, db: Session, worker: Worker, time: Time) -> None:
+    put()
+    worker.lease()
+    time.passes(29)
+
+    assert bury_and_rescue(db) == []
+
+
+def test_what_a_stopped_worker_left_behind_is_rescued(put: Put, db: Session, worker: Worker) -> None:
+    put()
+    worker.lease()
+    deregister_worker(db, worker.id)
+
+    assert len(rescue_jobs(db)) == 1
+
+
+def test_the_job_of_a_worker_whose_row_is_gone_is_rescued(put: Put, db: Session, worker: Worker, fact: Fact) -> None:
+    put()
+    worker.lease()
+    fact("delete from jobplatform.workers returning id")
+
+    assert len(rescue_jobs(db)) == 1
+
+
+def test_a_job_that_kills_every_worker_has_failed_after_three(
+    put: Put, db: Session, look: Look, workspace_id: uuid.UUID, time: Time
+) -> None:
+    job_id = put(max_attempts=1)
+    answers = []
+    for _ in range(3):
+        worker = Worker(db)
+        worker.lease()
+        deregister_worker(db, worker.id)
+        answers += bury_and_rescue(db)
+        time.passes(600)
+        promote_jobs(db)
+
+    assert answers == ["pending", "pending", "failed"]
+    assert (look(job_id).status, look(job_id).outcome, look(job_id).crash_count) == (Status.FAILED, "lost", 3)
+    assert [attempt.outcome for attempt in list_attempts(db, workspace_id, job_id)] == ["lost"] * 3
+
+
+def test_the_limit_of_crashes_is_the_operators_to_choose(put: Put, db: Session, worker: Worker) -> None:
+    put()
+    worker.lease()
+    deregister_worker(db, worker.id)
+
+    assert bury_and_rescue(db, crash_limit=1) == ["failed"]
+
+
+def test_a_rescued_job_that_was_to_be_cancelled_is_cancelled(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    job_id = put()
+    worker.lease()
+    cancel_job(db, workspace_id, job_id)
+    deregister_worker(db, worker.id)
+
+    assert bury_and_rescue(db) == ["cancelled"]
+
+
+def test_a_worker_that_only_slept_cannot_finish_what_was_rescued(
+    put: Put, db: Session, worker: Worker, time: Time, look: Look
+) -> None:
+    job_id = put()
+    lease = worker.lease()
+    time.passes(31)
+    bury_and_rescue(db)
+
+    assert complete_jobs(db, [Completion(lease)]) == set()
+    assert look(job_id).status == Status.PENDING
+
+
+def test_two_rescuers_do_not_rescue_the_same_job(put: Put, db: Session, engine: Engine, worker: Worker) -> None:
+    put()
+    worker.lease()
+    deregister_worker(db, worker.id)
+
+    with Session(engine) as first:
+        held = rescue_jobs(first)
+        assert rescue_jobs(db) == []
+        first.commit()
+
+    assert len(held) == 1
+
+
+def test_long_running_jobs_of_the_living_do_not_hide_a_dead_workers_job(
+    put: Put, db: Session, worker: Worker
+) -> None:
+    dead = Worker(db)
+    for _ in range(600):
+        put()
+    for _ in range(3):
+        worker.claim(limit=200)
+    put()
+    dead.lease()
+    deregister_worker(db, dead.id)
+
+    assert len(rescue_jobs(db)) == 1
+
+
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_the_delay_after_a_crash_grows(
+    put: Put, db: Session, fact: Fact, crashes: int, time: Time
+) -> None:
+    put()
+    for _ in range(crashes + 1):
+        worker = Worker(db)
+        worker.lease()
+        deregister_worker(db, worker.id)
+        rescue_jobs(db)
+        delay = fact("select extract(epoch from run_after - jobplatform.clock())::float8 from jobplatform.job_queue")
+        time.passes(100)
+        promote_jobs(db)
+
+    full = 2 * 2**crashes
+    assert full / 2 - 5 < delay <= full

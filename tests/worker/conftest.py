@@ -1,0 +1,116 @@
+"""Fixtures of the worker's tests: worker processes, and a database to look at."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.queue import NewJob, enqueue_jobs
+from tests.waiting import wait_until
+from tests.worker.handlers import tasks
+from tests.worker.processes import WorkerProcess
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def start_worker(database_url: str, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers and waits until they are ready; ends them after the test."""
+    started: list[WorkerProcess] = []
+    numbers = itertools.count(1)
+
+    def start(*, ready: bool = True, **options: Any) -> WorkerProcess:
+        worker = WorkerProcess(
+            options.pop("database_url", database_url), tmp_path / f"worker-{next(numbers)}.log", **options
+        )
+        started.append(worker)
+        if ready:
+            worker.wait_for("worker ready")
+        return worker
+
+    yield start
+    for worker in started:
+        worker.destroy()
+
+
+class Database:
+    """Enqueues jobs and looks at what became of them."""
+
+    def __init__(self, engine: Engine, workspace_id: uuid.UUID) -> None:
+        self._engine = engine
+        self.sessions: sessionmaker[Session] = sessionmaker(engine)
+        self.workspace_id = workspace_id
+
+    def enqueue(self, task: str, payload: dict[str, Any] | None = None, **options: Any) -> uuid.UUID:
+        return self.enqueue_many(task, [payload or {}], **options)[0]
+
+    def enqueue_many(self, task: str, payloads: list[dict[str, Any]], **options: Any) -> list[uuid.UUID]:
+        jobs: list[NewJob] = [
+            tasks[task].new_job(payload, workspace_id=self.workspace_id, **options) for payload in payloads
+        ]
+        with self.sessions.begin() as session:
+            return [answer.job_id for answer in enqueue_jobs(session, jobs)]
+
+    def dispose(self) -> None:
+        """Let go of every connection."""
+        self._engine.dispose()
+
+    def rows(self, sql: str, **parameters: Any) -> list[Any]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(text(sql), parameters))
+
+    def execute(self, sql: str, **parameters: Any) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(text(sql), parameters)
+
+    def job(self, job_id: uuid.UUID) -> Any:
+        """The row of the `jobs` view."""
+        return self.rows("select * from jobplatform.jobs where id = :id", id=job_id)[0]
+
+    def attempts(self, job_id: uuid.UUID) -> list[Any]:
+        return self.rows("select * from jobplatform.job_attempts where job_id = :id order by epoch", id=job_id)
+
+    def statuses(self) -> dict[str, int]:
+        return dict(self.rows("select status, count(*) from jobplatform.jobs group by 1"))
+
+    def wait_for_status(self, job_id: uuid.UUID, status: str) -> Any:
+        """Wait until a job has a status and return it."""
+        wait_until(lambda: self.job(job_id).status == status, what=f"{status}, not {self.job(job_id)}")
+        return self.job(job_id)
+
+    def wait_until_done(self, seconds: float = 60) -> None:
+        """Wait until no job is left to do."""
+        left = "select count(*) from jobplatform.job_queue"
+        wait_until(lambda: self.rows(left)[0][0] == 0, what="the end of every job", seconds=seconds)
+
+
+@pytest.fixture
+def database(engine: Engine, workspace_id: uuid.UUID) -> Database:
+    return Database(engine, workspace_id)
+
+
+class Lines:
+    """A file that handlers append lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def read(self) -> list[str]:
+        path = Path(self.path)
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait(self, count: int) -> list[str]:
+        return wait_until(lambda: self.read() if len(self.read()) >= count else [], what=f"{count} lines of handlers")
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Lines:
+    """What handlers told the test."""
+    return Lines(tmp_path / "told")

@@ -1,0 +1,328 @@
+"""The tasks that the worker's tests run: good ones, slow ones, and every kind of bad one."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from jobplatform.queue import Discard, JobInterrupted, Retry, RunningJob, Skip, Snooze, Tasks
+
+tasks = Tasks()
+
+Payload = dict[str, Any]
+
+AT_ONCE = Retry(base=0.0, cap=0.0, jitter="none")
+
+
+def append(path: str, line: object) -> None:
+    """Say something to the test. One write at the end of the file: nothing is torn or lost, whoever dies next."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{line}\n".encode())
+    os.close(fd)
+
+
+def wait_for_file(path: str) -> None:
+    """Run until the test says so."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+@tasks.task("noop")
+def noop(job: RunningJob, payload: Payload) -> dict[str, bool]:
+    return {"ok": True}
+
+
+@tasks.task("echo")
+def echo(job: RunningJob, payload: Payload) -> Payload:
+    return payload
+
+
+@tasks.task("tell", retry=AT_ONCE)
+def tell(job: RunningJob, payload: Payload) -> int:
+    """Says that it started; every so often one takes long."""
+    append(payload["file"], payload["number"])
+    if payload["number"] % 40 == 7:
+        time.sleep(0.09)
+    return int(payload["number"])
+
+
+@tasks.task("wait", retry=AT_ONCE)
+def wait(job: RunningJob, payload: Payload) -> str:
+    """Says that it started and waits to be told to end."""
+    append(payload["file"], f"{job.id} {os.getpid()}")
+    wait_for_file(payload["until"])
+    return "waited"
+
+
+@tasks.task("polite", retry=AT_ONCE)
+def polite(job: RunningJob, payload: Payload) -> None:
+    """Runs for ever, but an exception ends it; says which."""
+    append(payload["file"], f"started {os.getpid()}")
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException as interruption:
+        append(payload["file"], type(interruption).__name__)
+        raise
+
+
+@tasks.task("stuck", retry=AT_ONCE)
+def stuck(job: RunningJob, payload: Payload) -> None:
+    """Swallows whatever is raised in it."""
+    append(payload["file"], f"started {os.getpid()}")
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:  # noqa: BLE001 - that is the point
+            pass
+
+
+@tasks.task("hold_gil", retry=AT_ONCE)
+def hold_gil(job: RunningJob, payload: Payload) -> None:
+    """One C call that never gives the interpreter back."""
+    append(payload["file"], f"started {os.getpid()}")
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
+@tasks.task("exit", retry=AT_ONCE)
+def exit_process(job: RunningJob, payload: Payload) -> None:
+    os._exit(3)
+
+
+@tasks.task("segfault", retry=AT_ONCE)
+def segfault(job: RunningJob, payload: Payload) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+@tasks.task("eat_memory", retry=AT_ONCE)
+def eat_memory(job: RunningJob, payload: Payload) -> None:
+    eaten = [bytearray(10 << 20) for _ in range(40)]
+    time.sleep(60)
+    del eaten
+
+
+@tasks.task("family", retry=AT_ONCE)
+def family(job: RunningJob, payload: Payload) -> None:
+    """Starts a process of its own and then never ends."""
+    grandchild = subprocess.Popen(["sleep", "300"])
+    append(payload["file"], f"{os.getpid()} {grandchild.pid}")
+    while True:
+        try:
+            time.sleep(10)
+        except BaseException:  # noqa: BLE001 - that is the point
+            pass
+
+
+@tasks.task("boom", retry=Retry(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
+def boom(job: RunningJob, payload: Payload) -> None:
+    raise ValueError(payload.get("text", "boom"))
+
+
+@tasks.task("say_nothing_good", retry=AT_ONCE)
+def say_nothing_good(job: RunningJob, payload: Payload) -> Any:
+    """Ends in a way that only its author finds reasonable."""
+    return HOSTILE[payload["kind"]](job)
+
+
+@tasks.task("outcome")
+def outcome(job: RunningJob, payload: Payload) -> Any:
+    if payload["kind"] == "skip":
+        return Skip("nothing to do")
+    if payload["kind"] == "discard":
+        raise Discard("never again")
+    if payload["kind"] == "snooze" and not Path(payload["file"]).exists():
+        append(payload["file"], "snoozed")
+        return Snooze(timedelta(milliseconds=50))
+    return "done"
+
+
+@tasks.task("aio")
+async def aio(job: RunningJob, payload: Payload) -> int:
+    await asyncio.sleep(0.002)
+    return int(payload["number"])
+
+
+@tasks.task("aio_polite", retry=AT_ONCE)
+async def aio_polite(job: RunningJob, payload: Payload) -> None:
+    append(payload["file"], f"started {os.getpid()}")
+    try:
+        await asyncio.sleep(300)
+    except asyncio.CancelledError:
+        append(payload["file"], "CancelledError")
+        raise
+
+
+@tasks.task("cooperative", retry=AT_ONCE)
+def cooperative(job: RunningJob, payload: Payload) -> None:
+    """Runs for ever but reports, which is where threads are interrupted."""
+    append(payload["file"], f"started {os.getpid()}")
+    try:
+        for step in itertools.count():
+            time.sleep(0.01)
+            job.progress(step)
+    except JobInterrupted as interruption:
+        append(payload["file"], type(interruption).__name__)
+        raise
+
+
+@tasks.task("report")
+def report(job: RunningJob, payload: Payload) -> str:
+    for step in range(payload["steps"]):
+        job.progress(step + 1, payload["steps"], f"step {step + 1}")
+        job.log(f"line {step + 1}", "warning" if step == 0 else "info")
+    if "until" in payload:
+        append(payload["file"], job.id)
+        wait_for_file(payload["until"])
+    return "reported"
+
+
+@tasks.task("print")
+def print_something(job: RunningJob, payload: Payload) -> None:
+    print("to standard output")  # noqa: T201
+    sys.stderr.write("to standard error\n")
+    os.system("echo from a shell")
+    job.logger.warning("through the logger", extra={"color": "red"})
+    append(payload["file"], job.id)
+    wait_for_file(payload["until"])
+
+
+@tasks.task("context")
+def context(job: RunningJob, payload: Payload) -> dict[str, Any]:
+    """What a handler gets to know, and whether its Session works."""
+    return {
+        "workspace_id": str(job.workspace_id),
+        "id": str(job.id),
+        "task": job.task,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "request_id": job.request_id,
+        "fence": job.fence,
+        "idempotency_key": job.idempotency_key,
+        "cancelled": job.cancelled,
+        "database": job.session.execute(text("select current_database()")).scalar_one(),
+    }
+
+
+@tasks.task("complete_in")
+def complete_in(job: RunningJob, payload: Payload) -> str:
+    """Its rows and its completion are one commit."""
+    job.session.execute(text("create table written (by text)"))
+    job.session.execute(text("insert into written values (:id)"), {"id": str(job.id)})
+    job.complete_in(job.session, {"in": "transaction"})
+    job.session.commit()
+    return "not this"
+
+
+def return_bytes(_job: RunningJob) -> object:
+    return b"bytes"
+
+
+def return_itself(_job: RunningJob) -> object:
+    loop: list[object] = []
+    loop.append(loop)
+    return loop
+
+
+def return_deep(_job: RunningJob) -> object:
+    value: object = 0
+    for _ in range(5_000):
+        value = [value]
+    return value
+
+
+def raise_unprintable(_job: RunningJob) -> object:
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    raise UnprintableError
+
+
+def raise_ugly(_job: RunningJob) -> object:
+    raise ValueError("nul \0, surrogate \ud800, " + "long " * 100_000)
+
+
+def raise_exit(_job: RunningJob) -> object:
+    raise SystemExit(0)
+
+
+def raise_keyboard_interrupt(_job: RunningJob) -> object:
+    raise KeyboardInterrupt
+
+
+def report_ugly(job: RunningJob) -> object:
+    job.progress(float("nan"), float("inf"), "nul \0 and \ud800" + "x" * 100_000)
+    job.log("nul \0, surrogate \ud800" + "x" * 100_000, "no such level")
+    for number in range(3_000):
+        job.log(f"flood {number}")
+    return "reported"
+
+
+def fork_and_return(_job: RunningJob) -> object:
+    """Both of the processes come back from the handler."""
+    os.fork()
+    return "forked"
+
+
+def write_everywhere(_job: RunningJob) -> object:
+    """Writes rubbish to every descriptor of the process, the worker's own pipes among them."""
+    for fd in range(3, 64):
+        try:
+            os.write(fd, b"\xff" * 100)
+        except OSError:
+            continue
+    time.sleep(60)
+    return None
+
+
+def close_everything(_job: RunningJob) -> object:
+    os.closerange(0, 64)
+    return "closed"
+
+
+def snooze_for_ever(_job: RunningJob) -> object:
+    return Snooze(float("inf"))
+
+
+def raise_in_thread(_job: RunningJob) -> object:
+    thread = threading.Thread(target=lambda: json.loads("no"))
+    thread.start()
+    thread.join()
+    return "survived"
+
+
+HOSTILE = {
+    "returns bytes": return_bytes,
+    "returns itself": return_itself,
+    "returns deep": return_deep,
+    "returns nan": lambda _job: [float("nan"), float("-inf")],
+    "returns nul": lambda _job: {"nul \0": "surrogate \ud800"},
+    "returns large": lambda _job: "x" * 900_000,
+    "returns too large": lambda _job: "x" * 1_100_000,
+    "returns a huge number": lambda _job: 10**5000,
+    "raises unprintable": raise_unprintable,
+    "raises ugly": raise_ugly,
+    "raises SystemExit": raise_exit,
+    "raises KeyboardInterrupt": raise_keyboard_interrupt,
+    "reports ugly": report_ugly,
+    "forks": fork_and_return,
+    "writes everywhere": write_everywhere,
+    "closes everything": close_everything,
+    "snoozes for ever": snooze_for_ever,
+    "raises in a thread": raise_in_thread,
+}

@@ -1,0 +1,192 @@
+"""The pure parts: how much to claim and to give, when to write, and what becomes of an attempt."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobplatform.queue import ClaimedJob, Completion, Failure, Lease, LogLine, ProgressReport, Release, Retry
+from jobplatform.worker import verdicts
+from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.frames import Reason
+from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
+from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, RUN_JOBS, Pace, claim_size
+
+EXACT = Retry(jitter="none")
+LEASE = Lease("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", 4)
+
+
+def lease(number: int) -> Lease:
+    return LEASE._replace(epoch=number)
+
+
+def attempt(**changes: Any) -> Attempt:
+    job = ClaimedJob(LEASE, "default", "task", 2, 3, 1, 1_500, "{}", 1, None, None)
+    return Attempt(job._replace(**changes))
+
+
+def facts(kind: str, **changes: Any) -> dict[str, Any]:
+    plain = {
+        "kind": kind,
+        "outcome": "ok",
+        "result": "null",
+        "error_type": "",
+        "message": "",
+        "traceback": None,
+        "delay": 0.0,
+        "retry": False,
+    }
+    return plain | changes
+
+
+# -- pace ----------------------------------------------------------------------------------------
+
+
+def test_of_an_unknown_task_one_job_is_given_at_a_time() -> None:
+    pace = Pace()
+
+    assert pace.run_length("new") == 1
+    assert pace.room(8) == 8
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=50), st.integers(1, 512))
+def test_runs_and_room_stay_within_their_bounds(durations: list[float], capacity: int) -> None:
+    pace = Pace()
+    for seconds in durations:
+        pace.took("task", seconds)
+
+    assert 1 <= pace.run_length("task") <= RUN_JOBS
+    assert capacity <= pace.room(capacity) <= max(capacity, AHEAD_JOBS)
+
+
+def test_long_jobs_are_not_stocked() -> None:
+    pace = Pace()
+    pace.took("slow", 30.0)
+
+    assert (pace.run_length("slow"), pace.room(4)) == (1, 4)
+
+
+@given(st.integers(1, 1000), st.integers(0, 2000), st.integers(1, 600))
+def test_a_claim_never_exceeds_the_room_that_is_left(room: int, held: int, capacity: int) -> None:
+    size = claim_size(room, held, held, capacity)
+
+    assert 0 <= size <= min(CLAIM_JOBS, max(0, room - held))
+    assert size > 0 or held >= capacity or held >= room
+
+
+# -- outbox --------------------------------------------------------------------------------------
+
+
+def test_endings_go_after_a_moment_and_at_once_when_nothing_else_can_join_them() -> None:
+    outbox = Outbox()
+    assert outbox.due_at(idle=True) is None
+
+    outbox.complete(Completion(LEASE), 10.0)
+
+    assert outbox.due_at(idle=False) == pytest.approx(10.005)
+    assert outbox.due_at(idle=True) == 0.0
+
+
+def test_reports_wait_longer_and_never_hold_up_an_ending() -> None:
+    outbox = Outbox()
+    outbox.report(ProgressReport(LEASE, "{}"), 10.0)
+    assert outbox.due_at(idle=False) == pytest.approx(10.25)
+
+    outbox.add(Release(lease(2)), 10.1)
+
+    assert outbox.due_at(idle=False) == pytest.approx(10.105)
+    assert len(outbox.take(11.0).progress) == 1
+
+
+def test_only_the_newest_report_of_an_attempt_is_written() -> None:
+    outbox = Outbox()
+    for number in range(5):
+        outbox.report(ProgressReport(LEASE, str(number)), 1.0)
+
+    assert [report.progress for report in outbox.take(2.0).progress] == ["4"]
+
+
+def test_a_flush_is_bounded_and_the_rest_goes_with_the_next() -> None:
+    outbox = Outbox()
+    for number in range(FLUSH_ROWS + 50):
+        outbox.complete(Completion(lease(number)), 1.0)
+    outbox.log(LogLine(LEASE, 1, "info", "line"), 1.0)
+
+    first, second = outbox.take(2.0), outbox.take(3.0)
+
+    assert (len(first.completions), len(first.lines)) == (FLUSH_ROWS, 1)
+    assert (len(second.completions), len(second.lines)) == (50, 0)
+    assert outbox.empty
+    assert outbox.due_at(idle=True) is None
+
+
+# -- verdicts ------------------------------------------------------------------------------------
+
+
+def test_a_handler_that_ends_well_after_it_was_told_to_stop_has_ended_well() -> None:
+    late = attempt()
+    late.reason = Reason.TIMEOUT
+
+    assert verdicts.ended(late, facts("completed", outcome="skipped"), EXACT) == Completion(LEASE, "null", "skipped")
+
+
+@pytest.mark.parametrize("kind", ["failed", "interrupted", "snoozed"])
+def test_what_a_handler_raises_on_its_way_out_is_not_why_it_ended(kind: str) -> None:
+    late = attempt()
+    late.reason = Reason.TIMEOUT
+
+    verdict = verdicts.ended(late, facts(kind, error_type="KeyError", message="oops"), EXACT)
+
+    assert verdict == Failure(LEASE, "timeout", "TimedOut", "ran longer than its timeout of 1.5 s", delay=4.0)
+
+
+def test_what_was_completed_in_a_transaction_needs_no_writing() -> None:
+    assert verdicts.ended(attempt(), facts("completed_in"), EXACT) is None
+
+
+def test_an_attempt_interrupted_by_the_shutdown_is_handed_back() -> None:
+    assert verdicts.interrupted(attempt(), Reason.SHUTDOWN, EXACT) == Release(LEASE)
+
+
+def test_of_a_lost_lease_nothing_is_written_unless_it_may_still_be_ours() -> None:
+    ours = attempt()
+    ours.release_after = True
+
+    assert verdicts.interrupted(attempt(), Reason.LEASE_LOST, EXACT) is None
+    assert verdicts.interrupted(ours, Reason.LEASE_LOST, EXACT) == Release(LEASE)
+
+
+def test_a_cancelled_attempt_is_not_tried_again() -> None:
+    verdict = verdicts.interrupted(attempt(), Reason.CANCELLED, EXACT)
+
+    assert isinstance(verdict, Failure)
+    assert (verdict.outcome, verdict.retry) == ("cancelled", False)
+
+
+def test_a_crash_waits_by_the_number_of_crashes() -> None:
+    verdict = verdicts.crashed(attempt(crash_count=2), "exit 3", EXACT)
+
+    assert (verdict.crash, verdict.outcome, verdict.delay) == (True, "lost", 8.0)
+
+
+def test_an_interruption_that_the_handler_raised_itself_is_an_error() -> None:
+    verdict = verdicts.ended(attempt(), facts("interrupted", outcome="timeout", message="mine"), EXACT)
+
+    assert isinstance(verdict, Failure)
+    assert (verdict.outcome, verdict.message, verdict.retry) == ("error", "mine", True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(5.0, 5.0), (-1.0, 0.0), (math.nan, 0.0), (math.inf, verdicts.LONGEST_DELAY)]
+)
+def test_a_snooze_lasts_as_long_as_an_interval_can(asked: float, given: float) -> None:
+    assert verdicts.ended(attempt(), facts("snoozed", delay=asked), EXACT) == Release(LEASE, given)
+
+
+@pytest.mark.parametrize(("code", "message"), [(3, "exit 3"), (-11, "signal SIGSEGV"), (-70, "signal 70")])
+def test_an_exit_is_told_by_name(code: int, message: str) -> None:
+    assert verdicts.exit_message(code) == message

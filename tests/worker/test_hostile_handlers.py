@@ -1,0 +1,62 @@
+"""Handlers that end in ways nobody foresaw: the job always ends, the worker never does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.worker.conftest import Database, StartWorker
+
+ENDINGS = {
+    "returns bytes": ("failed", "ResultNotSerializable"),
+    "returns itself": None,
+    "returns deep": None,
+    "returns nan": ("completed", None),
+    "returns nul": ("completed", None),
+    "returns large": ("completed", None),
+    "returns too large": ("failed", "ResultTooLarge"),
+    "returns a huge number": None,
+    "raises unprintable": ("failed", "UnprintableError"),
+    "raises ugly": ("failed", "ValueError"),
+    "raises SystemExit": ("failed", "SystemExit"),
+    "raises KeyboardInterrupt": ("failed", "KeyboardInterrupt"),
+    "reports ugly": ("completed", None),
+    "forks": ("completed", None),
+    "writes everywhere": ("failed", None),
+    "closes everything": ("failed", None),
+    "raises in a thread": ("completed", None),
+}
+
+
+def test_every_hostile_handler_comes_to_an_end_and_the_worker_lives(
+    start_worker: StartWorker, database: Database
+) -> None:
+    jobs = {kind: database.enqueue("say_nothing_good", {"kind": kind}, max_attempts=1) for kind in ENDINGS}
+
+    worker = start_worker(crash_limit=1)
+    database.wait_until_done()
+
+    for kind, expected in ENDINGS.items():
+        job = database.job(jobs[kind])
+        assert job.status in ("completed", "failed"), kind
+        if expected is not None:
+            attempts = database.attempts(jobs[kind])
+            assert job.status == expected[0], (kind, job, attempts)
+            assert expected[1] in (None, attempts[-1].error_type if attempts else None), (kind, attempts)
+    after = database.enqueue("noop")
+    database.wait_for_status(after, "completed")
+    assert worker.exit_code is None
+    assert database.rows("select count(*) from jobplatform.job_logs")[0][0] == 1000
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_job_snoozed_for_ever_waits_and_does_not_run_hot(
+    start_worker: StartWorker, database: Database, threads: int
+) -> None:
+    job = database.enqueue("say_nothing_good", {"kind": "snoozes for ever"})
+
+    start_worker(threads=threads)
+    database.wait_for_status(job, "pending")
+    after = database.enqueue("noop")
+    database.wait_for_status(after, "completed")
+
+    assert database.rows("select state from jobplatform.job_queue") == [(0,)]

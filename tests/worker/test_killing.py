@@ -1,0 +1,215 @@
+"""Jobs that don't end by themselves, or end their process: what is done to them, and that nobody else notices."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from jobplatform.queue import CancelAnswer, cancel_job
+from tests.waiting import wait_until
+from tests.worker.conftest import Database, Lines, StartWorker
+from tests.worker.processes import is_dead
+
+SHORT = timedelta(milliseconds=300)
+
+
+def enqueue_neighbours(database: Database) -> None:
+    database.enqueue_many("noop", [{}] * 200)
+
+
+def assert_neighbours_were_not_hit(database: Database) -> None:
+    neighbours = database.rows(
+        "select status, attempts, crash_count, count(*) from jobplatform.jobs where job_type = 'noop' group by 1, 2, 3"
+    )
+    assert neighbours == [("completed", 1, 0, 200)]
+
+
+def cancel(database: Database, job_id: object) -> CancelAnswer:
+    with database.sessions.begin() as session:
+        return cancel_job(session, database.workspace_id, job_id)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["stuck", "hold_gil", "family"])
+def test_a_job_that_ignores_its_timeout_is_killed_and_its_neighbours_run(
+    start_worker: StartWorker, database: Database, told: Lines, task: str
+) -> None:
+    job = database.enqueue(task, {"file": told.path}, timeout=SHORT, max_attempts=2, priority=9)
+    enqueue_neighbours(database)
+
+    start_worker()
+    database.wait_until_done()
+
+    ended = database.job(job)
+    assert (ended.status, ended.outcome, ended.attempts, ended.crash_count) == ("failed", "timeout", 2, 0)
+    assert len(told.read()) == 2
+    assert_neighbours_were_not_hit(database)
+
+
+def test_a_killed_job_takes_the_processes_it_started_along(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    database.enqueue("family", {"file": told.path}, timeout=SHORT, max_attempts=1)
+
+    start_worker()
+    database.wait_until_done()
+
+    child, grandchild = map(int, told.read()[0].split())
+    assert is_dead(child)
+    wait_until(lambda: is_dead(grandchild), what="the end of the grandchild")
+
+
+@pytest.mark.parametrize(("task", "seen"), [("polite", "TimedOut"), ("aio_polite", "CancelledError")])
+def test_a_job_that_can_be_interrupted_ends_without_its_process(
+    start_worker: StartWorker, database: Database, told: Lines, task: str, seen: str
+) -> None:
+    job = database.enqueue(task, {"file": told.path}, timeout=SHORT, max_attempts=1)
+
+    worker = start_worker(slots=1, kill_grace=60.0)
+    children = worker.children()
+    ended = database.wait_for_status(job, "failed")
+
+    assert (ended.outcome, ended.error) == ("timeout", "ran longer than its timeout of 0.3 s")
+    assert told.read()[1] == seen
+    assert worker.children() == children
+
+
+@pytest.mark.parametrize(("task", "error"), [("exit", "exit 3"), ("segfault", "signal SIGSEGV")])
+def test_a_job_that_ends_its_process_counts_as_a_crash_and_its_neighbours_run(
+    start_worker: StartWorker, database: Database, task: str, error: str
+) -> None:
+    job = database.enqueue(task, priority=9)
+    enqueue_neighbours(database)
+
+    start_worker(crash_limit=2)
+    database.wait_until_done()
+
+    ended = database.job(job)
+    assert (ended.status, ended.outcome, ended.error, ended.crash_count) == ("failed", "lost", error, 2)
+    assert [attempt.error_type for attempt in database.attempts(job)] == ["ProcessCrashed", "ProcessCrashed"]
+    assert_neighbours_were_not_hit(database)
+
+
+def test_a_job_that_uses_too_much_memory_is_killed_for_it(start_worker: StartWorker, database: Database) -> None:
+    job = database.enqueue("eat_memory", priority=9)
+    enqueue_neighbours(database)
+
+    start_worker(memory_mb=300, crash_limit=1)
+    database.wait_until_done()
+
+    (attempt,) = database.attempts(job)
+    assert (database.job(job).status, attempt.error_type) == ("failed", "MemoryLimitExceeded")
+    assert "its process may use 300 MB" in attempt.error
+    assert_neighbours_were_not_hit(database)
+
+
+def test_cancelling_a_running_job_ends_it(start_worker: StartWorker, database: Database, told: Lines) -> None:
+    job = database.enqueue("polite", {"file": told.path})
+    worker = start_worker(heartbeat=9.0)
+    told.wait(1)
+
+    assert cancel(database, job) is CancelAnswer.REQUESTED
+
+    assert database.wait_for_status(job, "cancelled").attempts == 1
+    assert told.read()[1] == "Cancelled"
+    assert len(worker.children()) == 2
+
+
+def test_cancelling_a_job_that_does_not_listen_kills_it(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    job = database.enqueue("stuck", {"file": told.path})
+    start_worker()
+    told.wait(1)
+
+    cancel(database, job)
+
+    assert database.wait_for_status(job, "cancelled").outcome == "cancelled"
+
+
+def test_without_the_doorbell_the_heartbeat_brings_the_cancel(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    job = database.enqueue("polite", {"file": told.path})
+    start_worker(doorbell=False)
+    told.wait(1)
+
+    cancel(database, job)
+
+    database.wait_for_status(job, "cancelled")
+
+
+def test_cancelling_a_job_that_waits_behind_another_in_the_worker_ends_it_unstarted(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    # The worker has learnt that this task is quick, so it takes a stock of it.
+    database.enqueue_many("tell", [{"file": told.path, "number": 0}] * 300)
+    start_worker(slots=1)
+    database.wait_until_done()
+    end = tmp_path / "end"
+    blocker = database.enqueue("wait", {"file": told.path, "until": str(end)}, priority=9)
+    told.wait(301)
+    followers = database.enqueue_many("tell", [{"file": told.path, "number": 1}] * 20)
+    claimed = "select id from jobplatform.job_queue where state = 2 and id <> :blocker"
+    running = wait_until(lambda: database.rows(claimed, blocker=blocker), what="a job claimed ahead")
+
+    for (follower,) in running:
+        assert cancel(database, follower) is CancelAnswer.REQUESTED
+    for (follower,) in running:
+        database.wait_for_status(follower, "cancelled")
+
+    assert database.job(blocker).status == "running"
+    end.touch()
+    database.wait_until_done()
+    assert database.statuses() == {"completed": 301 + len(followers) - len(running), "cancelled": len(running)}
+    assert told.read().count("1") == len(followers) - len(running)
+
+
+def test_a_thread_is_interrupted_where_it_reports(start_worker: StartWorker, database: Database, told: Lines) -> None:
+    job = database.enqueue("cooperative", {"file": told.path}, timeout=SHORT, max_attempts=1)
+
+    worker = start_worker(slots=1, threads=4, kill_grace=60.0)
+    children = worker.children()
+
+    assert database.wait_for_status(job, "failed").outcome == "timeout"
+    assert told.read()[1] == "TimedOut"
+    assert worker.children() == children
+
+
+def test_the_neighbours_of_a_killed_thread_are_handed_back_without_spending_an_attempt(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    waiting = database.enqueue_many("wait", [{"file": told.path, "until": str(end)}] * 3)
+    start_worker(slots=1, threads=4)
+    told.wait(3)
+
+    guilty = database.enqueue("stuck", {"file": told.path}, timeout=SHORT, max_attempts=1)
+    assert database.wait_for_status(guilty, "failed").outcome == "timeout"
+    told.wait(7)
+    end.touch()
+    database.wait_until_done()
+
+    assert [database.job(job).attempts for job in waiting] == [1, 1, 1]
+    assert database.statuses() == {"completed": 3, "failed": 1}
+
+
+def test_a_job_in_line_behind_a_slow_one_runs_elsewhere(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    database.enqueue_many("tell", [{"file": told.path, "number": 0}] * 300)
+    start_worker()
+    database.wait_until_done()
+
+    end = tmp_path / "end"
+    slow = database.enqueue("wait", {"file": told.path, "until": str(end)}, priority=9)
+    quick = database.enqueue_many("tell", [{"file": told.path, "number": 0}] * 300)
+    wait_until(
+        lambda: database.rows("select count(*) from jobplatform.job_queue")[0][0] == 1, what="the quick jobs' end"
+    )
+
+    assert database.job(slow).status == "running"
+    end.touch()
+    database.wait_until_done()
+    assert database.statuses() == {"completed": 301 + len(quick)}

@@ -1,0 +1,139 @@
+"""How a worker starts, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from jobplatform.errors import SettingsError
+from jobplatform.settings import Settings
+from jobplatform.worker import Worker, WorkerOptions
+from tests.waiting import wait_until
+from tests.worker.conftest import Database, StartWorker
+from tests.worker.processes import is_dead
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("import no_such_module_anywhere", "no_such_module_anywhere"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit('not today')", "not today"),
+        ("tasks = 3", "is a int, not a Tasks"),
+        ("", "has no attribute 'tasks'"),
+    ],
+)
+def test_tasks_that_cannot_be_imported_stop_the_start_and_say_why(
+    start_worker: StartWorker,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    said: str,
+) -> None:
+    (tmp_path / "broken_tasks.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    worker = start_worker(ready=False, tasks="broken_tasks:tasks")
+
+    assert worker.wait() == 1
+    last = worker.log.read_text()
+    assert "SettingsError" in last
+    assert said in last
+    assert database.rows("select count(*) from jobplatform.workers") == [(0,)]
+
+
+def test_a_worker_registers_only_when_every_slot_is_ready(
+    start_worker: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    (tmp_path / "slow_tasks.py").write_text(
+        textwrap.dedent(f"""
+        import pathlib, threading
+        from jobplatform.queue import Tasks
+        tasks = Tasks()
+        pathlib.Path({str(tmp_path / "importing")!r}).touch()
+        while not pathlib.Path({str(gate)!r}).exists():
+            threading.Event().wait(0.01)
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    worker = start_worker(ready=False, tasks="slow_tasks:tasks")
+    wait_until((tmp_path / "importing").exists, what="the import to begin")
+    assert database.rows("select count(*) from jobplatform.workers") == [(0,)]
+    gate.touch()
+
+    worker.wait_for("worker ready")
+    assert database.rows("select pid, slots from jobplatform.workers") == [(worker.pid, 2)]
+    assert len(worker.children()) == 2
+
+
+def test_the_parent_imports_no_handler(start_worker: StartWorker) -> None:
+    worker = start_worker()
+
+    # Handlers import this very file's neighbour; a worker's parent has no business with it.
+    maps = Path(f"/proc/{worker.pid}/environ").read_bytes()
+    assert b"tests.worker.handlers" not in maps
+    assert worker.events("worker ready")[0]["tasks"] != []
+
+
+def test_a_worker_that_is_told_to_stop_while_it_starts_stops(
+    start_worker: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "endless_tasks.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(300)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = start_worker(ready=False, tasks="endless_tasks:tasks")
+    wait_until(lambda: "importing" in worker.log.read_text(), what="the import to begin")
+    family = worker.descendants()
+
+    assert worker.stop() == 0
+
+    assert all(map(is_dead, family))
+
+
+def test_children_that_die_before_they_are_ready_do_not_end_the_worker(
+    start_worker: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    (tmp_path / "fragile_tasks.py").write_text(
+        textwrap.dedent(f"""
+        import os, pathlib
+        from jobplatform.queue import RunningJob, Tasks
+        tasks = Tasks()
+        @tasks.task("noop")
+        def noop(job: RunningJob, payload: dict) -> None: ...
+        os.register_at_fork(after_in_child=lambda: pathlib.Path({str(broken)!r}).exists() and os._exit(9))
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = start_worker(tasks="fragile_tasks:tasks")
+    broken.touch()
+
+    for child in worker.children():
+        os.kill(child, signal.SIGKILL)
+    worker.wait_for("no children are started for a while")
+    broken.unlink()
+    job = database.enqueue("noop")
+
+    database.wait_for_status(job, "completed")
+
+
+def test_options_that_cannot_work_are_all_named() -> None:
+    with pytest.raises(SettingsError) as caught:
+        WorkerOptions(database_url="", tasks="nothing", slots=0, lease=5, heartbeat=4, poll=-1)
+
+    assert len(caught.value.problems) == 5
+
+
+def test_a_worker_takes_its_options_from_the_settings() -> None:
+    settings = Settings(database_url="postgresql:///x", concurrency=3, threads=2, queues=("a",), memory_mb=512)
+
+    options = Worker.from_settings(settings, name="mine").options
+
+    assert (options.slots, options.threads, options.queues) == (3, 2, ("a",))
+    assert (options.memory_mb, options.worker_name, options.capacity) == (512, "mine", 6)

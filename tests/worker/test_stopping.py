@@ -1,0 +1,132 @@
+"""How a worker stops: nothing is lost, and nothing is charged that was not the job's fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import wait_until
+from tests.worker.conftest import Database, Lines, StartWorker
+from tests.worker.processes import is_dead
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopping_worker_lets_running_jobs_end_and_hands_the_others_back(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path, signum: int
+) -> None:
+    end = tmp_path / "end"
+    running = database.enqueue_many("wait", [{"file": told.path, "until": str(end)}] * 2, priority=9)
+    waiting = database.enqueue_many("noop", [{}] * 50)
+    worker = start_worker(slots=2)
+    told.wait(2)
+
+    worker.signal(signum)
+    worker.wait_for("worker draining")
+    wait_until(
+        lambda: all(database.job(job).status == "pending" for job in waiting), what="the others to be handed back"
+    )
+    assert [database.job(job).status for job in running] == ["running", "running"]
+    end.touch()
+
+    assert worker.wait() == 0
+    assert [database.job(job).status for job in running] == ["completed", "completed"]
+    assert {database.job(job).attempts for job in waiting} == {0}
+
+
+def test_a_worker_stopped_in_the_middle_of_a_flood_leaves_nothing_running_and_charges_nothing(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    database.enqueue_many("tell", [{"file": told.path, "number": 0}] * 10_000)
+    worker = start_worker()
+    told.wait(500)
+
+    assert worker.stop() == 0
+
+    completed = database.statuses()["completed"]
+    assert len(told.read()) == completed
+    left = database.rows("select state, attempts, crash_count, count(*) from jobplatform.job_queue group by 1, 2, 3")
+    assert left == [(1, 0, 0, 10_000 - completed)]
+    assert database.rows("select count(*) from jobplatform.workers where dead_at is null") == [(0,)]
+
+
+def test_after_the_drain_timeout_running_jobs_are_interrupted_and_handed_back(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    job = database.enqueue("polite", {"file": told.path})
+    worker = start_worker(drain_timeout=0.2, kill_grace=60.0)
+    told.wait(1)
+
+    assert worker.stop() == 0
+
+    assert told.read()[1] == "ShutDown"
+    assert (database.job(job).status, database.job(job).attempts) == ("pending", 0)
+
+
+def test_after_the_drain_timeout_a_job_that_does_not_listen_is_killed_and_handed_back(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    job = database.enqueue("stuck", {"file": told.path})
+    worker = start_worker(drain_timeout=0.2)
+    child = int(told.wait(1)[0].split()[1])
+
+    assert worker.stop() == 0
+
+    assert is_dead(child)
+    assert (database.job(job).status, database.job(job).attempts, database.job(job).crash_count) == ("pending", 0, 0)
+
+
+@pytest.mark.parametrize("task", ["polite", "stuck"])
+def test_a_second_signal_does_not_wait_for_running_jobs(
+    start_worker: StartWorker, database: Database, told: Lines, task: str
+) -> None:
+    job = database.enqueue(task, {"file": told.path})
+    worker = start_worker(drain_timeout=3600.0, kill_grace=3600.0)
+    told.wait(1)
+
+    worker.signal(signal.SIGTERM)
+    worker.wait_for("worker draining")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0
+    assert (database.job(job).status, database.job(job).attempts) == ("pending", 0)
+
+
+def test_threads_are_handed_back_too(start_worker: StartWorker, database: Database, told: Lines) -> None:
+    jobs = database.enqueue_many("stuck", [{"file": told.path}] * 4)
+    worker = start_worker(slots=1, threads=4, drain_timeout=0.2)
+    told.wait(4)
+
+    assert worker.stop() == 0
+
+    assert {(database.job(job).status, database.job(job).attempts) for job in jobs} == {("pending", 0)}
+
+
+def test_ctrl_c_in_a_terminal_reaches_only_the_parent_effectively(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    job = database.enqueue("wait", {"file": told.path, "until": str(end)})
+    worker = start_worker()
+    told.wait(1)
+
+    # What a terminal does: the signal goes to every process of the foreground.
+    for pid in (worker.nursery, *worker.children(), worker.pid):
+        os.kill(pid, signal.SIGINT)
+    worker.wait_for("worker draining")
+    end.touch()
+
+    assert worker.wait() == 0
+    assert database.job(job).status == "completed"
+
+
+def test_an_idle_worker_stops_at_once_and_says_goodbye(start_worker: StartWorker, database: Database) -> None:
+    worker = start_worker(poll=60.0)
+    family = worker.descendants()
+
+    assert worker.stop() == 0
+
+    assert all(map(is_dead, family))
+    assert database.rows("select count(*) from jobplatform.workers where dead_at is null") == [(0,)]
