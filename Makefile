@@ -29,7 +29,7 @@ demo: $(READY) ## Watch a sync run end to end: database, API, worker and a demo 
 	@$(BIN)/jobplatform demo $(DEMO)
 
 up: $(READY) ## Run database, API and worker until Ctrl-C
-	@$(BIN)/jobplatform up
+	@$(BIN)/jobplatform up $(UP)
 
 test: $(READY) ## All tests, on an embedded PostgreSQL
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not package'

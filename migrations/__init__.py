@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -19,13 +21,13 @@ __all__ = ["check", "current", "downgrade", "head", "upgrade", "upgrade_sql"]
 
 def upgrade(target: Engine | str, revision: str = "head") -> None:
     """Bring the database to ``revision``, in one transaction. Safe to call from several processes at once."""
-    with _engine(target).begin() as connection:
+    with _transaction(target) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(target: Engine | str, revision: str) -> None:
     """Take the database back to ``revision`` (``"base"`` removes every table of ours, with what is in it)."""
-    with _engine(target).begin() as connection:
+    with _transaction(target) as connection:
         command.downgrade(_config(connection), revision)
 
 
@@ -64,8 +66,16 @@ def check(target: Engine) -> None:
         )
 
 
-def _engine(target: Engine | str) -> Engine:
-    return make_engine(target, application_name="jobplatform-migrate") if isinstance(target, str) else target
+@contextmanager
+def _transaction(target: Engine | str) -> Iterator[Connection]:
+    """A transaction on ``target``. An engine made here leaves no connection open."""
+    engine = make_engine(target, application_name="jobplatform-migrate") if isinstance(target, str) else target
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        if engine is not target:
+            engine.dispose()
 
 
 def _config(connection: Connection | None) -> Config:

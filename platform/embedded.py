@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import logging
 import os
 import pwd
 import shlex
@@ -31,6 +32,8 @@ import psycopg
 from psycopg import sql
 
 from jobplatform.errors import EmbeddedServerError
+
+log = logging.getLogger(__name__)
 
 DATABASE = "jobplatform"
 SUPERUSER = "postgres"
@@ -89,6 +92,7 @@ class EmbeddedServer:
                 self._initialise()
                 self._start_server()
                 self.started = True
+                self._tell(programs)
             self._wait_until_running()
             return self.create_database(DATABASE)
 
@@ -164,14 +168,18 @@ class EmbeddedServer:
             os.close(self._in_use)
             self._in_use = None
 
+    def _tell(self, programs: _Programs) -> None:
+        user = programs.user.pw_name if programs.user else None
+        log.info("embedded PostgreSQL started", extra={"data_dir": str(self.data_dir), "system_user": user})
+
     # The steps of starting and stopping, each inside _alone()
 
     def _make_folders(self, programs: _Programs) -> None:
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
             if programs.user:
-                # 0711: the server's user may pass through to its own folder, and nobody may look around.
-                self.data_dir.chmod(0o711)
+                # The server's user may pass through to its own folder; that says nothing about looking around.
+                self.data_dir.chmod(stat.S_IMODE(self.data_dir.stat().st_mode) | 0o011)
             for folder in (self._home, self._socket_dir):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 programs.give_to_its_user(folder)
@@ -208,13 +216,23 @@ class EmbeddedServer:
             time.sleep(0.05)
 
     def _has_process(self) -> bool:
-        return _names_a_postgres(self._pgdata / "postmaster.pid")
+        return self._names_our_server(self._pgdata / "postmaster.pid")
+
+    def _names_our_server(self, pid_file: Path) -> bool:
+        """Whether the number in ``pid_file`` is a PostgreSQL on this data folder. One that has ended and that nobody
+        has asked about yet (a zombie) has no command line any more."""
+        try:
+            pid = int(pid_file.read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            return False
+        command = _command_line(pid)
+        return "postgres" in command and str(self._pgdata) in command
 
     def _forget_stale_pids(self) -> None:
         """After a power cut the number in a pid file may be another program's by now, and the server would not start
         for fear of a second one on its data."""
         for pid_file in (self._pgdata / "postmaster.pid", self._socket_dir / ".s.PGSQL.5432.lock"):
-            if not _names_a_postgres(pid_file):
+            if not self._names_our_server(pid_file):
                 pid_file.unlink(missing_ok=True)
 
     def _pg_ctl(self, action: str, *arguments: str) -> None:
@@ -354,25 +372,12 @@ def _open_for_reading(folder: Path) -> None:
             path.chmod(mode | (0o755 if runs else 0o644))
 
 
-def _names_a_postgres(pid_file: Path) -> bool:
-    """Whether the first line of ``pid_file`` is the number of a PostgreSQL that runs."""
-    try:
-        pid = int(pid_file.read_text().split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return False
-    state, name = _describe_process(pid)
-    # Z: it has ended, and whoever started it has not asked about it yet.
-    return "postgres" in name and state != "Z"
-
-
-def _describe_process(pid: int) -> tuple[str, str]:
-    """State and name of a process; empty when there is none. Without `ps` where the kernel tells: slim containers
-    have none."""
-    if Path("/proc/self/stat").exists():
+def _command_line(pid: int) -> str:
+    """How a process was called; empty when there is none. Without `ps` where the kernel tells: slim containers have
+    none."""
+    if Path("/proc/self/cmdline").exists():
         with contextlib.suppress(OSError):
-            name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
-            return rest[:1], name
-        return "", ""
-    command = ["ps", "-o", "state=,comm=", "-p", str(pid)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return told[:1], told
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return ""
+    command = ["ps", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import make_engine
 
 TEMPLATE = "template_jobplatform"
+SERVER_FOLDER = "TEST_SERVER_FOLDER"
 
 #: A test server loses nothing that anybody wants back.
 FAST = {
@@ -35,20 +38,29 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith("JOBPLATFORM_") or name in ("DATABASE_URL", "JOBS_DATABASE_URL", "DISABLE_QUEUE"):
             del os.environ[name]
+    _provide_server_folder(config)
+
+
+def _provide_server_folder(config: pytest.Config) -> None:
+    """A folder for the server of this run, made by the first process and known to those it starts.
+
+    Not below pytest's own temporary folder: for root the server is another user, and every run of pytest closes that
+    one to others, also while a neighbour's server works in it.
+    """
+    if SERVER_FOLDER not in os.environ:
+        folder = os.environ[SERVER_FOLDER] = tempfile.mkdtemp(prefix="jobplatform-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.add_cleanup(lambda: os.environ.pop(SERVER_FOLDER, None))
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[EmbeddedServer]:
+def server() -> Iterator[EmbeddedServer]:
     """One embedded server, shared by all test processes of this run; the last of them stops it."""
-    folder = tmp_path_factory.getbasetemp()
-    shared = folder if worker_id == "master" else folder.parent
-    for above in (shared, *shared.parents[:2]):
-        # The server may run as a system user of its own, which has to get through to its folder.
-        above.chmod(above.stat().st_mode | 0o011) if above.owner() == _me() else None
-    embedded = EmbeddedServer(shared / "embedded", FAST)
+    folder = Path(os.environ[SERVER_FOLDER])
+    embedded = EmbeddedServer(folder, FAST)
     embedded.start()
     try:
-        with FileLock(shared / "template.lock"):
+        with FileLock(folder / "template.lock"):
             _make_template(embedded)
         yield embedded
     finally:
@@ -110,12 +122,6 @@ def _make_template(server: EmbeddedServer) -> None:
 
 def _admin(server: EmbeddedServer) -> psycopg.Connection:
     return psycopg.connect(server.url("postgres"), autocommit=True)
-
-
-def _me() -> str:
-    import getpass
-
-    return getpass.getuser()
 
 
 class FileLock:

@@ -19,7 +19,7 @@ feed JOBS RATE
     enqueue one by one, RATE a second → {committed: {key: at}}
 crowd BACKLOG NOISY QUIET MILLISECONDS
     a backlog from NOISY workspaces, then one job from each of QUIET others
-    → {committed: {key: at}} of the quiet ones
+    → {committed: {key: at}} of the quiet ones; then, as after feed, stay until killed
 
 ``at`` is the monotonic clock, which all processes of one machine share. SLOTS 0 means the contender's best
 configuration for jobs that do not wait for anything.
@@ -55,7 +55,7 @@ def wait_for_go() -> None:
 
 
 def wait_for_the_end() -> None:
-    """Stay until killed, so that the CPU time of this process and its connections can still be read."""
+    """Stay until killed: a doorbell may still be on its way, and the CPU time of this process is yet to be read."""
     sys.stdin.read()
 
 

@@ -107,6 +107,7 @@ def feed(jobs: int, rate: int) -> None:
         _enqueue(sessions, "stamp", stamp(str(number)), "feed")
         committed[str(number)] = time.monotonic()
     answer(committed=committed)
+    wait_for_the_end()
 
 
 def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
@@ -123,6 +124,7 @@ def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
         _enqueue(sessions, "stamp", stamp(key, milliseconds), key)
         committed[key] = time.monotonic()
     answer(committed=committed)
+    wait_for_the_end()
 
 
 def _sessions() -> sessionmaker[Session]:

@@ -140,6 +140,7 @@ async def _feed(jobs: int, rate: int) -> None:
         await queries.enqueue("stamp", _encoded(stamp(str(number))))
         committed[str(number)] = time.monotonic()
     answer(committed=committed)
+    wait_for_the_end()
 
 
 async def _crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
@@ -154,6 +155,7 @@ async def _crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> Non
         await queries.enqueue("stamp", _encoded(stamp(key, milliseconds)))
         committed[key] = time.monotonic()
     answer(committed=committed)
+    wait_for_the_end()
 
 
 async def _queries() -> Queries:

@@ -94,6 +94,7 @@ def feed(jobs: int, rate: int) -> None:
             run_stamp.defer(**stamp(str(number)))
             committed[str(number)] = time.monotonic()
     answer(committed=committed)
+    wait_for_the_end()
 
 
 def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
@@ -111,6 +112,7 @@ def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
             run_stamp.defer(**stamp(key, milliseconds))
             committed[key] = time.monotonic()
     answer(committed=committed)
+    wait_for_the_end()
 
 
 async def _drain(jobs: int) -> None:

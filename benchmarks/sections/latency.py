@@ -37,7 +37,7 @@ def measure(run: Run) -> tuple[list[Table], list[Target]]:
 
 
 def _jobs(run: Run) -> int:
-    return 40 if run.quick else 100
+    return 30 if run.quick else 100
 
 
 def _waits(run: Run, contender: Contender) -> list[float]:
@@ -48,7 +48,7 @@ def _waits(run: Run, contender: Contender) -> list[float]:
         # A worker that has just started is not idle yet: it looks at the empty queue once more, and listens.
         with contender.run(url, "feed", jobs, RATE) as feeder:
             committed = feeder.answer(60)["committed"]
-        started = program.answer(60)["started"]
+            started = program.answer(60)["started"]
     return [1000 * (started[key] - at) for key, at in committed.items()]
 
 

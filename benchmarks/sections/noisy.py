@@ -63,8 +63,9 @@ def _quiet_waits(run: Run, crowd: Crowd) -> dict[str, float]:
     backlog = _backlog(run)
     with crowd.contender.run(url, "serve", backlog + QUIET, SLOTS) as program:
         program.answer(60)
-        committed = crowd.contender.ask(url, "crowd", backlog, crowd.noisy, QUIET, MILLISECONDS)["committed"]
-        started = program.answer(120)["started"]
+        with crowd.contender.run(url, "crowd", backlog, crowd.noisy, QUIET, MILLISECONDS) as feeder:
+            committed = feeder.answer(60)["committed"]
+            started = program.answer(120)["started"]
     waits = [1000 * (started[key] - at) / MILLISECONDS for key, at in committed.items()]
     seconds = max(started.values()) - min(started.values()) + MILLISECONDS / 1000
     busy = (backlog + QUIET) * MILLISECONDS / 1000 / SLOTS / seconds

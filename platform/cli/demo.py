@@ -6,6 +6,8 @@ get the answer it promises ends the demo with an error.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from uuid_utils.compat import uuid7
 from jobplatform.api import Scope, mint_token
 from jobplatform.cli.database import open_database
 from jobplatform.cli.demo_story import Story
-from jobplatform.cli.stack import Stack, interrupted_by_sigterm
+from jobplatform.cli.stack import Stack, interruptible
 from jobplatform.cli.up import start_demo_source, start_platform, tell_database
 from jobplatform.connectors.demo_source import connection_config
 from jobplatform.logs import escape_controls
@@ -30,6 +32,14 @@ from jobplatform.settings import Settings
 
 WORKSPACES = ("Acme", "Globex")
 PAGE_DELAY = 0.15
+#: The demo is of the platform's own sync, whatever application the environment is set up for.
+OWN_TASKS = {
+    "JOBPLATFORM_TASKS": "jobplatform.connectors:tasks",
+    "JOBPLATFORM_MODE": "queue",
+    "JOBPLATFORM_QUEUES": "",
+    "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true",
+    "DISABLE_QUEUE": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,16 @@ class Tenant:
 def demo(keep: bool, fast: bool) -> None:
     """Watch a sync run end to end: database, API, worker and a demo source, over real HTTP."""
     settings = Settings.from_env()
-    with interrupted_by_sigterm(), _interruptible(), open_database(settings) as url:
+    with interruptible(), open_database(settings) as url:
         step(1, "Database")
         upgrade(url)
         tell_database(settings)
         click.echo(f"schema       at revision {head()}")
-        with _log_file() as log, Stack(url, log.write_line, stop_seconds=settings.drain_timeout + 10) as stack:
+        patience = settings.drain_timeout + 10
+        with (
+            _log_file(settings.data_dir) as log,
+            Stack(url, log.write_line, stop_seconds=patience, environment=OWN_TASKS) as stack,
+        ):
             acme, globex, api_url = _start(stack, settings, url, delay=0.0 if fast else PAGE_DELAY)
             _tell_story(api_url, acme, globex, url)
             _say_goodbye(api_url, (acme, globex), log.path)
@@ -146,7 +160,15 @@ def _say_goodbye(api_url: str, tenants: tuple[Tenant, ...], log_file: Path) -> N
                    f"application/json' -d '{{}}' {sync_url}")  # fmt: skip
     click.echo(f"API           {api_url}   (OpenAPI: {api_url}/openapi.json)")
     click.echo(f"logs          {log_file}")
-    click.echo("run the stack  jobplatform up --demo-source     (the tokens stay valid)")
+    click.echo(f"run the stack  {_own_command()} up --demo-source   (the tokens stay valid)")
+
+
+def _own_command() -> str:
+    """How this command was called, so that the next one can be copied as it stands."""
+    called = Path(sys.argv[0])
+    if called.name != "jobplatform":
+        return "jobplatform"
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 class _LogFile:
@@ -162,19 +184,13 @@ class _LogFile:
 
 
 @contextmanager
-def _log_file() -> Iterator[_LogFile]:
-    folder = Settings.from_env().data_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    log = _LogFile(folder / "demo.log")
+def _log_file(folder: Path) -> Iterator[_LogFile]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log = _LogFile(folder / "demo.log")
+    except OSError as error:
+        raise click.ClickException(f"no log can be kept there ({error}); see JOBPLATFORM_DATA_DIR") from error
     try:
         yield log
     finally:
         log.file.close()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

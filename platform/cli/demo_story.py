@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -81,8 +82,8 @@ class Story:
 
     def show_recent(self) -> None:
         items = self._ask("GET", f"{self.sync_path}/jobs?limit=20", expect=200).json()["items"]
-        columns = ["id", "jobType", "status", "attempts", "createdAt", "completedAt"]
-        print_table(columns, [[item[name] for name in columns] for item in items])
+        columns = ["id", "jobType", "status", "createdAt", "completedAt"]
+        print_table(columns, [[_short(item[name]) for name in columns] for item in items])
 
     def try_as_stranger(self, token: str) -> None:
         """Another workspace must not even learn that the job exists."""
@@ -96,3 +97,9 @@ class Story:
         if answer.status_code != expect:
             raise click.ClickException(f"expected {expect}, got {answer.status_code}: {answer.text[:1000]}")
         return answer
+
+
+def _short(value: Any) -> Any:
+    """A moment as its time of day: it was a moment ago."""
+    moment = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\S*Z", value)
+    return moment[1] if moment else value

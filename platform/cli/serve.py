@@ -52,7 +52,8 @@ def worker(name: str | None, **options: Any) -> None:
         raise SettingsError(["JOBPLATFORM_MODE=sync runs jobs where they are enqueued; a worker would find none"])
     configure_logging(settings.log_level, settings.log_format)
     with open_database(settings) as url:
-        Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
+        code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
+    raise SystemExit(code)
 
 
 @click.command()

@@ -21,19 +21,16 @@ from typing import IO
 
 import click
 
-from jobplatform.errors import JobPlatformError
-
 LAST_LINES = 30
 
 Sink = Callable[[str, str], None]
 """Takes the name of a part and a line of its output."""
 
 
-class PartFailedError(JobPlatformError):
-    """A part of the stack ended, or did not become ready; ``name`` says which."""
+class PartFailedError(click.ClickException):
+    """A part of the stack ended, or did not become ready; the message says which, and what it said last."""
 
     def __init__(self, name: str, what: str, lines: Sequence[str]) -> None:
-        self.name = name
         said = "".join(f"\n  {line}" for line in lines)
         super().__init__(f"the {name} {what}" + (f"; it said last:{said}" if said else ""))
 
@@ -110,12 +107,10 @@ class Part:
 class Stack:
     """Parts, stopped in the reverse order of their start when the ``with`` block ends, however it ends."""
 
-    def __init__(self, database_url: str, sink: Sink, *, stop_seconds: float = 40.0) -> None:
-        self.environment = {
-            **os.environ,
-            "DATABASE_URL": database_url,
-            "PYTHONUNBUFFERED": "1",
-        }
+    def __init__(
+        self, database_url: str, sink: Sink, *, stop_seconds: float, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.environment = {**os.environ, "DATABASE_URL": database_url, **(environment or {})}
         self.environment.pop("JOBS_DATABASE_URL", None)
         self.sink = sink
         self.stop_seconds = stop_seconds
@@ -141,7 +136,7 @@ class Stack:
 
     def run_until_interrupted(self) -> None:
         """Block until Ctrl-C or SIGTERM. Raises :class:`PartFailedError` when a part ends before."""
-        with interrupted_by_sigterm(), contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             while True:
                 for part in self.parts:
                     part.check()
@@ -159,13 +154,20 @@ def listen(host: str, preferred: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM means what Ctrl-C means, so that ``finally`` and ``with`` do their work."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def interruptible() -> Iterator[None]:
+    """Within the block SIGTERM, and the end of the terminal, mean what Ctrl-C means: ``finally`` and ``with`` do their
+    work, and the command ends without a traceback."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # One that nohup made ignored stays ignored.
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in taken}
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -176,7 +178,7 @@ def _impatience() -> Iterator[threading.Event]:
     def note(_number: int, _frame: FrameType | None) -> None:
         hurry.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield hurry
     finally:

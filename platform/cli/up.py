@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import click
 import httpx
@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import open_database
-from jobplatform.cli.stack import Part, Stack, interrupted_by_sigterm, listen
+from jobplatform.cli.stack import Part, Stack, interruptible, listen
+from jobplatform.embedded import SYSTEM_USER
 from jobplatform.logs import escape_controls
 from jobplatform.migrations import upgrade
 from jobplatform.models import WorkerRow, make_engine
@@ -30,8 +31,7 @@ def up(concurrency: int | None, demo_source: bool) -> None:
     """Run database, API and worker until Ctrl-C, which stops everything that was started here and nothing else."""
     settings = Settings.from_env()
     with (
-        interrupted_by_sigterm(),
-        _quiet_interrupt(),
+        interruptible(),
         open_database(settings) as url,
         Stack(url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
     ):
@@ -46,21 +46,13 @@ def up(concurrency: int | None, demo_source: bool) -> None:
         click.echo("stopping")
 
 
-@contextmanager
-def _quiet_interrupt() -> Iterator[None]:
-    """Ctrl-C during the start ends the command like any other; click would print an exclamation."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
 def tell_database(settings: Settings) -> None:
     """Say which database this is: for root the embedded one is in a place of its own, which has to be known."""
     if settings.database_url is not None:
         click.echo("database     the one that DATABASE_URL names")
     else:
-        click.echo(f"database     embedded PostgreSQL, data in {settings.data_dir}")
+        as_root = f", running as {SYSTEM_USER} because it refuses root" if os.geteuid() == 0 else ""
+        click.echo(f"database     embedded PostgreSQL, data in {settings.data_dir}{as_root}")
 
 
 def start_platform(stack: Stack, settings: Settings, database_url: str, concurrency: int | None = None) -> str:
@@ -94,10 +86,12 @@ def start_demo_source(stack: Stack, delay: float = 0.15) -> str:
 
 
 def _for_parts() -> dict[str, str]:
-    """The demo source is on this machine, where connectors may not go unless somebody says so. And the parts write
-    into a pipe: that a person reads along, they have to be told."""
-    reader = {"JOBPLATFORM_LOG_FORMAT": "console"} if sys.stdout.isatty() else {}
-    return {"JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true", **reader}
+    """What a development machine wants unless its owner has decided otherwise: sources on this very machine, such as
+    the demo source, and logs for the person who reads along (the parts write into a pipe and could not know)."""
+    wanted = {"JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true"}
+    if sys.stdout.isatty():
+        wanted["JOBPLATFORM_LOG_FORMAT"] = "console"
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def _registered(database_url: str, worker: Part) -> Callable[[], bool]:

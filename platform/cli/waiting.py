@@ -20,7 +20,7 @@ def show_progress(console: Console) -> Iterator[Report]:
     """Gives a function that takes a job's status and its progress report, as often as one likes."""
     if console.is_terminal:
         with _bar(console) as bar:
-            task = bar.add_task("pending", total=None)
+            task = bar.add_task("pending", total=None, message="")
             yield lambda status, progress: bar.update(task, **_bar_values(status, progress))
     else:
         yield _Lines(console.file)

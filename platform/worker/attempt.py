@@ -1,7 +1,7 @@
 """An attempt as the parent sees it: the claimed job and where it is on its way through the worker."""
 
 from jobplatform.queue import ClaimedJob, Lease
-from jobplatform.worker.frames import JobSpec, Reason, encode_job
+from jobplatform.worker.frames import Reason, encode_job
 
 
 class Attempt:
@@ -31,19 +31,5 @@ class Attempt:
         }
 
     def wire(self) -> str:
-        job = self.job
-        return encode_job(
-            JobSpec(
-                self.seq,
-                job.task,
-                job.lease.workspace_id,
-                job.lease.job_id,
-                job.lease.epoch,
-                job.attempt,
-                job.max_attempts,
-                job.payload_version,
-                job.request_id,
-                job.trace_parent,
-                job.payload,
-            )
-        )
+        """The job as a child is told about it."""
+        return encode_job(self.seq, self.job)

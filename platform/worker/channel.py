@@ -33,6 +33,14 @@ LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
 LONGEST_LINE: Final = 8_192
 
 
+class ThreadState(threading.local):
+    """What a thread of a child is in the middle of."""
+
+    current = NO_JOB
+    writing = False
+    interrupted = False
+
+
 class Line:
     """The result pipe, shared by the threads of a child, and the orders that came from the parent.
 
@@ -43,13 +51,13 @@ class Line:
         self._results = results
         self._orders = orders
         self._lock = threading.Lock()
-        self._local = threading.local()
+        self._local = ThreadState()
         self.ordered: dict[int, Reason] = {}
 
     @property
     def current(self) -> int:
         """The job this thread is running."""
-        return getattr(self._local, "current", NO_JOB)
+        return self._local.current
 
     @current.setter
     def current(self, seq: int) -> None:
@@ -62,14 +70,14 @@ class Line:
                 write_all(self._results, frame)
         finally:
             self._local.writing = False
-        if getattr(self._local, "interrupted", False):
+        if self._local.interrupted:
             self._local.interrupted = False
             self._raise_ordered()
 
     def interrupt(self) -> None:
         """For the signal handler: raise in the job the parent means, if this thread still runs it."""
         self.read_orders()
-        if getattr(self._local, "writing", False):
+        if self._local.writing:
             self._local.interrupted = True
         else:
             self._raise_ordered()
@@ -163,7 +171,7 @@ class JobChannel:
 
 
 class RecordHandler(logging.Handler):
-    """Sends the log records of a child to the parent, whose handlers turn them into lines: one process writes the log."""
+    """Sends the log records of a child to the parent, whose handlers turn them into lines: one process writes a log."""
 
     STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -177,7 +185,7 @@ class RecordHandler(logging.Handler):
             return
         try:
             text = json.dumps(self._facts(record), default=str)
-        except Exception:
+        except Exception:  # noqa: BLE001 - what logging does: a record that can't be shown must not end the handler
             self.handleError(record)
             return
         self._line.send(encode_frame(self._line.current, RECORD, 0.0, 0.0, text.encode(errors="replace")))

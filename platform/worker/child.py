@@ -1,6 +1,7 @@
 """A child: runs the jobs it is given, one after the other or one in each of its threads.
 
-    1. Read a token: four bytes naming a job. *Reading it is starting the job*; a token the parent took back was not started.
+    1. Read a token: four bytes naming a job. *Reading it is starting the job*; one that the parent took back was not
+       started.
     2. Read the job's body, run the handler, write the result with one write before the next token is read.
     3. The end of the token socket means: leave.
 
@@ -15,7 +16,6 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import NamedTuple, NoReturn
@@ -67,8 +67,8 @@ def redirect_standard_streams(output: int) -> None:
     for target in (1, 2):
         os.dup2(output, target)
     # New objects: those of the nursery may believe they write to a file that can seek.
-    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - for ever
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - for ever
     faulthandler.enable(file=2)
 
 
@@ -181,9 +181,11 @@ def encode_ended(ended: Ended) -> tuple[int, bytes]:
 
 
 def flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # A handler may have closed or replaced them.
-            stream.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        return  # The handler closed or replaced them; it will not miss the rest.
 
 
 def leave() -> NoReturn:

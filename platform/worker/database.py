@@ -102,7 +102,7 @@ class DatabaseThread(ABC):
         self.requests.put(request)
 
     def stop(self, timeout: float) -> None:
-        """End after what was asked so far. A thread that hangs in the network is left behind; it dies with the process."""
+        """End after what was asked so far. One that hangs in the network is left behind and dies with the process."""
         self._stopping.set()
         self.requests.put(None)
         self._thread.join(timeout)

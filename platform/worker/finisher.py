@@ -98,7 +98,7 @@ class Finisher(DatabaseThread):
         last_resort: Callable[[R], Failure] | None,
         error: Exception,
     ) -> set[Lease]:
-        """The database refuses something in these rows: find out what, and write that without any text of the user's."""
+        """The database refuses something in these rows: find out what, and write that without any text of a user."""
         if len(rows) > 1:
             return set().union(*(self._save(verb, [row], answer, last_resort) for row in rows))
         logger.error("refused by the database", extra={"row": repr(rows[0])[:500], "error": str(error)[:1000]})
@@ -111,7 +111,7 @@ def append_lines(session: Session, lines: Sequence[LogLine]) -> Iterable[Lease]:
 
 
 def unsavable(ending: Completion | Failure) -> Failure:
-    """What is recorded when an ending can't be saved as it is. The work was done or not; nobody does it again for this."""
+    """What is recorded when an ending can't be saved as it is. Work that was done is not done again for this."""
     retry = isinstance(ending, Failure) and ending.retry
     crash = isinstance(ending, Failure) and ending.crash
     return Failure(ending.lease, "error", "NotSavable", UNSAVABLE, retry=retry, crash=crash)

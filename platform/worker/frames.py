@@ -1,8 +1,9 @@
 """The bytes between the worker's parent process and its children.
 
-Parent to child: a body frame (u32 length, then a JSON list of jobs) into the body pipe, then one u32 token per job into the
-token socket; orders (sequence number and reason) into the order pipe.
-Child to parent: a head of 25 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, one `write` each.
+Parent to child: a body frame (u32 length, then a JSON list of jobs) into the body pipe, then one u32 token per job
+into the token socket; orders (sequence number and reason) into the order pipe.
+Child to parent: a head of 25 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, in one
+`write`.
 
 Payloads and results are spliced in and taken out as text: the parent never decodes them.
 """
@@ -14,6 +15,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
+
+from jobplatform.queue import ClaimedJob
 
 HEAD: Final = struct.Struct("<IIBdd")
 TOKEN: Final = struct.Struct("<I")
@@ -103,9 +106,9 @@ class JobSpec(NamedTuple):
     payload: object
 
 
-def encode_job(spec: JobSpec) -> str:
-    """One job as JSON. `spec.payload` is the payload's JSON text and goes in as it is: the child parses everything once."""
-    seq, task, workspace_id, job_id, epoch, attempt, max_attempts, version, request_id, trace, payload = spec
+def encode_job(seq: int, job: ClaimedJob) -> str:
+    """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
+    (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace = job
     return (
         f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{epoch},{attempt},{max_attempts},{version},'
         f"{_quoted(request_id)},{_quoted(trace)},{payload}]"

@@ -17,7 +17,7 @@ import os
 import selectors
 import signal
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any, Final
@@ -86,6 +86,19 @@ class Hub:
             on_cancel=self.membership.beat_soon,
             on_broken=lambda: self.keeper.ask(ListenAgain()),
         )
+        self.answers: dict[type[Any], Callable[[Any], None]] = {
+            Claimed: self.claimed,
+            ClaimFailed: lambda _: self.supply.failed(),
+            Reconciled: lambda answer: self.supply.reconciled(answer.released),
+            Flushed: self.flushed,
+            Registered: self.registered,
+            RegistrationFailed: lambda _: self.membership.registration_failed(),
+            Beaten: self.beaten,
+            Deregistered: lambda _: self.departure.said_goodbye(),
+            JobsReady: lambda _: self.supply.wake(),
+            Listening: lambda answer: self.ear.attach(answer.connection),
+            ThreadDied: self.thread_died,
+        }
         self.flushing = False
         self.queues: tuple[str, ...] = ()
         self.tasks: tuple[str, ...] = ()
@@ -153,8 +166,8 @@ class Hub:
 
     def join(self, now: float) -> float:
         """Register once every slot is ready and nothing from an earlier registration is left; then renew the lease."""
-        if self.pool.import_error is not None:
-            raise SettingsError([self.pool.import_error])
+        if self.pool.cradle.import_error is not None:
+            raise SettingsError([self.pool.cradle.import_error])
         if self.membership.worker_id is None and not self.departure.begun and self.pool.ready and self.holds_nothing:
             self.learn_catalogue()
             self.membership.register(self.queues, self.tasks)
@@ -163,7 +176,8 @@ class Hub:
     def learn_catalogue(self) -> None:
         if self.tasks:
             return
-        catalogue = self.pool.catalogue
+        catalogue = self.pool.cradle.catalogue
+        self.ledger.learn_tasks(catalogue)
         self.tasks = tuple(task["name"] for task in catalogue)
         self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
         self.ear.queues = frozenset(self.queues)
@@ -228,30 +242,11 @@ class Hub:
             self.hear(self.inbox.popleft())
 
     def hear(self, message: Any) -> None:
-        match message:
-            case Claimed():
-                self.claimed(message)
-            case Flushed():
-                self.flushed(message)
-            case ClaimFailed():
-                self.supply.failed()
-            case Reconciled(released):
-                self.supply.reconciled(released)
-            case Beaten():
-                self.beaten(message)
-            case JobsReady():
-                self.supply.wake()
-            case Listening(connection):
-                self.ear.attach(connection)
-            case Registered():
-                self.registered(message)
-            case RegistrationFailed():
-                self.membership.registration_failed()
-            case Deregistered():
-                self.departure.said_goodbye()
-            case ThreadDied(_, error):
-                self.broken = error
-                self.departure.request()
+        self.answers[type(message)](message)
+
+    def thread_died(self, message: ThreadDied) -> None:
+        self.broken = message.error
+        self.departure.request()
 
     def claimed(self, claim: Claimed) -> None:
         self.supply.claimed(claim)

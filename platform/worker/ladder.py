@@ -36,7 +36,7 @@ class Ladder:
 
     def __init__(
         self,
-        signaller: Callable[[], Signaller | None],
+        signaller: Signaller,
         settle_slot: Callable[[Slot], None],
         *,
         threads: int,
@@ -123,11 +123,9 @@ class Ladder:
         return slot.escalate_at
 
     def _kill(self, slot: Slot, signum: int) -> None:
-        signaller = self._signaller()
-        if signaller is not None and slot.pid is not None:
-            signaller.kill(slot.pid, signum)
+        if slot.pid is not None:
+            self._signaller.kill(slot.pid, signum)
 
     def _kill_group(self, slot: Slot, signum: int) -> None:
-        signaller = self._signaller()
-        if signaller is not None and slot.pid is not None:
-            signaller.kill_group(slot.pid, signum)
+        if slot.pid is not None:
+            self._signaller.kill_group(slot.pid, signum)

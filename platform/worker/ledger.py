@@ -18,7 +18,7 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Ledger:
-    """`known` has every attempt from the claim to the answer of its last write; heartbeats and reconciling name these."""
+    """`known` has every attempt from its claim to the answer of its last write: heartbeats and reconciling name it."""
 
     def __init__(self) -> None:
         self.ready: deque[Attempt] = deque()
@@ -29,7 +29,8 @@ class Ledger:
         self._seq = 0
 
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
-        self.retries |= {task["name"]: Retry.from_dict(task["retry"]) for task in catalogue}
+        """Take in the tasks' retry policies, for attempts that can't report how they ended."""
+        self.retries = {task["name"]: Retry.from_dict(task["retry"]) for task in catalogue}
 
     def retry(self, attempt: Attempt) -> Retry:
         return self.retries.get(attempt.task, verdicts.DEFAULT_RETRY)
@@ -49,11 +50,14 @@ class Ledger:
         slow job does not go behind 50 fast ones.
         """
         run: list[Attempt] = []
-        size = 0
+        size, task, length = 0, "", 0
         while self.ready and len(run) < most and size < most_bytes:
-            if len(run) >= free and self.pace.run_length(self.ready[0].task) <= len(run):
+            attempt = self.ready[0]
+            if attempt.task != task:
+                task, length = attempt.task, max(free, self.pace.run_length(attempt.task))
+            if len(run) >= length:
                 break
-            attempt = self.ready.popleft()
+            self.ready.popleft()
             self._seq += 1
             attempt.seq = self._seq
             size += len(attempt.job.payload)

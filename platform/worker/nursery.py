@@ -3,8 +3,8 @@
     1. Import the application's tasks once, so that children share the memory, and tell the parent what they are.
     2. Fork a child for every `spawn`, in a process group of its own.
     3. Signal children when asked, unless they are reaped: no one else signals them, so a pid can't have been reused.
-    4. At the exit of a child kill the rest of its group *while the zombie still holds the number*, then reap and report.
-    5. When the parent is gone (end of the socket, or a reset if it left unread messages) kill every group and leave.
+    4. At the exit of a child kill its group *while the zombie still holds the number*, then reap and report.
+    5. When the parent is gone (end of the socket, or a reset) kill every group and leave.
 
 One thread, no job, no database connection: a fork copies nothing but this.
 """
@@ -76,7 +76,7 @@ class Nursery:
         try:
             self.tasks = load_tasks(self.config.tasks)
             catalogue = self.tasks.catalogue()
-        except (Exception, SystemExit) as error:  # The application's module may raise anything at import.
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the application's module may raise anything at import.
             self.say("failed", type(error).__name__, str(error)[:4000], traceback.format_exc()[-20_000:])
             sys.exit(1)
         for start in range(0, len(catalogue), TASKS_A_MESSAGE):
@@ -129,7 +129,7 @@ class Nursery:
             os.close(self.wake_read)
             os.close(self.wake_write)
             run_child(ends, self.config, self.tasks, self.pid)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - this process must not go on as a second nursery
             traceback.print_exc()
         finally:
             os._exit(CHILD_FAILED)

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-# A child gets about 50 ms of work at a time and at most 200 jobs: 50 jobs a run halved the drain of no-op jobs, 400 didn't help.
+# A child gets about 50 ms of work at a time and at most 200 jobs: with 50 the drain of no-op jobs was halved, and 400
+# did not help.
 RUN_SECONDS: Final = 0.05
 RUN_JOBS: Final = 200
 CLAIM_JOBS: Final = 200
@@ -32,7 +33,7 @@ class Pace:
         return max(1, min(RUN_JOBS, int(RUN_SECONDS / max(mean, 1e-6))))
 
     def room(self, capacity: int) -> int:
-        """How many jobs a worker that runs `capacity` at a time should hold: two runs for each, but never a stock of long jobs."""
+        """How many jobs to hold when `capacity` can run at a time: two runs for each, but no stock of long jobs."""
         if self._overall is None:
             return capacity
         ahead = int(capacity * 2 * RUN_SECONDS / max(self._overall, 1e-6))

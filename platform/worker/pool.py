@@ -3,18 +3,16 @@
 import logging
 import math
 import selectors
-from collections.abc import Iterator
 from time import monotonic
-from typing import Any, Final
-
-import backoff
+from typing import Final
 
 from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.cradle import Cradle, Events
 from jobplatform.worker.frames import ENDED, LOG, OK, PROGRESS, READY, RECORD, STARTED, Frame, Reason
 from jobplatform.worker.kernel import resident_bytes
 from jobplatform.worker.ladder import Ladder
 from jobplatform.worker.ledger import Ledger
-from jobplatform.worker.nursery_link import NurseryConfig, NurseryGoneError, NurseryLink, kill_orphans
+from jobplatform.worker.nursery_link import NurseryConfig, kill_orphans
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.output import OutputReader, relay_record
 from jobplatform.worker.pace import RUN_SECONDS
@@ -24,8 +22,8 @@ from jobplatform.worker.verdicts import exit_message
 # More in one frame overruns the pipe and makes the child wait for the parent's next turn.
 RUN_BYTES: Final = 200_000
 MEMORY_CHECK_SECONDS: Final = 0.25
-FAILED_STARTS: Final = 3
-LONGEST_PAUSE: Final = 60.0
+# A child that has not touched what it was given for so long is stuck between jobs.
+STUCK_SECONDS: Final = 5.0
 NEVER: Final = math.inf
 
 logger = logging.getLogger("jobplatform.worker")
@@ -38,21 +36,19 @@ class Pool:
         self.options = options
         self.ledger = ledger
         self.slots: dict[int, Slot] = {}
-        self.nursery: NurseryLink | None = None
-        self.catalogue: list[dict[str, Any]] = []
-        self.import_error: str | None = None
         self.closing = False
-        self.ladder = Ladder(lambda: self.nursery, self.take_back, threads=options.threads, grace=options.kill_grace)
+        config = NurseryConfig(
+            tasks=options.tasks,
+            database_url=options.database_url,
+            threads=options.threads,
+            log_level=logging.getLogger().getEffectiveLevel(),
+        )
+        self.cradle = Cradle(config, selector, Events(self._started, self._ended, self._all_died))
+        self.ladder = Ladder(self.cradle, self.take_back, threads=options.threads, grace=options.kill_grace)
         self._selector = selector
         self._by_pid: dict[int, Slot] = {}
         self._output: dict[int, OutputReader] = {}
         self._number = 0
-        self._nursery_is_up = False
-        self._child_was_ready = False
-        self._ever_up = False
-        self._failed_starts = 0
-        self._pauses = _pauses()
-        self._start_at = 0.0
         self._memory_at = 0.0
 
     # -- what the hub asks -----------------------------------------------------------------------
@@ -85,21 +81,23 @@ class Pool:
         """Start the nursery and children that are missing. Returns when to look again."""
         if self.closing:
             return NEVER
-        if now < self._start_at:
-            return self._start_at
-        if self.nursery is None:
-            self._start_nursery()
-        elif self._nursery_is_up:
+        look_at = self.cradle.keep_up(now)
+        if self.cradle.up and look_at == NEVER:
             alive = sum(slot.state not in (State.LOST, State.LEAVING) for slot in self.slots.values())
             for _ in range(self.options.slots - alive):
                 self._spawn()
-        return NEVER
+        return look_at
 
     def watch(self, now: float) -> float:
         """Deadlines, escalation, slow heads, memory. Returns when to look again."""
         soonest = NEVER
         for slot in list(self.slots.values()):
-            soonest = min(soonest, self.ladder.step(slot, now), self._free_followers(slot, now))
+            soonest = min(
+                soonest,
+                self.ladder.step(slot, now),
+                self._free_followers(slot, now),
+                self._look_for_signs_of_life(slot, now),
+            )
             if slot.state is State.LOST and slot.run:
                 self._abandon(slot)
         if self.options.memory_mb:
@@ -158,17 +156,14 @@ class Pool:
     def close(self) -> None:
         """Let the nursery kill what is left and end."""
         self.closing = True
-        if self.nursery is not None:
-            self._selector.unregister(self.nursery)
-            self.nursery.close()
-            self.nursery = None
+        self.cradle.close()
         for slot in list(self.slots.values()):
             self._drop(slot)
 
     # -- giving jobs -----------------------------------------------------------------------------
 
     def _room(self, slot: Slot, now: float) -> int:
-        """How many more jobs this child should get: none while all its threads work and its run is more than half full."""
+        """How many more jobs this child should get: none while all its threads work and half of its run is left."""
         threads = self.options.threads
         length = max(threads, self.ledger.pace.run_length(self.ledger.ready[0].task))
         have = len(slot.run)
@@ -205,6 +200,19 @@ class Pool:
         self.ledger.put_back(slot.take_back())
         return NEVER
 
+    def _look_for_signs_of_life(self, slot: Slot, now: float) -> float:
+        """Jobs that a child has not started are safe; a child that starts none for seconds is not worth keeping."""
+        if slot.state is not State.BUSY or slot.head_started:
+            return NEVER
+        if now < slot.since + STUCK_SECONDS:
+            return slot.since + STUCK_SECONDS
+        self.take_back(slot)
+        slot.head_started = bool(slot.run)
+        if slot.takes_jobs and not slot.run:
+            logger.error("child starts nothing and is killed", extra={"pid": slot.pid})
+            self.ladder.kill(slot, now)
+        return NEVER
+
     # -- hearing from children -------------------------------------------------------------------
 
     def read_results(self, slot: Slot) -> None:
@@ -218,12 +226,11 @@ class Pool:
 
     def _heard(self, slot: Slot, frame: Frame) -> None:
         kind = frame.kind
-        if kind == OK or kind == ENDED:
+        if kind in (OK, ENDED):
             self._job_ended(slot, frame)
         elif kind == READY:
             slot.state = State.IDLE
-            self._failed_starts = 0
-            self._child_was_ready = True
+            self.cradle.child_is_ready()
         elif kind == RECORD:
             attempt = slot.find(frame.seq)
             relay_record(frame, attempt.facts if attempt else {})
@@ -271,15 +278,29 @@ class Pool:
     # -- children coming and going ---------------------------------------------------------------
 
     def _spawn(self) -> None:
-        assert self.nursery is not None
         self._number += 1
         slot = Slot(self._number)
         self.slots[slot.number] = slot
         self._output[slot.number] = OutputReader(slot.output)
-        self.nursery.spawn(slot.number, slot.child_ends())
+        self.cradle.spawn(slot.number, slot.child_ends())
         slot.close_child_ends()
         self._selector.register(slot.results, selectors.EVENT_READ, lambda: self.read_results(slot))
         self._selector.register(slot.output, selectors.EVENT_READ, lambda: self._read_output(slot))
+
+    def _started(self, number: int, pid: int) -> None:
+        if slot := self.slots.get(number):
+            slot.pid = pid
+            self._by_pid[pid] = slot
+
+    def _ended(self, pid: int, code: int, peak_kb: int) -> None:
+        if slot := self._by_pid.get(pid):
+            self._exited(slot, code, peak_kb)
+
+    def _all_died(self) -> None:
+        """The nursery is gone, and with it whoever could tell how its children end."""
+        kill_orphans(list(self._by_pid))
+        for slot in list(self.slots.values()):
+            self._exited(slot, None)
 
     def _exited(self, slot: Slot, code: int | None, peak_kb: int = 0) -> None:
         """The child is dead. What it wrote before counts, what it had not started goes elsewhere; the rest was hit."""
@@ -288,7 +309,7 @@ class Pool:
         for attempt in slot.run:
             self._lost(slot, attempt, code)
         if slot.state is State.STARTING and code is not None:
-            self._start_failed(f"a child ended before it was ready: {exit_message(code)}")
+            self.cradle.start_failed(f"a child ended before it was ready: {exit_message(code)}")
         elif slot.state is not State.LEAVING:
             how = "nursery died" if code is None else exit_message(code)
             logger.info("child ended", extra={"pid": slot.pid, "how": how, "peak_kb": peak_kb})
@@ -344,84 +365,3 @@ class Pool:
         else:
             logger.info("child replaced for its memory", extra={"pid": slot.pid, "used_mb": used >> 20})
             self._retire(slot)
-
-    # -- the nursery -----------------------------------------------------------------------------
-
-    def _start_nursery(self) -> None:
-        config = NurseryConfig(
-            tasks=self.options.tasks,
-            database_url=self.options.database_url,
-            threads=self.options.threads,
-            log_level=logging.getLogger().getEffectiveLevel(),
-        )
-        self.nursery = NurseryLink(config)
-        self._nursery_is_up = self._child_was_ready = False
-        self._selector.register(self.nursery, selectors.EVENT_READ, self._hear_nursery)
-
-    def _hear_nursery(self) -> None:
-        assert self.nursery is not None
-        try:
-            for message in self.nursery.messages():
-                self._nursery_said(message)
-        except NurseryGoneError:
-            self._nursery_died()
-
-    def _nursery_said(self, message: list[Any]) -> None:
-        match message:
-            case ["tasks", tasks]:
-                self.catalogue += [] if self._ever_up else tasks
-                self.ledger.learn_tasks(tasks)
-            case ["up", pid, threads]:
-                self._nursery_up(pid, threads)
-            case ["failed", kind, text, trace]:
-                self._import_failed(kind, text, trace)
-            case ["started", number, pid] if number in self.slots:
-                self.slots[number].pid = pid
-                self._by_pid[pid] = self.slots[number]
-            case ["exit", pid, code, peak_kb] if pid in self._by_pid:
-                self._exited(self._by_pid[pid], code, peak_kb)
-
-    def _nursery_up(self, pid: int, threads: int) -> None:
-        self._nursery_is_up = self._ever_up = True
-        logger.info("nursery up", extra={"pid": pid, "tasks": len(self.catalogue)})
-        if threads:
-            logger.warning("the tasks' import started threads; children do not have them", extra={"threads": threads})
-
-    def _import_failed(self, kind: str, text: str, trace: str) -> None:
-        if self._ever_up:
-            logger.error("tasks cannot be imported any more", extra={"error_type": kind, "error": text})
-        else:
-            known = kind == "SettingsError"
-            self.import_error = text if known else f"{self.options.tasks} cannot be imported: {kind}: {text}\n{trace}"
-
-    def _nursery_died(self) -> None:
-        """Its children die with it. A new one starts, after a pause if it does not get far."""
-        assert self.nursery is not None
-        self._selector.unregister(self.nursery)
-        self.nursery.close()
-        self.nursery = None
-        kill_orphans(list(self._by_pid))
-        logger.error("nursery died", extra={"was_up": self._nursery_is_up, "children": len(self._by_pid)})
-        self._nursery_is_up = False
-        for slot in list(self.slots.values()):
-            self._exited(slot, None)
-        if not self._child_was_ready:
-            self._start_failed("the nursery ended before a child was ready")
-
-    def _start_failed(self, problem: str) -> None:
-        """After three in a row stop trying for a while: what is missing won't come back faster for being asked."""
-        self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS:
-            pause = next(self._pauses)
-            self._start_at = monotonic() + pause
-            self._failed_starts = 0
-            logger.error(
-                "no children are started for a while", extra={"problem": problem, "pause_seconds": round(pause, 1)}
-            )
-
-
-def _pauses() -> Iterator[float]:
-    """Ever longer pauses, jittered, up to a minute."""
-    delays = backoff.expo(factor=1, max_value=LONGEST_PAUSE)
-    next(delays)
-    return (delay / 2 + backoff.full_jitter(delay / 2) for delay in delays)

@@ -63,6 +63,7 @@ class Slot:
         self.since = monotonic()
         self.escalate_at = 0.0
         self.served = 0
+        self.head_started = False
         self.retiring = False
         self.condemned: tuple[str, str] | None = None
         self._reader = FrameReader()
@@ -109,6 +110,7 @@ class Slot:
         """Send jobs: the bodies first, then one token each. Never blocks, however long a body is."""
         if not self.run:
             self.since = monotonic()
+            self.head_started = False
         self.run.extend(attempts)
         self._rest += encode_run(attempt.wire() for attempt in attempts)
         self.write_rest()
@@ -175,6 +177,7 @@ class Slot:
             if attempt is not None:
                 run.remove(attempt)
         self.since = at
+        self.head_started = False
         self.served += 1
         return attempt
 

@@ -7,6 +7,7 @@ faults that bring it about.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,18 +17,49 @@ from tests.chaos.variants import broken
 
 
 class BrokenStorm(NamedTuple):
-    """``workers`` says whether the defect is in the workers or in the producers, which live in this process."""
+    """``here`` is a defect of the producers, which live in this process, beside those that ``setup`` may have."""
 
-    variant: str
-    workers: bool
-    faults: tuple[str, ...]
     rule: str
+    setup: Setup
+    here: str | None = None
 
+
+BASE = Setup(
+    seed=0,
+    jobs=600,
+    seconds=25,
+    rest_seconds=12,
+    workspaces=4,
+    workers=3,
+    poison=0,
+    restarts=0,
+    pause=0.3,
+    lease=1.5,
+    server=QUICK_SERVER,
+)
+
+# A late completion is only accepted where somebody else is running the job by then: long jobs, long stops, and enough
+# workers awake to take the jobs over.
+WITHOUT_FENCE = replace(
+    BASE,
+    variant="completing without a fence",
+    faults=("stop worker",),
+    jobs=300,
+    workers=4,
+    pause=2.5,
+    long_naps=0.6,
+    stops=(2.4, 4),
+    seconds=40,
+)
+
+FORGETFUL = replace(BASE, variant="rows the worker forgot are kept", faults=("lose answer of a claim",))
 
 STORMS = (
-    BrokenStorm("completing without a fence", True, ("stop worker",), "stale"),
-    BrokenStorm("rows the worker forgot are kept", True, ("lose answer of a claim",), "running"),
-    BrokenStorm("naive unique check", False, ("kill child",), "unique"),
+    BrokenStorm("stale", WITHOUT_FENCE),
+    BrokenStorm(
+        "running", replace(BASE, variant="rows the worker forgot are kept", faults=("lose answer of a claim",))
+    ),
+    BrokenStorm("unique", replace(BASE, faults=("kill child",), without_index=True), here="naive unique check"),
 )
 
 
@@ -38,27 +70,9 @@ def run_all(folder: Path, seed: int, say: Callable[[str], None]) -> int:
 
 def _finds(storm: BrokenStorm, folder: Path, seed: int, say: Callable[[str], None]) -> bool:
     folder.mkdir(mode=0o711)
-    setup = Setup(
-        seed=seed,
-        jobs=700,
-        seconds=25,
-        rest_seconds=12,
-        workspaces=4,
-        workers=3,
-        poison=0,
-        restarts=0,
-        pause=0.3,
-        lease=1.5,
-        long_naps=0.6,
-        stops=(2.4, 4),
-        faults=storm.faults,
-        server=QUICK_SERVER,
-        variant=storm.variant if storm.workers else None,
-        without_index=not storm.workers,
-    )
-    with broken(None if storm.workers else storm.variant):
-        outcome = Experiment(setup, folder, say).run()
+    with broken(storm.here):
+        outcome = Experiment(replace(storm.setup, seed=seed), folder, say).run()
     found = [finding for finding in judge(outcome.evidence).findings if finding.rule == storm.rule]
-    word = f"killed, {len(found)} x" if found else "ALIVE"
-    say(f"  {word} {storm.rule:<8} {storm.variant}, after {sum(outcome.injected.values())} x {storm.faults[0]}")
+    faults = ", ".join(f"{times} x {kind}" for kind, times in outcome.injected.items())
+    say(f"  {'killed ' if found else 'ALIVE  '} {storm.here or storm.setup.variant:<40} {len(found)} found; {faults}")
     return bool(found)

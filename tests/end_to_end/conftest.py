@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import psutil
 import pytest
@@ -53,21 +53,21 @@ def _about(process: psutil.Process, folder: Path) -> str:
 
 
 class Running:
-    """A command that goes on: its output is read as it comes."""
+    """A command that goes on: its output is read as it comes, through a pipe or as a terminal would."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self.process.stdout is not None
+    def __init__(self, arguments: list[str], environment: dict[str, str], *, terminal: bool = False) -> None:
+        reading, writing = os.openpty() if terminal else os.pipe()
+        self.process = subprocess.Popen([*COMMAND, *arguments], env=environment, stdout=writing, stderr=writing)
+        os.close(writing)
         self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
         self._reader.start()
 
-    def _read(self, output: IO[str]) -> None:
-        with output:
+    def _read(self, reading: int) -> None:
+        # A terminal whose last writer has left answers EIO instead of an end of file.
+        with os.fdopen(reading, errors="replace") as output, contextlib.suppress(OSError):
             for line in output:
-                self.lines.append(line.rstrip("\n"))
+                self.lines.append(line.rstrip("\r\n"))
 
     @property
     def output(self) -> str:
@@ -102,8 +102,8 @@ def start(environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
     """Starts the command and leaves it running; what is left of it at the end of the test is killed."""
     started: list[Running] = []
 
-    def start(*arguments: str, **variables: str) -> Running:
-        started.append(Running(list(arguments), {**environment, **variables}))
+    def start(*arguments: str, terminal: bool = False, **variables: str) -> Running:
+        started.append(Running(list(arguments), {**environment, **variables}, terminal=terminal))
         return started[-1]
 
     yield start

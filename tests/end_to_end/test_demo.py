@@ -50,11 +50,13 @@ def test_the_demo_shows_a_whole_sync_and_what_it_prints_is_so(start: Start, data
     assert processes_with(data_dir) == []
 
 
-def test_the_demo_works_on_the_database_that_database_url_names(
+def test_in_a_terminal_the_demo_draws_a_bar_and_takes_the_database_that_database_url_names(
     start: Start, database_url: str, data_dir: Path
 ) -> None:
-    demo = start("demo", "--fast", DATABASE_URL=database_url)
+    demo = start("demo", "--fast", terminal=True, DATABASE_URL=database_url, TERM="xterm-256color")
 
     assert demo.wait() == 0, demo.output
+    assert "━━━" in demo.output
+    assert "1000/1000" in demo.output
     assert "the one that DATABASE_URL names" in demo.output
     assert not (data_dir / "postgresql").exists(), "the embedded server is never started beside it"

@@ -128,15 +128,18 @@ def test_a_path_too_long_for_a_socket_works(data_dir: Path) -> None:
         server.stop()
 
 
-def test_a_server_that_was_killed_with_its_pid_file_left_behind_is_started_again(embedded: EmbeddedServer) -> None:
+@pytest.mark.parametrize("somebody", ["a program that is no PostgreSQL", "a PostgreSQL on other data"])
+def test_a_pid_file_left_behind_that_names_somebody_else_does_not_keep_the_server_from_starting(
+    embedded: EmbeddedServer, server: EmbeddedServer, somebody: str
+) -> None:
     url = embedded.start()
     pid_file = embedded.data_dir / "postgresql" / "data" / "postmaster.pid"
-    pid = int(pid_file.read_text().split("\n")[0])
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not embedded.running, what="the server to be gone")
-    # The number was given to a program that is no PostgreSQL.
     lines = pid_file.read_text().split("\n")
-    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
+    os.kill(int(lines[0]), signal.SIGKILL)
+    wait_until(lambda: not embedded.running, what="the server to be gone")
+    other = (server.data_dir / "postgresql" / "data" / "postmaster.pid").read_text().split("\n")[0]
+    pid = str(os.getpid()) if "no PostgreSQL" in somebody else other
+    pid_file.write_text("\n".join([pid, *lines[1:]]))
 
     embedded.start()
 

@@ -57,7 +57,9 @@ def ring_last(session: Session, workspace_id: uuid.UUID) -> None:
     session.commit()
 
 
-def test_a_committed_job_rings_with_the_name_of_its_queue(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+def test_a_committed_job_rings_with_the_name_of_its_queue(
+    session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
     enqueue_job(session, a_job(workspace_id, "letters"))
     session.commit()
 
@@ -71,9 +73,7 @@ def test_a_bulk_rings_once_for_each_queue(session: Session, workspace_id: uuid.U
     assert hear("q:b") <= {"q:a", "q:b"}
 
 
-def test_nothing_rings_before_the_commit(
-    engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear
-) -> None:
+def test_nothing_rings_before_the_commit(engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
     enqueue_job(session, a_job(workspace_id, "open"))
 
     with Session(engine) as another:

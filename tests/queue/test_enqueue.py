@@ -134,9 +134,7 @@ def test_a_second_job_of_one_key_is_answered_with_the_first(put: Put, db: Sessio
     assert enqueue_job(db, guarded(workspace_id)) == Enqueued(first, created=False)
 
 
-def test_the_guard_holds_while_the_job_runs(
-    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
-) -> None:
+def test_the_guard_holds_while_the_job_runs(put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker) -> None:
     first = put(unique_key="sync")
     worker.lease()
 

@@ -8,8 +8,16 @@ import pytest
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
-from jobplatform.queue import Failure, Lease, ProgressReport, cancel_job, fail_jobs, list_attempts, promote_jobs
-from jobplatform.queue import report_progress
+from jobplatform.queue import (
+    Failure,
+    Lease,
+    ProgressReport,
+    cancel_job,
+    fail_jobs,
+    list_attempts,
+    promote_jobs,
+    report_progress,
+)
 from jobplatform.queue.safe_json import ERROR_LIMIT, TRACEBACK_LIMIT
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Look, Put
@@ -76,9 +84,7 @@ def test_what_need_not_be_tried_again_fails_at_once(put: Put, db: Session, worke
     assert (look(job_id).status, look(job_id).outcome) == (Status.FAILED, "discarded")
 
 
-def test_every_attempt_is_kept_with_its_own_error(
-    put: Put, db: Session, worker: Worker, workspace_id: Any
-) -> None:
+def test_every_attempt_is_kept_with_its_own_error(put: Put, db: Session, worker: Worker, workspace_id: Any) -> None:
     job_id = put(max_attempts=3)
     for n in (1, 2, 3):
         fail(db, worker.lease(), message=f"error {n}", traceback=f"trace {n}", outcome="timeout" if n == 2 else "error")
@@ -94,9 +100,7 @@ def test_every_attempt_is_kept_with_its_own_error(
     assert all(attempt.started_at and attempt.started_at <= attempt.ended_at for attempt in attempts)
 
 
-def test_a_crash_gives_the_attempt_back_and_counts_by_itself(
-    put: Put, db: Session, worker: Worker, look: Look
-) -> None:
+def test_a_crash_gives_the_attempt_back_and_counts_by_itself(put: Put, db: Session, worker: Worker, look: Look) -> None:
     job_id = put()
 
     assert fail(db, worker.lease(), outcome="lost", crash=True) == "pending"
@@ -157,9 +161,7 @@ def test_many_fail_at_once_and_each_in_its_own_way(put: Put, db: Session, worker
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", 'quotes " and \\ and {braces}', "NULL", "", "%s %(ids)s"])
-def test_whatever_the_error_says_it_can_be_saved(
-    put: Put, db: Session, worker: Worker, look: Look, text: str
-) -> None:
+def test_whatever_the_error_says_it_can_be_saved(put: Put, db: Session, worker: Worker, look: Look, text: str) -> None:
     job_id = put()
 
     assert fail(db, worker.lease(), message=text, error_type=text, traceback=text) == "pending"
@@ -176,9 +178,7 @@ def test_an_endless_error_is_cut(put: Put, db: Session, worker: Worker, workspac
     assert len(attempt.traceback or "") == TRACEBACK_LIMIT
 
 
-def test_an_outcome_that_does_not_exist_is_refused_before_it_is_written(
-    put: Put, db: Session, worker: Worker
-) -> None:
+def test_an_outcome_that_does_not_exist_is_refused_before_it_is_written(put: Put, db: Session, worker: Worker) -> None:
     put()
 
     with pytest.raises(ValueError, match="bad luck"):

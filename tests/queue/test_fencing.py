@@ -74,9 +74,7 @@ def in_other_hands(stale: Lease, db: Session, time: Time) -> Lease:
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_write_under_a_stale_lease_changes_nothing_while_the_job_waits(
-    stale: Lease, db: Session, write: str
-) -> None:
+def test_a_write_under_a_stale_lease_changes_nothing_while_the_job_waits(stale: Lease, db: Session, write: str) -> None:
     before = everything(db)
     act, refused = WRITES[write]
 
@@ -108,9 +106,7 @@ def test_a_write_under_a_stale_lease_changes_nothing_after_the_job_has_ended(
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_the_holder_of_the_lease_is_accepted(
-    stale: Lease, in_other_hands: Lease, db: Session, write: str
-) -> None:
+def test_the_holder_of_the_lease_is_accepted(stale: Lease, in_other_hands: Lease, db: Session, write: str) -> None:
     before = everything(db)
     act, refused = WRITES[write]
 

@@ -126,7 +126,9 @@ def test_the_oldest_ready_job_tells_how_long_jobs_wait(put: Put, db: Session, ti
     assert 300 <= (queue_health(db).oldest_ready_seconds or 0) < 360
 
 
-def test_one_workspace_is_not_alarmed_by_another(put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID) -> None:
+def test_one_workspace_is_not_alarmed_by_another(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
     for _ in range(4):
         put()
 

@@ -66,18 +66,14 @@ def test_a_job_has_run_when_the_commit_returns(declare: Declare, run: Run, look:
     assert (job.status, job.outcome, job.result, job.attempts) == (Status.COMPLETED, "ok", {"n": 1}, 1)
 
 
-def test_a_job_does_not_run_before_the_commit(
-    declare: Declare, session: Session, workspace_id: uuid.UUID
-) -> None:
+def test_a_job_does_not_run_before_the_commit(declare: Declare, session: Session, workspace_id: uuid.UUID) -> None:
     ran: list[uuid.UUID] = []
     declare(lambda job: ran.append(job.id)).enqueue(session, {}, workspace_id=workspace_id)
 
     assert ran == []
 
 
-def test_a_rollback_runs_nothing(
-    declare: Declare, session: Session, workspace_id: uuid.UUID, fact: Fact
-) -> None:
+def test_a_rollback_runs_nothing(declare: Declare, session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
     ran: list[uuid.UUID] = []
     declare(lambda job: ran.append(job.id)).enqueue(session, {}, workspace_id=workspace_id)
     session.rollback()
@@ -160,9 +156,7 @@ def test_the_payload_is_checked_as_ever(session: Session, workspace_id: uuid.UUI
         task.enqueue(session, {"a": "\0"}, workspace_id=workspace_id)
 
 
-def test_the_guard_is_held_while_the_job_runs(
-    declare: Declare, run: Run, db: Session, workspace_id: uuid.UUID
-) -> None:
+def test_the_guard_is_held_while_the_job_runs(declare: Declare, run: Run, db: Session, workspace_id: uuid.UUID) -> None:
     inside: list[Enqueued] = []
 
     def handler(job: RunningJob) -> None:
@@ -220,9 +214,7 @@ def test_the_handlers_rows_are_rolled_back_when_it_raises(declare: Declare, run:
 
 
 @pytest.mark.usefixtures("orders")
-def test_rows_that_cannot_be_committed_fail_the_attempt(
-    declare: Declare, run: Run, look: Look, db: Session
-) -> None:
+def test_rows_that_cannot_be_committed_fail_the_attempt(declare: Declare, run: Run, look: Look, db: Session) -> None:
     db.execute(text("alter table orders add unique (id) deferrable initially deferred"))
 
     def handler(job: RunningJob) -> None:

@@ -1,4 +1,4 @@
-"""Two who want the same job at the same time: one transaction is held open, and the other is looked at. In both orders."""
+"""Two who want the same job at once: one transaction is held open and the other is looked at, in both orders."""
 
 from __future__ import annotations
 

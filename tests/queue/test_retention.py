@@ -79,9 +79,7 @@ def test_a_job_takes_its_attempts_and_its_lines_along(
     assert fact("select count(*) from jobplatform.job_logs") == 0
 
 
-def test_a_live_job_is_kept_however_old_it_is(
-    put: Put, worker: Worker, time: Time, prune: Prune, fact: Fact
-) -> None:
+def test_a_live_job_is_kept_however_old_it_is(put: Put, worker: Worker, time: Time, prune: Prune, fact: Fact) -> None:
     put()
     put()
     worker.claim()

@@ -109,9 +109,7 @@ def test_a_heartbeat_tells_which_attempts_to_stop(
     assert (beat.lost, beat.cancelled) == ([lost], [cancelled])
 
 
-def test_an_older_attempt_of_a_job_that_this_worker_runs_again_is_lost(
-    put: Put, db: Session, worker: Worker
-) -> None:
+def test_an_older_attempt_of_a_job_that_this_worker_runs_again_is_lost(put: Put, db: Session, worker: Worker) -> None:
     put()
     old = worker.lease()
     release_jobs(db, [Release(old)])
@@ -245,9 +243,7 @@ def test_two_rescuers_do_not_rescue_the_same_job(put: Put, db: Session, engine: 
     assert len(held) == 1
 
 
-def test_long_running_jobs_of_the_living_do_not_hide_a_dead_workers_job(
-    put: Put, db: Session, worker: Worker
-) -> None:
+def test_long_running_jobs_of_the_living_do_not_hide_a_dead_workers_job(put: Put, db: Session, worker: Worker) -> None:
     dead = Worker(db)
     for _ in range(600):
         put()
@@ -261,9 +257,7 @@ def test_long_running_jobs_of_the_living_do_not_hide_a_dead_workers_job(
 
 
 @pytest.mark.parametrize("crashes", [0, 1])
-def test_the_delay_after_a_crash_grows(
-    put: Put, db: Session, fact: Fact, crashes: int, time: Time
-) -> None:
+def test_the_delay_after_a_crash_grows(put: Put, db: Session, fact: Fact, crashes: int, time: Time) -> None:
     put()
     for _ in range(crashes + 1):
         worker = Worker(db)

@@ -136,6 +136,7 @@ async function feed(jobs, rate) {
     committed[number] = now();
   }
   answer({ committed });
+  await word();
 }
 
 async function crowd(backlog, noisy, quiet, milliseconds) {
@@ -152,6 +153,7 @@ async function crowd(backlog, noisy, quiet, milliseconds) {
     committed[key] = now();
   }
   answer({ committed });
+  await word();
 }
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();

@@ -1,0 +1,146 @@
+"""The cradle: keeps a nursery alive. Starts it, hears it, replaces it when it dies, pauses when that does not help."""
+
+import logging
+import math
+import selectors
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+import backoff
+
+from jobplatform.worker.nursery_link import NurseryConfig, NurseryGoneError, NurseryLink
+
+FAILED_STARTS: Final = 3
+LONGEST_PAUSE: Final = 60.0
+NEVER: Final = math.inf
+
+logger = logging.getLogger("jobplatform.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Whom to tell: a child was started (number, pid), has ended (pid, exit code, peak kilobytes), all are gone."""
+
+    started: Callable[[int, int], None]
+    ended: Callable[[int, int, int], None]
+    all_died: Callable[[], None]
+
+
+class Cradle:
+    """The one nursery there is at a time. Signals go through it: it alone knows which pids are still its children."""
+
+    def __init__(self, config: NurseryConfig, selector: selectors.BaseSelector, events: Events) -> None:
+        self.catalogue: list[dict[str, Any]] = []
+        """What the tasks are, complete once `up` was true."""
+        self.import_error: str | None = None
+        """Why the very first import failed."""
+        self.up = False
+        self._config = config
+        self._selector = selector
+        self._events = events
+        self._link: NurseryLink | None = None
+        self._ever_up = False
+        self._child_was_ready = False
+        self._failed_starts = 0
+        self._pauses = _pauses()
+        self._start_at = 0.0
+
+    def keep_up(self, now: float) -> float:
+        """Start a nursery if there is none. Returns when to look again while starting is on pause."""
+        if now < self._start_at:
+            return self._start_at
+        if self._link is None:
+            self.up = self._child_was_ready = False
+            self._link = NurseryLink(self._config)
+            self._selector.register(self._link, selectors.EVENT_READ, self._hear)
+        return NEVER
+
+    def spawn(self, number: int, descriptors: Sequence[int]) -> None:
+        assert self._link is not None
+        self._link.spawn(number, descriptors)
+
+    def kill(self, pid: int, signum: int) -> None:
+        if self._link is not None:
+            self._link.kill(pid, signum)
+
+    def kill_group(self, pid: int, signum: int) -> None:
+        if self._link is not None:
+            self._link.kill_group(pid, signum)
+
+    def child_is_ready(self) -> None:
+        self._child_was_ready = True
+        self._failed_starts = 0
+
+    def start_failed(self, problem: str) -> None:
+        """After three in a row stop trying for a while: what is missing won't come back faster for being asked."""
+        self._failed_starts += 1
+        if self._failed_starts < FAILED_STARTS:
+            return
+        self._failed_starts = 0
+        pause = next(self._pauses)
+        self._start_at = monotonic() + pause
+        facts = {"problem": problem, "pause_seconds": round(pause, 1)}
+        logger.error("no children are started for a while", extra=facts)
+
+    def close(self) -> None:
+        """Let the nursery kill what is left, and end."""
+        self.up = False
+        if self._link is not None:
+            self._selector.unregister(self._link)
+            self._link.close()
+            self._link = None
+
+    # -- hearing ---------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        assert self._link is not None
+        try:
+            for message in self._link.messages():
+                self._said(message)
+        except NurseryGoneError:
+            self._died()
+
+    def _said(self, message: list[Any]) -> None:
+        match message:
+            case ["tasks", tasks] if not self._ever_up:
+                self.catalogue += tasks
+            case ["up", pid, threads]:
+                self._came_up(pid, threads)
+            case ["failed", kind, text, trace]:
+                self._import_failed(kind, text, trace)
+            case ["started", number, pid]:
+                self._events.started(number, pid)
+            case ["exit", pid, code, peak_kb]:
+                self._events.ended(pid, code, peak_kb)
+
+    def _came_up(self, pid: int, threads: int) -> None:
+        self.up = self._ever_up = True
+        logger.info("nursery up", extra={"pid": pid, "tasks": len(self.catalogue)})
+        if threads:
+            logger.warning("the tasks' import started threads; children do not have them", extra={"threads": threads})
+
+    def _import_failed(self, kind: str, text: str, trace: str) -> None:
+        tasks = self._config.tasks
+        if self._ever_up:
+            logger.error("tasks cannot be imported any more", extra={"error_type": kind, "error": text})
+        elif kind == "SettingsError":
+            self.import_error = text
+        else:
+            self.import_error = f"{tasks} cannot be imported: {kind}: {text}\n{trace}"
+
+    def _died(self) -> None:
+        """Its children die with it. A new one starts, after a pause if this one did not get far."""
+        logger.error("nursery died", extra={"was_up": self.up})
+        self.close()
+        self._events.all_died()
+        if not self._child_was_ready:
+            self.start_failed("the nursery ended before a child was ready")
+
+
+def _pauses() -> Iterator[float]:
+    """Ever longer pauses, jittered, up to a minute."""
+    delays = backoff.expo(factor=1, max_value=LONGEST_PAUSE)
+    next(delays)
+    return (delay / 2 + backoff.full_jitter(delay / 2) for delay in delays)

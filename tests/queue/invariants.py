@@ -1,0 +1,40 @@
+"""What must hold of the rows at any moment, whatever has happened. The numbers are those of the design."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+INVARIANTS = {
+    "I1: a queue row exists exactly while its record has no final status": """
+        select coalesce(r.id, q.id)
+        from jobplatform.job_records r
+        full join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
+        where r.id is null or (r.status is null) <> (q.id is not null)
+    """,
+    "I2: no attempt of a job is recorded under an epoch that was not handed out": """
+        select a.job_id
+        from jobplatform.job_attempts a
+        join jobplatform.jobs j on j.workspace_id = a.workspace_id and j.id = a.job_id
+        where a.epoch > j.epoch
+    """,
+    "I4: at most one live job of a workspace has a unique key": """
+        select min(id::text)
+        from jobplatform.job_queue
+        where unique_key is not null
+        group by workspace_id, unique_key
+        having count(*) > 1
+    """,
+    "I5: attempts and crashes stay within their caps": """
+        select id from jobplatform.jobs where attempts > max_attempts or crash_count > 3
+    """,
+}
+
+
+def violations(session: Session) -> list[str]:
+    """Every invariant that does not hold, with the jobs that break it."""
+    return [
+        f"{name}: {', '.join(map(str, found))}"
+        for name, sql in INVARIANTS.items()
+        if (found := session.scalars(text(sql)).all())
+    ]

@@ -1,0 +1,115 @@
+"""What PostgreSQL does for a verb: its plan, the pages it touches and the rows it looks at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import ClientCursor
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session
+
+PARAMETER = re.compile(r"%\((\w+)\)s")
+BIG_TABLES = ("job_queue", "job_records")
+
+Node = dict[str, Any]
+
+
+class _Captured(Exception):  # noqa: N818 - not an error: it carries the statement out
+    def __init__(self, sql: str, parameters: dict[str, Any]) -> None:
+        self.sql = sql
+        self.parameters = parameters
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An executed plan. The execution was rolled back."""
+
+    root: Node
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(_walk(self.root))
+
+    @property
+    def buffers(self) -> int:
+        """Pages touched, those of writing WITH queries included that nothing reads from."""
+        read = {node.get("CTE Name") for node in self.nodes}
+        unread = [
+            node
+            for node in self.root.get("Plans", [])
+            if node.get("Subplan Name", "").startswith("CTE ") and node["Subplan Name"][4:] not in read
+        ]
+        return sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in (self.root, *unread))
+
+    @property
+    def sequential_scans(self) -> list[str]:
+        return [
+            node["Relation Name"]
+            for node in self.nodes
+            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG_TABLES
+        ]
+
+    def rows_visited(self, table: str) -> int:
+        """Rows that scans of a table produced or threw away."""
+        return round(
+            sum(
+                (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+                for node in self.nodes
+                if node.get("Relation Name") == table and node["Node Type"].endswith("Scan")
+            )
+        )
+
+
+def explain(engine: Engine, act: Callable[[Session], object]) -> Plan:
+    """The generic plan of the one statement that ``act`` runs, executed with the values it runs with."""
+    sql, parameters = _statement_of(engine, act)
+    with engine.connect() as connection:
+        try:
+            return _run_generic_plan(connection, sql, parameters)
+        finally:
+            # What was prepared goes with the connection.
+            connection.invalidate()
+
+
+def _statement_of(engine: Engine, act: Callable[[Session], object]) -> tuple[str, dict[str, Any]]:
+    """What ``act`` is about to run; it does not get to run it."""
+
+    def capture(_connection: Any, _cursor: Any, sql: str, parameters: Any, *_rest: Any) -> None:
+        raise _Captured(sql, parameters)
+
+    with Session(engine) as session:
+        session.connection()
+        event.listen(engine, "before_cursor_execute", capture)
+        try:
+            act(session)
+        except _Captured as captured:
+            return captured.sql, captured.parameters
+        finally:
+            event.remove(engine, "before_cursor_execute", capture)
+    raise AssertionError("no statement was run")
+
+
+def _run_generic_plan(connection: Connection, sql: str, parameters: dict[str, Any]) -> Plan:
+    names = list(dict.fromkeys(PARAMETER.findall(sql)))
+    numbered = PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", sql).replace("%%", "%")
+    with ClientCursor(connection.connection.driver_connection) as cursor:  # type: ignore[arg-type]
+        cursor.execute("set local plan_cache_mode = force_generic_plan")
+        cursor.execute("set local jit = off")
+        cursor.execute("prepare verb as " + numbered)  # type: ignore[arg-type]
+        values = "(" + ", ".join("%s" for _ in names) + ")" if names else ""
+        cursor.execute(
+            f"explain (analyze, buffers, timing off, format json) execute verb{values}",  # type: ignore[arg-type]
+            [parameters[name] for name in names],
+        )
+        row = cursor.fetchone()
+        assert row is not None
+        return Plan(row[0][0]["Plan"])
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _walk(child)

@@ -1,0 +1,301 @@
+"""What each hot statement costs, in pages and rows and not in time, at a small and at a large backlog.
+
+The statistics are those of a table where every row is ready, and 2,000 rows run that they do not know of: what a
+worker finds right after a bulk load, and what has turned finishing quadratic before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
+
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.models import Status, make_engine
+from jobplatform.queue import (
+    Completion,
+    Failure,
+    Lease,
+    LogLine,
+    NewJob,
+    ProgressReport,
+    Release,
+    Ring,
+    append_log_lines,
+    cancel_job,
+    claim_jobs,
+    complete_jobs,
+    enqueue_jobs,
+    fail_jobs,
+    get_job,
+    heartbeat,
+    list_jobs,
+    promote_jobs,
+    release_jobs,
+    release_unknown_jobs,
+    report_progress,
+    rescue_jobs,
+    retry_job,
+    silence,
+)
+from tests.conftest import TEMPLATE
+from tests.queue.plans import Plan, explain
+
+RUNNING = 2_000
+SCHEDULED = 2_000
+DUE = 1_000
+LIVING, DEAD = 1, 2
+
+READY = """
+insert into jobplatform.job_queue
+    (workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after)
+select
+    md5(case when n % 2 = 0 and :noisy then 'noisy' else (n % :workspaces)::text end)::uuid,
+    ('018f' || lpad(to_hex(n), 28, '0'))::uuid,
+    'default', 'work', 1, n % 3, 3, 600000, now() - interval '1 hour' + n * interval '1 ms'
+from generate_series(1, :jobs) n
+"""
+RECORDS = """
+insert into jobplatform.job_records (workspace_id, id, task, queue, payload)
+select workspace_id, id, task, queue, '{"some": "payload"}' from jobplatform.job_queue
+"""
+QUIET = """
+alter table jobplatform.job_queue set (autovacuum_enabled = off);
+alter table jobplatform.job_records set (autovacuum_enabled = off);
+"""
+WORKERS = """
+insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots, dead_at)
+values ('living', 'h', 1, 'v', '{default}', '{work}', 8, null), ('dead', 'h', 2, 'v', '{default}', '{work}', 8, now())
+"""
+# What happened since the statistics were taken.
+RUN = """
+insert into jobplatform.job_queue
+    (workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, epoch, attempts, worker_id,
+     started_at)
+select md5((n % :workspaces)::text)::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid,
+    'default', 'work', 2, 0, 3, 600000, now(), 1, 1, case when n % 2 = 0 then 1 else 2 end, now()
+from generate_series(1, :jobs) n
+"""
+SCHEDULE = """
+insert into jobplatform.job_queue
+    (workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after)
+select md5((n % :workspaces)::text)::uuid, ('0191' || lpad(to_hex(n), 28, '0'))::uuid,
+    'default', 'work', 0, 0, 3, 600000, now() + (n - :due) * interval '1 minute' - interval '1 second'
+from generate_series(1, :jobs) n
+"""
+RECORDS_OF_THOSE = RECORDS + " where state <> 1"
+LEASES = """
+select workspace_id::text, id::text, epoch from jobplatform.job_queue where state = 2 order by id limit :count
+"""
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """A database with jobs, and how to ask what a verb costs in it."""
+
+    engine: Engine
+
+    def explain(self, act: Callable[[Session], object]) -> Plan:
+        return explain(self.engine, act)
+
+    def leases(self, count: int) -> list[Lease]:
+        with self.engine.connect() as connection:
+            return [Lease(*row) for row in connection.execute(text(LEASES), {"count": count})]
+
+
+@pytest.fixture(scope="module", params=[(1_000, 100), (200_000, 5_000)], ids=["1k", "200k"])
+def backlog(request: pytest.FixtureRequest, server: EmbeddedServer) -> Iterator[Backlog]:
+    """Loaded once for all of these tests: each of them rolls back what it does."""
+    jobs, workspaces = request.param
+    name = f"plans_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
+        admin.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
+    engine = make_engine(server.url(name))
+    silence(engine)
+    _load(engine, jobs, workspaces)
+    yield Backlog(engine)
+    engine.dispose()
+    with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
+        admin.execute(f"drop database {name} with (force)")
+
+
+def _load(engine: Engine, jobs: int, workspaces: int) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(QUIET)
+        connection.execute(text(WORKERS))
+        connection.execute(text(READY), {"jobs": jobs, "workspaces": workspaces, "noisy": jobs > 10_000})
+        connection.execute(text(RECORDS))
+        connection.execute(text("vacuum analyze"))
+        connection.execute(text(RUN), {"jobs": RUNNING, "workspaces": workspaces})
+        connection.execute(text(SCHEDULE), {"jobs": SCHEDULED, "workspaces": workspaces, "due": DUE})
+        connection.execute(text(RECORDS_OF_THOSE))
+
+
+def completions(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: complete_jobs(session, [Completion(lease, '{"n": 1}') for lease in leases])
+
+
+def failures(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: fail_jobs(
+        session,
+        # Half of them for good.
+        [Failure(lease, "error", "E", "no", delay=5, retry=n % 2 == 0) for n, lease in enumerate(leases)],
+    )
+
+
+def releases(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: release_jobs(session, [Release(lease) for lease in leases])
+
+
+def reports(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: report_progress(session, [ProgressReport(lease, '{"current": 1}') for lease in leases])
+
+
+def beats(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: heartbeat(session, LIVING, leases)
+
+
+def lines(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: append_log_lines(session, [LogLine(lease, 1, "info", "hello") for lease in leases])
+
+
+#: What a new connection reads of the catalogue in its first statement.
+FIRST_STATEMENT = 100
+
+#: The statements that name leases, with the most pages each may touch for one of them.
+BY_LEASE: dict[str, tuple[Callable[[Sequence[Lease]], Callable[[Session], object]], int]] = {
+    "complete": (completions, 25),
+    "fail": (failures, 45),
+    "release": (releases, 30),
+    "report_progress": (reports, 20),
+    "heartbeat": (beats, 10),
+    "append_log_lines": (lines, 15),
+}
+
+
+def a_claim(limit: int, position: float) -> Callable[[Session], object]:
+    ring = Ring(["default"], position)
+    return lambda session: claim_jobs(session, ring, worker_id=LIVING, tasks=["work", "other"], limit=limit)
+
+
+@pytest.mark.parametrize("position", [0.0, 0.5, 0.999_999])
+@pytest.mark.parametrize(("limit", "most_buffers"), [(1, 100), (50, 1_600)])
+def test_a_claim_touches_a_bounded_number_of_pages_whatever_the_backlog(
+    backlog: Backlog, limit: int, most_buffers: int, position: float
+) -> None:
+    plan = backlog.explain(a_claim(limit, position))
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= most_buffers
+
+
+@pytest.mark.parametrize("verb", BY_LEASE)
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_statement_that_names_leases_touches_a_few_pages_for_each(backlog: Backlog, verb: str, count: int) -> None:
+    make, most_buffers = BY_LEASE[verb]
+
+    plan = backlog.explain(make(backlog.leases(count)))
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= most_buffers * count + FIRST_STATEMENT
+
+
+@pytest.mark.parametrize("verb", BY_LEASE)
+def test_a_statement_that_names_leases_looks_at_no_other_rows(backlog: Backlog, verb: str) -> None:
+    """Two thousand rows run; a plan that walks all of them for each lease would look at 400,000."""
+    make, _ = BY_LEASE[verb]
+
+    plan = backlog.explain(make(backlog.leases(200)))
+
+    assert plan.rows_visited("job_queue") <= 3 * 200
+
+
+@pytest.mark.parametrize(
+    ("act", "most_buffers"),
+    [
+        (lambda session: promote_jobs(session), 20 * DUE),
+        (lambda session: rescue_jobs(session), 50 * 500),
+        (lambda session: release_unknown_jobs(session, LIVING, []), 25 * RUNNING),
+    ],
+    ids=["promote", "rescue", "reconcile"],
+)
+def test_what_a_worker_does_every_few_seconds_never_reads_a_whole_table(
+    backlog: Backlog, act: Callable[[Session], object], most_buffers: int
+) -> None:
+    plan = backlog.explain(act)
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= most_buffers
+
+
+@pytest.mark.parametrize("count", [1, 1_000])
+def test_an_enqueue_never_reads_a_whole_table(backlog: Backlog, count: int) -> None:
+    jobs = [
+        NewJob(workspace_id=uuid.uuid4(), task="work", payload={"n": n}, unique_key=f"key-{n}") for n in range(count)
+    ]
+
+    plan = backlog.explain(lambda session: enqueue_jobs(session, jobs))
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= 40 * count + FIRST_STATEMENT
+
+
+def by_id(act: Callable[[Session, uuid.UUID, uuid.UUID], object]) -> Callable[[Lease], Callable[[Session], object]]:
+    return lambda lease: lambda session: act(session, uuid.UUID(lease.workspace_id), uuid.UUID(lease.job_id))
+
+
+@pytest.mark.parametrize(
+    ("make", "most_buffers"),
+    [
+        (by_id(cancel_job), 30),
+        (by_id(retry_job), 30),
+        (by_id(get_job), 10),
+        (lambda lease: lambda session: list_jobs(session, uuid.UUID(lease.workspace_id)), 150),
+        (
+            lambda lease: (
+                lambda session: list_jobs(
+                    session, uuid.UUID(lease.workspace_id), before=uuid.UUID(lease.job_id), status=Status.PENDING
+                )
+            ),
+            200,
+        ),
+    ],
+    ids=["cancel", "retry", "get", "list", "next-page"],
+)
+def test_what_a_user_asks_for_never_reads_a_whole_table(
+    backlog: Backlog, make: Callable[[Lease], Callable[[Session], Any]], most_buffers: int
+) -> None:
+    (lease,) = backlog.leases(1)
+
+    plan = backlog.explain(make(lease))
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= most_buffers + FIRST_STATEMENT
+    assert plan.rows_visited("job_queue") <= 60
+
+
+def test_claiming_from_one_workspace_with_everything_costs_no_more(backlog: Backlog) -> None:
+    """One noisy workspace has half of the large backlog: its own jobs are found as quickly as anybody's."""
+    just_before = hashlib.md5(b"noisy", usedforsecurity=False).hexdigest()
+
+    plan = backlog.explain(a_claim(200, int(just_before, 16) / 2**128))
+
+    assert plan.sequential_scans == []
+    assert plan.rows_visited("job_queue") <= 200 * 6
+
+
+def test_a_claim_can_be_told_from_a_walk_through_the_table(backlog: Backlog) -> None:
+    """The measure itself: a statement that does read the whole table is seen to."""
+    everything = text("select count(*) from jobplatform.job_queue where task <> :task")
+
+    plan = backlog.explain(lambda session: session.execute(everything, {"task": ""}))
+
+    assert plan.sequential_scans == ["job_queue"]
+    assert plan.rows_visited("job_queue") >= RUNNING + SCHEDULED + 1_000
