@@ -14,7 +14,7 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Ear:
-    """Calls `on_jobs` when a queue of ours has jobs, `on_cancel` for a cancelled running job, `on_broken` at the end."""
+    """Calls `on_jobs` for jobs in a queue of ours, `on_cancel` for a cancelled running job, `on_broken` at the end."""
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ class Pace:
 def claim_size(room: int, held: int, working: int, capacity: int) -> int:
     """How many jobs to claim now, 0 for none yet.
 
-    `held` counts everything between the claim and the saved result, `working` what is ready or given. A claim is worth its
-    round trip when a third of the room is free, or when a slot would stand idle.
+    `held` counts everything between the claim and the saved result, `working` what is ready or given. A claim is worth
+    its round trip when a third of the room is free, or when a slot would stand idle.
     """
     free = room - held
     if free >= max(1, min(room // 3, 100)) or (free > 0 and working < capacity):

@@ -8,6 +8,7 @@ import random
 import threading
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -160,17 +161,17 @@ class Intruder(ClientThread):
 
     def try_all(self, lease: Lease) -> None:
         for kind, write in STALE_WRITES.items():
-            accepted = self.client.transact(partial(write, lease=lease))
+            accepted = self.client.transact(partial(write, lease))
             if accepted is not None:
                 self.promises.stale_write(kind, lease, accepted=bool(accepted))
 
 
-STALE_WRITES = {
-    "progress": lambda session, lease: report_progress(session, [ProgressReport(lease, '{"message": "stale"}')]),
-    "log": lambda session, lease: append_log_lines(session, [LogLine(lease, 999, "info", "stale")]),
-    "complete": lambda session, lease: complete_jobs(session, [Completion(lease, '{"fence": "stale"}')]),
-    "fail": lambda session, lease: fail_jobs(session, [Failure(lease, "error", "Stale", "stale")]),
-    "release": lambda session, lease: release_jobs(session, [Release(lease)]),
+STALE_WRITES: dict[str, Callable[[Lease, Session], object]] = {
+    "progress": lambda lease, session: report_progress(session, [ProgressReport(lease, '{"message": "stale"}')]),
+    "log": lambda lease, session: append_log_lines(session, [LogLine(lease, 999, "info", "stale")]),
+    "complete": lambda lease, session: complete_jobs(session, [Completion(lease, '{"fence": "stale"}')]),
+    "fail": lambda lease, session: fail_jobs(session, [Failure(lease, "error", "Stale", "stale")]),
+    "release": lambda lease, session: release_jobs(session, [Release(lease)]),
 }
 
 STALE_LEASES = """

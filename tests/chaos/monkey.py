@@ -32,6 +32,8 @@ WEIGHTS = {
     "ask worker to leave": 4,
 }
 
+RESTART = "restart server"
+
 TERMINATE = """
 select pg_terminate_backend(pid)
 from (
@@ -71,6 +73,7 @@ class Monkey:
         self.kinds = list(kinds)
         self.stops = stops
         self.injected: Counter[str] = Counter()
+        self._deck = self._shuffled_deck()
         self._asleep: list[tuple[float, WorkerProcess | None, list[int]]] = []
         self._restarts = [seconds * (number + 0.5) / restarts for number in range(restarts)]
         self._faults: dict[str, Callable[[], bool]] = {
@@ -85,6 +88,7 @@ class Monkey:
             "stop child": self.stop_child,
             "terminate all backends": lambda: self.terminate_backends(1000),
             "ask worker to leave": lambda: self.end_worker(signal.SIGTERM),
+            RESTART: self.restart_server,
         }
 
     def rampage(self, stop: threading.Event) -> None:
@@ -95,21 +99,29 @@ class Monkey:
                 self.wake(time.monotonic())
                 if self._restarts and time.monotonic() - begun > self._restarts[0]:
                     self._restarts.pop(0)
-                    self.inject("restart server", self.restart_server)
+                    self.inject(RESTART)
                 else:
-                    self.inject(*self._next_fault())
+                    self.inject(self._next_kind())
         finally:
             self.wake(float("inf"))
 
-    def inject(self, kind: str, fault: Callable[[], bool]) -> None:
-        if fault():
+    def inject(self, kind: str) -> None:
+        """A fault that finds nobody to hit does not count, and comes again later."""
+        if self._faults[kind]():
             self.injected[kind] += 1
+        else:
+            self._deck.insert(0, kind)
 
-    def _next_fault(self) -> tuple[str, Callable[[], bool]]:
-        kind = self.draw.choices(self.kinds, [WEIGHTS[kind] for kind in self.kinds])[0]
-        return kind, self._faults[kind]
+    def _next_kind(self) -> str:
+        """First each kind in turn, so that the shortest storm has them all; then as their weights say."""
+        if self._deck:
+            return self._deck.pop()
+        return self.draw.choices(self.kinds, [WEIGHTS[kind] for kind in self.kinds])[0]
 
-    # Workers. A fault that finds nobody to hit says so, and does not count.
+    def _shuffled_deck(self) -> list[str]:
+        return self.draw.sample(self.kinds, len(self.kinds))
+
+    # Workers. Each fault says whether it hit somebody.
 
     def end_worker(self, signum: signal.Signals) -> bool:
         worker = self._some_worker()

@@ -86,7 +86,7 @@ def an_intruder_uses_old_leases(stage: Stage) -> None:
 
     for kind, write in STALE_WRITES.items():
         with stage.statement() as session:
-            stage.promises.stale_write(kind, old[0].lease, accepted=bool(write(session, old[0].lease)))
+            stage.promises.stale_write(kind, old[0].lease, accepted=bool(write(old[0].lease, session)))
 
     stage.complete(taken_over)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.chaos.checker import Judgement
 from tests.chaos.experiment import Outcome
 from tests.chaos.findings import RULES
+from tests.chaos.workload import POISON
 
 Say = Callable[[str], None]
 
@@ -33,7 +34,8 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int | st
     through = {(entry.job_id, entry.epoch) for entry in evidence.diary if entry.word == "end"}
     accepted = {(job_id, row["epoch"]) for job_id, row in evidence.records.items()}
     accepted |= {(row["job_id"], row["epoch"]) for row in evidence.attempts if row["outcome"] in ("error", "timeout")}
-    innocent = [row for row in evidence.records.values() if row["outcome"] == "lost" and row["task"] != "poison"]
+    ran = {job_id for job_id, _ in started}
+    lost = [job_id for job_id, row in evidence.records.items() if row["outcome"] == "lost" and row["task"] != POISON]
     return {
         "jobs created": len(evidence.records),
         "enqueues that found a holder": promises.duplicates,
@@ -47,7 +49,8 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int | st
         "stale writes tried by the intruder": sum(promises.stale_writes.values()),
         "completed": counts.completed,
         "failed": counts.failed,
-        "of them lost, not poison": len(innocent),
+        "of them given up after losing as many workers as poison": len(lost),
+        "and of those never started": len(set(lost) - ran),
         "cancelled": counts.cancelled,
         "reopened by hand": counts.reopened,
         "worker processes": outcome.workers_started,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import json
 import os
@@ -84,11 +85,9 @@ def stuck(job: RunningJob, payload: Payload) -> None:
     """Swallows whatever is raised in it."""
     append(payload["file"], f"started {os.getpid()}")
     while True:
-        try:
+        with contextlib.suppress(BaseException):
             while True:
                 time.sleep(0.01)
-        except BaseException:  # noqa: BLE001 - that is the point
-            pass
 
 
 @tasks.task("hold_gil", retry=AT_ONCE)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobplatform.queue import ClaimedJob, Lease
 from jobplatform.worker.frames import (
     ENDED,
     HEAD,
@@ -83,23 +85,28 @@ def test_orders_name_the_attempt_and_the_reason() -> None:
     assert decode_orders(data) == [(7, Reason.TIMEOUT), (9, Reason.SHUTDOWN)]
 
 
-def job(seq: int, payload: object = None, **changes: object) -> JobSpec:
-    spec = JobSpec(seq, "task", "ws", "id", 1, 1, 3, 1, None, None, json.dumps(payload))
-    return spec._replace(**changes)  # type: ignore[arg-type]
+def job(payload: object = None, **changes: Any) -> ClaimedJob:
+    lease = Lease("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", 5)
+    claimed = ClaimedJob(lease, "default", "task", 1, 3, 0, 1000, json.dumps(payload), 2, None, None)
+    return claimed._replace(**changes)
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    )
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
+
+
+@given(json_values)
 def test_a_payload_is_spliced_in_and_parsed_once(payload: object) -> None:
-    spec = job(1, payload, request_id='with "quotes"', trace_parent="ünicode")
+    claimed = job(payload, request_id='with "quotes"', trace_parent="ünicode")
 
-    fields = json.loads(encode_job(spec))
+    spec = JobSpec(*json.loads(encode_job(7, claimed)))
 
-    assert JobSpec(*fields) == spec._replace(payload=payload)
+    assert (spec.seq, spec.task, spec.payload, spec.payload_version) == (7, "task", payload, 2)
+    assert Lease(spec.workspace_id, spec.job_id, spec.epoch) == claimed.lease
+    assert (spec.attempt, spec.max_attempts) == (claimed.attempt, claimed.max_attempts)
+    assert (spec.request_id, spec.trace_parent) == ('with "quotes"', "ünicode")
 
 
 @pytest.fixture
@@ -110,23 +117,23 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(write)
 
 
-def send(write: int, *specs: JobSpec) -> None:
-    os.write(write, encode_run([encode_job(spec) for spec in specs]))
+def send(write: int, **payloads: str) -> None:
+    os.write(write, encode_run([encode_job(int(seq[1:]), job(payload)) for seq, payload in payloads.items()]))
 
 
 def test_a_child_finds_the_body_that_its_token_names(pipe: tuple[int, int]) -> None:
     reader = BodyReader(pipe[0])
-    send(pipe[1], job(1, "one"), job(2, "two"))
-    send(pipe[1], job(3, "three"))
+    send(pipe[1], n1="one", n2="two")
+    send(pipe[1], n3="three")
 
     assert [reader.job(seq).payload for seq in (1, 2, 3)] == ["one", "two", "three"]
 
 
 def test_bodies_that_were_taken_back_are_skipped(pipe: tuple[int, int]) -> None:
     reader = BodyReader(pipe[0])
-    send(pipe[1], job(1), job(2))
-    send(pipe[1], job(3))
-    send(pipe[1], job(4), job(5, "five"))
+    send(pipe[1], n1="one", n2="two")
+    send(pipe[1], n3="three")
+    send(pipe[1], n4="four", n5="five")
 
     assert reader.job(1).seq == 1
     assert reader.job(5).payload == "five"
