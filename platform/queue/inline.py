@@ -43,17 +43,14 @@ _PENDING = "jobplatform.inline"
 
 def run_after_commit(session: Session, tasks: Tasks, jobs: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
     """Run these jobs (workspace, id) once this Session's transaction has committed; a rollback forgets them."""
-    if _PENDING not in session.info:
-        session.info[_PENDING] = []
-        event.listen(session, "after_commit", _run_pending)
-        event.listen(session, "after_soft_rollback", _forget_pending)
-    session.info[_PENDING] += [(tasks, workspace_id, job_id) for workspace_id, job_id in jobs]
+    session.info.setdefault(_PENDING, []).extend((tasks, workspace_id, job_id) for workspace_id, job_id in jobs)
 
 
+@event.listens_for(Session, "after_commit")
 def _run_pending(session: Session) -> None:
-    if session.in_nested_transaction():
+    if not session.info.get(_PENDING) or session.in_nested_transaction():
         return
-    pending, session.info[_PENDING] = session.info[_PENDING], []
+    pending = session.info.pop(_PENDING)
     bind = session.get_bind()
     engine = bind.engine if isinstance(bind, Connection) else bind
     for tasks, workspace_id, job_id in pending:
@@ -64,10 +61,11 @@ def _run_pending(session: Session) -> None:
             _log.exception("synchronous run failed", extra={"job_id": str(job_id), "workspace_id": str(workspace_id)})
 
 
+@event.listens_for(Session, "after_soft_rollback")
 def _forget_pending(session: Session, ended: SessionTransaction) -> None:
     # The rollback of a SAVEPOINT leaves the rest of the transaction to be committed.
     if not ended.nested:
-        session.info[_PENDING] = []
+        session.info.pop(_PENDING, None)
 
 
 def run_inline(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:

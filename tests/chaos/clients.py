@@ -37,6 +37,7 @@ from jobplatform.queue import (
     retry_job,
 )
 from tests.chaos.client import Client
+from tests.chaos.part import Part
 from tests.chaos.plan import Order, Plan
 
 
@@ -60,26 +61,16 @@ class Promises:
             self.stale_accepted.append((lease.job_id, f"{kind} with epoch {lease.epoch}"))
 
 
-class ClientThread(threading.Thread):
-    """A client until it is told to stop. What ended it, if anything did, is kept in ``error``."""
+class ClientThread(Part):
+    """A client of the platform until it is told to stop."""
 
     def __init__(self, name: str, url: str, promises: Promises, stop: threading.Event) -> None:
-        super().__init__(name=name)
+        super().__init__(name, stop)
         self.client = Client(url, f"chaos-{name}", stop)
         self.promises = promises
-        self.stop = stop
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
-        try:
-            self.live()
-        except Exception as error:  # noqa: BLE001 - reported with the run's other findings
-            self.error = error
-        finally:
-            self.client.engine.dispose()
-
-    def live(self) -> None:
-        raise NotImplementedError
+    def leave(self) -> None:
+        self.client.engine.dispose()
 
 
 class Producer(ClientThread):

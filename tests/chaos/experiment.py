@@ -27,6 +27,7 @@ from tests.chaos.clients import ClientThread, Intruder, Operator, Producer, Prom
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.fleet import Fleet
 from tests.chaos.monkey import WEIGHTS, Monkey
+from tests.chaos.part import Part
 from tests.chaos.plan import Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.watcher import Watcher
@@ -46,7 +47,7 @@ class Setup:
     """How big, how long and how bad."""
 
     seed: int
-    jobs: int = 10_000
+    jobs: int = 11_000
     seconds: float = 180
     rest_seconds: float = 120
     workspaces: int = 40
@@ -110,19 +111,22 @@ class Experiment:
     def _play(self, url: str, fleet: Fleet, watcher: Watcher, clients: list[ClientThread], monkey: Monkey) -> Outcome:
         begun = time.monotonic()
         fleet.start()
-        threads = [watcher, *clients, threading.Thread(target=monkey.rampage, args=[self.calm], name="monkey")]
-        for thread in threads:
-            thread.start()
+        parts: list[Part] = [watcher, monkey, *clients]
+        for part in parts:
+            part.start()
         self._until(lambda: not _producing(clients), self.setup.seconds * 2, "producing")
         self.calm.set()
-        threads[-1].join()
+        for part in parts:
+            # The monkey, and the operator: nobody may reopen a job while we wait for the last one to end.
+            if part.stop is self.calm:
+                part.join()
         calm_since = time.monotonic()
         self._until(lambda: self._all_ended(url), self.setup.rest_seconds, "finishing")
         rested = time.monotonic()
         self._stop_everything()
-        for thread in threads:
-            thread.join()
-        complaints = self._complaints(fleet, clients)
+        for part in parts:
+            part.join()
+        complaints = self._complaints(fleet, parts)
         evidence = self._evidence(url, fleet, watcher)
         evidence.complaints += complaints
         return Outcome(
@@ -177,19 +181,20 @@ class Experiment:
         draw = random.Random(f"{setup.seed}:operator")
         workspaces = [uuid.UUID(int=draw.getrandbits(128), version=4) for _ in range(setup.workspaces)]
         doomed: SimpleQueue[NewJob] = SimpleQueue()
-        common: tuple[Any, ...] = (url, self.promises, self.over)
+        common: tuple[Any, ...] = (url, self.promises)
         producers = [
             Producer(
                 f"producer-{number}",
                 *common,
+                self.over,
                 plan=self._plan(number, workspaces),
                 seconds=setup.seconds,
                 doomed=doomed,
             )
             for number in range(setup.producers)
         ]
-        operator = Operator("operator", *common, draw=draw, doomed=doomed, most_retries=setup.retries)
-        return [*producers, operator, Intruder("intruder", *common, pause=setup.pause)]
+        operator = Operator("operator", *common, self.calm, draw=draw, doomed=doomed, most_retries=setup.retries)
+        return [*producers, operator, Intruder("intruder", *common, self.over, pause=setup.pause)]
 
     def _plan(self, number: int, workspaces: list[uuid.UUID]) -> Plan:
         setup = self.setup
@@ -205,6 +210,7 @@ class Experiment:
     def _monkey(self, fleet: Fleet, server: EmbeddedServer, proxy: Proxy, url: str) -> Monkey:
         setup = self.setup
         return Monkey(
+            self.calm,
             seed=f"{setup.seed}:monkey",
             fleet=fleet,
             server=server,
@@ -238,10 +244,10 @@ class Experiment:
             return bool(row and row[0])
         return False
 
-    def _complaints(self, fleet: Fleet, clients: list[ClientThread]) -> list[str]:
-        """What went wrong with processes and clients."""
+    def _complaints(self, fleet: Fleet, parts: list[Part]) -> list[str]:
+        """What went wrong with processes, and with the parts of the run itself."""
         complaints = fleet.end(seconds=20) + fleet.fallen
-        complaints += [f"{client.name} gave up: {client.error!r}" for client in clients if client.error]
+        complaints += [f"{part.name} gave up: {part.error!r}" for part in parts if part.error]
         deadline = time.monotonic() + 10
         while (orphans := fleet.orphans()) and time.monotonic() < deadline:
             threading.Event().wait(0.1)

@@ -9,7 +9,6 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.chaos import diary
 from tests.chaos.processes import Process, descendants, send
@@ -158,13 +157,6 @@ class Fleet:
         except subprocess.TimeoutExpired:
             return f"worker {worker.pid} did not stop within {seconds:g} s of SIGTERM: {_end(worker.log)}"
         return f"worker {worker.pid} stopped with {code}: {_end(worker.log)}" if code else None
-
-
-def log_lines(folder: Path) -> dict[str, Any]:
-    """How much the workers had to say, by level."""
-    levels = ("warning", "error")
-    text = [path.read_text(errors="replace") for path in sorted(folder.glob("worker-*.log"))]
-    return {level: sum(log.lower().count(f'"level": "{level}"') for log in text) for level in levels}
 
 
 def _end(log: Path) -> str:

@@ -14,6 +14,7 @@ import psycopg
 
 from jobplatform.embedded import EmbeddedServer
 from tests.chaos.fleet import Fleet, WorkerProcess
+from tests.chaos.part import Part
 from tests.chaos.processes import children, send
 from tests.chaos.proxy import Proxy
 
@@ -47,11 +48,12 @@ from (
 """
 
 
-class Monkey:
+class Monkey(Part):
     """Injects one fault after the other until told to stop, then wakes whatever it has stopped."""
 
     def __init__(
         self,
+        stop: threading.Event,
         *,
         seed: str,
         fleet: Fleet,
@@ -64,6 +66,7 @@ class Monkey:
         kinds: Iterable[str],
         stops: tuple[float, float],
     ) -> None:
+        super().__init__("monkey", stop)
         self.draw = random.Random(seed)
         self.fleet = fleet
         self.server = server
@@ -91,19 +94,18 @@ class Monkey:
             RESTART: self.restart_server,
         }
 
-    def rampage(self, stop: threading.Event) -> None:
-        """Inject faults until ``stop`` is set."""
+    def live(self) -> None:
         begun = time.monotonic()
-        try:
-            while not stop.wait(self.pause * self.draw.uniform(0.5, 1.5)):
-                self.wake(time.monotonic())
-                if self._restarts and time.monotonic() - begun > self._restarts[0]:
-                    self._restarts.pop(0)
-                    self.inject(RESTART)
-                else:
-                    self.inject(self._next_kind())
-        finally:
-            self.wake(float("inf"))
+        while not self.stop.wait(self.pause * self.draw.uniform(0.5, 1.5)):
+            self.wake(time.monotonic())
+            if self._restarts and time.monotonic() - begun > self._restarts[0]:
+                self._restarts.pop(0)
+                self.inject(RESTART)
+            else:
+                self.inject(self._next_kind())
+
+    def leave(self) -> None:
+        self.wake(float("inf"))
 
     def inject(self, kind: str) -> None:
         """A fault that finds nobody to hit does not count, and comes again later."""

@@ -27,7 +27,7 @@ def show(outcome: Outcome, judgement: Judgement, say: Say) -> None:
             say(line[:400])
 
 
-def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int | str]:
+def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
     evidence, counts = outcome.evidence, judgement.counts
     promises = evidence.promises
     started = {(entry.job_id, entry.epoch) for entry in evidence.diary if entry.word == "begin"}
@@ -57,7 +57,8 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int | st
         "snapshots": evidence.seen.looks,
         "most rows running at once": evidence.seen.most_running,
         "events of history": len(evidence.history),
-        "seconds": f"{outcome.seconds:.0f}, {outcome.rest_seconds:.0f} of them after the last fault",
+        "seconds": round(outcome.seconds),
+        "of them after the last fault": round(outcome.rest_seconds),
     }
 
 
@@ -68,7 +69,7 @@ def _rules(judgement: Judgement, say: Say) -> None:
         say(f"  {broken[rule]:>6}  {rule:<10} {promise}")
 
 
-def _table(title: str, rows: dict[str, int | str] | dict[str, int], say: Say) -> None:
+def _table(title: str, rows: dict[str, int], say: Say) -> None:
     say(f"\n{title}")
     for name, value in rows.items():
         say(f"  {value:>6}  {name}")

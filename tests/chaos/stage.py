@@ -22,7 +22,6 @@ from jobplatform.queue import (
     Ring,
     WorkerInfo,
     bury_workers,
-    cancel_job,
     claim_jobs,
     complete_jobs,
     enqueue_job,
@@ -93,11 +92,6 @@ class Stage:
 
     def acknowledge(self, answer: Enqueued) -> None:
         self.promises.acknowledged.add(str(answer.job_id))
-
-    def cancel(self, job: NewJob) -> None:
-        self.promises.cancels_begun.add(str(job.id))
-        with self.transaction() as session:
-            self.promises.cancels[str(job.id)] = cancel_job(session, job.workspace_id, job.id)
 
     # Workers
 

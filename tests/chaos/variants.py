@@ -18,6 +18,13 @@ class Patch(NamedTuple):
 
 NO_FENCE = {" and q.epoch = u.epoch": ""}
 
+#: Look, then insert, and trust that nobody did the same in between.
+LOOK_FIRST = """from timed t
+    where not exists (
+        select from jobplatform.job_queue q where q.workspace_id = t.workspace_id and q.unique_key = t.unique_key
+    )
+    order"""
+
 VARIANTS: dict[str, Patch] = {
     "completing without a fence": Patch("complete", "COMPLETE", NO_FENCE),
     "failing without a fence": Patch("fail", "FAIL", NO_FENCE),
@@ -28,15 +35,7 @@ VARIANTS: dict[str, Patch] = {
     "nobody rescues": Patch("rescue", "RESCUE", {"where q.state = 2": "where false"}),
     "rescue from the living": Patch("rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
     "naive unique check": Patch(
-        "enqueue",
-        "ENQUEUE",
-        {
-            "    where not exists (": """    where not exists (
-        select from jobplatform.job_queue q
-        where q.workspace_id = g.workspace_id and q.unique_key = g.unique_key
-    ) and not exists (""",
-            "on conflict do nothing": "",
-        },
+        "enqueue", "ENQUEUE", {"on conflict do nothing": "", "from timed t\n    order": LOOK_FIRST}
     ),
     "epoch handed out again": Patch("claim", "CLAIM", {"epoch = q.epoch + 1": "epoch = greatest(q.epoch, 1)"}),
     "crashes not counted": Patch("fail", "FAIL", {"q.crash_count + v.crash": "q.crash_count"}),

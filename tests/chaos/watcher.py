@@ -13,6 +13,8 @@ from typing import Any
 
 import psycopg
 
+from tests.chaos.part import Part
+
 LOOK = """
 with waiting_or_running as materialized (
     select q.workspace_id, q.id, q.state, q.unique_key, r.status, r.id is not null as recorded
@@ -58,17 +60,16 @@ def look(connection: psycopg.Connection[Any], seen: Seen) -> None:
     seen.looks += 1
 
 
-class Watcher(threading.Thread):
+class Watcher(Part):
     """Looks every ``pause`` seconds until told to stop; a restart of the server only interrupts it."""
 
     def __init__(self, url: str, stop: threading.Event, pause: float) -> None:
-        super().__init__(name="watcher")
+        super().__init__("watcher", stop)
         self.url = url
-        self.stop = stop
         self.pause = pause
         self.seen = Seen()
 
-    def run(self) -> None:
+    def live(self) -> None:
         while not self.stop.is_set():
             with contextlib.suppress(psycopg.OperationalError):
                 self._look_until_disconnected()

@@ -220,8 +220,8 @@ def test_a_statement_that_names_leases_looks_at_no_other_rows(backlog: Backlog, 
 @pytest.mark.parametrize(
     ("act", "most_buffers"),
     [
-        (lambda session: promote_jobs(session), 20 * DUE),
-        (lambda session: rescue_jobs(session), 50 * 500),
+        (promote_jobs, 20 * DUE),
+        (rescue_jobs, 50 * 500),
         (lambda session: release_unknown_jobs(session, LIVING, []), 25 * RUNNING),
     ],
     ids=["promote", "rescue", "reconcile"],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 from sqlalchemy import Engine, text
@@ -216,6 +217,8 @@ class QueueMachine(RuleBasedStateMachine):
         orphans = {job_id: job for job_id, job in self.jobs.items() if job.worker_id == dead.id}
         deregister_worker(self.db, dead.id)
 
+        # A rescue draws its delay at random; a run that is repeated has to draw the same again.
+        self.db.execute(text("select setseed(0.5)"))
         rescued = rescue_jobs(self.db, crash_limit=CRASHES)
 
         expected = {job_id: self._after_failure(job, 1, retry=True, crash=True) for job_id, job in orphans.items()}
@@ -318,10 +321,8 @@ class QueueMachine(RuleBasedStateMachine):
         return job.status
 
     def _due_in_database(self, job: ModelJob) -> float:
-        """A rescue draws its delay at random; whether the draw is right is not this model's question."""
-        due = self.db.scalar(
-            text("select run_after from jobplatform.job_queue where id = :id"), {"id": job.request.id}
-        )
+        """Whether a rescue draws the right delay is not this model's question."""
+        due = self.db.scalar(text("select run_after from jobplatform.job_queue where id = :id"), {"id": job.request.id})
         return job.due if due is None else (due - BEGIN).total_seconds()
 
     def _answer_to_retry(self, job: ModelJob, holder: uuid.UUID | None) -> RetryKind:
@@ -333,14 +334,12 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 BOUNDED = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-#: Enough to stumble over what is broken on purpose, and no time spent on making the story short.
-SEARCHING = settings(BOUNDED, max_examples=200, phases=[Phase.generate], derandomize=True, print_blob=False)
 
 
 @pytest.fixture
@@ -351,6 +350,50 @@ def machine(worker_engine: Engine) -> Any:
 
 def test_whatever_happens_the_queue_does_what_the_model_does(machine: type[QueueMachine]) -> None:
     run_state_machine_as_test(machine, settings=BOUNDED)
+
+
+@pytest.fixture
+def story(machine: type[QueueMachine]) -> Callable[[], None]:
+    """One short life of two jobs that meets every rule once, checked after each step like any other run."""
+
+    def tell() -> None:
+        run = machine()
+
+        def after(step: Any) -> Any:
+            run.the_database_agrees_with_the_model()
+            run.the_invariants_hold()
+            return step
+
+        def claimed(number: int) -> Lease:
+            before = set(run.handed_out)
+            after(run.claim(number=number, limit=1))
+            (lease,) = run.handed_out - before
+            return lease
+
+        first = after(run.enqueue(workspace_id=WORKSPACES[0], key="a", priority=0, delay=0, max_attempts=3))
+        second = after(run.enqueue(workspace_id=WORKSPACES[0], key="b", priority=0, delay=0, max_attempts=3))
+        stale = claimed(0)
+        after(run.release(lease=stale, delay=0))
+        fresh = claimed(1)
+        after(run.progress(lease=stale))
+        after(run.beat(number=0, lease=stale))
+        after(run.release(lease=stale, delay=0))
+        after(run.fail(lease=stale, delay=0, retry=True, crash=False))
+        after(run.complete(lease=stale))
+        after(run.cancel(job_id=first))
+        after(run.complete(lease=fresh))
+        claimed(1)
+        after(run.die_and_be_rescued(number=1))
+        after(run.time_passes(seconds=1000))
+        after(run.fail(lease=claimed(0), delay=0, retry=False, crash=False))
+        after(run.retry(job_id=second))
+        after(run.complete(lease=claimed(0)))
+
+    return tell
+
+
+def test_the_story_of_an_unbroken_queue_has_no_surprise(story: Callable[[], None]) -> None:
+    story()
 
 
 def without_fence(sql: str) -> str:
@@ -381,7 +424,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a rescue that forgets to count the crash": (
         "rescue.RESCUE",
-        lambda sql: sql.replace("1::smallint as give_back, 1::smallint as crash", "1::smallint as give_back, 0::smallint as crash"),
+        lambda sql: sql.replace("1::smallint as crash", "0::smallint as crash"),
     ),
     "a cancel that forgets the running": (
         "cancel.CANCEL_JOB",
@@ -396,16 +439,17 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_queue_that_is_broken_on_purpose_is_found_out(
-    machine: type[QueueMachine], monkeypatch: pytest.MonkeyPatch, what: str
+    story: Callable[[], None], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     name, breaking = BROKEN[what]
-    module, constant = f"jobplatform.queue.{name}".rsplit(".", 1)
-    sql = getattr(__import__(module, fromlist=[constant]), constant)
+    module_name, constant = name.split(".")
+    module = importlib.import_module(f"jobplatform.queue.{module_name}")
+    sql = getattr(module, constant)
     assert breaking(sql) != sql, "there is nothing left to break"
-    monkeypatch.setattr(f"{module}.{constant}", breaking(sql))
+    monkeypatch.setattr(module, constant, breaking(sql))
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine, settings=SEARCHING)
+        story()
 
 
 def test_two_live_jobs_of_one_key_are_found_out(machine: type[QueueMachine], session: Session) -> None:

@@ -121,10 +121,8 @@ def family(job: RunningJob, payload: Payload) -> None:
     grandchild = subprocess.Popen(["sleep", "300"])
     append(payload["file"], f"{os.getpid()} {grandchild.pid}")
     while True:
-        try:
+        with contextlib.suppress(BaseException):
             time.sleep(10)
-        except BaseException:  # noqa: BLE001 - that is the point
-            pass
 
 
 @tasks.task("boom", retry=Retry(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
