@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -213,3 +215,17 @@ def test_a_job_in_line_behind_a_slow_one_runs_elsewhere(
     end.touch()
     database.wait_until_done()
     assert database.statuses() == {"completed": 301 + len(quick)}
+
+
+def test_a_child_that_starts_nothing_is_replaced_and_its_job_runs(
+    start_worker: StartWorker, database: Database
+) -> None:
+    worker = start_worker(slots=1)
+    (child,) = worker.children()
+    os.kill(child, signal.SIGSTOP)
+
+    job = database.enqueue("noop")
+
+    ended = database.wait_for_status(job, "completed")
+    assert (ended.attempts, ended.crash_count) == (1, 0)
+    assert is_dead(child)

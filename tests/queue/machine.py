@@ -1,0 +1,329 @@
+"""The queue as a state machine: every verb a rule, a small model of what each should do, checks after every step."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from jobplatform.queue import (
+    CancelAnswer,
+    Completion,
+    Failure,
+    Lease,
+    NewJob,
+    ProgressReport,
+    Release,
+    RetryKind,
+    cancel_job,
+    complete_jobs,
+    deregister_worker,
+    enqueue_job,
+    fail_jobs,
+    heartbeat,
+    promote_jobs,
+    release_jobs,
+    report_progress,
+    rescue_jobs,
+    retry_job,
+)
+from tests.queue.actors import Worker
+from tests.queue.invariants import violations
+
+BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+CRASHES = 3
+WORKSPACES = (uuid.UUID(int=1), uuid.UUID(int=2))
+CLOCK = """
+create or replace function jobplatform.clock() returns timestamptz language sql stable parallel safe
+as $$ select timestamptz '2030-01-01 00:00:00+00' + interval '{seconds} seconds' $$
+"""
+EMPTY = "truncate jobplatform.job_records, jobplatform.job_queue, jobplatform.job_attempts, jobplatform.workers"
+FACTS = """
+select id, status, attempts, crash_count, epoch, cancel_requested_at is not null
+from jobplatform.jobs
+"""
+
+SCHEDULED, READY, RUNNING = "scheduled", "ready", "running"
+COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+LIVE = (SCHEDULED, READY, RUNNING)
+
+DELAYS = st.sampled_from([0, 5, 60])
+
+
+@dataclass
+class ModelJob:
+    """What a job should be."""
+
+    request: NewJob
+    state: str
+    due: float
+    attempts: int = 0
+    crashes: int = 0
+    epoch: int = 0
+    worker_id: int | None = None
+    cancel_requested: bool = False
+
+    @property
+    def order(self) -> tuple[int, float, uuid.UUID]:
+        return (-self.request.priority, self.due, self.request.id)
+
+    @property
+    def status(self) -> str:
+        return "pending" if self.state in (SCHEDULED, READY) else self.state
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        return (self.status, self.attempts, self.crashes, self.epoch, self.cancel_requested)
+
+    def wait(self, now: float, delay: float, *, given_back: int) -> None:
+        self.state = SCHEDULED if delay else READY
+        self.due = now + delay if delay else self.due
+        self.attempts -= given_back
+        self.worker_id, self.cancel_requested = None, False
+
+    def end(self, state: str) -> None:
+        self.state = state
+        self.worker_id, self.cancel_requested = None, False
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """The verbs as rules. Leases are never forgotten: whoever held one may come back with it at any time."""
+
+    db: Session
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: dict[uuid.UUID, ModelJob] = {}
+        self.handed_out: set[Lease] = set()
+        self.now = 0.0
+        self.db.execute(text(EMPTY))
+        self.db.execute(text(CLOCK.format(seconds=0)))
+        self.workers = [Worker(self.db, position=place / 2) for place in range(2)]
+
+    ids = Bundle("ids")
+    leases = Bundle("leases")
+
+    # Enqueue
+
+    @rule(
+        target=ids,
+        workspace_id=st.sampled_from(WORKSPACES),
+        key=st.sampled_from([None, None, "a", "b"]),
+        priority=st.sampled_from([0, 0, 5]),
+        delay=DELAYS,
+        max_attempts=st.integers(1, 3),
+    )
+    def enqueue(
+        self, workspace_id: uuid.UUID, key: str | None, priority: int, delay: int, max_attempts: int
+    ) -> uuid.UUID:
+        request = NewJob(
+            workspace_id=workspace_id,
+            task="work",
+            unique_key=key,
+            priority=priority,
+            delay=datetime.timedelta(seconds=delay),
+            max_attempts=max_attempts,
+        )
+        holder = self._holder(request)
+
+        answer = enqueue_job(self.db, request)
+
+        assert answer == (holder or request.id, holder is None)
+        if holder is None:
+            self.jobs[request.id] = ModelJob(request, SCHEDULED if delay else READY, due=self.now + delay)
+        return answer.job_id
+
+    @rule(job_id=ids)
+    def enqueue_again(self, job_id: uuid.UUID) -> None:
+        assert enqueue_job(self.db, self.jobs[job_id].request) == (job_id, False)
+
+    # What workers do
+
+    @rule(target=leases, number=st.integers(0, 1), limit=st.integers(1, 3))
+    def claim(self, number: int, limit: int) -> Any:
+        worker = self.workers[number]
+        wanted = self._next_of_each_workspace(limit)
+
+        claimed = worker.claim(limit)
+
+        taken = [uuid.UUID(job.lease.job_id) for job in claimed]
+        assert len(taken) == min(limit, sum(map(len, wanted.values())))
+        for workspace_id, best in wanted.items():
+            mine = [job_id for job_id in taken if self.jobs[job_id].request.workspace_id == workspace_id]
+            assert mine == best[: len(mine)], "a better job of the workspace was passed over"
+        for job in claimed:
+            self._hand_out(job.lease, worker.id)
+        return multiple(*(job.lease for job in claimed))
+
+    @rule(lease=leases)
+    def complete(self, lease: Lease) -> None:
+        held = self._held(lease)
+
+        assert complete_jobs(self.db, [Completion(lease)]) == ({lease} if held else set())
+        if held:
+            held.end(COMPLETED)
+
+    @rule(lease=leases, delay=DELAYS, retry=st.booleans(), crash=st.booleans())
+    def fail(self, lease: Lease, delay: int, retry: bool, crash: bool) -> None:
+        held = self._held(lease)
+        expected = self._after_failure(held, delay, retry=retry, crash=crash) if held else None
+
+        failure = Failure(lease, "error", "E", "no", delay=delay, retry=retry, crash=crash)
+
+        assert fail_jobs(self.db, [failure], crash_limit=CRASHES) == ({lease: expected} if held else {})
+
+    @rule(lease=leases, delay=DELAYS)
+    def release(self, lease: Lease, delay: int) -> None:
+        held = self._held(lease)
+
+        assert release_jobs(self.db, [Release(lease, delay)]) == ({lease} if held else set())
+        if held and held.cancel_requested:
+            held.attempts -= 1
+            held.end(CANCELLED)
+        elif held:
+            held.wait(self.now, delay, given_back=1)
+
+    @rule(lease=leases)
+    def progress(self, lease: Lease) -> None:
+        accepted = report_progress(self.db, [ProgressReport(lease, "1")])
+
+        assert accepted == ({lease} if self._held(lease) else set())
+
+    @rule(number=st.integers(0, 1), lease=leases)
+    def beat(self, number: int, lease: Lease) -> None:
+        worker = self.workers[number]
+        held = self._held(lease)
+        mine = held if held and held.worker_id == worker.id else None
+
+        answer = heartbeat(self.db, worker.id, [lease])
+
+        assert answer.alive
+        assert answer.lost == ([] if mine else [lease])
+        assert answer.cancelled == ([lease] if mine and mine.cancel_requested else [])
+
+    @rule(number=st.integers(0, 1))
+    def die_and_be_rescued(self, number: int) -> None:
+        dead = self.workers[number]
+        orphans = {job_id: job for job_id, job in self.jobs.items() if job.worker_id == dead.id}
+        deregister_worker(self.db, dead.id)
+
+        # A rescue draws its delay at random; a run that is repeated has to draw the same again.
+        self.db.execute(text("select setseed(0.5)"))
+        rescued = rescue_jobs(self.db, crash_limit=CRASHES)
+
+        expected = {job_id: self._after_failure(job, 1, retry=True, crash=True) for job_id, job in orphans.items()}
+        assert {uuid.UUID(one.lease.job_id): one.status for one in rescued} == expected
+        for job in orphans.values():
+            job.due = self._due_in_database(job)
+        self.workers[number] = Worker(self.db, position=number / 2)
+
+    # What people and time do
+
+    @rule(job_id=ids)
+    def cancel(self, job_id: uuid.UUID) -> None:
+        job = self.jobs[job_id]
+        expected = CancelAnswer.FINISHED
+        if job.state == RUNNING:
+            job.cancel_requested, expected = True, CancelAnswer.REQUESTED
+        elif job.state in LIVE:
+            job.end(CANCELLED)
+            expected = CancelAnswer.CANCELLED
+
+        assert cancel_job(self.db, job.request.workspace_id, job_id) == expected
+
+    @rule(job_id=ids)
+    def retry(self, job_id: uuid.UUID) -> None:
+        job = self.jobs[job_id]
+        holder = self._holder(job.request)
+        expected = self._answer_to_retry(job, holder)
+
+        answer = retry_job(self.db, job.request.workspace_id, job_id)
+
+        assert answer == (expected, holder if expected == RetryKind.DUPLICATE else None)
+        if expected == RetryKind.RETRIED:
+            job.state, job.due, job.attempts, job.crashes = READY, self.now, 0, 0
+
+    @rule(seconds=st.sampled_from([1, 5, 60, 1000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+        self.db.execute(text(CLOCK.format(seconds=self.now)))
+        promote_jobs(self.db)
+
+        for job in self.jobs.values():
+            if job.state == SCHEDULED and job.due <= self.now:
+                job.state = READY
+
+    # What holds after every step
+
+    @invariant()
+    def the_database_agrees_with_the_model(self) -> None:
+        found = {row[0]: tuple(row[1:]) for row in self.db.execute(text(FACTS))}
+
+        assert found == {job_id: job.facts for job_id, job in self.jobs.items()}
+
+    @invariant()
+    def the_invariants_hold(self) -> None:
+        assert violations(self.db) == []
+
+    # The model's own arithmetic
+
+    def _holder(self, request: NewJob) -> uuid.UUID | None:
+        for job_id, job in self.jobs.items():
+            same = (job.request.workspace_id, job.request.unique_key) == (request.workspace_id, request.unique_key)
+            if request.unique_key and same and job.state in LIVE:
+                return job_id
+        return None
+
+    def _next_of_each_workspace(self, limit: int) -> dict[uuid.UUID, list[uuid.UUID]]:
+        ready = [job for job in self.jobs.values() if job.state == READY]
+        lanes = {job.request.workspace_id for job in ready}
+        quantum = -(-limit // max(1, len(lanes)))
+        return {
+            workspace_id: [
+                job.request.id
+                for job in sorted(ready, key=lambda job: job.order)
+                if job.request.workspace_id == workspace_id
+            ][:quantum]
+            for workspace_id in lanes
+        }
+
+    def _hand_out(self, lease: Lease, worker_id: int) -> None:
+        job = self.jobs[uuid.UUID(lease.job_id)]
+        assert lease not in self.handed_out, f"I2: {lease} was handed out twice"
+        self.handed_out.add(lease)
+        job.state, job.worker_id = RUNNING, worker_id
+        job.attempts, job.epoch = job.attempts + 1, job.epoch + 1
+        assert lease.epoch == job.epoch
+
+    def _held(self, lease: Lease) -> ModelJob | None:
+        job = self.jobs[uuid.UUID(lease.job_id)]
+        return job if job.state == RUNNING and job.epoch == lease.epoch else None
+
+    def _after_failure(self, job: ModelJob, delay: float, *, retry: bool, crash: bool) -> str:
+        left = job.crashes + 1 < CRASHES if crash else job.attempts < job.request.max_attempts
+        cancelled = job.cancel_requested
+        job.crashes += crash
+        if retry and left and not cancelled:
+            job.wait(self.now, delay, given_back=int(crash))
+        else:
+            job.attempts -= int(crash)
+            job.end(CANCELLED if cancelled else FAILED)
+        return job.status
+
+    def _due_in_database(self, job: ModelJob) -> float:
+        """Whether a rescue draws the right delay is not this model's question."""
+        due = self.db.scalar(text("select run_after from jobplatform.job_queue where id = :id"), {"id": job.request.id})
+        return job.due if due is None else (due - BEGIN).total_seconds()
+
+    def _answer_to_retry(self, job: ModelJob, holder: uuid.UUID | None) -> RetryKind:
+        if job.state in LIVE:
+            return RetryKind.LIVE
+        if job.state == COMPLETED:
+            return RetryKind.COMPLETED
+        return RetryKind.DUPLICATE if holder else RetryKind.RETRIED
