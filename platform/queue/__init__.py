@@ -2,6 +2,7 @@
 
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import Claim, ClaimedJob, Ring, claim_job, claim_jobs
+from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, silence
 from jobplatform.queue.enqueue import (
@@ -102,6 +103,7 @@ __all__ = [
     "cancel_job",
     "claim_job",
     "claim_jobs",
+    "compact_now",
     "complete_jobs",
     "decode_payload",
     "deregister_worker",
@@ -114,6 +116,7 @@ __all__ = [
     "list_attempts",
     "list_jobs",
     "load_tasks",
+    "needs_compacting",
     "promote_jobs",
     "prune_jobs",
     "queue_health",

@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from jobplatform.queue import ClaimedJob, Lease, Ring, claim_jobs, release_unknown_jobs
+from jobplatform.queue import Claim, ClaimedJob, Lease, Ring, claim_jobs, release_unknown_jobs
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.repair import Repair
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -51,6 +54,7 @@ class Claimer(DatabaseThread):
     def __init__(self, engine: Engine, post: Callable[[Any], None]) -> None:
         super().__init__("claimer", engine, post)
         self._ring = Ring([])
+        self._repair = Repair(engine)
         self._tasks: Sequence[str] = ()
 
     def know(self, queues: Sequence[str], tasks: Sequence[str]) -> None:
@@ -68,17 +72,19 @@ class Claimer(DatabaseThread):
 
     def _claim(self, wanted: ClaimWanted) -> None:
         try:
-            claim = self.once(
-                lambda session: claim_jobs(
-                    session, self._ring, worker_id=wanted.worker_id, tasks=self._tasks, limit=wanted.limit
-                )
-            )
+            claim = self.once(lambda session: self._claim_and_time(session, wanted))
         except SQLAlchemyError as error:
             self._report(error)
             self.pause()
             self.post(ClaimFailed())
         else:
             self.post(Claimed(wanted.worker_id, claim.jobs, claim.more))
+
+    def _claim_and_time(self, session: Session, wanted: ClaimWanted) -> Claim:
+        began = monotonic()
+        claim = claim_jobs(session, self._ring, worker_id=wanted.worker_id, tasks=self._tasks, limit=wanted.limit)
+        self._repair.after_claim(session, monotonic() - began, len(claim.jobs))
+        return claim
 
     def _reconcile(self, request: Reconcile) -> None:
         try:

@@ -86,11 +86,14 @@ class Cradle:
 
     def close(self) -> None:
         """Let the nursery kill what is left, and end."""
-        self.up = False
         if self._link is not None:
             self._selector.unregister(self._link)
-            self._link.close()
+            if self.up:
+                self._link.close()
+            else:
+                self._link.close(patience=0)  # Still importing: it has no children and would not look up for long.
             self._link = None
+        self.up = False
 
     # -- hearing ---------------------------------------------------------------------------------
 
@@ -132,7 +135,7 @@ class Cradle:
 
     def _died(self) -> None:
         """Its children die with it. A new one starts, after a pause if this one did not get far."""
-        logger.error("nursery died", extra={"was_up": self.up})
+        logger.error("nursery died", extra={"was_up": self.up, "pid": self._link.pid if self._link else None})
         self.close()
         self._events.all_died()
         if not self._child_was_ready:

@@ -251,7 +251,7 @@ class Hub:
     def claimed(self, claim: Claimed) -> None:
         self.supply.claimed(claim)
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
-            self.ledger.claimed(claim.jobs)
+            self.ledger.claimed(claim.jobs, idle=self.pool.idle)
         else:
             self.ledger.release(Attempt(job) for job in claim.jobs)
 

@@ -39,6 +39,7 @@ from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.options import WorkerOptions
 
 PRUNE_SECONDS: Final = 60.0
+PRUNE_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
@@ -138,7 +139,7 @@ class Keeper(DatabaseThread):
         self._chores = [
             self._promote,
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
-            Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_SECONDS)),
+            Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_WITHIN)),
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False

@@ -2,17 +2,21 @@
 
 import json
 import logging
+import random
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
-from jobplatform.queue import ClaimedJob, Completion, Lease, LogLine, ProgressReport, Retry
+from jobplatform.queue import ClaimedJob, Completion, Lease, LogLine, ProgressReport, Release, Retry
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.frames import Frame, Reason
 from jobplatform.worker.outbox import Flush, Outbox
 from jobplatform.worker.pace import Pace
+
+# Seconds for which a suspect goes back: long enough for a slot to become free somewhere, different for each.
+SUSPECT_PAUSE: Final = (0.2, 2.0)
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -37,22 +41,36 @@ class Ledger:
 
     # -- coming in, going out --------------------------------------------------------------------
 
-    def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
+    def claimed(self, jobs: Iterable[ClaimedJob], *, idle: int) -> None:
+        """Take in what was claimed. `idle` children could start a job at once.
+
+        When a worker dies, everything it held is charged with a crash, also what only waited here. So a job that was
+        charged before is a suspect and is never held in stock: it starts at once or goes back for a moment. What
+        reaches the limit then really ran each time but the first.
+        """
         for job in jobs:
             attempt = Attempt(job)
             self.known[attempt.lease] = attempt
-            self.ready.append(attempt)
+            if not job.crash_count:
+                self.ready.append(attempt)
+            elif idle > 0:
+                idle -= 1
+                self.ready.appendleft(attempt)
+            else:
+                self.settle(attempt, Release(attempt.lease, random.uniform(*SUSPECT_PAUSE)))
 
     def next_run(self, most: int, most_bytes: int, *, free: int) -> list[Attempt]:
         """Take jobs from the front for one child, each with a new sequence number.
 
         Beyond what `free` threads take at once, the run ends before a job of a task whose own run would be shorter: one
-        slow job does not go behind 50 fast ones.
+        slow job does not go behind 50 fast ones. A suspect (see `claimed`) has a run of its own.
         """
         run: list[Attempt] = []
         size, task, length = 0, "", 0
         while self.ready and len(run) < most and size < most_bytes:
             attempt = self.ready[0]
+            if run and attempt.job.crash_count:
+                break
             if attempt.task != task:
                 task, length = attempt.task, max(free, self.pace.run_length(attempt.task))
             if len(run) >= length:
@@ -62,6 +80,8 @@ class Ledger:
             attempt.seq = self._seq
             size += len(attempt.job.payload)
             run.append(attempt)
+            if attempt.job.crash_count:
+                break
         return run
 
     def put_back(self, attempts: Sequence[Attempt]) -> None:

@@ -82,11 +82,11 @@ class NurseryLink:
                 raise NurseryGoneError
             yield json.loads(data)
 
-    def close(self) -> None:
+    def close(self, *, patience: float = STOP_SECONDS) -> None:
         """Close the socket, at which the nursery kills every group of its children and leaves."""
         self._socket.close()
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

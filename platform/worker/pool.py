@@ -15,7 +15,7 @@ from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.nursery_link import NurseryConfig, kill_orphans
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.output import OutputReader, relay_record
-from jobplatform.worker.pace import RUN_SECONDS
+from jobplatform.worker.pace import SLOW_SECONDS
 from jobplatform.worker.slot import Slot, State
 from jobplatform.worker.verdicts import exit_message
 
@@ -63,6 +63,11 @@ class Pool:
     def given(self) -> int:
         """Jobs that children have, started or not."""
         return sum(len(slot.run) for slot in self.slots.values())
+
+    @property
+    def idle(self) -> int:
+        """Children that have nothing to do."""
+        return sum(slot.takes_jobs and not slot.run for slot in self.slots.values())
 
     def running(self) -> list[tuple[Slot, Attempt]]:
         return [(slot, attempt) for slot in self.slots.values() for attempt in slot.run]
@@ -119,7 +124,7 @@ class Pool:
             room = self._room(slot, now)
             if room > 0:
                 self._give(slot, self.ledger.next_run(min(room, share), RUN_BYTES, free=self.options.threads))
-                look_at = now + RUN_SECONDS
+                look_at = now + SLOW_SECONDS
             if not ready:
                 break
         return look_at
@@ -167,7 +172,7 @@ class Pool:
         threads = self.options.threads
         length = max(threads, self.ledger.pace.run_length(self.ledger.ready[0].task))
         have = len(slot.run)
-        if have and now - slot.since > RUN_SECONDS:
+        if have and now - slot.since > SLOW_SECONDS:
             length = threads
         if self.options.max_jobs_per_child:
             length = min(length, max(1, self.options.max_jobs_per_child - slot.served))
@@ -194,7 +199,7 @@ class Pool:
         """Behind a job that takes long nobody waits: its followers go to other children."""
         if slot.state is not State.BUSY or len(slot.run) <= self.options.threads:
             return NEVER
-        slow_at = slot.since + RUN_SECONDS
+        slow_at = slot.since + SLOW_SECONDS
         if now < slow_at:
             return slow_at
         self.ledger.put_back(slot.take_back())

@@ -50,13 +50,15 @@ class Supply:
             self._must_reconcile = False
             self._send(Reconcile(worker_id, list(self._ledger.known)))
         elif self._hungry and (wanted := self._wanted()):
+            # A bell that rings while this claim is on its way may be about jobs that it does not see.
+            self._hungry = False
             self._send(ClaimWanted(worker_id, wanted))
         return self._poll_at
 
     def claimed(self, claim: Claimed) -> None:
         self.in_flight = False
-        self._hungry = claim.more
-        if not claim.more:
+        self._hungry = self._hungry or claim.more
+        if not self._hungry:
             self._poll_at = monotonic() + self._poll * random.uniform(1, 2)
 
     def failed(self) -> None:

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from jobplatform.queue import ClaimedJob, Completion, Failure, Lease, LogLine, ProgressReport, Release, Retry
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.claimer import Claimed
 from jobplatform.worker.frames import Reason
+from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
 from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, RUN_JOBS, Pace, claim_size
+from jobplatform.worker.supply import Supply
 
 EXACT = Retry(jitter="none")
 LEASE = Lease("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", 4)
@@ -190,3 +193,59 @@ def test_a_snooze_lasts_as_long_as_an_interval_can(asked: float, given: float) -
 @pytest.mark.parametrize(("code", "message"), [(3, "exit 3"), (-11, "signal SIGSEGV"), (-70, "signal 70")])
 def test_an_exit_is_told_by_name(code: int, message: str) -> None:
     assert verdicts.exit_message(code) == message
+
+
+# -- suspects: jobs that were there when a process or a worker died ------------------------------------
+
+
+def claimed(number: int, *, crash_count: int = 0) -> ClaimedJob:
+    return attempt(lease=lease(number), crash_count=crash_count).job
+
+
+def test_a_job_charged_with_a_crash_starts_at_once_or_goes_back() -> None:
+    ledger = Ledger()
+
+    ledger.claimed([claimed(1), claimed(2, crash_count=1), claimed(3, crash_count=1)], idle=1)
+
+    assert [waiting.lease.epoch for waiting in ledger.ready] == [2, 1]
+    (release,) = ledger.outbox.take(0.0).releases
+    assert release.lease == lease(3)
+    assert release.delay > 0
+
+
+def test_a_job_charged_with_a_crash_runs_with_nobody_behind_it() -> None:
+    ledger = Ledger()
+    ledger.pace.took("task", 0.000_001)
+    ledger.claimed([claimed(1), claimed(2), claimed(3, crash_count=2)], idle=1)
+
+    first = ledger.next_run(10, 10_000, free=1)
+    second = ledger.next_run(10, 10_000, free=1)
+
+    assert [given.lease.epoch for given in first] == [3]
+    assert [given.lease.epoch for given in second] == [1, 2]
+
+
+# -- hunger ---------------------------------------------------------------------------------------------
+
+
+class SilentClaimer:
+    """Takes requests and never answers."""
+
+    def ask(self, request: object) -> None:
+        """The test answers in its place."""
+
+
+class EmptyPool:
+    given = 0
+
+
+def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
+    supply = Supply(SilentClaimer(), Ledger(), EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
+    supply.ask(0.0, worker_id=1)
+    assert supply.in_flight
+
+    supply.wake()
+    supply.claimed(Claimed(1, [], more=False))
+    supply.ask(0.0, worker_id=1)
+
+    assert supply.in_flight

@@ -244,3 +244,17 @@ def test_a_child_is_replaced_after_its_number_of_jobs(
     assert len(told.read()) == 200
     assert database.statuses() == {"completed": 200}
     wait_until(lambda: not first & set(worker.children()), what="the first children to be replaced")
+
+
+def test_old_jobs_are_deleted_by_any_worker(start_worker: StartWorker, database: Database) -> None:
+    job = database.enqueue("noop")
+    start_worker()
+    database.wait_for_status(job, "completed")
+
+    database.execute(
+        "update jobplatform.job_records set created_at = now() - interval '8 days', "
+        "completed_at = now() - interval '8 days'"
+    )
+    start_worker()
+
+    wait_until(lambda: database.statuses() == {}, what="the old job's end")

@@ -13,7 +13,7 @@ from jobplatform.errors import SettingsError
 from jobplatform.settings import Settings
 from jobplatform.worker import Worker, WorkerOptions
 from tests.waiting import wait_until
-from tests.worker.conftest import Database, StartWorker
+from tests.worker.conftest import Database, Lines, StartWorker
 from tests.worker.processes import is_dead
 
 
@@ -73,13 +73,19 @@ def test_a_worker_registers_only_when_every_slot_is_ready(
     assert len(worker.children()) == 2
 
 
-def test_the_parent_imports_no_handler(start_worker: StartWorker) -> None:
-    worker = start_worker()
+def test_only_the_nursery_imports_the_handlers(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telling_tasks.py").write_text(
+        f"from tests.worker.handlers import append, tasks\nimport os\nappend({told.path!r}, os.getpid())"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    # Handlers import this very file's neighbour; a worker's parent has no business with it.
-    maps = Path(f"/proc/{worker.pid}/environ").read_bytes()
-    assert b"tests.worker.handlers" not in maps
-    assert worker.events("worker ready")[0]["tasks"] != []
+    worker = start_worker(tasks="telling_tasks:tasks", max_jobs_per_child=1)
+    database.enqueue_many("noop", [{}] * 5)
+    database.wait_until_done()
+
+    assert told.read() == [str(worker.nursery)]
 
 
 def test_a_worker_that_is_told_to_stop_while_it_starts_stops(
