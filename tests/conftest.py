@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith("JOBPLATFORM_") or name in ("DATABASE_URL", "JOBS_DATABASE_URL", "DISABLE_QUEUE"):
             del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A script that runs this in the background has it ignore Ctrl-C, and so would every process started from here.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _provide_server_folder(config)
 
 

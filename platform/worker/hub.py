@@ -141,7 +141,7 @@ class Hub:
             # A callback may have closed what another event of this round is about.
             if key.fd in self.selector.get_map():
                 key.data()
-        if self.pool.has_long_runs:
+        if self.pool.may_linger:
             sleep(LINGER_SECONDS)
             self.pool.read_all_results()
 

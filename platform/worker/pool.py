@@ -76,9 +76,13 @@ class Pool:
         return next((slot for slot in self.slots.values() if attempt in slot.run), None)
 
     @property
-    def has_long_runs(self) -> bool:
-        """Whether results may gather in the pipes for a moment without anyone waiting for them."""
-        return any(len(slot.run) > 3 * self.options.threads for slot in self.slots.values())
+    def may_linger(self) -> bool:
+        """Whether results may gather in the pipes for a moment without a child running out of work meanwhile."""
+        threads = self.options.threads
+        runs = [len(slot.run) for slot in self.slots.values()] or [0]
+        if min(runs) >= 2 * threads:
+            return True
+        return max(runs) > 3 * threads and not (self.ledger.ready and min(runs) == 0)
 
     # -- once per turn of the loop ---------------------------------------------------------------
 
