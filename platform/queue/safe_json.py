@@ -28,6 +28,9 @@ LONGEST_NUMBER = 4_000
 
 Path = tuple[Any, ...]
 
+#: One encoder for all: ``json.dumps`` with options makes a new one at each call.
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 
@@ -42,7 +45,7 @@ def strict_json(value: Any, *, limit: int = PAYLOAD_LIMIT) -> str:
     _inspect(value, (), (), problems)
     if problems:
         raise InvalidPayloadError(problems)
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODE(value)
     size = len(text.encode())
     if size > limit:
         raise InvalidPayloadError([Problem("", f"is {size} bytes of JSON; at most {limit} are stored")])
@@ -107,7 +110,7 @@ def safe_json(value: Any) -> str:
     for a value that has no meaning in JSON (a set, an object, what contains itself): the caller decides whether that
     is an error.
     """
-    return json.dumps(_safe(value, ()), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODE(_safe(value, ()))
 
 
 def _safe(value: Any, above: tuple[int, ...]) -> Any:
