@@ -10,9 +10,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import make_engine
-from jobplatform.queue import needs_compacting
 from jobplatform.worker.repair import Repair, Slowness
-from tests.queue.test_compact import leave_dead_rows, queue_pages
+from tests.queue.test_compact import dead_rows_are_counted, leave_dead_rows, queue_pages
 from tests.waiting import wait_until
 
 FAST, SLOW = 0.004, 0.09
@@ -67,8 +66,7 @@ def test_slow_claims_have_a_bloated_table_rewritten(
         elsewhere.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         elsewhere.execute(text("select 1 from pg_class limit 1"))
         leave_dead_rows(session, workspace_id)
-        wait_until(lambda: needs_compacting(session) or session.commit(), what="the server to count the dead rows")
-        session.commit()
+        wait_until(lambda: dead_rows_are_counted(session), what="the server to count the dead rows")
         bloated = queue_pages(session)
 
         with Session(claiming) as claimer:
