@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 #: A half-open connection is noticed after about 25 s idle, or 15 s with unacknowledged data. Ignored on a Unix socket.
 NETWORK = {
@@ -20,6 +24,9 @@ NETWORK = {
 #: For connections that run the same few statements for ever: plan each once. Left to itself the server finds that a
 #: plan for one job is cheaper than one for ten, and pays 1.5 ms for making it every time. Its JIT never pays here.
 PLAN_ONCE = "-c plan_cache_mode=force_generic_plan -c jit=off"
+
+#: A connection that was idle for longer than this may have died unnoticed.
+IDLE_SECONDS = 5.0
 
 
 def make_engine(
@@ -46,14 +53,38 @@ def make_engine(
     if autocommit and prepare:
         connect_args["prepare_threshold"] = 1
         connect_args["options"] = f"{address.query.get('options', '')} {PLAN_ONCE}".strip()
-    return create_engine(
+    engine = create_engine(
         address,
         pool_size=pool_size,
         max_overflow=0 if autocommit else pool_size,
-        pool_pre_ping=not autocommit,
         connect_args=connect_args,
         **options,
     )
+    if not autocommit:
+        _ping_after_a_pause(engine)
+    return engine
+
+
+def _ping_after_a_pause(engine: Engine) -> None:
+    """Look whether a connection still lives before it is used again, but only when it was idle for a while.
+
+    The pool's own pre-ping asks each time, which costs a single enqueue three further round trips. One that was used
+    a moment ago and is dead all the same fails its user once, and the pool then replaces them all.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if time.monotonic() - record.info.pop("idle_since", math.inf) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            # The pool takes this as its cue to connect anew.
+            raise DisconnectionError from error
 
 
 def _with_driver(url: URL) -> URL:

@@ -1,0 +1,44 @@
+"""Connections that died while nobody used them are replaced, not handed out."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from jobplatform.models import engine as engines
+
+
+def kill_idle_connections(engine: Engine, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as elsewhere:
+        elsewhere.execute(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+
+
+def answer(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("select 42")).scalar_one())
+
+
+def test_a_connection_that_died_while_it_was_idle_is_replaced(
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "IDLE_SECONDS", 0.0)
+    assert answer(engine) == 42
+
+    kill_idle_connections(engine, database_url)
+
+    assert answer(engine) == 42
+
+
+def test_one_that_died_right_after_its_use_fails_once_and_never_again(engine: Engine, database_url: str) -> None:
+    assert answer(engine) == 42
+
+    kill_idle_connections(engine, database_url)
+
+    with pytest.raises(OperationalError):
+        answer(engine)
+    assert answer(engine) == 42
