@@ -45,16 +45,17 @@ class Ledger:
         """Take in what was claimed. `idle` children could start a job at once.
 
         When a worker dies, everything it held is charged with a crash, also what only waited here. So a job that was
-        charged before is a suspect and is never held in stock: it starts at once or goes back for a moment. What
-        reaches the limit then really ran each time but the first.
+        charged before is a suspect and is not held in stock: it starts at once, or as the next one, or goes back for a
+        moment. One may always wait as the next: on a worker that is never idle none would ever run otherwise.
         """
+        room = max(idle, 1) - sum(attempt.job.crash_count > 0 for attempt in self.ready)
         for job in jobs:
             attempt = Attempt(job)
             self.known[attempt.lease] = attempt
             if not job.crash_count:
                 self.ready.append(attempt)
-            elif idle > 0:
-                idle -= 1
+            elif room > 0:
+                room -= 1
                 self.ready.appendleft(attempt)
             else:
                 self.settle(attempt, Release(attempt.lease, random.uniform(*SUSPECT_PAUSE)))

@@ -61,8 +61,10 @@ class Repair:
     def _repair(self, session: Session) -> None:
         try:
             if needs_compacting(session):
-                done = compact_now(self._engine)
-                logger.warning("queue table rewritten, an old snapshot keeps dead rows", extra={"done": done})
+                if compact_now(self._engine):
+                    logger.warning("queue table rewritten, an old snapshot keeps dead rows")
+                else:
+                    logger.info("queue table not rewritten, somebody holds a lock on it")
         except SQLAlchemyError as error:
             # Not the table's owner, most likely: a minute between two complaints is enough.
             self._try_at = monotonic() + 60

@@ -213,6 +213,16 @@ def test_a_job_charged_with_a_crash_starts_at_once_or_goes_back() -> None:
     assert release.delay > 0
 
 
+def test_on_a_worker_that_is_never_idle_a_job_charged_with_a_crash_is_the_next_to_run() -> None:
+    ledger = Ledger()
+
+    ledger.claimed([claimed(1), claimed(2, crash_count=1)], idle=0)
+    ledger.claimed([claimed(3, crash_count=1)], idle=0)
+
+    assert [waiting.lease.epoch for waiting in ledger.ready] == [2, 1]
+    assert [release.lease.epoch for release in ledger.outbox.take(0.0).releases] == [3]
+
+
 def test_a_job_charged_with_a_crash_runs_with_nobody_behind_it() -> None:
     ledger = Ledger()
     ledger.pace.took("task", 0.000_001)
