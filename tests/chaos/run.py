@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ STORM = 0.75
 
 def main() -> int:
     options = _options()
+    # Ended from outside, it still ends everything that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with scratch(options.keep, _say) as folder:
         if options.mutants:
             return break_it(options, folder)
