@@ -1,5 +1,6 @@
 """What a row is, and what the database refuses."""
 
+from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
 from jobplatform.models.engine import make_engine
 from jobplatform.models.job import (
@@ -13,6 +14,17 @@ from jobplatform.models.job import (
     State,
     Status,
 )
+from jobplatform.models.limits import (
+    Bucket,
+    BucketKind,
+    Pause,
+    PauseKind,
+    Plan,
+    QueueLimits,
+    RateLimit,
+    TaskLimits,
+    WorkspaceLimits,
+)
 from jobplatform.models.source import Connection, Record
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
@@ -21,19 +33,29 @@ __all__ = [
     "FINAL_STATUSES",
     "SCHEMA",
     "ApiToken",
+    "AuditEntry",
     "Base",
+    "Bucket",
+    "BucketKind",
     "Connection",
     "Job",
     "JobAttempt",
     "JobLog",
     "JobRecord",
     "Outcome",
+    "Pause",
+    "PauseKind",
+    "Plan",
+    "QueueLimits",
     "QueueRow",
+    "RateLimit",
     "Record",
     "State",
     "Status",
+    "TaskLimits",
     "WorkerRow",
     "Workspace",
+    "WorkspaceLimits",
     "clock",
     "make_engine",
 ]

@@ -13,7 +13,9 @@ import uuid
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
+    Computed,
     Index,
     Integer,
     SmallInteger,
@@ -76,6 +78,8 @@ class JobRecord(Base):
     max_attempts: Mapped[int] = mapped_column(SmallInteger, server_default="3")
     timeout_ms: Mapped[int] = mapped_column(Integer, server_default="600000")
     unique_key: Mapped[str | None] = mapped_column(Text)
+    resource: Mapped[str | None] = mapped_column(Text)
+    units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     request_id: Mapped[str | None] = mapped_column(Text)
     trace_parent: Mapped[str | None] = mapped_column(Text)
@@ -103,6 +107,7 @@ class JobRecord(Base):
             name="attempts_in_range",
         ),
         CheckConstraint("crash_count >= 0 and epoch >= 0", name="counters_not_negative"),
+        CheckConstraint("units between 1 and 10000", name="units_in_range"),
         CheckConstraint("timeout_ms between 1 and 604800000", name="timeout_in_range"),
         # In insert order, so a few kilobytes of BRIN find the old end of the table for retention.
         Index(
@@ -115,8 +120,16 @@ class JobRecord(Base):
     )
 
 
+#: Jobs of one task on one resource form a lane: they may run, or have to wait, together.
+LANE = "hashtextextended(task || coalesce(chr(31) || resource, ''), 0)"
+
+
 class QueueRow(Base):
-    """A live job as claims, leases and the guard see it."""
+    """A live job as claims, leases and the guard see it.
+
+    ``lane`` lets a claim step over everything of a task or a resource that must wait, in one index descent however
+    much of it there is.
+    """
 
     __tablename__ = "job_queue"
 
@@ -137,6 +150,9 @@ class QueueRow(Base):
     started_at: Mapped[datetime.datetime | None]
     unique_key: Mapped[str | None] = mapped_column(Text)
     progress: Mapped[Any | None] = mapped_column(JSONB)
+    resource: Mapped[str | None] = mapped_column(Text)
+    units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    lane: Mapped[int] = mapped_column(BigInteger, Computed(LANE, persisted=True))
 
     __table_args__ = (
         CheckConstraint("state in (0, 1, 2)", name="known_state"),
@@ -148,10 +164,12 @@ class QueueRow(Base):
         CheckConstraint("cancel_requested_at is null or state = 2", name="cancel_requested_when_running"),
         CheckConstraint("attempts between 0 and max_attempts", name="attempts_in_range"),
         CheckConstraint("crash_count >= 0 and epoch >= 0", name="counters_not_negative"),
+        CheckConstraint("units between 1 and 10000", name="units_in_range"),
         Index(
             "job_queue_ready",
             "queue",
             "workspace_id",
+            "lane",
             text("priority desc"),
             "run_after",
             "id",
@@ -249,6 +267,8 @@ class Job(Base):
     epoch: Mapped[int]
     timeout_ms: Mapped[int]
     unique_key: Mapped[str | None] = mapped_column(Text)
+    resource: Mapped[str | None] = mapped_column(Text)
+    units: Mapped[int]
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text))
     request_id: Mapped[str | None] = mapped_column(Text)
     trace_parent: Mapped[str | None] = mapped_column(Text)

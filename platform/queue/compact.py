@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from jobplatform.models import QueueRow
 from jobplatform.queue.statement import run
 
 #: Fewer dead rows than this are not what makes claims slow.
@@ -31,12 +32,13 @@ where schemaname = 'jobplatform' and relname = 'job_queue'
 
 # Every claim and enqueue queues up behind a lock that is waited for: 50 ms at most, and then for as long as the copy
 # takes.
+COLUMNS = ", ".join(column.name for column in QueueRow.__table__.columns if column.computed is None)
 REWRITE = (
     "set local lock_timeout = '50ms'",
     "lock table jobplatform.job_queue in access exclusive mode",
     "create temporary table job_queue_live on commit drop as select * from jobplatform.job_queue",
     "truncate jobplatform.job_queue",
-    "insert into jobplatform.job_queue select * from pg_temp.job_queue_live",
+    f"insert into jobplatform.job_queue ({COLUMNS}) select {COLUMNS} from pg_temp.job_queue_live",
 )
 
 

@@ -15,12 +15,19 @@ from jobplatform.models import (
     SCHEMA,
     ApiToken,
     Base,
+    Bucket,
     Connection,
     JobAttempt,
     JobRecord,
+    Pause,
+    Plan,
+    QueueLimits,
     QueueRow,
+    RateLimit,
     Record,
+    TaskLimits,
     Workspace,
+    WorkspaceLimits,
 )
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -70,6 +77,13 @@ LEGAL: dict[type[Base], dict[str, Any]] = {
         "external_id": "1",
         "data": {},
     },
+    Plan: {"name": "pro"},
+    WorkspaceLimits: {"workspace_id": WORKSPACE},
+    QueueLimits: {"queue": "q", "max_running": 1},
+    TaskLimits: {"task": "t"},
+    RateLimit: {"resource": "crm:*", "units": 100, "period_ms": 10_000, "burst": 100},
+    Bucket: {"kind": "resource", "key": "crm:1", "tokens": 1.5, "filled_at": NOW},
+    Pause: {"kind": "queue", "key": "q", "reason": "", "actor": "ann"},
 }
 RUNNING = {"state": 2, "epoch": 1, "attempts": 1, "worker_id": 1, "started_at": NOW}
 ENDED = {"status": 3, "outcome": "ok", "completed_at": NOW}
@@ -89,6 +103,8 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (JobRecord, {"epoch": -1}, "job_records_counters_not_negative"),
     (JobRecord, {"timeout_ms": 0}, "job_records_timeout_in_range"),
     (JobRecord, {"timeout_ms": 604_800_001}, "job_records_timeout_in_range"),
+    (JobRecord, {"units": 0}, "job_records_units_in_range"),
+    (QueueRow, {"units": 10_001}, "job_queue_units_in_range"),
     (QueueRow, {"state": -1}, "job_queue_known_state"),
     (QueueRow, {**RUNNING, "worker_id": None}, "job_queue_worker_when_running"),
     (QueueRow, {**RUNNING, "started_at": None}, "job_queue_worker_when_running"),
@@ -108,6 +124,30 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (ApiToken, {"scopes": ["operator"]}, "api_tokens_operator_or_workspace"),
     (Connection, {"name": ""}, "connections_named"),
     (Connection, {"connector_type": ""}, "connections_named"),
+    (Plan, {"name": ""}, "plans_name_not_empty"),
+    *(
+        (model, change, f"{model.__tablename__}_{rule}")
+        for model in (Plan, WorkspaceLimits)
+        for change, rule in (
+            ({"weight": 0}, "weight_in_range"),
+            ({"weight": 101}, "weight_in_range"),
+            ({"max_running": -1}, "limits_not_negative"),
+            ({"max_pending": -1}, "limits_not_negative"),
+            ({"rate_units": 5}, "rate_whole"),
+            ({"rate_units": 0, "rate_period_ms": 1000}, "rate_whole"),
+            ({"rate_units": 5, "rate_period_ms": 0}, "rate_whole"),
+        )
+    ),
+    (QueueLimits, {"max_running": -1}, "queue_limits_limits_not_negative"),
+    (TaskLimits, {"max_running": -1}, "task_limits_limits_not_negative"),
+    (TaskLimits, {"max_running_per_workspace": -1}, "task_limits_limits_not_negative"),
+    (RateLimit, {"units": 0}, "rate_limits_rate_positive"),
+    (RateLimit, {"period_ms": 0}, "rate_limits_rate_positive"),
+    (RateLimit, {"burst": 0}, "rate_limits_rate_positive"),
+    (Bucket, {"kind": "task"}, "buckets_known_kind"),
+    (Bucket, {"failures": -1}, "buckets_failures_not_negative"),
+    (Pause, {"kind": "token"}, "pauses_known_kind"),
+    (Pause, {"actor": ""}, "pauses_named"),
 ]
 
 
