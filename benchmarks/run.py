@@ -17,7 +17,7 @@ from harness.facts import gather
 from harness.peers import installed_peers
 from harness.report import Report
 from harness.run import Run
-from sections import claim, drain, enqueue, latency, noisy
+from sections import claim, drain, enqueue, latency, limits, noisy, shares, snapshot
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -25,7 +25,10 @@ SECTIONS = {
     "drain": drain.measure,
     "latency": latency.measure,
     "claim": claim.measure,
+    "limits": limits.measure,
     "noisy": noisy.measure,
+    "shares": shares.measure,
+    "snapshot": snapshot.measure,
 }
 
 

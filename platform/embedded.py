@@ -23,7 +23,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -39,8 +39,15 @@ DATABASE = "jobplatform"
 SUPERUSER = "postgres"
 SYSTEM_USER = "jobplatform-db"
 START_SECONDS = 60
+CLUSTER_NAME = "jobplatform-embedded"
 # The longest path of a Unix socket is 107 bytes on Linux and 103 on macOS; the socket's name takes 15 of them.
 LONGEST_SOCKET_FOLDER = 85
+
+#: What an application's tables are for.
+SHARED = (
+    (sql.SQL("select, insert, update, delete"), sql.SQL("tables")),
+    (sql.SQL("usage, select"), sql.SQL("sequences")),
+)
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -113,9 +120,32 @@ class EmbeddedServer:
             self._stop_server(mode)
             self._start_server()
 
-    def url(self, database: str = DATABASE) -> str:
+    def url(self, database: str = DATABASE, login: str = SUPERUSER) -> str:
         """Where ``database`` is, in the form that SQLAlchemy and libpq share."""
-        return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={quote(str(self._socket_dir))}"
+        return f"postgresql://{login}@/{quote(database, safe='')}?host={quote(str(self._socket_dir))}"
+
+    def provide_login(self, name: str, *roles: str) -> None:
+        """A login without special rights that is a member of ``roles``, each made where it is missing."""
+        with self._alone(), self._admin() as connection:
+            _create_login(connection, name)
+            for role in roles:
+                _create_role(connection, role)
+                connection.execute(sql.SQL("grant {} to {}").format(sql.Identifier(role), sql.Identifier(name)))
+
+    def share_tables(self, database: str, owners: Sequence[str], users: Sequence[str]) -> None:
+        """What ``owners`` have, or will have, in the schema ``public`` of ``database`` all ``users`` may use."""
+        to = sql.SQL(", ").join(map(sql.Identifier, users))
+        with self._alone(), psycopg.connect(self.url(database), autocommit=True) as connection:
+            for user in users:
+                _create_role(connection, user)
+            for owner in owners:
+                connection.execute(sql.SQL("grant create on schema public to {}").format(sql.Identifier(owner)))
+            for rights, kind in SHARED:
+                now = sql.SQL("grant {} on all {} in schema public to {}").format(rights, kind, to)
+                connection.execute(now)
+                for owner in owners:
+                    later = sql.SQL("alter default privileges for role {} in schema public grant {} on {} to {}")
+                    connection.execute(later.format(sql.Identifier(owner), rights, kind, to))
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create ``name`` (as a copy of ``template``) unless it exists, and return its URL."""
@@ -199,7 +229,13 @@ class EmbeddedServer:
 
     def _start_server(self) -> None:
         self._forget_stale_pids()
-        settings = {**self.options, "listen_addresses": "", "unix_socket_directories": str(self._socket_dir)}
+        settings = {
+            **self.options,
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._socket_dir),
+            # By this a process knows that the login it was given is ours, whatever it may do (models/roles.py).
+            "cluster_name": CLUSTER_NAME,
+        }
         arguments = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
         self._pg_ctl("start", "-o", arguments, "-l", str(self.log_file))
 
@@ -329,6 +365,19 @@ class _Programs:
     def _fingerprint(self) -> str:
         size = (self.folder / "bin" / "postgres").stat()
         return f"{size.st_size:x}-{int(size.st_mtime):x}"
+
+
+def _create_login(connection: psycopg.Connection[Any], name: str) -> None:
+    _create_unless_there(connection, sql.SQL("create role {} login").format(sql.Identifier(name)))
+
+
+def _create_role(connection: psycopg.Connection[Any], name: str) -> None:
+    _create_unless_there(connection, sql.SQL("create role {} nologin noinherit").format(sql.Identifier(name)))
+
+
+def _create_unless_there(connection: psycopg.Connection[Any], statement: sql.Composed) -> None:
+    with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        connection.execute(statement)
 
 
 def _socket_folder(home: Path) -> Path:

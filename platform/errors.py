@@ -8,10 +8,16 @@
     ├── TaskDefinitionError      a task was declared in a way that cannot work
     ├── InvalidJobError          an option or the payload of a job is not acceptable; lists every problem by path
     │   └── InvalidPayloadError  it is the payload
+    ├── InvalidLimitError        a limit, plan or pause was to get a value it cannot have; lists every problem by path
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
+    ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
+    ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
     ├── SourceError              a source of records refused, failed, or answered something that cannot be used
     │   └── SourceBusyError      it asks to come back after a while
     ├── SyncFailedError          every connection of a sync failed; lists each with its reason
+    ├── EncryptionError          something cannot be sealed or opened
+    │   ├── KeyMissingError      a key is not in this process's key ring; it may be in another's
+    │   └── SealBrokenError      it was sealed for another place, was changed, or its key is destroyed
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
 
 A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
@@ -78,6 +84,14 @@ class InvalidPayloadError(InvalidJobError):
     """The payload of a job is not acceptable. Paths start at the payload itself."""
 
 
+class InvalidLimitError(JobPlatformError):
+    """A limit, plan or pause was to get a value it cannot have. ``problems`` names each place and what is wrong."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
 class EnqueueConflictError(JobPlatformError):
     """The holder of a uniqueness guard changed again and again while this job was being enqueued.
 
@@ -92,6 +106,58 @@ class EnqueueConflictError(JobPlatformError):
             f"could not tell who holds the uniqueness guard {unique_key!r} of workspace {workspace_id}; "
             "try again in a new transaction"
         )
+
+
+class QuotaExceededError(JobPlatformError):
+    """There is no room for these jobs in the workspace's quota of ``limit`` waiting jobs. None of them was enqueued.
+
+    The transaction can go on. Places get free as jobs are started; ``retry_after_seconds`` is a guess.
+    """
+
+    def __init__(self, workspace_id: object, limit: int, retry_after_seconds: int) -> None:
+        self.workspace_id = workspace_id
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            f"workspace {workspace_id} may have {limit} waiting jobs and has no room for more; "
+            f"try again in {retry_after_seconds} s, or raise its quota"
+        )
+
+
+class QuotaIsolationError(JobPlatformError):
+    """A quota cannot be kept in a transaction of this isolation level: it would count with a snapshot that is too old.
+
+    Enqueue in a READ COMMITTED transaction.
+    """
+
+    def __init__(self, workspace_id: object, isolation: str) -> None:
+        self.workspace_id = workspace_id
+        self.isolation = isolation
+        super().__init__(
+            f"workspace {workspace_id} has a quota, and in a {isolation.upper()} transaction nobody can count what "
+            "others have enqueued meanwhile; enqueue in a READ COMMITTED one"
+        )
+
+
+class EncryptionError(JobPlatformError):
+    """Something cannot be sealed or opened."""
+
+
+class KeyMissingError(EncryptionError):
+    """The master key ``key_id`` is not in this process's key ring; None where there is no key ring at all.
+
+    Nothing is lost: a process that has the key can go on.
+    """
+
+    def __init__(self, key_id: str | None, message: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"{message}; see JOBPLATFORM_ENCRYPTION_KEYS")
+
+
+class SealBrokenError(EncryptionError):
+    """What was sealed cannot be opened, here or anywhere else, however often it is tried."""
+
+    should_retry = False
 
 
 class LeaseLostError(JobPlatformError):

@@ -2,7 +2,8 @@
 
 Our modules log plainly: a short event as the message, the facts as ``extra={...}``. Here they become one line of
 JSON each, or coloured text when a person is watching. Control characters are always escaped, so that nothing a
-job, a source or a client sends can forge a line or move the cursor of a terminal.
+job, a source or a client sends can forge a line or move the cursor of a terminal. What looks like a secret is not
+shown, by its name or by its form.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from jobplatform.redaction import redact_field, redact_text
+
 LogFormat = Literal["auto", "json", "console"]
+
+#: Made here and never secret; not looked at.
+OURS = frozenset({"timestamp", "level", "logger"})
 
 
 def configure_logging(level: str = "INFO", format: LogFormat = "auto", stream: TextIO | None = None) -> None:
@@ -52,13 +58,22 @@ def make_formatter(*, as_text: bool) -> logging.Formatter:
 def _rendering(as_text: bool) -> list[Processor]:
     if as_text:
         renderer = structlog.dev.ConsoleRenderer(colors=True, pad_event_to=28)
-        return [structlog.processors.format_exc_info, _escape_facts, renderer]
+        return [structlog.processors.format_exc_info, _redact, _escape_facts, renderer]
     return [
         structlog.processors.format_exc_info,
+        _redact,
         _message_after_logger,
         # ASCII only: JSON's own escapes take care of control characters and lone surrogates.
-        structlog.processors.JSONRenderer(default=str),
+        structlog.processors.JSONRenderer(default=_as_text),
     ]
+
+
+def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {name: value if name in OURS else redact_field(name, value) for name, value in event.items()}
+
+
+def _as_text(value: Any) -> str:
+    return redact_text(str(value))
 
 
 def _message_after_logger(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -79,7 +94,7 @@ def _escape_lines(traceback: str) -> str:
 def _escape(value: Any) -> Any:
     if isinstance(value, bool | int | float | None):
         return value
-    return escape_controls(value if isinstance(value, str) else str(value))
+    return escape_controls(value if isinstance(value, str) else _as_text(value))
 
 
 def escape_controls(text: str) -> str:

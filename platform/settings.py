@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import platformdirs
 
 from jobplatform.errors import SettingsError
+from jobplatform.key_ring import VARIABLE, KeyRing
 
 T = TypeVar("T")
 
@@ -77,6 +78,10 @@ class Settings:
     log_format: Literal["auto", "json", "console"] = "auto"
     allow_private_addresses: bool = False
     """Whether connectors may fetch from private and loopback addresses. For development only."""
+    trust_login: bool = False
+    """Whether a database login that could bypass row security (a superuser) is accepted. For development only."""
+    encryption_keys: KeyRing | None = field(default=None, repr=False)
+    """The master keys for payload encryption, as ``id:base64,…``; the first one wraps what is new."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -133,6 +138,8 @@ class _Reader:
             "log_level": self._read("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR", fold=str.upper)),
             "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),
             "allow_private_addresses": self._read("ALLOW_PRIVATE_ADDRESSES", _boolean),
+            "trust_login": self._read("TRUST_LOGIN", _boolean),
+            "encryption_keys": self._read_key_ring(),
         }
 
     def _report_unknown_names(self) -> None:
@@ -153,6 +160,15 @@ class _Reader:
             return parse(text.strip())
         except ValueError as error:
             self.problems.append(f"{variable}={text!r}: {error}")
+            return None
+
+    def _read_key_ring(self) -> KeyRing | None:
+        text = self.environ.get(VARIABLE, "").strip()
+        try:
+            return KeyRing.parse(text) if text else None
+        except ValueError as error:
+            # The text is not repeated: it is nothing but secrets.
+            self.problems.append(f"{VARIABLE}: {error}")
             return None
 
     def _read_mode(self) -> str | None:

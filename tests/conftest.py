@@ -8,17 +8,17 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform import migrations
-from jobplatform.embedded import EmbeddedServer
-from jobplatform.models import make_engine
+from jobplatform.embedded import SUPERUSER, EmbeddedServer
+from jobplatform.models import Role, make_engine
 
 TEMPLATE = "template_jobplatform"
 SERVER_FOLDER = "TEST_SERVER_FOLDER"
@@ -83,6 +83,18 @@ def database_url(server: EmbeddedServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def login_url(server: EmbeddedServer, database_url: str) -> Callable[..., str]:
+    """The test's database as a login that is a member of these roles and nothing else."""
+
+    def login_url(*roles: Role) -> str:
+        name = "_".join(("only", *(role.removeprefix("jobplatform_") for role in roles)))
+        server.provide_login(name, *roles)
+        return server.url(make_url(database_url).database or "", name)
+
+    return login_url
+
+
+@pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url, pool_size=10)
     yield engine
@@ -120,6 +132,8 @@ def _make_template(server: EmbeddedServer) -> None:
     engine = make_engine(server.url(f"{TEMPLATE}_draft"))
     migrations.upgrade(engine)
     engine.dispose()
+    # Handlers of tests have tables of their own, as a host application has.
+    server.share_tables(f"{TEMPLATE}_draft", [SUPERUSER], [Role.HANDLER])
     with _admin(server) as connection:
         connection.execute(f"alter database {TEMPLATE}_draft rename to {TEMPLATE}")
 

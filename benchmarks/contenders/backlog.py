@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import uuid
+from typing import Any
 
 import psycopg
 
@@ -19,25 +20,40 @@ with source as materialized (
             when i %% 10 < 9 then 0
             else 1 + (i / 10) %% greatest(%(workspaces)s - 1, 1)
         end)::uuid as workspace_id,
-        now() - make_interval(secs => (%(jobs)s - i) * 0.001) as run_after
-    from generate_series(0, %(jobs)s - 1) i
+        now() - make_interval(secs => (%(first)s::int + %(jobs)s - i) * 0.001) as run_after
+    from generate_series(%(first)s::int, %(first)s::int + %(jobs)s - 1) i
 ),
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after
     )
-    select workspace_id, id, 'default', 'noop', 1, 0, 3, 600000, run_after from source
+    select workspace_id, id, 'default', %(task)s, 1, 0, 3, 600000, run_after from source
 )
 insert into jobplatform.job_records (workspace_id, id, queue, task, payload, created_at, run_after)
-select workspace_id, id, 'default', 'noop', %(payload)s::jsonb, run_after, run_after from source
+select workspace_id, id, 'default', %(task)s, %(payload)s::jsonb, run_after, run_after from source
 """
 
 
-def load_backlog(url: str, jobs: int, workspaces: int, payload: object, noisy: bool = False) -> None:
-    """``jobs`` no-op jobs of ``workspaces`` workspaces, all of them ready."""
-    facts = {"jobs": jobs, "workspaces": workspaces, "noisy": noisy, "payload": json.dumps(payload)}
+def load_backlog(
+    url: str, jobs: int, workspaces: int, payload: object, noisy: bool = False, task: str = "noop"
+) -> None:
+    """``jobs`` jobs of ``workspaces`` workspaces, all of them ready."""
     with psycopg.connect(url) as connection:
-        connection.execute(LOAD, facts)
+        load_more(connection, 0, jobs, workspaces, payload, noisy, task)
+
+
+def load_more(
+    connection: psycopg.Connection[Any],
+    first: int,
+    jobs: int,
+    workspaces: int,
+    payload: object,
+    noisy: bool = False,
+    task: str = "noop",
+) -> None:
+    """The same beside others, whose numbers are below ``first``."""
+    facts = {"first": first, "jobs": jobs, "workspaces": workspaces, "noisy": noisy, "task": task}
+    connection.execute(LOAD, facts | {"payload": json.dumps(payload)})
 
 
 @functools.cache

@@ -13,13 +13,15 @@ enqueue_bulk BATCHES BATCH SIZE
     one call for each batch → {jobs, seconds}
 drain JOBS
     be ready to work → {pid}; at the word ``go`` drain → {jobs, seconds}; then stay until killed
-serve JOBS SLOTS
-    be ready to work → {pid}; when JOBS jobs have run → {started: {key: at}}
+serve JOBS SLOTS [QUIET]
+    be ready to work → {pid}; when JOBS jobs have run → {started: {key: at}}; with QUIET 1 only the quiet
+    ones count, and the others that were started before the last of them are in the answer
 feed JOBS RATE
     enqueue one by one, RATE a second → {committed: {key: at}}
-crowd BACKLOG NOISY QUIET MILLISECONDS
-    a backlog from NOISY workspaces, then one job from each of QUIET others
-    → {committed: {key: at}} of the quiet ones; then, as after feed, stay until killed
+crowd BACKLOG NOISY KEYS LONGER QUIET EACH MILLISECONDS
+    a backlog from NOISY workspaces, each spread over KEYS keys, its jobs LONGER times as long as the quiet
+    ones' MILLISECONDS; then EACH jobs from each of QUIET other workspaces
+    → {committed: {key: at}} of the first of each; then, as after feed, stay until killed
 
 ``at`` is the monotonic clock, which all processes of one machine share. SLOTS 0 means the contender's best
 configuration for jobs that do not wait for anything.
@@ -67,6 +69,31 @@ def payload(size: int) -> dict[str, str]:
 def stamp(key: str, milliseconds: int = 0) -> dict[str, Any]:
     """Arguments of a job that says when it was started, and then takes its time."""
     return {"key": key, "ms": milliseconds}
+
+
+class Crowd:
+    """Who enqueues what in a ``crowd``, as pairs of an owner and the job's arguments."""
+
+    def __init__(
+        self, backlog: int, noisy: int, keys: int, longer: int, quiet: int, each: int, milliseconds: int
+    ) -> None:
+        names = [(f"noisy {number % noisy}", number // noisy % keys, number) for number in range(backlog)]
+        #: (owner, one of the owner's keys, arguments)
+        self.noisy = [
+            (owner, f"key {key}", stamp(f"{owner} {number}", milliseconds * longer)) for owner, key, number in names
+        ]
+        #: The jobs of each quiet workspace. The key of the first one is the owner's name.
+        self.quiet = {
+            f"quiet {owner}": [
+                stamp(f"quiet {owner} {number}" if number else f"quiet {owner}", milliseconds) for number in range(each)
+            ]
+            for owner in range(quiet)
+        }
+        self.is_spread = keys > 1
+
+
+#: Between the backlog and the first quiet job: the backlog has been met.
+BEFORE_THE_QUIET = 0.3
 
 
 class Stopwatch:

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from backlog import load_backlog, workspace
 from bench_tasks import tasks
 from protocol import (
+    BEFORE_THE_QUIET,
     DATABASE_URL,
+    Crowd,
     Stopwatch,
     answer,
     payload,
@@ -38,6 +40,15 @@ from jobplatform.queue import NewJob, enqueue_jobs
 SLOTS = 2
 BULK = 1000
 START_SECONDS = 30.0
+
+ENDED: LiteralString = "select count(*) from jobplatform.job_records where task = 'stamp' and status = 3"
+ENDED_QUIET: LiteralString = f"{ENDED} and payload ->> 'key' like 'quiet%%'"
+STILL_RUNNING: LiteralString = "select exists (select from jobplatform.job_queue where state = 2 and started_at < %s)"
+STARTED: LiteralString = """
+select payload ->> 'key', result -> 'started'
+from jobplatform.job_records
+where task = 'stamp' and status = 3
+"""
 
 
 def install() -> None:
@@ -86,18 +97,22 @@ def drain(jobs: int) -> None:
     wait_for_the_end()
 
 
-def serve(jobs: int, slots: int) -> None:
-    worker = _start_worker(slots or SLOTS)
-    answer(pid=worker.pid)
+def work(slots: int) -> None:
+    """Ours alone: be ready to work → {pid}, then stay until killed. Whoever asks looks into the database itself."""
+    answer(pid=_start_worker(slots).pid)
+    wait_for_the_end()
+
+
+def serve(jobs: int, slots: int, only_quiet: int = 0) -> None:
+    answer(pid=_start_worker(slots or SLOTS).pid)
     with psycopg.connect(DATABASE_URL, autocommit=True) as connection:
-        while (
-            _one(connection, "select count(*) from jobplatform.job_records where task = 'stamp' and status = 3") < jobs
-        ):
+        ended = ENDED_QUIET if only_quiet else ENDED
+        while _one(connection, ended) < jobs:
             time.sleep(0.2)
-        rows = connection.execute(
-            "select payload ->> 'key', result -> 'started' from jobplatform.job_records where task = 'stamp'"
-        )
-        answer(started=dict(rows.fetchall()))
+        now = _one(connection, "select clock_timestamp()")
+        while only_quiet and _one(connection, STILL_RUNNING, now):
+            time.sleep(0.05)
+        answer(started=dict(connection.execute(STARTED).fetchall()))
 
 
 def feed(jobs: int, rate: int) -> None:
@@ -110,19 +125,22 @@ def feed(jobs: int, rate: int) -> None:
     wait_for_the_end()
 
 
-def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
+def crowd(*numbers: int) -> None:
     sessions, committed = _sessions(), {}
-    jobs = [
-        (f"noisy {number % noisy}", stamp(f"noisy {number % noisy} {number}", milliseconds))
-        for number in range(backlog)
-    ]
-    for start in range(0, backlog, BULK):
-        _enqueue_many(sessions, "stamp", jobs[start : start + BULK])
-    time.sleep(0.3)
-    for number in range(quiet):
-        key = f"quiet {number}"
-        _enqueue(sessions, "stamp", stamp(key, milliseconds), key)
-        committed[key] = time.monotonic()
+    crowd = Crowd(*numbers)
+    for start in range(0, len(crowd.noisy), BULK):
+        jobs = [
+            _new_job("stamp", arguments, owner, key if crowd.is_spread else None)
+            for owner, key, arguments in crowd.noisy[start : start + BULK]
+        ]
+        _enqueue_jobs(sessions, jobs)
+    time.sleep(BEFORE_THE_QUIET)
+    for owner, arguments in crowd.quiet.items():
+        if len(arguments) == 1:
+            _enqueue(sessions, "stamp", arguments[0], owner)
+        else:
+            _enqueue_many(sessions, "stamp", [(owner, each) for each in arguments])
+        committed[owner] = time.monotonic()
     answer(committed=committed)
     wait_for_the_end()
 
@@ -138,11 +156,16 @@ def _enqueue(sessions: sessionmaker[Session], task: str, arguments: dict[str, An
 
 
 def _enqueue_many(sessions: sessionmaker[Session], task: str, jobs: list[tuple[str, dict[str, Any]]]) -> None:
+    _enqueue_jobs(sessions, [_new_job(task, arguments, owner) for owner, arguments in jobs])
+
+
+def _enqueue_jobs(sessions: sessionmaker[Session], jobs: list[NewJob]) -> None:
     with sessions.begin() as session:
-        enqueue_jobs(
-            session,
-            [NewJob(workspace_id=workspace(owner), task=task, payload=arguments) for owner, arguments in jobs],
-        )
+        enqueue_jobs(session, jobs)
+
+
+def _new_job(task: str, arguments: dict[str, Any], owner: str, resource: str | None = None) -> NewJob:
+    return NewJob(workspace_id=workspace(owner), task=task, payload=arguments, resource=resource)
 
 
 def _start_worker(slots: int) -> subprocess.Popen[bytes]:
@@ -167,12 +190,12 @@ def _start_worker(slots: int) -> subprocess.Popen[bytes]:
     return worker
 
 
-def _one(connection: psycopg.Connection[Any], query: str) -> Any:
-    row = connection.execute(query).fetchone()
+def _one(connection: psycopg.Connection[Any], query: LiteralString, *values: Any) -> Any:
+    row = connection.execute(query, values).fetchone()
     assert row is not None
     return row[0]
 
 
 if __name__ == "__main__":
-    actions = (install, load, enqueue_single, enqueue_bulk, drain, serve, feed, crowd)
+    actions = (install, load, enqueue_single, enqueue_bulk, drain, work, serve, feed, crowd)
     run({action.__name__: action for action in actions})

@@ -18,7 +18,9 @@ from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 from protocol import (
+    BEFORE_THE_QUIET,
     DATABASE_URL,
+    Crowd,
     Stopwatch,
     answer,
     payload,
@@ -66,8 +68,8 @@ def feed(jobs: int, rate: int) -> None:
     uvloop.run(_feed(jobs, rate))
 
 
-def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
-    uvloop.run(_crowd(backlog, noisy, quiet, milliseconds))
+def crowd(*numbers: int) -> None:
+    uvloop.run(_crowd(Crowd(*numbers)))
 
 
 async def _install() -> None:
@@ -143,17 +145,16 @@ async def _feed(jobs: int, rate: int) -> None:
     wait_for_the_end()
 
 
-async def _crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
+async def _crowd(crowd: Crowd) -> None:
     """pgqueuer knows no workspaces: the noisy and the quiet jobs wait in the same line."""
     queries, committed = await _queries(), {}
-    bodies = [_encoded(stamp(f"noisy {number % noisy} {number}", milliseconds)) for number in range(backlog)]
-    for start in range(0, backlog, BULK):
+    bodies = [_encoded(arguments) for _, _, arguments in crowd.noisy]
+    for start in range(0, len(bodies), BULK):
         await _enqueue_many(queries, "stamp", bodies[start : start + BULK])
-    await asyncio.sleep(0.3)
-    for number in range(quiet):
-        key = f"quiet {number}"
-        await queries.enqueue("stamp", _encoded(stamp(key, milliseconds)))
-        committed[key] = time.monotonic()
+    await asyncio.sleep(BEFORE_THE_QUIET)
+    for owner, arguments in crowd.quiet.items():
+        await _enqueue_many(queries, "stamp", [_encoded(each) for each in arguments])
+        committed[owner] = time.monotonic()
     answer(committed=committed)
     wait_for_the_end()
 

@@ -9,7 +9,9 @@ from typing import Any
 import procrastinate
 from procrastinate import types
 from protocol import (
+    BEFORE_THE_QUIET,
     DATABASE_URL,
+    Crowd,
     Stopwatch,
     answer,
     payload,
@@ -97,20 +99,17 @@ def feed(jobs: int, rate: int) -> None:
     wait_for_the_end()
 
 
-def crowd(backlog: int, noisy: int, quiet: int, milliseconds: int) -> None:
+def crowd(*numbers: int) -> None:
     """procrastinate knows no workspaces: the noisy and the quiet jobs wait in the same line."""
-    committed = {}
-    bodies: list[types.JSONDict] = [
-        stamp(f"noisy {number % noisy} {number}", milliseconds) for number in range(backlog)
-    ]
+    crowd, committed = Crowd(*numbers), {}
+    bodies: list[types.JSONDict] = [arguments for _, _, arguments in crowd.noisy]
     with app.open():
-        for start in range(0, backlog, BULK):
+        for start in range(0, len(bodies), BULK):
             run_stamp.batch_defer(*bodies[start : start + BULK])
-        time.sleep(0.3)
-        for number in range(quiet):
-            key = f"quiet {number}"
-            run_stamp.defer(**stamp(key, milliseconds))
-            committed[key] = time.monotonic()
+        time.sleep(BEFORE_THE_QUIET)
+        for owner, arguments in crowd.quiet.items():
+            run_stamp.batch_defer(*arguments)
+            committed[owner] = time.monotonic()
     answer(committed=committed)
     wait_for_the_end()
 

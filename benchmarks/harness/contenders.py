@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,13 @@ class Contender:
     command: Sequence[str] = field(repr=False)
     schema: str = ""
     workspaces: int = 1
+    #: Variables of its environment.
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    #: The sections that it has the actions for; none means all of them.
+    takes_part_in: Sequence[str] = ()
 
     def run(self, url: str, action: str, *numbers: int) -> Program:
-        environment = {"BENCH_DATABASE_URL": url}
+        environment = {**self.settings, "BENCH_DATABASE_URL": url}
         return Program([*self.command, action, *map(str, numbers)], environment)
 
     def ask(self, url: str, action: str, *numbers: int, seconds: float = 120) -> dict[str, Any]:
@@ -37,13 +41,15 @@ class Contender:
         return databases.fresh(self.schema, install=lambda url: self.ask(url, "install"), copy=copy)
 
 
-def jobplatform(workspaces: int = 1) -> Contender:
+def jobplatform(workspaces: int = 1, **settings: str) -> Contender:
+    """``settings`` are those of its worker: ``kill_grace_seconds="0.1"``."""
     plural = "s" if workspaces > 1 else ""
     return Contender(
         f"jobplatform, {workspaces} workspace{plural}",
         _python(sys.executable, "with_jobplatform.py"),
         schema="jobplatform",
         workspaces=workspaces,
+        settings={f"JOBPLATFORM_{name.upper()}": value for name, value in settings.items()},
     )
 
 
@@ -65,6 +71,10 @@ def python_peers(python: Path) -> list[Contender]:
 
 def pgboss(node: Path, program: Path) -> Contender:
     return Contender("pg-boss", [str(node), str(program)], schema="pgboss")
+
+
+def dbos(python: Path) -> Contender:
+    return Contender("dbos", _python(str(python), "with_dbos.py"), schema="dbos", takes_part_in=("noisy",))
 
 
 def _python(interpreter: str, program: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from harness.database import SETTINGS, Databases
-from harness.peers import CONTENDERS, REQUIREMENTS
+from harness.peers import CONTENDERS, DBOS_REQUIREMENTS, REQUIREMENTS
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ def _processor() -> str:
 
 def _peer_versions() -> dict[str, str]:
     """As pinned, which is what gets installed."""
-    pinned = dict(line.split("==") for line in REQUIREMENTS.read_text().split() if "==" in line)
+    lines = REQUIREMENTS.read_text().split() + DBOS_REQUIREMENTS.read_text().split()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
     packages = (CONTENDERS / "pgboss" / "package.json").read_text()
     node = dict(re.findall(r'"(node|pg-boss)": "([\d.]+)"', packages))
-    peers = {name: pinned[name] for name in ("pgqueuer", "procrastinate", "asyncpg", "uvloop")}
+    peers = {name: pinned[name] for name in ("pgqueuer", "procrastinate", "asyncpg", "uvloop", "dbos")}
     return {**peers, "pg-boss": node["pg-boss"], "Node": node["node"]}

@@ -16,6 +16,12 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def jain(shares: Sequence[float]) -> float:
+    """Jain's index of fairness: 1 when all are the same, 1/n when one has everything."""
+    squares = sum(share * share for share in shares)
+    return sum(shares) ** 2 / (len(shares) * squares) if squares else 0.0
+
+
 def ratios(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float]:
     """Ours to theirs, round by round. Rounds in which one of the two failed are left out."""
     return [a / b for a, b in zip(ours, theirs, strict=False) if a is not None and b]
@@ -29,6 +35,10 @@ def middle(values: Iterable[float | None]) -> float | None:
 
 def shown(value: float | None, digits: int = 0) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def shown_share(value: float | None, digits: int = 0) -> str:
+    return NOTHING if value is None else f"{value:.{digits}%}"
 
 
 def shown_ratios(values: Sequence[float]) -> str:

@@ -8,10 +8,11 @@ import subprocess
 import venv
 from pathlib import Path
 
-from harness.contenders import CONTENDERS, Contender, pgboss, python_peers
+from harness.contenders import CONTENDERS, Contender, dbos, pgboss, python_peers
 
 BENCHMARKS = CONTENDERS.parent
 REQUIREMENTS = BENCHMARKS / "requirements.txt"
+DBOS_REQUIREMENTS = BENCHMARKS / "requirements-dbos.txt"
 ENVIRONMENTS = BENCHMARKS / ".venvs"
 INSTALL_SECONDS = 300
 
@@ -24,7 +25,8 @@ def installed_peers() -> tuple[list[Contender], list[str]]:
     """The peers that can run here, and a sentence about each that cannot."""
     peers: list[Contender] = []
     missing: list[str] = []
-    for name, install in (("pgqueuer and procrastinate", _python_peers), ("pg-boss", _pgboss)):
+    installs = (("pgqueuer and procrastinate", _python_peers), ("pg-boss", _pgboss), ("dbos", _dbos))
+    for name, install in installs:
         try:
             peers += install()
         except PeerMissingError as error:
@@ -33,13 +35,20 @@ def installed_peers() -> tuple[list[Contender], list[str]]:
 
 
 def _python_peers() -> list[Contender]:
-    folder = ENVIRONMENTS / "python"
+    return python_peers(_python_with(REQUIREMENTS, ENVIRONMENTS / "python"))
+
+
+def _dbos() -> list[Contender]:
+    return [dbos(_python_with(DBOS_REQUIREMENTS, ENVIRONMENTS / "dbos"))]
+
+
+def _python_with(requirements: Path, folder: Path) -> Path:
     python = folder / "bin" / "python"
-    if _is_stale(folder, REQUIREMENTS):
+    if _is_stale(folder, requirements):
         venv.create(folder, with_pip=True, clear=True)
-        _install([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)], folder)
-        _remember(folder, REQUIREMENTS)
-    return python_peers(python)
+        _install([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], folder)
+        _remember(folder, requirements)
+    return python
 
 
 def _pgboss() -> list[Contender]:

@@ -53,6 +53,12 @@ class Target:
         reached = None if measured is None else measured <= wanted
         return cls(what, f"≤ {shown(wanted, digits)}", shown(measured, digits), reached)
 
+    @classmethod
+    def within(cls, what: str, wanted: float, tolerance: float, measured: float | None, digits: int = 0) -> Target:
+        """``tolerance`` is a share of what is wanted."""
+        reached = None if measured is None else abs(measured - wanted) <= tolerance * wanted
+        return cls(what, f"{shown(wanted, digits)} ± {tolerance:.0%}", shown(measured, digits), reached)
+
 
 @dataclass
 class Report:

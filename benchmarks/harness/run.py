@@ -14,6 +14,14 @@ class Run:
     """``quick`` asks for fewer and smaller loads: enough to see that everything works, not to publish."""
 
     databases: Databases
-    peers: Sequence[Contender]
+    all_peers: Sequence[Contender]
     rounds: int
     quick: bool
+
+    @property
+    def peers(self) -> Sequence[Contender]:
+        """Those that take part everywhere."""
+        return [peer for peer in self.all_peers if not peer.takes_part_in]
+
+    def peers_in(self, section: str) -> Sequence[Contender]:
+        return [peer for peer in self.all_peers if section in (peer.takes_part_in or [section])]

@@ -5,7 +5,7 @@ from jobplatform.api.blueprint import create_blueprint
 from jobplatform.api.document import openapi_document
 from jobplatform.api.extension import JobPlatform
 from jobplatform.api.principals import Principal, Scope
-from jobplatform.api.tokens import mint_token, revoke_token, verify_token
+from jobplatform.api.tokens import mint_token, presented_id, revoke_token, rotate_token, verify_token
 
 __all__ = [
     "JobPlatform",
@@ -15,6 +15,8 @@ __all__ = [
     "create_blueprint",
     "mint_token",
     "openapi_document",
+    "presented_id",
     "revoke_token",
+    "rotate_token",
     "verify_token",
 ]

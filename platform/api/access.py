@@ -12,10 +12,11 @@ from uuid import UUID
 
 from flask import Flask, current_app, g, request
 
-from jobplatform.api.mounted import mounted
+from jobplatform.api.mounted import Reach, let_request_reach, mounted
 from jobplatform.api.principals import Principal, Scope
 from jobplatform.api.problems import ProblemError, not_found
-from jobplatform.api.tokens import verify_token
+from jobplatform.api.tokens import presented_id, verify_token
+from jobplatform.models import Role
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -52,6 +53,14 @@ def guard() -> None:
     if not principal.may(access):
         raise _missing_scope(access)
     g.jobplatform_principal = principal
+    let_request_reach(_reach(principal, access, workspace_id))
+
+
+def _reach(principal: Principal, access: object, workspace_id: UUID | None) -> Reach:
+    """The workspace it is about; all of them only for an operator, where there is none or only operators may."""
+    if principal.is_operator and (workspace_id is None or access is Scope.OPERATOR):
+        return Reach(Role.OPERATOR)
+    return Reach(Role.API, workspace_id or principal.workspace_id)
 
 
 def current_principal() -> Principal:
@@ -80,7 +89,8 @@ def _bearer() -> Principal | None:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
-    with mounted().transaction() as session:
+    # Whose token it is nobody knows yet, so its own row is all there is to be seen.
+    with mounted().transaction(Reach(token_id=presented_id(text.strip()))) as session:
         return verify_token(session, text.strip())
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema
 from jobplatform.models import Job, JobAttempt, Status
+
+Item = TypeVar("Item")
 
 #: Seconds between two looks at a job that is not finished.
 POLL_AFTER = 2
@@ -88,10 +90,21 @@ def status_conflict(job: Job, verb: str) -> ProblemError:
 
 def page(jobs: Sequence[Job], limit: int) -> Response:
     """A page of ``jobs``; one more than ``limit`` was asked for, to learn whether another page follows."""
-    shown = jobs[:limit]
-    cursor = write_cursor(shown[-1].id) if len(jobs) > limit else None
+    return page_of(_PAGE, jobs, limit, lambda job: job.id, describe)
+
+
+def page_of(
+    schema: Schema,
+    found: Sequence[Item],
+    limit: int,
+    place: Callable[[Item], UUID],
+    describe: Callable[[Item], Any] = lambda item: item,
+) -> Response:
+    """The same for a list of anything. ``place`` is what a cursor holds: where a page ends, so that the next begins."""
+    shown = found[:limit]
+    cursor = write_cursor(place(shown[-1])) if len(found) > limit else None
     headers = {"Link": f'<{_next_url(cursor)}>; rel="next"'} if cursor else {}
-    return respond(_PAGE, {"items": [describe(job) for job in shown], "next_cursor": cursor}, headers=headers)
+    return respond(schema, {"items": [describe(item) for item in shown], "next_cursor": cursor}, headers=headers)
 
 
 def list_of_attempts(attempts: Sequence[JobAttempt]) -> Response:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import sessionmaker
 from jobplatform.api.blueprint import create_blueprint, register_error_handlers
 from jobplatform.api.requests import accompany_requests
 from jobplatform.embedded import EmbeddedServer
-from jobplatform.models import make_engine
+from jobplatform.models import Role, embedded_login, make_engine, require_roles
 from jobplatform.queue import load_tasks
 from jobplatform.settings import Settings
 
@@ -26,10 +26,12 @@ PREFIX = "/api"
 def create_app(settings: Settings | None = None) -> Flask:
     """The API as an application of its own. Settings come from the environment unless given.
 
-    Without a database URL the embedded PostgreSQL is started, or joined when another process runs it already.
+    Without a database URL the embedded PostgreSQL is started, or joined when another process runs it already. Raises
+    :class:`SettingsError` for a database login that could see more than one workspace at a time.
     """
     settings = settings or Settings.from_env()
     engine = make_engine(_database_url(settings), application_name="jobplatform-api")
+    require_roles(engine, *roles_of_api(settings), trust_login=settings.trust_login)
     tasks = load_tasks(settings.tasks)
     if settings.mode == "sync":
         tasks.mode = "sync"
@@ -42,6 +44,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     accompany_requests(app)
     app.wsgi_app = PrefixMiddleware(app.wsgi_app, PREFIX)  # type: ignore[method-assign]  # Flask's documented way
     return app
+
+
+def roles_of_api(settings: Settings) -> tuple[Role, ...]:
+    """In synchronous mode a request is a worker too."""
+    return (Role.API, Role.WORKER) if settings.mode == "sync" else (Role.API,)
 
 
 class PrefixMiddleware:
@@ -63,7 +70,7 @@ def _database_url(settings: Settings) -> str:
     if settings.database_url:
         return settings.database_url
     server = EmbeddedServer(settings.data_dir)
-    url = server.start()
+    server.start()
     # The last process to stop using the server stops it.
     atexit.register(server.stop)
-    return url
+    return embedded_login(server, *roles_of_api(settings))

@@ -16,14 +16,37 @@ from jobplatform.api.document import documents
 from jobplatform.api.health import health
 from jobplatform.api.jobs import jobs
 from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.api.operator_audit import audit_log
+from jobplatform.api.operator_limits import plans, queues, rates, tasks
+from jobplatform.api.operator_pauses import pauses
+from jobplatform.api.operator_tokens import tokens
+from jobplatform.api.operator_workers import workers
+from jobplatform.api.operator_workspaces import workspaces
 from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import Resource
 from jobplatform.api.syncs import syncs
+from jobplatform.api.why import why
 from jobplatform.queue import Tasks
 
-RESOURCES: tuple[Resource, ...] = (syncs, jobs, health, probes, documents)
+RESOURCES: tuple[Resource, ...] = (
+    syncs,
+    jobs,
+    why,
+    health,
+    workspaces,
+    plans,
+    queues,
+    tasks,
+    rates,
+    pauses,
+    tokens,
+    workers,
+    audit_log,
+    probes,
+    documents,
+)
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -50,6 +73,7 @@ def create_blueprint(
     accompany_requests(blueprint)
     blueprint.before_request(_limit_body)
     blueprint.before_request(guard)
+    blueprint.before_request(_refuse_unstorable_path)
     blueprint.url_value_preprocessor(_rename_path_values)
     register_error_handlers(blueprint)
     return blueprint
@@ -90,9 +114,15 @@ def _limit_body() -> None:
     request.max_content_length = MAX_BODY_BYTES + 1
 
 
+def _refuse_unstorable_path() -> None:
+    """Nothing has a name that the database could not hold. After the guard: nobody learns that for free."""
+    if any("\x00" in value for value in (request.view_args or {}).values() if isinstance(value, str)):
+        raise not_found()
+
+
 def _rename_path_values(_endpoint: str | None, values: dict[str, Any] | None) -> None:
     """Paths spell their parameters as the contract does, views as Python does."""
-    for outside, inside in (("workspaceId", "workspace_id"), ("jobId", "job_id")):
+    for outside, inside in (("workspaceId", "workspace_id"), ("jobId", "job_id"), ("tokenId", "token_id")):
         if values and outside in values:
             values[inside] = values.pop(outside)
 

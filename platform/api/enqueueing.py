@@ -10,6 +10,7 @@ from uuid import UUID
 from flask import Response
 
 from jobplatform.api.answers import accept, duplicate
+from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
@@ -28,7 +29,9 @@ def enqueue(
     """
     if_active = options.pop("if_active")
     try:
-        enqueued = _enqueue(task, payload, workspace_id, _queue_options(options))
+        enqueued = _enqueue(
+            task, payload, workspace_id, _queue_options(options), accepts_existing=if_active == "return"
+        )
     except InvalidJobError as error:
         raise invalid(job_problems(error, payload_at)) from None
     job = read_existing(workspace_id, enqueued.job_id)
@@ -39,9 +42,14 @@ def enqueue(
     raise duplicate(job)
 
 
-def _enqueue(task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any]) -> Enqueued:
+def _enqueue(
+    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, accepts_existing: bool
+) -> Enqueued:
     with mounted().transaction() as session:
-        return task.enqueue(session, payload, workspace_id=workspace_id, request_id=current_request_id(), **options)
+        enqueued = task.enqueue(session, payload, workspace_id=workspace_id, request_id=current_request_id(), **options)
+        if enqueued.created or accepts_existing:
+            audit(session, "job.enqueue", f"job:{enqueued.job_id}", workspace_id, created=enqueued.created)
+        return enqueued
 
 
 def _queue_options(options: dict[str, Any]) -> dict[str, Any]:

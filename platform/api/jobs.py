@@ -8,12 +8,13 @@ from uuid import UUID
 from flask import Response
 
 from jobplatform.api.answers import duplicate, list_of_attempts, show, status_conflict
+from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
-from jobplatform.api.problems import not_found
-from jobplatform.api.reading import read_existing, read_job, read_page
-from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, TAGGED, Resource
+from jobplatform.api.problems import not_found, unavailable
+from jobplatform.api.reading import read_existing, read_job, read_page, reader_sees_sealed
+from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
@@ -29,6 +30,7 @@ from jobplatform.queue import (
     get_job,
     list_attempts,
     retry_job,
+    reveal,
 )
 
 jobs = Resource("jobs", __name__, description="Jobs of a workspace")
@@ -39,6 +41,7 @@ JOB = JOBS + "/<uuid:jobId>"
 
 @jobs.endpoint("POST", JOBS, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
 @jobs.may_answer(409, **CONFLICT)
+@jobs.may_answer(429, **QUOTA)
 @jobs.body(NewJobSchema)
 @jobs.answers(202, AcceptedSchema, headers=LOCATED)
 def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
@@ -71,7 +74,9 @@ def list_job_attempts(workspace_id: UUID, job_id: UUID) -> Response:
     with mounted().reading() as session:
         if get_job(session, workspace_id, job_id) is None:
             raise not_found()
-        return list_of_attempts(list_attempts(session, workspace_id, job_id))
+        found = list_attempts(session, workspace_id, job_id)
+        reveal(session, found, to_reader=reader_sees_sealed())
+        return list_of_attempts(found)
 
 
 @jobs.endpoint("POST", JOB + "/cancel", Scope.JOBS_WRITE, refuses=(404,))
@@ -81,19 +86,26 @@ def cancel(workspace_id: UUID, job_id: UUID) -> Response:
     """Cancel a job: at once while it waits, through its worker while it runs"""
     with mounted().transaction() as session:
         answer = cancel_job(session, workspace_id, job_id)
+        if answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED):
+            audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
     job = read_job(workspace_id, job_id)
     if answer is CancelAnswer.FINISHED:
         raise status_conflict(job, "cancelled")
+    if answer is CancelAnswer.BUSY:
+        raise unavailable("The job changed hands too often to be cancelled; try again.", retry_after=1)
     return show(job)
 
 
 @jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404,))
 @jobs.may_answer(409, **CONFLICT)
+@jobs.may_answer(429, **QUOTA)
 @jobs.answers(200, JobSchema)
 def retry(workspace_id: UUID, job_id: UUID) -> Response:
     """Make a failed or cancelled job pending again, with all its attempts ahead of it"""
     with mounted().transaction() as session:
         answer = retry_job(session, workspace_id, job_id)
+        if answer.kind is RetryKind.RETRIED:
+            audit(session, "job.retry", f"job:{job_id}", workspace_id)
     if answer.kind is RetryKind.DUPLICATE and answer.existing:
         raise duplicate(read_existing(workspace_id, answer.existing))
     job = read_job(workspace_id, job_id)

@@ -7,14 +7,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from flask import Request, current_app, request
+from flask import Request, current_app, g, request
 from sqlalchemy.orm import Session
 
 from jobplatform.api.principals import Principal
+from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
 
 #: A host's own way to say who is asking; None means nobody it knows. The workspace is None on routes without.
 Authorize = Callable[[Request, UUID | None], Principal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a transaction may see, as the database enforces it: the rows of one workspace, unless the role sees all.
+
+    ``token_id`` adds the token of this public id, for finding out whose it is.
+    """
+
+    role: Role = Role.API
+    workspace_id: UUID | None = None
+    token_id: str = ""
+
+
+NOTHING = Reach()
+
+
+def reach_of_request() -> Reach:
+    """What the guard allowed."""
+    found: Reach = g.get("jobplatform_reach", NOTHING)
+    return found
+
+
+def let_request_reach(reach: Reach) -> None:
+    """For the guard, once it knows who is asking."""
+    g.jobplatform_reach = reach
 
 
 @dataclass(frozen=True)
@@ -26,10 +53,20 @@ class Mounted:
     authorize: Authorize | None = None
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """A Session for one short transaction: committed at the end, rolled back on an exception."""
-        with self.sessions() as session, session.begin():
-            yield session
+    def transaction(self, reach: Reach | None = None) -> Iterator[Session]:
+        """A Session for one short transaction: committed at the end, rolled back on an exception.
+
+        It reaches what the guard found the request may reach, unless told otherwise; before the guard, nothing.
+        """
+        reach = reach or reach_of_request()
+        with self.sessions() as session:
+            confine(session, reach.role, reach.workspace_id, token_id=reach.token_id)
+            try:
+                with session.begin():
+                    yield session
+            finally:
+                # The host may hand out the same Session again, and use it itself.
+                set_free(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

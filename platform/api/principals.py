@@ -25,11 +25,14 @@ class Principal:
     A host application returns one from its ``authorize``::
 
         Principal(name=user.email, workspace_id=user.workspace_id, scopes=frozenset({"jobs:read"}))
+
+    ``name`` is what the audit log calls them. ``token_id`` is the public id of the token of ours that they showed.
     """
 
     name: str
     workspace_id: uuid.UUID | None
     scopes: frozenset[str]
+    token_id: str | None = None
 
     def __post_init__(self) -> None:
         # A mistake here would open every workspace, so it is refused rather than interpreted.

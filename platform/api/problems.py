@@ -23,8 +23,11 @@ from jobplatform.api.requests import current_request_id
 from jobplatform.errors import (
     EnqueueConflictError,
     InvalidJobError,
+    InvalidLimitError,
     InvalidPayloadError,
+    MigrationError,
     Problem,
+    QuotaExceededError,
     UnknownTaskError,
 )
 
@@ -65,7 +68,8 @@ KINDS = {
 class ProblemError(HTTPException):
     """Ends a request with a problem document. ``extra`` members stand beside the standard ones.
 
-    Each of ``errors`` is at a JSON pointer into the body, or at ``?name`` for a query parameter.
+    Each of ``errors`` is at a JSON pointer into the body, at ``?name`` for a query parameter, or at ``{name}`` in the
+    path.
     """
 
     def __init__(
@@ -177,8 +181,25 @@ def _invalid_job(error: InvalidJobError) -> ProblemError:
     return invalid(job_problems(error, "/payload"))
 
 
+def _invalid_limit(error: InvalidLimitError) -> ProblemError:
+    """What the path names is at ``{name}``; the rest is in the body."""
+    named = {f"/{name}": f"{{{name}}}" for name in request.view_args or ()}
+    return invalid([Problem(named.get(path, path), message) for path, message in error.problems])
+
+
 def _conflict(_error: EnqueueConflictError) -> ProblemError:
     return unavailable("The job's uniqueness guard changed hands too often; try again.", retry_after=1)
+
+
+def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
+    return ProblemError(
+        429,
+        f"The workspace may have {error.limit} waiting jobs and has no room for more.",
+        kind="quota-exceeded",
+        title="Quota exceeded",
+        extra={"limit": error.limit},
+        headers={"Retry-After": str(error.retry_after_seconds)},
+    )
 
 
 def _unexpected(error: Exception) -> ProblemError:
@@ -196,10 +217,18 @@ def _missing_schema(error: exc.ProgrammingError) -> ProblemError:
     return unavailable("The database's schema is not the one that is needed; run `jobplatform migrate`.")
 
 
+def _missing_roles(error: MigrationError) -> ProblemError:
+    log.error("api.database_not_migrated", extra={"error": str(error), "request_id": current_request_id()})
+    return unavailable("The database's schema is not the one that is needed; run `jobplatform migrate`.")
+
+
 _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], ProblemError]], ...] = (
     (DATABASE_TROUBLE, _database_trouble),
     (exc.ProgrammingError, _missing_schema),
+    (MigrationError, _missing_roles),
     (UnknownTaskError, _unknown_task),
     (InvalidJobError, _invalid_job),
+    (InvalidLimitError, _invalid_limit),
     (EnqueueConflictError, _conflict),
+    (QuotaExceededError, _quota_exceeded),
 )

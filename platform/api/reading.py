@@ -7,11 +7,17 @@ from uuid import UUID
 
 from flask import Response
 
+from jobplatform.api.access import current_principal
 from jobplatform.api.answers import page
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found, unavailable
 from jobplatform.models import Job
-from jobplatform.queue import get_job, list_jobs
+from jobplatform.queue import get_job, list_jobs, reveal
+
+
+def reader_sees_sealed() -> bool:
+    """A workspace reads what is its own, if this process has the key. An operator sees that it is there."""
+    return not current_principal().is_operator
 
 
 def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Response:
@@ -22,6 +28,7 @@ def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Resp
     with mounted().reading() as session:
         # One more than shown: whether another page follows is then known without counting.
         found = list_jobs(session, workspace_id, limit=limit + 1, before=before, **filters)
+        reveal(session, found, to_reader=reader_sees_sealed())
     return page(found, limit)
 
 
@@ -29,6 +36,7 @@ def read_job(workspace_id: UUID, job_id: UUID) -> Job:
     """A job as it is now; the problem of an unknown one when the workspace has none of this id."""
     with mounted().reading() as session:
         job = get_job(session, workspace_id, job_id)
+        reveal(session, [job] if job else [], to_reader=reader_sees_sealed())
     if job is None:
         raise not_found()
     return job
@@ -38,6 +46,7 @@ def read_existing(workspace_id: UUID, job_id: UUID) -> Job:
     """A job that the queue has just named. Only retention or a person can have removed it since."""
     with mounted().reading() as session:
         job = get_job(session, workspace_id, job_id)
+        reveal(session, [job] if job else [], to_reader=reader_sees_sealed())
     if job is None:
         raise unavailable("The job that was there already is gone by now; try again.", retry_after=1)
     return job

@@ -14,7 +14,7 @@ from jobplatform.api.bodies import StrictParser
 from jobplatform.api.fields import camel
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON
-from jobplatform.api.schemas import ConflictSchema, ProblemSchema
+from jobplatform.api.schemas import ConflictSchema, ProblemSchema, QuotaSchema
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -40,6 +40,12 @@ def _header(description: str, **schema: str) -> dict[str, Any]:
 
 
 RETRY_AFTER = {"description": "Seconds after which to look again", "schema": {"type": "integer"}}
+QUOTA: dict[str, Any] = {
+    "schema": QuotaSchema,
+    "content_type": PROBLEM_JSON,
+    "description": "As many jobs of the workspace wait as may wait",
+    "headers": {"Retry-After": RETRY_AFTER},
+}
 LOCATED = {"Location": _header("The job's URL", format="uri-reference"), "Retry-After": RETRY_AFTER}
 LISTED = {"Link": _header('The next page, as rel="next"')}
 TAGGED = {"ETag": _header("The tag of this state of the job"), "Retry-After": RETRY_AFTER}
@@ -75,9 +81,9 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
 
         return decorate
 
-    def body(self, schema: type[Schema], *, required: bool = True) -> Callable[[View], View]:
-        """The view's first argument is the body, as ``schema`` loads it."""
-        decorate: Callable[[View], View] = self.arguments(schema, required=required)
+    def body(self, schema: type[Schema], *, required: bool = True, **about: Any) -> Callable[[View], View]:
+        """The view's first argument is the body, as ``schema`` loads it. ``about`` is for the document."""
+        decorate: Callable[[View], View] = self.arguments(schema, required=required, **about)
         return decorate
 
     def query(self, schema: type[Schema]) -> Callable[[View], View]:

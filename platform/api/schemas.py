@@ -28,7 +28,7 @@ _outcomes = validate.OneOf([outcome.value for outcome in Outcome])
 
 
 class ProblemItemSchema(CamelSchema):
-    """One thing that is wrong, and where: a JSON pointer into the body, or ``?name`` of the query."""
+    """What is wrong, and where: a JSON pointer into the body, ``?name`` in the query, ``{name}`` in the path."""
 
     path = fields.String(required=True)
     message = fields.String(required=True)
@@ -51,6 +51,12 @@ class ConflictSchema(ProblemSchema):
     job_id = fields.UUID(required=True)
     job_status = fields.String(required=True, validate=_statuses)
     status_url = fields.String(required=True)
+
+
+class QuotaSchema(ProblemSchema):
+    """The problem of a job that there is no room for: how many jobs of the workspace may wait."""
+
+    limit = fields.Integer(required=True)
 
 
 class ProgressSchema(CamelSchema):

@@ -14,7 +14,7 @@ from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.reading import read_job, read_page
-from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, TAGGED, Resource
+from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import AcceptedSchema, JobSchema, NewSyncSchema, PageQuerySchema, PageSchema
 from jobplatform.queue import Task
 
@@ -28,6 +28,7 @@ PAYLOAD = ("connector_type", "connection_id", "mode", "sync_log_id")
 
 @syncs.endpoint("POST", SYNC, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415, 422))
 @syncs.may_answer(409, **CONFLICT)
+@syncs.may_answer(429, **QUOTA)
 @syncs.body(NewSyncSchema, required=False)
 @syncs.answers(202, AcceptedSchema, headers=LOCATED)
 def start_sync(options: dict[str, Any], workspace_id: UUID) -> Response:

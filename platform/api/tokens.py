@@ -12,9 +12,9 @@ import hmac
 import re
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session
 
 from jobplatform.api.principals import Principal, parse_scopes
@@ -58,19 +58,24 @@ def mint_token(
     return f"jp_{public_id}_{secret}"
 
 
+def presented_id(text: str) -> str:
+    """The id by which a token is looked up, and which may be shown; empty for what has not the form of one."""
+    return _split(text)[0]
+
+
 def verify_token(session: Session, text: str) -> Principal | None:
     """Whose token this is; None when it is unknown, wrong, expired or revoked (and nobody learns which).
 
     Notes the use, at most once a minute; the caller commits.
     """
-    public_id, secret = _split(text)
-    token, alive, note_use = _find(session, public_id)
+    token_id, secret = _split(text)
+    token, alive, note_use = _find(session, token_id)
     matches = hmac.compare_digest(token.secret_hash if token else _NOBODYS_HASH, _hash(secret))
     if token is None or not matches or not alive:
         return None
     if note_use:
         _note_use(session, token.id)
-    return Principal(token.name, token.workspace_id, frozenset(token.scopes))
+    return Principal(token.name, token.workspace_id, frozenset(token.scopes), token.id)
 
 
 def revoke_token(session: Session, public_id: str) -> bool:
@@ -82,6 +87,28 @@ def revoke_token(session: Session, public_id: str) -> bool:
         .returning(ApiToken.id)
     )
     return session.execute(statement).first() is not None
+
+
+def rotate_token(session: Session, public_id: str) -> str | None:
+    """A new token like this one, which ends at once; None when there is none of this id that is alive."""
+    old = session.get(ApiToken, public_id, with_for_update=True)
+    if old is None or not revoke_token(session, public_id):
+        return None
+    return mint_token(session, old.workspace_id, old.scopes, old.name, old.expires_at)
+
+
+def list_tokens(
+    session: Session, workspace_id: uuid.UUID | None = None, *, limit: int | None = None, before: str | None = None
+) -> Sequence[ApiToken]:
+    """Tokens, newest first: of a workspace, or all. ``before`` is the id of the last one seen."""
+    place = tuple_(ApiToken.created_at, ApiToken.id)
+    statement = select(ApiToken).order_by(ApiToken.created_at.desc(), ApiToken.id.desc()).limit(limit)
+    if workspace_id is not None:
+        statement = statement.where(ApiToken.workspace_id == workspace_id)
+    if before is not None:
+        seen = select(ApiToken.created_at, ApiToken.id).where(ApiToken.id == before)
+        statement = statement.where(place < seen.scalar_subquery())
+    return session.scalars(statement).all()
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -11,31 +11,36 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.embedded import EmbeddedServer
-from jobplatform.models import Workspace, make_engine
+from jobplatform.models import Role, Workspace, confine, embedded_login, make_engine
+from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
 
 
 @contextmanager
-def open_database(settings: Settings) -> Iterator[str]:
+def open_database(settings: Settings, *roles: Role) -> Iterator[str]:
     """The URL of the configured database. Without one, the embedded PostgreSQL runs for as long as the block does
-    (and longer when another process uses it too)."""
+    (and longer when another process uses it too), and its login is one for ``roles``; its superuser without."""
     if settings.database_url is not None:
         yield settings.database_url
         return
     server = EmbeddedServer(settings.data_dir)
     try:
-        yield server.start()
+        url = server.start()
+        yield embedded_login(server, *roles) if roles else url
     finally:
         server.stop()
 
 
 @contextmanager
-def open_session() -> Iterator[Session]:
-    """A session on that database, committed at the end of the block unless it raises."""
+def open_session(role: Role | None = Role.OPERATOR) -> Iterator[Session]:
+    """A session on that database, committed at the end of the block unless it raises. Whoever runs a command sees all
+    workspaces, as an operator does; without a role, what the login sees."""
     with open_database(Settings.from_env()) as url:
         engine = make_engine(url, application_name="jobplatform-cli", pool_size=1)
         try:
             with Session(engine, expire_on_commit=False) as session:
+                if role is not None:
+                    confine(session, role)
                 yield session
                 session.commit()
         finally:
@@ -54,3 +59,13 @@ def find_workspace(session: Session, text: str) -> UUID:
     if found:
         raise click.BadParameter(f"{len(found)} workspaces are named {text!r}; use the id of one")
     raise click.BadParameter(f"no workspace is named {text!r}; see `jobplatform workspaces list`")
+
+
+def find_known_workspace(session: Session, text: str) -> UUID:
+    """The same for what is to be changed: an id that nobody ever used is more likely a mistake than a workspace."""
+    workspace_id = find_workspace(session, text)
+    if look_for_workspace(session, workspace_id) is None:
+        raise click.BadParameter(
+            f"no workspace has the id {workspace_id}, and no job either; see `jobplatform workspaces list`"
+        )
+    return workspace_id

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.api import Scope, mint_token
+from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_database
 from jobplatform.cli.demo_story import Story
 from jobplatform.cli.stack import Stack, interruptible
@@ -27,7 +28,7 @@ from jobplatform.cli.up import start_demo_source, start_platform, tell_database
 from jobplatform.connectors.demo_source import connection_config
 from jobplatform.logs import escape_controls
 from jobplatform.migrations import head, upgrade
-from jobplatform.models import Connection, Record, Workspace, make_engine
+from jobplatform.models import Connection, Record, Role, Workspace, confine, make_engine
 from jobplatform.settings import Settings
 
 WORKSPACES = ("Acme", "Globex")
@@ -38,6 +39,7 @@ OWN_TASKS = {
     "JOBPLATFORM_MODE": "queue",
     "JOBPLATFORM_QUEUES": "",
     "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true",
+    "JOBPLATFORM_TRUST_LOGIN": "true",
     "DISABLE_QUEUE": "false",
 }
 
@@ -65,7 +67,7 @@ def demo(keep: bool, fast: bool) -> None:
         patience = settings.drain_timeout + 10
         with (
             _log_file(settings.data_dir) as log,
-            Stack(url, log.write_line, stop_seconds=patience, environment=OWN_TASKS) as stack,
+            Stack(settings.database_url, log.write_line, stop_seconds=patience, environment=OWN_TASKS) as stack,
         ):
             acme, globex, api_url = _start(stack, settings, url, delay=0.0 if fast else PAGE_DELAY)
             _tell_story(api_url, acme, globex, url)
@@ -97,7 +99,7 @@ def _start(stack: Stack, settings: Settings, database_url: str, delay: float) ->
 def _create_tenants(database_url: str, source_url: str) -> tuple[Tenant, Tenant]:
     """New ones in every run, so that nothing an earlier run left behind can be in the way."""
     engine = make_engine(database_url, application_name="jobplatform-demo", pool_size=1)
-    with Session(engine) as session, session.begin():
+    with confine(Session(engine), Role.OPERATOR) as session, session.begin():
         acme, globex = (_create_tenant(session, name, source_url) for name in WORKSPACES)
     engine.dispose()
     return acme, globex
@@ -116,6 +118,7 @@ def _create_tenant(session: Session, name: str, source_url: str) -> Tenant:
         )
     )
     token = mint_token(session, workspace_id, (Scope.JOBS_READ, Scope.JOBS_WRITE), "demo")
+    audit(session, "demo.create_workspace", f"workspace:{workspace_id}", workspace_id, name=name)
     return Tenant(workspace_id, name, token)
 
 
@@ -137,7 +140,7 @@ def _tell_story(api_url: str, acme: Tenant, globex: Tenant, database_url: str) -
 
 def _show_stored(database_url: str, workspace_id: UUID, expected: int) -> None:
     engine = make_engine(database_url, application_name="jobplatform-demo", pool_size=1)
-    with Session(engine) as session:
+    with confine(Session(engine), Role.OPERATOR) as session:
         rows = session.execute(
             select(Record.stream, func.count())
             .where(Record.workspace_id == workspace_id)

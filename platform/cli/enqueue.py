@@ -13,11 +13,12 @@ import click
 from rich.console import Console
 from sqlalchemy.orm import Session
 
+from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress
 from jobplatform.models import FINAL_STATUSES, Job, Status
-from jobplatform.queue import get_job, load_tasks
+from jobplatform.queue import get_job, load_tasks, reveal
 from jobplatform.settings import Settings
 
 POLL_SECONDS = 0.25
@@ -53,9 +54,11 @@ def enqueue(
         answer = wanted.enqueue(
             session, _parse(payload), workspace_id=workspace_id, priority=priority, delay=after, queue=queue
         )
+        audit(session, "job.enqueue", f"job:{answer.job_id}", workspace_id, created=answer.created)
         # A worker, and the inline run of synchronous mode, see the job from here on.
         session.commit()
         job = _wait(session, workspace_id, answer.job_id) if wait else get_job(session, workspace_id, answer.job_id)
+        reveal(session, [job] if job else [])
     _tell(answer.job_id, answer.created, job, as_json=as_json)
     if wait and (job is None or job.status != Status.COMPLETED):
         raise SystemExit(1)

@@ -15,14 +15,14 @@ from uuid import UUID
 
 import click
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table
 from jobplatform.migrations import check
 from jobplatform.models import Job, JobAttempt, Status, WorkerRow, clock
-from jobplatform.queue import Health, queue_health
+from jobplatform.queue import CLOSED_TEXT, Health, queue_health
 
 STUCK_AFTER = datetime.timedelta(minutes=15)
 ALIVE_WITHIN = datetime.timedelta(minutes=1)
@@ -54,7 +54,7 @@ def healthcheck(worker: bool, api_url: str | None) -> None:
     if api_url:
         _check_api(api_url)
     else:
-        with open_session() as session:
+        with open_session(role=None) as session:
             check(session.get_bind().engine)
             if worker and not _worker_lives_here(session):
                 raise click.ClickException(f"no worker on {socket.gethostname()} has a fresh heartbeat")
@@ -129,7 +129,8 @@ def _explain_failing(session: Session, workspace_id: UUID | None) -> None:
 
 
 def _errors_of_the_hour(session: Session, workspace_id: UUID | None) -> Sequence[Any]:
-    error = func.left(func.concat(JobAttempt.error_type, ": ", JobAttempt.error), 100)
+    message = case((JobAttempt.error.startswith('{"$sealed"'), CLOSED_TEXT), else_=JobAttempt.error)
+    error = func.left(func.concat(JobAttempt.error_type, ": ", message), 100)
     times = func.count()
     same_job = (Job.workspace_id == JobAttempt.workspace_id) & (Job.id == JobAttempt.job_id)
     statement = (
@@ -164,12 +165,28 @@ def _explain_not_processing(session: Session, workspace_id: UUID | None) -> None
            "jobplatform worker -c 16 -Q QUEUE        (more slots, or a queue nobody serves)")  # fmt: skip
 
 
+def _explain_no_key(session: Session, workspace_id: UUID | None) -> None:
+    click.echo(
+        "A worker claimed these, had no master key that opens them, and handed them back; they lose no attempt.\n"
+        "They run as soon as a worker has the key: give every process the same JOBPLATFORM_ENCRYPTION_KEYS."
+    )
+    waits = Job.progress["waitsFor"].astext == "key"
+    statement = select(Job).where(Job.status == Status.PENDING, waits).order_by(Job.run_after).limit(MOST_ROWS)
+    found = session.scalars(_of_workspace(statement, Job.workspace_id, workspace_id)).all()
+    print_table(
+        ["id", "workspace", "task", "next look", "why"],
+        [(j.id, j.workspace_id, j.job_type, j.run_after, (j.progress or {}).get("message")) for j in found],
+    )
+    _go_on("jobplatform keys list                     (which master keys are in use, and which are here)")
+
+
 EXPLANATIONS: dict[str, Callable[[Session, UUID | None], None]] = {
     "stuck": _explain_stuck,
     "failing": _explain_failing,
     "backlog": _explain_not_processing,
     "no_worker": _explain_not_processing,
     "unserved": _explain_not_processing,
+    "no_key": _explain_no_key,
 }
 
 

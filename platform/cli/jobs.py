@@ -11,8 +11,10 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, print_json, print_table
+from jobplatform.cli.why import why
 from jobplatform.models import Job, JobAttempt, JobLog, Status, clock
 from jobplatform.queue import (
     CancelAnswer,
@@ -22,6 +24,7 @@ from jobplatform.queue import (
     list_attempts,
     list_jobs,
     retry_job,
+    reveal,
 )
 
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
@@ -31,6 +34,7 @@ CANCEL_ANSWERS = {
     CancelAnswer.REQUESTED: "is running; its worker was told to stop it",
     CancelAnswer.FINISHED: "has ended already",
     CancelAnswer.UNKNOWN: "is not a job of this workspace",
+    CancelAnswer.BUSY: "changed hands at every look; try again",
 }
 RETRY_ANSWERS = {
     RetryKind.RETRIED: "is pending again, with all its attempts ahead of it",
@@ -43,7 +47,10 @@ RETRY_ANSWERS = {
 
 @click.group()
 def jobs() -> None:
-    """List, show, retry and cancel jobs."""
+    """List, show, retry and cancel jobs; say why one waits."""
+
+
+jobs.add_command(why)
 
 
 @jobs.command()
@@ -71,6 +78,7 @@ def ls(
             found = list_jobs(session, workspace_id, status=chosen, task=task, queue=queue, limit=limit)
         else:
             found = _list_everywhere(session, workspace, status, task, queue, running_for, limit)
+        reveal(session, found, to_reader=False)
     if as_json:
         print_json([_as_dict(job) for job in found])
     else:
@@ -90,6 +98,10 @@ def show(job_id: UUID, workspace: str, as_json: bool) -> None:
             raise click.ClickException(f"{job_id} is not a job of this workspace")
         attempts = list_attempts(session, workspace_id, job_id)
         lines = _log_lines(session, workspace_id, job_id)
+        # Whoever has the key ring in the environment may read everything anyway.
+        reveal(session, [job])
+        reveal(session, attempts)
+        reveal(session, lines)
     if as_json:
         print_json({**_as_dict(job), "attemptsThatFailed": [_as_dict(row) for row in attempts]})
         return
@@ -105,7 +117,10 @@ def show(job_id: UUID, workspace: str, as_json: bool) -> None:
 def retry(job_id: UUID, workspace: str) -> None:
     """Make a failed or cancelled job pending again."""
     with open_session() as session:
-        answer = retry_job(session, find_workspace(session, workspace), job_id)
+        workspace_id = find_workspace(session, workspace)
+        answer = retry_job(session, workspace_id, job_id)
+        if answer.kind is RetryKind.RETRIED:
+            audit(session, "job.retry", f"job:{job_id}", workspace_id)
     _answer(job_id, RETRY_ANSWERS[answer.kind], fine=answer.kind is RetryKind.RETRIED)
 
 
@@ -115,7 +130,10 @@ def retry(job_id: UUID, workspace: str) -> None:
 def cancel(job_id: UUID, workspace: str) -> None:
     """Cancel a job: at once while it waits, through its worker while it runs."""
     with open_session() as session:
-        answer = cancel_job(session, find_workspace(session, workspace), job_id)
+        workspace_id = find_workspace(session, workspace)
+        answer = cancel_job(session, workspace_id, job_id)
+        if answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED):
+            audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
     _answer(job_id, CANCEL_ANSWERS[answer], fine=answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED))
 
 

@@ -13,7 +13,7 @@ import sys
 import click
 import sqlalchemy.exc
 
-from jobplatform.errors import JobPlatformError, SettingsError
+from jobplatform.errors import InvalidLimitError, JobPlatformError, SettingsError
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -21,10 +21,19 @@ COMMANDS = {
     "worker": ("jobplatform.cli.serve:worker", "Run jobs."),
     "api": ("jobplatform.cli.serve:api", "Serve the HTTP API with gunicorn."),
     "migrate": ("jobplatform.cli.schema:migrate", "Bring the database's schema up to date."),
-    "workspaces": ("jobplatform.cli.workspaces:workspaces", "Create and list workspaces."),
-    "tokens": ("jobplatform.cli.tokens:tokens", "Create, list and revoke tokens of the API."),
+    "workspaces": ("jobplatform.cli.workspaces:workspaces", "Create, list, limit and pause workspaces."),
+    "plans": ("jobplatform.cli.plans:plans", "Presets of limits: make, list and delete them."),
+    "tokens": ("jobplatform.cli.tokens:tokens", "Create, list, rotate and revoke tokens of the API."),
+    "queues": ("jobplatform.cli.queues:queues", "List queues, and limit them."),
+    "tasks": ("jobplatform.cli.queues:tasks", "List the limits of tasks, and set them."),
+    "rates": ("jobplatform.cli.rates:rates", "How often jobs may use what is outside."),
+    "pause": ("jobplatform.cli.pauses:pause", "Start nothing more of a queue, task, workspace or resource."),
+    "resume": ("jobplatform.cli.pauses:resume", "End a pause."),
+    "pauses": ("jobplatform.cli.pauses:pauses", "List what is paused."),
+    "audit": ("jobplatform.cli.audit_log:audit", "List who did what to whom."),
+    "keys": ("jobplatform.cli.keys:keys", "Make, list and rotate the master keys of encryption."),
     "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
-    "jobs": ("jobplatform.cli.jobs:jobs", "List, show, retry and cancel jobs."),
+    "jobs": ("jobplatform.cli.jobs:jobs", "List, show, retry and cancel jobs; say why one waits."),
     "health": ("jobplatform.cli.health:health", "Is work being done? What is stuck, what fails, and what to do."),
     "healthcheck": ("jobplatform.cli.health:healthcheck", "A probe for containers: exit code 0 or 1."),
     "openapi": ("jobplatform.cli.openapi:openapi", "Print the API's OpenAPI document."),
@@ -60,6 +69,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SettingsError as error:
             raise _settings_problem(error) from error
+        except InvalidLimitError as error:
+            raise click.UsageError(_limit_problem(error)) from error
         except JobPlatformError as error:
             raise click.ClickException(str(error)) from error
         except sqlalchemy.exc.DBAPIError as error:
@@ -87,6 +98,11 @@ def _make_tasks_importable() -> None:
 
 def _settings_problem(error: SettingsError) -> click.ClickException:
     return UnusableSettings(str(error))
+
+
+def _limit_problem(error: InvalidLimitError) -> str:
+    """Without the slashes that lead to a place in a document."""
+    return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
 
 
 def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:

@@ -11,6 +11,7 @@ import click
 from jobplatform.cli.database import open_database
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
+from jobplatform.models import Role
 from jobplatform.settings import Settings, parse_queues
 
 
@@ -51,7 +52,7 @@ def worker(name: str | None, **options: Any) -> None:
     if settings.mode == "sync":
         raise SettingsError(["JOBPLATFORM_MODE=sync runs jobs where they are enqueued; a worker would find none"])
     configure_logging(settings.log_level, settings.log_format)
-    with open_database(settings) as url:
+    with open_database(settings, Role.WORKER) as url:
         code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
     raise SystemExit(code)
 
@@ -64,6 +65,7 @@ def worker(name: str | None, **options: Any) -> None:
 @click.option("--threads", type=click.IntRange(1, 1024), default=16, show_default=True, help="Threads in each.")
 def api(host: str | None, port: int | None, fd: int | None, workers: int, threads: int) -> None:
     """Serve the HTTP API with gunicorn, until SIGTERM or Ctrl-C."""
+    from jobplatform.api.app import roles_of_api
     from jobplatform.cli.gunicorn_server import serve
 
     settings = Settings.from_env()
@@ -71,7 +73,7 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
     address = (
         f"fd://{fd}" if fd is not None else _address(host or settings.host, settings.port if port is None else port)
     )
-    with open_database(settings) as url:
+    with open_database(settings, *roles_of_api(settings)) as url:
         # Its processes read the settings again, and share the database that was opened here.
         os.environ["DATABASE_URL"] = url
         serve(address, workers=workers, threads=threads)

@@ -108,10 +108,14 @@ class Stack:
     """Parts, stopped in the reverse order of their start when the ``with`` block ends, however it ends."""
 
     def __init__(
-        self, database_url: str, sink: Sink, *, stop_seconds: float, environment: Mapping[str, str] | None = None
+        self, database_url: str | None, sink: Sink, *, stop_seconds: float, environment: Mapping[str, str] | None = None
     ) -> None:
-        self.environment = {**os.environ, "DATABASE_URL": database_url, **(environment or {})}
-        self.environment.pop("JOBS_DATABASE_URL", None)
+        """Without a ``database_url`` each part joins the embedded server, with a login of its own."""
+        self.environment = {**os.environ, **(environment or {})}
+        for name in ("DATABASE_URL", "JOBS_DATABASE_URL"):
+            self.environment.pop(name, None)
+        if database_url is not None:
+            self.environment["DATABASE_URL"] = database_url
         self.sink = sink
         self.stop_seconds = stop_seconds
         self.parts: list[Part] = []

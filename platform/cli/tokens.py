@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from uuid import UUID
 
 import click
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from jobplatform.api import Scope, mint_token, revoke_token
+from jobplatform.api import Scope, mint_token, presented_id, revoke_token, rotate_token
+from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table
 from jobplatform.models import ApiToken
@@ -18,7 +21,7 @@ WORKSPACE_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
 
 @click.group()
 def tokens() -> None:
-    """Create, list and revoke tokens of the API."""
+    """Create, list, rotate and revoke tokens of the API."""
 
 
 @tokens.command()
@@ -39,6 +42,8 @@ def create(workspace: str | None, operator: bool, scopes: tuple[str, ...], name:
             token = mint_token(session, workspace_id, chosen, name, expires_at)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
+        details = {"name": name, "scopes": sorted(chosen), "expiresAt": expires_at}
+        audit(session, "token.create", f"token:{presented_id(token)}", workspace_id, **details)
     click.echo(token)
 
 
@@ -65,10 +70,27 @@ def list_(workspace: str | None, as_json: bool) -> None:
 def revoke(public_id: str) -> None:
     """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens list` shows it."""
     with open_session() as session:
-        ended = revoke_token(session, public_id)
-    if not ended:
-        raise click.ClickException(f"no token {public_id!r} is alive")
+        if not revoke_token(session, public_id):
+            raise click.ClickException(f"no token {public_id!r} is alive")
+        audit(session, "token.revoke", f"token:{public_id}", _workspace_of(session, public_id))
     click.echo(f"{public_id} is revoked")
+
+
+@tokens.command()
+@click.argument("public_id")
+def rotate(public_id: str) -> None:
+    """Replace a token by a new one like it and print that, this once. The old one ends at once."""
+    with open_session() as session:
+        token = rotate_token(session, public_id)
+        if token is None:
+            raise click.ClickException(f"no token {public_id!r} is alive")
+        new_id = presented_id(token)
+        audit(session, "token.rotate", f"token:{public_id}", _workspace_of(session, public_id), replacedBy=new_id)
+    click.echo(token)
+
+
+def _workspace_of(session: Session, public_id: str) -> UUID | None:
+    return session.scalar(select(ApiToken.workspace_id).where(ApiToken.id == public_id))
 
 
 def _as_row(token: ApiToken) -> dict[str, Any]:

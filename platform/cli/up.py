@@ -16,7 +16,7 @@ from jobplatform.cli.stack import Part, Stack, interruptible, listen
 from jobplatform.embedded import SYSTEM_USER
 from jobplatform.logs import escape_controls
 from jobplatform.migrations import upgrade
-from jobplatform.models import WorkerRow, make_engine
+from jobplatform.models import Role, WorkerRow, confine, make_engine
 from jobplatform.settings import Settings
 
 READY_SECONDS = 60.0
@@ -33,7 +33,7 @@ def up(concurrency: int | None, demo_source: bool) -> None:
     with (
         interruptible(),
         open_database(settings) as url,
-        Stack(url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
+        Stack(settings.database_url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
     ):
         upgrade(url)
         tell_database(settings)
@@ -87,8 +87,9 @@ def start_demo_source(stack: Stack, delay: float = 0.15) -> str:
 
 def _for_parts() -> dict[str, str]:
     """What a development machine wants unless its owner has decided otherwise: sources on this very machine, such as
-    the demo source, and logs for the person who reads along (the parts write into a pipe and could not know)."""
-    wanted = {"JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true"}
+    the demo source, a database login that may do anything, and logs for the person who reads along (the parts write
+    into a pipe and could not know)."""
+    wanted = {"JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true", "JOBPLATFORM_TRUST_LOGIN": "true"}
     if sys.stdout.isatty():
         wanted["JOBPLATFORM_LOG_FORMAT"] = "console"
     return {name: value for name, value in wanted.items() if name not in os.environ}
@@ -100,7 +101,7 @@ def _registered(database_url: str, worker: Part) -> Callable[[], bool]:
 
     def registered() -> bool:
         try:
-            with Session(engine) as session:
+            with confine(Session(engine), Role.OPERATOR) as session:
                 return session.scalar(select(func.count()).select_from(WorkerRow).where(mine)) != 0
         finally:
             engine.dispose()

@@ -2,6 +2,7 @@
 
 from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
+from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
 from jobplatform.models.engine import make_engine
 from jobplatform.models.job import (
     FINAL_STATUSES,
@@ -25,9 +26,11 @@ from jobplatform.models.limits import (
     TaskLimits,
     WorkspaceLimits,
 )
+from jobplatform.models.roles import Role, embedded_login, require_roles
 from jobplatform.models.source import Connection, Record
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
+from jobplatform.models.workspace_key import WorkspaceKey
 
 __all__ = [
     "FINAL_STATUSES",
@@ -50,12 +53,21 @@ __all__ = [
     "QueueRow",
     "RateLimit",
     "Record",
+    "Role",
     "State",
     "Status",
     "TaskLimits",
     "WorkerRow",
     "Workspace",
+    "WorkspaceKey",
     "WorkspaceLimits",
     "clock",
+    "confine",
+    "embedded_login",
+    "is_confined",
     "make_engine",
+    "reaching",
+    "require_roles",
+    "set_free",
+    "visit",
 ]

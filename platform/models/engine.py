@@ -36,12 +36,14 @@ def make_engine(
     pool_size: int = 5,
     autocommit: bool = False,
     prepare: bool = True,
+    role: str | None = None,
 ) -> Engine:
     """An engine on psycopg for ``url`` (``postgres://`` and ``postgresql://`` are both understood).
 
     ``autocommit`` makes every statement its own transaction: the worker's way, and the only way in which psycopg
     keeps its prepared statements for ever (it drops them at a rollback; planning a claim costs more than running it).
     ``prepare=False`` is for a transaction pooler that does not know prepared statements.
+    ``role`` is assumed by each connection when it starts, whatever else its login may do.
     """
     address = _with_driver(make_url(url))
     connect_args: dict[str, Any] = {**NETWORK, "application_name": application_name, "prepare_threshold": None}
@@ -50,9 +52,14 @@ def make_engine(
         connect_args["prepare_threshold"] = 5
     if autocommit:
         options["isolation_level"] = "AUTOCOMMIT"
+    startup = [str(address.query.get("options", ""))]
     if autocommit and prepare:
         connect_args["prepare_threshold"] = 1
-        connect_args["options"] = f"{address.query.get('options', '')} {PLAN_ONCE}".strip()
+        startup.append(PLAN_ONCE)
+    if role is not None:
+        startup.append(f"-c role={role}")
+    if any(startup[1:]):
+        connect_args["options"] = " ".join(startup).strip()
     engine = create_engine(
         address,
         pool_size=pool_size,

@@ -1,7 +1,11 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits."""
 
+from jobplatform.queue.audit import list_audit, record
+from jobplatform.queue.blockers import CODES as BLOCKER_CODES
+from jobplatform.queue.blockers import Blocker, JobsAhead
+from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
-from jobplatform.queue.claim import Claim, ClaimedJob, Ring, claim_job, claim_jobs
+from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, silence
@@ -16,10 +20,36 @@ from jobplatform.queue.enqueue import (
     enqueue_job,
     enqueue_jobs,
 )
+from jobplatform.queue.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
 from jobplatform.queue.execute import Ended, decode_payload, execute
+from jobplatform.queue.export import export_workspace
+from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import run_inline
+from jobplatform.queue.limits import (
+    Limits,
+    LimitsOfWorkspace,
+    PlanDeletion,
+    clear_rate_limit,
+    clear_task_limits,
+    clear_workspace_limits,
+    delete_plan,
+    find_plan,
+    find_rate_limit,
+    find_task_limits,
+    limits_of_workspaces,
+    list_plans,
+    list_queue_limits,
+    list_rate_limits,
+    list_task_limits,
+    read_workspace_limits,
+    set_plan,
+    set_queue_limit,
+    set_rate_limit,
+    set_task_limits,
+    set_workspace_limits,
+)
 from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
@@ -27,11 +57,22 @@ from jobplatform.queue.outcomes import (
     Discard,
     JobInterrupted,
     LeaseLost,
+    RateLimited,
     ShutDown,
     Skip,
     Snooze,
     TimedOut,
 )
+from jobplatform.queue.overview import (
+    QueueSeen,
+    WorkerSeen,
+    WorkspaceSeen,
+    find_workspace,
+    list_queues,
+    list_workers,
+    list_workspaces,
+)
+from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs
@@ -43,8 +84,21 @@ from jobplatform.queue.retry import Retry
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json
+from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
+from jobplatform.queue.vault import (
+    is_encrypting,
+    key_ring,
+    make_key,
+    master_keys_in_use,
+    reveal,
+    rewrap_keys,
+    set_encrypting,
+    use_key_ring,
+)
+from jobplatform.queue.why import Why, why_waiting
 from jobplatform.queue.workers import (
     Heartbeat,
     WorkerInfo,
@@ -55,16 +109,22 @@ from jobplatform.queue.workers import (
 )
 
 __all__ = [
+    "BLOCKER_CODES",
     "CANCEL",
     "CHANNEL",
+    "CLOSED",
+    "CLOSED_TEXT",
     "INTERRUPTIONS",
     "LONGEST_KEY",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "MOST_LINES",
     "MOST_TAGS",
+    "NOBODY",
     "PRIORITIES",
+    "Ahead",
     "Alert",
+    "Blocker",
     "CancelAnswer",
     "Cancelled",
     "Channel",
@@ -78,55 +138,113 @@ __all__ = [
     "Health",
     "Heartbeat",
     "JobInterrupted",
+    "JobsAhead",
     "Lease",
     "LeaseLost",
+    "Limits",
+    "LimitsOfWorkspace",
     "LogLine",
     "NewJob",
+    "PlanDeletion",
     "ProgressReport",
     "Promoted",
+    "QueueSeen",
+    "RateLimited",
     "Release",
     "Rescued",
+    "ResourceNote",
     "Retry",
     "RetryAnswer",
     "RetryKind",
     "Ring",
     "RunningJob",
+    "Shares",
     "ShutDown",
     "Skip",
     "Snooze",
     "Task",
     "Tasks",
     "TimedOut",
+    "Why",
     "WorkerInfo",
+    "WorkerSeen",
+    "WorkspaceSeen",
     "append_log_lines",
+    "begin_erasing",
     "bury_workers",
     "cancel_job",
     "claim_job",
     "claim_jobs",
+    "clear_rate_limit",
+    "clear_task_limits",
+    "clear_workspace_limits",
     "compact_now",
     "complete_jobs",
+    "count_running",
     "decode_payload",
+    "delete_plan",
     "deregister_worker",
     "enqueue_job",
     "enqueue_jobs",
+    "erase_some",
     "execute",
+    "export_files",
+    "export_workspace",
     "fail_jobs",
+    "find_pause",
+    "find_plan",
+    "find_rate_limit",
+    "find_task_limits",
+    "find_workspace",
+    "finish_erasing",
     "get_job",
     "heartbeat",
+    "is_encrypting",
+    "key_ring",
+    "limits_of_workspaces",
     "list_attempts",
+    "list_audit",
     "list_jobs",
+    "list_pauses",
+    "list_plans",
+    "list_queue_limits",
+    "list_queues",
+    "list_rate_limits",
+    "list_task_limits",
+    "list_workers",
+    "list_workspaces",
     "load_tasks",
+    "make_key",
+    "master_keys_in_use",
     "needs_compacting",
+    "note_of",
+    "note_resources",
+    "pause",
+    "pauses_of",
     "promote_jobs",
     "prune_jobs",
     "queue_health",
+    "read_workspace_limits",
+    "record",
     "register_worker",
     "release_jobs",
     "release_unknown_jobs",
     "report_progress",
     "rescue_jobs",
+    "resume",
     "retry_job",
+    "reveal",
+    "rewrap_keys",
     "run_inline",
     "safe_json",
+    "set_encrypting",
+    "set_plan",
+    "set_queue_limit",
+    "set_rate_limit",
+    "set_task_limits",
+    "set_workspace_limits",
     "silence",
+    "stop_running",
+    "use_key_ring",
+    "why_waiting",
 ]

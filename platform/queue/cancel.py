@@ -7,11 +7,12 @@ import uuid
 
 from sqlalchemy.orm import Session
 
+from jobplatform.models import visit
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
-from jobplatform.queue.statement import run
+from jobplatform.queue.statement import one_transaction, run
 
-#: Between looking and locking a job may be claimed, or be handed back.
-ROUNDS = 20
+#: The second is made with the row locked. For that to be in vain the job must have ended and been retried meanwhile.
+ROUNDS = 5
 
 # `state + 0`: see COMPLETE; the plain form walks every running row of the workspace.
 CANCEL_JOB = """
@@ -44,6 +45,10 @@ select
     (select status is not null from jobplatform.job_records where workspace_id = %(workspace_id)s and id = %(id)s)
 """
 
+LOCK_JOB = """
+select from jobplatform.job_queue where workspace_id = %(workspace_id)s and id = %(id)s for update
+"""
+
 
 class CancelAnswer(enum.Enum):
     """What became of a request to cancel."""
@@ -51,6 +56,7 @@ class CancelAnswer(enum.Enum):
     CANCELLED = "cancelled"
     REQUESTED = "requested"
     FINISHED = "finished"
+    BUSY = "busy"
     UNKNOWN = "unknown"
 
 
@@ -58,18 +64,27 @@ def cancel_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> 
     """Cancel a job of a workspace, in the caller's transaction.
 
     ``CANCELLED``: it was waiting and has ended. ``REQUESTED``: it runs; its worker is told as soon as this commits
-    and stops it. ``FINISHED``: it had already ended. ``UNKNOWN``: the workspace has no such job.
+    and stops it. ``FINISHED``: it had already ended. ``UNKNOWN``: the workspace has no such job. ``BUSY``: it ended
+    and was retried again and again while we looked; nothing was done, ask again.
     """
-    for _ in range(ROUNDS):
-        gone, flagged, finished = run(session, CANCEL_JOB, workspace_id=workspace_id, id=job_id).one()
-        if gone:
-            return CancelAnswer.CANCELLED
-        if flagged:
-            ring_after_commit(session, {CANCEL})
-            return CancelAnswer.REQUESTED
-        if finished is None:
-            return CancelAnswer.UNKNOWN
-        if finished:
-            return CancelAnswer.FINISHED
-    # It changed hands at every look: whoever has it now will see a later request.
-    return CancelAnswer.FINISHED
+    with one_transaction(session):
+        visit(session, workspace_id)
+        for _ in range(ROUNDS):
+            answer = _cancel(session, workspace_id, job_id)
+            if answer is not CancelAnswer.BUSY:
+                return answer
+            # It was claimed or handed back between our look and our lock. Once it is locked it stays what it is.
+            run(session, LOCK_JOB, workspace_id=workspace_id, id=job_id)
+    return CancelAnswer.BUSY
+
+
+def _cancel(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> CancelAnswer:
+    gone, flagged, finished = run(session, CANCEL_JOB, workspace_id=workspace_id, id=job_id).one()
+    if gone:
+        return CancelAnswer.CANCELLED
+    if flagged:
+        ring_after_commit(session, {CANCEL})
+        return CancelAnswer.REQUESTED
+    if finished is None:
+        return CancelAnswer.UNKNOWN
+    return CancelAnswer.FINISHED if finished else CancelAnswer.BUSY

@@ -68,7 +68,7 @@ def complete_jobs(session: Session, completions: Sequence[Completion]) -> set[Le
         session,
         COMPLETE,
         **lease_arrays(leases),
-        results=text_array(completion.result for completion in completions),
-        outcomes=text_array(completion.outcome for completion in completions),
+        results=text_array([completion.result for completion in completions]),
+        outcomes=text_array([completion.outcome for completion in completions]),
     )
     return set(leases) - leases_of(refused)

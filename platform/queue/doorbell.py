@@ -8,10 +8,12 @@ on a connection of its own that does not wait for the disk, and at most a hundre
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import os
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Iterable
 
@@ -21,7 +23,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.models import make_engine
 
-#: Workers LISTEN here. A payload is ``q:<queue>`` (jobs are ready in it) or :data:`CANCEL`.
+#: Workers LISTEN here. A payload is ``q:<queue>`` (jobs are ready in it), ``w:<workspace>,<workspace>…`` (they are
+#: theirs) or :data:`CANCEL`.
 CHANNEL = "jobplatform"
 CANCEL = "c"
 
@@ -30,6 +33,8 @@ CANCEL = "c"
 INTERVAL = 0.01
 #: Seconds without a ring after which the thread and its connection are given up.
 IDLE = 10.0
+#: Workspaces that one ring names; with this many, turns come round soon enough for the others.
+MOST_WORKSPACES = 100
 #: Seconds a process that ends waits for its last bell to have been rung.
 LAST_RING = 1.0
 
@@ -42,6 +47,13 @@ _log = logging.getLogger("jobplatform.queue")
 _bells: weakref.WeakKeyDictionary[Engine, Doorbell] = weakref.WeakKeyDictionary()
 _bells_lock = threading.Lock()
 _PENDING = "jobplatform.doorbell"
+
+
+def ring_for_jobs(session: Session, queues: Iterable[str], workspaces: Iterable[uuid.UUID]) -> None:
+    """Ring after the commit: these queues have new ready jobs, of these workspaces among others."""
+    payloads = {f"q:{queue}" for queue in queues}
+    payloads.update(f"w:{workspace_id}" for workspace_id in itertools.islice(workspaces, MOST_WORKSPACES))
+    ring_after_commit(session, payloads)
 
 
 def ring_after_commit(session: Session, payloads: Iterable[str]) -> None:
@@ -138,9 +150,17 @@ class Doorbell:
 def _notify(engine: Engine, payloads: set[str]) -> None:
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": sorted(payloads)})
+            connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": _in_few(payloads)})
     except SQLAlchemyError as error:
         _log.debug("doorbell not rung, workers will poll", extra={"error": str(error)})
+
+
+def _in_few(payloads: set[str]) -> list[str]:
+    """The same in fewer notifications: workspaces share one, and 100 of them are half of what it may hold."""
+    workspaces = sorted(payload[2:] for payload in payloads if payload.startswith("w:"))
+    rest = sorted(payload for payload in payloads if not payload.startswith("w:"))
+    # Workspaces first: who hears of the queue claims at once.
+    return [*([f"w:{','.join(workspaces[:MOST_WORKSPACES])}"] if workspaces else []), *rest]
 
 
 @atexit.register

@@ -1,25 +1,33 @@
 """Enqueue: a job appears exactly when the caller's own transaction does.
 
-One statement writes both halves of every job and answers, for each, whether it was created or who holds its
-uniqueness guard. The guard is a unique index over live rows only, so it covers every unfinished state and frees
-itself; Python only repeats the question when two transactions raced for the same key.
+One statement writes both halves of every job. One job is the common case and has a statement of its own that answers
+with nothing but how many rows it wrote; whatever that cannot say (a duplicate, a quota) and every bulk is asked of the
+statement for many. The uniqueness guard is a unique index over live rows only, so it covers every unfinished state and
+frees itself; Python only repeats the question when two transactions raced for the same key.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
+import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.errors import EnqueueConflictError, InvalidJobError, Problem
-from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.models import reaching
+from jobplatform.queue.doorbell import ring_for_jobs
+from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.safe_json import strict_json, text_problem
-from jobplatform.queue.statement import array, run, text_array
+from jobplatform.queue.seal import SealedPayload
+from jobplatform.queue.statement import array, one_transaction, run, text_array
+from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
 from jobplatform.settings import QUEUE_NAME
 
 #: A holder can end and another begin between our two looks; more often than this it is not chance.
@@ -27,90 +35,155 @@ ROUNDS = 10
 
 PRIORITIES = range(-1000, 1001)
 MAX_ATTEMPTS = range(1, 1001)
+UNITS = range(1, 10_001)
+SHORTEST_TIMEOUT = datetime.timedelta(milliseconds=1)
 LONGEST_TIMEOUT = datetime.timedelta(days=7)
 LONGEST_KEY = 500
+LONGEST_RESOURCE = 200
 MOST_TAGS = 20
 
-# The limits say nothing new to the reader; to the planner they say "one row" where it would assume ten, and so make
-# one generic plan the cheapest for one job and for a thousand. Without them every enqueue was planned anew (1 ms).
-# Scalar subselects, because a join may be planned as a scan of the whole table: that took two thirds of a bulk enqueue.
-# Full joins, because they are the ones that are never planned as nested loops: with "one row" those look cheapest, and
-# took 130 of 180 ms for a thousand. (Nothing is queued that was not asked for, so they say what inner and left joins
-# would; the planner must not notice, hence num_nulls() where "is not null" would do.)
+_NO_TIME = datetime.timedelta(0)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+# It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
+# inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first, see quota.py.
 # `on conflict` names no index: a repeat of a request that is just being committed waits and is answered like any other.
-ENQUEUE = """
-with given as materialized (
-    select g.*
-    from (
-        select *
-        from unnest(
-            %(ids)s::uuid[], %(workspace_ids)s::uuid[], %(tasks)s::text[], %(queues)s::text[], %(payloads)s::jsonb[],
-            %(versions)s::smallint[], %(priorities)s::smallint[], %(run_afters)s::timestamptz[], %(delays)s::float8[],
-            %(max_attempts)s::smallint[], %(timeouts)s::int[], %(unique_keys)s::text[], %(tags)s::text[],
-            %(request_ids)s::text[], %(trace_parents)s::text[]
-        ) as u(
-            id, workspace_id, task, queue, payload, payload_version, priority, run_after, delay,
-            max_attempts, timeout_ms, unique_key, tags, request_id, trace_parent
-        )
-        limit cardinality(%(ids)s::uuid[])
-    ) g
-    where (
-        select true from jobplatform.job_records r where r.workspace_id = g.workspace_id and r.id = g.id
-    ) is null
-),
-timed as materialized (
+ENQUEUE_ONE = """
+with queued as (
+    insert into jobplatform.job_queue (
+        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
+        resource, units
+    )
     select
-        g.*,
-        coalesce(g.run_after, jobplatform.clock() + make_interval(secs => g.delay)) as due_at
-    from given g
+        a.workspace_id, a.id, %(queue)s, %(task)s,
+        case when a.due_at > jobplatform.clock() then 0 else 1 end,
+        %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int, a.due_at, %(unique_key)s,
+        %(resource)s, %(units)s::smallint
+    from (
+        select
+            %(workspace_id)s::uuid as workspace_id,
+            %(id)s::uuid as id,
+            coalesce(
+                %(run_after)s::timestamptz, jobplatform.clock() + make_interval(secs => %(delay)s::float8)
+            ) as due_at
+    ) a
+    where not exists (select from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id)
+    and not exists (
+        select
+        from jobplatform.workspace_limits l
+        left join jobplatform.plans p on p.name = l.plan
+        where l.workspace_id = a.workspace_id and coalesce(l.max_pending, p.max_pending) is not null
+    )
+    and (
+        %(sealed)s::bool
+        or not exists (select from jobplatform.workspace_keys k where k.workspace_id = a.workspace_id and k.encrypts)
+    )
+    on conflict do nothing
+    returning workspace_id, id, run_after
+)
+insert into jobplatform.job_records (
+    workspace_id, id, task, queue, payload, payload_version, priority, max_attempts, timeout_ms,
+    unique_key, resource, units, tags, request_id, trace_parent, run_after
+)
+select
+    queued.workspace_id, queued.id, %(task)s, %(queue)s, %(payload)s::jsonb, %(version)s::smallint,
+    %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int,
+    %(unique_key)s, %(resource)s, %(units)s::smallint, %(tags)s::text[], %(request_id)s, %(trace_parent)s,
+    queued.run_after
+from queued
+"""
+
+# The answer has only what was not created, since that is all there is to tell.
+# The limit says nothing new to the reader; to the planner it says "one row" where it would assume ten, and so makes
+# one generic plan the cheapest for one job and for a thousand. Without it every enqueue was planned anew (1 ms).
+# Scalar subselects, because a join may be planned as a scan of the whole table: that took two thirds of a bulk enqueue.
+# A full join and a `not in`, because they are never planned as nested loops: with "one row" those look cheapest, and
+# took 130 of 180 ms for a thousand. (Nothing is queued that was not asked for, so the full join says what an inner one
+# would; the planner must not notice, hence num_nulls() where "is not null" would do.)
+# `gated` are the workspaces whose quota has not been looked at yet. If one of them has a quota nothing is written, and
+# the locks that looking at it takes are taken here already, which saves such a workspace a round trip.
+# `unsealed` are the workspaces of payloads that are not sealed. If one of them wants all of its sealed nothing is
+# written either: no process can forget that, whatever it knows of keys.
+ENQUEUE = """
+with asked as materialized (
+    select
+        u.*,
+        coalesce(u.run_after, jobplatform.clock() + make_interval(secs => coalesce(u.delay, 0))) as due_at
+    from unnest(
+        %(ids)s::uuid[], %(workspace_ids)s::uuid[], %(tasks)s::text[], %(queues)s::text[], %(payloads)s::jsonb[],
+        %(versions)s::smallint[], %(priorities)s::smallint[], %(run_afters)s::timestamptz[], %(delays)s::float8[],
+        %(max_attempts)s::smallint[], %(timeouts)s::int[], %(unique_keys)s::text[], %(resources)s::text[],
+        %(units)s::smallint[], %(tags)s::text[], %(request_ids)s::text[], %(trace_parents)s::text[]
+    ) with ordinality as u(
+        id, workspace_id, task, queue, payload, payload_version, priority, run_after, delay,
+        max_attempts, timeout_ms, unique_key, resource, units, tags, request_id, trace_parent, number
+    )
+    limit cardinality(%(ids)s::uuid[])
+),
+limited as materialized (
+    select hashtext(l.workspace_id::text) as lock
+    from jobplatform.workspace_limits l
+    left join jobplatform.plans p on p.name = l.plan
+    where l.workspace_id = any(%(gated)s::uuid[]) and coalesce(l.max_pending, p.max_pending) is not null
+    order by 1
+),
+unsealed as materialized (
+    select
+    from jobplatform.workspace_keys k
+    where k.workspace_id = any(%(unsealed)s::uuid[]) and k.encrypts
+    limit 1
 ),
 queued as (
     insert into jobplatform.job_queue (
-        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key
+        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
+        resource, units
     )
     select
-        t.workspace_id, t.id, t.queue, t.task,
-        case when t.due_at > jobplatform.clock() then 0 else 1 end,
-        t.priority, t.max_attempts, t.timeout_ms, t.due_at, t.unique_key
-    from timed t
-    order by t.workspace_id, t.unique_key, t.id
+        a.workspace_id, a.id, a.queue, a.task,
+        case when a.due_at > jobplatform.clock() then 0 else 1 end,
+        a.priority, a.max_attempts, a.timeout_ms, a.due_at, a.unique_key,
+        a.resource, a.units
+    from asked a
+    where (
+        select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
+    ) is null
+    and not exists (select from limited)
+    and not exists (select from unsealed)
+    order by a.workspace_id, a.unique_key, a.id
     on conflict do nothing
     returning workspace_id, id
 ),
 recorded as (
     insert into jobplatform.job_records (
         workspace_id, id, task, queue, payload, payload_version, priority, max_attempts, timeout_ms,
-        unique_key, tags, request_id, trace_parent, run_after
+        unique_key, resource, units, tags, request_id, trace_parent, run_after
     )
     select
-        t.workspace_id, t.id, t.task, t.queue, t.payload, t.payload_version, t.priority, t.max_attempts, t.timeout_ms,
-        t.unique_key, t.tags::text[], t.request_id, t.trace_parent, t.due_at
-    from timed t
-    full join queued on queued.workspace_id = t.workspace_id and queued.id = t.id
-    where num_nulls(queued.id, t.id) = 0
+        a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
+        a.unique_key, a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent, a.due_at
+    from asked a
+    full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
+    where num_nulls(queued.id, a.id) = 0
 )
 select
-    asked.id::text,
-    queued.id is not null as created,
+    a.number - 1,
     coalesce(
-        queued.id,
         (
             select r.id
             from jobplatform.job_records r
-            where r.workspace_id = asked.workspace_id and r.id = asked.id
+            where r.workspace_id = a.workspace_id and r.id = a.id
         ),
         (
             select holder.id
             from jobplatform.job_queue holder
-            where holder.workspace_id = asked.workspace_id and holder.unique_key = asked.unique_key
+            where holder.workspace_id = a.workspace_id and holder.unique_key = a.unique_key
         )
-    )::text as job_id
-from (
-    select *
-    from unnest(%(ids)s::uuid[], %(workspace_ids)s::uuid[], %(unique_keys)s::text[]) as a(id, workspace_id, unique_key)
-    limit cardinality(%(ids)s::uuid[])
-) asked
-full join queued on queued.workspace_id = asked.workspace_id and queued.id = asked.id
+    )::text,
+    (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited),
+    exists (select from unsealed)
+from asked a
+where (a.workspace_id, a.id) not in (select queued.workspace_id, queued.id from queued)
 """
 
 
@@ -119,8 +192,10 @@ class NewJob:
     """A request to run ``task`` for a workspace, checked when it is made.
 
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
-    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. ``id`` is made here
-    (UUIDv7), so repeating an enqueue whose outcome is unknown cannot make a second job.
+    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. ``resource`` names
+    what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt
+    takes. ``encrypted`` seals its payload and whatever it says while it runs. ``id`` is made here (UUIDv7), so
+    repeating an enqueue whose outcome is unknown cannot make a second job.
     Raises :class:`InvalidJobError` with every problem at once.
     """
 
@@ -134,41 +209,59 @@ class NewJob:
     max_attempts: int = 3
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     unique_key: str | None = None
+    resource: str | None = None
+    units: int = 1
     tags: tuple[str, ...] = ()
     payload_version: int = 1
     request_id: str | None = None
     trace_parent: str | None = None
+    encrypted: bool = False
     id: uuid.UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:
-        problems = [problem for problem in self._problems() if problem]
-        if problems:
+        """Nothing is made for what is right: this runs for every job, and there is hardly ever a problem."""
+        if problems := [*self._problems_of_names_and_numbers(), *self._problems_of_time(), *self._problems_of_texts()]:
             raise InvalidJobError(problems)
 
-    def _problems(self) -> list[Problem | None]:
-        return [
-            _unless(QUEUE_NAME.match(self.task), "/task", "is not a task name"),
-            _unless(QUEUE_NAME.match(self.queue), "/queue", "is not a queue name"),
-            _in_range(self.priority, PRIORITIES, "/priority"),
-            _in_range(self.max_attempts, MAX_ATTEMPTS, "/maxAttempts"),
-            _unless(
-                datetime.timedelta(milliseconds=1) <= self.timeout <= LONGEST_TIMEOUT,
-                "/timeoutMs",
-                "must be from 1 ms to 7 days",
-            ),
-            _unless(
-                self.run_after is None or self.delay is None,
-                "/delayMs",
-                "cannot be given together with runAfter",
-            ),
-            _unless(self.run_after is None or self.run_after.tzinfo, "/runAfter", "must have a time zone"),
-            _unless(self.delay is None or self.delay >= datetime.timedelta(0), "/delayMs", "must not be negative"),
-            _text(self.unique_key, LONGEST_KEY, "/uniqueKey"),
-            _unless(len(self.tags) <= MOST_TAGS, "/tags", f"must be at most {MOST_TAGS}"),
-            *(_text(tag, 100, f"/tags/{index}") for index, tag in enumerate(self.tags)),
-            _text(self.request_id, 200, "/requestId"),
-            _text(self.trace_parent, 200, "/traceParent"),
-        ]
+    def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
+        if not _is_name(self.task):
+            yield Problem("/task", "is not a task name")
+        if not _is_name(self.queue):
+            yield Problem("/queue", "is not a queue name")
+        if self.priority not in PRIORITIES:
+            yield _outside(PRIORITIES, "/priority")
+        if self.max_attempts not in MAX_ATTEMPTS:
+            yield _outside(MAX_ATTEMPTS, "/maxAttempts")
+        if self.units not in UNITS:
+            yield _outside(UNITS, "/units")
+
+    def _problems_of_time(self) -> Iterator[Problem]:
+        if not SHORTEST_TIMEOUT <= self.timeout <= LONGEST_TIMEOUT:
+            yield Problem("/timeoutMs", "must be from 1 ms to 7 days")
+        if self.run_after is not None and self.delay is not None:
+            yield Problem("/delayMs", "cannot be given together with runAfter")
+        if self.run_after is not None and not self.run_after.tzinfo:
+            yield Problem("/runAfter", "must have a time zone")
+        if self.delay is not None and self.delay < _NO_TIME:
+            yield Problem("/delayMs", "must not be negative")
+
+    def _problems_of_texts(self) -> Iterator[Problem]:
+        if self.unique_key is not None:
+            yield from _problems_of_text(self.unique_key, LONGEST_KEY, "/uniqueKey")
+        if self.resource is not None:
+            yield from _problems_of_resource(self.resource)
+        if self.tags:
+            yield from self._problems_of_tags()
+        if self.request_id is not None:
+            yield from _problems_of_text(self.request_id, 200, "/requestId")
+        if self.trace_parent is not None:
+            yield from _problems_of_text(self.trace_parent, 200, "/traceParent")
+
+    def _problems_of_tags(self) -> Iterator[Problem]:
+        if len(self.tags) > MOST_TAGS:
+            yield Problem("/tags", f"must be at most {MOST_TAGS}")
+        for index, tag in enumerate(self.tags):
+            yield from _problems_of_text(tag, 100, f"/tags/{index}")
 
 
 class Enqueued(NamedTuple):
@@ -188,63 +281,170 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
 
     After the commit idle workers are woken (a rollback wakes nobody). Rows are written sorted by workspace and key,
     so two bulk enqueues of the same keys cannot deadlock. Raises :class:`InvalidPayloadError` for a payload that
-    JSON or PostgreSQL cannot hold, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
+    JSON or PostgreSQL cannot hold, :class:`QuotaExceededError` when a workspace's quota has no room for all of them
+    (then none was enqueued, and the transaction can go on), :class:`KeyMissingError` when payloads are to be sealed
+    and this process has no key for that, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
-    answers: dict[str, Enqueued] = {}
-    todo = list({job.id: job for job in jobs}.values())
+    # By number: hashing a UUID is a call into Python.
+    asked = list({job.id.int: job for job in jobs}.values())
+    existing: dict[int, uuid.UUID] = {}
+    with reaching(session, (job.workspace_id for job in asked)):
+        if wants_sealing(asked):
+            asked = seal_payloads(session, asked)
+        if not (len(asked) == 1 and _enqueue_one(session, asked[0])):
+            with one_transaction(session):
+                existing = _enqueue_many(session, asked)
+    _wake_workers(session, (job for job in asked if job.id.int not in existing))
+    if not existing:
+        return [Enqueued(job.id, True) for job in jobs]
+    return [Enqueued(existing.get(job.id.int, job.id), job.id.int not in existing) for job in jobs]
+
+
+def _enqueue_one(session: Session, job: NewJob) -> bool:
+    """Whether the job was created. If not, there is more to know: it may exist, or its workspace has a quota."""
+    return run(session, ENQUEUE_ONE, **_parameters(job)).rowcount == 1
+
+
+def _enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UUID]:
+    """Enqueue jobs and answer which jobs there were instead of those that were not created."""
+    existing: dict[int, uuid.UUID] = {}
+    gated = {job.workspace_id.hex for job in jobs}
     for _ in range(ROUNDS):
-        if not todo:
-            break
-        for asked, created, job_id in run(session, ENQUEUE, **_parameters(todo)):
-            if job_id is not None:
-                answers[asked] = Enqueued(uuid.UUID(job_id), created)
-        todo = [job for job in todo if str(job.id) not in answers]
-    if todo:
-        raise EnqueueConflictError(todo[0].unique_key or "", todo[0].workspace_id)
-    _wake_workers(session, jobs, answers)
-    return [answers[str(job.id)] for job in jobs]
+        if not jobs:
+            return existing
+        unsealed = {job.workspace_id.hex for job in jobs if is_open(job)}
+        rows = run(session, ENQUEUE, gated=array(gated), unsealed=array(unsealed), **_columns(jobs)).all()
+        if rows and rows[0][3]:
+            jobs = seal_payloads(session, jobs)
+            continue
+        if any(locked for _, _, locked, _ in rows):
+            found = make_room(session, [_wanted(job) for job in jobs])
+            left = [job for number, job in enumerate(jobs) if number not in found]
+        else:
+            found = {number: uuid.UUID(job_id) for number, job_id, *_ in rows if job_id}
+            left = [jobs[number] for number, job_id, *_ in rows if not job_id]
+        existing.update((jobs[number].id.int, job_id) for number, job_id in found.items())
+        jobs, gated = left, set()
+    if jobs:
+        raise EnqueueConflictError(jobs[0].unique_key or "", jobs[0].workspace_id)
+    return existing
 
 
-def _parameters(jobs: Sequence[NewJob]) -> Mapping[str, Any]:
+def _wanted(job: NewJob) -> Wanted:
+    return Wanted(job.workspace_id, job.id, job.unique_key, job.priority)
+
+
+def _parameters(job: NewJob) -> Mapping[str, Any]:
+    """As text wherever there is a choice: the driver sends whole numbers in types by size, and each combination of
+    types would be prepared as a statement of its own."""
     return {
-        "ids": array(job.id for job in jobs),
-        "workspace_ids": array(job.workspace_id for job in jobs),
-        "tasks": text_array(job.task for job in jobs),
-        "queues": text_array(job.queue for job in jobs),
-        "payloads": text_array(strict_json(job.payload) for job in jobs),
-        "versions": array(job.payload_version for job in jobs),
-        "priorities": array(job.priority for job in jobs),
-        "run_afters": [job.run_after for job in jobs],
-        "delays": array(job.delay.total_seconds() if job.delay else 0.0 for job in jobs),
-        "max_attempts": array(job.max_attempts for job in jobs),
-        "timeouts": array(max(1, round(job.timeout.total_seconds() * 1000)) for job in jobs),
-        "unique_keys": text_array(job.unique_key for job in jobs),
-        # An array literal as each element: arrays of arrays must be rectangular, tags are not.
-        "tags": text_array(text_array(job.tags) for job in jobs),
-        "request_ids": text_array(job.request_id for job in jobs),
-        "trace_parents": text_array(job.trace_parent for job in jobs),
+        "id": job.id.hex,
+        "workspace_id": job.workspace_id.hex,
+        "task": job.task,
+        "queue": job.queue,
+        "payload": _json(job.payload),
+        "sealed": not is_open(job),
+        "version": str(job.payload_version),
+        "priority": str(job.priority),
+        "run_after": job.run_after,
+        "delay": str(_seconds(job.delay)),
+        "max_attempts": str(job.max_attempts),
+        "timeout": str(_milliseconds(job.timeout)),
+        "unique_key": job.unique_key,
+        "resource": job.resource,
+        "units": str(job.units),
+        "tags": text_array(job.tags),
+        "request_id": job.request_id,
+        "trace_parent": job.trace_parent,
     }
 
 
-def _wake_workers(session: Session, jobs: Sequence[NewJob], answers: Mapping[str, Enqueued]) -> None:
+def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
+    """The parameters of many jobs, a column each. One that nobody has set is not sent; PostgreSQL fills it up."""
+    columns = zip(*map(_VALUES, jobs), strict=True)
+    return {
+        name: None if unset is not _ALWAYS and values.count(unset) == len(values) else literal(values)
+        for (name, (_, unset, literal)), values in zip(_COLUMNS.items(), columns, strict=True)
+    }
+
+
+def _json(payload: Any) -> str:
+    """What was sealed was looked at before, and may be larger by then."""
+    return payload.json if type(payload) is SealedPayload else strict_json(payload)
+
+
+def _hexes(ids: Iterable[uuid.UUID]) -> str:
+    return array(job_id.hex for job_id in ids)
+
+
+def _names(names: Sequence[str]) -> str:
+    """No name has a sign in it that a quoted text would have to escape. (Without quotes, "null" would be none.)"""
+    return '{"' + '","'.join(names) + '"}'
+
+
+def _seconds(delay: datetime.timedelta | None) -> float:
+    return delay.total_seconds() if delay else 0.0
+
+
+@functools.lru_cache(maxsize=1024)
+def _milliseconds(timeout: datetime.timedelta) -> int:
+    return max(1, round(timeout / _MILLISECOND))
+
+
+_ALWAYS = object()
+
+#: For each parameter: the attribute, the value that need not be sent if all have it, and how an array of it is written.
+_COLUMNS: Mapping[str, tuple[str, object, Callable[[Sequence[Any]], Any]]] = {
+    "ids": ("id", _ALWAYS, _hexes),
+    "workspace_ids": ("workspace_id", _ALWAYS, _hexes),
+    "tasks": ("task", _ALWAYS, _names),
+    "queues": ("queue", _ALWAYS, _names),
+    "payloads": ("payload", _ALWAYS, lambda payloads: text_array(map(_json, payloads))),
+    "versions": ("payload_version", _ALWAYS, array),
+    "priorities": ("priority", _ALWAYS, array),
+    "run_afters": ("run_after", None, list),
+    "delays": ("delay", None, lambda delays: array(map(_seconds, delays))),
+    "max_attempts": ("max_attempts", _ALWAYS, array),
+    "timeouts": ("timeout", _ALWAYS, lambda timeouts: array(map(_milliseconds, timeouts))),
+    "unique_keys": ("unique_key", None, text_array),
+    "resources": ("resource", None, text_array),
+    "units": ("units", _ALWAYS, array),
+    # An array literal as each element: arrays of arrays must be rectangular, tags are not.
+    "tags": ("tags", (), lambda tags: text_array(map(text_array, tags))),
+    "request_ids": ("request_id", None, text_array),
+    "trace_parents": ("trace_parent", None, text_array),
+}
+_VALUES = attrgetter(*(attribute for attribute, _, _ in _COLUMNS.values()))
+
+
+def _wake_workers(session: Session, created: Iterable[NewJob]) -> None:
     """Only for jobs that may run at once: a later one is found by whoever promotes it."""
-    queues = {job.queue for job in jobs if job.run_after is None and not job.delay and answers[str(job.id)].created}
-    if queues:
-        ring_after_commit(session, {f"q:{queue}" for queue in queues})
+    ready = [job for job in created if job.run_after is None and not job.delay]
+    if ready:
+        ring_for_jobs(session, {job.queue for job in ready}, {job.workspace_id for job in ready})
 
 
-def _unless(fine: object, path: str, message: str) -> Problem | None:
-    return None if fine else Problem(path, message)
+@functools.lru_cache(maxsize=1024)
+def _is_name(text: str) -> bool:
+    return QUEUE_NAME.match(text) is not None
 
 
-def _in_range(value: int, allowed: range, path: str) -> Problem | None:
-    return _unless(value in allowed, path, f"must be a whole number from {allowed[0]} to {allowed[-1]}")
+def _outside(allowed: range, path: str) -> Problem:
+    return Problem(path, f"must be a whole number from {allowed[0]} to {allowed[-1]}")
 
 
-def _text(value: str | None, longest: int, path: str) -> Problem | None:
-    if value is None:
-        return None
-    problem = text_problem(value) or ("must not be empty" if not value else None)
-    if problem is None and len(value) > longest:
-        problem = f"must be at most {longest} characters"
-    return Problem(path, problem) if problem else None
+def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
+    if problem := text_problem(value):
+        yield Problem(path, problem)
+    elif not value:
+        yield Problem(path, "must not be empty")
+    elif len(value) > longest:
+        yield Problem(path, f"must be at most {longest} characters")
+
+
+def _problems_of_resource(value: str) -> Iterator[Problem]:
+    problems = list(_problems_of_text(value, LONGEST_RESOURCE, "/resource"))
+    if not problems and _CONTROL.search(value):
+        # chr(31) stands between task and resource where lanes are told apart.
+        problems = [Problem("/resource", "must not contain control characters")]
+    yield from problems

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
+import random
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jobplatform.errors import InvalidPayloadError, LeaseLostError
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobplatform.errors import InvalidPayloadError, JobPlatformError, KeyMissingError, LeaseLostError, SettingsError
 from jobplatform.models import Outcome
-from jobplatform.queue.outcomes import Discard, HandlerOutcome, JobInterrupted, LeaseLost, Skip, Snooze
+from jobplatform.queue.outcomes import Discard, HandlerOutcome, JobInterrupted, LeaseLost, RateLimited, Skip, Snooze
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT, safe_json, safe_text
+from jobplatform.queue.seal import MARK, Seal, sealed_form
+from jobplatform.redaction import redact_text
 
 if TYPE_CHECKING:
     from jobplatform.queue.tasks import Task
@@ -25,13 +30,15 @@ if TYPE_CHECKING:
 Kind = Literal["completed", "completed_in", "snoozed", "failed", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How an attempt ended.
 
     ``completed``: ``result`` and ``outcome`` count. ``completed_in``: the handler completed the job in its own
     transaction; there is nothing left to write. ``snoozed``: ``delay`` counts. ``failed``: the error, ``outcome``,
     ``retry`` and ``delay`` count. ``interrupted``: ``outcome`` is the reason of the interruption.
+
+    What it says about an external resource: ``closed_for`` seconds nobody should use ``closes`` (None: the job's own);
+    ``infrastructure``: it failed because something outside did.
     """
 
     kind: Kind
@@ -42,6 +49,18 @@ class Ended:
     traceback: str | None = None
     delay: float = 0.0
     retry: bool = False
+    closes: str | None = None
+    closed_for: float = 0.0
+    infrastructure: bool = False
+
+
+_log = logging.getLogger("jobplatform.queue")
+
+#: Seconds for which a job waits that this worker cannot open, different for each.
+KEY_PAUSE = (20.0, 40.0)
+
+#: How the attempts of most tasks end.
+RETURNED_NOTHING = Ended("completed")
 
 
 def execute(task: Task[Any, Any], job: RunningJob, payload: Any, *, runner: asyncio.Runner | None = None) -> Ended:
@@ -50,6 +69,48 @@ def execute(task: Task[Any, Any], job: RunningJob, payload: Any, *, runner: asyn
     Raises nothing an attempt could raise; only the death of the process itself gets past it. ``runner`` serves
     ``async`` handlers; without one each of them gets an event loop of its own.
     """
+    if type(payload) is dict and MARK in payload and (form := sealed_form(payload)):
+        return _execute_sealed(task, job, form, runner)
+    return _execute(task, job, payload, runner)
+
+
+def _execute_sealed(task: Task[Any, Any], job: RunningJob, form: str, runner: asyncio.Runner | None) -> Ended:
+    """The same, with what is said in between readable nowhere but here."""
+    try:
+        payload = decode_payload(job.open_sealed(form))
+        if job.epoch > 1:
+            job.progress(0)  # An earlier attempt may have said that it waits for a key.
+    except (KeyMissingError, SettingsError, SQLAlchemyError) as error:
+        return _wait_for_key(job, error)
+    except JobInterrupted as interruption:
+        return Ended("interrupted", outcome=interruption.reason, message=str(interruption))
+    except Exception as error:  # noqa: BLE001 - whatever a payload of unknown origin holds, this job ends
+        return _failure(task, job, error)
+    assert job.seal is not None
+    return _sealed(job.seal, _execute(task, job, payload, runner))
+
+
+def _wait_for_key(job: RunningJob, error: Exception) -> Ended:
+    """Not the job's fault, and another worker may have the key: it goes back with all its attempts."""
+    facts = {**job.facts(), "error": str(error), "key_id": getattr(error, "key_id", None)}
+    _log.error("an encrypted job cannot be opened here and goes back", extra=facts)
+    if isinstance(error, JobPlatformError):
+        job.wait_for_key(f"waits for a worker that can open it: {error}")
+    return Ended("snoozed", delay=random.uniform(*KEY_PAUSE))
+
+
+def _sealed(seal: Seal, ended: Ended) -> Ended:
+    if ended.kind == "completed":
+        return ended._replace(result=seal.seal("result", ended.result))
+    if ended.kind != "failed":
+        return ended
+    return ended._replace(
+        message=seal.seal_text("error", ended.message, ERROR_LIMIT),
+        traceback=ended.traceback and seal.seal_text("traceback", ended.traceback, TRACEBACK_LIMIT),
+    )
+
+
+def _execute(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asyncio.Runner | None) -> Ended:
     ended = _attempt(task, job, payload, runner)
     try:
         job.close_session(commit=ended.kind in ("completed", "completed_in", "snoozed"))
@@ -83,13 +144,24 @@ def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
 def _ended_well(job: RunningJob, value: Any) -> Ended:
     if job.completed_in_session:
         return Ended("completed_in")
-    if isinstance(value, Skip):
-        return Ended("completed", outcome=Outcome.SKIPPED, result=safe_json({"reason": value.reason}))
-    if isinstance(value, Snooze):
-        return Ended("snoozed", delay=value.seconds)
-    if isinstance(value, Discard):
-        return _final("Discard", value.reason, Outcome.DISCARDED)
+    if value is None:
+        return RETURNED_NOTHING
+    if isinstance(value, HandlerOutcome):
+        return _said(value)
     return _completed(value)
+
+
+def _said(outcome: HandlerOutcome) -> Ended:
+    """The handler answered with one of ours instead of a result."""
+    if isinstance(outcome, Skip):
+        return Ended("completed", outcome=Outcome.SKIPPED, result=safe_json({"reason": outcome.reason}))
+    if isinstance(outcome, Snooze):
+        return Ended("snoozed", delay=outcome.seconds)
+    if isinstance(outcome, RateLimited):
+        return Ended("snoozed", delay=outcome.seconds, closes=outcome.resource, closed_for=outcome.seconds)
+    if isinstance(outcome, Discard):
+        return _final("Discard", outcome.reason, Outcome.DISCARDED)
+    return _completed(outcome)
 
 
 def _completed(value: Any) -> Ended:
@@ -106,7 +178,7 @@ def _completed(value: Any) -> Ended:
 
 
 def _final(error_type: str, message: str, outcome: str) -> Ended:
-    return Ended("failed", outcome=outcome, error_type=error_type, message=safe_text(message, ERROR_LIMIT))
+    return Ended("failed", outcome=outcome, error_type=error_type, message=safe_text(redact_text(message), ERROR_LIMIT))
 
 
 def _failure(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
@@ -120,12 +192,18 @@ def _failure(task: Task[Any, Any], job: RunningJob, error: BaseException) -> End
         traceback=_traceback(error),
         retry=bool(retry),
         delay=task.retry.delay(job.attempt),
+        infrastructure=_is_infrastructure(error),
     )
+
+
+def _is_infrastructure(error: BaseException) -> bool:
+    """Whether something outside could not be reached or did not work, as an exception may say of itself."""
+    return bool(getattr(error, "infrastructure", isinstance(error, ConnectionError | TimeoutError)))
 
 
 def _message(error: BaseException) -> str:
     try:
-        return safe_text(str(error), ERROR_LIMIT) or type(error).__name__
+        return safe_text(redact_text(str(error)), ERROR_LIMIT) or type(error).__name__
     except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still one to record
         return f"{type(error).__name__} (its message cannot be shown)"
 
@@ -134,7 +212,7 @@ def _traceback(error: BaseException) -> str | None:
     try:
         # The first frame is ours, of no interest to whoever wrote the handler.
         lines = traceback.format_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
-        return safe_text("".join(lines), TRACEBACK_LIMIT)
+        return safe_text(redact_text("".join(lines)), TRACEBACK_LIMIT)
     except Exception:  # noqa: BLE001 - see _message
         return None
 

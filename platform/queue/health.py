@@ -19,6 +19,7 @@ with live as materialized (
         count(*) filter (where q.state = 2) as running,
         count(*) filter (where q.state = 1) as ready,
         count(*) filter (where q.state = 0) as scheduled,
+        count(*) filter (where q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'key') as locked,
         count(*) filter (
             where q.state = 2 and q.started_at < jobplatform.clock() - make_interval(secs => %(stuck_after)s)
         ) as stuck,
@@ -105,10 +106,11 @@ def queue_health(
 
     Alerts: ``stuck`` (running longer than ``stuck_after``), ``failing`` (more than ``failure_rate`` of what ended in
     the last hour failed), ``backlog`` (more than ``backlog`` ready jobs), ``no_worker`` (jobs are ready and nobody
-    is there), ``unserved`` (ready jobs whose task no live worker serves).
+    is there), ``unserved`` (ready jobs whose task no live worker serves), ``no_key`` (encrypted jobs that a worker
+    could not open and handed back).
     """
     row = run(session, HEALTH, workspace_id=workspace_id, stuck_after=stuck_after.total_seconds()).one()
-    running, ready, scheduled, stuck, oldest, completed, failed, workers, unserved = row
+    running, ready, scheduled, locked, stuck, oldest, completed, failed, workers, unserved = row
     alerts = [
         _alert(stuck > 0, "stuck", f"{stuck} job(s) run for longer than {stuck_after}"),
         _alert(
@@ -117,6 +119,7 @@ def queue_health(
             f"{failed} of the {completed + failed} jobs that ended in the last hour failed",
         ),
         _alert(ready > backlog, "backlog", f"{ready} jobs are ready and wait for a slot"),
+        _alert(locked > 0, "no_key", f"{locked} encrypted job(s) wait for a worker that has their key"),
         _alert(ready > 0 and workers == 0, "no_worker", f"{ready} jobs are ready and no worker is alive"),
         _alert(
             workers > 0 and bool(unserved),

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from jobplatform.models import make_engine
+from jobplatform.models import Role, confine, make_engine
+from jobplatform.queue.breaker import note_of, note_resources
 from jobplatform.queue.claim import ClaimedJob, claim_job
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.execute import Ended, decode_payload, execute
@@ -110,9 +111,12 @@ def _run_claimed(engine: Engine, session: Session, tasks: Tasks, claimed: Claime
         max_attempts=claimed.max_attempts,
         request_id=claimed.request_id,
         channel=_DirectChannel(session, claimed.lease),
-        open_session=lambda: Session(engine),
+        open_session=lambda: confine(Session(engine), Role.HANDLER, claimed.lease.workspace_id),
     )
-    _finish(session, claimed.lease, execute(tasks[claimed.task], job, decode_payload(claimed.payload)))
+    ended = execute(tasks[claimed.task], job, decode_payload(claimed.payload))
+    _finish(session, claimed.lease, ended)
+    if note := note_of(claimed.resource, ended._asdict()):
+        note_resources(session, [note])
 
 
 def _finish(session: Session, lease: Lease, ended: Ended) -> None:
@@ -144,6 +148,9 @@ class _DirectChannel:
     def log(self, level: str, message: str) -> None:
         self._lines += 1
         append_log_lines(self._session, [LogLine(self._lease, self._lines, level, message)])
+
+    def completing(self) -> None:
+        """Nobody interrupts a job here."""
 
     def interruption(self) -> type[BaseException] | None:
         return None

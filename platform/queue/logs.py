@@ -14,7 +14,8 @@ from jobplatform.queue.statement import Lease, array, lease_arrays, run, text_ar
 MOST_LINES = 1000
 
 # A line of an attempt that lost its lease is still true of that attempt, but it must not appear beside the job after
-# somebody else finished it: the fence holds for lines too.
+# somebody else finished it: the fence holds for lines too. The attempt that finished the job may have done so in a
+# transaction of its handler's, while its last lines were on their way here. Lateral, so that no plan can read a table.
 APPEND = """
 insert into jobplatform.job_logs (workspace_id, job_id, epoch, line, level, message)
 select u.workspace_id, u.id, u.epoch, u.line, u.level, u.message
@@ -22,8 +23,20 @@ from unnest(
     %(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(lines)s::int[], %(levels)s::text[],
     %(messages)s::text[]
 ) as u(workspace_id, id, epoch, line, level, message)
-join jobplatform.job_queue q on q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch
-where q.state + 0 = 2
+cross join lateral (
+    (
+        select
+        from jobplatform.job_queue q
+        where q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch and q.state + 0 = 2
+    )
+    union all
+    (
+        select
+        from jobplatform.job_records r
+        where r.workspace_id = u.workspace_id and r.id = u.id and r.epoch = u.epoch and r.status is not null
+    )
+    limit 1
+) entitled
 on conflict do nothing
 """
 
@@ -40,7 +53,7 @@ class LogLine(NamedTuple):
 def append_log_lines(session: Session, lines: Sequence[LogLine]) -> int:
     """Keep log lines of attempts whose lease still holds and say how many were kept. Repeating the call adds none.
 
-    Call it before the attempt is finished: afterwards its lease is gone.
+    Call it before the attempt is finished: afterwards its lease is gone, unless it ended the job for good.
     """
     result = run(
         session,

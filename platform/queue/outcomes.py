@@ -1,6 +1,6 @@
 """What a handler may say instead of a result, and what may be said to a handler.
 
-The first three can be returned or raised, whichever reads better. Interruptions are raised *in* a handler by the
+The first four can be returned or raised, whichever reads better. Interruptions are raised *in* a handler by the
 platform; they are not ``Exception``s, so that ``except Exception`` in a handler does not swallow its own end.
 """
 
@@ -33,8 +33,23 @@ class Snooze(HandlerOutcome):
     """Not now: run it again after ``delay``. This attempt does not count."""
 
     def __init__(self, delay: datetime.timedelta | float) -> None:
-        self.seconds = delay.total_seconds() if isinstance(delay, datetime.timedelta) else float(delay)
+        self.seconds = _seconds(delay)
         super().__init__(f"snoozed for {self.seconds:g} s")
+
+
+class RateLimited(HandlerOutcome):
+    """An external resource said "too often": it is left alone by every job for ``retry_after`` (a duration or seconds),
+    and this one runs again after that. The attempt does not count. The resource is the job's own unless one is named.
+    """
+
+    def __init__(self, retry_after: datetime.timedelta | float, resource: str | None = None) -> None:
+        self.seconds = _seconds(retry_after)
+        self.resource = resource
+        super().__init__(f"rate limited for {self.seconds:g} s")
+
+
+def _seconds(duration: datetime.timedelta | float) -> float:
+    return duration.total_seconds() if isinstance(duration, datetime.timedelta) else float(duration)
 
 
 class JobInterrupted(BaseException):

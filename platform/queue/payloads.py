@@ -51,7 +51,7 @@ class PayloadType(Generic[P]):
     def load(self, value: Any) -> P:
         """The handler's payload from a JSON value."""
         if self.schema is None:
-            if not isinstance(value, Mapping):
+            if not isinstance(value, (dict, Mapping)):  # a plain dict, which it always is here, is told at once
                 raise InvalidPayloadError([Problem("", "must be a JSON object")])
             return typing.cast("P", value)
         try:

@@ -20,10 +20,11 @@ with due as (
         limit 1000
         for update skip locked
     ))
-    returning queue
+    returning queue, workspace_id
 )
 select
     array(select distinct queue from due),
+    array(select distinct workspace_id::text from due limit 100),
     (select count(*) from due),
     (
         select extract(epoch from run_after - jobplatform.clock())::float8
@@ -38,14 +39,17 @@ LARGEST_PROMOTION = 1000
 
 
 class Promoted(NamedTuple):
-    """The queues that have new ready jobs, whether more are due, and the seconds until the next one is."""
+    """The queues that have new ready jobs and some of the workspaces they are of, whether more are due, and the
+    seconds until the next one is.
+    """
 
     queues: set[str]
+    workspaces: list[str]
     more: bool
     next_due: float | None
 
 
 def promote_jobs(session: Session) -> Promoted:
     """Make up to 1,000 due jobs ready. Every worker does it; rows that another one has are skipped."""
-    queues, count, next_due = run(session, PROMOTE).one()
-    return Promoted(set(queues), count >= LARGEST_PROMOTION, next_due)
+    queues, workspaces, count, next_due = run(session, PROMOTE).one()
+    return Promoted(set(queues), workspaces, count >= LARGEST_PROMOTION, next_due)

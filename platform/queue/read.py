@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Job, JobAttempt, Status
+from jobplatform.models import Job, JobAttempt, Status, visit
 
 
 def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
     """A job of this workspace as it is now, or None."""
+    visit(session, workspace_id)
     statement = select(Job).where(Job.workspace_id == workspace_id, Job.id == job_id)
     return session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
 
@@ -35,6 +36,7 @@ def list_jobs(
     ``before`` is the id of the last job seen: ids are UUIDv7, so their order is the order of creation and a page is
     stable under inserts. Filters narrow the same walk down one index.
     """
+    visit(session, workspace_id)
     statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(Job.id < before)
@@ -53,6 +55,7 @@ def list_jobs(
 
 def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Sequence[JobAttempt]:
     """The attempts of a job that did not simply succeed, first to last."""
+    visit(session, workspace_id)
     statement = (
         select(JobAttempt)
         .where(JobAttempt.workspace_id == workspace_id, JobAttempt.job_id == job_id)

@@ -50,6 +50,9 @@ where w.dead_at < jobplatform.clock() - interval '1 day'
     and not exists (select from jobplatform.job_queue q where q.state = 2 and q.worker_id = w.id)
 """
 
+# One that is over pauses nothing, and still has every claim look for pauses.
+FORGET_PAUSES = "delete from jobplatform.pauses where until < jobplatform.clock()"
+
 
 def prune_jobs(session: Session, *, completed_after: datetime.timedelta, failed_after: datetime.timedelta) -> int:
     """Delete up to 1,000 jobs that ended longer ago than their status is kept, and say how many went.
@@ -58,6 +61,7 @@ def prune_jobs(session: Session, *, completed_after: datetime.timedelta, failed_
     is at it); 1,000 that there may be more.
     """
     run(session, FORGET_WORKERS)
+    run(session, FORGET_PAUSES)
     parameters = {
         "completed_after": completed_after.total_seconds(),
         "failed_after": failed_after.total_seconds(),

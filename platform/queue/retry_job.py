@@ -8,23 +8,35 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
-from jobplatform.queue.statement import run
+from jobplatform.queue.quota import Wanted, make_room
+from jobplatform.queue.statement import one_transaction, run
 
+# For a workspace with a quota nothing is written at first, and its lock is taken: see quota.py.
 # The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
 RETRY_JOB = """
-with final as materialized (
+with limited as materialized (
+    select hashtext(l.workspace_id::text) as lock
+    from jobplatform.workspace_limits l
+    left join jobplatform.plans p on p.name = l.plan
+    where %(gated)s and l.workspace_id = %(workspace_id)s and coalesce(l.max_pending, p.max_pending) is not null
+),
+final as materialized (
     select *
     from jobplatform.job_records
     where workspace_id = %(workspace_id)s and id = %(id)s and status in (4, 5)
+    and not exists (select from limited)
     for update
 ),
 queued as (
     insert into jobplatform.job_queue (
-        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key, epoch
+        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
+        resource, units, epoch
     )
     select
-        workspace_id, id, queue, task, 1, priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key, epoch
+        workspace_id, id, queue, task, 1, priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
+        resource, units, epoch
     from final
     on conflict do nothing
     returning id, queue
@@ -52,7 +64,14 @@ select
         select holder.id::text
         from jobplatform.job_queue holder
         where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
-    )
+    ),
+    case
+        when r.status in (4, 5)
+        then (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited)
+        else 0
+    end,
+    r.unique_key,
+    r.priority
 from jobplatform.job_records r
 where r.workspace_id = %(workspace_id)s and r.id = %(id)s
 """
@@ -82,13 +101,21 @@ def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> R
     """Make a failed or cancelled job pending again, in the caller's transaction.
 
     ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
-    went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job.
+    went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. Raises
+    :class:`QuotaExceededError` when the workspace's quota has no room for it: it stays as it is.
     """
+    with one_transaction(session):
+        return _retry_job(session, workspace_id, job_id)
+
+
+def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> RetryAnswer:
+    gated = True
+    visit(session, workspace_id)
     for _ in range(ROUNDS):
-        row = run(session, RETRY_JOB, workspace_id=workspace_id, id=job_id).one_or_none()
+        row = run(session, RETRY_JOB, workspace_id=workspace_id, id=job_id, gated=gated).one_or_none()
         if row is None:
             return RetryAnswer(RetryKind.UNKNOWN)
-        status, queue, holder = row
+        status, queue, holder, locked, unique_key, priority = row
         if queue is not None:
             ring_after_commit(session, {f"q:{queue}"})
             return RetryAnswer(RetryKind.RETRIED)
@@ -98,4 +125,7 @@ def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> R
             return RetryAnswer(RetryKind.COMPLETED)
         if holder is not None:
             return RetryAnswer(RetryKind.DUPLICATE, uuid.UUID(holder))
+        if locked:
+            make_room(session, [Wanted(workspace_id, None, unique_key, priority)])
+            gated = False
     return RetryAnswer(RetryKind.LIVE)

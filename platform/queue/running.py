@@ -13,8 +13,10 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError
 from jobplatform.queue.complete import Completion, complete_jobs
-from jobplatform.queue.safe_json import PROGRESS_LIMIT, safe_json, safe_text
+from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_json, safe_text
+from jobplatform.queue.seal import Seal
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.vault import seal_of
 
 T = TypeVar("T")
 
@@ -30,6 +32,9 @@ class Channel(Protocol):
 
     def log(self, level: str, message: str) -> None:
         """Pass on a log line."""
+
+    def completing(self) -> None:
+        """Say that the handler completes the job in a transaction of its own, whose commit ends the lease."""
 
     def interruption(self) -> type[BaseException] | None:
         """Why this attempt should stop, if it should."""
@@ -64,6 +69,8 @@ class RunningJob:
         self.max_attempts = max_attempts
         self.request_id = request_id
         self.completed_in_session = False
+        self.seal: Seal | None = None
+        """What this job says leaves the process sealed, when its payload came that way."""
         self._completing_session: Session | None = None
         self._channel = channel
         self._open_session = open_session
@@ -133,6 +140,8 @@ class RunningJob:
         """Say how far the job is. The newest report is kept; it is written at most a few times a second."""
         self.check()
         text = safe_text(message, PROGRESS_LIMIT // 2) if message is not None else None
+        if text is not None and self.seal is not None:
+            text = self.seal.seal_text("progress", text, PROGRESS_LIMIT - 200)
         self._channel.progress(safe_json({"current": current, "total": total, "message": text}))
 
     def track(self, items: Iterable[T], total: int | None = None, message: str | None = None) -> Iterator[T]:
@@ -149,23 +158,51 @@ class RunningJob:
         self.progress(done, total, message)
 
     def log(self, message: str, level: str = "info") -> None:
-        """Keep a line with the job, for the people who look at it; it goes to the logger too."""
+        """Keep a line with the job, for the people who look at it; it goes to the logger too, unless it is sealed."""
         self.check()
+        if self.seal is not None:
+            self._channel.log(level, self.seal.seal_text("log", safe_text(str(message), LOG_LINE_LIMIT)))
+            return
         self._channel.log(level, message)
         self.logger.log(logging.getLevelNamesMapping().get(level.upper(), logging.INFO), "%s", message)
 
     def complete_in(self, session: Session, result: Any = None) -> None:
         """Complete the job inside ``session``'s transaction, so that rows and completion are one commit.
 
-        Commit that Session yourself and return at once (``job.session`` is committed for you). Raises
-        :class:`LeaseLostError` when the attempt is no longer ours: roll back, and what you wrote never happened.
+        Commit that Session yourself and return soon (``job.session`` is committed for you). What you still do then is
+        not interrupted for the lease, which is gone, and what you still log is kept. Raises :class:`LeaseLostError`
+        when the attempt is no longer ours: roll back, and what you wrote never happened.
         """
         if self.completed_in_session:
             raise RuntimeError(f"job {self.id} has already been completed in a session")
-        if not complete_jobs(session, [Completion(self.lease, safe_json(result))]):
+        text = safe_json(result)
+        if self.seal is not None:
+            text = self.seal.seal("result", text)
+        if not complete_jobs(session, [Completion(self.lease, text)]):
             raise LeaseLostError(self.id, self.epoch)
+        # Before the commit can happen: whoever finds the lease gone after it must have heard why.
+        self._channel.completing()
         self.completed_in_session = True
         self._completing_session = session
+
+    def open_sealed(self, form: str) -> str:
+        """The payload behind its sealed form; from now on what this job says is sealed too. For whoever runs it.
+
+        Raises :class:`KeyMissingError` or :class:`SealBrokenError`.
+        """
+        session = self._open_session()
+        try:
+            seal = seal_of(session, self.lease.workspace_id, self.lease.job_id, form)
+        finally:
+            session.close()
+        text = seal.open("payload", form)
+        self.seal = seal
+        return text
+
+    def wait_for_key(self, message: str) -> None:
+        """Say with the job why it does not run. ``waitsFor`` is for whoever counts such jobs."""
+        report = {"current": 0, "total": None, "message": message, "waitsFor": "key"}
+        self._channel.progress(safe_json(report))
 
     def close_session(self, *, commit: bool) -> None:
         """Commit or roll back the handler's Session, if it opened one. For whoever runs the handler.

@@ -8,7 +8,8 @@ on the prototype of this design).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import CursorResult, inspect
@@ -33,6 +34,20 @@ def run(session: Session, sql: str, **parameters: Any) -> CursorResult[*tuple[An
     return connection.exec_driver_sql(sql, parameters)
 
 
+@contextmanager
+def one_transaction(session: Session) -> Iterator[None]:
+    """For a verb of several statements: what one of them locks stays locked for the next.
+
+    So it is anyway in the caller's transaction. On a connection that commits each statement they are made one here.
+    """
+    driver: Any = session.connection(bind_arguments={"mapper": _MAPPER}).connection.driver_connection
+    if not driver.autocommit:
+        yield
+        return
+    with driver.transaction():
+        yield
+
+
 def array(values: Iterable[object]) -> str:
     """An array literal of values that need no quoting (uuids, numbers, booleans): ready-made, so cast it in SQL."""
     return "{" + ",".join(map(str, values)) + "}"
@@ -40,7 +55,7 @@ def array(values: Iterable[object]) -> str:
 
 def text_array(values: Iterable[str | None]) -> str:
     """An array literal of texts: two replacements a value where the driver's own list takes two regular expressions."""
-    return "{" + ",".join("null" if value is None else _quoted(value) for value in values) + "}"
+    return "{" + ",".join(["null" if value is None else _quoted(value) for value in values]) + "}"
 
 
 def _quoted(value: str) -> str:
@@ -50,9 +65,9 @@ def _quoted(value: str) -> str:
 def lease_arrays(leases: Sequence[Lease]) -> dict[str, str]:
     """The three arrays that name leases in a statement: ``workspace_ids``, ``ids`` and ``epochs``."""
     return {
-        "workspace_ids": array(lease.workspace_id for lease in leases),
-        "ids": array(lease.job_id for lease in leases),
-        "epochs": array(lease.epoch for lease in leases),
+        "workspace_ids": array([lease.workspace_id for lease in leases]),
+        "ids": array([lease.job_id for lease in leases]),
+        "epochs": array([lease.epoch for lease in leases]),
     }
 
 

@@ -29,6 +29,7 @@ from jobplatform.errors import InvalidJobError, SettingsError, TaskDefinitionErr
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.payloads import PayloadType, payload_type
+from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import Retry
 from jobplatform.queue.running import RunningJob
 
@@ -46,6 +47,8 @@ class TaskOptions:
     timeout: datetime.timedelta
     retry: Retry
     payload_version: int
+    units: int = 1
+    encrypted: bool = False
 
 
 class Task(Generic[P, R]):
@@ -59,6 +62,7 @@ class Task(Generic[P, R]):
         payload: PayloadType[P],
         options: TaskOptions,
         unique: Literal["workspace"] | Callable[[P], str | None] | None,
+        resource: Template | Callable[[P], str | None] | None = None,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -66,6 +70,7 @@ class Task(Generic[P, R]):
         self.options = options
         self._registry = registry
         self._unique = unique
+        self._resource = resource
         self.__doc__ = handler.__doc__
 
     def __call__(self, job: RunningJob, payload: P) -> R:
@@ -109,6 +114,8 @@ class Task(Generic[P, R]):
         max_attempts: int | None = None,
         timeout: datetime.timedelta | None = None,
         unique_key: str | None = None,
+        resource: str | None = None,
+        units: int | None = None,
         tags: tuple[str, ...] = (),
         request_id: str | None = None,
         trace_parent: str | None = None,
@@ -127,9 +134,12 @@ class Task(Generic[P, R]):
             max_attempts=self.options.retry.max_attempts if max_attempts is None else max_attempts,
             timeout=self.options.timeout if timeout is None else timeout,
             unique_key=self._unique_key(value) if unique_key is None else unique_key,
+            resource=self._resource_of(value) if resource is None else resource,
+            units=self.options.units if units is None else units,
             tags=tags,
             request_id=request_id,
             trace_parent=trace_parent,
+            encrypted=self.options.encrypted,
         )
 
     def _unique_key(self, value: Any) -> str | None:
@@ -138,6 +148,18 @@ class Task(Generic[P, R]):
             return self.name if self._unique else None
         key = self._unique(self.payload.load(value))
         return None if key is None else f"{self.name}:{key}"
+
+    def _resource_of(self, value: Any) -> str | None:
+        if self._resource is None:
+            return None
+        if isinstance(self._resource, Template):
+            return self._resource.fill(value, lambda: self._with_defaults(value))
+        return self._resource(self.payload.load(value))
+
+    def _with_defaults(self, value: Any) -> Any:
+        """What came as a mapping need not name the fields that have a default."""
+        loaded: Any = self.payload.load(value)
+        return loaded if isinstance(loaded, Mapping) else self.payload.dump(loaded)
 
 
 class Tasks:
@@ -195,30 +217,37 @@ class Tasks:
         max_attempts: int | None = None,
         retry: Retry | None = None,
         unique: Literal["workspace"] | Callable[[Any], str | None] | None = None,
+        resource: str | Callable[[Any], str | None] | None = None,
+        units: int = 1,
+        encrypted: bool = False,
         payload: Any = None,
         payload_version: int = 1,
     ) -> Callable[[Callable[[RunningJob, P], R]], Task[P, R]]:
         """Declare a task; the decorated handler takes the :class:`RunningJob` and the payload, and may be ``async``.
 
         ``unique="workspace"`` allows one unfinished job of this task in each workspace; a function from payload to
-        key allows one for each key. ``payload`` is only needed where the handler's annotation does not say it.
-        Raises :class:`TaskDefinitionError` for what cannot work.
+        key allows one for each key. ``resource`` names what a job uses outside, so that limits and rates can be set
+        for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
+        ``units`` is how much of the resource's rate an attempt takes. ``encrypted`` seals payload, result, errors, log
+        lines and progress messages of its jobs. ``payload`` is only needed where the handler's annotation does not say
+        it. Raises :class:`TaskDefinitionError` for what cannot work.
         """
         policy = retry or Retry()
         if max_attempts is not None:
             policy = Retry(**{**policy.as_dict(), "max_attempts": max_attempts})
-        options = TaskOptions(queue, priority, timeout, policy, payload_version)
+        options = TaskOptions(queue, priority, timeout, policy, payload_version, units, encrypted)
 
         def declare(handler: Callable[[RunningJob, P], R]) -> Task[P, R]:
-            self._refuse_bad_options(name, options)
+            named = Template(resource) if isinstance(resource, str) else resource
+            self._refuse_bad_options(name, options, named)
             taken: PayloadType[P] = payload_type(_annotated_payload(handler) if payload is None else payload)
-            task = Task(self, name, handler, taken, options, unique)
+            task = Task(self, name, handler, taken, options, unique, named)
             self._tasks[name] = task
             return task
 
         return declare
 
-    def _refuse_bad_options(self, name: str, options: TaskOptions) -> None:
+    def _refuse_bad_options(self, name: str, options: TaskOptions, resource: object) -> None:
         """What no job of this task could be enqueued with is refused now, not at the first enqueue."""
         if name in self._tasks:
             raise TaskDefinitionError(f"two tasks are named {name!r}")
@@ -230,6 +259,9 @@ class Tasks:
                 priority=options.priority,
                 timeout=options.timeout,
                 max_attempts=options.retry.max_attempts,
+                # A name that fields are still to be put into is checked with them, at each enqueue.
+                resource=resource.text if isinstance(resource, Template) and not resource.fields else None,
+                units=options.units,
             )
         except InvalidJobError as error:
             raise TaskDefinitionError(f"task {name!r}: {error}") from None

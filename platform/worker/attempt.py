@@ -7,17 +7,33 @@ from jobplatform.worker.frames import Reason, encode_job
 class Attempt:
     """One claimed job. Its sequence number is new each time it is given to a child."""
 
-    __slots__ = ("job", "lease", "lines", "reason", "release_after", "seq", "started", "task", "timeout")
+    __slots__ = (
+        "charged",
+        "completes_itself",
+        "is_suspect",
+        "job",
+        "lease",
+        "lines",
+        "reason",
+        "release_after",
+        "seq",
+        "started",
+        "task",
+        "timeout",
+    )
 
     def __init__(self, job: ClaimedJob) -> None:
         self.job = job
         self.lease: Lease = job.lease
         self.task = job.task
         self.timeout: float = job.timeout_ms / 1000
+        self.is_suspect = job.crash_count > 0
         self.seq = 0
         self.started: float | None = None
         self.reason: Reason | None = None
         self.release_after = False
+        self.completes_itself = False
+        self.charged = 0.0
         self.lines = 0
 
     @property

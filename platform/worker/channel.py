@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jobplatform.queue import INTERRUPTIONS, MOST_LINES, JobInterrupted
 from jobplatform.worker.frames import (
+    COMPLETING,
     LOG,
     NO_JOB,
     ORDER,
@@ -157,6 +158,9 @@ class JobChannel:
             return
         known = level.lower() if level.lower() in LEVELS else "info"
         self._send(LOG, json.dumps([known, str(message)[:LONGEST_LINE]]))
+
+    def completing(self) -> None:
+        self._send(COMPLETING, "")
 
     def interruption(self) -> type[BaseException] | None:
         return self._line.interruption(self._seq)

@@ -16,16 +16,14 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
-from sqlalchemy.orm import Session, sessionmaker
-
-from jobplatform.models import make_engine
 from jobplatform.queue import Ended, JobInterrupted, Lease, RunningJob, Tasks, execute
 from jobplatform.worker.channel import JobChannel, Line, RecordHandler
 from jobplatform.worker.frames import ENDED, NO_JOB, OK, READY, STARTED, TOKEN, BodyReader, JobSpec, encode_frame
+from jobplatform.worker.handler_session import HandlerSessions
 from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
 
 
@@ -81,7 +79,7 @@ class Child:
         self.bodies = BodyReader(ends.body)
         self.line = Line(ends.results, ends.orders)
         self.next_job = threading.Lock()
-        self.sessions: sessionmaker[Session] | None = None
+        self.sessions = HandlerSessions(config.database_url, config.threads)
 
     def serve(self) -> NoReturn:
         self.mind_signals()
@@ -157,27 +155,16 @@ class Child:
             attempt=spec.attempt,
             max_attempts=spec.max_attempts,
             channel=channel,
-            open_session=self.open_session,
+            open_session=lambda: self.sessions.open(spec.workspace_id),
             request_id=spec.request_id,
         )
-
-    def open_session(self) -> Session:
-        """A Session for a handler. The engine is this child's own, made when the first handler asks for it."""
-        if self.sessions is None:
-            engine = make_engine(
-                self.config.database_url,
-                application_name="jobplatform-handler",
-                pool_size=self.config.threads,
-            )
-            self.sessions = sessionmaker(engine)
-        return self.sessions()
 
 
 def encode_ended(ended: Ended) -> tuple[int, bytes]:
     """The frame of a plain result is the result itself: the parent passes it on as it is."""
     if ended.kind == "completed" and ended.outcome == "ok":
         return OK, ended.result.encode(errors="replace")
-    return ENDED, json.dumps(asdict(ended)).encode()
+    return ENDED, json.dumps(ended._asdict()).encode()
 
 
 def flush_output() -> None:

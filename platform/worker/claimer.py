@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from jobplatform.queue import Claim, ClaimedJob, Lease, Ring, claim_jobs, release_unknown_jobs
+from jobplatform.queue import NOBODY, Ahead, Claim, ClaimedJob, Lease, Ring, claim_jobs, release_unknown_jobs
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.repair import Repair
 
@@ -19,8 +19,12 @@ logger = logging.getLogger("jobplatform.worker")
 
 @dataclass(frozen=True, slots=True)
 class ClaimWanted:
+    """Whom to look at out of turn, and who comes after the others, is known to the hub."""
+
     worker_id: int
     limit: int
+    newcomers: Sequence[str] = ()
+    ahead: Ahead = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,13 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
+    """See :class:`jobplatform.queue.Claim`."""
+
     worker_id: int
     jobs: list[ClaimedJob]
     more: bool
+    wait: float | None = None
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,19 @@ class Claimer(DatabaseThread):
             self.pause()
             self.post(ClaimFailed())
         else:
-            self.post(Claimed(wanted.worker_id, claim.jobs, claim.more))
+            self.post(Claimed(wanted.worker_id, *claim))
 
     def _claim_and_time(self, session: Session, wanted: ClaimWanted) -> Claim:
         began = monotonic()
-        claim = claim_jobs(session, self._ring, worker_id=wanted.worker_id, tasks=self._tasks, limit=wanted.limit)
+        claim = claim_jobs(
+            session,
+            self._ring,
+            worker_id=wanted.worker_id,
+            tasks=self._tasks,
+            limit=wanted.limit,
+            newcomers=wanted.newcomers,
+            ahead=wanted.ahead,
+        )
         self._repair.after_claim(session, monotonic() - began, len(claim.jobs))
         return claim
 

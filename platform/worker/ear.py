@@ -1,32 +1,39 @@
 """The ear: hears the doorbell on a connection that LISTENs, in the hub's loop."""
 
 import logging
+import re
 import selectors
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
 from jobplatform.queue import CANCEL
 
+WORKSPACE_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 logger = logging.getLogger("jobplatform.worker")
 
 
 class Ear:
-    """Calls `on_jobs` for jobs in a queue of ours, `on_cancel` for a cancelled running job, `on_broken` at the end."""
+    """Calls `on_jobs` for jobs in a queue of ours and `on_newcomers` with the workspaces that have new ones,
+    `on_cancel` for a cancelled running job, `on_broken` at the end.
+    """
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
         *,
         on_jobs: Callable[[], None],
+        on_newcomers: Callable[[Iterable[str]], None],
         on_cancel: Callable[[], None],
         on_broken: Callable[[], None],
     ) -> None:
         self.queues: Collection[str] = ()
         self._selector = selector
         self._on_jobs = on_jobs
+        self._on_newcomers = on_newcomers
         self._on_cancel = on_cancel
         self._on_broken = on_broken
         self._connection: psycopg.Connection[Any] | None = None
@@ -67,4 +74,11 @@ class Ear:
         if CANCEL in payloads:
             self._on_cancel()
         if any(payload.startswith("q:") and payload[2:] in self.queues for payload in payloads):
+            self._on_newcomers(_workspaces_in(payloads))
             self._on_jobs()
+
+
+def _workspaces_in(payloads: Iterable[str]) -> list[str]:
+    """What `w:<id>,<id>` says. Anybody may ring, so what is no id is no workspace."""
+    words = (word for payload in payloads if payload.startswith("w:") for word in payload[2:].split(","))
+    return [word for word in words if WORKSPACE_ID.fullmatch(word)]

@@ -13,9 +13,11 @@ from jobplatform.queue import (
     Failure,
     Lease,
     LogLine,
+    ResourceNote,
     append_log_lines,
     complete_jobs,
     fail_jobs,
+    note_resources,
     release_jobs,
     report_progress,
 )
@@ -62,6 +64,7 @@ class Finisher(DatabaseThread):
         held = self._save(complete_jobs, flush.completions, answer, unsavable)
         held |= self._save(self._fail, flush.failures, answer, unsavable)
         held |= self._save(release_jobs, flush.releases, answer)
+        self._save(note_findings, flush.notes, answer)
         answer.lost = set(flush.endings()) - held
 
     def _fail(self, session: Session, failures: Sequence[Failure]) -> Iterable[Lease]:
@@ -107,6 +110,12 @@ class Finisher(DatabaseThread):
 
 def append_lines(session: Session, lines: Sequence[LogLine]) -> Iterable[Lease]:
     append_log_lines(session, lines)
+    return ()
+
+
+def note_findings(session: Session, notes: Sequence[ResourceNote]) -> Iterable[Lease]:
+    for resource in note_resources(session, notes):
+        logger.warning("resource paused after repeated errors", extra={"resource": resource})
     return ()
 
 

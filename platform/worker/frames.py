@@ -11,7 +11,7 @@ Payloads and results are spliced in and taken out as text: the parent never deco
 import json
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -33,7 +33,8 @@ ENDED: Final = 3
 PROGRESS: Final = 4
 LOG: Final = 5
 RECORD: Final = 6
-LAST_KIND: Final = RECORD
+COMPLETING: Final = 7
+LAST_KIND: Final = COMPLETING
 
 # Above what the queue accepts as a result; a longer frame can only come from a child whose memory is in ruins.
 MAX_FRAME: Final = 64 << 20
@@ -67,27 +68,39 @@ class FrameReader:
     """Cuts a child's byte stream into frames; what is not complete waits for the next bytes."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._partial = bytearray()
+        self._wanted = HEAD.size
         self.broken: str | None = None
         """What was wrong with the first bytes that were no frame. Nothing after them is read."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. A frame cut off by the child's death never appears."""
+        if self.broken is not None:
+            return []
+        self._partial += data
+        # A long result comes in many pieces; they are looked at when the last one is here.
+        if len(self._partial) < self._wanted:
+            return []
+        frames, length = self._cut(bytes(self._partial))
+        del self._partial[:length]
+        return frames
+
+    def _cut(self, data: bytes) -> tuple[list[Frame], int]:
+        """The whole frames at the beginning of `data`, and how many bytes they are."""
         frames: list[Frame] = []
-        buffer = self._buffer
-        buffer += data
-        offset, end = 0, len(buffer)
-        while end - offset >= HEAD.size and self.broken is None:
-            size, seq, kind, started, seconds = HEAD.unpack_from(buffer, offset)
+        start, end = 0, len(data)
+        self._wanted = HEAD.size
+        while (body := start + HEAD.size) <= end:
+            size, seq, kind, started, seconds = HEAD.unpack_from(data, start)
             if size > MAX_FRAME or kind > LAST_KIND:
                 self.broken = f"a child sent a frame of kind {kind} with {size} bytes"
-            elif end - offset < HEAD.size + size:
                 break
-            else:
-                offset += HEAD.size + size
-                frames.append(Frame(seq, kind, started, seconds, bytes(memoryview(buffer)[offset - size : offset])))
-        del buffer[: offset if self.broken is None else end]
-        return frames
+            if body + size > end:
+                self._wanted += size
+                break
+            start = body + size
+            frames.append(Frame(seq, kind, started, seconds, data[body:start]))
+        return frames, start
 
 
 class JobSpec(NamedTuple):
@@ -108,7 +121,7 @@ class JobSpec(NamedTuple):
 
 def encode_job(seq: int, job: ClaimedJob) -> str:
     """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
-    (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace = job
+    (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = job
     return (
         f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{epoch},{attempt},{max_attempts},{version},'
         f"{_quoted(request_id)},{_quoted(trace)},{payload}]"
@@ -126,8 +139,8 @@ def encode_run(jobs: Iterable[str]) -> bytes:
     return TOKEN.pack(len(body)) + body
 
 
-def encode_tokens(seqs: Iterable[int]) -> bytes:
-    return b"".join(map(TOKEN.pack, seqs))
+def encode_tokens(seqs: Collection[int]) -> bytes:
+    return struct.pack(f"<{len(seqs)}I", *seqs)
 
 
 def decode_tokens(data: bytes) -> set[int]:
@@ -159,8 +172,8 @@ class BodyReader:
 
     def _read_run(self) -> None:
         (size,) = TOKEN.unpack(self._read(TOKEN.size))
-        for fields in json.loads(self._read(size)):
-            self._jobs[fields[0]] = JobSpec(*fields)
+        for spec in map(JobSpec._make, json.loads(self._read(size))):
+            self._jobs[spec.seq] = spec
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:

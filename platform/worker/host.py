@@ -1,17 +1,22 @@
 """The worker: one process per host, put together and run."""
 
+import gc
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jobplatform.models import make_engine
+from jobplatform.models import Role, make_engine, require_roles
 from jobplatform.settings import Settings
 from jobplatform.worker.hub import Hub, stop_on_signals
 from jobplatform.worker.options import WorkerOptions
 
 # Claimer, finisher, keeper; the keeper opens a fourth one that listens and is then taken out of the pool.
 CONNECTIONS = 4
+# Several times what the jobs of a worker are made of, so that only what really is left over leads to a collection.
+COLLECT_AFTER = 20_000
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -38,13 +43,14 @@ class Worker:
         """Block until stopped by SIGTERM, SIGINT or `stop()`, and return the process's exit code.
 
         0: everything was finished or handed back. 1: something could not be written any more. Raises SettingsError
-        when the tasks can't be imported.
+        when the tasks can't be imported, and for a database login that could see more than a worker may.
         """
         engine = make_engine(
             self.options.database_url,
             application_name="jobplatform-worker",
             pool_size=CONNECTIONS,
             autocommit=True,
+            role=Role.WORKER if self._login_is_fit() else None,
         )
         hub = self._hub = Hub(self.options, engine, _version())
         if threading.current_thread() is threading.main_thread():
@@ -53,17 +59,38 @@ class Worker:
             "worker starting", extra={"worker_name": self.options.worker_name, "tasks_from": self.options.tasks}
         )
         try:
-            code = hub.run()
+            with few_collections():
+                code = hub.run()
         finally:
             self._hub = None
             engine.dispose()
         logger.info("worker stopped", extra={"exit_code": code})
         return code
 
+    def _login_is_fit(self) -> bool:
+        """Whether it can be a worker and make handlers of itself. Raises SettingsError when it could do more."""
+        engine = make_engine(self.options.database_url, application_name="jobplatform-worker", pool_size=1)
+        return require_roles(engine, Role.WORKER, Role.HANDLER, trust_login=self.options.trust_login)
+
     def stop(self) -> None:
         """Have a running worker drain and stop; called again, stop now. Safe from any thread and signal handler."""
         if self._hub is not None:
             self._hub.stop()
+
+
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """Have Python look for cyclic garbage rarely in this process.
+
+    Jobs that are claimed and flushed in batches look to the collector like a leak: by default it searches all that a
+    worker holds several times a batch, for an eighth of this process's CPU, and finds nothing.
+    """
+    threshold = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *threshold[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
 
 
 def _version() -> str:

@@ -83,6 +83,7 @@ class Hub:
         self.ear = Ear(
             self.selector,
             on_jobs=self.supply.wake,
+            on_newcomers=self.supply.rang,
             on_cancel=self.membership.beat_soon,
             on_broken=lambda: self.keeper.ask(ListenAgain()),
         )
@@ -95,7 +96,7 @@ class Hub:
             RegistrationFailed: lambda _: self.membership.registration_failed(),
             Beaten: self.beaten,
             Deregistered: lambda _: self.departure.said_goodbye(),
-            JobsReady: lambda _: self.supply.wake(),
+            JobsReady: lambda answer: self.supply.rang(answer.workspaces),
             Listening: lambda answer: self.ear.attach(answer.connection),
             ThreadDied: self.thread_died,
         }
@@ -258,6 +259,7 @@ class Hub:
     def flushed(self, answer: Flushed) -> None:
         self.flushing = False
         self.ledger.flushed(answer.flush)
+        self.supply.ended()
         for lease in answer.lost:
             facts = {"job_id": lease.job_id, "epoch": lease.epoch, "repeated": answer.repeated}
             logger.info("ending not accepted, the lease is lost", extra=facts)
@@ -287,14 +289,18 @@ class Hub:
         self.supply.reconcile_soon()
 
     def stop_lost(self, leases: Iterable[Lease]) -> None:
-        """Somebody else has these attempts. One that has ended here meanwhile is decided by its own write."""
+        """Somebody else has these attempts. One that has ended here meanwhile is decided by its own write, and one that
+        completes itself has given up its lease and may do what it still wants to do.
+        """
         for lease in leases:
             attempt = self.ledger.known.get(lease)
             if attempt is None:
                 continue
             slot = self.pool.find(attempt)
             if slot is not None:
-                self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, monotonic())
+                self.pool.read_results(slot)
+                if not attempt.completes_itself:
+                    self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, monotonic())
             if attempt in self.ledger.ready:
                 self.ledger.ready.remove(attempt)
                 self.ledger.forget(lease)

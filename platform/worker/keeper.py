@@ -107,7 +107,9 @@ class Deregistered:
 
 @dataclass(frozen=True, slots=True)
 class JobsReady:
-    """Scheduled or rescued jobs have become ready."""
+    """Scheduled or rescued jobs have become ready, of these workspaces among others."""
+
+    workspaces: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ class Keeper(DatabaseThread):
     def _promote_jobs(self) -> float | None:
         promoted: Promoted = self.once(promote_jobs)
         if promoted.queues:
-            self.post(JobsReady())
+            self.post(JobsReady(promoted.workspaces))
         return 0.0 if promoted.more else promoted.next_due
 
     def _sweep(self) -> None:

@@ -4,11 +4,22 @@ import json
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
-from jobplatform.queue import ClaimedJob, Completion, Lease, LogLine, ProgressReport, Release, Retry
+from jobplatform.queue import (
+    ClaimedJob,
+    Completion,
+    Lease,
+    LogLine,
+    ProgressReport,
+    Release,
+    ResourceNote,
+    Retry,
+    Shares,
+    note_of,
+)
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.frames import Frame, Reason
@@ -29,6 +40,7 @@ class Ledger:
         self.known: dict[Lease, Attempt] = {}
         self.outbox = Outbox()
         self.pace = Pace()
+        self.shares = Shares()
         self.retries: dict[str, Retry] = {}
         self._seq = 0
 
@@ -41,18 +53,20 @@ class Ledger:
 
     # -- coming in, going out --------------------------------------------------------------------
 
-    def claimed(self, jobs: Iterable[ClaimedJob], *, idle: int) -> None:
+    def claimed(self, jobs: Collection[ClaimedJob], *, idle: int) -> None:
         """Take in what was claimed. `idle` children could start a job at once.
 
         When a worker dies, everything it held is charged with a crash, also what only waited here. So a job that was
         charged before is a suspect and is not held in stock: it starts at once, or as the next one, or goes back for a
         moment. One may always wait as the next: on a worker that is never idle none would ever run otherwise.
         """
-        room = max(idle, 1) - sum(attempt.job.crash_count > 0 for attempt in self.ready)
+        self.shares.only_these_want({job.lease.workspace_id for job in jobs})
+        room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
         for job in jobs:
             attempt = Attempt(job)
+            attempt.charged = self.shares.claimed(job)
             self.known[attempt.lease] = attempt
-            if not job.crash_count:
+            if not attempt.is_suspect:
                 self.ready.append(attempt)
             elif room > 0:
                 room -= 1
@@ -67,21 +81,18 @@ class Ledger:
         slow job does not go behind 50 fast ones. A suspect (see `claimed`) has a run of its own.
         """
         run: list[Attempt] = []
-        size, task, length = 0, "", 0
-        while self.ready and len(run) < most and size < most_bytes:
+        size, task, length = 0, "", most
+        while self.ready and len(run) < length and size < most_bytes:
             attempt = self.ready[0]
-            if run and attempt.job.crash_count:
+            if attempt.is_suspect and run:
                 break
             if attempt.task != task:
-                task, length = attempt.task, max(free, self.pace.run_length(attempt.task))
-            if len(run) >= length:
-                break
-            self.ready.popleft()
-            self._seq += 1
-            attempt.seq = self._seq
+                task, length = attempt.task, min(most, max(free, self.pace.run_length(attempt.task)))
+                continue
+            run.append(self.ready.popleft())
+            attempt.seq = self._seq = self._seq + 1
             size += len(attempt.job.payload)
-            run.append(attempt)
-            if attempt.job.crash_count:
+            if attempt.is_suspect:
                 break
         return run
 
@@ -100,15 +111,19 @@ class Ledger:
 
     def completed(self, attempt: Attempt, frame: Frame) -> None:
         self.pace.took(attempt.task, frame.seconds)
-        self.outbox.complete(
-            Completion(attempt.lease, frame.body.decode(errors="replace")), frame.started + frame.seconds
-        )
+        self.shares.ended(attempt.job, attempt.charged, frame.seconds)
+        if attempt.job.resource is not None:
+            self.outbox.note(ResourceNote(attempt.job.resource, worked=True), monotonic())
+        result = frame.body.decode(errors="replace")
+        self.outbox.complete(Completion(attempt.lease, result), frame.started + frame.seconds)
 
     def ended(self, attempt: Attempt, frame: Frame) -> None:
         if attempt.reason is None:
             self.pace.took(attempt.task, frame.seconds)
         facts = json.loads(frame.body)
-        self.settle(attempt, verdicts.ended(attempt, facts, self.retry(attempt)))
+        if attempt.reason is None and (note := note_of(attempt.job.resource, facts)):
+            self.outbox.note(note, monotonic())
+        self.settle(attempt, verdicts.ended(attempt, facts, self.retry(attempt)), frame.seconds)
         if attempt.reason is not None or facts["kind"] in ("failed", "interrupted"):
             logger.info(
                 "attempt ended", extra=attempt.facts | {"outcome": facts["outcome"], "reason": _word(attempt.reason)}
@@ -126,11 +141,11 @@ class Ledger:
 
     def interrupted(self, attempt: Attempt, reason: Reason) -> None:
         """The attempt's process was ended because the worker wanted the attempt to stop."""
-        self.settle(attempt, verdicts.interrupted(attempt, reason, self.retry(attempt)))
+        self.settle(attempt, verdicts.interrupted(attempt, reason, self.retry(attempt)), _ran(attempt))
         logger.warning("attempt killed", extra=attempt.facts | {"reason": _word(reason)})
 
     def crashed(self, attempt: Attempt, message: str, error_type: str = "ProcessCrashed") -> None:
-        self.settle(attempt, verdicts.crashed(attempt, message, self.retry(attempt), error_type))
+        self.settle(attempt, verdicts.crashed(attempt, message, self.retry(attempt), error_type), _ran(attempt))
         logger.warning("attempt crashed", extra=attempt.facts | {"error_type": error_type, "error": message})
 
     def release(self, attempts: Iterable[Attempt]) -> None:
@@ -151,11 +166,17 @@ class Ledger:
         self.settle(attempt, verdicts.cancelled(attempt))
         return True
 
-    def settle(self, attempt: Attempt, verdict: verdicts.Verdict) -> None:
+    def settle(self, attempt: Attempt, verdict: verdicts.Verdict, seconds: float | None = None) -> None:
+        """An attempt is over; it ran for so long, or not at all."""
+        self.shares.ended(attempt.job, attempt.charged, seconds)
         if verdict is None:
             self.forget(attempt.lease)
         else:
             self.outbox.add(verdict, monotonic())
+
+
+def _ran(attempt: Attempt) -> float | None:
+    return None if attempt.started is None else monotonic() - attempt.started
 
 
 def _word(reason: Reason | None) -> str | None:

@@ -31,6 +31,7 @@ class WorkerOptions:
     completed_retention: timedelta = timedelta(days=7)
     failed_retention: timedelta = timedelta(days=30)
     doorbell: bool = True
+    trust_login: bool = False
 
     def __post_init__(self) -> None:
         if problems := _problems(self):
@@ -56,6 +57,7 @@ class WorkerOptions:
             "completed_retention": timedelta(days=settings.completed_retention_days),
             "failed_retention": timedelta(days=settings.failed_retention_days),
             "doorbell": settings.doorbell,
+            "trust_login": settings.trust_login,
         }
         return cls(**(values | changes))
 

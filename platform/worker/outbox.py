@@ -1,10 +1,9 @@
 """What waits to be written to the database, and when it should go. Pure."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, Release
+from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, Release, ResourceNote
 
 # More rows in one flush make the next one bigger still: with no limit one slow flush grew to 3,300 rows.
 FLUSH_ROWS: Final = 200
@@ -23,15 +22,12 @@ class Flush:
     completions: list[Completion] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
+    notes: list[ResourceNote] = field(default_factory=list)
 
-    def endings(self) -> Iterator[Lease]:
+    def endings(self) -> list[Lease]:
         """The leases that are over when this is written."""
-        for completion in self.completions:
-            yield completion.lease
-        for failure in self.failures:
-            yield failure.lease
-        for release in self.releases:
-            yield release.lease
+        endings: list[Completion | Failure | Release] = [*self.completions, *self.failures, *self.releases]
+        return [ending.lease for ending in endings]
 
 
 class Outbox:
@@ -43,6 +39,7 @@ class Outbox:
         self._releases: list[Release] = []
         self._progress: dict[Lease, ProgressReport] = {}
         self._lines: list[LogLine] = []
+        self._notes: list[ResourceNote] = []
         self._ended_since: float | None = None
         self._reported_since: float | None = None
 
@@ -52,7 +49,7 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        return not (self.endings or self._progress or self._lines)
+        return not (self.endings or self._progress or self._lines or self._notes)
 
     def add(self, ending: Completion | Failure | Release, now: float) -> None:
         match ending:
@@ -80,6 +77,12 @@ class Outbox:
         self._lines.append(line)
         self._reported_since = self._reported_since or now
 
+    def note(self, note: ResourceNote, now: float) -> None:
+        """What an attempt found out about a resource. It goes with its ending."""
+        self._notes.append(note)
+        if self._ended_since is None:
+            self._ended_since = now
+
     def due_at(self, *, idle: bool) -> float | None:
         """When the next flush should go, None for not at all. At once when nothing is running that could join it."""
         if idle and not self.empty:
@@ -101,8 +104,9 @@ class Outbox:
             completions=self._completions[:FLUSH_ROWS],
             failures=self._failures[:FLUSH_ROWS],
             releases=self._releases[:FLUSH_ROWS],
+            notes=self._notes,
         )
-        self._lines, self._progress = [], {}
+        self._lines, self._progress, self._notes = [], {}, []
         del self._completions[:FLUSH_ROWS], self._failures[:FLUSH_ROWS], self._releases[:FLUSH_ROWS]
         self._ended_since = now if self.endings else None
         self._reported_since = None

@@ -8,7 +8,7 @@ from typing import Final
 
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.cradle import Cradle, Events
-from jobplatform.worker.frames import ENDED, LOG, OK, PROGRESS, READY, RECORD, STARTED, Frame, Reason
+from jobplatform.worker.frames import COMPLETING, ENDED, LOG, OK, PROGRESS, READY, RECORD, STARTED, Frame, Reason
 from jobplatform.worker.kernel import resident_bytes
 from jobplatform.worker.ladder import Ladder
 from jobplatform.worker.ledger import Ledger
@@ -265,6 +265,8 @@ class Pool:
             self.ledger.progressed(attempt, frame)
         elif frame.kind == LOG:
             self.ledger.logged(attempt, frame)
+        elif frame.kind == COMPLETING:
+            attempt.completes_itself = True
 
     def _condemn(self, slot: Slot, error_type: str, message: str) -> None:
         """Kill a child for what it did; the running attempt is blamed."""

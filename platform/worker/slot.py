@@ -112,9 +112,9 @@ class Slot:
             self.since = monotonic()
             self.head_started = False
         self.run.extend(attempts)
-        self._rest += encode_run(attempt.wire() for attempt in attempts)
+        self._rest += encode_run([attempt.wire() for attempt in attempts])
         self.write_rest()
-        self.tokens.sendall(encode_tokens(attempt.seq for attempt in attempts))
+        self.tokens.sendall(encode_tokens([attempt.seq for attempt in attempts]))
         self.settle()
 
     def write_rest(self) -> None:

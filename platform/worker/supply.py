@@ -2,11 +2,13 @@
 
 import math
 import random
+from collections.abc import Iterable
 from time import monotonic
 from typing import Final
 
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted, Reconcile
 from jobplatform.worker.ledger import Ledger
+from jobplatform.worker.newcomers import Newcomers
 from jobplatform.worker.outbox import FLUSH_ROWS
 from jobplatform.worker.pace import claim_size
 from jobplatform.worker.pool import Pool
@@ -31,10 +33,21 @@ class Supply:
         self._hungry = True
         self._poll_at = 0.0
         self._must_reconcile = False
+        self._held_back = False
+        self._newcomers = Newcomers(ledger.shares.is_behind)
 
     def wake(self) -> None:
         """There may be jobs to claim."""
         self._hungry = True
+
+    def rang(self, workspaces: Iterable[str]) -> None:
+        """These workspaces have something new to do."""
+        self._newcomers.rang(workspaces)
+        self._hungry = True
+
+    def ended(self) -> None:
+        """Jobs have ended, and so may have made room under a limit."""
+        self._hungry = self._hungry or self._held_back
 
     def reconcile_soon(self) -> None:
         self._must_reconcile = True
@@ -52,14 +65,17 @@ class Supply:
         elif self._hungry and (wanted := self._wanted()):
             # A bell that rings while this claim is on its way may be about jobs that it does not see.
             self._hungry = False
-            self._send(ClaimWanted(worker_id, wanted))
+            newcomers = self._newcomers.take(wanted)
+            self._send(ClaimWanted(worker_id, wanted, newcomers, self._ledger.shares.ahead()))
         return self._poll_at
 
     def claimed(self, claim: Claimed) -> None:
         self.in_flight = False
         self._hungry = self._hungry or claim.more
+        self._held_back = claim.held_back
         if not self._hungry:
-            self._poll_at = monotonic() + self._poll * random.uniform(1, 2)
+            pause = self._poll * random.uniform(1, 2)
+            self._poll_at = monotonic() + (pause if claim.wait is None else min(pause, claim.wait))
 
     def failed(self) -> None:
         """A request did not get through, or only its answer did not: look for rows that nobody works on."""

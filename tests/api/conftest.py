@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
 from jobplatform.api import create_app, mint_token
+from jobplatform.models import Role
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -60,8 +61,9 @@ def tasks() -> Tasks:
 
 
 @pytest.fixture
-def app(database_url: str) -> Iterator[Flask]:
-    app = create_app(Settings(database_url=database_url, tasks="tests.api.example_tasks:tasks"))
+def app(login_url: Callable[..., str]) -> Iterator[Flask]:
+    """Its login may do what the API may, and nothing else: whatever a test does, row security was in force."""
+    app = create_app(Settings(database_url=login_url(Role.API), tasks="tests.api.example_tasks:tasks"))
     yield app
     app.extensions["jobplatform.engine"].dispose()
 

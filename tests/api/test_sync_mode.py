@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
 
 from jobplatform.api import create_app
+from jobplatform.models import Role
 from jobplatform.settings import Settings
 from tests.api import example_tasks
 from tests.api.conftest import PROBLEM, Client
 
 
 @pytest.fixture
-def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+def app(login_url: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     monkeypatch.setattr(example_tasks.tasks, "mode", "queue")
     settings = Settings.from_env(
         {
-            "DATABASE_URL": database_url,
+            "DATABASE_URL": login_url(Role.API, Role.WORKER),
             "DISABLE_QUEUE": "true",
             "JOBPLATFORM_TASKS": "tests.api.example_tasks:tasks",
         }

@@ -25,7 +25,8 @@ create table chaos.history (
     after jsonb
 );
 
-create function chaos.remember() returns trigger language plpgsql as $$
+-- Workers and handlers have no rights of their own here: what they change is remembered with the owner's.
+create function chaos.remember() returns trigger language plpgsql security definer as $$
 declare
     noise constant text[] := '{payload,payload_version,tags,queue,priority,timeout_ms,run_after,request_id,
         trace_parent,created_at,started_at,completed_at,heartbeat_at,host,version,queues,tasks,slots,draining}';
@@ -52,6 +53,8 @@ create table chaos.effects (
     job_id text not null,
     epoch int not null
 );
+grant usage on schema chaos to jobplatform_handler;
+grant select, insert on chaos.effects to jobplatform_handler;
 """
 
 #: For a broken variant that checks uniqueness in code.

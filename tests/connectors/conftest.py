@@ -38,6 +38,9 @@ class RecordingChannel:
     def log(self, level: str, message: str) -> None:
         self.lines.append((level, message))
 
+    def completing(self) -> None:
+        raise AssertionError("these handlers complete nothing themselves")
+
     def interruption(self) -> type[BaseException] | None:
         return None
 

@@ -21,7 +21,12 @@ from tests.docs.pages import PAGES, ROOT, blocks_of, inline_code, name, table_ro
 
 REFERENCE = ROOT / "docs" / "reference"
 #: Settings whose default is said in words, because it depends on the machine or on the tasks.
-DEFAULTS_IN_WORDS = {"database_url": "embedded", "data_dir": "the user's data folder", "queues": "all its tasks name"}
+DEFAULTS_IN_WORDS = {
+    "database_url": "embedded",
+    "data_dir": "the user's data folder",
+    "queues": "all its tasks name",
+    "encryption_keys": "none",
+}
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 PLACEHOLDERS = {"JOB_ID": AN_ID, "WORKSPACE": AN_ID, "$WORKSPACE": AN_ID}
 WORDS_OF_A_SHELL = {"|", "||", "&&", "&", ";", ">", "<", ")", "("}

@@ -1,8 +1,9 @@
-"""The `jobplatform` command as a user runs it: a process of its own, with an environment of its own."""
+"""The `jobplatform` command as a user runs it: with an environment of its own, here or in a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,13 +11,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy.orm import Session
 
+from jobplatform.cli import main
+from jobplatform.models import Workspace
 from tests.waiting import wait_until
+
+Cli = Callable[..., Result]
 
 COMMAND = [sys.executable, "-m", "jobplatform.cli"]
 
@@ -50,6 +59,39 @@ def _about(process: psutil.Process, folder: Path) -> str:
         return f"{process.pid} {command}" if inside else ""
     except (psutil.AccessDenied, psutil.NoSuchProcess):
         return ""
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Cli:
+    """The command, called in this process: nearly all of a new one's time would be spent importing."""
+
+    def run(*arguments: str, **variables: str) -> Result:
+        return CliRunner().invoke(main, arguments, env={**environment, **variables}, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def cli(run: Cli, database_url: str) -> Cli:
+    """The same on the test's own migrated database."""
+
+    def cli(*arguments: str, **variables: str) -> Result:
+        return run(*arguments, **{"DATABASE_URL": database_url, **variables})
+
+    return cli
+
+
+def as_json(answer: Result) -> Any:
+    assert answer.exit_code == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+@pytest.fixture
+def acme(session: Session) -> uuid.UUID:
+    workspace = Workspace(id=uuid.uuid4(), name="Acme")
+    session.add(workspace)
+    session.commit()
+    return workspace.id
 
 
 class Running:

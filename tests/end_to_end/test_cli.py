@@ -5,17 +5,14 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.api import verify_token
-from jobplatform.cli import main
 from jobplatform.models import Job, Workspace
 from jobplatform.queue import (
     Failure,
@@ -28,41 +25,7 @@ from jobplatform.queue import (
     get_job,
     register_worker,
 )
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def run(environment: dict[str, str]) -> Cli:
-    """The command, called in this process: nearly all of a new one's time would be spent importing."""
-
-    def run(*arguments: str, **variables: str) -> Result:
-        return CliRunner().invoke(main, arguments, env={**environment, **variables}, catch_exceptions=False)
-
-    return run
-
-
-@pytest.fixture
-def cli(run: Cli, database_url: str) -> Cli:
-    """The same on the test's own migrated database."""
-
-    def cli(*arguments: str, **variables: str) -> Result:
-        return run(*arguments, **{"DATABASE_URL": database_url, **variables})
-
-    return cli
-
-
-def as_json(answer: Result) -> Any:
-    assert answer.exit_code == 0, answer.stderr
-    return json.loads(answer.stdout)
-
-
-@pytest.fixture
-def acme(session: Session) -> uuid.UUID:
-    workspace = Workspace(id=uuid.uuid4(), name="Acme")
-    session.add(workspace)
-    session.commit()
-    return workspace.id
+from tests.end_to_end.conftest import Cli, as_json
 
 
 def test_every_problem_of_the_settings_is_told_at_once(run: Cli) -> None:

@@ -27,6 +27,7 @@ from jobplatform.models import (
     Record,
     TaskLimits,
     Workspace,
+    WorkspaceKey,
     WorkspaceLimits,
 )
 
@@ -55,6 +56,7 @@ LEGAL: dict[type[Base], dict[str, Any]] = {
         "outcome": "error",
         "final": True,
     },
+    WorkspaceKey: {"workspace_id": WORKSPACE, "key_id": 1, "wrapped_key": bytes(60), "wrapped_by": "a"},
     Workspace: {"id": WORKSPACE, "name": "Acme"},
     ApiToken: {
         "id": "t1",
@@ -118,6 +120,8 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (QueueRow, {"epoch": -1}, "job_queue_counters_not_negative"),
     (JobAttempt, {"outcome": "bad luck"}, "job_attempts_known_outcome"),
     (Workspace, {"name": ""}, "workspaces_name_not_empty"),
+    (WorkspaceKey, {"key_id": 0}, "workspace_keys_key_id_positive"),
+    (WorkspaceKey, {"wrapped_key": b"the key itself"}, "workspace_keys_wrapped_key_is_wrapped"),
     (ApiToken, {"secret_hash": b"the secret itself"}, "api_tokens_secret_hash_is_sha256"),
     (ApiToken, {"scopes": []}, "api_tokens_has_a_scope"),
     (ApiToken, {"workspace_id": None}, "api_tokens_operator_or_workspace"),

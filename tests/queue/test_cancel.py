@@ -5,12 +5,28 @@ from __future__ import annotations
 import datetime
 import uuid
 
+import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
-from jobplatform.queue import CancelAnswer, Completion, Failure, cancel_job, complete_jobs, fail_jobs, heartbeat
-from tests.queue.actors import Worker
+from jobplatform.queue import (
+    CancelAnswer,
+    Completion,
+    Failure,
+    Release,
+    cancel_job,
+    complete_jobs,
+    fail_jobs,
+    heartbeat,
+    release_jobs,
+)
+from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look, Put
+
+CLAIM = """
+update jobplatform.job_queue set state = 2, epoch = 1, worker_id = 1, started_at = now() where id = :id
+"""
 
 
 def test_a_ready_job_is_cancelled_at_once(
@@ -108,6 +124,67 @@ def test_a_cancelled_job_frees_its_key(put: Put, db: Session, workspace_id: uuid
     cancel_job(db, workspace_id, first)
 
     assert put(unique_key="sync") != first
+
+
+def test_a_job_that_is_claimed_while_we_look_is_asked_to_stop(
+    put: Put,
+    session: Session,
+    elsewhere: Elsewhere,
+    workspace_id: uuid.UUID,
+    look: Look,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobplatform.queue.cancel.ROUNDS", 2)
+    job_id = put()
+    session.execute(text(CLAIM), {"id": job_id})
+    cancelled = elsewhere.start_and_wait_for_lock(lambda other: cancel_job(other, workspace_id, job_id))
+
+    session.commit()
+
+    assert cancelled.result() == CancelAnswer.REQUESTED
+    assert look(job_id).cancel_requested_at is not None
+
+
+def test_a_job_that_is_handed_back_while_we_look_is_cancelled(
+    put: Put,
+    session: Session,
+    elsewhere: Elsewhere,
+    workspace_id: uuid.UUID,
+    look: Look,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobplatform.queue.cancel.ROUNDS", 2)
+    job_id = put()
+    release_jobs(session, [Release(worker.lease())])
+    cancelled = elsewhere.start_and_wait_for_lock(lambda other: cancel_job(other, workspace_id, job_id))
+
+    session.commit()
+
+    assert cancelled.result() == CancelAnswer.CANCELLED
+    assert look(job_id).status == Status.CANCELLED
+
+
+def test_a_job_that_ends_while_we_look_has_finished(
+    put: Put, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    job_id = put()
+    complete_jobs(session, [Completion(worker.lease())])
+    cancelled = elsewhere.start_and_wait_for_lock(lambda other: cancel_job(other, workspace_id, job_id))
+
+    session.commit()
+
+    assert cancelled.result() == CancelAnswer.FINISHED
+
+
+def test_a_job_that_is_live_and_never_to_be_found_is_not_said_to_have_finished(
+    put: Put, db: Session, workspace_id: uuid.UUID
+) -> None:
+    """What a storm of ends and retries looks like from here: live by its record, and no row when we come for it."""
+    job_id = put()
+    db.execute(text("delete from jobplatform.job_queue"))
+
+    assert cancel_job(db, workspace_id, job_id) == CancelAnswer.BUSY
 
 
 def test_a_cancel_that_is_rolled_back_never_happened(

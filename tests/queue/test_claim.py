@@ -56,7 +56,7 @@ def test_a_claimed_job_is_running_under_a_lease(put: Put, worker: Worker, look: 
 def test_an_empty_queue_gives_nothing(worker: Worker) -> None:
     claim = claim_jobs(worker.db, worker.ring, worker_id=worker.id, tasks=["work"], limit=10)
 
-    assert claim == ([], False)
+    assert claim == ([], False, None, False)
 
 
 def test_a_claim_takes_no_more_than_its_limit(db: Session, worker: Worker) -> None:
@@ -179,7 +179,7 @@ def test_workspaces_full_of_unknown_tasks_do_not_hide_the_rest_of_the_ring(db: S
     looks, found = 0, []
     more = True
     while more and not found:
-        found, more = claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["other"], limit=1)
+        found, more, *_ = claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["other"], limit=1)
         looks += 1
 
     assert len(found) == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.models import Role, make_engine
 from jobplatform.queue import NewJob, enqueue_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from tests.waiting import wait_until
@@ -72,6 +74,19 @@ def test_the_table_is_left_alone_while_somebody_uses_it(
 
         enqueuer.commit()
     assert session.execute(text("select count(*) from jobplatform.job_queue")).scalar_one() == 1
+
+
+def test_a_worker_s_login_has_the_right_to_it(
+    login_url: Callable[..., str], session: Session, workspace_id: uuid.UUID
+) -> None:
+    enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="sync") for _ in range(3)])
+    session.commit()
+    worker = make_engine(login_url(Role.WORKER), autocommit=True, role=Role.WORKER)
+
+    assert compact_now(worker)
+
+    worker.dispose()
+    assert session.execute(text("select count(*) from jobplatform.job_queue")).scalar_one() == 3
 
 
 def test_a_quiet_table_needs_no_compacting(session: Session) -> None:

@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
 from jobplatform.queue import CANCEL, CHANNEL, NewJob, cancel_job, enqueue_job, enqueue_jobs, retry_job, silence
+from jobplatform.queue.doorbell import MOST_WORKSPACES
 from tests.queue.actors import Worker
 
 #: Longer than any ring takes; nothing waits for it unless a ring is missing.
 DEADLINE = 20.0
 
-Hear = Callable[[str], set[str]]
+Hear = Callable[..., set[str]]
 
 
 @pytest.fixture
@@ -32,14 +33,15 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def hear(database_url: str) -> Iterator[Hear]:
-    """Listen until a payload comes, and answer with all that came up to then."""
+    """Listen until a payload comes, and answer with all that came up to then; with workspaces' names if wanted."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"listen {CHANNEL}")
 
-        def hear(last: str) -> set[str]:
+        def hear(last: str, *, names: bool = False) -> set[str]:
             heard: set[str] = set()
             for notification in connection.notifies(timeout=DEADLINE):
-                heard.add(notification.payload)
+                if names or not notification.payload.startswith("w:"):
+                    heard.add(notification.payload)
                 if notification.payload == last:
                     return heard
             raise AssertionError(f"no {last!r} within {DEADLINE:g} s; heard {heard}")
@@ -220,3 +222,24 @@ def test_an_enqueue_succeeds_though_nobody_can_be_rung(
 
     assert enqueue_job(session, a_job(workspace_id, "default")).created
     session.commit()
+
+
+def test_a_ring_names_the_workspaces_that_have_something_new_in_one_notification(
+    session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    other = uuid.uuid4()
+    enqueue_jobs(session, [a_job(workspace_id, "default"), a_job(other, "default"), a_job(other, "default")])
+    session.commit()
+
+    named = [payload for payload in hear("q:default", names=True) if payload.startswith("w:")]
+
+    assert named == ["w:" + ",".join(sorted(map(str, (workspace_id, other))))]
+
+
+def test_a_ring_for_very_many_workspaces_names_some_of_them(session: Session, hear: Hear) -> None:
+    enqueue_jobs(session, [a_job(uuid.uuid4(), "default") for _ in range(3 * MOST_WORKSPACES)])
+    session.commit()
+
+    (named,) = [payload for payload in hear("q:default", names=True) if payload.startswith("w:")]
+
+    assert len(named[2:].split(",")) == MOST_WORKSPACES

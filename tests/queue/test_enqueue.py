@@ -41,6 +41,8 @@ def test_a_new_job_is_pending_with_what_was_asked_for(session: Session, workspac
         max_attempts=5,
         timeout=datetime.timedelta(seconds=1.5),
         unique_key="k",
+        resource="hubspot:4711",
+        units=20,
         tags=("red", 'with "quotes", {braces}, NULL and \\'),
         payload_version=2,
         request_id="r-1",
@@ -56,7 +58,50 @@ def test_a_new_job_is_pending_with_what_was_asked_for(session: Session, workspac
     assert (found.payload, found.payload_version) == ({"a": [1, None, "ü"]}, 2)
     assert (found.max_attempts, found.timeout_ms, found.unique_key) == (5, 1500, "k")
     assert found.tags == ["red", 'with "quotes", {braces}, NULL and \\']
+    assert (found.resource, found.units) == ("hubspot:4711", 20)
     assert (found.request_id, found.trace_parent) == ("r-1", "00-trace")
+
+
+def test_a_bulk_keeps_what_was_asked_for_of_each(db: Session, workspace_id: uuid.UUID, look: Look) -> None:
+    """Columns that nobody sets are not sent; those that somebody sets are, for all."""
+    plain = NewJob(workspace_id=workspace_id, task="null", queue="null")
+    rich = NewJob(
+        workspace_id=workspace_id,
+        task="work",
+        payload={"a": 'with "quotes" and \\u0000'},
+        queue="letters",
+        priority=-7,
+        delay=datetime.timedelta(hours=1),
+        timeout=datetime.timedelta(seconds=1.5),
+        unique_key='k"',
+        resource="hubspot:{4711}",
+        units=20,
+        tags=("red", 'with "quotes", {braces}, NULL and \\'),
+        request_id="NULL",
+        trace_parent="00-trace",
+    )
+
+    assert [answer.created for answer in enqueue_jobs(db, [plain, rich])] == [True, True]
+
+    found = look(plain.id)
+    assert (found.job_type, found.queue, found.tags, found.run_after) == ("null", "null", [], found.created_at)
+    assert (found.unique_key, found.resource, found.units, found.request_id) == (None, None, 1, None)
+    found = look(rich.id)
+    assert (found.payload, found.queue, found.priority) == ({"a": 'with "quotes" and \\u0000'}, "letters", -7)
+    assert (found.timeout_ms, found.run_after - found.created_at) == (1500, datetime.timedelta(hours=1))
+    assert (found.unique_key, found.resource, found.units) == ('k"', "hubspot:{4711}", 20)
+    assert found.tags == ["red", 'with "quotes", {braces}, NULL and \\']
+    assert (found.request_id, found.trace_parent) == ("NULL", "00-trace")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_both_halves_of_a_job_know_its_resource(db: Session, workspace_id: uuid.UUID, fact: Fact, count: int) -> None:
+    jobs = [NewJob(workspace_id=workspace_id, task="work", resource="crm:1", units=5) for _ in range(count)]
+
+    enqueue_jobs(db, jobs)
+
+    for half in ("job_queue", "job_records"):
+        assert fact(f"select count(*) from jobplatform.{half} where resource = 'crm:1' and units = 5") == count
 
 
 def test_a_rollback_leaves_nothing(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:

@@ -45,6 +45,8 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
+from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
+from jobplatform.queue.statement import array, run, text_array
 from tests.conftest import TEMPLATE
 from tests.queue.plans import Plan, explain
 
@@ -167,7 +169,7 @@ def lines(leases: Sequence[Lease]) -> Callable[[Session], object]:
 
 
 #: What a new connection reads of the catalogue in its first statement.
-FIRST_STATEMENT = 100
+FIRST_STATEMENT = 150
 
 #: The statements that name leases, with the most pages each may touch for one of them.
 BY_LEASE: dict[str, tuple[Callable[[Sequence[Lease]], Callable[[Session], object]], int]] = {
@@ -235,7 +237,7 @@ def test_what_a_worker_does_every_few_seconds_never_reads_a_whole_table(
     assert plan.buffers <= most_buffers
 
 
-@pytest.mark.parametrize("count", [1, 1_000])
+@pytest.mark.parametrize("count", [1, 2, 1_000])
 def test_an_enqueue_never_reads_a_whole_table(backlog: Backlog, count: int) -> None:
     jobs = [
         NewJob(workspace_id=uuid.uuid4(), task="work", payload={"n": n}, unique_key=f"key-{n}") for n in range(count)
@@ -245,6 +247,30 @@ def test_an_enqueue_never_reads_a_whole_table(backlog: Backlog, count: int) -> N
 
     assert plan.sequential_scans == []
     assert plan.buffers <= 40 * count + FIRST_STATEMENT
+
+
+def test_looking_at_a_quota_reads_nothing_but_what_waits_there(backlog: Backlog) -> None:
+    (lease,) = backlog.leases(1)
+    wanted = [Wanted(uuid.UUID(lease.workspace_id), uuid.uuid4(), f"key-{n}", 0) for n in range(1_000)]
+
+    plan = backlog.explain(lambda session: make_room(session, wanted))
+
+    assert plan.sequential_scans == []
+
+
+def test_giving_up_jobs_never_reads_a_whole_table(backlog: Backlog) -> None:
+    leases = backlog.leases(50)
+    ids, workspace_ids = array(lease.job_id for lease in leases), array(lease.workspace_id for lease in leases)
+    least = {"workspace_id": leases[0].workspace_id, "below": 1, "sparing": "{}", "count": 50}
+    given_up = {"ids": ids, "workspace_ids": workspace_ids, "errors": text_array("why" for _ in leases)}
+
+    finding = backlog.explain(lambda session: run(session, LEAST_IMPORTANT, **least))
+    ending = backlog.explain(lambda session: run(session, GIVE_UP, **given_up))
+
+    assert finding.sequential_scans == []
+    assert finding.rows_visited("job_queue") <= 300
+    assert ending.sequential_scans == []
+    assert ending.buffers <= 30 * len(leases) + FIRST_STATEMENT
 
 
 def by_id(act: Callable[[Session, uuid.UUID, uuid.UUID], object]) -> Callable[[Lease], Callable[[Session], object]]:

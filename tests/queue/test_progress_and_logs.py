@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import JobLog
 from jobplatform.queue import (
+    Completion,
     Lease,
     LogLine,
     ProgressReport,
     Release,
     append_log_lines,
+    complete_jobs,
     release_jobs,
     report_progress,
 )
@@ -72,6 +74,26 @@ def test_repeating_a_line_adds_none(put: Put, db: Session, worker: Worker) -> No
     assert append_log_lines(db, [line]) == 1
     assert append_log_lines(db, [line]) == 0
     assert len(lines_of(db, job_id)) == 1
+
+
+def test_a_line_that_comes_when_its_attempt_has_completed_the_job_is_kept(
+    put: Put, db: Session, worker: Worker
+) -> None:
+    job_id = put()
+    lease = worker.lease()
+    complete_jobs(db, [Completion(lease)])
+
+    assert append_log_lines(db, [LogLine(lease, 1, "info", "late")]) == 1
+    assert lines_of(db, job_id) == [(1, 1, "info", "late")]
+
+
+def test_a_line_that_comes_when_its_attempt_has_gone_back_is_dropped(put: Put, db: Session, worker: Worker) -> None:
+    job_id = put()
+    lease = worker.lease()
+    release_jobs(db, [Release(lease)])
+
+    assert append_log_lines(db, [LogLine(lease, 1, "info", "late")]) == 0
+    assert lines_of(db, job_id) == []
 
 
 def test_a_line_that_postgresql_would_refuse_is_made_fit(put: Put, db: Session, worker: Worker) -> None:

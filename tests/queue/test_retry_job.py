@@ -20,7 +20,7 @@ from jobplatform.queue import (
     retry_job,
 )
 from tests.queue.actors import Elsewhere, Worker
-from tests.queue.conftest import Look, Put
+from tests.queue.conftest import Fact, Look, Put
 
 
 @pytest.fixture
@@ -64,6 +64,15 @@ def test_a_retried_job_keeps_the_history_of_its_attempts(
     fail_jobs(db, [Failure(worker.lease(), "error", "ValueError", "again", retry=False)])
 
     assert [attempt.error for attempt in list_attempts(db, workspace_id, failed)] == ["no", "again"]
+
+
+def test_a_retried_job_uses_its_resource_again(put: Put, db: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    job_id = put(resource="hubspot:4711", units=7)
+    cancel_job(db, workspace_id, job_id)
+
+    retry_job(db, workspace_id, job_id)
+
+    assert fact("select resource || ' ' || units from jobplatform.job_queue") == "hubspot:4711 7"
 
 
 def test_a_retried_job_is_guarded_again(failed: uuid.UUID, db: Session, workspace_id: uuid.UUID, put: Put) -> None:

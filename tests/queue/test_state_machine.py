@@ -116,7 +116,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a retry that begins its epochs anew": (
         "retry_job.RETRY_JOB",
-        lambda sql: sql.replace("unique_key, epoch\n    from final", "unique_key, 0\n    from final"),
+        lambda sql: sql.replace("resource, units, epoch\n    from final", "resource, units, 0\n    from final"),
     ),
 }
 

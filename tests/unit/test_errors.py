@@ -15,6 +15,7 @@ from jobplatform.errors import (
     JobPlatformError,
     LeaseLostError,
     Problem,
+    QuotaExceededError,
     SettingsError,
     SourceBusyError,
     SyncFailedError,
@@ -71,6 +72,15 @@ def test_an_enqueue_conflict_says_which_guard_of_which_workspace() -> None:
 
     assert (error.unique_key, error.workspace_id) == ("sync", "acme")
     assert "new transaction" in str(error)
+
+
+def test_a_full_quota_says_whose_it_is_and_when_to_try_again() -> None:
+    error = QuotaExceededError("acme", 500, 10)
+
+    assert (error.workspace_id, error.limit, error.retry_after_seconds) == ("acme", 500, 10)
+    assert str(error) == (
+        "workspace acme may have 500 waiting jobs and has no room for more; try again in 10 s, or raise its quota"
+    )
 
 
 def test_a_busy_source_says_when_to_come_back() -> None:

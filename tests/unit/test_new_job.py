@@ -42,6 +42,14 @@ def a_job(**options: Any) -> NewJob:
         ({"tags": ("fine", "a\ud800")}, "/tags/1"),
         ({"tags": ("x",) * 21}, "/tags"),
         ({"request_id": "x" * 201}, "/requestId"),
+        ({"resource": ""}, "/resource"),
+        ({"resource": "x" * 201}, "/resource"),
+        ({"resource": "hubspot:4711\n"}, "/resource"),
+        ({"resource": "hubspot\x1f4711"}, "/resource"),
+        ({"resource": "a\0"}, "/resource"),
+        ({"units": 0}, "/units"),
+        ({"units": 10_001}, "/units"),
+        ({"units": 1.5}, "/units"),
     ],
 )
 def test_an_option_that_no_job_can_have_is_named_by_its_place(options: dict[str, Any], path: str) -> None:
@@ -56,6 +64,22 @@ def test_every_problem_of_a_job_is_named_at_once() -> None:
         a_job(task="", priority=5000, max_attempts=0)
 
     assert [problem.path for problem in refused.value.problems] == ["/task", "/priority", "/maxAttempts"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"task": "null"},
+        {"resource": "hubspot:4711", "units": 10_000},
+        {"resource": "Ein Konto: Zürich"},
+        {"timeout": 7 * 24 * 3600 * SECOND, "delay": 0 * SECOND},
+        {"tags": ("x" * 100,) * 20, "unique_key": "x" * 500, "priority": -1000, "max_attempts": 1000},
+    ],
+)
+def test_what_is_at_the_limit_is_fine(options: dict[str, Any]) -> None:
+    job = a_job(**options)
+
+    assert {name: getattr(job, name) for name in options} == options
 
 
 def test_ids_are_made_here_and_rise() -> None:

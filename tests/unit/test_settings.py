@@ -49,6 +49,7 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_LOG_LEVEL": "debug",
             "JOBPLATFORM_LOG_FORMAT": "json",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "yes",
+            "JOBPLATFORM_TRUST_LOGIN": "on",
         }
     )
 
@@ -76,6 +77,8 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "log_level": "DEBUG",
         "log_format": "json",
         "allow_private_addresses": True,
+        "trust_login": True,
+        "encryption_keys": None,
     }
 
 

@@ -6,12 +6,18 @@ import datetime
 import sys
 import types
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from jobplatform.errors import InvalidPayloadError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.errors import (
+    InvalidJobError,
+    InvalidPayloadError,
+    SettingsError,
+    TaskDefinitionError,
+    UnknownTaskError,
+)
 from jobplatform.queue import Retry, RunningJob, Tasks, load_tasks
 
 WORKSPACE = uuid.UUID(int=7)
@@ -100,6 +106,106 @@ def test_each_default_can_be_overridden(tasks: Tasks) -> None:
     )
 
     assert (job.queue, job.priority, job.max_attempts, job.unique_key) == ("other", 0, 1, "k")
+
+
+# Resources
+
+
+@dataclass
+class Account:
+    id: int = field(metadata={"data_key": "accountId"})
+    region: str = "eu"
+
+
+def sync_account(job: RunningJob, payload: Account) -> None:
+    """Sync an account."""
+
+
+def sync_anything(job: RunningJob, payload: dict[str, Any]) -> None:
+    """Sync whatever the payload says."""
+
+
+def test_a_resource_is_named_by_fields_of_the_payload(tasks: Tasks) -> None:
+    task = tasks.task("sync", resource="crm:{accountId}", units=20)(sync_account)
+
+    from_object = task.new_job(Account(4711), workspace_id=WORKSPACE)
+    from_json = task.new_job({"accountId": 4712}, workspace_id=WORKSPACE)
+
+    assert (from_object.resource, from_object.units) == ("crm:4711", 20)
+    assert (from_json.resource, from_json.units) == ("crm:4712", 20)
+
+
+def test_a_field_with_a_default_can_be_part_of_a_resource(tasks: Tasks) -> None:
+    task = tasks.task("sync", resource="crm-{region}:{accountId}")(sync_account)
+
+    assert task.new_job({"accountId": 1}, workspace_id=WORKSPACE).resource == "crm-eu:1"
+
+
+def test_a_resource_can_be_one_for_all_jobs(tasks: Tasks) -> None:
+    task = tasks.task("sync", resource="mail")(sync_anything)
+
+    assert task.new_job(workspace_id=WORKSPACE).resource == "mail"
+
+
+def test_a_function_of_the_payload_names_the_resource_or_none(tasks: Tasks) -> None:
+    task = tasks.task("sync", resource=lambda account: f"crm:{account.id}" if account.id else None)(sync_account)
+
+    assert task.new_job(Account(5), workspace_id=WORKSPACE).resource == "crm:5"
+    assert task.new_job(Account(0), workspace_id=WORKSPACE).resource is None
+
+
+def test_a_resource_and_units_given_at_enqueue_win_over_the_tasks(tasks: Tasks) -> None:
+    task = tasks.task("sync", resource="crm:{accountId}", units=2)(sync_account)
+
+    job = task.new_job(Account(5), workspace_id=WORKSPACE, resource="crm:other", units=3)
+
+    assert (job.resource, job.units) == ("crm:other", 3)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [({}, "is missing"), ({"account": None}, "must be"), ({"account": True}, "must be"), ({"account": [1]}, "must be")],
+)
+def test_a_payload_that_cannot_name_its_resource_is_refused_by_place(
+    tasks: Tasks, payload: dict[str, Any], message: str
+) -> None:
+    task = tasks.task("sync", resource="crm:{account}")(sync_anything)
+
+    with pytest.raises(InvalidPayloadError) as refused:
+        task.new_job(payload, workspace_id=WORKSPACE)
+
+    (problem,) = refused.value.problems
+    assert problem.path == "/account"
+    assert problem.message.startswith(message)
+
+
+def test_a_resource_that_no_job_can_have_is_refused_when_it_is_named(tasks: Tasks) -> None:
+    task = tasks.task("sync", resource="crm:{account}")(sync_anything)
+
+    with pytest.raises(InvalidJobError) as refused:
+        task.new_job({"account": "x" * 200}, workspace_id=WORKSPACE)
+
+    assert [problem.path for problem in refused.value.problems] == ["/resource"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resource": "crm:{account"},
+        {"resource": "crm:{}"},
+        {"resource": "crm:{account.id}"},
+        {"resource": "crm:{account!r}"},
+        {"resource": "crm:{account:>5}"},
+        {"resource": ""},
+        {"units": 0},
+        {"units": 10_001},
+    ],
+)
+def test_a_resource_that_cannot_work_is_refused_when_the_task_is_declared(
+    tasks: Tasks, options: dict[str, Any]
+) -> None:
+    with pytest.raises(TaskDefinitionError):
+        tasks.task("sync", **options)(sync_anything)
 
 
 def test_one_a_workspace_means_the_tasks_name_as_the_key(tasks: Tasks) -> None:

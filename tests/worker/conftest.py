@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.models import Role
 from jobplatform.queue import NewJob, enqueue_jobs
 from tests.waiting import wait_until
 from tests.worker.handlers import tasks
@@ -21,15 +22,17 @@ StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def start_worker(database_url: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts workers and waits until they are ready; ends them after the test."""
+def start_worker(login_url: Callable[..., str], tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers and waits until they are ready; ends them after the test.
+
+    Their login may do what a worker may, and nothing else.
+    """
     started: list[WorkerProcess] = []
     numbers = itertools.count(1)
 
     def start(*, ready: bool = True, **options: Any) -> WorkerProcess:
-        worker = WorkerProcess(
-            options.pop("database_url", database_url), tmp_path / f"worker-{next(numbers)}.log", **options
-        )
+        url = options.pop("database_url", None) or login_url(Role.WORKER)
+        worker = WorkerProcess(url, tmp_path / f"worker-{next(numbers)}.log", **options)
         started.append(worker)
         if ready:
             worker.wait_for("worker ready")

@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from jobplatform.queue import Discard, JobInterrupted, Retry, RunningJob, Skip, Snooze, Tasks
+from jobplatform.queue import Discard, JobInterrupted, RateLimited, Retry, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
 
@@ -148,6 +148,22 @@ def outcome(job: RunningJob, payload: Payload) -> Any:
     return "done"
 
 
+@tasks.task("use", resource="{resource}", retry=AT_ONCE)
+def use(job: RunningJob, payload: Payload) -> str:
+    """Uses an external resource, which works, is too busy, or is not there."""
+    append(payload["file"], f"used {job.workspace_id}")
+    if payload["answer"] == "busy" and not Path(payload["open"]).exists():
+        raise RateLimited(timedelta(seconds=payload["seconds"]))
+    if payload["answer"] == "gone" and not Path(payload["open"]).exists():
+        raise ConnectionRefusedError("nobody there")
+    return "ok"
+
+
+@tasks.task("sleep")
+def sleep(job: RunningJob, payload: Payload) -> None:
+    time.sleep(payload["seconds"])
+
+
 @tasks.task("aio")
 async def aio(job: RunningJob, payload: Payload) -> int:
     await asyncio.sleep(0.002)
@@ -218,11 +234,27 @@ def context(job: RunningJob, payload: Payload) -> dict[str, Any]:
 @tasks.task("complete_in")
 def complete_in(job: RunningJob, payload: Payload) -> str:
     """Its rows and its completion are one commit."""
-    job.session.execute(text("create table written (by text)"))
     job.session.execute(text("insert into written values (:id)"), {"id": str(job.id)})
     job.complete_in(job.session, {"in": "transaction"})
     job.session.commit()
     return "not this"
+
+
+@tasks.task("go_on_after_complete_in")
+def go_on_after_complete_in(job: RunningJob, payload: Payload) -> None:
+    """Still has something to do and to say when its completion is committed."""
+    job.progress(1, 2)
+    job.log("before the commit")
+    job.complete_in(job.session, "early")
+    job.session.commit()
+    job.log("after the commit")
+    append(payload["file"], "committed")
+    try:
+        wait_for_file(payload["until"])
+    except JobInterrupted as interruption:
+        append(payload["file"], f"interrupted: {interruption.reason}")
+        raise
+    append(payload["file"], "went on to its end")
 
 
 def return_bytes(_job: RunningJob) -> object:

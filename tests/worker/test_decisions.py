@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed
 from jobplatform.worker.frames import Reason
+from jobplatform.worker.host import COLLECT_AFTER, few_collections
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
 from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, RUN_JOBS, Pace, claim_size
@@ -259,3 +261,12 @@ def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
     supply.ask(0.0, worker_id=1)
 
     assert supply.in_flight
+
+
+def test_the_collector_is_left_as_it_was_found() -> None:
+    found = gc.get_threshold()
+
+    with few_collections():
+        assert gc.get_threshold() == (COLLECT_AFTER, *found[1:])
+
+    assert gc.get_threshold() == found

@@ -106,6 +106,7 @@ def test_a_snoozed_job_runs_again_without_spending_an_attempt(
 
 
 def test_a_handler_may_complete_in_its_own_transaction(start_worker: StartWorker, database: Database) -> None:
+    database.execute("create table written (by text)")
     job = database.enqueue("complete_in")
 
     worker = start_worker()
@@ -115,6 +116,32 @@ def test_a_handler_may_complete_in_its_own_transaction(start_worker: StartWorker
     after = database.enqueue("noop")
     database.wait_for_status(after, "completed")
     assert worker.events("attempt killed") == []
+
+
+def wait_for_a_heartbeat(database: Database) -> None:
+    beats = "select heartbeat_at from jobplatform.workers"
+    before = database.rows(beats)
+    wait_until(lambda: database.rows(beats) != before, what="a heartbeat")
+
+
+def test_what_follows_the_commit_of_a_completion_is_not_interrupted_and_its_log_lines_are_kept(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    until = tmp_path / "end"
+    job = database.enqueue("go_on_after_complete_in", {"file": told.path, "until": str(until)})
+
+    start_worker(heartbeat=0.1)
+    told.wait(1)
+    # The third beat from here was sent after the answer of one that named the attempt.
+    for _ in range(3):
+        wait_for_a_heartbeat(database)
+    until.touch()
+
+    assert told.wait(2)[1:] == ["went on to its end"]
+    assert database.job(job).result == "early"
+    lines = "select message from jobplatform.job_logs order by line"
+    wait_until(lambda: len(database.rows(lines)) == 2, what="both log lines")
+    assert database.rows(lines) == [("before the commit",), ("after the commit",)]
 
 
 def test_progress_and_log_lines_are_seen_while_the_job_runs(

@@ -94,7 +94,7 @@ async function allCompleted(boss) {
   }
 }
 
-async function serve(jobs, slots) {
+async function serve(jobs, slots, onlyQuiet = 0) {
   const boss = await open({ useListenNotify: true });
   const started = {};
   let ended = 0;
@@ -102,14 +102,14 @@ async function serve(jobs, slots) {
     started[job.data.key] = now();
     if (job.data.ms) await sleep(job.data.ms);
   };
-  const count = (number) => {
-    ended += number;
+  const count = (batch) => {
+    ended += batch.filter(({ data }) => !onlyQuiet || data.key.startsWith('quiet')).length;
     if (ended === jobs) answer({ started });
   };
   if (slots) times(slots, () => serveLoop(boss, run, count, () => ended === jobs));
   else await boss.work(QUEUE, { batchSize: 1, pollingIntervalSeconds: 0.5 }, async ([job]) => {
     await run(job);
-    count(1);
+    count([job]);
   });
   answer({ pid: process.pid });
 }
@@ -121,7 +121,7 @@ async function serveLoop(boss, run, count, finished) {
       await run(job);
       await boss.complete(QUEUE, job.id);
     }
-    count(batch.length);
+    count(batch);
     if (batch.length === 0) await sleep(5);
   }
 }
@@ -139,18 +139,21 @@ async function feed(jobs, rate) {
   await word();
 }
 
-async function crowd(backlog, noisy, quiet, milliseconds) {
+async function crowd(backlog, noisy, keys, longer, quiet, each, milliseconds) {
   const boss = await open();
   const committed = {};
-  await insertMany(boss, times(backlog, (number) => ({
-    data: stamp(`noisy ${number % noisy} ${number}`, milliseconds),
-    group: { id: `noisy ${number % noisy}` },
-  })));
+  await insertMany(boss, times(backlog, (number) => {
+    const owner = `noisy ${number % noisy}`;
+    const key = Math.floor(number / noisy) % keys;
+    return { data: stamp(`${owner} ${number}`, milliseconds * longer), group: { id: `${owner} key ${key}` } };
+  }));
   await sleep(300);
   for (let number = 0; number < quiet; number += 1) {
-    const key = `quiet ${number}`;
-    await boss.send(QUEUE, stamp(key, milliseconds), { group: { id: key } });
-    committed[key] = now();
+    const owner = `quiet ${number}`;
+    const data = (nth) => stamp(nth ? `${owner} ${nth}` : owner, milliseconds);
+    if (each === 1) await boss.send(QUEUE, data(0), { group: { id: owner } });
+    else await boss.insert(QUEUE, times(each, (nth) => ({ data: data(nth), group: { id: owner } })));
+    committed[owner] = now();
   }
   answer({ committed });
   await word();

@@ -1,0 +1,308 @@
+"""Plans, and the limits of queues, tasks and external resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from jobplatform.api.answers import respond
+from jobplatform.api.auditing import audit
+from jobplatform.api.fields import camel
+from jobplatform.api.mounted import mounted
+from jobplatform.api.operator_schemas import (
+    LimitsSchema,
+    NewRateLimitSchema,
+    PlanInUseSchema,
+    PlanSchema,
+    PlansSchema,
+    QueueLimitsChangeSchema,
+    QueueLimitsSchema,
+    QueuesSchema,
+    RateLimitChangeSchema,
+    RateLimitSchema,
+    RateLimitsSchema,
+    TaskLimitsChangeSchema,
+    TaskLimitsSchema,
+    TasksSchema,
+)
+from jobplatform.api.principals import Scope
+from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
+from jobplatform.api.resource import Resource
+from jobplatform.models import PauseKind, TaskLimits
+from jobplatform.queue import (
+    Limits,
+    PlanDeletion,
+    clear_rate_limit,
+    clear_task_limits,
+    delete_plan,
+    find_plan,
+    find_rate_limit,
+    find_task_limits,
+    list_pauses,
+    list_plans,
+    list_queues,
+    list_rate_limits,
+    list_task_limits,
+    set_plan,
+    set_queue_limit,
+    set_rate_limit,
+    set_task_limits,
+)
+
+plans = Resource("plans", __name__, description="Plans, for operators")
+queues = Resource("queues", __name__, description="Queues and their limits, for operators")
+tasks = Resource("tasks", __name__, description="Tasks and their limits, for operators")
+rates = Resource("rates", __name__, description="Rates of external resources, for operators")
+
+PLAN = "/operator/plans/<name>"
+QUEUE_LIMITS = "/operator/queues/<queue>/limits"
+TASK_LIMITS = "/operator/tasks/<task>/limits"
+RATE = "/operator/rate-limits/<path:resource>"
+BODY = (400, 413, 415)
+
+_PLAN, _PLANS = PlanSchema(), PlansSchema()
+_QUEUES, _QUEUE = QueuesSchema(), QueueLimitsSchema()
+_TASKS, _TASK = TasksSchema(), TaskLimitsSchema()
+_RATES, _RATE = RateLimitsSchema(), RateLimitSchema()
+
+A_PLAN = {"weight": 10, "maxRunning": 50, "maxPending": 10_000}
+PLAN_EXAMPLE = {"name": "gold", **A_PLAN, "shed": None, "rateUnits": None, "ratePeriodMs": None}
+A_RATE = {"units": 100, "periodMs": 10_000, "burst": 20}
+RATE_EXAMPLE = {"resource": "hubspot:*", **A_RATE}
+
+#: A plan that is replaced forgets what the new one does not say.
+_NOTHING_SAID = dict.fromkeys(Limits.__dataclass_fields__)
+
+
+# Plans
+
+
+@plans.endpoint("GET", "/operator/plans", Scope.OPERATOR)
+@plans.answers(200, PlansSchema, example={"items": [PLAN_EXAMPLE]})
+def list_all_plans() -> Response:
+    """List plans, by name"""
+    with mounted().reading() as session:
+        return respond(_PLANS, {"items": list_plans(session)})
+
+
+@plans.endpoint("GET", PLAN, Scope.OPERATOR, refuses=(404,))
+@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE)
+def show_plan(name: str) -> Response:
+    """Show a plan"""
+    with mounted().reading() as session:
+        plan = find_plan(session, name)
+    if plan is None:
+        raise not_found()
+    return respond(_PLAN, plan)
+
+
+@plans.endpoint("PUT", PLAN, Scope.OPERATOR, refuses=(*BODY, 404))
+@plans.body(LimitsSchema, example=A_PLAN)
+@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE)
+def put_plan(body: dict[str, Any], name: str) -> Response:
+    """Make a plan, or replace it
+
+    It counts at once for every workspace on it. What is not named is not limited by it.
+    """
+    return _set_plan(name, {**_NOTHING_SAID, **body}, body)
+
+
+@plans.endpoint("PATCH", PLAN, Scope.OPERATOR, refuses=(*BODY, 404))
+@plans.body(LimitsSchema, example={"maxRunning": 60})
+@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE)
+def change_plan(body: dict[str, Any], name: str) -> Response:
+    """Change a plan
+
+    What is not named stays; null clears.
+    """
+    return _set_plan(name, body, body, must_exist=True)
+
+
+@plans.endpoint("DELETE", PLAN, Scope.OPERATOR, refuses=(404,))
+@plans.may_answer(409, schema=PlanInUseSchema, content_type=PROBLEM_JSON, description="Workspaces are on it")
+@plans.answers(204)
+def delete_a_plan(name: str) -> Response:
+    """Delete a plan that no workspace is on"""
+    with mounted().transaction() as session:
+        answer = delete_plan(session, name)
+        if not answer.existed:
+            raise not_found()
+        if not answer.deleted:
+            raise _plan_in_use(name, answer)
+        audit(session, "plan.delete", f"plan:{name}")
+    return Response(status=204)
+
+
+def _set_plan(name: str, changes: dict[str, Any], told: dict[str, Any], *, must_exist: bool = False) -> Response:
+    with mounted().transaction() as session:
+        if must_exist and find_plan(session, name) is None:
+            raise not_found()
+        plan = set_plan(session, name, changes)
+        audit(session, "plan.set", f"plan:{name}", **_told(told))
+        return respond(_PLAN, plan)
+
+
+def _plan_in_use(name: str, answer: PlanDeletion) -> ProblemError:
+    return ProblemError(
+        409,
+        f"{answer.uses} workspace(s) are on the plan {name}; put them on another first.",
+        kind="plan-in-use",
+        title="Plan in use",
+        extra={"uses": answer.uses, "workspaceIds": [str(workspace_id) for workspace_id in answer.used_by]},
+    )
+
+
+# Queues
+
+
+@queues.endpoint("GET", "/operator/queues", Scope.OPERATOR)
+@queues.answers(200, QueuesSchema)
+def list_all_queues() -> Response:
+    """List queues with their jobs by state, how long the oldest ready one has been waiting, and their limits"""
+    with mounted().reading() as session:
+        paused = {found.key: found for found in list_pauses(session, PauseKind.QUEUE)}
+        items = [{**one._asdict(), "pause": paused.get(one.queue)} for one in list_queues(session)]
+        return respond(_QUEUES, {"items": items})
+
+
+@queues.endpoint("PATCH", QUEUE_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404))
+@queues.body(QueueLimitsChangeSchema, example={"maxRunning": 20})
+@queues.answers(200, QueueLimitsSchema, example={"queue": "sync", "maxRunning": 20})
+def change_queue_limits(body: dict[str, Any], queue: str) -> Response:
+    """Limit how many jobs of a queue run at a time, over all workspaces; null for no limit"""
+    with mounted().transaction() as session:
+        set_queue_limit(session, queue, body["max_running"])
+        audit(session, "queue.limit", f"queue:{queue}", **_told(body))
+    return respond(_QUEUE, {"queue": queue, **body})
+
+
+# Tasks
+
+
+@tasks.endpoint("GET", "/operator/tasks", Scope.OPERATOR)
+@tasks.answers(200, TasksSchema)
+def list_all_tasks() -> Response:
+    """List the tasks of this installation, and those that have limits, by name"""
+    registered = set(mounted().tasks.names())
+    with mounted().reading() as session:
+        limited = {row.task: row for row in list_task_limits(session)}
+        paused = {found.key: found for found in list_pauses(session, PauseKind.TASK)}
+        items = [
+            {**_describe_task(name, limited.get(name)), "registered": name in registered, "pause": paused.get(name)}
+            for name in sorted(registered | set(limited) | set(paused))
+        ]
+    return respond(_TASKS, {"items": items})
+
+
+@tasks.endpoint("GET", TASK_LIMITS, Scope.OPERATOR, refuses=(404,))
+@tasks.answers(200, TaskLimitsSchema)
+def show_task_limits(task: str) -> Response:
+    """Show the limits of a task; nulls where there are none"""
+    with mounted().reading() as session:
+        limits = find_task_limits(session, task)
+        if limits is None and task not in mounted().tasks:
+            raise not_found()
+        return respond(_TASK, _describe_task(task, limits))
+
+
+@tasks.endpoint("PATCH", TASK_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404))
+@tasks.body(TaskLimitsChangeSchema, example={"maxRunningPerWorkspace": 1})
+@tasks.answers(200, TaskLimitsSchema)
+def change_task_limits(body: dict[str, Any], task: str) -> Response:
+    """Limit how many jobs of a task run at a time, in all and in each workspace
+
+    What is not named stays; null clears. The task may be one that this process does not know.
+    """
+    with mounted().transaction() as session:
+        limits = set_task_limits(session, task, body)
+        audit(session, "task.limit", f"task:{task}", **_told(body))
+        return respond(_TASK, limits)
+
+
+@tasks.endpoint("DELETE", TASK_LIMITS, Scope.OPERATOR, refuses=(404,))
+@tasks.answers(204)
+def delete_task_limits(task: str) -> Response:
+    """Clear the limits of a task"""
+    with mounted().transaction() as session:
+        if not clear_task_limits(session, task):
+            raise not_found()
+        audit(session, "task.clear_limits", f"task:{task}")
+    return Response(status=204)
+
+
+def _describe_task(name: str, limits: TaskLimits | None) -> dict[str, Any]:
+    return {
+        "task": name,
+        "max_running": limits.max_running if limits else None,
+        "max_running_per_workspace": limits.max_running_per_workspace if limits else None,
+    }
+
+
+# Rates
+
+
+@rates.endpoint("GET", "/operator/rate-limits", Scope.OPERATOR)
+@rates.answers(200, RateLimitsSchema, example={"items": [RATE_EXAMPLE]})
+def list_all_rate_limits() -> Response:
+    """List rates, by resource"""
+    with mounted().reading() as session:
+        return respond(_RATES, {"items": list_rate_limits(session)})
+
+
+@rates.endpoint("GET", RATE, Scope.OPERATOR, refuses=(404,))
+@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE)
+def show_rate_limit(resource: str) -> Response:
+    """Show the rate of a resource, or of each of a kind (`hubspot:*`)"""
+    with mounted().reading() as session:
+        rate = find_rate_limit(session, resource)
+    if rate is None:
+        raise not_found()
+    return respond(_RATE, rate)
+
+
+@rates.endpoint("PUT", RATE, Scope.OPERATOR, refuses=(*BODY, 404))
+@rates.body(NewRateLimitSchema, example=A_RATE)
+@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE)
+def put_rate_limit(body: dict[str, Any], resource: str) -> Response:
+    """Limit how many units of a resource jobs use in a period
+
+    `hubspot:4711` is one resource, `hubspot:*` each of its kind by itself. What has been used already stays used.
+    """
+    return _set_rate(resource, body)
+
+
+@rates.endpoint("PATCH", RATE, Scope.OPERATOR, refuses=(*BODY, 404))
+@rates.body(RateLimitChangeSchema, example={"units": 50})
+@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE)
+def change_rate_limit(body: dict[str, Any], resource: str) -> Response:
+    """Change the rate of a resource
+
+    What is not named stays.
+    """
+    return _set_rate(resource, body, must_exist=True)
+
+
+@rates.endpoint("DELETE", RATE, Scope.OPERATOR, refuses=(404,))
+@rates.answers(204)
+def delete_rate_limit(resource: str) -> Response:
+    """Let jobs use a resource as often as they like"""
+    with mounted().transaction() as session:
+        if not clear_rate_limit(session, resource):
+            raise not_found()
+        audit(session, "rate.clear", f"resource:{resource}")
+    return Response(status=204)
+
+
+def _set_rate(resource: str, body: dict[str, Any], *, must_exist: bool = False) -> Response:
+    with mounted().transaction() as session:
+        if must_exist and find_rate_limit(session, resource) is None:
+            raise not_found()
+        rate = set_rate_limit(session, resource, body)
+        audit(session, "rate.set", f"resource:{resource}", **_told(body))
+        return respond(_RATE, rate)
+
+
+def _told(body: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for, under the names it was asked for by."""
+    return {camel(name): value for name, value in body.items()}

@@ -1,0 +1,61 @@
+"""``jobplatform keys``: the master keys of encryption."""
+
+from __future__ import annotations
+
+import click
+
+from jobplatform.cli.acting import audit
+from jobplatform.cli.database import open_session
+from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.key_ring import generate_key
+from jobplatform.queue import key_ring, master_keys_in_use, rewrap_keys
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and rotate the master keys of encryption (JOBPLATFORM_ENCRYPTION_KEYS)."""
+
+
+@keys.command()
+@click.argument("key_id")
+def generate(key_id: str) -> None:
+    """Print a new master key as an entry of JOBPLATFORM_ENCRYPTION_KEYS. It is kept nowhere: keep it."""
+    try:
+        click.echo(generate_key(key_id))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@keys.command("list")
+@as_json_option
+def list_(as_json: bool) -> None:
+    """List the master keys that wrap data keys, and those of this environment. Exit code 1 when one is missing here."""
+    ring = key_ring()
+    here = ring.names if ring else ()
+    with open_session() as session:
+        used = master_keys_in_use(session)
+    rows = [(name, name in here, name in here[:1], used.get(name, 0)) for name in dict.fromkeys([*here, *used])]
+    if as_json:
+        names = ("id", "here", "wraps", "dataKeys")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        words = {True: "yes", False: "no"}
+        print_table(
+            ["id", "here", "wraps new ones", "data keys"], [(r[0], words[r[1]], words[r[2]], r[3]) for r in rows]
+        )
+    if set(used) - set(here):
+        raise SystemExit(1)
+
+
+@keys.command()
+def rotate() -> None:
+    """Wrap every data key by the first master key. What is sealed stays as it is, and jobs run on meanwhile."""
+    done = 0
+    with open_session() as session:
+        while some := rewrap_keys(session):
+            session.commit()
+            done += some
+        ring = key_ring()
+        assert ring is not None
+        audit(session, "keys.rotate", f"key:{ring.names[0]}", dataKeys=done)
+    click.echo(f"{done} data key(s) are wrapped by {ring.names[0]} now; those before it can go from every process")

@@ -1,0 +1,103 @@
+"""``jobplatform workspaces encrypt``, ``export`` and ``erase``: what happens to a workspace's data as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+import click
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.database import find_known_workspace, open_session
+from jobplatform.models import Role, confine
+from jobplatform.queue import (
+    begin_erasing,
+    count_running,
+    erase_some,
+    export_files,
+    export_workspace,
+    finish_erasing,
+    set_encrypting,
+    stop_running,
+)
+
+LOOK_EVERY = 0.2
+
+
+@click.command()
+@click.argument("workspace")
+@click.option("--off", is_flag=True, help="Seal only the jobs of tasks that ask for it.")
+def encrypt(workspace: str, off: bool) -> None:
+    """Seal every job that is enqueued for a workspace from now on. Jobs that are there stay as they are."""
+    with open_session() as session:
+        workspace_id = find_known_workspace(session, workspace)
+        set_encrypting(session, workspace_id, not off)
+        audit(session, "workspace.encrypt", f"workspace:{workspace_id}", workspace_id, encrypts=not off)
+    click.echo(f"new jobs of {workspace_id} are " + ("sealed only where their task asks for it" if off else "sealed"))
+
+
+@click.command()
+@click.argument("workspace")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A new file (.zip) or folder. Default: workspace-ID.zip."
+)
+def export(workspace: str, output: Path | None) -> None:
+    """Write everything there is of a workspace into files, all from one moment.
+
+    With JOBPLATFORM_ENCRYPTION_KEYS what is sealed is written in the clear.
+    """
+    with open_session() as session:
+        workspace_id = find_known_workspace(session, workspace)
+        path = output or Path(f"workspace-{workspace_id}.zip")
+        session.commit()
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        try:
+            with export_files(path) as files:
+                counts = export_workspace(session, workspace_id, files)
+        except OSError as error:
+            raise click.ClickException(f"cannot write {path}: {error}") from error
+        audit(session, "workspace.export", f"workspace:{workspace_id}", workspace_id, rows=sum(counts.values()))
+    click.echo(f"{sum(counts.values())} rows of {workspace_id} are in {path}")
+
+
+@click.command()
+@click.argument("workspace")
+@click.option("--yes", is_flag=True, help="There is no way back; say that this is meant.")
+@click.option("--cancel-running", is_flag=True, help="Cancel the jobs that run. Default: refuse while there are some.")
+@click.option("--wait", type=click.FloatRange(min=0), default=60, show_default=True, help="Seconds they get to end.")
+def erase(workspace: str, yes: bool, cancel_running: bool, wait: float) -> None:
+    """Delete everything of a workspace, its keys first. One line of the audit log remains. Safe to repeat."""
+    if not yes:
+        raise click.UsageError("this deletes every job, connection and record of the workspace; say --yes if so")
+    with open_session() as session:
+        workspace_id = find_known_workspace(session, workspace)
+        session.commit()
+        # As the owner of the tables, who sees one workspace at a time: no other's row can be touched.
+        confine(session, Role.OWNER, workspace_id)
+        running = count_running(session, workspace_id)
+        if running and not cancel_running:
+            raise click.ClickException(f"{running} job(s) of it run; wait for them, or say --cancel-running")
+        counts = Counter(begin_erasing(session, workspace_id, actor=actor()))
+        session.commit()
+        _wait_for_running(session, workspace_id, wait, cancel=cancel_running)
+        while some := erase_some(session, workspace_id):
+            session.commit()
+            counts += Counter(some)
+        finish_erasing(session, workspace_id, +counts, actor=actor())
+    click.echo(f"{counts.total()} rows of {workspace_id} are erased; one line of the audit log tells of it")
+
+
+def _wait_for_running(session: Session, workspace_id: UUID, seconds: float, *, cancel: bool) -> None:
+    deadline = time.monotonic() + seconds
+    while running := (stop_running if cancel else count_running)(session, workspace_id):
+        session.commit()
+        if time.monotonic() > deadline:
+            raise click.ClickException(
+                f"{running} job(s) still run after {seconds:g} s. The workspace is paused and its keys are destroyed; "
+                "nothing else is deleted yet. Say the same again to go on."
+            )
+        time.sleep(LOOK_EVERY)
+    session.commit()

@@ -1,0 +1,264 @@
+"""Blockers: from what is known about a job to what stands in its way, in codes and words. Pure.
+
+The codes are part of the contract: clients compare them, so none changes its meaning. In the order of the answer:
+
+    running, cancel-requested        it does not wait
+    final, guard-held, quota         it has ended; the other two say why it could not be retried
+    scheduled, retrying              its time has not come
+    paused-workspace, paused-queue, paused-task, paused-resource
+    no-worker                        nobody is there who could run it
+    resource-closed                  the resource asked for a break
+    workspace-limit, queue-limit, task-limit, task-limit-here
+    workspace-rate, resource-rate
+    behind                           nothing of all that: it is in line
+
+A job that waits for another one would say so after ``scheduled``; there are no such jobs yet.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobplatform.models import FINAL_STATUSES, State, Status
+from jobplatform.queue.why_facts import Holds, JobFacts, PauseFacts, RateFacts, RetryFacts, WorkerFacts
+
+CODES = (
+    "running",
+    "cancel-requested",
+    "final",
+    "guard-held",
+    "quota",
+    "scheduled",
+    "retrying",
+    "paused-workspace",
+    "paused-queue",
+    "paused-task",
+    "paused-resource",
+    "no-worker",
+    "resource-closed",
+    "workspace-limit",
+    "queue-limit",
+    "task-limit",
+    "task-limit-here",
+    "workspace-rate",
+    "resource-rate",
+    "behind",
+)
+
+#: Whom tenants read about instead of an operator's name.
+SOMEBODY = "an operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing in a job's way. ``until``: when it ends by itself, if that is known. ``details`` are its facts."""
+
+    code: str
+    message: str
+    until: datetime.datetime | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobsAhead:
+    """Who comes before a job: jobs of its own workspace and queue, jobs that others will start before it in their fair
+    turns (an estimate), and in how many workspaces. ``slots`` are those that could run it."""
+
+    own_jobs: int
+    other_jobs: int
+    other_workspaces: int
+    slots: int
+    slots_in_use: int
+
+
+def status_of(job: JobFacts) -> Status:
+    """As everybody sees it."""
+    if job.status is not None:
+        return FINAL_STATUSES[job.status]
+    return Status.RUNNING if job.state == State.RUNNING else Status.PENDING
+
+
+def blockers_of_running(job: JobFacts) -> list[Blocker]:
+    """It runs, and perhaps somebody wants it stopped."""
+    attempt = {"attempt": job.attempts, "max_attempts": job.max_attempts}
+    since = _at(job.started_at)
+    found = [
+        Blocker(
+            "running",
+            f"it has been running since {since}, attempt {job.attempts} of {job.max_attempts}",
+            details=attempt | {"started_at": job.started_at},
+        )
+    ]
+    if job.cancel_requested_at is not None:
+        moment = _at(job.cancel_requested_at)
+        message = f"somebody asked to cancel it at {moment}; its worker stops it"
+        found.insert(0, Blocker("cancel-requested", message, details={"requested_at": job.cancel_requested_at}))
+    return found
+
+
+def blockers_of_final(job: JobFacts, retry: RetryFacts | None) -> list[Blocker]:
+    """It has ended. ``retry`` is what a retry would meet, for one that may be retried."""
+    status = status_of(job)
+    found = [Blocker("final", f"it is {status}; there is nothing to wait for", details={"ended_at": job.completed_at})]
+    if retry is None:
+        return found
+    if retry.guard_holder is not None:
+        message = f"it cannot be retried: the unfinished job {retry.guard_holder} holds its uniqueness guard"
+        found.append(Blocker("guard-held", message, details={"job_id": retry.guard_holder}))
+    elif retry.quota is not None and retry.waiting >= retry.quota:
+        message = (
+            f"it cannot be retried now: the workspace may have {retry.quota} waiting jobs and has no room for more"
+        )
+        found.append(Blocker("quota", message, details={"limit": retry.quota, "waiting": retry.waiting}))
+    return found
+
+
+def blockers_of_waiting(
+    job: JobFacts, pauses: Sequence[PauseFacts], holds: Holds, workers: WorkerFacts, *, tells_all: bool
+) -> list[Blocker]:
+    """What keeps a job that waits from being started, except those before it in line.
+
+    Unless it ``tells_all``, a pause of anything but the workspace itself has no reason and no name of a person.
+    """
+    found = [*_moment(job), *_paused(job, pauses, tells_all), *_nobody(job, workers)]
+    if job.state == State.READY:
+        # What counts for a job at the moment of its start says nothing about one whose time has not come.
+        found += [*_closed(job, holds), *_limits(job, holds), *_rates(job, holds)]
+    return found
+
+
+def behind(ahead: JobsAhead) -> Blocker:
+    """Nothing is in its way but others."""
+    before = f"{_jobs(ahead.own_jobs)} of its workspace and about {ahead.other_jobs} of others"
+    busy = f"{ahead.slots_in_use} of {ahead.slots} slots are in use"
+    if ahead.own_jobs or ahead.other_jobs:
+        message = f"it is in line: {before} are before it; {busy}"
+    elif ahead.slots_in_use >= ahead.slots:
+        message = f"it is next: all {ahead.slots} slots are in use, and it starts when one gets free"
+    else:
+        message = f"nothing is in its way: a worker takes it in a moment; {busy}"
+    details = {
+        "position": ahead.own_jobs,
+        "others": ahead.other_jobs,
+        "slots": ahead.slots,
+        "slots_in_use": ahead.slots_in_use,
+    }
+    return Blocker("behind", message, details=details)
+
+
+def _moment(job: JobFacts) -> Iterator[Blocker]:
+    if job.state != State.SCHEDULED or job.run_after is None:
+        return
+    due = job.run_after <= job.now
+    when = "now: a worker makes it ready in a moment" if due else f"at {_at(job.run_after)}"
+    if job.attempts or job.crash_count:
+        attempt = job.attempts + 1
+        reason = f" after {job.error_type}" if job.error_type else ""
+        message = f"it waits for attempt {attempt} of {job.max_attempts}{reason}; that is due {when}"
+        details = {"attempt": attempt, "max_attempts": job.max_attempts, "error_type": job.error_type}
+        yield Blocker("retrying", message, job.run_after, details)
+    else:
+        yield Blocker("scheduled", f"it is due {when}", job.run_after)
+
+
+def _paused(job: JobFacts, pauses: Sequence[PauseFacts], tells_all: bool) -> Iterator[Blocker]:
+    for pause in pauses:
+        over_by_then = pause.until is not None and job.run_after is not None and pause.until <= job.run_after
+        if not over_by_then:
+            yield _pause(pause, tells_all=tells_all or pause.kind == "workspace")
+
+
+def _pause(pause: PauseFacts, *, tells_all: bool) -> Blocker:
+    what = "its workspace" if pause.kind == "workspace" else f"the {pause.kind} {pause.key!r}"
+    until = f" until {_at(pause.until)}" if pause.until else ""
+    actor, reason = (pause.actor, pause.reason) if tells_all else (SOMEBODY, None)
+    because = f": {reason}" if reason else ""
+    message = f"{what} is paused by {actor}{until}{because}"
+    return Blocker(f"paused-{pause.kind}", message, pause.until, {"actor": actor, "reason": reason})
+
+
+def _nobody(job: JobFacts, workers: WorkerFacts) -> Iterator[Blocker]:
+    if workers.slots:
+        return
+    details = {"workers": workers.live, "serving_queue": workers.serving, "knowing_task": workers.knowing}
+    yield Blocker("no-worker", _who_is_missing(job, workers), details=details)
+
+
+def _who_is_missing(job: JobFacts, workers: WorkerFacts) -> str:
+    queue, task, alive = f"the queue {job.queue!r}", f"the task {job.task!r}", _live(workers.live)
+    if not workers.live:
+        return "no worker is alive"
+    if workers.draining:
+        return f"{alive}, and those that serve {queue} and know {task} are stopping"
+    if workers.serving and workers.knowing:
+        return f"{alive}; {workers.serving} serve {queue}, {workers.knowing} know {task}, none does both"
+    if workers.serving:
+        return f"{alive}, and none of them knows {task}"
+    if workers.knowing:
+        return f"{alive}, and none of them serves {queue}"
+    return f"{alive}, and none of them serves {queue} or knows {task}"
+
+
+def _closed(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
+    if holds.closed_until is not None:
+        message = f"the resource {job.resource!r} takes nothing until {_at(holds.closed_until)}"
+        yield Blocker("resource-closed", message, holds.closed_until)
+
+
+def _limits(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
+    limits = (
+        ("workspace-limit", "its workspace", holds.workspace_limit, holds.running_here),
+        ("queue-limit", f"the queue {job.queue!r}", holds.queue_limit, holds.running_in_queue),
+        ("task-limit", f"the task {job.task!r}", holds.task_limit, holds.running_of_task),
+        (
+            "task-limit-here",
+            f"the task {job.task!r} in its workspace",
+            holds.task_limit_here,
+            holds.running_of_task_here,
+        ),
+    )
+    for code, whose, limit, running in limits:
+        if limit is not None and running >= limit:
+            message = f"{whose} may have {_jobs(limit)} running at a time, and {running} run"
+            yield Blocker(code, message, details={"limit": limit, "running": running})
+
+
+def _rates(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
+    if holds.workspace_rate is not None:
+        yield from _rate("workspace-rate", "its workspace may start", "job(s)", holds.workspace_rate, 1, job)
+    if holds.resource_rate is not None:
+        needed = min(job.units, holds.resource_rate.burst)
+        what = f"of the resource {job.resource!r} may be used"
+        yield from _rate("resource-rate", what, "unit(s)", holds.resource_rate, needed, job)
+
+
+def _rate(code: str, what: str, unit: str, rate: RateFacts, needed: int, job: JobFacts) -> Iterator[Blocker]:
+    missing = needed - rate.tokens
+    if missing <= 0:
+        return
+    until = job.now + datetime.timedelta(seconds=missing / rate.per_second)
+    message = f"{what} {rate.units} {unit} in {rate.period_ms / 1000:g} s; the next it needs come at {_at(until)}"
+    details = {
+        "limit": rate.units,
+        "period_ms": rate.period_ms,
+        "needed": needed,
+        "available": round(max(0.0, rate.tokens), 3),
+    }
+    yield Blocker(code, message, until, details)
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job" if count == 1 else f"{count} jobs"
+
+
+def _live(count: int) -> str:
+    return "1 worker is alive" if count == 1 else f"{count} workers are alive"
+
+
+def _at(moment: datetime.datetime | None) -> str:
+    if moment is None:
+        return "an unknown moment"
+    return moment.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

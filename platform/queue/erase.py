@@ -1,0 +1,113 @@
+"""Erase: nothing of one workspace is left, a step at a time, each in a transaction of the caller's.
+
+    1. :func:`begin_erasing`: its keys, its tokens and its waiting jobs' right to start are gone. *Commit this before
+       anything else*: from then on nobody opens what is sealed, whatever happens to the rest.
+    2. :func:`stop_running`, until nothing of it runs.
+    3. :func:`erase_some`, until nothing of it is there.
+    4. :func:`finish_erasing`: older lines of the audit log lose their details, and one says what was done.
+
+Whatever is interrupted is begun again at the first step. A confined Session is best (:func:`confine`, as owner and for
+this workspace): then the database itself sees to it that no row of another is touched.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import MetaData, any_, delete, func, literal_column, select, update
+from sqlalchemy.orm import Session
+
+from jobplatform.models import ApiToken, AuditEntry, Base, Pause, PauseKind, QueueRow, State, Workspace, WorkspaceKey
+from jobplatform.queue.audit import record
+from jobplatform.queue.belongings import belongings
+from jobplatform.queue.cancel import cancel_job
+from jobplatform.queue.pause import pause
+
+#: Rows deleted by one statement.
+BATCH = 1_000
+#: Lines of the audit log stay; the row by which the workspace is known, and its pause, are the last to go.
+KEPT = frozenset({AuditEntry.__tablename__})
+LAST = frozenset({Workspace.__tablename__, Pause.__tablename__})
+
+
+def begin_erasing(session: Session, workspace_id: uuid.UUID, *, actor: str) -> dict[str, int]:
+    """Destroy the workspace's keys and tokens, and start none of its jobs any more. Commit at once.
+
+    Answers with how many there were.
+    """
+    pause(session, PauseKind.WORKSPACE, str(workspace_id), reason="is being erased", actor=actor)
+    return {
+        model.__tablename__: _count(session, delete(model).where(model.workspace_id == workspace_id))
+        for model in (WorkspaceKey, ApiToken)
+    }
+
+
+def count_running(session: Session, workspace_id: uuid.UUID) -> int:
+    """How many jobs of the workspace run."""
+    return len(_running(session, workspace_id))
+
+
+def stop_running(session: Session, workspace_id: uuid.UUID) -> int:
+    """Ask for the cancellation of every job of the workspace that runs, and say how many do."""
+    running = _running(session, workspace_id)
+    for job_id in running:
+        cancel_job(session, workspace_id, job_id)
+    return len(running)
+
+
+def erase_some(session: Session, workspace_id: uuid.UUID, metadata: MetaData = Base.metadata) -> dict[str, int]:
+    """Delete up to 1,000 rows of each table and say how many of which; an empty answer means that nothing is left.
+
+    Rows that refer to others go before those, so that no delete takes others along.
+    """
+    deleted: dict[str, int] = {}
+    for table, mine in reversed(belongings(workspace_id, metadata)):
+        if table.name in KEPT | LAST:
+            continue
+        # By the rows' addresses: a table need not have a key, and nothing is sorted.
+        batch = select(literal_column("ctid")).select_from(table).where(mine).limit(BATCH).scalar_subquery()
+        some = _count(session, delete(table).where(literal_column("ctid") == any_(func.array(batch))))
+        if some:
+            deleted[table.name] = some
+    return deleted
+
+
+def finish_erasing(
+    session: Session,
+    workspace_id: uuid.UUID,
+    counts: Mapping[str, int],
+    *,
+    actor: str,
+    metadata: MetaData = Base.metadata,
+    **told: Any,
+) -> None:
+    """Take the last rows away and leave one line in the audit log, with ``counts``.
+
+    Who did what to which thing, and when, stays to be counted; what else was written down of it does not.
+    """
+    emptied = update(AuditEntry).where(AuditEntry.workspace_id == workspace_id, AuditEntry.details != {})
+    forgotten = _count(session, emptied.values(details={}))
+    for table, mine in belongings(workspace_id, metadata):
+        if table.name in LAST:
+            _count(session, delete(table).where(mine))
+    record(
+        session,
+        actor=actor,
+        action="workspace.erase",
+        target=f"workspace:{workspace_id}",
+        workspace_id=workspace_id,
+        details={"rows": dict(counts), "auditLinesEmptied": forgotten},
+        **told,
+    )
+
+
+def _running(session: Session, workspace_id: uuid.UUID) -> list[uuid.UUID]:
+    statement = select(QueueRow.id).where(QueueRow.workspace_id == workspace_id, QueueRow.state == State.RUNNING)
+    return list(session.scalars(statement))
+
+
+def _count(session: Session, statement: Any) -> int:
+    result: Any = session.execute(statement, execution_options={"synchronize_session": False})
+    return int(result.rowcount)

@@ -1,0 +1,63 @@
+"""Resources: what a task's jobs use outside, named by the task for each payload. Pure.
+
+>>> template = Template("hubspot:{account}")
+>>> template.fill({"account": 4711}, with_defaults=dict)
+'hubspot:4711'
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jobplatform.errors import InvalidPayloadError, Problem, TaskDefinitionError
+
+
+class Template:
+    """A resource's name with fields of the payload in it, by their JSON names: ``hubspot:{account}``.
+
+    Raises :class:`TaskDefinitionError` for what is no such template.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fields = tuple(_fields_of(text))
+
+    def fill(self, payload: Any, with_defaults: Callable[[], Any]) -> str:
+        """The name for a payload. ``with_defaults`` is asked for the payload only if a field is missing in it.
+
+        Raises :class:`InvalidPayloadError` naming each field that is missing or cannot be part of a name.
+        """
+        values = payload if isinstance(payload, Mapping) else {}
+        if any(name not in values for name in self.fields):
+            values = with_defaults()
+        problems = [Problem(f"/{name}", problem) for name in self.fields if (problem := _problem(values, name))]
+        if problems:
+            raise InvalidPayloadError(problems)
+        return self.text.format_map({name: values[name] for name in self.fields})
+
+
+def _fields_of(text: str) -> list[str]:
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise TaskDefinitionError(f"the resource {text!r} is no template: {error}") from None
+    names = []
+    for _, name, specification, conversion in parts:
+        if name is None:
+            continue
+        if not name.isidentifier() or specification or conversion:
+            raise TaskDefinitionError(
+                f"the resource {text!r} may have fields of the payload in it, such as {{account}}, and nothing else"
+            )
+        names.append(name)
+    return names
+
+
+def _problem(values: Mapping[str, Any], name: str) -> str | None:
+    if name not in values:
+        return "is missing: it is part of the name of the resource that the job uses"
+    if isinstance(values[name], bool) or not isinstance(values[name], str | int):
+        return "must be a text or a whole number: it is part of the name of the resource that the job uses"
+    return None

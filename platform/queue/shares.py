@@ -1,0 +1,123 @@
+"""Shares: who is ahead of a fair share of this worker's slot time. Pure; one object a worker, in its memory.
+
+Turns on the ring are fair by the number of jobs. A workspace whose jobs run a hundred times longer than others' would
+still take a hundred times the slots, so a worker also accounts for time, by virtual time as in weighted fair queueing
+(Demers, Keshav, Shenker 1989):
+
+    level    how much time per unit of weight everybody who wanted some has been served so far
+    account  how much a workspace has been served, as a position on the same scale
+
+A workspace that comes (back) starts at the level: not having asked for anything earns no credit, and having used slots
+that nobody else wanted costs none. A claim takes first from those who are not above the level, then from the others in
+the order of their accounts; from one that is *heavy*, above the level by more than a job or two, only what is left.
+
+A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobplatform.queue.claim import Ahead, ClaimedJob
+
+#: How far above the level is not heavy yet, in jobs of average length.
+SLACK_JOBS = 2.0
+#: Workspaces a claim is told about. Where more are above the level, those furthest up are what matters.
+MOST_AHEAD = 200
+#: Accounts that are kept; where there are more, those furthest up.
+MOST_ACCOUNTS = 20_000
+#: How many (workspace, task) pairs' run times are remembered.
+MOST_MEANS = 20_000
+#: The weight of the newest run time in the mean.
+NEWEST = 0.2
+
+
+@dataclass(slots=True)
+class Account:
+    weight: int
+    served: float
+
+
+class Shares:
+    """The accounts of the workspaces that this worker has served lately."""
+
+    def __init__(self) -> None:
+        self._level = 0.0
+        self._accounts: dict[str, Account] = {}
+        self._weights = 0
+        self._until_prune = 0
+        self._means: dict[tuple[str, str], float] = {}
+        self._task_means: dict[str, float] = {}
+        self._mean_charge = 0.0
+
+    def claimed(self, job: ClaimedJob) -> float:
+        """Charge a workspace for a job that was just claimed. Returns the charge in seconds, for :meth:`ended`."""
+        workspace_id = job.lease.workspace_id
+        mean = self._means.get((workspace_id, job.task))
+        seconds = self._task_means.get(job.task, 0.0) if mean is None else mean
+        self._charge(workspace_id, job.weight, seconds)
+        return seconds
+
+    def ended(self, job: ClaimedJob, charged: float, seconds: float | None) -> None:
+        """Correct the charge by what the job really took; None when it did not run at all."""
+        if seconds is not None:
+            self._learn(job, seconds)
+        self._charge(job.lease.workspace_id, job.weight, (seconds or 0.0) - charged)
+
+    def ahead(self) -> Ahead:
+        """Who is above the level, for a claim to take from in this order."""
+        level, heavy = self._level, self._level + SLACK_JOBS * self._mean_charge
+        above = [(account.served, id_) for id_, account in self._accounts.items() if account.served > level]
+        above = sorted(above if len(above) <= MOST_AHEAD else heapq.nlargest(MOST_AHEAD, above))
+        return Ahead([id_ for _, id_ in above], sum(served <= heavy for served, _ in above))
+
+    def is_behind(self, workspace_id: str) -> bool:
+        """Whether a workspace has had less than its fair share, or nothing lately."""
+        account = self._accounts.get(workspace_id)
+        return account is None or account.served <= self._level
+
+    def only_these_want(self, workspaces: Iterable[str]) -> None:
+        """Only these had something to claim. If all of them are above the level, the others have all they want, and
+        the level goes on from the lowest of these.
+        """
+        accounts = [self._accounts.get(id_) for id_ in workspaces]
+        lowest = min((account.served if account else self._level for account in accounts), default=self._level)
+        if lowest > self._level:
+            self._level = lowest
+            self._prune()
+
+    def _charge(self, workspace_id: str, weight: int, seconds: float) -> None:
+        account = self._accounts.get(workspace_id)
+        if account is None:
+            account = self._accounts[workspace_id] = Account(weight, self._level)
+            self._weights += weight
+        elif account.weight != weight:
+            self._weights += weight - account.weight
+            account.weight = weight
+        if account.served < self._level:
+            # Whoever is served less than it could have been did not ask: that is no credit.
+            account.served = self._level
+        account.served += seconds / weight
+        # A correction may be negative, and then takes back what the charge had moved.
+        self._level += seconds / self._weights
+        self._until_prune -= 1
+        if self._until_prune <= 0:
+            self._prune()
+
+    def _learn(self, job: ClaimedJob, seconds: float) -> None:
+        key = (job.lease.workspace_id, job.task)
+        mean = self._means.get(key)
+        if mean is None and len(self._means) >= MOST_MEANS:
+            self._means.clear()
+        self._means[key] = seconds if mean is None else mean + NEWEST * (seconds - mean)
+        of_task = self._task_means.get(job.task, seconds)
+        self._task_means[job.task] = of_task + NEWEST * (seconds - of_task)
+        self._mean_charge += 0.05 * (seconds / job.weight - self._mean_charge)
+
+    def _prune(self) -> None:
+        """Forget those whom the level has reached: for them it is as if they had never been here."""
+        self._accounts = {id_: account for id_, account in self._accounts.items() if account.served > self._level}
+        self._weights = sum(account.weight for account in self._accounts.values())
+        self._until_prune = max(16, len(self._accounts))

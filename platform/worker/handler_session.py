@@ -1,0 +1,27 @@
+"""The Sessions of a child's handlers: each sees its job's workspace and nothing else of ours."""
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Role, confine, make_engine
+
+
+class HandlerSessions:
+    """Opens them. The engine is this child's own, made when the first handler asks for a Session.
+
+    Confined is the Session, not the process: a handler that opens a connection of its own has the rights of the
+    worker's login. This keeps mistakes apart, not enemies.
+    """
+
+    def __init__(self, database_url: str, threads: int) -> None:
+        self._database_url = database_url
+        self._threads = threads
+        self._engine: Engine | None = None
+
+    def open(self, workspace_id: str) -> Session:
+        """A Session that is told this workspace at the begin of every transaction, those after a commit too."""
+        if self._engine is None:
+            self._engine = make_engine(
+                self._database_url, application_name="jobplatform-handler", pool_size=self._threads
+            )
+        return confine(Session(self._engine), Role.HANDLER, workspace_id)

@@ -1,0 +1,166 @@
+"""Plans, queues, tasks and rates over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.queue import set_plan, set_workspace_limits
+from tests.api.conftest import PROBLEM, Client
+
+
+def put(client: Client, path: str, body: Any) -> Any:
+    answer = client.request("PUT", path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.get_json()
+
+
+def patch(client: Client, path: str, body: Any) -> Any:
+    answer = client.request("PATCH", path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.get_json()
+
+
+def test_a_plan_is_made_changed_replaced_and_deleted(operator: Client) -> None:
+    path = "/operator/plans/gold"
+
+    assert put(operator, path, {"weight": 10, "maxRunning": 5})["weight"] == 10
+    assert patch(operator, path, {"maxRunning": 6})["weight"] == 10
+    replaced = put(operator, path, {"maxRunning": 7})
+    assert (replaced["weight"], replaced["maxRunning"]) == (None, 7)
+    assert operator.get(path).get_json() == replaced
+    assert operator.get("/operator/plans").get_json() == {"items": [replaced]}
+    assert operator.request("DELETE", path).status_code == 204
+    assert operator.get(path).status_code == 404
+
+
+def test_a_plan_that_is_not_there_is_not_changed_into_being(operator: Client) -> None:
+    assert operator.request("PATCH", "/operator/plans/gold", json={}).status_code == 404
+    assert operator.request("DELETE", "/operator/plans/gold").status_code == 404
+    assert operator.get("/operator/plans").get_json() == {"items": []}
+
+
+def test_a_plan_in_use_is_not_deleted_and_the_answer_says_who_uses_it(
+    operator: Client, sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> None:
+    with sessions.begin() as session:
+        set_plan(session, "gold", {})
+        set_workspace_limits(session, workspace_id, {"plan": "gold"})
+
+    answer = operator.request("DELETE", "/operator/plans/gold")
+
+    assert (answer.status_code, answer.content_type) == (409, PROBLEM)
+    problem = answer.get_json()
+    assert problem["type"].endswith(":plan-in-use")
+    assert (problem["uses"], problem["workspaceIds"]) == (1, [str(workspace_id)])
+    assert operator.get("/operator/plans/gold").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["gold plan", "gold%2Fplan", "g%C3%B6ld", "gold:plan"])
+def test_a_plan_s_name_may_be_anything_that_fits_in_a_path(operator: Client, name: str) -> None:
+    answer = operator.request("PUT", f"/operator/plans/{name}", json={})
+
+    # A slash is a slash, whatever it is written as.
+    assert answer.status_code == (404 if "%2F" in name else 200)
+
+
+def test_a_queue_is_limited_and_set_free(operator: Client, client: Client, jobs_url: str) -> None:
+    client.post(jobs_url, json={"jobType": "echo"})
+
+    assert patch(operator, "/operator/queues/default/limits", {"maxRunning": 0}) == {
+        "queue": "default",
+        "maxRunning": 0,
+    }
+    operator.request("PUT", "/operator/pauses/queue/default", json={"reason": "a look"})
+    (queue,) = operator.get("/operator/queues").get_json()["items"]
+    assert (queue["queue"], queue["ready"], queue["maxRunning"]) == ("default", 1, 0)
+    assert queue["pause"]["reason"] == "a look"
+    assert queue["oldestReadySeconds"] >= 0
+    assert patch(operator, "/operator/queues/default/limits", {"maxRunning": None})["maxRunning"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "at"),
+    [
+        ("queues/Not%20A%20Queue", {"maxRunning": 1}, "{queue}"),
+        ("queues/default", {}, "/maxRunning"),
+        ("queues/default", {"maxRunning": -1}, "/maxRunning"),
+        ("tasks/Not%20A%20Task", {}, "{task}"),
+        ("tasks/echo", {"maxRunningPerWorkspace": -1}, "/maxRunningPerWorkspace"),
+        ("tasks/echo", {"weight": 1}, "/weight"),
+    ],
+)
+def test_a_bad_limit_of_a_queue_or_task_is_refused_at_its_place(
+    operator: Client, path: str, body: dict[str, Any], at: str
+) -> None:
+    answer = operator.request("PATCH", f"/operator/{path}/limits", json=body)
+
+    assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+    assert [error["path"] for error in answer.get_json()["errors"]] == [at]
+
+
+def test_a_task_s_limits_change_one_by_one(operator: Client) -> None:
+    path = "/operator/tasks/echo/limits"
+
+    assert operator.get(path).get_json() == {"task": "echo", "maxRunning": None, "maxRunningPerWorkspace": None}
+    patch(operator, path, {"maxRunning": 5})
+    limits = patch(operator, path, {"maxRunningPerWorkspace": 1})
+    assert limits == {"task": "echo", "maxRunning": 5, "maxRunningPerWorkspace": 1}
+    assert operator.get(path).get_json() == limits
+    assert operator.request("DELETE", path).status_code == 204
+    assert operator.request("DELETE", path).status_code == 404
+
+
+def test_tasks_are_those_of_this_installation_and_those_with_limits(operator: Client) -> None:
+    patch(operator, "/operator/tasks/elsewhere/limits", {"maxRunning": 1})
+    operator.request("PUT", "/operator/pauses/task/echo", json={"reason": "a look"})
+
+    tasks = {task["task"]: task for task in operator.get("/operator/tasks").get_json()["items"]}
+
+    assert list(tasks) == sorted({"add", "echo", "elsewhere", "fail", "sync"})
+    assert (tasks["elsewhere"]["registered"], tasks["elsewhere"]["maxRunning"]) == (False, 1)
+    assert (tasks["echo"]["registered"], tasks["echo"]["pause"]["reason"]) == (True, "a look")
+    assert operator.get("/operator/tasks/nothing/limits").status_code == 404
+
+
+@pytest.mark.parametrize("resource", ["hubspot:*", "hubspot:4711", "hubspot", "crm:eu/4711"])
+def test_a_rate_is_set_changed_and_cleared(operator: Client, resource: str) -> None:
+    path = f"/operator/rate-limits/{resource}"
+
+    assert put(operator, path, {"units": 100, "periodMs": 10_000}) == {
+        "resource": resource,
+        "units": 100,
+        "periodMs": 10_000,
+        "burst": 100,
+    }
+    changed = patch(operator, path, {"burst": 5})
+    assert (changed["units"], changed["burst"]) == (100, 5)
+    assert operator.get(path).get_json() == changed
+    assert operator.get("/operator/rate-limits").get_json() == {"items": [changed]}
+    assert operator.request("DELETE", path).status_code == 204
+    assert operator.get(path).status_code == 404
+    assert operator.request("PATCH", path, json={"burst": 5}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("resource", "body", "at"),
+    [
+        ("*", {"units": 1, "periodMs": 1}, ["{resource}"]),
+        ("hubspot:4*", {"units": 1, "periodMs": 1}, ["{resource}"]),
+        ("hubspot:1", {}, ["/periodMs", "/units"]),
+        ("hubspot:1", {"units": 0, "periodMs": 0}, ["/periodMs", "/units"]),
+        ("hubspot:1", {"units": 1, "periodMs": 1, "burst": 0}, ["/burst"]),
+        ("hubspot:1", {"units": 2**31, "periodMs": 1}, ["/units"]),
+        ("x" * 201, {"units": 1, "periodMs": 1}, ["{resource}"]),
+    ],
+)
+def test_a_bad_rate_is_refused_at_its_place(
+    operator: Client, resource: str, body: dict[str, Any], at: list[str]
+) -> None:
+    answer = operator.request("PUT", f"/operator/rate-limits/{resource}", json=body)
+
+    assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+    assert sorted(error["path"] for error in answer.get_json()["errors"]) == at

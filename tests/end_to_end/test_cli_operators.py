@@ -1,0 +1,386 @@
+"""What an operator does on the command line, and that each of those acts is written down once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import click
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from jobplatform.api import mint_token, verify_token
+from jobplatform.cli import main
+from jobplatform.models import AuditEntry, Workspace
+from jobplatform.queue import (
+    NewJob,
+    cancel_job,
+    enqueue_job,
+    list_audit,
+    pause,
+    read_workspace_limits,
+    set_plan,
+    set_rate_limit,
+)
+from tests.end_to_end.conftest import Cli, as_json
+
+
+def lines(session: Session) -> list[AuditEntry]:
+    session.rollback()
+    found = list(list_audit(session, limit=1000))
+    session.rollback()
+    return found
+
+
+# Every act is written down
+
+
+class Stage:
+    """What commands are about, made without a command and so without a line."""
+
+    def __init__(self, session: Session, workspace_id: uuid.UUID) -> None:
+        self.session = session
+        self.workspace_id = workspace_id
+
+    def nothing(self) -> str:
+        return ""
+
+    def job(self) -> str:
+        made = enqueue_job(self.session, NewJob(workspace_id=self.workspace_id, task="sync", queue="sync"))
+        self.session.commit()
+        return str(made.job_id)
+
+    def cancelled_job(self) -> str:
+        job_id = self.job()
+        cancel_job(self.session, self.workspace_id, uuid.UUID(job_id))
+        self.session.commit()
+        return job_id
+
+    def token(self) -> str:
+        token = mint_token(self.session, self.workspace_id, ["jobs:read"], "a test")
+        self.session.commit()
+        return token.split("_")[1]
+
+    def plan(self) -> str:
+        set_plan(self.session, "gold", {"weight": 2})
+        self.session.commit()
+        return "gold"
+
+    def rate(self) -> str:
+        set_rate_limit(self.session, "hubspot:*", {"units": 1, "period_ms": 1})
+        self.session.commit()
+        return "hubspot:*"
+
+    def paused_queue(self) -> str:
+        pause(self.session, "queue", "sync", reason="a look", actor="ann")
+        self.session.commit()
+        return "sync"
+
+    def paused_workspace(self) -> str:
+        pause(self.session, "workspace", str(self.workspace_id), reason="a look", actor="ann")
+        self.session.commit()
+        return "Acme"
+
+
+@dataclass(frozen=True)
+class Act:
+    """The words after the command, with {} for what was made for it, and what the log calls it."""
+
+    action: str
+    arguments: str
+    prepare: Callable[[Stage], str] = Stage.nothing
+    refused: str = ""
+
+
+ACTS = {
+    "enqueue": Act("job.enqueue", "sync -w Acme", refused="sync -w Acme --priority 99999"),
+    "jobs cancel": Act("job.cancel", "{} -w Acme", Stage.job, refused=f"{uuid.uuid4()} -w Acme"),
+    "jobs retry": Act("job.retry", "{} -w Acme", Stage.cancelled_job, refused=f"{uuid.uuid4()} -w Acme"),
+    "tokens create": Act("token.create", "-w Acme", refused="-w Acme --scope everything"),
+    "tokens revoke": Act("token.revoke", "{}", Stage.token, refused="nothing"),
+    "tokens rotate": Act("token.rotate", "{}", Stage.token, refused="nothing"),
+    "workspaces create": Act("workspace.create", "Globex", refused="''"),
+    "workspaces limit": Act("workspace.limit", "Acme --weight 3", refused="Globex --weight 3"),
+    "workspaces plan": Act("workspace.plan", "Acme {}", Stage.plan, refused="Acme platinum"),
+    "workspaces pause": Act("workspace.pause", "Acme --reason unpaid", refused="Globex --reason unpaid"),
+    "workspaces resume": Act("workspace.resume", "{}", Stage.paused_workspace, refused="Acme"),
+    "plans set": Act("plan.set", "gold --weight 3", refused="gold"),
+    "plans delete": Act("plan.delete", "{}", Stage.plan, refused="platinum"),
+    "queues limit": Act("queue.limit", "sync 3", refused="Not-A-Queue 3"),
+    "tasks limit": Act("task.limit", "sync --max-running 3", refused="Not-A-Task --max-running 3"),
+    "rates set": Act("rate.set", "hubspot:* 100/10s", refused="hubspot:4* 100/10s"),
+    "rates clear": Act("rate.clear", "{}", Stage.rate, refused="hubspot:*"),
+    "pause": Act("queue.pause", "queue sync --reason slow", refused="workspace Globex --reason slow"),
+    "resume": Act("queue.resume", "queue {}", Stage.paused_queue, refused="queue sync"),
+}
+#: Commands that only look.
+LOOKING = {
+    *("audit", "health", "healthcheck", "jobs ls", "jobs show", "openapi", "pauses", "plans list", "queues list"),
+    *("rates list", "tasks list", "tokens list", "workspaces list", "workspaces show"),
+}
+#: Processes, and the command that makes the table for the lines in the first place.
+NO_ACTS = {"api", "demo", "migrate", "up", "worker"}
+
+every_act = pytest.mark.parametrize(("command", "act"), ACTS.items(), ids=list(ACTS))
+
+
+@pytest.fixture
+def stage(session: Session, acme: uuid.UUID) -> Stage:
+    return Stage(session, acme)
+
+
+@pytest.fixture
+def user(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LOGNAME", "ann")
+    return "cli:ann"
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from commands(found, (*path, name))
+
+
+def test_every_command_either_only_looks_or_is_written_down_here() -> None:
+    assert set(commands(main)) == LOOKING | NO_ACTS | set(ACTS)
+
+
+@every_act
+def test_every_act_writes_one_line(command: str, act: Act, cli: Cli, stage: Stage, session: Session, user: str) -> None:
+    made = act.prepare(stage)
+
+    answer = cli(*command.split(), *act.arguments.format(made).split(), LOGNAME="ann")
+
+    assert answer.exit_code == 0, answer.stderr
+    (line,) = lines(session)
+    assert (line.action, line.actor, line.token_id, line.request_id) == (act.action, user, None, None)
+    assert ":" in line.target
+    if "Acme" in act.arguments or "Acme" in made:
+        assert line.workspace_id == stage.workspace_id
+
+
+@every_act
+def test_a_refused_act_writes_no_line(command: str, act: Act, cli: Cli, stage: Stage, session: Session) -> None:
+    answer = cli(*command.split(), *[word.strip("'") for word in act.refused.split()])
+
+    assert answer.exit_code in (1, 2), answer.stdout
+    assert "Error" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert lines(session) == []
+
+
+@every_act
+def test_no_line_no_act(command: str, act: Act, cli: Cli, stage: Stage, session: Session) -> None:
+    """One transaction: when the line cannot be written, nothing has happened."""
+    arguments = act.arguments.format(act.prepare(stage)).split()
+    session.execute(text("alter table jobplatform.audit_log add constraint broken check (false) not valid"))
+    session.commit()
+    before = everything(session)
+
+    answer = cli(*command.split(), *arguments)
+
+    assert answer.exit_code == 1
+    assert "the database refused" in answer.stderr
+    assert everything(session) == before
+
+
+def everything(session: Session) -> dict[str, list[str]]:
+    """Every row of every table."""
+    named = text("select tablename from pg_tables where schemaname = 'jobplatform' order by tablename")
+    tables = session.scalars(named).all()
+    rows = {table: sorted(session.scalars(text(f"select t::text from jobplatform.{table} t"))) for table in tables}
+    session.rollback()
+    return rows
+
+
+# What the acts do
+
+
+def test_a_workspace_is_put_on_a_plan_and_limited_on_top_of_it(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    cli("plans", "set", "gold", "--weight", "10", "--max-pending", "1000", "--rate", "100/10s", "--shed", "yes")
+    cli("workspaces", "plan", "Acme", "gold")
+    answer = cli("workspaces", "limit", str(acme), "--max-running", "5", "--rate", "7/m")
+
+    assert answer.exit_code == 0, answer.stderr
+    shown = as_json(cli("workspaces", "show", "Acme", "--json"))["limits"]
+    assert shown["plan"] == "gold"
+    assert shown["own"]["maxRunning"] == 5
+    assert shown["effective"] == {
+        "weight": 10,
+        "maxRunning": 5,
+        "maxPending": 1000,
+        "shed": True,
+        "rateUnits": 7,
+        "ratePeriodMs": 60_000,
+    }
+    assert "7/1m" in cli("workspaces", "show", "Acme").stdout
+    assert "100/10s" in cli("plans", "list").stdout
+    assert as_json(cli("plans", "list", "--json"))[0]["weight"] == 10
+
+
+def test_none_clears_a_limit_and_takes_a_workspace_off_its_plan(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    cli("plans", "set", "gold", "--weight", "10")
+    cli("workspaces", "plan", "Acme", "gold")
+    cli("workspaces", "limit", "Acme", "--weight", "3", "--rate", "1/s", "--shed", "no")
+
+    cli("workspaces", "limit", "Acme", "--weight", "none", "--rate", "none", "--shed", "none")
+    on_plan = read_workspace_limits(session, acme).effective
+    session.rollback()
+    cli("workspaces", "plan", "Acme", "none")
+
+    assert (on_plan.weight, on_plan.rate_units) == (10, None)
+    assert read_workspace_limits(session, acme).effective.weight == 1
+
+
+def test_a_plan_in_use_is_not_deleted_and_its_user_is_named(cli: Cli, acme: uuid.UUID) -> None:
+    cli("plans", "set", "gold", "--weight", "10")
+    cli("workspaces", "plan", "Acme", "gold")
+
+    answer = cli("plans", "delete", "gold")
+
+    assert answer.exit_code == 1
+    assert f"1 workspace(s) are on the plan 'gold': {acme}" in answer.stderr
+
+
+def test_what_is_paused_is_listed_until_it_is_resumed(cli: Cli, acme: uuid.UUID) -> None:
+    cli("workspaces", "pause", "Acme", "--reason", "unpaid")
+    cli("pause", "resource", "hubspot:4711", "--reason", "down", "--for", "30m")
+    cli("pause", "queue", "sync", "--reason", "a look", "--until", "2099-01-01T00:00:00+01:00")
+
+    listed = {(one["kind"], one["key"]): one for one in as_json(cli("pauses", "--json"))}
+    assert set(listed) == {("workspace", str(acme)), ("resource", "hubspot:4711"), ("queue", "sync")}
+    assert listed["queue", "sync"]["until"] == "2098-12-31T23:00:00Z"
+    assert listed["resource", "hubspot:4711"]["until"] != "–"
+    assert len(as_json(cli("pauses", "--kind", "queue", "--json"))) == 1
+    assert "unpaid" in cli("workspaces", "show", "Acme").stdout
+    (workspace,) = as_json(cli("workspaces", "list", "--json"))
+    assert workspace["pause"]["reason"] == "unpaid"
+
+    assert cli("resume", "workspace", "Acme").exit_code == 0
+    assert len(as_json(cli("pauses", "--json"))) == 2
+
+
+def test_queues_and_tasks_show_their_limits(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    enqueue_job(session, NewJob(workspace_id=acme, task="sync", queue="sync"))
+    session.commit()
+
+    cli("queues", "limit", "sync", "0")
+    told = cli("tasks", "limit", "sync", "--per-workspace", "1").stdout
+
+    (queue,) = as_json(cli("queues", "list", "--json"))
+    assert (queue["queue"], queue["ready"], queue["maxRunning"], queue["paused"]) == ("sync", 1, 0, False)
+    assert as_json(cli("tasks", "list", "--json")) == [
+        {"task": "sync", "maxRunning": None, "maxRunningPerWorkspace": 1}
+    ]
+    assert told == "task sync: no limit in all, at most 1 at a time in each workspace\n"
+    assert cli("queues", "limit", "sync", "none").stdout == "queue sync: no limit\n"
+    for listing in ("queues", "tasks", "rates", "plans", "workspaces", "tokens"):
+        assert cli(listing, "list").exit_code == 0
+
+
+def test_a_rate_is_set_listed_and_cleared(cli: Cli) -> None:
+    told = cli("rates", "set", "hubspot:*", "100/10s", "--burst", "20").stdout
+
+    assert told == "hubspot:*: 100/10s, at most 20 at once\n"
+    assert as_json(cli("rates", "list", "--json")) == [
+        {"resource": "hubspot:*", "units": 100, "periodMs": 10_000, "burst": 20}
+    ]
+    assert cli("rates", "clear", "hubspot:*").exit_code == 0
+    assert as_json(cli("rates", "list", "--json")) == []
+
+
+def test_a_rotated_token_gives_way_to_one_like_it(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    old = cli("tokens", "create", "-w", "Acme", "--name", "ci").stdout.strip()
+
+    new = cli("tokens", "rotate", old.split("_")[1]).stdout.strip()
+
+    assert verify_token(session, old) is None
+    principal = verify_token(session, new)
+    assert principal is not None
+    assert (principal.name, principal.workspace_id) == ("ci", acme)
+
+
+def test_the_log_is_listed_newest_first(cli: Cli, acme: uuid.UUID) -> None:
+    cli("workspaces", "limit", "Acme", "--weight", "3", LOGNAME="ann")
+    cli("plans", "set", "gold", "--weight", "3", LOGNAME="bob")
+
+    listed = as_json(cli("audit", "--json"))
+
+    assert [(line["actor"], line["action"]) for line in listed] == [
+        ("cli:bob", "plan.set"),
+        ("cli:ann", "workspace.limit"),
+    ]
+    assert [line["action"] for line in as_json(cli("audit", "-w", "Acme", "--json"))] == ["workspace.limit"]
+    assert len(as_json(cli("audit", "--actor", "cli:bob", "--json"))) == 1
+    assert len(as_json(cli("audit", "--action", "plan.set", "--json"))) == 1
+    assert len(as_json(cli("audit", "--before", str(listed[0]["id"]), "-n", "5", "--json"))) == 1
+    assert "weight=3" in cli("audit").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("workspaces show Globex", "no workspace is named 'Globex'"),
+        (f"workspaces limit {uuid.UUID(int=7)} --weight 3", "no workspace has the id"),
+        ("workspaces limit Acme", "say what to change"),
+        ("workspaces limit Acme --weight 0", "neither a whole number from 1 to 100 nor 'none'"),
+        ("workspaces limit Acme --max-running -1", "neither a whole number from 0"),
+        ("workspaces limit Acme --max-running many", "neither a whole number from 0"),
+        ("workspaces limit Acme --max-pending 2147483648", "neither a whole number from 0"),
+        ("workspaces limit Acme --rate 100", "not a rate such as 100/10s"),
+        ("workspaces limit Acme --rate 0/s", "not a rate such as 100/10s"),
+        ("workspaces limit Acme --rate 5/900000000d", "from 1 to 31622399999"),
+        ("workspaces plan Acme platinum", "there is no plan 'platinum'"),
+        ("workspaces pause Acme", "--reason"),
+        ("workspaces resume Acme", "is not paused"),
+        ("pause queue sync --reason x --until tomorrow", "not a moment with an offset"),
+        ("pause queue sync --reason x --until 2099-01-01T00:00:00", "not a moment with an offset"),
+        ("pause queue sync --reason x --until 2001-01-01T00:00:00Z", "until must be in the future"),
+        ("pause queue sync --reason x --for soon", "not a duration such as 90s"),
+        ("pause queue sync --reason x --for 0s", "not a duration such as 90s"),
+        ("pause queue sync --reason x --for 999999999d", "beyond every calendar"),
+        ("pause queue sync --reason x --for 1h --until 2099-01-01T00:00:00Z", "not both"),
+        ("pause worker w1 --reason x", "is not one of"),
+        ("pause queue Not-A-Queue --reason x", "is not a queue name"),
+        ("pause workspace Globex --reason x", "no workspace is named"),
+        ("queues limit sync few", "neither a whole number from 0"),
+        ("tasks limit sync", "say --max-running or --per-workspace"),
+        ("rates set hubspot:4* 1/s", "must be a resource, or a kind of them and a star"),
+        ("rates set hubspot:* none", "rates clear"),
+        ("rates clear hubspot:*", "has no rate of its own"),
+        ("plans delete gold", "there is no plan 'gold'"),
+        ("tokens rotate nothing", "no token 'nothing' is alive"),
+        ("audit -w Globex", "no workspace is named"),
+        (f"workspaces create Globex --id {uuid.UUID(int=8)}x", "badly formed hexadecimal UUID string"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(cli: Cli, acme: uuid.UUID, arguments: str, said: str) -> None:
+    answer = cli(*arguments.split())
+
+    assert answer.exit_code in (1, 2)
+    assert said in " ".join(answer.stderr.split())
+    assert "Traceback" not in answer.stderr
+
+
+def test_two_workspaces_of_one_name_have_to_be_told_apart(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    session.add(Workspace(id=uuid.uuid4(), name="Acme"))
+    session.commit()
+
+    answer = cli("workspaces", "limit", "Acme", "--weight", "3")
+
+    assert answer.exit_code == 2
+    assert "2 workspaces are named 'Acme'" in answer.stderr
+
+
+def test_a_workspace_s_id_is_used_once(cli: Cli, acme: uuid.UUID) -> None:
+    answer = cli("workspaces", "create", "Acme again", "--id", str(acme))
+
+    assert answer.exit_code == 1
+    assert "already" in answer.stderr

@@ -1,0 +1,154 @@
+"""A sweep over the catalogue: every table with a workspace, every role, every way to name no workspace or another's.
+
+``leaks`` says in words what could be seen or changed that should not; an empty answer means that nothing could.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+MINE = uuid.UUID("11111111-1111-4111-8111-111111111111")
+FOREIGN = uuid.UUID("22222222-2222-4222-8222-222222222222")
+JOB = uuid.UUID("33333333-3333-4333-8333-333333333333")
+
+#: What a transaction may have said of its workspace. None: nothing.
+NAMES: Mapping[str, str | None] = {"unset": None, "empty": "", "garbage": "' or true --", "foreign": str(FOREIGN)}
+
+WITH_A_WORKSPACE = """
+select c.relname::text
+from pg_class c
+where c.relnamespace = 'jobplatform'::regnamespace
+    and c.relkind in ('r', 'p')
+    and (
+        c.relname = 'workspaces'
+        or exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'workspace_id')
+    )
+order by 1
+"""
+COLUMNS = """
+select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+from pg_attribute a
+where a.attrelid = %(table)s::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+"""
+
+_JOB = {"workspace_id": str(MINE), "id": str(JOB), "task": "sync", "queue": "default"}
+_ATTEMPT = {"workspace_id": str(MINE), "job_id": str(JOB), "epoch": 1}
+#: A row of the workspace MINE for each table: what a column without a default needs.
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "job_records": {**_JOB, "payload": {"secret": 1}},
+    "job_queue": {**_JOB, "state": 1, "priority": 0, "max_attempts": 3, "timeout_ms": 1, "run_after": "2026-01-01"},
+    "job_attempts": {**_ATTEMPT, "attempt": 1, "ended_at": "2026-01-01", "outcome": "error", "final": True},
+    "job_logs": {**_ATTEMPT, "line": 1, "level": "info", "message": "secret"},
+    "connections": {"workspace_id": str(MINE), "id": str(JOB), "connector_type": "x", "name": "n", "config": {}},
+    "records": {
+        "workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s", "external_id": "1", "data": {"secret": 1}
+    },
+    "workspaces": {"id": str(MINE), "name": "mine"},
+    "workspace_limits": {"workspace_id": str(MINE), "weight": 2},
+    "api_tokens": {
+        "workspace_id": str(MINE), "id": "ab", "name": "t", "secret_hash": "\\x" + "00" * 32, "scopes": ["jobs:read"]
+    },
+    # With details: an owner may empty them (erasing a workspace does), and write nothing else there.
+    "audit_log": {
+        "workspace_id": str(MINE), "actor": "ada", "action": "cancel", "target": "job:1", "details": {"secret": 1}
+    },
+    "workspace_keys": {
+        "workspace_id": str(MINE), "key_id": 1, "wrapped_key": "\\x" + "00" * 60, "wrapped_by": "a"
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a workspace, and its row of the workspace MINE."""
+
+    name: str
+    columns: str
+
+    def insert(self) -> str:
+        return (
+            f"insert into jobplatform.{self.name} ({self.columns}) overriding system value "
+            f"select {self.columns} from jsonb_populate_record(null::jobplatform.{self.name}, %(row)s::jsonb)"
+        )
+
+    def statements(self) -> dict[str, str]:
+        """One for each right. An update of a column to itself asks for the same rights as any other."""
+        column = self.columns.split(", ")[-1]
+        name = f"jobplatform.{self.name}"
+        return {
+            "select": f"select * from {name}",
+            "insert": self.insert(),
+            "update": f"update {name} set {column} = {column}",
+            "delete": f"delete from {name}",
+        }
+
+
+def tables(engine: Engine) -> list[Table]:
+    """Every table with a workspace, whoever made it."""
+    with engine.connect() as connection:
+        names = [row[0] for row in connection.exec_driver_sql(WITH_A_WORKSPACE)]
+        return [
+            Table(name, connection.exec_driver_sql(COLUMNS, {"table": f"jobplatform.{name}"}).scalar_one())
+            for name in names
+        ]
+
+
+def populate(engine: Engine) -> dict[str, str]:
+    """A row of MINE in every table, as JSON and whole. The engine is a superuser's."""
+    with engine.begin() as connection:
+        for table in sorted(tables(engine), key=lambda table: table.name == "records"):
+            row = ROWS[table.name]
+            names = ", ".join(row)
+            connection.exec_driver_sql(
+                f"insert into jobplatform.{table.name} ({names}) "
+                f"select {names} from jsonb_populate_record(null::jobplatform.{table.name}, %(row)s::jsonb)",
+                {"row": json.dumps(row)},
+            )
+        return {
+            table.name: connection.exec_driver_sql(
+                f"select to_jsonb(t)::text from jobplatform.{table.name} t"
+            ).scalar_one()
+            for table in tables(engine)
+        }
+
+
+def leaks(admin: Engine, confined: Engine, rows: Mapping[str, str], name: str | None) -> list[str]:
+    """What ``confined``'s login can see or change of the workspace MINE when it says ``name``."""
+    return list(_leaks(tables(admin), confined, rows, name))
+
+
+def _leaks(found: list[Table], confined: Engine, rows: Mapping[str, str], name: str | None) -> Iterator[str]:
+    for table in found:
+        for right, statement in table.statements().items():
+            if affected := attempt(confined, statement, rows[table.name], name):
+                yield f"{table.name}: {right} touched {affected} row(s)"
+
+
+def attempt(confined: Engine, statement: str, row: str, name: str | None) -> int:
+    """How many rows a statement sees or changes in a transaction that is then undone; none when it is refused."""
+    with confined.connect() as connection:
+        try:
+            if name is not None:
+                say(connection, name)
+            done = connection.exec_driver_sql(statement, {"row": row})
+            return len(done.all()) if done.returns_rows else done.rowcount
+        except DBAPIError as error:
+            # 42501: not allowed. 22P02: that is no workspace. 23505: allowed, and there already.
+            touched = {"42501": 0, "22P02": 0, "23505": 1}.get(getattr(error.orig, "sqlstate", ""))
+            if touched is None:
+                raise
+            return touched
+        finally:
+            connection.rollback()
+
+
+def say(connection: Connection, name: str) -> None:
+    """Name a workspace as any code in the transaction could."""
+    connection.exec_driver_sql("select set_config('jobplatform.workspace_id', %(name)s, true)", {"name": name})

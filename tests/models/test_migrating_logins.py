@@ -1,0 +1,121 @@
+"""Who may migrate, and what those who may not are told."""
+
+from __future__ import annotations
+
+import importlib
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from jobplatform import migrations
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.errors import MigrationError
+from jobplatform.models import Role, make_engine
+from tests.waiting import wait_until
+
+WAITING = "select exists (select from pg_locks where pid = %s and not granted)"
+OWNERS = """
+select distinct pg_get_userbyid(owner)
+from (
+    select relowner from pg_class where relnamespace = 'jobplatform'::regnamespace and relkind in ('r', 'v')
+    union all
+    select proowner from pg_proc where pronamespace = 'jobplatform'::regnamespace
+    union all
+    select nspowner from pg_namespace where nspname = 'jobplatform'
+) as found(owner)
+"""
+
+OwnedBy = Callable[..., str]
+
+
+@pytest.fixture
+def owned_by(server: EmbeddedServer, database_url: str) -> Iterator[OwnedBy]:
+    """An empty database that belongs to a new login; its URL. The server has the roles, as ``database_url`` made it."""
+    databases: list[str] = []
+
+    def owned_by(options: str, *roles: Role) -> str:
+        name = f"owned_{uuid.uuid4().hex}"
+        server.provide_login(name, *roles)
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"alter role {name} {options}")
+            connection.execute(f"create database {name} owner {name} template template0")
+        databases.append(name)
+        return server.url(name, name)
+
+    yield owned_by
+    for name in databases:
+        server.drop_database(name)
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"drop role {name}")
+
+
+def test_a_member_of_the_owner_migrates_without_special_rights(owned_by: OwnedBy) -> None:
+    url = owned_by("nosuperuser nocreaterole", Role.OWNER)
+
+    migrations.upgrade(url)
+    migrations.upgrade(url)
+
+    engine = make_engine(url)
+    migrations.check(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text(OWNERS)).scalars().all() == ["jobplatform_owner"]
+    engine.dispose()
+
+
+def test_it_can_take_its_schema_back_and_leaves_the_roles_to_others(owned_by: OwnedBy) -> None:
+    url = owned_by("nosuperuser nocreaterole", Role.OWNER)
+    migrations.upgrade(url)
+
+    migrations.downgrade(url, "0002")
+    migrations.downgrade(url, "base")
+    migrations.upgrade(url)
+
+    engine = make_engine(url)
+    migrations.check(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("options", ["nocreaterole", "createrole"])
+def test_a_login_without_the_rights_is_told_what_an_administrator_has_to_run(owned_by: OwnedBy, options: str) -> None:
+    with pytest.raises(MigrationError) as refused:
+        migrations.upgrade(owned_by(options))
+
+    for statement in ("create role jobplatform_api nologin", "grant jobplatform_owner to"):
+        assert statement in str(refused.value)
+
+
+def test_what_an_administrator_is_asked_to_run_is_enough(owned_by: OwnedBy, server: EmbeddedServer) -> None:
+    url = owned_by("nocreaterole")
+    with pytest.raises(MigrationError) as refused:
+        migrations.upgrade(url)
+    advised = [line.strip() for line in str(refused.value).splitlines() if line.startswith("  ")]
+
+    with psycopg.connect(server.url("postgres"), autocommit=True) as administrator:
+        for statement in advised:
+            # On this server the roles are there already.
+            if not statement.startswith("create role"):
+                administrator.execute(statement)
+
+    migrations.upgrade(url)
+
+
+def test_two_databases_of_a_server_may_make_the_roles_at_the_same_moment(server: EmbeddedServer) -> None:
+    migration = importlib.import_module("jobplatform.migrations.versions.0003_each_workspace_sees_only_its_own")
+    name = f"raced_{uuid.uuid4().hex}"
+    statement = migration.CREATE.format(role=name, options="nologin noinherit")
+    with (
+        psycopg.connect(server.url("postgres")) as first,
+        psycopg.connect(server.url("jobplatform"), autocommit=True) as second,
+        ThreadPoolExecutor(1) as elsewhere,
+    ):
+        first.execute(statement)
+        racing = elsewhere.submit(second.execute, statement)
+        wait_until(lambda: first.execute(WAITING, (second.info.backend_pid,)).fetchone() == (True,), what="a race")
+        first.commit()
+
+        racing.result(timeout=30)
+        second.execute(f"drop role {name}")

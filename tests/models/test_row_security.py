@@ -1,0 +1,173 @@
+"""No role sees or changes another workspace's rows, whatever a transaction says or forgets to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from jobplatform.models import Role, make_engine
+from tests.models import sweep
+
+CONFINED = (Role.API, Role.HANDLER, Role.OWNER)
+#: What a worker works on for every workspace. Everything else is nothing to it.
+WORKERS = {"job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits"}
+
+As = Callable[[Role], Engine]
+
+
+@pytest.fixture
+def rows(engine: Engine) -> dict[str, str]:
+    return sweep.populate(engine)
+
+
+@pytest.fixture
+def as_role(login_url: Callable[..., str]) -> Iterator[As]:
+    """An engine of a login that is a plain member of a role."""
+    engines: list[Engine] = []
+
+    def as_role(role: Role) -> Engine:
+        engines.append(make_engine(login_url(role), pool_size=1))
+        return engines[-1]
+
+    yield as_role
+    for engine in engines:
+        engine.dispose()
+
+
+def visible(engine: Engine, rows: dict[str, str], confined: Engine, name: str | None) -> set[str]:
+    """The tables of which a login sees the row of the workspace MINE."""
+    return {
+        table.name
+        for table in sweep.tables(engine)
+        if sweep.attempt(confined, table.statements()["select"], rows[table.name], name)
+    }
+
+
+def test_the_sweep_knows_a_row_for_every_table_with_a_workspace(engine: Engine) -> None:
+    assert {table.name for table in sweep.tables(engine)} == set(sweep.ROWS)
+
+
+@pytest.mark.parametrize("name", sweep.NAMES)
+@pytest.mark.parametrize("role", CONFINED)
+def test_without_its_name_a_workspace_is_neither_seen_nor_changed(
+    engine: Engine, rows: dict[str, str], as_role: As, role: Role, name: str
+) -> None:
+    assert sweep.leaks(engine, as_role(role), rows, sweep.NAMES[name]) == []
+
+
+@pytest.mark.parametrize("role", CONFINED)
+def test_with_its_name_a_workspace_is_seen(engine: Engine, rows: dict[str, str], as_role: As, role: Role) -> None:
+    hidden = {Role.HANDLER: {"api_tokens", "audit_log"}}.get(role, set())
+
+    assert visible(engine, rows, as_role(role), str(sweep.MINE)) == set(sweep.ROWS) - hidden
+
+
+@pytest.mark.parametrize("name", sweep.NAMES)
+def test_a_worker_reaches_the_jobs_of_all_workspaces_and_nothing_else(
+    engine: Engine, rows: dict[str, str], as_role: As, name: str
+) -> None:
+    worker = as_role(Role.WORKER)
+
+    assert visible(engine, rows, worker, sweep.NAMES[name]) == WORKERS
+    touched = {leak.split(":")[0] for leak in sweep.leaks(engine, worker, rows, sweep.NAMES[name])}
+    assert touched == WORKERS
+
+
+def test_an_operator_sees_every_workspace(engine: Engine, rows: dict[str, str], as_role: As) -> None:
+    assert visible(engine, rows, as_role(Role.OPERATOR), None) == set(sweep.ROWS)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_nobody_changes_the_audit_log_or_takes_anything_out(
+    engine: Engine, rows: dict[str, str], as_role: As, role: Role
+) -> None:
+    log = next(table for table in sweep.tables(engine) if table.name == "audit_log").statements()
+
+    for right in ("update", "delete"):
+        assert not sweep.attempt(as_role(role), log[right], rows["audit_log"], str(sweep.MINE))
+
+
+def test_no_role_of_ours_can_bypass_row_security(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(
+            "select rolname from pg_roles "
+            "where rolname like 'jobplatform%%' and not (rolsuper or rolbypassrls or rolcanlogin or rolcreaterole)"
+        )
+
+        assert {row[0] for row in found} >= {str(role) for role in Role}
+
+
+def test_a_presented_token_is_the_one_that_is_seen_before_its_workspace_is_known(
+    engine: Engine, rows: dict[str, str], as_role: As
+) -> None:
+    def seen(token_id: str) -> list[Any]:
+        with as_role(Role.API).connect() as connection:
+            connection.exec_driver_sql("select set_config('jobplatform.token_id', %(id)s, true)", {"id": token_id})
+            return [row[0] for row in connection.exec_driver_sql("select id from jobplatform.api_tokens")]
+
+    assert seen("ab") == ["ab"]
+    assert seen("another") == seen("") == []
+
+
+@pytest.mark.parametrize(
+    "breakage",
+    [
+        "alter table jobplatform.connections disable row level security",
+        "create policy open on jobplatform.connections using (true)",
+        "alter policy own_workspace on jobplatform.connections using (true)",
+    ],
+)
+def test_the_sweep_finds_a_table_that_is_open(engine: Engine, rows: dict[str, str], as_role: As, breakage: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(breakage)
+
+    found = sweep.leaks(engine, as_role(Role.API), rows, str(sweep.FOREIGN))
+
+    assert "connections: select touched 1 row(s)" in found
+
+
+def test_the_sweep_finds_a_table_that_lets_rows_be_written_for_others(
+    engine: Engine, rows: dict[str, str], as_role: As
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("alter policy own_workspace on jobplatform.job_records with check (true)")
+
+    found = sweep.leaks(engine, as_role(Role.API), rows, None)
+
+    assert found == ["job_records: insert touched 1 row(s)"]
+
+
+def test_the_sweep_finds_a_table_that_somebody_forgot(engine: Engine, rows: dict[str, str], as_role: As) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table jobplatform.notes (workspace_id uuid, note text)")
+        connection.exec_driver_sql("grant select on jobplatform.notes to jobplatform_api")
+        connection.exec_driver_sql(f"insert into jobplatform.notes values ('{sweep.MINE}', 'secret')")
+    rows["notes"] = "{}"
+
+    assert "notes: select touched 1 row(s)" in sweep.leaks(engine, as_role(Role.API), rows, None)
+
+
+def test_a_pause_of_another_workspace_is_not_seen(engine: Engine, as_role: As) -> None:
+    with engine.begin() as connection:
+        for kind, key in (("workspace", sweep.MINE), ("workspace", sweep.FOREIGN), ("queue", "default")):
+            connection.exec_driver_sql(
+                "insert into jobplatform.pauses (kind, key, reason, actor) values (%(kind)s, %(key)s, 'r', 'ada')",
+                {"kind": kind, "key": str(key)},
+            )
+
+    with as_role(Role.API).connect() as connection:
+        sweep.say(connection, str(sweep.MINE))
+        keys = {row[0] for row in connection.exec_driver_sql("select key from jobplatform.pauses")}
+
+    assert keys == {str(sweep.MINE), "default"}
+
+
+def test_a_workspace_cannot_become_another_s_by_an_update(engine: Engine, rows: dict[str, str], as_role: As) -> None:
+    with as_role(Role.API).connect() as connection:
+        sweep.say(connection, str(sweep.MINE))
+        with pytest.raises(DBAPIError, match="row-level security"):
+            connection.exec_driver_sql(f"update jobplatform.connections set workspace_id = '{sweep.FOREIGN}'")

@@ -1,0 +1,30 @@
+"""Hearing the doorbell, as an idle worker does."""
+
+from __future__ import annotations
+
+import psycopg
+
+from jobplatform.queue import CHANNEL
+
+#: Longer than any ring takes; nothing waits for it unless a ring is missing.
+DEADLINE = 20.0
+
+
+class Ear:
+    """Listens from the moment it is made."""
+
+    def __init__(self, database_url: str) -> None:
+        self._connection = psycopg.connect(database_url, autocommit=True)
+        self._connection.execute(f"listen {CHANNEL}")
+
+    def hear(self, last: str) -> set[str]:
+        """Everything that is rung up to ``last``."""
+        heard: set[str] = set()
+        for notification in self._connection.notifies(timeout=DEADLINE):
+            heard.add(notification.payload)
+            if notification.payload == last:
+                return heard
+        raise AssertionError(f"no {last!r} within {DEADLINE:g} s; heard {heard}")
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,335 @@
+"""What an operator sets about workspaces, plans, queues, tasks and rates."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from jobplatform.errors import InvalidLimitError
+from jobplatform.models import make_engine
+from jobplatform.queue import (
+    Limits,
+    clear_rate_limit,
+    clear_task_limits,
+    clear_workspace_limits,
+    delete_plan,
+    find_plan,
+    find_rate_limit,
+    find_task_limits,
+    list_plans,
+    list_queue_limits,
+    list_rate_limits,
+    list_task_limits,
+    read_workspace_limits,
+    set_plan,
+    set_queue_limit,
+    set_rate_limit,
+    set_task_limits,
+    set_workspace_limits,
+)
+from tests.queue.actors import Elsewhere, Worker
+from tests.queue.bells import Ear
+from tests.queue.conftest import Fact
+
+NOTHING_SAID = Limits(weight=1, shed=False)
+
+
+def refusal(act: Callable[[], object]) -> list[str]:
+    with pytest.raises(InvalidLimitError) as refused:
+        act()
+    return [problem.path for problem in refused.value.problems]
+
+
+# Workspaces
+
+
+def test_a_workspace_that_nobody_limited_has_weight_one_and_no_limits(db: Session, workspace_id: uuid.UUID) -> None:
+    limits = read_workspace_limits(db, workspace_id)
+
+    assert (limits.plan, limits.own, limits.effective) == (None, Limits(), NOTHING_SAID)
+
+
+def test_what_a_workspace_says_itself_counts_before_what_its_plan_says(db: Session, workspace_id: uuid.UUID) -> None:
+    set_plan(db, "gold", {"weight": 10, "max_running": 50, "shed": True, "rate_units": 100, "rate_period_ms": 1000})
+
+    limits = set_workspace_limits(db, workspace_id, {"plan": "gold", "max_running": 5, "shed": False})
+
+    assert limits.plan == "gold"
+    assert limits.own == Limits(max_running=5, shed=False)
+    assert limits.effective == Limits(10, 5, None, False, 100, 1000)
+
+
+def test_only_the_fields_that_are_named_change(db: Session, workspace_id: uuid.UUID) -> None:
+    set_workspace_limits(db, workspace_id, {"weight": 3, "max_pending": 10})
+
+    limits = set_workspace_limits(db, workspace_id, {"max_pending": 0, "max_running": 0})
+
+    assert limits.own == Limits(weight=3, max_running=0, max_pending=0)
+
+
+def test_null_clears_a_field(db: Session, workspace_id: uuid.UUID) -> None:
+    set_plan(db, "gold", {"weight": 10})
+    set_workspace_limits(db, workspace_id, {"plan": "gold", "weight": 3})
+
+    assert set_workspace_limits(db, workspace_id, {"weight": None}).effective.weight == 10
+    assert set_workspace_limits(db, workspace_id, {"plan": None}).effective.weight == 1
+
+
+def test_clearing_takes_a_workspace_back_to_the_defaults(db: Session, workspace_id: uuid.UUID) -> None:
+    set_workspace_limits(db, workspace_id, {"weight": 3})
+
+    assert clear_workspace_limits(db, workspace_id)
+    assert not clear_workspace_limits(db, workspace_id)
+    assert read_workspace_limits(db, workspace_id).effective == NOTHING_SAID
+
+
+def test_a_change_of_a_plan_counts_at_once_for_those_on_it(db: Session, workspace_id: uuid.UUID) -> None:
+    set_plan(db, "gold", {"weight": 10})
+    set_workspace_limits(db, workspace_id, {"plan": "gold"})
+
+    set_plan(db, "gold", {"weight": 20})
+
+    assert read_workspace_limits(db, workspace_id).effective.weight == 20
+
+
+def test_a_workspace_is_not_put_on_a_plan_that_is_not_there(session: Session, workspace_id: uuid.UUID) -> None:
+    assert refusal(lambda: set_workspace_limits(session, workspace_id, {"plan": "platinum"})) == ["/plan"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "paths"),
+    [
+        ({"weight": 0}, ["/weight"]),
+        ({"weight": 101}, ["/weight"]),
+        ({"weight": True}, ["/weight"]),
+        ({"weight": "3"}, ["/weight"]),
+        ({"max_running": -1}, ["/maxRunning"]),
+        ({"max_running": 2**31}, ["/maxRunning"]),
+        ({"max_pending": 1.5}, ["/maxPending"]),
+        ({"shed": 1}, ["/shed"]),
+        ({"rate_units": 0, "rate_period_ms": 0}, ["/rateUnits", "/ratePeriodMs"]),
+        ({"rate_units": 5}, ["/ratePeriodMs"]),
+        ({"rate_period_ms": 5}, ["/rateUnits"]),
+        ({"units": 5}, ["/units"]),
+        ({"colour": 5}, ["/colour"]),
+    ],
+)
+def test_a_value_that_a_limit_cannot_have_is_refused_by_its_path(
+    session: Session, workspace_id: uuid.UUID, changes: dict[str, Any], paths: list[str]
+) -> None:
+    assert refusal(lambda: set_workspace_limits(session, workspace_id, changes)) == paths
+    session.rollback()
+    assert refusal(lambda: set_plan(session, "gold", changes)) == paths
+
+
+def test_half_of_a_rate_cannot_be_cleared(session: Session, workspace_id: uuid.UUID) -> None:
+    set_workspace_limits(session, workspace_id, {"rate_units": 5, "rate_period_ms": 1000})
+
+    assert refusal(lambda: set_workspace_limits(session, workspace_id, {"rate_units": None})) == ["/rateUnits"]
+
+
+def test_two_first_changes_of_a_workspace_add_up(
+    session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    set_workspace_limits(session, workspace_id, {"weight": 3})
+    second = elsewhere.start_and_wait_for_lock(
+        lambda other: set_workspace_limits(other, workspace_id, {"max_running": 2})
+    )
+
+    session.commit()
+
+    assert second.result().own == Limits(weight=3, max_running=2)
+
+
+# Plans
+
+
+def test_plans_are_made_changed_and_listed_by_name(db: Session) -> None:
+    set_plan(db, "silver", {"weight": 2})
+    set_plan(db, "gold", {})
+    set_plan(db, "silver", {"max_running": 5})
+
+    assert [(plan.name, plan.weight, plan.max_running) for plan in list_plans(db)] == [
+        ("gold", None, None),
+        ("silver", 2, 5),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101, "\x00"])
+def test_a_plan_needs_a_name(session: Session, name: str) -> None:
+    assert refusal(lambda: set_plan(session, name, {})) == ["/name"]
+
+
+def test_a_plan_that_nobody_is_on_is_deleted(db: Session) -> None:
+    set_plan(db, "gold", {})
+
+    assert delete_plan(db, "gold").deleted
+    assert find_plan(db, "gold") is None
+    assert delete_plan(db, "gold") == (False, (), 0)
+
+
+def test_a_plan_in_use_stays_and_the_answer_says_who_uses_it(db: Session, workspace_id: uuid.UUID) -> None:
+    set_plan(db, "gold", {})
+    set_workspace_limits(db, workspace_id, {"plan": "gold"})
+
+    answer = delete_plan(db, "gold")
+
+    assert (answer.existed, answer.deleted, answer.used_by, answer.uses) == (True, False, [workspace_id], 1)
+    assert find_plan(db, "gold") is not None
+
+
+def test_a_plan_is_not_deleted_while_somebody_is_being_put_on_it(
+    session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    set_plan(session, "gold", {})
+    session.commit()
+    set_workspace_limits(session, workspace_id, {"plan": "gold"})
+    deletion = elsewhere.start_and_wait_for_lock(lambda other: delete_plan(other, "gold"))
+
+    session.commit()
+
+    assert deletion.result().used_by == [workspace_id]
+
+
+def test_nobody_is_put_on_a_plan_that_is_being_deleted(
+    session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    set_plan(session, "gold", {})
+    session.commit()
+    delete_plan(session, "gold")
+    change = elsewhere.start_and_wait_for_lock(
+        lambda other: set_workspace_limits(other, workspace_id, {"plan": "gold"})
+    )
+
+    session.commit()
+
+    with pytest.raises(InvalidLimitError, match="no plan 'gold'"):
+        change.result()
+
+
+# Queues, tasks, rates
+
+
+def test_a_queue_is_limited_and_set_free(db: Session) -> None:
+    set_queue_limit(db, "sync", 5)
+    set_queue_limit(db, "sync", 0)
+    assert [(row.queue, row.max_running) for row in list_queue_limits(db)] == [("sync", 0)]
+
+    set_queue_limit(db, "sync", None)
+    assert list_queue_limits(db) == []
+
+
+def test_a_task_s_limits_change_one_by_one(db: Session) -> None:
+    set_task_limits(db, "export", {"max_running": 5})
+    limits = set_task_limits(db, "export", {"max_running_per_workspace": 1})
+
+    assert (limits.max_running, limits.max_running_per_workspace) == (5, 1)
+    assert set_task_limits(db, "export", {"max_running": None}).max_running is None
+    assert [row.task for row in list_task_limits(db)] == ["export"]
+    assert clear_task_limits(db, "export")
+    assert not clear_task_limits(db, "export")
+    assert find_task_limits(db, "export") is None
+
+
+def test_a_rate_s_burst_is_its_units_unless_it_says_otherwise(db: Session) -> None:
+    first = set_rate_limit(db, "hubspot:*", {"units": 100, "period_ms": 10_000})
+    assert (first.units, first.period_ms, first.burst) == (100, 10_000, 100)
+
+    second = set_rate_limit(db, "hubspot:*", {"units": 50})
+    assert (second.units, second.period_ms, second.burst) == (50, 10_000, 100)
+
+    third = set_rate_limit(db, "hubspot:*", {"burst": None})
+    assert third.burst == 50
+
+    assert [row.resource for row in list_rate_limits(db)] == ["hubspot:*"]
+    assert clear_rate_limit(db, "hubspot:*")
+    assert not clear_rate_limit(db, "hubspot:*")
+    assert find_rate_limit(db, "hubspot:*") is None
+
+
+def test_a_new_rate_needs_units_and_a_period(session: Session) -> None:
+    assert refusal(lambda: set_rate_limit(session, "hubspot:1", {})) == ["/units", "/periodMs"]
+    assert refusal(lambda: set_rate_limit(session, "hubspot:1", {"units": 5})) == ["/periodMs"]
+
+
+@pytest.mark.parametrize(
+    ("act", "path"),
+    [
+        (lambda s: set_queue_limit(s, "Not A Queue", 1), "/queue"),
+        (lambda s: set_queue_limit(s, "sync", -1), "/maxRunning"),
+        (lambda s: set_task_limits(s, "", {}), "/task"),
+        (lambda s: set_task_limits(s, "export", {"weight": 1}), "/weight"),
+        (lambda s: set_task_limits(s, "export", {"max_running_per_workspace": -1}), "/maxRunningPerWorkspace"),
+        (lambda s: set_rate_limit(s, "", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "*", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "hub*:1", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "hubspot:4*", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "hubspot:\x00", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "x" * 201, {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "hubspot:1", {"units": 0, "period_ms": 1}), "/units"),
+        (lambda s: set_rate_limit(s, "hubspot:1", {"units": 1, "period_ms": 0}), "/periodMs"),
+        (lambda s: set_rate_limit(s, "hubspot:1", {"units": 1, "period_ms": 1, "burst": 0}), "/burst"),
+    ],
+)
+def test_a_name_or_number_that_cannot_be_is_refused(
+    session: Session, act: Callable[[Session], object], path: str
+) -> None:
+    assert refusal(lambda: act(session)) == [path]
+
+
+# The bell
+
+
+@pytest.fixture
+def loud(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ear(database_url: str) -> Iterator[Ear]:
+    ear = Ear(database_url)
+    yield ear
+    ear.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, w: set_workspace_limits(s, w, {"max_running": 9}),
+        lambda s, w: (set_workspace_limits(s, w, {}), clear_workspace_limits(s, w)),
+        lambda s, _: set_plan(s, "gold", {"max_running": 9}),
+        lambda s, _: set_queue_limit(s, "letters", 9),
+        lambda s, _: set_queue_limit(s, "letters", None),
+        lambda s, _: set_task_limits(s, "work", {"max_running": 9}),
+        lambda s, _: (set_task_limits(s, "work", {}), clear_task_limits(s, "work")),
+        lambda s, _: set_rate_limit(s, "hubspot:*", {"units": 1, "period_ms": 1}),
+        lambda s, _: (set_rate_limit(s, "hubspot:*", {"units": 1, "period_ms": 1}), clear_rate_limit(s, "hubspot:*")),
+    ],
+)
+def test_a_changed_limit_wakes_idle_workers(
+    loud: Engine, ear: Ear, db: Session, workspace_id: uuid.UUID, change: Callable[[Session, uuid.UUID], object]
+) -> None:
+    Worker(db, queues=("letters",))
+
+    with Session(loud) as session, session.begin():
+        change(session, workspace_id)
+
+    assert ear.hear("q:letters") == {"q:letters"}
+
+
+def test_a_dead_worker_s_queues_are_not_rung_for(loud: Engine, ear: Ear, db: Session, fact: Fact) -> None:
+    Worker(db, queues=("letters",))
+    fact("update jobplatform.workers set dead_at = jobplatform.clock() returning 1")
+    Worker(db, queues=("default",))
+
+    with Session(loud) as session, session.begin():
+        set_plan(session, "gold", {})
+
+    assert ear.hear("q:default") == {"q:default"}

@@ -1,0 +1,649 @@
+"""Why a job is not running: each thing that can be in its way, made on purpose."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Bucket, Plan, QueueLimits, RateLimit, Status, TaskLimits, WorkspaceLimits, clock
+from jobplatform.queue import (
+    Blocker,
+    CancelAnswer,
+    Completion,
+    Failure,
+    NewJob,
+    Release,
+    RetryKind,
+    Why,
+    WorkerInfo,
+    cancel_job,
+    complete_jobs,
+    deregister_worker,
+    enqueue_jobs,
+    fail_jobs,
+    heartbeat,
+    pause,
+    promote_jobs,
+    register_worker,
+    release_jobs,
+    resume,
+    retry_job,
+    why_waiting,
+)
+from tests.queue.actors import Time, Worker
+from tests.queue.conftest import Fact, Put
+
+HOUR = datetime.timedelta(hours=1)
+OTHER = uuid.UUID(int=7)
+
+Ask = Callable[[uuid.UUID], Why]
+
+
+@pytest.fixture
+def ask(db: Session, workspace_id: uuid.UUID) -> Ask:
+    def ask(job_id: uuid.UUID) -> Why:
+        answer = why_waiting(db, workspace_id, job_id)
+        assert answer is not None
+        return answer
+
+    return ask
+
+
+def codes(why: Why) -> list[str]:
+    return [blocker.code for blocker in why.blockers]
+
+
+def only(why: Why) -> Blocker:
+    (blocker,) = why.blockers
+    return blocker
+
+
+def a_worker(db: Session, *, slots: int = 1, tasks: tuple[str, ...] = ("work",), queue: str = "default") -> int:
+    return register_worker(db, WorkerInfo("w", "host", os.getpid(), "test", (queue,), tasks, slots))
+
+
+def fill(db: Session, workspace_id: uuid.UUID, count: int, **options: object) -> None:
+    asked = {"task": "work", **options}
+    enqueue_jobs(db, [NewJob(workspace_id=workspace_id, **asked) for _ in range(count)])  # type: ignore[arg-type]
+
+
+def later(time: Time, worker: Worker, seconds: float) -> None:
+    """Time passes, and the worker lives."""
+    time.passes(seconds)
+    heartbeat(worker.db, worker.id, [])
+
+
+def took(db: Session, worker: Worker, time: Time, seconds: float, count: int = 1) -> None:
+    """Let the worker run so many jobs, each for as long."""
+    jobs = worker.claim(limit=count)
+    later(time, worker, seconds)
+    complete_jobs(db, [Completion(job.lease, "null") for job in jobs])
+
+
+# -- jobs that do not wait -----------------------------------------------------------------------
+
+
+def test_a_job_that_nobody_has_has_no_answer(db: Session, workspace_id: uuid.UUID, put: Put) -> None:
+    job_id = put()
+
+    assert why_waiting(db, workspace_id, uuid.uuid4()) is None
+    assert why_waiting(db, OTHER, job_id) is None
+
+
+def test_a_job_that_runs_is_running(ask: Ask, put: Put, worker: Worker) -> None:
+    job_id = put()
+    worker.claim()
+
+    why = ask(job_id)
+
+    assert (why.status, codes(why), why.position, why.estimated_start_at) == (Status.RUNNING, ["running"], None, None)
+    assert only(why).details["attempt"] == 1
+
+
+def test_a_job_that_somebody_wants_stopped_says_so(
+    ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID
+) -> None:
+    job_id = put()
+    worker.claim()
+    assert cancel_job(db, workspace_id, job_id) is CancelAnswer.REQUESTED
+
+    assert codes(ask(job_id)) == ["cancel-requested", "running"]
+
+
+def test_a_completed_job_waits_for_nothing(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    job_id = put(unique_key="sync")
+    complete_jobs(db, [Completion(worker.lease(), "null")])
+    put(unique_key="sync")
+
+    why = ask(job_id)
+
+    assert (why.status, codes(why), why.estimated_start_at) == (Status.COMPLETED, ["final"], None)
+
+
+def test_a_failed_job_whose_guard_is_held_names_the_job_that_holds_it(
+    ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID
+) -> None:
+    job_id = put(unique_key="sync")
+    fail_jobs(db, [Failure(worker.lease(), "error", "E", "no", retry=False)])
+    before = codes(ask(job_id))
+    holder = put(unique_key="sync")
+
+    why = ask(job_id)
+
+    assert before == ["final"]
+    assert codes(why) == ["final", "guard-held"]
+    assert why.blockers[1].details == {"job_id": holder}
+    assert str(holder) in why.blockers[1].message
+    assert retry_job(db, workspace_id, job_id) == (RetryKind.DUPLICATE, holder)
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(2, ["final", "quota"]), (3, ["final"]), (None, ["final"])])
+def test_a_cancelled_job_that_the_quota_has_no_room_for_says_so(
+    ask: Ask, put: Put, db: Session, workspace_id: uuid.UUID, quota: int | None, expected: list[str]
+) -> None:
+    job_id = put()
+    cancel_job(db, workspace_id, job_id)
+    fill(db, workspace_id, 2)
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, max_pending=quota))
+
+    assert codes(ask(job_id)) == expected
+
+
+# -- its time has not come -----------------------------------------------------------------------
+
+
+def test_a_scheduled_job_says_when_it_is_due(ask: Ask, put: Put, worker: Worker) -> None:
+    why = ask(put(delay=HOUR))
+
+    blocker = only(why)
+    assert (blocker.code, why.status, why.position) == ("scheduled", Status.PENDING, None)
+    assert blocker.until == why.asked_at + HOUR or blocker.until < why.asked_at + HOUR  # type: ignore[operator]
+    assert why.estimated_start_at is None or why.estimated_start_at == blocker.until
+
+
+def test_a_job_that_waits_for_its_next_attempt_says_which_and_what_went_wrong(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    job_id = put(max_attempts=5)
+    fail_jobs(db, [Failure(worker.lease(), "error", "ConnectionError", "no", delay=60)])
+
+    blocker = only(ask(job_id))
+
+    assert (blocker.code, dict(blocker.details)) == (
+        "retrying",
+        {"attempt": 2, "max_attempts": 5, "error_type": "ConnectionError"},
+    )
+    assert "ConnectionError" in blocker.message
+    assert blocker.until is not None
+
+
+def test_a_job_that_crashed_its_worker_waits_for_its_next_attempt_too(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    job_id = put()
+    fail_jobs(db, [Failure(worker.lease(), "lost", "ProcessCrashed", "SIGSEGV", delay=60, crash=True)])
+
+    assert only(ask(job_id)).code == "retrying"
+
+
+def test_a_job_that_is_due_but_not_yet_made_ready_says_so(ask: Ask, put: Put, worker: Worker, time: Time) -> None:
+    job_id = put(delay=HOUR)
+    later(time, worker, 3601)
+
+    assert "makes it ready in a moment" in only(ask(job_id)).message
+
+
+def test_a_job_that_became_due_is_in_line(ask: Ask, put: Put, worker: Worker, time: Time, db: Session) -> None:
+    job_id = put(delay=HOUR)
+    later(time, worker, 3601)
+    promote_jobs(db)
+
+    assert codes(ask(job_id)) == ["behind"]
+
+
+def test_a_job_that_was_handed_back_is_in_line_again(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    job_id = put()
+    release_jobs(db, [Release(worker.lease())])
+
+    assert codes(ask(job_id)) == ["behind"]
+
+
+# -- pauses --------------------------------------------------------------------------------------
+
+
+def key_of(kind: str, workspace_id: uuid.UUID) -> str:
+    return {"queue": "default", "task": "work", "workspace": str(workspace_id), "resource": "hubspot:1"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["queue", "task", "workspace", "resource"])
+def test_a_pause_is_named_with_its_reason_its_author_and_its_end(
+    ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID, kind: str, fact: Fact
+) -> None:
+    job_id = put(resource="hubspot:1")
+    until = fact("select now() + interval '1 hour'")
+    pause(db, kind, key_of(kind, workspace_id), reason="CRM is down", actor="ada", until=until)
+
+    blocker = only(ask(job_id))
+
+    assert (blocker.code, blocker.until) == (f"paused-{kind}", until)
+    assert blocker.details == {"reason": "CRM is down", "actor": "ada"}
+    assert "ada" in blocker.message
+    assert "CRM is down" in blocker.message
+
+
+@pytest.mark.parametrize("kind", ["queue", "task", "workspace", "resource"])
+def test_a_workspace_s_own_people_read_only_who_paused_their_workspace(
+    put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID, kind: str
+) -> None:
+    job_id = put(resource="hubspot:1")
+    pause(db, kind, key_of(kind, workspace_id), reason="Acme misbehaves", actor="ada")
+
+    why = why_waiting(db, workspace_id, job_id, tells_all=False)
+
+    assert why is not None
+    told = repr(why)
+    assert ("ada" in told, "Acme misbehaves" in told) == ((True, True) if kind == "workspace" else (False, False))
+    assert ("by an operator" in told) == (kind != "workspace")
+
+
+@pytest.mark.parametrize("kind", ["queue", "task", "workspace", "resource"])
+def test_pauses_of_other_things_are_in_nobody_s_way(ask: Ask, put: Put, worker: Worker, db: Session, kind: str) -> None:
+    job_id = put(resource="hubspot:1")
+    other = {"queue": "letters", "task": "rest", "workspace": str(OTHER), "resource": "hubspot:2"}[kind]
+    pause(db, kind, other, reason="r", actor="a")
+
+    assert codes(ask(job_id)) == ["behind"]
+
+
+def test_a_pause_that_is_over_is_in_nobody_s_way(
+    ask: Ask, put: Put, worker: Worker, db: Session, time: Time, fact: Fact
+) -> None:
+    job_id = put()
+    pause(db, "queue", "default", reason="r", actor="a", until=fact("select now() + interval '10 s'"))
+    pause(db, "task", "work", reason="r", actor="a")
+    resume(db, "task", "work")
+    time.passes(11)
+
+    assert codes(ask(job_id)) == ["behind"]
+
+
+def test_a_pause_that_ends_before_a_job_is_due_is_not_in_its_way(
+    ask: Ask, put: Put, worker: Worker, db: Session, fact: Fact
+) -> None:
+    job_id = put(delay=HOUR)
+    pause(db, "queue", "default", reason="r", actor="a", until=fact("select now() + interval '1 minute'"))
+    pause(db, "task", "work", reason="r", actor="a")
+
+    assert codes(ask(job_id)) == ["scheduled", "paused-task"]
+
+
+# -- nobody to run it ----------------------------------------------------------------------------
+
+
+def test_without_any_worker_a_job_says_that_none_is_alive(ask: Ask, put: Put) -> None:
+    why = ask(put())
+
+    assert (only(why).code, only(why).message) == ("no-worker", "no worker is alive")
+    assert why.estimated_start_at is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "said", "facts"),
+    [
+        ([("default", "rest")], "none of them knows the task 'work'", (1, 1, 0)),
+        ([("letters", "work")], "none of them serves the queue 'default'", (1, 0, 1)),
+        ([("letters", "rest")], "none of them serves the queue 'default' or knows the task 'work'", (1, 0, 0)),
+        ([("default", "rest"), ("letters", "work")], "none does both", (2, 1, 1)),
+    ],
+)
+def test_it_says_whether_nobody_serves_the_queue_or_knows_the_task(
+    ask: Ask, put: Put, db: Session, workers: list[tuple[str, str]], said: str, facts: tuple[int, int, int]
+) -> None:
+    for queue, task in workers:
+        a_worker(db, queue=queue, tasks=(task,))
+
+    blocker = only(ask(put()))
+
+    assert blocker.code == "no-worker"
+    assert said in blocker.message
+    assert tuple(blocker.details.values()) == facts
+
+
+def test_workers_that_are_dead_silent_or_stopping_are_nobody(ask: Ask, put: Put, db: Session, time: Time) -> None:
+    silent, dead = a_worker(db), a_worker(db)
+    deregister_worker(db, dead)
+    time.passes(120)
+    only_silent = only(ask(put())).message
+    stopping = a_worker(db)
+    heartbeat(db, stopping, [], draining=True)
+
+    assert silent
+    assert only_silent == "no worker is alive"
+    assert "are stopping" in only(ask(put())).message
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def test_a_reached_limit_of_the_workspace_is_named(
+    ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID
+) -> None:
+    db.execute(insert(Plan).values(name="free", max_running=2))
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, plan="free"))
+    job_ids = [put() for _ in range(3)]
+    free = codes(ask(job_ids[2]))
+    worker.drain()
+
+    blocker = only(ask(job_ids[2]))
+
+    assert free == ["behind"]
+    assert (blocker.code, blocker.details) == ("workspace-limit", {"limit": 2, "running": 2})
+
+
+def test_a_reached_limit_of_the_queue_is_named(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    db.execute(insert(QueueLimits).values(queue="default", max_running=1))
+    fill(db, OTHER, 1)
+    worker.claim()
+
+    blocker = only(ask(put()))
+
+    assert (blocker.code, blocker.details) == ("queue-limit", {"limit": 1, "running": 1})
+
+
+def test_a_reached_limit_of_the_task_is_named(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    db.execute(insert(TaskLimits).values(task="work", max_running=1))
+    fill(db, OTHER, 1)
+    worker.claim()
+
+    assert only(ask(put())).code == "task-limit"
+
+
+def test_a_reached_limit_of_the_task_in_the_workspace_is_named(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    db.execute(insert(TaskLimits).values(task="work", max_running_per_workspace=1))
+    fill(db, OTHER, 1)
+    job_ids = [put(), put()]
+    worker.drain()
+
+    assert only(ask(job_ids[1])).code == "task-limit-here"
+    assert only(ask(job_ids[0])).code == "running"
+
+
+def test_a_limit_of_nothing_at_all_has_no_estimate(
+    ask: Ask, put: Put, worker: Worker, db: Session, time: Time, workspace_id: uuid.UUID
+) -> None:
+    put()
+    took(db, worker, time, 2)
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, max_running=0))
+
+    why = ask(put())
+
+    assert (codes(why), why.estimated_start_at) == (["workspace-limit"], None)
+
+
+def test_limits_say_nothing_about_a_job_whose_time_has_not_come(
+    ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID
+) -> None:
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, max_running=0))
+
+    assert codes(ask(put(delay=HOUR))) == ["scheduled"]
+
+
+# -- rates ---------------------------------------------------------------------------------------
+
+
+def test_a_used_up_rate_of_the_workspace_says_when_the_next_may_start(
+    ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID
+) -> None:
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, rate_units=2, rate_period_ms=60_000))
+    job_ids = [put() for _ in range(3)]
+    free = codes(ask(job_ids[2]))
+    worker.drain()
+
+    why = ask(job_ids[2])
+
+    blocker = only(why)
+    assert (free, blocker.code) == (["behind"], "workspace-rate")
+    assert blocker.until is not None
+    assert datetime.timedelta(seconds=25) < blocker.until - why.asked_at <= datetime.timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("limited", ["hubspot:1", "hubspot:*"])
+def test_a_used_up_rate_of_the_resource_says_when_it_has_enough_units(
+    ask: Ask, put: Put, worker: Worker, db: Session, limited: str
+) -> None:
+    db.execute(insert(RateLimit).values(resource=limited, units=10, period_ms=100_000, burst=10))
+    put(resource="hubspot:1", units=8)
+    job_id = put(resource="hubspot:1", units=5)
+    elsewhere = put(resource="hubspot:2", units=5)
+    worker.claim()
+
+    why = ask(job_id)
+
+    blocker = only(why)
+    assert blocker.code == "resource-rate"
+    assert (blocker.details["needed"], blocker.details["limit"]) == (5, 10)
+    assert blocker.until is not None
+    assert datetime.timedelta(seconds=25) < blocker.until - why.asked_at <= datetime.timedelta(seconds=30)
+    assert codes(ask(elsewhere)) == ["behind"]
+
+
+def test_a_job_of_more_units_than_a_bucket_holds_waits_for_a_full_one(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    db.execute(insert(RateLimit).values(resource="hubspot:1", units=10, period_ms=100_000, burst=10))
+    job_id = put(resource="hubspot:1", units=500)
+
+    assert codes(ask(job_id)) == ["behind"]
+
+
+def test_a_resource_that_asked_for_a_break_says_until_when(
+    ask: Ask, put: Put, worker: Worker, db: Session, fact: Fact, time: Time
+) -> None:
+    until = fact("select now() + interval '5 minutes'")
+    values = {"kind": "resource", "key": "hubspot:1", "tokens": 0, "filled_at": clock(), "closed_until": until}
+    db.execute(insert(Bucket).values(values))
+    job_id = put(resource="hubspot:1")
+
+    blocker = only(ask(job_id))
+    later(time, worker, 301)
+
+    assert (blocker.code, blocker.until) == ("resource-closed", until)
+    assert codes(ask(job_id)) == ["behind"]
+
+
+def test_all_that_is_in_the_way_is_named_in_one_answer(
+    ask: Ask, put: Put, db: Session, workspace_id: uuid.UUID
+) -> None:
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, max_running=0))
+    db.execute(insert(QueueLimits).values(queue="default", max_running=0))
+    pause(db, "task", "work", reason="r", actor="a")
+    pause(db, "workspace", str(workspace_id), reason="r", actor="a")
+
+    assert codes(ask(put())) == ["paused-workspace", "paused-task", "no-worker", "workspace-limit", "queue-limit"]
+
+
+# -- in line -------------------------------------------------------------------------------------
+
+
+def test_a_job_s_position_is_the_number_of_jobs_that_come_before_it_in_its_workspace_and_queue(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    first = put()
+    put(task="rest")
+    put(priority=5)
+    put(priority=-5)
+    put(queue="letters", priority=9)
+    put(delay=HOUR, priority=9)
+    fill(db, OTHER, 20)
+    last = put()
+    most_important = put(priority=7)
+
+    assert [ask(job_id).position for job_id in (most_important, first, last)] == [0, 2, 4]
+
+
+def test_equal_jobs_of_one_transaction_stand_in_line_by_id(
+    ask: Ask, worker: Worker, db: Session, workspace_id: uuid.UUID
+) -> None:
+    fill(db, workspace_id, 5)
+    ids = db.scalars(text("select id from jobplatform.job_queue order by id")).all()
+
+    assert [ask(job_id).position for job_id in ids] == [0, 1, 2, 3, 4]
+
+
+def test_a_job_in_line_says_how_many_slots_are_in_use(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    for _ in range(5):
+        put()
+    worker.claim(limit=3)
+    fill(db, OTHER, 2)
+    job_id = put()
+
+    ahead = ask(job_id).ahead
+
+    assert ahead is not None
+    assert (ahead.own_jobs, ahead.other_workspaces, ahead.slots, ahead.slots_in_use) == (2, 1, 8, 3)
+    assert "3 of 8 slots are in use" in only(ask(job_id)).message
+
+
+def test_a_job_behind_busy_slots_only_is_next(ask: Ask, put: Put, db: Session) -> None:
+    worker = Worker(db)
+    for _ in range(8):
+        put()
+    worker.drain()
+
+    assert "starts when one gets free" in only(ask(put())).message
+
+
+# -- when ----------------------------------------------------------------------------------------
+
+
+def wait(why: Why) -> float | None:
+    return None if why.estimated_start_at is None else (why.estimated_start_at - why.asked_at).total_seconds()
+
+
+def test_without_any_run_time_nothing_is_estimated(ask: Ask, put: Put, worker: Worker) -> None:
+    for _ in range(9):
+        put()
+    worker.claim(limit=8)
+
+    assert wait(ask(put())) is None
+
+
+def test_a_job_that_nothing_keeps_from_a_free_slot_starts_now(ask: Ask, put: Put, worker: Worker) -> None:
+    assert wait(ask(put())) == 0
+
+
+def test_a_workspace_alone_is_estimated_by_its_own_run_times(
+    ask: Ask, put: Put, db: Session, time: Time, worker: Worker
+) -> None:
+    """Eight slots, each job ten seconds: after the eight that have just begun, eight more, and so on."""
+    for _ in range(40):
+        put()
+    took(db, worker, time, 10, 8)
+    worker.claim(limit=8)
+
+    why = ask(put())
+
+    assert why.position == 24
+    assert wait(why) == pytest.approx(40, abs=1)
+
+
+def test_others_turns_are_counted_by_their_weights(
+    ask: Ask, put: Put, db: Session, time: Time, workspace_id: uuid.UUID
+) -> None:
+    worker = Worker(db)
+    fill(db, OTHER, 1)
+    put()
+    took(db, worker, time, 10, 2)
+    for _ in range(8):
+        put()
+    job_id = put()
+    fill(db, OTHER, 100)
+    worker.claim(limit=8)
+    equal = wait(ask(job_id))
+    db.execute(insert(WorkspaceLimits).values(workspace_id=OTHER, weight=3))
+    outweighed = wait(ask(job_id))
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, weight=100))
+    heavy = wait(ask(job_id))
+
+    assert equal is not None
+    assert outweighed is not None
+    assert heavy is not None
+    assert heavy <= equal < outweighed
+
+
+def test_a_workspace_s_own_limit_makes_its_jobs_wait_for_each_other(
+    ask: Ask, put: Put, db: Session, time: Time, workspace_id: uuid.UUID
+) -> None:
+    worker = Worker(db)
+    put()
+    took(db, worker, time, 10)
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, max_running=1))
+    for _ in range(5):
+        put()
+    worker.claim()
+
+    assert wait(ask(put())) == pytest.approx(50, abs=1)
+
+
+def test_a_rate_makes_jobs_wait_for_their_tokens(
+    ask: Ask, put: Put, db: Session, time: Time, workspace_id: uuid.UUID
+) -> None:
+    worker = Worker(db)
+    put()
+    took(db, worker, time, 0.01)
+    db.execute(insert(WorkspaceLimits).values(workspace_id=workspace_id, rate_units=1, rate_period_ms=60_000))
+    for _ in range(5):
+        put()
+    worker.claim()
+
+    assert wait(ask(put())) == pytest.approx(300, abs=5)
+
+
+def test_a_job_starts_after_a_pause_with_an_end_and_nobody_knows_when_after_one_without(
+    ask: Ask, put: Put, db: Session, time: Time, fact: Fact
+) -> None:
+    worker = Worker(db)
+    put()
+    took(db, worker, time, 10)
+    job_id = put()
+    until = fact("select jobplatform.clock() + interval '1 hour'")
+    pause(db, "queue", "default", reason="r", actor="a", until=until)
+    known = ask(job_id).estimated_start_at
+    pause(db, "task", "work", reason="r", actor="a")
+
+    assert known == until
+    assert ask(job_id).estimated_start_at is None
+
+
+def test_jobs_that_nobody_starts_for_now_are_before_a_job_but_cost_it_no_time(
+    ask: Ask, put: Put, db: Session, time: Time
+) -> None:
+    worker = Worker(db, tasks=("work", "rest"))
+    put()
+    took(db, worker, time, 10)
+    for _ in range(50):
+        put(task="rest", priority=1)
+    job_id = put()
+    pause(db, "task", "rest", reason="r", actor="a")
+
+    why = ask(job_id)
+
+    assert (why.position, wait(why)) == (50, 0)
+
+
+def test_the_run_times_of_a_long_backlog_are_those_of_the_jobs_just_before_its_head(
+    ask: Ask, put: Put, db: Session, time: Time
+) -> None:
+    worker = Worker(db)
+    for _ in range(300):
+        put()
+    took(db, worker, time, 10, 8)
+    worker.claim(limit=8)
+
+    assert wait(ask(put())) == pytest.approx(10 * (300 - 16) / 8, rel=0.1)

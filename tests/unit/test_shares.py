@@ -1,0 +1,216 @@
+"""Fair shares of slot time, on a simulated worker: slots, a ring of workspaces, and time that is only a number."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from jobplatform.queue import ClaimedJob, Lease
+from jobplatform.queue.shares import MOST_ACCOUNTS, MOST_AHEAD, Shares
+
+SHORT, LONG = 0.01, 1.0
+
+
+@dataclass
+class Tenant:
+    """How long its jobs take, how many it has at a moment (None: always more), and its weight."""
+
+    seconds: Callable[[random.Random], float]
+    weight: int = 1
+    jobs: float = float("inf")
+
+
+def every(seconds: float) -> Callable[[random.Random], float]:
+    return lambda _draw: seconds
+
+
+def around(seconds: float) -> Callable[[random.Random], float]:
+    return lambda draw: draw.expovariate(1 / seconds)
+
+
+def a_job(workspace: str, weight: int = 1, task: str = "work") -> ClaimedJob:
+    return ClaimedJob(
+        Lease(workspace, str(uuid.uuid4()), 1), "default", task, 1, 3, 0, 1000, "{}", 1, None, None, None, weight
+    )
+
+
+class Simulation:
+    """A worker of some slots that claims one job for each free slot, as the claim does."""
+
+    def __init__(self, tenants: Mapping[str, Tenant], *, slots: int = 4, fair: bool = True, seed: int = 1) -> None:
+        self.tenants = dict(tenants)
+        self.shares = Shares()
+        self.fair = fair
+        self.draw = random.Random(seed)
+        self.now = 0.0
+        self.used: Counter[str] = Counter()
+        self.first_start: dict[str, float] = {}
+        self.free = slots
+        self.ends: list[tuple[float, int, str, ClaimedJob, float, float]] = []
+        self.cursor = ""
+        self.number = itertools.count()
+
+    def run(self, until: float) -> None:
+        while self.now < until:
+            while self.free and (name := self.next()):
+                self.start(name)
+            if not self.ends:
+                return
+            self.now, _, name, job, charged, seconds = heapq.heappop(self.ends)
+            self.free += 1
+            self.used[name] += seconds  # type: ignore[assignment]
+            self.shares.ended(job, charged, seconds)
+
+    def next(self) -> str | None:
+        ready = sorted(name for name, tenant in self.tenants.items() if tenant.jobs > 0)
+        if not ready:
+            return None
+        turns = [name for name in ready if name > self.cursor] + [name for name in ready if name <= self.cursor]
+        if not self.fair:
+            return turns[0]
+        places = {name: place for place, name in enumerate(self.shares.ahead().workspaces, start=1)}
+        first = min(turns, key=lambda name: places.get(name, 0))
+        self.shares.only_these_want([first])
+        return first
+
+    def start(self, name: str) -> None:
+        tenant = self.tenants[name]
+        self.cursor = name
+        self.free -= 1
+        tenant.jobs -= 1
+        job = a_job(name, tenant.weight)
+        charged = self.shares.claimed(job)
+        seconds = tenant.seconds(self.draw)
+        self.first_start.setdefault(name, self.now)
+        heapq.heappush(self.ends, (self.now + seconds, next(self.number), name, job, charged, seconds))
+
+    def share(self, name: str) -> float:
+        return self.used[name] / sum(self.used.values())
+
+
+def test_a_workspace_with_jobs_a_hundred_times_longer_gets_no_more_slot_time() -> None:
+    tenants = {f"t{n:02}": Tenant(every(SHORT)) for n in range(20)} | {"x": Tenant(every(LONG))}
+    simulation = Simulation(tenants)
+
+    simulation.run(until=200)
+
+    assert simulation.share("x") == pytest.approx(1 / 21, rel=0.15)
+
+
+def test_without_the_accounts_it_takes_most_of_it() -> None:
+    """The measure itself: turns alone are fair by number of jobs, which is what this is about."""
+    tenants = {f"t{n:02}": Tenant(every(SHORT)) for n in range(20)} | {"x": Tenant(every(LONG))}
+    simulation = Simulation(tenants, fair=False)
+
+    simulation.run(until=200)
+
+    assert simulation.share("x") > 0.7
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("length", [every(SHORT), around(SHORT)], ids=["even", "varied"])
+@pytest.mark.parametrize("weight", [1, 4, 10])
+def test_slot_time_is_shared_by_weight(slots: int, length: Callable[[random.Random], float], weight: int) -> None:
+    simulation = Simulation({"a": Tenant(length, weight), "b": Tenant(length)}, slots=slots)
+
+    simulation.run(until=30 * weight / slots)
+
+    assert simulation.share("a") / weight == pytest.approx(simulation.share("b"), rel=0.05)
+
+
+def test_three_noisy_ones_share_with_twenty_quiet_ones_by_weight() -> None:
+    tenants = {f"t{n:02}": Tenant(around(SHORT)) for n in range(20)}
+    tenants |= {f"n{n}": Tenant(around(SHORT * (n + 1)), weight=2) for n in range(3)}
+    simulation = Simulation(tenants)
+
+    simulation.run(until=200)
+
+    for name, tenant in tenants.items():
+        assert simulation.share(name) == pytest.approx(tenant.weight / 26, rel=0.1), name
+
+
+def test_whoever_is_alone_gets_every_slot_and_pays_nothing_for_it_later() -> None:
+    tenants = {"a": Tenant(every(SHORT)), "b": Tenant(every(SHORT), jobs=0)}
+    simulation = Simulation(tenants)
+    simulation.run(until=100)
+    alone = sum(simulation.used.values())
+    tenants["b"].jobs = float("inf")
+    simulation.used.clear()
+
+    simulation.run(until=101)
+
+    assert alone == pytest.approx(400, rel=0.01)
+    assert simulation.share("a") == pytest.approx(0.5, rel=0.1)
+
+
+def test_having_asked_for_nothing_earns_no_credit() -> None:
+    tenants = {"a": Tenant(every(SHORT)), "b": Tenant(every(SHORT)), "c": Tenant(every(SHORT), jobs=0)}
+    simulation = Simulation(tenants)
+    simulation.run(until=100)
+    tenants["c"].jobs = float("inf")
+    simulation.used.clear()
+
+    simulation.run(until=103)
+
+    assert simulation.share("c") == pytest.approx(1 / 3, rel=0.1)
+
+
+def test_a_steady_stream_of_new_workspaces_does_not_starve_an_old_one() -> None:
+    """Each of them has one short job and is never heard of again."""
+    tenants = {f"t{n:05}": Tenant(every(SHORT), jobs=1) for n in range(5_000)} | {"x": Tenant(every(LONG))}
+    simulation = Simulation(tenants)
+
+    simulation.run(until=20)
+
+    assert simulation.used["x"] >= 2
+
+
+def test_a_job_that_did_not_run_is_not_paid_for() -> None:
+    shares = Shares()
+    for _ in range(30):
+        shares.ended(a_job("a"), shares.claimed(a_job("a")), 1.0)
+        shares.ended(a_job("b"), shares.claimed(a_job("b")), 1.0)
+
+    for _ in range(30):
+        shares.ended(a_job("a"), shares.claimed(a_job("a")), None)
+
+    ahead = shares.ahead()
+    assert ahead.fair == len(ahead.workspaces)
+
+
+def test_those_ahead_are_named_with_the_furthest_last_and_never_too_many() -> None:
+    shares = Shares()
+    for n in range(6 * MOST_AHEAD):
+        shares.ended(a_job(f"{n:04}"), 0.0, 1.0 + n)
+
+    named = shares.ahead().workspaces
+
+    assert len(named) == MOST_AHEAD
+    assert list(named) == sorted(named)
+    assert named[-1] == f"{6 * MOST_AHEAD - 1:04}"
+
+
+def test_a_workspace_that_was_never_served_is_behind_and_one_that_was_just_served_is_not() -> None:
+    shares = Shares()
+    for name in ("a", "b"):
+        shares.ended(a_job(name), shares.claimed(a_job(name)), 1.0)
+    shares.ended(a_job("a"), shares.claimed(a_job("a")), 1.0)
+
+    assert shares.is_behind("new")
+    assert not shares.is_behind("a")
+
+
+def test_the_accounts_that_are_kept_are_bounded() -> None:
+    shares = Shares()
+    for n in range(3 * MOST_ACCOUNTS):
+        name = f"w{n}"
+        shares.ended(a_job(name), shares.claimed(a_job(name)), SHORT * n)
+
+    assert len(shares._accounts) <= 2 * MOST_ACCOUNTS
