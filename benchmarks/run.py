@@ -17,7 +17,7 @@ from harness.facts import gather
 from harness.peers import installed_peers
 from harness.report import Report
 from harness.run import Run
-from sections import claim, drain, enqueue, latency, limits, noisy, shares, snapshot
+from sections import claim, drain, enqueue, latency, limits, noisy, shares, snapshot, stuck, upkeep, why
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -28,8 +28,13 @@ SECTIONS = {
     "limits": limits.measure,
     "noisy": noisy.measure,
     "shares": shares.measure,
+    "why": why.measure,
+    "stuck": stuck.measure,
+    "upkeep": upkeep.measure,
     "snapshot": snapshot.measure,
 }
+#: Rounds of those that take long, or whose targets are not ratios to anybody.
+FEWER_ROUNDS = {"why": 1, "stuck": 2, "upkeep": 1, "snapshot": 1}
 
 
 def main() -> None:
@@ -47,9 +52,9 @@ def _measured(options: argparse.Namespace) -> Report:
     peers, missing = ([], []) if options.no_peers else installed_peers()
     with databases() as server:
         report = Report(gather(server, _how(options)), remarks=missing)
-        run = Run(server, peers, options.rounds, options.quick)
         for name in options.sections:
-            report.add(*SECTIONS[name](run))
+            rounds = min(options.rounds, FEWER_ROUNDS.get(name, options.rounds))
+            report.add(*SECTIONS[name](Run(server, peers, rounds, options.quick)))
     return report
 
 

@@ -1,8 +1,14 @@
-"""The tasks our worker runs here: one that does nothing, one that says when it was started."""
+"""The tasks our worker runs here: one that does nothing, one that says when it was started, one that misbehaves."""
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import itertools
+import json
+import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from jobplatform.queue import RunningJob, Tasks
@@ -20,3 +26,51 @@ def stamp(_job: RunningJob, payload: dict[str, Any]) -> dict[str, float]:
     started = time.monotonic()
     time.sleep(payload["ms"] / 1000)
     return {"started": started}
+
+
+@tasks.task("marked")
+def marked(_job: RunningJob, payload: dict[str, Any]) -> None:
+    """Writes into a file when it starts and when it ends: what does not end by itself leaves no result."""
+    _mark(payload, "start")
+    HOW[payload["how"]](payload["ms"] / 1000)
+    _mark(payload, "end")
+
+
+def _mark(payload: dict[str, Any], moment: str) -> None:
+    line = json.dumps({"pid": os.getpid(), "key": payload["key"], "moment": moment, "at": time.monotonic()})
+    descriptor = os.open(payload["marks"], os.O_WRONLY | os.O_APPEND)
+    os.write(descriptor, f"{line}\n".encode())
+    os.close(descriptor)
+
+
+def _burn(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def _loop(_seconds: float) -> None:
+    """Until an exception is raised in it, which is what a deadline does first."""
+    while True:
+        pass
+
+
+def _swallow(_seconds: float) -> None:
+    """Until its process is told to end."""
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(60)
+
+
+def _hold(_seconds: float) -> None:
+    """In C, without ever letting another thread or a signal handler in."""
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
+HOW: dict[str, Callable[[float], None]] = {
+    "sleep": time.sleep,
+    "burn": _burn,
+    "loop": _loop,
+    "swallow": _swallow,
+    "hold": _hold,
+}

@@ -54,7 +54,7 @@ def install() -> None:
 
 
 def serve(jobs: int, slots: int, only_quiet: int = 0) -> None:
-    global expected, expects_quiet_only  # noqa: PLW0603
+    global expected, expects_quiet_only
     expected, expects_quiet_only = jobs, bool(only_quiet)
     _launch()
     DBOS.register_queue(

@@ -16,6 +16,13 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and the longest; nothing of nothing."""
+    if not values:
+        return {}
+    return {**{f"p{share}": percentile(values, share / 100) for share in (50, 95, 99)}, "longest": max(values)}
+
+
 def jain(shares: Sequence[float]) -> float:
     """Jain's index of fairness: 1 when all are the same, 1/n when one has everything."""
     squares = sum(share * share for share in shares)

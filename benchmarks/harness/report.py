@@ -92,8 +92,8 @@ class Report:
 
 HEAD = """# Benchmarks
 
-Made by `make bench`; run it to get the numbers of your own machine (about ten minutes, everything it needs is
-installed beside the repository's environment; `make bench BENCH=--quick` takes two).
+Made by `make bench`; run it to get the numbers of your own machine (about twenty minutes, everything it needs is
+installed beside the repository's environment; `make bench BENCH=--quick` takes six).
 
 How to read it: all contenders ran on the same PostgreSQL server with normal durability, one after another in
 alternating rounds of one run, each round on a fresh database. A shared machine easily drifts by a factor of

@@ -13,10 +13,10 @@ from harness.figures import middle, percentile, ratios, shown, shown_ratios
 from harness.report import Table, Target
 from harness.rounds import Rounds, alternate, column
 from harness.run import Run
-from sections.claim import BATCHES, PAYLOAD, ClosedLoop
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
+from sections.claim import BATCHES, PAYLOAD, ClosedLoop
 
 WARM_TURNS = 10
 NOTHING_LIMITED = "nothing limited"
@@ -100,15 +100,15 @@ def _row(claimer: Claimer, results: Rounds) -> list[str]:
 
 
 def _to_nothing(results: Rounds, kind: str, batch: int) -> list[float]:
-    ours, theirs = (
-        column(results, f"{name}, claims of {batch}", "claim p50") for name in (kind, NOTHING_LIMITED)
-    )
+    ours, theirs = (column(results, f"{name}, claims of {batch}", "claim p50") for name in (kind, NOTHING_LIMITED))
     return ratios(ours, theirs)
 
 
 def _targets(results: Rounds) -> list[Target]:
     kind = "every workspace limited"
     return [
-        Target.at_most(f"claim of {batch}, {kind}, to nothing limited", 1.3, middle(_to_nothing(results, kind, batch)), 2)
+        Target.at_most(
+            f"claim of {batch}, {kind}, to nothing limited", 1.3, middle(_to_nothing(results, kind, batch)), 2
+        )
         for batch in BATCHES
     ]

@@ -46,8 +46,8 @@ EXPLANATION = """
 jobs, those of the one for each of the other. *Turns*: {ringers} workspaces with a backlog on two workers of four slots;
 Jain's index of the jobs each has had when {rounds} have been started for each on average (1: all the same; 1/{ringers}:
 one had them all). *Newcomer*: {backlogged:,} workspaces with two jobs of 1 ms each, and while a worker with four slots
-goes round among them, {newcomers} workspaces that had nothing enqueue one job each, {a_second} a second; their wait, and
-its share of the time that one round takes at the rate of that moment.
+goes round among them, {newcomers} workspaces that had nothing enqueue one job each, {a_second} a second; their wait,
+and its share of the time that one round takes at the rate of that moment.
 """
 
 
@@ -81,9 +81,7 @@ def measure(run: Run) -> tuple[list[Table], list[Target]]:
 def _weights(run: Run) -> dict[str, float]:
     url = jobplatform().fresh_database(run.databases)
     _set_weight(url, "heavy", HEAVY)
-    jobs = [
-        _job(owner, f"{owner} {number}") for number in range(SERVED + SPARE) for owner in ("heavy", "light")
-    ]
+    jobs = [_job(owner, f"{owner} {number}") for number in range(SERVED + SPARE) for owner in ("heavy", "light")]
     with workers(jobplatform(), url, SLOTS):
         first = _first_served(url, jobs, SERVED)
     return {"ratio": first["heavy"] / max(1, first["light"])}
@@ -99,7 +97,9 @@ def _set_weight(url: str, owner: str, weight: int) -> None:
 def _turns(run: Run) -> dict[str, float]:
     url = jobplatform().fresh_database(run.databases)
     jobs = [
-        _job(f"ringer-{owner}", f"ringer-{owner} {number}") for number in range(ROUNDS + SPARE) for owner in range(RINGERS)
+        _job(f"ringer-{owner}", f"ringer-{owner} {number}")
+        for number in range(ROUNDS + SPARE)
+        for owner in range(RINGERS)
     ]
     with workers(jobplatform(), url, SLOTS, count=2):
         first = _first_served(url, jobs, ROUNDS * RINGERS)

@@ -41,8 +41,8 @@ A worker with two slots and no-op jobs of {workspaces} workspaces, of which abou
 transaction (REPEATABLE READ, one query done) then stays open for {hold} s: until it ends vacuum may remove nothing, and
 every claim walks past the rows of all jobs that have ended since. The worker repairs that by itself: it rewrites the
 queue table in place while the snapshot is still held. In the second row it cannot: that transaction has looked at the
-queue table itself, as pg_dump does, and so holds a lock on it. Jobs/s in the {window} s before, and in the last {window}
-s of the hold; *dead rows* at its end.
+queue table itself, as pg_dump does, and so holds a lock on it. Jobs/s in the {window} s before, and in the last
+{window} s of the hold; *dead rows* at its end.
 """
 
 
@@ -67,10 +67,12 @@ class Times:
 
 def measure(run: Run) -> tuple[list[Table], list[Target]]:
     times = Times(2, 4, 10) if run.quick else Times(5, 10, 60)
-    results = alternate("snapshot", [REPAIRABLE, LOCKED], 1, lambda holder: _held(run, holder, times))
+    results = alternate("snapshot", [REPAIRABLE, LOCKED], run.rounds, lambda holder: _held(run, holder, times))
     table = Table(
         "A snapshot held elsewhere",
-        EXPLANATION.format(workspaces=WORKSPACES, pending=PENDING, hold=f"{times.hold:.0f}", window=f"{times.window:.0f}"),
+        EXPLANATION.format(
+            workspaces=WORKSPACES, pending=PENDING, hold=f"{times.hold:.0f}", window=f"{times.window:.0f}"
+        ),
         ("", "before, jobs/s", "at the end, jobs/s", "of before", "rewrites", "dead rows"),
         [_row(holder.name, results) for holder in (REPAIRABLE, LOCKED)],
     )

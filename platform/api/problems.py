@@ -25,6 +25,7 @@ from jobplatform.errors import (
     InvalidJobError,
     InvalidLimitError,
     InvalidPayloadError,
+    KeyMissingError,
     MigrationError,
     Problem,
     QuotaExceededError,
@@ -202,6 +203,11 @@ def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
     )
 
 
+def _missing_key(error: KeyMissingError) -> ProblemError:
+    log.error("api.key_missing", extra={"error": str(error), "request_id": current_request_id()})
+    return unavailable("What this needs is encrypted, and this process has no key for it. Nothing was changed.")
+
+
 def _unexpected(error: Exception) -> ProblemError:
     request_id = current_request_id()
     log.error("api.request_failed", exc_info=error, extra={"request_id": request_id, "path": request.path})
@@ -231,4 +237,5 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (InvalidLimitError, _invalid_limit),
     (EnqueueConflictError, _conflict),
     (QuotaExceededError, _quota_exceeded),
+    (KeyMissingError, _missing_key),
 )

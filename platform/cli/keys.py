@@ -39,10 +39,8 @@ def list_(as_json: bool) -> None:
         names = ("id", "here", "wraps", "dataKeys")
         print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
-        words = {True: "yes", False: "no"}
-        print_table(
-            ["id", "here", "wraps new ones", "data keys"], [(r[0], words[r[1]], words[r[2]], r[3]) for r in rows]
-        )
+        shown = [(name, _yes(is_here), _yes(wraps), count) for name, is_here, wraps, count in rows]
+        print_table(["id", "here", "wraps new ones", "data keys"], shown)
     if set(used) - set(here):
         raise SystemExit(1)
 
@@ -59,3 +57,7 @@ def rotate() -> None:
         assert ring is not None
         audit(session, "keys.rotate", f"key:{ring.names[0]}", dataKeys=done)
     click.echo(f"{done} data key(s) are wrapped by {ring.names[0]} now; those before it can go from every process")
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"

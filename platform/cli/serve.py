@@ -11,7 +11,7 @@ import click
 from jobplatform.cli.database import open_database
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
-from jobplatform.models import Role
+from jobplatform.models import Role, make_engine, require_roles
 from jobplatform.settings import Settings, parse_queues
 
 
@@ -73,7 +73,10 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
     address = (
         f"fd://{fd}" if fd is not None else _address(host or settings.host, settings.port if port is None else port)
     )
-    with open_database(settings, *roles_of_api(settings)) as url:
+    roles = roles_of_api(settings)
+    with open_database(settings, *roles) as url:
+        # Each process of the server looks too; here it is said once, and nothing has been started.
+        require_roles(make_engine(url), *roles, trust_login=settings.trust_login)
         # Its processes read the settings again, and share the database that was opened here.
         os.environ["DATABASE_URL"] = url
         serve(address, workers=workers, threads=threads)

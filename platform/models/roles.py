@@ -103,9 +103,14 @@ def require_roles(engine: Engine, *roles: Role, trust_login: bool = False) -> bo
         return False
     finally:
         engine.dispose()
-    if login.migrated and (problems := list(_problems(login, roles, trust_login=trust_login))):
+    if login.migrated and (problems := problems_of(login, roles, trust_login=trust_login)):
         raise SettingsError(problems)
     return login.migrated
+
+
+def problems_of(login: Login, roles: Sequence[Role], *, trust_login: bool) -> list[str]:
+    """What is wrong with a login for a process of ``roles``, a sentence each."""
+    return list(_problems(login, roles, trust_login=trust_login))
 
 
 def _problems(login: Login, roles: Sequence[Role], *, trust_login: bool) -> Iterator[str]:

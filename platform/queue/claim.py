@@ -106,9 +106,9 @@ class Ring:
     def move(self, queue: str, workspace_id: str) -> None:
         self._cursors[queue] = uuid.UUID(workspace_id)
 
-    def workspaces(self, queue: str, limit: int) -> int:
+    def workspaces(self, queue: str, wanted: int) -> int:
         """How many workspaces to look at: the further, the longer nothing was found."""
-        window = max(limit, FEWEST_WORKSPACES)
+        window = max(wanted, FEWEST_WORKSPACES)
         # Four times as many after each look that found nothing.
         return max(window, min(MOST_WORKSPACES, window << 2 * min(self._empty_looks[queue], 4)))
 
@@ -136,11 +136,13 @@ def claim_jobs(
     worker_id: int,
     tasks: Sequence[str],
     limit: int,
+    turn: int = 1,
     newcomers: Iterable[str] = (),
     ahead: Ahead = NOBODY,
 ) -> Claim:
     """Claim up to ``limit`` ready jobs of these ``tasks`` for this worker and move the ring on.
 
+    ``turn`` is how many jobs a workspace has its turn for; more than one makes claims of very short jobs cheaper.
     ``newcomers`` are workspaces (ids) to look at before those whose turn it is on the ring; ``ahead`` are those that
     come after the others. Run it on an AUTOCOMMIT connection: a claim must be its own READ COMMITTED transaction. A job
     of an unknown task is left alone for a worker that knows it.
@@ -160,7 +162,7 @@ def claim_jobs(
         if room <= 0:
             more = True
             break
-        found = _claim_from(session, ring, queue, room, values)
+        found = _claim_from(session, ring, queue, room, turn, values)
         jobs += found.jobs
         more = more or found.more
         held_back = held_back or found.held_back
@@ -174,8 +176,8 @@ def claim_job(session: Session, *, worker_id: int, workspace_id: uuid.UUID, job_
     return _claimed(row) if row else None
 
 
-def _claim_from(session: Session, ring: Ring, queue: str, limit: int, values: dict[str, Any]) -> Claim:
-    workspaces = ring.workspaces(queue, limit)
+def _claim_from(session: Session, ring: Ring, queue: str, limit: int, turn: int, values: dict[str, Any]) -> Claim:
+    workspaces = ring.workspaces(queue, -(-limit // turn))
     values = values | {
         "queue": queue,
         "cursor": ring.cursor(queue),

@@ -308,14 +308,16 @@ def _enqueue_one(session: Session, job: NewJob) -> bool:
 def _enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UUID]:
     """Enqueue jobs and answer which jobs there were instead of those that were not created."""
     existing: dict[int, uuid.UUID] = {}
-    gated = {job.workspace_id.hex for job in jobs}
+    gated = unsealed = _workspaces(jobs)
+    if not all(map(is_open, jobs)):
+        unsealed = _workspaces(jobs, unsealed_only=True)
     for _ in range(ROUNDS):
         if not jobs:
             return existing
-        unsealed = {job.workspace_id.hex for job in jobs if is_open(job)}
         rows = run(session, ENQUEUE, gated=array(gated), unsealed=array(unsealed), **_columns(jobs)).all()
         if rows and rows[0][3]:
             jobs = seal_payloads(session, jobs)
+            unsealed = _workspaces(jobs, unsealed_only=True)
             continue
         if any(locked for _, _, locked, _ in rows):
             found = make_room(session, [_wanted(job) for job in jobs])
@@ -328,6 +330,10 @@ def _enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UU
     if jobs:
         raise EnqueueConflictError(jobs[0].unique_key or "", jobs[0].workspace_id)
     return existing
+
+
+def _workspaces(jobs: Iterable[NewJob], *, unsealed_only: bool = False) -> set[str]:
+    return {job.workspace_id.hex for job in jobs if not unsealed_only or is_open(job)}
 
 
 def _wanted(job: NewJob) -> Wanted:

@@ -104,8 +104,8 @@ class _Opener:
         self._session = session
         self._workspace_id = workspace_id
 
-    def opened(self, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        values = dict(row)
+    def opened(self, table: str, row: RowMapping) -> dict[str, Any]:
+        values: dict[str, Any] = {str(name): value for name, value in row.items()}
         id_column, fields = SEALED.get(table, ("", {}))
         for column, field in fields.items():
             value = values[column]

@@ -14,8 +14,9 @@ from jobplatform.queue.statement import Lease, array, lease_arrays, run, text_ar
 MOST_LINES = 1000
 
 # A line of an attempt that lost its lease is still true of that attempt, but it must not appear beside the job after
-# somebody else finished it: the fence holds for lines too. The attempt that finished the job may have done so in a
-# transaction of its handler's, while its last lines were on their way here. Lateral, so that no plan can read a table.
+# somebody else finished it: the fence holds for lines too. The one exception is the attempt that completed the job,
+# which may have done so in a transaction of its handler's, while its last lines were on their way here; nobody but the
+# lease's holder can have completed it. Lateral, so that no plan can read a whole table.
 APPEND = """
 insert into jobplatform.job_logs (workspace_id, job_id, epoch, line, level, message)
 select u.workspace_id, u.id, u.epoch, u.line, u.level, u.message
@@ -33,7 +34,7 @@ cross join lateral (
     (
         select
         from jobplatform.job_records r
-        where r.workspace_id = u.workspace_id and r.id = u.id and r.epoch = u.epoch and r.status is not null
+        where r.workspace_id = u.workspace_id and r.id = u.id and r.epoch = u.epoch and r.status = 3
     )
     limit 1
 ) entitled
@@ -53,7 +54,7 @@ class LogLine(NamedTuple):
 def append_log_lines(session: Session, lines: Sequence[LogLine]) -> int:
     """Keep log lines of attempts whose lease still holds and say how many were kept. Repeating the call adds none.
 
-    Call it before the attempt is finished: afterwards its lease is gone, unless it ended the job for good.
+    Call it before the attempt is finished: afterwards its lease is gone, unless it completed the job.
     """
     result = run(
         session,

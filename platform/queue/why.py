@@ -33,6 +33,7 @@ from jobplatform.queue.why_facts import (
     PauseFacts,
     WorkerFacts,
     read_ended,
+    read_ended_anywhere,
     read_holds,
     read_job,
     read_line,
@@ -105,7 +106,10 @@ def _read_crowd(
     others = read_others(session, workspace_id, job.queue)
     running = read_running(session, workers.able)
     busy = [*(one.workspace_id for one in running), *(other.workspace_id for other in others)]
-    return Crowd(line, others, running, read_ended(session, [str(workspace_id), *busy]))
+    ended = read_ended(session, [str(workspace_id), *busy])
+    if not any(one.task == job.task for one in ended):
+        ended += read_ended_anywhere(session)
+    return Crowd(line, others, running, ended)
 
 
 def _ahead(crowd: Crowd, workers: WorkerFacts, estimated: Estimate) -> JobsAhead:

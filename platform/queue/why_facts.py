@@ -7,7 +7,7 @@
     IN_LINE    the jobs of its workspace and queue that come before it, lane by lane
     OTHERS     the other workspaces on the ring of its queue
     RUNNING    what runs now, and since when
-    RUN_TIMES  how long jobs took lately
+    RUN_TIMES  how long jobs took lately, where something is going on; ENDED_ANYWHERE, where that says nothing
 
 None of them reads a whole table whatever the backlog: each walks an index, and no further than the limits below.
 Those about workers and other workspaces answer with all there are only on a Session that sees all workspaces.
@@ -35,6 +35,8 @@ MOST_RUNNING = 2_000
 #: Workspaces whose run times are looked at, and the records that are read of each.
 MOST_MEASURED = 24
 RECORDS = 50
+#: Pages of records that are read where these workspaces have none of the task.
+PAGES = 40
 #: A worker that was silent for longer is as good as dead.
 SILENT = "1 minute"
 
@@ -327,6 +329,19 @@ cross join lateral (
 ) ended
 """
 
+# A few pages by chance, of a table of any size. It is what there is when none of these workspaces ever ran such a job.
+ENDED_ANYWHERE = f"""
+select
+    r.workspace_id::text, r.task, extract(epoch from r.started_at)::float8, extract(epoch from r.completed_at)::float8
+from jobplatform.job_records r
+    tablesample system (
+        least(100, {100 * PAGES}.0 / greatest(1, pg_relation_size('jobplatform.job_records') / 8192))
+    )
+where r.status in (3, 4) and r.started_at is not null
+order by r.completed_at desc
+limit {4 * RECORDS}
+"""
+
 # The quota is for what a retry would meet; what waits is counted no further than that.
 RETRY = """
 select
@@ -420,7 +435,8 @@ class Holds:
 class WorkerFacts(NamedTuple):
     """Live workers: how many, and the slots of those that could run the job.
 
-    ``draining`` are those that could if they were not stopping. ``most_slots`` has the largest of these; ``share`` is what is left of the slots when other queues of these workers get their turns.
+    ``draining`` are those that could if they were not stopping. ``most_slots`` has the largest of them; ``share`` is
+    what is left of the slots when other queues of these workers get their turns.
     """
 
     live: int = 0
@@ -530,6 +546,11 @@ def read_ended(session: Session, workspaces: Iterable[str]) -> list[Ended]:
     """What ended last in each of these, of which no more than :data:`MOST_MEASURED` are looked at."""
     measured = list(dict.fromkeys(workspaces))[:MOST_MEASURED]
     return [Ended(*row) for row in run(session, RUN_TIMES, workspaces=array(measured))]
+
+
+def read_ended_anywhere(session: Session) -> list[Ended]:
+    """Some of what ended anywhere, whenever."""
+    return [Ended(*row) for row in run(session, ENDED_ANYWHERE)]
 
 
 def read_retry(session: Session, workspace_id: uuid.UUID, unique_key: str | None) -> RetryFacts:

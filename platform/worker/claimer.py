@@ -23,6 +23,7 @@ class ClaimWanted:
 
     worker_id: int
     limit: int
+    turn: int = 1
     newcomers: Sequence[str] = ()
     ahead: Ahead = NOBODY
 
@@ -96,6 +97,7 @@ class Claimer(DatabaseThread):
             worker_id=wanted.worker_id,
             tasks=self._tasks,
             limit=wanted.limit,
+            turn=wanted.turn,
             newcomers=wanted.newcomers,
             ahead=wanted.ahead,
         )

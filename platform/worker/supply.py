@@ -66,7 +66,8 @@ class Supply:
             # A bell that rings while this claim is on its way may be about jobs that it does not see.
             self._hungry = False
             newcomers = self._newcomers.take(wanted)
-            self._send(ClaimWanted(worker_id, wanted, newcomers, self._ledger.shares.ahead()))
+            ahead = self._ledger.shares.ahead()
+            self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, newcomers, ahead))
         return self._poll_at
 
     def claimed(self, claim: Claimed) -> None:

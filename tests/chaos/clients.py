@@ -8,7 +8,7 @@ import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -147,11 +147,13 @@ class Intruder(ClientThread):
 
     def live(self) -> None:
         while not self.stop.wait(self.pause):
-            for lease in self.client.transact(stale_leases) or []:
-                self.try_all(lease)
+            for lease, completed in self.client.transact(stale_leases) or []:
+                # The attempt that completed its job may still say what it had said before.
+                self.try_all(lease, STALE_WRITES.keys() - {"log"} if completed else STALE_WRITES.keys())
 
-    def try_all(self, lease: Lease) -> None:
-        for kind, write in STALE_WRITES.items():
+    def try_all(self, lease: Lease, kinds: Collection[str]) -> None:
+        for kind in sorted(kinds):
+            write = STALE_WRITES[kind]
             accepted = self.client.transact(partial(write, lease))
             if accepted is not None:
                 self.promises.stale_write(kind, lease, accepted=bool(accepted))
@@ -167,7 +169,7 @@ STALE_WRITES: dict[str, Callable[[Lease, Session], object]] = {
 
 STALE_LEASES = """
 (
-    select workspace_id::text, id::text, case when state = 2 then epoch - 1 else epoch end
+    select workspace_id::text, id::text, case when state = 2 then epoch - 1 else epoch end, false
     from jobplatform.job_queue
     where state = 2 and epoch > 1 or state < 2 and epoch > 0
     order by random()
@@ -175,7 +177,7 @@ STALE_LEASES = """
 )
 union all
 (
-    select workspace_id::text, id::text, epoch
+    select workspace_id::text, id::text, epoch, status = 3
     from jobplatform.job_records
     where status is not null and epoch > 0
     order by completed_at desc
@@ -186,9 +188,10 @@ union all
 FAILED = "select workspace_id, id from jobplatform.job_records where status = 4 and task = 'flaky' limit 50"
 
 
-def stale_leases(session: Session) -> list[Lease]:
-    """Leases that are certain to have ended: the epoch of a waiting job, the one before of a running job."""
-    return [Lease(*row) for row in session.execute(text(STALE_LEASES))]
+def stale_leases(session: Session) -> list[tuple[Lease, bool]]:
+    """Leases that are certain to have ended: the epoch of a waiting job, the one before of a running job. With each,
+    whether it ended by completing the job."""
+    return [(Lease(*row[:3]), row[3]) for row in session.execute(text(STALE_LEASES))]
 
 
 def failed_by_themselves(session: Session) -> list[tuple[uuid.UUID, uuid.UUID]]:

@@ -12,6 +12,7 @@ from jobplatform.api import create_app
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import SettingsError
 from jobplatform.models import Role, embedded_login, make_engine, require_roles
+from jobplatform.models.roles import Login, problems_of
 from jobplatform.settings import Settings
 from jobplatform.worker import Worker
 
@@ -143,3 +144,20 @@ def test_an_application_refuses_to_start_with_a_login_that_could_see_too_much(
         Worker(database_url=database_url, tasks="tests.worker.curious_tasks:tasks").run()
 
     create_app(Settings(database_url=database_url, trust_login=True)).extensions["jobplatform.engine"].dispose()
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        ({"existing": []}, "the role jobplatform_api does not exist"),
+        ({"dangerous": ["jobplatform_worker"]}, "alter role jobplatform_worker nologin"),
+        ({"inheriting": ["jobplatform_api inherits jobplatform_operator"]}, "would always see every workspace"),
+        ({"bypasses": True}, "has BYPASSRLS"),
+    ],
+)
+def test_roles_that_could_see_too_much_are_named(fact: dict[str, object], said: str) -> None:
+    fine = Login("shop", False, False, False, ["jobplatform_api"], ["jobplatform_api"], [], [], [], True)
+
+    assert problems_of(fine, [Role.API], trust_login=False) == []
+    (problem,) = problems_of(fine._replace(**fact), [Role.API], trust_login=False)
+    assert said in problem

@@ -171,3 +171,28 @@ def test_a_workspace_cannot_become_another_s_by_an_update(engine: Engine, rows: 
         sweep.say(connection, str(sweep.MINE))
         with pytest.raises(DBAPIError, match="row-level security"):
             connection.exec_driver_sql(f"update jobplatform.connections set workspace_id = '{sweep.FOREIGN}'")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select * from jobplatform.job_queue where state = 1 and queue = 'default' order by workspace_id limit 1",
+        "delete from jobplatform.job_queue where state = 2 and epoch = 1",
+        "select * from jobplatform.jobs where status = 'running'",
+    ],
+)
+def test_a_worker_s_plans_are_those_without_row_security(engine: Engine, as_role: As, statement: str) -> None:
+    def plan(of: Engine) -> list[Any]:
+        with of.connect() as connection:
+            return [row[0] for row in connection.exec_driver_sql(f"explain (costs off) {statement}")]
+
+    assert plan(as_role(Role.WORKER)) == plan(engine)
+
+
+def test_a_workspace_s_plan_asks_the_index_for_it(engine: Engine, rows: dict[str, str], as_role: As) -> None:
+    with as_role(Role.API).connect() as connection:
+        sweep.say(connection, str(sweep.MINE))
+        connection.exec_driver_sql("set local enable_seqscan = off")
+        plan = "\n".join(row[0] for row in connection.exec_driver_sql("explain select * from jobplatform.job_records"))
+
+    assert "Index Cond: (workspace_id = " in plan

@@ -289,3 +289,13 @@ def test_a_claim_forgets_the_progress_of_the_attempt_before(
 
 def _workspaces_running(db: Session) -> list[uuid.UUID]:
     return list(db.scalars(select(QueueRow.workspace_id).where(QueueRow.state == State.RUNNING)))
+
+
+def test_with_longer_turns_fewer_workspaces_have_theirs_and_all_in_the_end(db: Session, worker: Worker) -> None:
+    workspaces = sorted(uuid.uuid4() for _ in range(40))
+    fill(db, dict.fromkeys(workspaces, 8))
+
+    claims = [claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=80, turn=4).jobs for _ in range(2)]
+
+    shares = [Counter(uuid.UUID(job.lease.workspace_id) for job in jobs) for jobs in claims]
+    assert shares == [dict.fromkeys(workspaces[:20], 4), dict.fromkeys(workspaces[20:], 4)]

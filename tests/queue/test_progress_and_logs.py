@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 from jobplatform.models import JobLog
 from jobplatform.queue import (
     Completion,
+    Failure,
     Lease,
     LogLine,
     ProgressReport,
     Release,
     append_log_lines,
     complete_jobs,
+    fail_jobs,
     release_jobs,
     report_progress,
 )
@@ -85,6 +87,15 @@ def test_a_line_that_comes_when_its_attempt_has_completed_the_job_is_kept(
 
     assert append_log_lines(db, [LogLine(lease, 1, "info", "late")]) == 1
     assert lines_of(db, job_id) == [(1, 1, "info", "late")]
+
+
+def test_a_line_of_an_attempt_that_was_given_up_for_lost_is_dropped(put: Put, db: Session, worker: Worker) -> None:
+    job_id = put(max_attempts=1)
+    lease = worker.lease()
+    fail_jobs(db, [Failure(lease, "lost", "WorkerLost", "gone", retry=False)], crash_limit=3)
+
+    assert append_log_lines(db, [LogLine(lease, 1, "info", "late")]) == 0
+    assert lines_of(db, job_id) == []
 
 
 def test_a_line_that_comes_when_its_attempt_has_gone_back_is_dropped(put: Put, db: Session, worker: Worker) -> None:

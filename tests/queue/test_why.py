@@ -647,3 +647,16 @@ def test_the_run_times_of_a_long_backlog_are_those_of_the_jobs_just_before_its_h
     worker.claim(limit=8)
 
     assert wait(ask(put())) == pytest.approx(10 * (300 - 16) / 8, rel=0.1)
+
+
+def test_a_workspace_that_never_ran_anything_is_estimated_by_what_others_took(
+    ask: Ask, put: Put, db: Session, time: Time
+) -> None:
+    worker = Worker(db)
+    fill(db, OTHER, 8)
+    took(db, worker, time, 10, 8)
+    for _ in range(9):
+        put()
+    worker.claim(limit=8)
+
+    assert wait(ask(put())) == pytest.approx(10, abs=1)

@@ -15,9 +15,11 @@ from jobplatform.queue.why_facts import (
     MOST_OF_OTHERS,
     MOST_RUNNING,
     MOST_WORKSPACES,
+    PAGES,
     RECORDS,
     JobFacts,
     read_ended,
+    read_ended_anywhere,
     read_holds,
     read_job,
     read_line,
@@ -74,6 +76,7 @@ STATEMENTS: dict[str, tuple[Read, int, int]] = {
         2 * 2 * RECORDS + 50,
         600,
     ),
+    "ended anywhere": (lambda session, _: read_ended_anywhere(session), 100 * PAGES, 2 * PAGES + 50),
     "retry": (lambda session, at: read_retry(session, at.workspace_id, "key"), 10, 50),
 }
 

@@ -18,7 +18,7 @@ from jobplatform.worker.frames import Reason
 from jobplatform.worker.host import COLLECT_AFTER, few_collections
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
-from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, RUN_JOBS, Pace, claim_size
+from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, LONGEST_TURN, RUN_JOBS, Pace, claim_size
 from jobplatform.worker.supply import Supply
 
 EXACT = Retry(jitter="none")
@@ -56,6 +56,7 @@ def test_of_an_unknown_task_one_job_is_given_at_a_time() -> None:
 
     assert pace.run_length("new") == 1
     assert pace.room(8) == 8
+    assert pace.turn == 1
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=50), st.integers(1, 512))
@@ -66,6 +67,7 @@ def test_runs_and_room_stay_within_their_bounds(durations: list[float], capacity
 
     assert 1 <= pace.run_length("task") <= RUN_JOBS
     assert capacity <= pace.room(capacity) <= max(capacity, AHEAD_JOBS)
+    assert 1 <= pace.turn <= LONGEST_TURN
 
 
 def test_long_jobs_are_not_stocked() -> None:

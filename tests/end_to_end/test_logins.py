@@ -1,0 +1,77 @@
+"""The commands that serve look at their database login first, and the parts of a stack each have one of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from jobplatform.embedded import EmbeddedServer
+from jobplatform.models import Role
+from tests.end_to_end.conftest import COMMAND, Running
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_a_login_that_is_no_member_ends_the_command_with_what_to_grant(
+    login_url: Callable[..., str], command: str
+) -> None:
+    environment = {**os.environ, "DATABASE_URL": login_url(Role.HANDLER), "JOBPLATFORM_PORT": "0", "COLUMNS": "200"}
+
+    done = subprocess.run([*COMMAND, command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2, done.stderr
+    assert f'grant jobplatform_{command} to "only_handler"' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("role", "arguments"),
+    [
+        (Role.API, ["workspaces", "create", "acme"]),
+        (Role.API, ["jobs", "ls"]),
+        (Role.API, ["healthcheck"]),
+        (Role.WORKER, ["healthcheck"]),
+    ],
+)
+def test_commands_do_with_the_login_of_a_process(
+    login_url: Callable[..., str], role: Role, arguments: list[str]
+) -> None:
+    environment = {**os.environ, "DATABASE_URL": login_url(role)}
+
+    done = subprocess.run(
+        [*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_worker_s_login_is_no_operator_s(login_url: Callable[..., str]) -> None:
+    environment = {**os.environ, "DATABASE_URL": login_url(Role.WORKER)}
+
+    done = subprocess.run(
+        [*COMMAND, "tokens", "list"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 2
+    assert "jobplatform_operator" in done.stderr
+
+
+def test_a_stack_on_the_embedded_server_runs_without_its_superuser(
+    start: Callable[..., Running], data_dir: Path
+) -> None:
+    up = start("up")
+    up.wait_for_line("Ctrl-C stops all of it")
+
+    server = EmbeddedServer(data_dir)
+    with psycopg.connect(server.url("postgres")) as connection:
+        found = connection.execute(
+            "select distinct application_name, usename from pg_stat_activity "
+            "where application_name in ('jobplatform-worker', 'jobplatform-api')"
+        ).fetchall()
+
+    assert ("jobplatform-worker", "worker") in found
+    assert {login for _, login in found} <= {"worker", "api"}
+    assert up.end() == 0

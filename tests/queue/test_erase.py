@@ -1,0 +1,236 @@
+"""After an erase nothing of the workspace is left, nothing of any other is gone, and one line tells of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, select, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.key_ring import generate_key
+from jobplatform.models import AuditEntry, Base, Role, confine
+from jobplatform.queue import (
+    CLOSED,
+    NewJob,
+    begin_erasing,
+    count_running,
+    enqueue_job,
+    erase_some,
+    finish_erasing,
+    get_job,
+    reveal,
+    stop_running,
+)
+from jobplatform.queue.belongings import belongings
+from tests.queue.actors import Worker
+from tests.queue.conftest import Fact, Put
+from tests.queue.workspace_data import WITH_ROWS, canary, fill, in_dump, in_files
+
+Erase = Callable[[uuid.UUID], Counter[str]]
+
+
+@pytest.fixture
+def erase(sessions: sessionmaker[Session]) -> Erase:
+    """The whole of it, with the rights of the owner and within the workspace."""
+
+    def erase(workspace_id: uuid.UUID) -> Counter[str]:
+        with sessions() as session:
+            confine(session, Role.OWNER, workspace_id)
+            counts = Counter(begin_erasing(session, workspace_id, actor="ada"))
+            session.commit()
+            while some := erase_some(session, workspace_id):
+                session.commit()
+                counts += Counter(some)
+            finish_erasing(session, workspace_id, counts, actor="ada")
+            session.commit()
+        return counts
+
+    return erase
+
+
+def rows_of(session: Session, workspace_id: uuid.UUID) -> dict[str, int]:
+    """How many rows of the workspace each table has; those with none are left out."""
+    found = {
+        table.name: len(session.execute(select(table).where(mine)).all()) for table, mine in belongings(workspace_id)
+    }
+    session.rollback()
+    return {name: count for name, count in found.items() if count}
+
+
+def test_nothing_is_left_in_any_table_but_the_lines_of_the_audit_log(
+    session: Session, workspace_id: uuid.UUID, erase: Erase
+) -> None:
+    fill(session, workspace_id)
+    before = rows_of(session, workspace_id)
+
+    counts = erase(workspace_id)
+
+    assert set(before) == WITH_ROWS
+    assert rows_of(session, workspace_id) == {"audit_log": 2}
+    gone_last = {"audit_log", "pauses", "workspaces"}
+    assert {name: count for name, count in counts.items() if count} == {
+        name: count for name, count in before.items() if name not in gone_last
+    }
+
+
+def test_no_other_workspace_loses_a_row(session: Session, workspace_id: uuid.UUID, erase: Erase) -> None:
+    other = uuid.uuid4()
+    for one in (workspace_id, other):
+        fill(session, one)
+    before = rows_of(session, other)
+
+    erase(workspace_id)
+
+    assert rows_of(session, other) == before
+    assert session.scalar(select(AuditEntry.details).where(AuditEntry.workspace_id == other)) == {
+        "note": canary("details", other)
+    }
+
+
+def test_a_dump_has_none_of_its_text(
+    session: Session, database_url: str, engine: Engine, workspace_id: uuid.UUID, erase: Erase
+) -> None:
+    fill(session, workspace_id)
+    assert in_dump(database_url, f"-{workspace_id.hex}")
+
+    erase(workspace_id)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in Base.metadata.sorted_tables:
+            if not table.info.get("is_view"):
+                connection.execute(text(f"vacuum full jobplatform.{table.name}"))
+
+    assert in_dump(database_url, workspace_id.hex) == []
+    assert len(in_dump(database_url, str(workspace_id))) == 2  # The lines of the audit log.
+
+
+def test_older_lines_of_the_audit_log_can_still_be_counted(
+    session: Session, workspace_id: uuid.UUID, erase: Erase
+) -> None:
+    fill(session, workspace_id)
+
+    counts = erase(workspace_id)
+
+    older, newest = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    assert (older.actor, older.action, older.target, older.details) == ("ada", "job.cancel", "job:1", {})
+    assert (newest.actor, newest.action, newest.target) == ("ada", "workspace.erase", f"workspace:{workspace_id}")
+    assert newest.details == {"rows": dict(counts), "auditLinesEmptied": 1}
+
+
+def test_not_even_the_owner_can_write_something_into_an_older_line(
+    session: Session, workspace_id: uuid.UUID, engine: Engine
+) -> None:
+    fill(session, workspace_id)
+    confine(session, Role.OWNER, workspace_id)
+
+    with pytest.raises(Exception, match="row-level security"):
+        session.execute(text("""update jobplatform.audit_log set details = '{"note": "it was not me"}'"""))
+    session.rollback()
+    with pytest.raises(Exception, match="permission denied"):
+        session.execute(text("update jobplatform.audit_log set actor = 'bob'"))
+
+
+def test_a_workspace_larger_than_a_batch_goes_in_several(
+    session: Session, workspace_id: uuid.UUID, erase: Erase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobplatform.queue.erase.BATCH", 2)
+    for _ in range(5):
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="work"))
+    session.commit()
+
+    some = erase_some(session, workspace_id)
+    session.rollback()
+
+    assert some == {"job_records": 2, "job_queue": 2}
+    assert erase(workspace_id)["job_records"] == 5
+    assert rows_of(session, workspace_id) == {"audit_log": 1}
+
+
+def test_an_interrupted_erase_is_begun_again(session: Session, workspace_id: uuid.UUID, erase: Erase) -> None:
+    fill(session, workspace_id)
+    begin_erasing(session, workspace_id, actor="ada")
+    session.commit()
+    erase_some(session, workspace_id)
+    session.commit()
+
+    erase(workspace_id)
+    erase(workspace_id)
+
+    assert rows_of(session, workspace_id) == {"audit_log": 3}
+
+
+def test_a_table_that_nobody_thought_of_is_erased_too(session: Session, workspace_id: uuid.UUID) -> None:
+    later = MetaData(schema="jobplatform")
+    notes = Table("notes", later, Column("workspace_id", Uuid), Column("n", Integer))
+    later.create_all(session.connection())
+    session.execute(notes.insert(), [{"workspace_id": one, "n": 1} for one in (workspace_id, uuid.uuid4())])
+
+    assert erase_some(session, workspace_id, later) == {"notes": 1}
+    assert erase_some(session, workspace_id, later) == {}
+
+
+# What runs
+
+
+def test_from_the_first_step_on_nothing_of_it_is_started(
+    session: Session, workspace_id: uuid.UUID, worker: Worker, put: Put
+) -> None:
+    put()
+
+    begin_erasing(session, workspace_id, actor="ada")
+    session.commit()
+
+    assert worker.claim() == []
+
+
+def test_what_runs_is_counted_and_told_to_stop(
+    session: Session, workspace_id: uuid.UUID, worker: Worker, put: Put, fact: Fact
+) -> None:
+    put(), put()
+    worker.claim(limit=1)
+
+    told = stop_running(session, workspace_id)
+    session.commit()
+
+    assert told == count_running(session, workspace_id) == 1
+    assert fact("select count(*) from jobplatform.job_queue where cancel_requested_at is not null") == 1
+
+
+# Keys
+
+
+@pytest.fixture
+def ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+
+
+def test_once_its_key_is_gone_nothing_sealed_opens_even_from_a_copy(
+    session: Session, workspace_id: uuid.UUID, ring: None
+) -> None:
+    job = NewJob(workspace_id=workspace_id, task="work", payload={"text": "canary"}, encrypted=True)
+    enqueue_job(session, job)
+    session.commit()
+
+    gone = begin_erasing(session, workspace_id, actor="ada")
+    session.commit()
+
+    assert gone["workspace_keys"] == 1
+    read = get_job(session, workspace_id, job.id)
+    assert read is not None
+    reveal(session, [read])
+    assert read.payload == CLOSED
+
+
+def test_what_is_sealed_is_in_no_file_of_the_server_at_any_time(
+    session: Session, engine: Engine, workspace_id: uuid.UUID, ring: None
+) -> None:
+    other = uuid.uuid4()
+    places = ["payload", "result", "line", "progress", "error"]
+
+    fill(session, workspace_id, encrypted=True)
+    fill(session, other)
+
+    assert in_files(engine, [canary(place, other) for place in places]) >= {canary("payload", other)}
+    assert in_files(engine, [canary(place, workspace_id) for place in places]) == set()

