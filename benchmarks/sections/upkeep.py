@@ -92,7 +92,7 @@ def _lateness(url: str, seconds: float, until: str = "select false") -> list[flo
     seen: list[datetime.datetime] = []
     ends_at = time.monotonic() + seconds
     with psycopg.connect(url, autocommit=True) as connection:
-        while time.monotonic() < ends_at and not one(connection, until):  # type: ignore[arg-type]  # ours, above
+        while time.monotonic() < ends_at and not one(connection, until):
             beat = one(connection, BEAT)
             if not seen or beat != seen[-1]:
                 seen.append(beat)

@@ -11,7 +11,7 @@ import click
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
-from jobplatform.cli.database import find_known_workspace, open_session
+from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.models import Role, confine
 from jobplatform.queue import (
     begin_erasing,
@@ -20,6 +20,7 @@ from jobplatform.queue import (
     export_files,
     export_workspace,
     finish_erasing,
+    owns_something,
     set_encrypting,
     stop_running,
 )
@@ -33,7 +34,8 @@ LOOK_EVERY = 0.2
 def encrypt(workspace: str, off: bool) -> None:
     """Seal every job that is enqueued for a workspace from now on. Jobs that are there stay as they are."""
     with open_session() as session:
-        workspace_id = find_known_workspace(session, workspace)
+        # An id that nobody used yet is fine here: nothing of it should ever be written in the clear.
+        workspace_id = find_workspace(session, workspace)
         set_encrypting(session, workspace_id, not off)
         audit(session, "workspace.encrypt", f"workspace:{workspace_id}", workspace_id, encrypts=not off)
     click.echo(f"new jobs of {workspace_id} are " + ("sealed only where their task asks for it" if off else "sealed"))
@@ -50,7 +52,7 @@ def export(workspace: str, output: Path | None) -> None:
     With JOBPLATFORM_ENCRYPTION_KEYS what is sealed is written in the clear.
     """
     with open_session() as session:
-        workspace_id = find_known_workspace(session, workspace)
+        workspace_id = _find_owner(session, workspace)
         path = output or Path(f"workspace-{workspace_id}.zip")
         session.commit()
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -73,7 +75,7 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float) -> None:
     if not yes:
         raise click.UsageError("this deletes every job, connection and record of the workspace; say --yes if so")
     with open_session() as session:
-        workspace_id = find_known_workspace(session, workspace)
+        workspace_id = _find_owner(session, workspace)
         session.commit()
         # As the owner of the tables, who sees one workspace at a time: no other's row can be touched.
         confine(session, Role.OWNER, workspace_id)
@@ -88,6 +90,14 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float) -> None:
             counts += Counter(some)
         finish_erasing(session, workspace_id, +counts, actor=actor())
     click.echo(f"{counts.total()} rows of {workspace_id} are erased; one line of the audit log tells of it")
+
+
+def _find_owner(session: Session, text: str) -> UUID:
+    """A workspace of which there is anything at all: what an interrupted erase has left may be records only."""
+    workspace_id = find_workspace(session, text)
+    if not owns_something(session, workspace_id):
+        raise click.BadParameter(f"there is nothing of a workspace {workspace_id}; see `jobplatform workspaces list`")
+    return workspace_id
 
 
 def _wait_for_running(session: Session, workspace_id: UUID, seconds: float, *, cancel: bool) -> None:

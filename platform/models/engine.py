@@ -65,6 +65,8 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=0 if autocommit else pool_size,
         connect_args=connect_args,
+        # An error ends up in logs and with the job: what was to be stored is no business of theirs.
+        hide_parameters=True,
         **options,
     )
     if not autocommit:

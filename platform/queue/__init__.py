@@ -1,6 +1,7 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits."""
 
 from jobplatform.queue.audit import list_audit, record
+from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
@@ -219,6 +220,7 @@ __all__ = [
     "needs_compacting",
     "note_of",
     "note_resources",
+    "owns_something",
     "pause",
     "pauses_of",
     "promote_jobs",

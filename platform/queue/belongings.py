@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, MetaData, Table
+from sqlalchemy import ColumnElement, MetaData, Table, literal, select
+from sqlalchemy.orm import Session
 
-from jobplatform.models import Base
+from jobplatform.models import AuditEntry, Base
 
 #: Tables whose rows are about all kinds of things: those of a workspace say so in two columns.
 BY_KIND = frozenset({"pauses", "buckets"})
@@ -33,6 +34,16 @@ def belongings(workspace_id: uuid.UUID, metadata: MetaData = Base.metadata) -> S
         if mine is not None and not table.info.get("is_view"):
             found.append(Belonging(table, mine))
     return found
+
+
+def owns_something(session: Session, workspace_id: uuid.UUID) -> bool:
+    """Whether there is anything of this workspace, but for lines of the audit log. A misspelt id has nothing."""
+    found = [
+        select(select(literal(1)).select_from(table).where(mine).exists())
+        for table, mine in belongings(workspace_id)
+        if table.name != AuditEntry.__tablename__
+    ]
+    return any(session.scalar(one) for one in found)
 
 
 def _mine(table: Table, workspace_id: uuid.UUID) -> ColumnElement[bool] | None:

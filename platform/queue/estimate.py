@@ -200,7 +200,7 @@ def estimate(workspace_id: str, job: JobFacts, holds: Holds, workers: WorkerFact
     """When the job starts if nothing holds it but those before it, its limits and its rates."""
     times = RunTimes(crowd.ended, workers.most_slots)
     seconds = times.of(workspace_id, job.task)
-    moving = [lane for lane in crowd.line if not lane.held]
+    moving = _moving(job, crowd.line)
     before = sum(lane.before for lane in moving)
     if seconds is None:
         # Nothing has ever ended here. Free slots and nobody before it need no run times to be understood.
@@ -226,7 +226,7 @@ def estimate(workspace_id: str, job: JobFacts, holds: Holds, workers: WorkerFact
 def _limited(
     workspace_id: str, job: JobFacts, holds: Holds, crowd: Crowd, times: RunTimes, turn: InTurn
 ) -> Iterable[float]:
-    moving = [lane for lane in crowd.line if not lane.held]
+    moving = _moving(job, crowd.line)
     before, of_task = (sum(lane.before for lane in lanes) for lanes in (moving, _of_task(moving, job.task)))
     mean = _mean_of_lanes(workspace_id, moving, times) or turn.seconds
     seconds = times.of(workspace_id, job.task) or turn.seconds
@@ -246,6 +246,11 @@ def _limited(
     if holds.task_limit_here is not None:
         both = [one for one in running if one.task == job.task and one.workspace_id == workspace_id]
         yield under_limit(_ends(both, times), holds.task_limit_here, of_task, seconds)
+
+
+def _moving(job: JobFacts, line: Sequence[Lane]) -> list[Lane]:
+    """Those before it that move when it does: what holds its own task ends for all of that."""
+    return [lane for lane in line if not lane.held or lane.task == job.task]
 
 
 def _paced(job: JobFacts, holds: Holds, moving: Sequence[Lane]) -> Iterable[float]:
@@ -308,7 +313,7 @@ def _ends(running: Sequence[Running], times: RunTimes) -> list[float]:
 
 
 def _usual(one: Running, times: RunTimes) -> float:
-    return times.of(one.workspace_id, one.task) or 0.0
+    return times.of(one.workspace_id, one.task) or SHORTEST
 
 
 def _left(elapsed: float, usual: float) -> float:

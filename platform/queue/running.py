@@ -17,6 +17,7 @@ from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_jso
 from jobplatform.queue.seal import Seal
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.vault import seal_of
+from jobplatform.redaction import redact_text
 
 T = TypeVar("T")
 
@@ -160,8 +161,9 @@ class RunningJob:
     def log(self, message: str, level: str = "info") -> None:
         """Keep a line with the job, for the people who look at it; it goes to the logger too, unless it is sealed."""
         self.check()
+        message = redact_text(str(message))
         if self.seal is not None:
-            self._channel.log(level, self.seal.seal_text("log", safe_text(str(message), LOG_LINE_LIMIT)))
+            self._channel.log(level, self.seal.seal_text("log", safe_text(message, LOG_LINE_LIMIT)))
             return
         self._channel.log(level, message)
         self.logger.log(logging.getLevelNamesMapping().get(level.upper(), logging.INFO), "%s", message)

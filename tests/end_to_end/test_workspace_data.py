@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from jobplatform.key_ring import generate_key
-from jobplatform.models import AuditEntry, Job, JobRecord, QueueRow
+from jobplatform.models import AuditEntry, Connection, Job, JobRecord, QueueRow
 from jobplatform.queue import NewJob, WorkerInfo, claim_job, enqueue_job, make_key, register_worker
 from tests.end_to_end.conftest import Cli
 
@@ -68,6 +68,24 @@ def test_an_export_never_overwrites(run: Cli, database_url: str, workspace: uuid
     assert answer.exit_code == 1
     assert "is there already" in answer.stderr
     assert (tmp_path / "there.zip").read_text() == "mine"
+
+
+def test_a_misspelt_id_is_not_erased_and_what_an_interrupted_erase_left_is(
+    run: Cli, session: Session, database_url: str, workspace_id: uuid.UUID
+) -> None:
+    """Of a workspace that a host keeps in tables of its own there may be nothing but records by then."""
+    connection = {"workspace_id": workspace_id, "id": uuid.uuid4(), "connector_type": "x", "name": "n", "config": {}}
+    session.execute(insert(Connection).values(connection))
+    session.commit()
+
+    unknown = run("workspaces", "erase", str(uuid.uuid4()), "--yes", DATABASE_URL=database_url)
+    erased = run("workspaces", "erase", str(workspace_id), "--yes", DATABASE_URL=database_url)
+
+    assert unknown.exit_code == 2
+    assert "there is nothing of a workspace" in unknown.stderr
+    assert erased.exit_code == 0
+    assert session.scalars(select(Connection)).all() == []
+    assert session.scalars(select(AuditEntry.action)).all() == ["workspace.erase"]
 
 
 def test_what_runs_is_in_the_way_of_an_erase(

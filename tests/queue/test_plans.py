@@ -317,6 +317,40 @@ def test_claiming_from_one_workspace_with_everything_costs_no_more(backlog: Back
     assert plan.rows_visited("job_queue") <= 200 * 6
 
 
+LIMITED = """
+insert into jobplatform.workspace_limits (workspace_id, max_running, rate_units, rate_period_ms)
+select distinct workspace_id, 100000, 1000000, 1000 from jobplatform.job_queue
+"""
+TASK_LIMITED = "insert into jobplatform.task_limits (task, max_running) values ('work', 0)"
+
+
+@pytest.fixture(params=["nothing", "every workspace", "the task"])
+def limited(request: pytest.FixtureRequest, backlog: Backlog) -> Iterator[str]:
+    """What has limits, for claims that weigh everything."""
+    with backlog.engine.begin() as connection:
+        if request.param == "every workspace":
+            connection.execute(text(LIMITED))
+        elif request.param == "the task":
+            connection.execute(text(TASK_LIMITED))
+    yield request.param
+    with backlog.engine.begin() as connection:
+        connection.execute(text("truncate jobplatform.workspace_limits, jobplatform.task_limits, jobplatform.buckets"))
+
+
+@pytest.mark.parametrize("limit", [1, 50])
+def test_a_claim_that_weighs_limits_touches_a_bounded_number_of_pages_too(
+    backlog: Backlog, limited: str, limit: int
+) -> None:
+    ring = Ring(["default"], 0.5)
+    ring.weighed("default", weighty=True)
+
+    plan = backlog.explain(lambda s: claim_jobs(s, ring, worker_id=LIVING, tasks=["work", "other"], limit=limit))
+
+    assert plan.sequential_scans == []
+    # What runs is counted, of each workspace twice; what waits never is.
+    assert plan.buffers <= 100 + 60 * max(limit, 8) + (0 if limited == "nothing" else 2 * RUNNING)
+
+
 def test_a_claim_can_be_told_from_a_walk_through_the_table(backlog: Backlog) -> None:
     """The measure itself: a statement that does read the whole table is seen to."""
     everything = text("select count(*) from jobplatform.job_queue where task <> :task")

@@ -204,6 +204,12 @@ def test_a_resource_s_rate_counts_the_units_of_those_before_it_on_the_same_resou
     assert wait(holds, of, a_job(resource="hubspot:1", units=5)) == 20
 
 
+def test_jobs_that_something_holds_are_passed_by_unless_it_holds_ours_too() -> None:
+    lanes = [Lane("paused", None, 100, held=True), Lane("t", None, 4, held=True)]
+
+    assert wait(Holds(), Crowd(lanes, [], [], ended("me", "t", 10))) == 20
+
+
 def test_workers_that_serve_another_busy_queue_too_give_it_every_other_turn() -> None:
     shared = WORKERS._replace(share=1.0)
 
