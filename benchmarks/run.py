@@ -54,7 +54,9 @@ def _measured(options: argparse.Namespace) -> Report:
         report = Report(gather(server, _how(options)), remarks=missing)
         for name in options.sections:
             rounds = min(options.rounds, FEWER_ROUNDS.get(name, options.rounds))
+            began = time.monotonic()
             report.add(*SECTIONS[name](Run(server, peers, rounds, options.quick)))
+            print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
     return report
 
 

@@ -42,6 +42,8 @@ class Settings:
 
     database_url: str | None = field(default=None, repr=False)
     """``JOBS_DATABASE_URL``, else ``DATABASE_URL``; without either, an embedded PostgreSQL is started."""
+    direct_database_url: str | None = field(default=None, repr=False)
+    """The same database past the transaction pooler that the other URL leads to. A worker's own connections use it."""
     data_dir: Path = field(default_factory=_default_data_dir)
     """Where the embedded PostgreSQL keeps its data."""
     mode: Literal["queue", "sync"] = "queue"
@@ -102,6 +104,8 @@ def _contradictions(settings: Settings) -> list[str]:
             f"JOBPLATFORM_HEARTBEAT_SECONDS={settings.heartbeat_seconds:g} must be at most half of "
             f"JOBPLATFORM_LEASE_SECONDS={settings.lease_seconds:g}: one late heartbeat would cost the lease"
         )
+    if settings.direct_database_url and not settings.database_url:
+        problems.append("JOBPLATFORM_DIRECT_DATABASE_URL goes with DATABASE_URL, which is not set")
     return problems
 
 
@@ -115,7 +119,8 @@ class _Reader:
     def read_all(self) -> dict[str, Any]:
         self._report_unknown_names()
         return {
-            "database_url": self._read_database_url(),
+            "database_url": self._read_database_url("JOBS_DATABASE_URL", "DATABASE_URL"),
+            "direct_database_url": self._read_database_url("JOBPLATFORM_DIRECT_DATABASE_URL"),
             "data_dir": self._read("DATA_DIR", Path),
             "mode": self._read_mode(),
             "tasks": self._read("TASKS", _matching(TASKS_NAME, "module:attribute")),
@@ -178,8 +183,8 @@ class _Reader:
             self.problems.append("DISABLE_QUEUE=true and JOBPLATFORM_MODE=queue contradict each other")
         return "sync" if disabled else mode
 
-    def _read_database_url(self) -> str | None:
-        for variable in ("JOBS_DATABASE_URL", "DATABASE_URL"):
+    def _read_database_url(self, *variables: str) -> str | None:
+        for variable in variables:
             text = self.environ.get(variable, "").strip()
             if text:
                 if not re.match(r"^(postgres|postgresql)(\+psycopg)?://", text):

@@ -1,4 +1,7 @@
-"""A real PostgreSQL for every test: one server for all, a database from a migrated template for each."""
+"""A real PostgreSQL for every test: one server for all, a database from a migrated template for each.
+
+With ``--pooled`` the tests reach it through a PgBouncer in transaction mode, except for those marked ``direct``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform import migrations
 from jobplatform.embedded import SUPERUSER, EmbeddedServer
 from jobplatform.models import Role, make_engine
+from tests.pooler import Pooler, find_pgbouncer, login_name, run_pooler
 
 TEMPLATE = "template_jobplatform"
 SERVER_FOLDER = "TEST_SERVER_FOLDER"
@@ -34,8 +38,14 @@ FAST = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pooled", action="store_true", help="reach the database through PgBouncer in transaction mode")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Tests choose their settings; what the developer's shell has set is not theirs."""
+    if config.getoption("--pooled") and find_pgbouncer() is None:
+        pytest.exit("skipped: there is no pgbouncer on this machine (Debian: apt install pgbouncer)", returncode=0)
     for name in list(os.environ):
         if name.startswith("JOBPLATFORM_") or name in ("DATABASE_URL", "JOBS_DATABASE_URL", "DISABLE_QUEUE"):
             del os.environ[name]
@@ -71,9 +81,28 @@ def server() -> Iterator[EmbeddedServer]:
         embedded.stop()
 
 
+@pytest.fixture(scope="session")
+def pooler(server: EmbeddedServer) -> Iterator[Pooler]:
+    """A PgBouncer of this test process, in transaction mode."""
+    if find_pgbouncer() is None:
+        pytest.skip("there is no pgbouncer on this machine (Debian: apt install pgbouncer)")
+    with run_pooler(server) as pooler:
+        yield pooler
+
+
 @pytest.fixture
-def database_url(server: EmbeddedServer) -> Iterator[str]:
-    """A freshly migrated database of this test's own."""
+def reach(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """The address by which this test uses a database of the server: the server's own or, with ``--pooled``, one that
+    leads through PgBouncer."""
+    if request.config.getoption("--pooled") and request.node.get_closest_marker("direct") is None:
+        pooler: Pooler = request.getfixturevalue("pooler")
+        return pooler.url
+    return str
+
+
+@pytest.fixture
+def direct_url(server: EmbeddedServer) -> Iterator[str]:
+    """A freshly migrated database of this test's own, without a pooler in between."""
     name = f"test_{uuid.uuid4().hex}"
     with _admin(server) as connection:
         connection.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
@@ -83,13 +112,19 @@ def database_url(server: EmbeddedServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def login_url(server: EmbeddedServer, database_url: str) -> Callable[..., str]:
+def database_url(direct_url: str, reach: Callable[[str], str]) -> str:
+    """A freshly migrated database of this test's own."""
+    return reach(direct_url)
+
+
+@pytest.fixture
+def login_url(server: EmbeddedServer, direct_url: str, reach: Callable[[str], str]) -> Callable[..., str]:
     """The test's database as a login that is a member of these roles and nothing else."""
 
     def login_url(*roles: Role) -> str:
-        name = "_".join(("only", *(role.removeprefix("jobplatform_") for role in roles)))
+        name = login_name(roles)
         server.provide_login(name, *roles)
-        return server.url(make_url(database_url).database or "", name)
+        return reach(server.url(make_url(direct_url).database or "", name))
 
     return login_url
 

@@ -114,9 +114,13 @@ def _neighbours(run: Run, capped: Sequence[Contender], in_line: Sequence[Contend
         "One noisy workspace against twenty quiet ones",
         EXPLANATION.format(backlog=backlog),
         ("", "quiet wait p50, job lengths", "p95", "longest", "slots busy"),
-        [_row(crowd.name, results) for crowd in [*often, *once]],
+        [_row(crowd.name, results) for crowd in sorted([*often, *once], key=_ours_first)],
     )
     return table, _targets(some, spread, alone, results)
+
+
+def _ours_first(crowd: Crowd) -> bool:
+    return not crowd.contender.name.startswith("jobplatform")
 
 
 def _quiet_waits(run: Run, crowd: Crowd) -> dict[str, float]:

@@ -219,6 +219,9 @@ class HealthSchema(CamelSchema):
     completed_last_hour = fields.Integer(required=True)
     failed_last_hour = fields.Integer(required=True)
     workers = fields.Integer(required=True)
+    listening = fields.Integer(
+        required=True, metadata={"description": "Workers that hear the doorbell; the others poll."}
+    )
     unserved_tasks = fields.List(fields.String(), required=True)
 
 

@@ -81,7 +81,7 @@ def _print_state(state: Health) -> None:
     print_table(
         ["", ""],
         [
-            ("live workers", state.workers),
+            ("live workers", _workers(state)),
             ("running", state.running),
             ("ready", state.ready),
             ("waits longest for", oldest),
@@ -90,6 +90,11 @@ def _print_state(state: Health) -> None:
             ("failed in the last hour", state.failed_last_hour),
         ],
     )
+
+
+def _workers(state: Health) -> str:
+    polling = max(0, state.workers - state.listening)
+    return f"{state.workers}, of which {polling} only poll" if polling else str(state.workers)
 
 
 def _explain(session: Session, state: Health, workspace_id: UUID | None) -> None:

@@ -27,6 +27,7 @@ from jobplatform.models.limits import (
     WorkspaceLimits,
 )
 from jobplatform.models.roles import Role, embedded_login, require_roles
+from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import Connection, Record
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
@@ -65,6 +66,7 @@ __all__ = [
     "confine",
     "embedded_login",
     "is_confined",
+    "is_shared",
     "make_engine",
     "reaching",
     "require_roles",

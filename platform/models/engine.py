@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from jobplatform.models.sharing import find_out, run_outside_transaction
 
 #: A half-open connection is noticed after about 25 s idle, or 15 s with unacknowledged data. Ignored on a Unix socket.
 NETWORK = {
@@ -23,7 +27,7 @@ NETWORK = {
 
 #: For connections that run the same few statements for ever: plan each once. Left to itself the server finds that a
 #: plan for one job is cheaper than one for ten, and pays 1.5 ms for making it every time. Its JIT never pays here.
-PLAN_ONCE = "-c plan_cache_mode=force_generic_plan -c jit=off"
+PLAN_ONCE = ("set plan_cache_mode = force_generic_plan", "set jit = off")
 
 #: A connection that was idle for longer than this may have died unnoticed.
 IDLE_SECONDS = 5.0
@@ -42,36 +46,44 @@ def make_engine(
 
     ``autocommit`` makes every statement its own transaction: the worker's way, and the only way in which psycopg
     keeps its prepared statements for ever (it drops them at a rollback; planning a claim costs more than running it).
-    ``prepare=False`` is for a transaction pooler that does not know prepared statements.
     ``role`` is assumed by each connection when it starts, whatever else its login may do.
+
+    A connection that turns out to go through a pooler prepares nothing, sets nothing and assumes no role: the rights of
+    its login count then. ``prepare=False`` treats them all like that, for a pooler that gives no sign of itself.
     """
     address = _with_driver(make_url(url))
-    connect_args: dict[str, Any] = {**NETWORK, "application_name": application_name, "prepare_threshold": None}
-    options: dict[str, Any] = {}
-    if prepare:
-        connect_args["prepare_threshold"] = 5
-    if autocommit:
-        options["isolation_level"] = "AUTOCOMMIT"
-    startup = [str(address.query.get("options", ""))]
-    if autocommit and prepare:
-        connect_args["prepare_threshold"] = 1
-        startup.append(PLAN_ONCE)
-    if role is not None:
-        startup.append(f"-c role={role}")
-    if any(startup[1:]):
-        connect_args["options"] = " ".join(startup).strip()
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
     engine = create_engine(
         address,
         pool_size=pool_size,
         max_overflow=0 if autocommit else pool_size,
-        connect_args=connect_args,
+        # Nothing is prepared, and no option is sent that a pooler would refuse, until we know who is there.
+        connect_args={**NETWORK, "application_name": application_name, "prepare_threshold": None},
         # An error ends up in logs and with the job: what was to be stored is no business of theirs.
         hide_parameters=True,
         **options,
     )
+    if prepare:
+        settings = (*(PLAN_ONCE if autocommit else ()), *((f"set role {role}",) if role else ()))
+        _settle_in(engine, 1 if autocommit else 5, settings)
     if not autocommit:
         _ping_after_a_pause(engine)
     return engine
+
+
+def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) -> None:
+    """Make the session of each new connection ours, unless it is shared with others."""
+
+    @event.listens_for(engine, "connect")
+    def settle_in(connection: Any, record: ConnectionPoolEntry) -> None:
+        try:
+            if not find_out(connection, record):
+                connection.prepare_threshold = prepare_threshold
+                run_outside_transaction(connection, "; ".join(settings))
+        except psycopg.Error:
+            # The pool does not know it yet, and would not close it.
+            connection.close()
+            raise
 
 
 def _ping_after_a_pause(engine: Engine) -> None:

@@ -9,7 +9,7 @@ from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
-from jobplatform.queue.doorbell import CANCEL, CHANNEL, silence
+from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
     LONGEST_TIMEOUT,
@@ -116,6 +116,7 @@ __all__ = [
     "CLOSED",
     "CLOSED_TEXT",
     "INTERRUPTIONS",
+    "LISTENER",
     "LONGEST_KEY",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",

@@ -27,6 +27,8 @@ from jobplatform.models import make_engine
 #: theirs) or :data:`CANCEL`.
 CHANNEL = "jobplatform"
 CANCEL = "c"
+#: The name under which the server knows a connection that listens; health counts them.
+LISTENER = "jobplatform-listener"
 
 #: Seconds between two rings; what comes in between is rung once. At 50 ms, twenty enqueues a second queued up behind
 #: it and an idle worker started them 20 ms late.

@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import EnqueueConflictError, InvalidJobError, Problem
+from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPayloadError, Problem
 from jobplatform.models import reaching
 from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.safe_json import strict_json, text_problem
-from jobplatform.queue.seal import SealedPayload
+from jobplatform.queue.seal import MARK, SealedPayload
 from jobplatform.queue.statement import array, one_transaction, run, text_array
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
 from jobplatform.settings import QUEUE_NAME
@@ -375,8 +375,13 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
 
 
 def _json(payload: Any) -> str:
-    """What was sealed was looked at before, and may be larger by then."""
-    return payload.json if type(payload) is SealedPayload else strict_json(payload)
+    """What was sealed was looked at before, and may be larger by then. What only looks sealed would never be opened."""
+    if type(payload) is SealedPayload:
+        return payload.json
+    text = strict_json(payload)
+    if text.startswith(_LOOKS_SEALED):
+        raise InvalidPayloadError([Problem(f"/{MARK}", "is a reserved name")])
+    return text
 
 
 def _hexes(ids: Iterable[uuid.UUID]) -> str:
@@ -396,6 +401,8 @@ def _seconds(delay: datetime.timedelta | None) -> float:
 def _milliseconds(timeout: datetime.timedelta) -> int:
     return max(1, round(timeout / _MILLISECOND))
 
+
+_LOOKS_SEALED = f'{{"{MARK}"'
 
 _ALWAYS = object()
 

@@ -147,7 +147,7 @@ def in_turn(
     *,
     weight: int = 1,
     others: Sequence[Contender] = (),
-    newcomer: bool = False,
+    most_of_others: float = math.inf,
 ) -> InTurn:
     """When a job starts whose workspace has ``before`` jobs before it, of ``seconds`` each, and others want slots too.
 
@@ -157,9 +157,7 @@ def in_turn(
     found = InTurn(math.inf, 0.0, seconds)
     for _ in range(ROUNDS):
         counts = [_started(other, served, found.wait) for other in others]
-        count = sum(counts)
-        if newcomer:
-            count = min(count, NEWCOMER_WAITS)
+        count = min(sum(counts), most_of_others)
         taken = sum(jobs * other.seconds for jobs, other in zip(counts, others, strict=True))
         total = before + count
         mean = (before * seconds + (taken * count / sum(counts) if count else 0.0)) / total if total else seconds
@@ -207,18 +205,18 @@ def estimate(workspace_id: str, job: JobFacts, holds: Holds, workers: WorkerFact
         idle = not crowd.others and before == 0 and len(_here(crowd.running)) < workers.slots
         return Estimate(0.0 if idle and not _is_held(holds) else None, 0)
     mean = _mean_of_lanes(workspace_id, moving, times) or seconds
-    newcomer = _is_newcomer(job, holds, before)
+    most_of_others = _before_newcomer(job, crowd) if _is_newcomer(job, holds, before) else math.inf
     turn = in_turn(
         _slots(crowd.running, workers, times),
         before,
         mean,
         weight=holds.weight,
         others=[_contender(other, times) for other in crowd.others],
-        newcomer=newcomer,
+        most_of_others=most_of_others,
     )
     waits = [turn.wait, *_limited(workspace_id, job, holds, crowd, times, turn), *_paced(job, holds, moving)]
     # A ring that was not seen to its end may be far longer.
-    known = newcomer or len(crowd.others) < MOST_WORKSPACES
+    known = math.isfinite(most_of_others) or len(crowd.others) < MOST_WORKSPACES
     longest = max(waits)
     return Estimate(longest if known and math.isfinite(longest) else None, round(turn.others))
 
@@ -276,6 +274,14 @@ def _is_newcomer(job: JobFacts, holds: Holds, before: float) -> bool:
     if before or holds.running_here or job.run_after is None:
         return False
     return (job.now - job.run_after).total_seconds() < NEW_SECONDS
+
+
+def _before_newcomer(job: JobFacts, crowd: Crowd) -> float:
+    """How many jobs of others are started before a newcomer's at most: those who rang before it are newcomers too."""
+    waited = (job.now - job.run_after).total_seconds() if job.run_after else 0.0
+    at_work = {one.workspace_id for one in crowd.running}
+    earlier = sum(waited <= other.waited < NEW_SECONDS and other.workspace_id not in at_work for other in crowd.others)
+    return NEWCOMER_WAITS * (earlier + 1)
 
 
 def _started(other: Contender, served: float, within: float) -> float:

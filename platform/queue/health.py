@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.statement import run
 
 # Running and waiting come from the narrow table. What ended within the hour is looked for among the records of the
@@ -40,8 +41,14 @@ alive as materialized (
     select count(*) as workers
     from jobplatform.workers
     where dead_at is null and heartbeat_at > jobplatform.clock() - interval '1 minute'
+),
+-- Of other logins' connections everybody may see the name, and nothing else.
+ears as materialized (
+    select count(*) as listening
+    from pg_stat_activity
+    where datname = current_database() and application_name = %(listener)s
 )
-select live.*, ended.*, alive.workers,
+select live.*, ended.*, alive.workers, ears.listening,
     array(
         select distinct q.task
         from jobplatform.job_queue q
@@ -56,7 +63,7 @@ select live.*, ended.*, alive.workers,
             )
         limit 20
     ) as unserved
-from live, ended, alive
+from live, ended, alive, ears
 """
 
 #: Fewer jobs than this in an hour make no rate.
@@ -72,7 +79,10 @@ class Alert(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Counts of live jobs, of the last hour, and what is wrong. Healthy means no alerts."""
+    """Counts of live jobs, of the last hour, and what is wrong. Healthy means no alerts.
+
+    ``listening`` is how many connections hear the doorbell. With fewer of them than ``workers`` some only poll.
+    """
 
     running: int
     ready: int
@@ -82,6 +92,7 @@ class Health:
     completed_last_hour: int
     failed_last_hour: int
     workers: int
+    listening: int
     unserved_tasks: tuple[str, ...]
     alerts: tuple[Alert, ...]
 
@@ -109,8 +120,9 @@ def queue_health(
     is there), ``unserved`` (ready jobs whose task no live worker serves), ``no_key`` (encrypted jobs that a worker
     could not open and handed back).
     """
-    row = run(session, HEALTH, workspace_id=workspace_id, stuck_after=stuck_after.total_seconds()).one()
-    running, ready, scheduled, locked, stuck, oldest, completed, failed, workers, unserved = row
+    parameters = {"stuck_after": stuck_after.total_seconds(), "listener": LISTENER}
+    row = run(session, HEALTH, workspace_id=workspace_id, **parameters).one()
+    running, ready, scheduled, locked, stuck, oldest, completed, failed, workers, listening, unserved = row
     alerts = [
         _alert(stuck > 0, "stuck", f"{stuck} job(s) run for longer than {stuck_after}"),
         _alert(
@@ -136,6 +148,7 @@ def queue_health(
         completed_last_hour=completed,
         failed_last_hour=failed,
         workers=workers,
+        listening=listening,
         unserved_tasks=tuple(unserved),
         alerts=tuple(alert for alert in alerts if alert),
     )

@@ -127,8 +127,18 @@ def find_key(session: Session, workspace_id: object, key_id: int) -> DataKey | N
     wrapped, wrapped_by, is_committed = row
     key = _unwrap(ring, workspace_id, key_id, wrapped, wrapped_by)
     if is_committed:
-        kept[str(workspace_id), key_id] = _Kept(key, time.monotonic() + KEEP_SECONDS)
+        _keep(kept, (str(workspace_id), key_id), key)
     return key
+
+
+def _keep(kept: dict[tuple[str, int], _Kept], place: tuple[str, int], key: DataKey) -> None:
+    """For a while; what has been here for longer is not only not used any more, it is gone."""
+    now = time.monotonic()
+    # A copy: other threads keep keys too.
+    for old, found in list(kept.items()):
+        if found.until <= now:
+            kept.pop(old, None)
+    kept[place] = _Kept(key, now + KEEP_SECONDS)
 
 
 def make_key(session: Session, workspace_id: object, key_id: int = 1) -> DataKey:

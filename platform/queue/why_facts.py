@@ -268,7 +268,8 @@ other as materialized (
 )
 select
     other.id::text, counted.jobs, counted.jobs >= other.most, coalesce(w.weight, p.weight, 1),
-    coalesce(w.max_running, p.max_running)
+    coalesce(w.max_running, p.max_running),
+    extract(epoch from jobplatform.clock() - first.run_after)::float8
 from other
 cross join lateral (
     select count(*) as jobs
@@ -279,6 +280,13 @@ cross join lateral (
         limit other.most
     ) found
 ) counted
+cross join lateral (
+    select q.run_after
+    from jobplatform.job_queue q
+    where q.state = 1 and q.queue = %(queue)s and q.workspace_id = other.id
+    order by q.lane, q.priority desc, q.run_after, q.id
+    limit 1
+) first
 left join jobplatform.workspace_limits w on w.workspace_id = other.id
 left join jobplatform.plans p on p.name = w.plan
 """
@@ -459,13 +467,17 @@ class Lane(NamedTuple):
 
 
 class Other(NamedTuple):
-    """Another workspace that has ready jobs in the queue; ``endless`` when there are more than were counted."""
+    """Another workspace that has ready jobs in the queue; ``endless`` when there are more than were counted.
+
+    ``waited``: the seconds that one of its first jobs has been ready.
+    """
 
     workspace_id: str
     ready: int
     endless: bool
     weight: int
     max_running: int | None
+    waited: float
 
 
 class Running(NamedTuple):

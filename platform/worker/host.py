@@ -46,7 +46,7 @@ class Worker:
         when the tasks can't be imported, and for a database login that could see more than a worker may.
         """
         engine = make_engine(
-            self.options.database_url,
+            self.options.own_database_url,
             application_name="jobplatform-worker",
             pool_size=CONNECTIONS,
             autocommit=True,
@@ -69,8 +69,10 @@ class Worker:
 
     def _login_is_fit(self) -> bool:
         """Whether it can be a worker and make handlers of itself. Raises SettingsError when it could do more."""
-        engine = make_engine(self.options.database_url, application_name="jobplatform-worker", pool_size=1)
-        return require_roles(engine, Role.WORKER, Role.HANDLER, trust_login=self.options.trust_login)
+        urls = dict.fromkeys((self.options.database_url, self.options.own_database_url))
+        engines = [make_engine(url, application_name="jobplatform-worker", pool_size=1) for url in urls]
+        trust = self.options.trust_login
+        return all([require_roles(engine, Role.WORKER, Role.HANDLER, trust_login=trust) for engine in engines])
 
     def stop(self) -> None:
         """Have a running worker drain and stop; called again, stop now. Safe from any thread and signal handler."""

@@ -20,8 +20,10 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobplatform.models import is_shared
 from jobplatform.queue import (
     CHANNEL,
+    LISTENER,
     Heartbeat,
     Lease,
     Promoted,
@@ -43,6 +45,8 @@ PRUNE_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
+DEAF: Final = "degraded to polling: LISTEN is impossible through a pooler"
+INSTEAD: Final = "set JOBPLATFORM_DIRECT_DATABASE_URL, or JOBPLATFORM_DOORBELL=false if polling is meant"
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -252,17 +256,30 @@ class Keeper(DatabaseThread):
 
     def _open_listener(self) -> float | None:
         if self._wants_listener:
-            self.post(Listening(open_listener(self._engine)))
+            listener = open_listener(self._engine, trusted=self._options.direct_database_url is not None)
+            if listener is None:
+                # Said once: what stands between stays there, so there is nothing to try again.
+                logger.warning(DEAF, extra={"poll_seconds": self._options.poll, "instead": INSTEAD})
+            else:
+                self.post(Listening(listener))
             self._wants_listener = False
         return None
 
 
-def open_listener(engine: Engine) -> psycopg.Connection[Any]:
-    """A connection of its own that hears the doorbell, taken out of the engine's pool."""
+def open_listener(engine: Engine, *, trusted: bool = False) -> psycopg.Connection[Any] | None:
+    """A connection of its own that hears the doorbell, taken out of the engine's pool.
+
+    None where a pooler stands between: LISTEN would stay with a backend that others use. ``trusted`` is somebody's word
+    that this one keeps sessions together.
+    """
     fairy = engine.raw_connection()
+    if is_shared(fairy) and not trusted:
+        fairy.close()
+        return None
     connection = fairy.driver_connection
     fairy.detach()
     assert isinstance(connection, psycopg.Connection)
     connection.autocommit = True
+    connection.execute(f"set application_name = '{LISTENER}'")
     connection.execute(f"listen {CHANNEL}")
     return connection

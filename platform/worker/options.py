@@ -15,6 +15,7 @@ class WorkerOptions:
     """The options of one worker process. Durations are seconds."""
 
     database_url: str
+    direct_database_url: str | None = None
     tasks: str = "jobplatform.connectors:tasks"
     slots: int = 8
     threads: int = 1
@@ -42,6 +43,7 @@ class WorkerOptions:
         """The options that `settings` name; `changes` win. The database's URL must be in one of the two."""
         values: dict[str, Any] = {
             "database_url": settings.database_url or "",
+            "direct_database_url": settings.direct_database_url,
             "tasks": settings.tasks,
             "slots": settings.concurrency,
             "threads": settings.threads,
@@ -60,6 +62,11 @@ class WorkerOptions:
             "trust_login": settings.trust_login,
         }
         return cls(**(values | changes))
+
+    @property
+    def own_database_url(self) -> str:
+        """Where the worker's own connections go; its handlers' may go through a pooler."""
+        return self.direct_database_url or self.database_url
 
     @property
     def capacity(self) -> int:

@@ -14,6 +14,7 @@ from jobplatform.queue import CancelAnswer
 from tests.chaos.evidence import Evidence, Row
 from tests.chaos.findings import Finding
 from tests.chaos.history import Event
+from tests.chaos.limit_rules import LIMIT_RULES
 from tests.chaos.replay import CANCELLED, COMPLETED, FAILED, Counts, Replay
 from tests.chaos.workload import MAY_FAIL, POISON
 
@@ -144,15 +145,19 @@ RULES: tuple[Callable[[Evidence], Findings], ...] = (
     effects_exactly_once,
     ended_as_it_should,
     processes_behaved,
+    *LIMIT_RULES,
 )
 
 
 def _wrong_end(evidence: Evidence, job_id: str, record: Row) -> str | None:
-    """A job completes, unless somebody cancelled it, or it fails by itself as its task may, or it was lost as often as
-    the cap says."""
+    """A job completes, unless somebody cancelled it, or it was given up for a more important one, or it fails by itself
+    as its task may, or it was lost as often as the cap says."""
     status, outcome, task = record["status"], record["outcome"], record["task"]
     if evidence.promises.cancels.get(job_id) is CancelAnswer.CANCELLED and status != CANCELLED:
         return f"was cancelled and has status {status}"
+    if status == CANCELLED and record["error_type"] == "Shed":
+        # Whether rightly so is a rule of its own.
+        return None
     if status == CANCELLED and job_id not in evidence.promises.cancels_begun:
         return "ended as cancelled and nobody asked for that"
     if status == FAILED and outcome == "lost" and record["crash_count"] != evidence.crash_limit:

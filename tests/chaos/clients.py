@@ -4,6 +4,7 @@ leases that ended. Each is a thread, and what it was promised is kept in :class:
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import QuotaExceededError
 from jobplatform.queue import (
     CancelAnswer,
     Completion,
@@ -39,6 +41,7 @@ from jobplatform.queue import (
 from tests.chaos.client import Client
 from tests.chaos.part import Part
 from tests.chaos.plan import Order, Plan
+from tests.chaos.terrain import Floods
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Promises:
     asked: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
     taken_back: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     duplicates: int = 0
     cancels: dict[str, CancelAnswer] = field(default_factory=dict)
     cancels_begun: set[str] = field(default_factory=set)
@@ -64,9 +68,12 @@ class Promises:
 class ClientThread(Part):
     """A client of the platform until it is told to stop."""
 
-    def __init__(self, name: str, url: str, promises: Promises, stop: threading.Event) -> None:
+    def __init__(
+        self, name: str, url: str, promises: Promises, stop: threading.Event, patience: threading.Event | None = None
+    ) -> None:
+        """``patience`` ends later than ``stop``, for one that has to finish what it began."""
         super().__init__(name, stop)
-        self.client = Client(url, f"chaos-{name}", stop)
+        self.client = Client(url, f"chaos-{name}", patience or stop)
         self.promises = promises
 
     def leave(self) -> None:
@@ -74,9 +81,9 @@ class ClientThread(Part):
 
 
 class Producer(ClientThread):
-    """Enqueues its plan evenly over ``seconds``."""
+    """Enqueues its plan evenly over ``seconds``. What a quota refuses is not asked for again."""
 
-    def __init__(self, *setup: Any, plan: Plan, seconds: float, doomed: SimpleQueue[NewJob]) -> None:
+    def __init__(self, *setup: Any, plan: Plan | Floods, seconds: float, doomed: SimpleQueue[NewJob]) -> None:
         super().__init__(*setup)
         self.plan = plan
         self.seconds = seconds
@@ -93,7 +100,13 @@ class Producer(ClientThread):
         self.promises.asked |= ids
         if order.taken_back:
             self.promises.taken_back |= ids
-        answers = self.client.transact(lambda session: enqueue_jobs(session, order.jobs), commit=not order.taken_back)
+        try:
+            answers = self.client.transact(
+                lambda session: enqueue_jobs(session, order.jobs), commit=not order.taken_back
+            )
+        except QuotaExceededError:
+            self.promises.refused |= ids
+            return
         if answers is not None and not order.taken_back:
             self.promises.acknowledged |= {str(answer.job_id) for answer in answers}
             self.promises.duplicates += sum(not answer.created for answer in answers)
@@ -135,7 +148,8 @@ class Operator(ClientThread):
         if failed:
             workspace_id, job_id = self.draw.choice(failed)
             self.promises.retries_begun.add(str(job_id))
-            self.client.transact(lambda session: _retry(session, workspace_id, job_id))
+            with contextlib.suppress(QuotaExceededError):
+                self.client.transact(lambda session: _retry(session, workspace_id, job_id))
 
 
 class Intruder(ClientThread):

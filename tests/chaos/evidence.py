@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.chaos.changes import Changes, read_changes
 from tests.chaos.clients import Promises
 from tests.chaos.diary import Entry
 from tests.chaos.history import Event, read_history
@@ -26,7 +27,7 @@ EFFECTS = "select job_id, epoch from chaos.effects order by seq"
 @dataclass(slots=True)
 class Evidence:
     """``history`` is what the database wrote down, ``diary`` what handlers did, ``promises`` what clients were told,
-    ``seen`` what the watcher saw, and the rest what is there at the end."""
+    ``seen`` what the watcher saw, ``changes`` what limits were set, and the rest what is there at the end."""
 
     crash_limit: int
     promises: Promises
@@ -38,6 +39,11 @@ class Evidence:
     attempts: list[Row] = field(default_factory=list)
     lines: list[Row] = field(default_factory=list)
     effects: list[Row] = field(default_factory=list)
+    changes: Changes = field(default_factory=Changes)
+    demanded: frozenset[str] = frozenset()
+    """What must have been reached, or the run says nothing about it."""
+    patience: float = 30.0
+    """For how many seconds a job that could start may be left waiting while slots are free."""
     complaints: list[str] = field(default_factory=list)
     """What went wrong with processes rather than with jobs."""
 
@@ -74,6 +80,7 @@ def gather(
         attempts=rows(ATTEMPTS),
         lines=rows(LINES),
         effects=rows(EFFECTS),
+        changes=read_changes(connection),
     )
 
 

@@ -20,6 +20,13 @@ RULES = {
     "poison": "a job that kills its process fails at exactly its cap of crashes",
     "effects": "what a handler wrote with its completion is there exactly once",
     "outcomes": "every job ended as its task and its clients say",
+    "limits": "never more running than a limit allows, and a lowered one lets nothing start beyond it",
+    "rates": "in no stretch of time do more units start than a bucket holds and what flows in",
+    "pauses": "nothing starts while it is paused",
+    "standstill": "what may start does while slots are free, within a few leases (no slot leaks)",
+    "quotas": "no more waits than a quota allows, beside what went back",
+    "shed": "only what is less important than all of a call is given up for it",
+    "vacuous": "every limit was reached, every pause held something up, every quota refused",
     "processes": "workers survive, stop when asked, and leave nobody behind",
 }
 

@@ -4,6 +4,10 @@ Triggers keep each change of a queue row, a record and a worker's death. They ex
 A row's lock is held until its change commits, so the numbers of one job's events are in the order of their commits.
 Between two jobs that does not hold, and clocks prove nothing either; what must hold *between* rows (uniqueness, pairs)
 is looked at by the watcher, in snapshots.
+
+Of a claim it is kept how many jobs run beside the claimed ones under each limit that could concern them. That is
+counted inside the claim's own transaction, after everything of it was written: what it finds running has committed,
+so the count is what a snapshot would show if the transaction committed at that moment.
 """
 
 from __future__ import annotations
@@ -21,20 +25,47 @@ create table chaos.history (
     source text not null,
     job_id text,
     transaction text not null default pg_current_xact_id()::text,
+    began timestamptz not null default now(),
+    at timestamptz not null default clock_timestamp(),
     before jsonb,
-    after jsonb
+    after jsonb,
+    running jsonb
+);
+
+-- What was set while the jobs ran: between the two moments nobody can say whether a claim sees it already.
+create table chaos.changes (
+    seq bigint generated always as identity primary key,
+    kind text not null,
+    key text not null,
+    value jsonb,
+    asked_at timestamptz not null default clock_timestamp(),
+    settled_at timestamptz
 );
 
 -- Workers and handlers have no rights of their own here: what they change is remembered with the owner's.
 create function chaos.remember() returns trigger language plpgsql security definer as $$
 declare
-    noise constant text[] := '{payload,payload_version,tags,queue,priority,timeout_ms,run_after,request_id,
+    noise constant text[] := '{payload,payload_version,tags,priority,timeout_ms,run_after,request_id,
         trace_parent,created_at,started_at,completed_at,heartbeat_at,host,version,queues,tasks,slots,draining}';
     was constant jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - noise end;
     becomes constant jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - noise end;
 begin
-    insert into chaos.history (source, job_id, before, after)
-    values (tg_table_name, coalesce(becomes, was) ->> 'id', was, becomes);
+    insert into chaos.history (source, job_id, before, after, running)
+    values (
+        tg_table_name, coalesce(becomes, was) ->> 'id', was, becomes,
+        case when tg_table_name = 'job_queue' and was ->> 'state' = '1' and becomes ->> 'state' = '2' then (
+            select jsonb_build_object(
+                'workspace', count(*) filter (where q.workspace_id = (becomes ->> 'workspace_id')::uuid),
+                'queue', count(*) filter (where q.queue = becomes ->> 'queue'),
+                'task', count(*) filter (where q.task = becomes ->> 'task'),
+                'here', count(*) filter (
+                    where q.workspace_id = (becomes ->> 'workspace_id')::uuid and q.task = becomes ->> 'task'
+                )
+            )
+            from jobplatform.job_queue q
+            where q.state = 2
+        ) end
+    );
     return null;
 end
 $$;
@@ -57,13 +88,26 @@ grant usage on schema chaos to jobplatform_handler;
 grant select, insert on chaos.effects to jobplatform_handler;
 """
 
+READ = """
+select
+    seq, source, job_id, transaction, before, after,
+    extract(epoch from began)::float8, extract(epoch from at)::float8, running
+from chaos.history
+order by seq
+"""
+
 #: For a broken variant that checks uniqueness in code.
 WITHOUT_INDEX = "drop index jobplatform.job_queue_unique"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of one row. ``source`` is its table; ``before`` is None for an insert, ``after`` for a delete."""
+    """One change of one row. ``source`` is its table; ``before`` is None for an insert, ``after`` for a delete.
+
+    Its transaction ``began`` before its first snapshot was taken, in seconds, and the change was made ``at`` or a
+    little before. ``running``, of a claim: how many jobs ran, with those of this claim, in the job's workspace, in its
+    queue, of its task, and of its task there.
+    """
 
     seq: int
     source: str
@@ -71,6 +115,9 @@ class Event:
     transaction: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+    began: float = 0.0
+    at: float = 0.0
+    running: dict[str, int] | None = None
 
     def __str__(self) -> str:
         return f"{self.seq:>8} {self.source:<12} {_told(self.before)} -> {_told(self.after)}"
@@ -83,8 +130,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 def read_history(connection: psycopg.Connection[Any]) -> list[Event]:
     """Everything that happened, in order."""
-    rows = connection.execute("select seq, source, job_id, transaction, before, after from chaos.history order by seq")
-    return [Event(*row) for row in rows]
+    return [Event(*row) for row in connection.execute(READ)]
 
 
 def _told(row: dict[str, Any] | None) -> str:

@@ -21,8 +21,9 @@ from tests.chaos.checker import judge
 from tests.chaos.clients import STALE_WRITES
 from tests.chaos.experiment import QUICK_SERVER
 from tests.chaos.findings import Finding
+from tests.chaos.limit_mutants import LIMIT_MUTANTS
 from tests.chaos.stage import Stage, fence
-from tests.chaos.variants import broken
+from tests.chaos.variants import break_database, broken
 from tests.waiting import wait_until
 
 Scene = Callable[[Stage], None]
@@ -177,6 +178,7 @@ MUTANTS = (
     Mutant("record not finished", a_job_completes, "lost"),
     Mutant("due jobs not promoted", a_job_becomes_due, "running"),
     Mutant("completed jobs retried", a_completed_job_is_retried, "twice"),
+    *(Mutant(*mutant) for mutant in LIMIT_MUTANTS),
 )
 
 
@@ -186,6 +188,7 @@ def play(scene: Scene, url: str, variant: str | None = None) -> list[Finding]:
         history.install(connection)
         if variant == "naive unique check":
             connection.execute(history.WITHOUT_INDEX)
+        break_database(variant, connection)
     stage = Stage(url)
     try:
         with broken(variant):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from sqlalchemy.orm import Session
@@ -31,12 +31,16 @@ from jobplatform.queue import (
     register_worker,
     release_unknown_jobs,
     rescue_jobs,
+    set_workspace_limits,
 )
+from tests.chaos.changes import Scope, change
 from tests.chaos.clients import Promises
 from tests.chaos.diary import Entry
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.watcher import Seen, look
 from tests.chaos.workload import tasks
+
+T = TypeVar("T")
 
 LEASE = timedelta(seconds=30)
 
@@ -86,12 +90,28 @@ class Stage:
         return job
 
     def new_job(self, task: str = "noop", **options: Any) -> NewJob:
-        job = tasks[task].new_job({"seconds": 0}, workspace_id=self.workspace_id, **options)
+        asked: dict[str, Any] = {"workspace_id": self.workspace_id} | options
+        job = tasks[task].new_job({"seconds": 0}, **asked)
         self.promises.asked.add(str(job.id))
         return job
 
     def acknowledge(self, answer: Enqueued) -> None:
         self.promises.acknowledged.add(str(answer.job_id))
+
+    # Operators
+
+    def set(self, kind: str, key: object, value: Any) -> None:
+        """Set a limit, rate or quota, or pause something; None ends it."""
+        change(self._transact, Scope(kind, str(key)), value)
+
+    def shed(self) -> None:
+        """From now on a full workspace gives up less important jobs."""
+        with self.transaction() as session:
+            set_workspace_limits(session, self.workspace_id, {"shed": True})
+
+    def _transact(self, work: Callable[[Session], T]) -> T:
+        with self.transaction() as session:
+            return work(session)
 
     # Workers
 
@@ -102,14 +122,21 @@ class Stage:
 
     def claim(self, worker_id: int) -> list[ClaimedJob]:
         """Claim what there is and start it."""
-        claimed = self.claim_without_answer(worker_id)
-        self.diary += [Entry("begin", job.task, job.lease.job_id, job.lease.epoch, worker_id) for job in claimed]
-        return claimed
+        return self.begin(self.claim_without_answer(worker_id), worker_id)
 
     def claim_without_answer(self, worker_id: int) -> list[ClaimedJob]:
         """Claim, as when the connection is lost before the answer came: nothing is started."""
         with self.statement() as session:
-            return claim_jobs(session, Ring(["default"], 0.0), worker_id=worker_id, tasks=tasks.names(), limit=50).jobs
+            return self.claim_in(session, worker_id)
+
+    def claim_in(self, session: Session, worker_id: int) -> list[ClaimedJob]:
+        """Claim in this very transaction, which may take its time to commit."""
+        return claim_jobs(session, Ring(["default"], 0.0), worker_id=worker_id, tasks=tasks.names(), limit=50).jobs
+
+    def begin(self, jobs: list[ClaimedJob], worker_id: int) -> list[ClaimedJob]:
+        """Start what was claimed."""
+        self.diary += [Entry("begin", job.task, job.lease.job_id, job.lease.epoch, worker_id) for job in jobs]
+        return jobs
 
     def complete(self, jobs: list[ClaimedJob]) -> None:
         with self.statement() as session:
@@ -175,6 +202,11 @@ class Stage:
     def look(self) -> None:
         """What the watcher would see now."""
         look(self._director, self.seen)
+
+    def look_later(self, seconds: float) -> None:
+        """And after so much time, in which nobody did anything."""
+        self.seen.later += seconds
+        self.look()
 
     def evidence(self) -> Evidence:
         return gather(

@@ -1,11 +1,14 @@
-"""Broken variants of the platform, made by changing the SQL of a verb in one process that exists for nothing else."""
+"""Broken variants of the platform, made by changing the SQL of a verb in one process that exists for nothing else, or
+that of a function in a database that does."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import psycopg
 
 
 class Patch(NamedTuple):
@@ -16,16 +19,28 @@ class Patch(NamedTuple):
     changes: dict[str, str]
 
 
+class DatabasePatch(NamedTuple):
+    """In a function of the database, replace each ``good`` by its ``bad``. It is broken for all processes."""
+
+    function: str
+    changes: dict[str, str]
+
+
 NO_FENCE = {" and q.epoch = u.epoch": ""}
 
 #: Look, then insert, and trust that nobody did the same in between.
-LOOK_FIRST = """from timed t
-    where not exists (
-        select from jobplatform.job_queue q where q.workspace_id = t.workspace_id and q.unique_key = t.unique_key
+LOOK_FIRST = """and not exists (
+        select from jobplatform.job_queue q where q.workspace_id = a.workspace_id and q.unique_key = {}
     )
-    order"""
+    """
 
-VARIANTS: dict[str, Patch] = {
+WORKSPACE_LOCK = "pg_try_advisory_xact_lock(724618001, hashtext(open.id::text))"
+NOW_RUNNING = """w.allowed - (
+                select count(*)::integer from jobplatform.job_queue q where q.state = 2 and q.workspace_id = w.id
+            )
+        from unnest(workspaces, limits) as w(id, allowed)"""
+
+VARIANTS: dict[str, Patch | DatabasePatch | tuple[Patch, ...]] = {
     "completing without a fence": Patch("complete", "COMPLETE", NO_FENCE),
     "failing without a fence": Patch("fail", "FAIL", NO_FENCE),
     "releasing without a fence": Patch("release", "RELEASE", NO_FENCE),
@@ -34,32 +49,136 @@ VARIANTS: dict[str, Patch] = {
     "rows the worker forgot are kept": Patch("reconcile", "RECONCILE", {"where q.state = 2": "where false"}),
     "nobody rescues": Patch("rescue", "RESCUE", {"where q.state = 2": "where false"}),
     "rescue from the living": Patch("rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
-    "naive unique check": Patch(
-        "enqueue", "ENQUEUE", {"on conflict do nothing": "", "from timed t\n    order": LOOK_FIRST}
+    "naive unique check": (
+        Patch("enqueue", "ENQUEUE_ONE", {"on conflict do nothing": LOOK_FIRST.format("%(unique_key)s")}),
+        Patch(
+            "enqueue",
+            "ENQUEUE",
+            {
+                "on conflict do nothing": "",
+                "and not exists (select from limited)": LOOK_FIRST.format("a.unique_key")
+                + "and not exists (select from limited)",
+            },
+        ),
     ),
     "epoch handed out again": Patch("claim", "CLAIM", {"epoch = q.epoch + 1": "epoch = greatest(q.epoch, 1)"}),
     "crashes not counted": Patch("fail", "FAIL", {"q.crash_count + v.crash": "q.crash_count"}),
     "record not finished": Patch("complete", "COMPLETE", {"r.id = e.id": "false"}),
     "due jobs not promoted": Patch("promote", "PROMOTE", {"where state = 0 and": "where false and"}),
     "completed jobs retried": Patch("retry_job", "RETRY_JOB", {"status in (4, 5)": "status in (3, 4, 5)"}),
+    # Limits
+    "a workspace counted without a lock": DatabasePatch("free_in_workspaces", {WORKSPACE_LOCK: "true"}),
+    "a workspace counted before its lock": DatabasePatch(
+        "free_in_workspaces",
+        {
+            WORKSPACE_LOCK: WORKSPACE_LOCK.replace("pg_try", "pg") + "::text = ''",
+            NOW_RUNNING: "w.allowed - w.running from unnest(workspaces, limits, taken) as w(id, allowed, running)",
+        },
+    ),
+    "a slot leaks with each retry": DatabasePatch("free_in_workspaces", {"q.state = 2": "q.attempts > 0"}),
+    "a queue counted without a lock": DatabasePatch(
+        "free_in_queue", {"not pg_try_advisory_xact_lock(724618002, hashtext(name))": "false"}
+    ),
+    "a queue limited in each workspace": DatabasePatch(
+        "free_in_queue",
+        {
+            "select count(*)::integer from jobplatform.job_queue q where q.state = 2 and q.queue = name": """
+            select coalesce(max(number), 0)::integer
+            from (
+                select count(*) as number
+                from jobplatform.job_queue q
+                where q.state = 2 and q.queue = name
+                group by q.workspace_id
+            ) each_workspace
+            """
+        },
+    ),
+    "a task counted without a lock": DatabasePatch(
+        "free_of_tasks", {"pg_try_advisory_xact_lock(724618003, hashtext(name))": "true"}
+    ),
+    "a task not counted where it runs": DatabasePatch(
+        "free_of_tasks_in_workspaces", {"q.state = 2 and": "q.state = 2 and q.attempts = 0 and"}
+    ),
+    "a lowered limit not seen": Patch(
+        "claim",
+        "WEIGHED_CLAIM",
+        {
+            "coalesce(w.max_running, p.max_running) as most": "greatest(coalesce(w.max_running, p.max_running), 3) most"
+        },
+    ),
+    # Rates
+    "a workspace does not pay": DatabasePatch(
+        "leave_in_buckets", {"where b.kind =": "where b.kind <> 'workspace' and b.kind ="}
+    ),
+    "a resource is not paid for": DatabasePatch(
+        "leave_in_buckets", {"where b.kind =": "where b.kind <> 'resource' and b.kind ="}
+    ),
+    "units not counted": Patch(
+        "claim",
+        "WEIGHED_CLAIM",
+        {"least(job.units, turn.burst) as price": "1 as price", "sum(least(t.units, a.burst))": "count(*)"},
+    ),
+    # Pauses
+    "plain claims in a pause": Patch("claim", "CLAIM", {"or exists (select from jobplatform.pauses)": ""}),
+    "queues not paused": Patch("claim", "WEIGHED_CLAIM", {"kind = 'queue' and": "false and"}),
+    "tasks not paused": Patch("claim", "WEIGHED_CLAIM", {"from pause where kind = 'task'": "from pause where false"}),
+    "workspaces not paused": Patch(
+        "claim", "WEIGHED_CLAIM", {"from pause where kind = 'workspace'": "from pause where false"}
+    ),
+    "resources not paused": Patch(
+        "claim", "WEIGHED_CLAIM", {"from pause where kind = 'resource'": "from pause where false"}
+    ),
+    # Quotas
+    "a quota counted without a lock": Patch(
+        "enqueue",
+        "ENQUEUE",
+        {"select count(pg_advisory_xact_lock(724618004, limited.lock)::text)": "select count(*)"},
+    ),
+    "what went back takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state + 0 < 2 and q.epoch = 0"}),
+    "what is due later takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state = 1"}),
+    "as important jobs given up": Patch("quota", "LEAST_IMPORTANT", {"priority <": "priority <="}),
 }
 
 
 @contextmanager
 def broken(name: str | None) -> Iterator[None]:
     """The platform of this process with one variant's defect; with None as it is."""
-    if name is None:
+    with ExitStack() as stack:
+        for patch in _patches(name):
+            if isinstance(patch, Patch):
+                stack.enter_context(_broken_constant(name, patch))
         yield
-        return
+
+
+def break_database(name: str | None, connection: psycopg.Connection[Any]) -> None:
+    """Break what this variant breaks in the database, if anything."""
+    for patch in _patches(name):
+        if isinstance(patch, DatabasePatch):
+            where = f"jobplatform.{patch.function}"
+            row = connection.execute("select pg_get_functiondef(%s::regproc)", [where]).fetchone()
+            connection.execute(_sick(name, where, row[0] if row else "", patch.changes))
+
+
+def _patches(name: str | None) -> tuple[Patch | DatabasePatch, ...]:
+    if name is None:
+        return ()
     patch = VARIANTS[name]
+    return (patch,) if isinstance(patch, Patch | DatabasePatch) else patch
+
+
+@contextmanager
+def _broken_constant(name: str | None, patch: Patch) -> Iterator[None]:
     module = importlib.import_module(f"jobplatform.queue.{patch.module}")
     healthy = getattr(module, patch.constant)
-    sick = healthy
-    for good, bad in patch.changes.items():
-        assert good in sick, f"{patch.constant} has changed; the variant {name!r} has to follow"
-        sick = sick.replace(good, bad)
-    setattr(module, patch.constant, sick)
+    setattr(module, patch.constant, _sick(name, patch.constant, healthy, patch.changes))
     try:
         yield
     finally:
         setattr(module, patch.constant, healthy)
+
+
+def _sick(name: str | None, where: str, text: str, changes: dict[str, str]) -> str:
+    for good, bad in changes.items():
+        assert good in text, f"{where} has changed; the variant {name!r} has to follow"
+        text = text.replace(good, bad)
+    return text

@@ -51,6 +51,14 @@ def nap(job: RunningJob, payload: Payload) -> Proof:
         return proof(job)
 
 
+@tasks.task("scarce", retry=SOON)
+def scarce(job: RunningJob, payload: Payload) -> Proof:
+    """A nap of which not many may run at a time."""
+    with noted(job):
+        time.sleep(payload["seconds"])
+        return proof(job)
+
+
 # The database may be restarted under it, and its own queries then fail like anybody's: more attempts than the others.
 @tasks.task("ledger", retry=Retry(max_attempts=10, base=0.2, cap=1.0))
 def ledger(job: RunningJob, payload: Payload) -> None:

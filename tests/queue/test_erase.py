@@ -11,7 +11,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, select, t
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.key_ring import generate_key
-from jobplatform.models import AuditEntry, Base, Role, confine
+from jobplatform.models import AuditEntry, Base, Role, confine, make_engine
 from jobplatform.queue import (
     CLOSED,
     NewJob,
@@ -74,6 +74,30 @@ def test_nothing_is_left_in_any_table_but_the_lines_of_the_audit_log(
     assert {name: count for name, count in counts.items() if count} == {
         name: count for name, count in before.items() if name not in gone_last
     }
+
+
+def test_it_takes_no_more_than_the_login_that_migrates(
+    session: Session, workspace_id: uuid.UUID, login_url: Callable[..., str]
+) -> None:
+    fill(session, workspace_id)
+    other = uuid.uuid4()
+    fill(session, other)
+    owner = make_engine(login_url(Role.OWNER), pool_size=1)
+
+    with Session(owner) as confined:
+        confine(confined, Role.OWNER, workspace_id)
+        begin_erasing(confined, workspace_id, actor="ada")
+        confined.commit()
+        while erase_some(confined, workspace_id):
+            confined.commit()
+        # Another's rows are out of reach, also when asked for by mistake.
+        assert erase_some(confined, other) == {}
+        finish_erasing(confined, workspace_id, {}, actor="ada")
+        confined.commit()
+    owner.dispose()
+
+    assert rows_of(session, workspace_id) == {"audit_log": 2}
+    assert set(rows_of(session, other)) == WITH_ROWS
 
 
 def test_no_other_workspace_loses_a_row(session: Session, workspace_id: uuid.UUID, erase: Erase) -> None:

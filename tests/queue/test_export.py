@@ -16,7 +16,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, select
 from sqlalchemy.orm import Session
 
 from jobplatform.key_ring import generate_key
-from jobplatform.models import Base
+from jobplatform.models import Base, Role, confine, make_engine
 from jobplatform.queue import NewJob, enqueue_job, enqueue_jobs, export_files, export_workspace
 from jobplatform.queue.belongings import belongings
 from jobplatform.queue.export_files import Write
@@ -104,6 +104,21 @@ def test_nothing_by_which_somebody_could_act_as_another_is_in_it(
 
     assert "secret_hash" not in rows["api_tokens"][0]
     assert "wrapped_key" not in rows["workspace_keys"][0]
+
+
+def test_an_operator_s_login_is_enough(
+    session: Session, workspace_id: uuid.UUID, login_url: Callable[..., str], export: Callable[..., InMemory]
+) -> None:
+    fill(session, workspace_id)
+    operators = make_engine(login_url(Role.OPERATOR), pool_size=1)
+    files = InMemory()
+
+    with Session(operators.execution_options(isolation_level="REPEATABLE READ")) as confined:
+        confine(confined, Role.OPERATOR)
+        export_workspace(confined, workspace_id, files)
+    operators.dispose()
+
+    assert files.rows() == export(workspace_id).rows()
 
 
 def test_a_page_says_what_is_in_it(session: Session, workspace_id: uuid.UUID, export: Callable[..., InMemory]) -> None:

@@ -267,6 +267,15 @@ def test_the_limit_of_a_payload_is_that_of_the_open_one(session: Session, worksp
         run(session, tasks, workspace_id, {"text": "x" * 262_200})
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_nobody_can_hand_in_something_that_looks_sealed(session: Session, workspace_id: uuid.UUID, count: int) -> None:
+    """It would be handed back for ever, for want of a key that nobody has."""
+    payload = {"$sealed": "v1:1:" + "A" * 60}
+
+    with pytest.raises(InvalidPayloadError, match="reserved"):
+        enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="work", payload=payload) for _ in range(count)])
+
+
 def test_a_duplicate_of_a_sealed_job_is_found(session: Session, workspace_id: uuid.UUID, ring: Use) -> None:
     first, second = (
         enqueue_job(session, NewJob(workspace_id=workspace_id, task="work", unique_key="k", encrypted=True))
@@ -322,6 +331,42 @@ def test_a_newer_key_seals_and_the_older_one_still_opens(session: Session, works
     assert [job.payload["$sealed"][:5] for job in jobs] == ["v1:1:", "v1:2:"]
     reveal(session, jobs)
     assert [job.result for job in jobs] == [{"text": CANARY}] * 2
+
+
+def test_a_key_is_forgotten_after_a_while_and_what_it_sealed_fails_when_it_is_gone(
+    engine: Engine,
+    session: Session,
+    db: Session,
+    workspace_id: uuid.UUID,
+    ring: Use,
+    look: Look,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobplatform.queue.vault.KEEP_SECONDS", 0.0)
+    tasks = tasks_with(echo, max_attempts=3)
+    run(session, tasks, workspace_id)
+    tasks.mode = "queue"
+    job_id = run(session, tasks, workspace_id)
+    db.execute(text("delete from jobplatform.workspace_keys"))
+
+    run_inline(engine, tasks, workspace_id, job_id)
+
+    job = look(job_id)
+    assert (job.status, job.attempts, job.error_type) == (Status.FAILED, 1, "SealBrokenError")
+    assert "is gone" in (job.error or "")
+
+
+def test_a_key_that_is_in_use_is_looked_up_once(
+    session: Session, db: Session, workspace_id: uuid.UUID, ring: Use, look: Look
+) -> None:
+    tasks = tasks_with(echo)
+    run(session, tasks, workspace_id)
+    job = session.get_one(Job, (workspace_id, run(session, tasks, workspace_id)))
+    db.execute(text("delete from jobplatform.workspace_keys"))
+
+    reveal(session, [job])
+
+    assert job.result == {"text": CANARY}
 
 
 def test_a_key_whose_making_was_rolled_back_is_not_used(

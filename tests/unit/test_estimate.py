@@ -106,7 +106,7 @@ def test_a_newcomer_does_not_wait_for_a_whole_turn_of_a_long_ring() -> None:
     ring = [Contender(100, 1.0)] * 1_000
     slots = Slots([0.5] * 4)
 
-    assert in_turn(slots, 0, 1, others=ring, newcomer=True).wait < 2
+    assert in_turn(slots, 0, 1, others=ring, most_of_others=4).wait < 2
     assert in_turn(slots, 0, 1, others=ring).wait > 50
 
 
@@ -220,10 +220,20 @@ def test_workers_that_serve_another_busy_queue_too_give_it_every_other_turn() ->
 
 
 def test_a_ring_that_was_not_seen_to_its_end_has_no_estimate() -> None:
-    others = [Other(str(n), 1, endless=False, weight=1, max_running=None) for n in range(MOST_WORKSPACES)]
+    others = [Other(str(n), 1, endless=False, weight=1, max_running=None, waited=9) for n in range(MOST_WORKSPACES)]
 
     assert wait(Holds(), crowd(others=others)) is None
     assert wait(Holds(), crowd(others=others), a_job(run_after=NOW)) is not None
+
+
+def test_newcomers_are_looked_at_in_the_order_in_which_they_rang() -> None:
+    def others(waited: float) -> list[Other]:
+        return [Other(str(n), 9, endless=False, weight=1, max_running=None, waited=waited) for n in range(100)]
+
+    just_now = a_job(run_after=NOW - datetime.timedelta(seconds=0.1))
+    waits = [wait(Holds(), crowd(others=others(waited)), just_now) for waited in (5, 0.05, 0.5)]
+
+    assert waits == [20, 20, 250]
 
 
 # -- against a simulation ------------------------------------------------------------------------

@@ -1,0 +1,97 @@
+"""Who turns limits, rates, weights and quotas up and down, and pauses and resumes, while everything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from jobplatform.errors import InvalidLimitError
+from jobplatform.queue import set_plan, set_workspace_limits
+from tests.chaos.changes import Scope, change
+from tests.chaos.clients import ClientThread
+from tests.chaos.terrain import PLAN, Knob, Terrain
+
+#: Seconds of a pause that is resumed by hand, at least and at most.
+SHORTEST, LONGEST = 0.6, 2.5
+
+
+class Knobs(ClientThread):
+    """Turns one knob after the other until all is to come to rest; then sets all to where they rest."""
+
+    def __init__(self, *setup: Any, patience: threading.Event, terrain: Terrain, seed: str, pause: float) -> None:
+        super().__init__(*setup, patience=patience)
+        self.terrain = terrain
+        self.draw = random.Random(seed)
+        self.pause = pause
+        self.turned: Counter[str] = Counter()
+        self._resume_at: dict[Scope, float] = {}
+        self._deck: list[Knob | Scope] = []
+
+    def set_up(self) -> None:
+        """Before any worker runs."""
+        self.client.transact(self._put_on_plan)
+        for knob in self.terrain.knobs():
+            if not knob.late:
+                self.set(knob.scope, knob.values[0])
+
+    def live(self) -> None:
+        self.stop.wait(self.pause * 2)
+        self._rest(late_only=True)
+        while not self.stop.wait(self.pause * self.draw.uniform(0.5, 1.5)):
+            self._resume(time.monotonic())
+            self._turn(self._next())
+        self._resume(float("inf"))
+        self._rest()
+
+    def set(self, scope: Scope, value: Any) -> None:
+        on_plan = scope == Scope("workspace", str(self.terrain.on_plan))
+        change(self.client.transact, scope, value, _set_plan if on_plan else None)
+
+    def _next(self) -> Knob | Scope:
+        """All in turn, each time in another order."""
+        if not self._deck:
+            self._deck = [*self.terrain.knobs(), *self.terrain.pauses(), *self.terrain.pauses()]
+            self.draw.shuffle(self._deck)
+        return self._deck.pop()
+
+    def _turn(self, what: Knob | Scope) -> None:
+        if isinstance(what, Knob):
+            self.set(what.scope, self.draw.choice(what.values))
+            self.turned[what.scope.kind] += 1
+        elif what not in self._resume_at:
+            self._pause(what)
+
+    def _pause(self, scope: Scope) -> None:
+        """Some pauses end by themselves, a moment before they are resumed."""
+        seconds = self.draw.uniform(SHORTEST, LONGEST)
+        until = time.time() + seconds if self.draw.random() < 0.3 else None
+        with contextlib.suppress(InvalidLimitError):
+            # Said again after a restart of the server, the moment may be over.
+            self.set(scope, {"until": until})
+        self._resume_at[scope] = time.monotonic() + seconds
+        self.turned[scope.kind] += 1
+
+    def _resume(self, now: float) -> None:
+        for scope in [scope for scope, at in self._resume_at.items() if at <= now]:
+            self.set(scope, None)
+            del self._resume_at[scope]
+
+    def _rest(self, *, late_only: bool = False) -> None:
+        for knob in self.terrain.knobs():
+            if knob.late or not late_only:
+                self.set(knob.scope, knob.values[0])
+
+    def _put_on_plan(self, session: Session) -> None:
+        set_plan(session, PLAN, {"weight": 2})
+        set_workspace_limits(session, self.terrain.on_plan, {"plan": PLAN})
+        set_workspace_limits(session, self.terrain.shedding, {"shed": True})
+
+
+def _set_plan(session: Session, scope: Scope, value: Any) -> None:
+    set_plan(session, PLAN, {"max_running": value})
