@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types imports drift package chaos bench clean
+.PHONY: help demo up test pooled check lint types imports drift package chaos bench clean
 
 help: ## What can be run
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ up: $(READY) ## Run database, API and worker until Ctrl-C
 
 test: $(READY) ## All tests, on an embedded PostgreSQL
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not package'
+
+pooled: $(READY) ## The tests that use the database, through PgBouncer (which has to be installed)
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not package' --pooled
 
 check: lint types imports drift package ## What CI asks beside the tests
 

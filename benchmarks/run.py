@@ -9,6 +9,8 @@ sections writes ``docs/benchmarks.md``; anything smaller is only printed unless 
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -39,6 +41,8 @@ FEWER_ROUNDS = {"why": 1, "stuck": 2, "upkeep": 1, "snapshot": 1}
 
 def main() -> None:
     options = _options()
+    # Without this a run that is ended from outside would leave its server and its workers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     started = time.monotonic()
     report = _measured(options)
     report.print_targets()
@@ -78,8 +82,10 @@ def _options() -> argparse.Namespace:
 
 
 def _how(options: argparse.Namespace) -> str:
+    fewer = {name: most for name, most in FEWER_ROUNDS.items() if most < options.rounds and name in options.sections}
+    exceptions = f" ({', '.join(f'{name}: {most}' for name, most in fewer.items())})" if fewer else ""
     plural = "s" if options.rounds > 1 else ""
-    return f"{options.rounds} round{plural}{' of small loads' if options.quick else ''}"
+    return f"{options.rounds} round{plural}{exceptions}{' of small loads' if options.quick else ''}"
 
 
 if __name__ == "__main__":

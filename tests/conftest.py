@@ -55,6 +55,14 @@ def pytest_configure(config: pytest.Config) -> None:
     _provide_server_folder(config)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--pooled`` only what goes through the pooler: nothing is new about the rest."""
+    if config.getoption("--pooled"):
+        pooled = [item for item in items if "reach" in item.fixturenames and not item.get_closest_marker("direct")]  # type: ignore[attr-defined]
+        config.hook.pytest_deselected(items=[item for item in items if item not in pooled])
+        items[:] = pooled
+
+
 def _provide_server_folder(config: pytest.Config) -> None:
     """A folder for the server of this run, made by the first process and known to those it starts.
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 
+from harness.contenders import CONTENDERS
 from harness.database import SETTINGS, Databases
-from harness.peers import CONTENDERS, DBOS_REQUIREMENTS, REQUIREMENTS
+from harness.peers import DBOS_REQUIREMENTS, REQUIREMENTS
 
 
 @dataclass(frozen=True)

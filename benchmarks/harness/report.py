@@ -102,7 +102,8 @@ median. A number from another run, another day or another page means nothing bes
 
 What the contenders keep differs. jobplatform and pg-boss keep the job's record with its result; procrastinate
 keeps the job; pgqueuer moves it to a log. jobplatform runs each job in a process it can kill, fences every
-write and claims fairly between workspaces; the others run it inside the worker's own process."""
+write and claims fairly between workspaces; the others run it inside the worker's own process. dbos takes part only
+beside the noisy neighbours: it is an engine of durable workflows, and serves partitions in turn."""
 
 TARGETS = """## Targets
 

@@ -7,14 +7,24 @@ the same round, so results are kept round by round and compared that way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from harness.programs import ProgramError
+from harness.run import Run
 
 
 class Named(Protocol):
     @property
     def name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement of a section that is about ourselves alone; parts take turns like contenders."""
+
+    name: str
+    measure: Callable[[Run], dict[str, float]]
 
 
 C = TypeVar("C", bound=Named)

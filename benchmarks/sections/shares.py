@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import psycopg
 from contenders.backlog import load_backlog, workspace
@@ -13,7 +12,7 @@ from contenders.protocol import stamp
 from harness.contenders import jobplatform
 from harness.figures import jain, middle, percentile, shown, shown_share
 from harness.report import Table, Target
-from harness.rounds import Rounds, alternate, column
+from harness.rounds import Part, Rounds, alternate, column
 from harness.run import Run
 from harness.workers import enqueue, one, started, stopped, wait_until, workers
 from sqlalchemy.orm import Session
@@ -49,14 +48,6 @@ one had them all). *Newcomer*: {backlogged:,} workspaces with two jobs of 1 ms e
 goes round among them, {newcomers} workspaces that had nothing enqueue one job each, {a_second} a second; their wait,
 and its share of the time that one round takes at the rate of that moment.
 """
-
-
-@dataclass(frozen=True)
-class Part:
-    """They take turns like contenders."""
-
-    name: str
-    measure: Callable[[Run], dict[str, float]]
 
 
 def measure(run: Run) -> tuple[list[Table], list[Target]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 import psycopg
 from harness.contenders import jobplatform
@@ -13,7 +13,7 @@ from harness.figures import middle, shown, shown_share, summary
 from harness.marks import Mark, Marks, marks
 from harness.programs import ProgramError
 from harness.report import Table, Target
-from harness.rounds import Rounds, alternate, column
+from harness.rounds import Part, Rounds, alternate, column
 from harness.run import Run
 from harness.workers import enqueue, one, stopped, wait_until, workers
 
@@ -53,19 +53,11 @@ Each job was counted: {counted}.
 """
 
 
-@dataclass(frozen=True)
-class Part:
-    """They take turns like contenders."""
-
-    name: str
-    measure: Callable[[Run], dict[str, float]]
-
-
 def measure(run: Run) -> tuple[list[Table], list[Target]]:
     parts = [
-        Part("none stuck", lambda run: _throughput(run, stuck=False)),
-        Part("1 % stuck", lambda run: _throughput(run, stuck=True)),
-        *(Part(how, lambda run, how=how: _free_slot(run, how)) for how in BEHAVIOURS),  # type: ignore[misc]  # bound
+        Part("none stuck", partial(_throughput, stuck=False)),
+        Part("1 % stuck", partial(_throughput, stuck=True)),
+        *(Part(how, partial(_free_slot, how=how)) for how in BEHAVIOURS),
         Part("neighbours", _neighbours),
     ]
     results = alternate("stuck", parts, run.rounds, lambda part: part.measure(run))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import psutil
 import psycopg
@@ -17,7 +16,7 @@ from harness.figures import middle, shown, shown_share, summary
 from harness.marks import marks
 from harness.programs import ProgramError
 from harness.report import Table, Target
-from harness.rounds import Rounds, alternate, column
+from harness.rounds import Part, Rounds, alternate, column
 from harness.run import Run
 from harness.workers import enqueue, one, stopped, wait_until, workers
 
@@ -43,17 +42,9 @@ processes together take more, for each slot more. *CPU*: of the worker's own pro
 """
 
 
-@dataclass(frozen=True)
-class Part:
-    """They take turns like contenders."""
-
-    name: str
-    measure: Callable[[Run], dict[str, float]]
-
-
 def measure(run: Run) -> tuple[list[Table], list[Target]]:
     beats = [Part(BURNING, _beats_while_burning), Part(DRAINING, _beats_while_draining)]
-    memory = [Part(f"{slots} slots", lambda run, slots=slots: _idle(run, slots)) for slots in (FEW, MORE)]  # type: ignore[misc]  # bound
+    memory = [Part(f"{slots} slots", partial(_idle, slots=slots)) for slots in (FEW, MORE)]
     results = alternate("upkeep", [*beats, *memory], run.rounds, lambda part: part.measure(run))
     return [_beats_table(results), _memory_table(results)], _targets(results)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, MetaData, Table, literal, select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import AuditEntry, Base
+from jobplatform.models import AuditEntry, Base, visit
 
 #: Tables whose rows are about all kinds of things: those of a workspace say so in two columns.
 BY_KIND = frozenset({"pauses", "buckets"})
@@ -38,6 +38,7 @@ def belongings(workspace_id: uuid.UUID, metadata: MetaData = Base.metadata) -> S
 
 def owns_something(session: Session, workspace_id: uuid.UUID) -> bool:
     """Whether there is anything of this workspace, but for lines of the audit log. A misspelt id has nothing."""
+    visit(session, workspace_id)
     found = [
         select(select(literal(1)).select_from(table).where(mine).exists())
         for table, mine in belongings(workspace_id)

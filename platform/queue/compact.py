@@ -51,7 +51,8 @@ def needs_compacting(session: Session) -> bool:
 def compact_queue(session: Session) -> None:
     """Rewrite the queue table in the caller's transaction, which holds it locked until it ends: commit at once.
 
-    Raises ``OperationalError`` when the lock is not to be had within 50 ms; try again later. A worker's role has the right to.
+    Raises ``OperationalError`` when the lock is not to be had within 50 ms; try again later. A worker's role has the
+    right to.
     """
     for statement in REWRITE:
         run(session, statement)

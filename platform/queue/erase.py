@@ -19,7 +19,18 @@ from typing import Any
 from sqlalchemy import MetaData, any_, delete, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from jobplatform.models import ApiToken, AuditEntry, Base, Pause, PauseKind, QueueRow, State, Workspace, WorkspaceKey
+from jobplatform.models import (
+    ApiToken,
+    AuditEntry,
+    Base,
+    Pause,
+    PauseKind,
+    QueueRow,
+    State,
+    Workspace,
+    WorkspaceKey,
+    visit,
+)
 from jobplatform.queue.audit import record
 from jobplatform.queue.belongings import belongings
 from jobplatform.queue.cancel import cancel_job
@@ -37,6 +48,7 @@ def begin_erasing(session: Session, workspace_id: uuid.UUID, *, actor: str) -> d
 
     Answers with how many there were.
     """
+    visit(session, workspace_id)
     pause(session, PauseKind.WORKSPACE, str(workspace_id), reason="is being erased", actor=actor)
     return {
         model.__tablename__: _count(session, delete(model).where(model.workspace_id == workspace_id))
@@ -62,6 +74,7 @@ def erase_some(session: Session, workspace_id: uuid.UUID, metadata: MetaData = B
 
     Rows that refer to others go before those, so that no delete takes others along.
     """
+    visit(session, workspace_id)
     deleted: dict[str, int] = {}
     for table, mine in reversed(belongings(workspace_id, metadata)):
         if table.name in KEPT | LAST:
@@ -87,6 +100,7 @@ def finish_erasing(
 
     Who did what to which thing, and when, stays to be counted; what else was written down of it does not.
     """
+    visit(session, workspace_id)
     emptied = update(AuditEntry).where(AuditEntry.workspace_id == workspace_id, AuditEntry.details != {})
     forgotten = _count(session, emptied.values(details={}))
     for table, mine in belongings(workspace_id, metadata):
@@ -104,6 +118,7 @@ def finish_erasing(
 
 
 def _running(session: Session, workspace_id: uuid.UUID) -> list[uuid.UUID]:
+    visit(session, workspace_id)
     statement = select(QueueRow.id).where(QueueRow.workspace_id == workspace_id, QueueRow.state == State.RUNNING)
     return list(session.scalars(statement))
 

@@ -18,7 +18,7 @@ from sqlalchemy import Column, MetaData, RowMapping, select
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import EncryptionError
-from jobplatform.models import Base, clock
+from jobplatform.models import Base, clock, visit
 from jobplatform.queue.belongings import Belonging, belongings
 from jobplatform.queue.export_files import Files, Write
 from jobplatform.queue.seal import close, sealed_form
@@ -60,6 +60,7 @@ def export_workspace(
     Sealed values are opened where this process has the key; where it has not they stay ``{"sealed": true}``, and the
     page says how many. Raises RuntimeError outside of a REPEATABLE READ (or SERIALIZABLE) transaction.
     """
+    visit(session, workspace_id)
     _require_one_moment(session)
     moment = session.scalar(select(clock()))
     opener = _Opener(session, workspace_id)

@@ -8,8 +8,10 @@ still take a hundred times the slots, so a worker also accounts for time, by vir
     account  how much a workspace has been served, as a position on the same scale
 
 A workspace that comes (back) starts at the level: not having asked for anything earns no credit, and having used slots
-that nobody else wanted costs none. A claim takes first from those who are not above the level, then from the others in
-the order of their accounts; from one that is *heavy*, above the level by more than a job or two, only what is left.
+that nobody else wanted costs none. (A few jobs' worth of credit is kept: so far behind is, between two of its turns,
+also who always has something to claim.) A claim takes first from those who are not above the level, then from the
+others in the order of their accounts; from one that is *heavy*, above the level by more than a job or two, only what is
+left.
 
 A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended.
 """
@@ -24,6 +26,8 @@ from jobplatform.queue.claim import Ahead, ClaimedJob
 
 #: How far above the level is not heavy yet, in jobs of average length.
 SLACK_JOBS = 2.0
+#: How far below it an account may be, in the same measure.
+CREDIT_JOBS = 5.0
 #: Workspaces a claim is told about. Where more are above the level, those furthest up are what matters.
 MOST_AHEAD = 200
 #: Accounts that are kept; where there are more, those furthest up.
@@ -88,6 +92,11 @@ class Shares:
             self._level = lowest
             self._prune()
 
+    @property
+    def _floor(self) -> float:
+        """No account is lower than this: more than that behind is only who has not asked."""
+        return self._level - CREDIT_JOBS * self._mean_charge
+
     def _charge(self, workspace_id: str, weight: int, seconds: float) -> None:
         account = self._accounts.get(workspace_id)
         if account is None:
@@ -96,10 +105,7 @@ class Shares:
         elif account.weight != weight:
             self._weights += weight - account.weight
             account.weight = weight
-        if account.served < self._level:
-            # Whoever is served less than it could have been did not ask: that is no credit.
-            account.served = self._level
-        account.served += seconds / weight
+        account.served = max(account.served, self._floor) + seconds / weight
         # A correction may be negative, and then takes back what the charge had moved.
         self._level += seconds / self._weights
         self._until_prune -= 1
@@ -117,7 +123,11 @@ class Shares:
         self._mean_charge += 0.05 * (seconds / job.weight - self._mean_charge)
 
     def _prune(self) -> None:
-        """Forget those whom the level has reached: for them it is as if they had never been here."""
-        self._accounts = {id_: account for id_, account in self._accounts.items() if account.served > self._level}
+        """Forget those whom the level has left behind: for them it is as if they had never been here."""
+        floor = self._floor
+        kept = [(id_, account) for id_, account in self._accounts.items() if account.served > floor]
+        if len(kept) > MOST_ACCOUNTS:
+            kept = heapq.nlargest(MOST_ACCOUNTS // 2, kept, key=lambda item: item[1].served)
+        self._accounts = dict(kept)
         self._weights = sum(account.weight for account in self._accounts.values())
         self._until_prune = max(16, len(self._accounts))

@@ -27,7 +27,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from jobplatform.errors import EncryptionError, KeyMissingError, SealBrokenError
 from jobplatform.key_ring import KEY_BYTES, VARIABLE, KeyRing, ring_of
-from jobplatform.models import Job, JobAttempt, JobLog, JobRecord
+from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, visit
 from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.seal import DataKey, Seal, SealedPayload, close, key_id_of, sealed_form
 from jobplatform.queue.statement import array, run
@@ -120,6 +120,7 @@ def find_key(session: Session, workspace_id: object, key_id: int) -> DataKey | N
     kept = _kept.setdefault(_engine_of(session), {})
     if (found := kept.get((str(workspace_id), key_id))) and found.until > time.monotonic():
         return found.key
+    visit(session, uuid.UUID(str(workspace_id)))
     row = run(session, FIND, workspace_id=str(workspace_id), key_id=key_id).one_or_none()
     if row is None:
         kept.pop((str(workspace_id), key_id), None)
@@ -143,6 +144,7 @@ def _keep(kept: dict[tuple[str, int], _Kept], place: tuple[str, int], key: DataK
 
 def make_key(session: Session, workspace_id: object, key_id: int = 1) -> DataKey:
     """The workspace's key of this number, made in the caller's transaction unless somebody was faster."""
+    visit(session, uuid.UUID(str(workspace_id)))
     name, wrapped = _require_ring().wrap(os.urandom(KEY_BYTES), _context(workspace_id, key_id))
     run(session, MAKE, workspace_id=str(workspace_id), key_id=key_id, wrapped_key=wrapped, wrapped_by=name)
     made = find_key(session, workspace_id, key_id)
@@ -158,6 +160,7 @@ def set_encrypting(session: Session, workspace_id: uuid.UUID, encrypts: bool) ->
 
     Raises :class:`KeyMissingError` where there is no key yet and this process cannot make one.
     """
+    visit(session, workspace_id)
     if encrypts and not _newest(session, [workspace_id]):
         make_key(session, workspace_id)
     run(session, SET_ENCRYPTING, workspace_id=workspace_id, encrypts=encrypts)
@@ -165,6 +168,7 @@ def set_encrypting(session: Session, workspace_id: uuid.UUID, encrypts: bool) ->
 
 def is_encrypting(session: Session, workspace_id: uuid.UUID) -> bool:
     """Whether every job of the workspace is sealed."""
+    visit(session, workspace_id)
     return bool(run(session, ENCRYPTS, workspace_id=workspace_id).scalar_one())
 
 

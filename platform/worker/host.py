@@ -72,7 +72,7 @@ class Worker:
         urls = dict.fromkeys((self.options.database_url, self.options.own_database_url))
         engines = [make_engine(url, application_name="jobplatform-worker", pool_size=1) for url in urls]
         trust = self.options.trust_login
-        return all([require_roles(engine, Role.WORKER, Role.HANDLER, trust_login=trust) for engine in engines])
+        return all(require_roles(engine, Role.WORKER, Role.HANDLER, trust_login=trust) for engine in engines)
 
     def stop(self) -> None:
         """Have a running worker drain and stop; called again, stop now. Safe from any thread and signal handler."""

@@ -158,6 +158,10 @@ class Ledger:
         self.ready.clear()
         self.release(waiting)
 
+    def release_last(self, count: int) -> None:
+        """Hand back so many of those that would wait longest here."""
+        self.release([self.ready.pop() for _ in range(count)])
+
     def cancel_ready(self, attempt: Attempt) -> bool:
         """End a job that was cancelled before it was started. False if it isn't waiting here."""
         if attempt not in self.ready:

@@ -16,6 +16,8 @@ LONGEST_TURN: Final = 4
 CLAIM_JOBS: Final = 200
 AHEAD_JOBS: Final = 400
 WEIGHT: Final = 0.05
+#: The weight of a job that took longer than expected.
+ALARM: Final = 0.3
 
 
 class Pace:
@@ -24,6 +26,7 @@ class Pace:
     def __init__(self) -> None:
         self._by_task: dict[str, float] = {}
         self._overall: float | None = None
+        self._cautious = 0.0
 
     def took(self, task: str, seconds: float) -> None:
         """Take a finished job into account."""
@@ -31,6 +34,7 @@ class Pace:
         self._by_task[task] = seconds if mean is None else mean + WEIGHT * (seconds - mean)
         overall = self._overall
         self._overall = seconds if overall is None else overall + WEIGHT * (seconds - overall)
+        self._cautious += (ALARM if seconds > self._cautious else WEIGHT) * (seconds - self._cautious)
 
     def run_length(self, task: str) -> int:
         """How many jobs of this task a child may be given; one while nothing is known about it."""
@@ -46,12 +50,23 @@ class Pace:
             return 1
         return max(1, min(LONGEST_TURN, int(TURN_SECONDS / max(self._overall, 1e-6))))
 
-    def room(self, capacity: int) -> int:
-        """How many jobs to hold when `capacity` can run at a time: two runs for each, but no stock of long jobs."""
+    def room(self, capacity: int, running: float = 0.0) -> int:
+        """How many jobs to hold when `capacity` can run at a time: two runs for each, but no stock of long jobs.
+
+        `running` is for how long most of them have been running. Jobs that turn out longer than the last ones make it
+        small at once; it becomes large again only little by little.
+        """
         if self._overall is None:
             return capacity
-        ahead = int(capacity * 2 * RUN_SECONDS / max(self._overall, 1e-6))
-        return max(capacity, min(AHEAD_JOBS, ahead))
+        return max(capacity, min(AHEAD_JOBS, _two_runs(capacity, max(self._cautious, running))))
+
+    def keep(self, capacity: int, running: float = 0.0) -> int:
+        """How many that were claimed already may wait: more than that was a mistake about how long they take."""
+        return 2 * _two_runs(capacity, max(self._overall or 0.0, running))
+
+
+def _two_runs(capacity: int, seconds: float) -> int:
+    return int(capacity * 2 * RUN_SECONDS / max(seconds, 1e-6))
 
 
 def claim_size(room: int, held: int, working: int, capacity: int) -> int:

@@ -69,6 +69,12 @@ class Pool:
         """Children that have nothing to do."""
         return sum(slot.takes_jobs and not slot.run for slot in self.slots.values())
 
+    def typical_seconds(self, now: float) -> float:
+        """For how long more than half of the children have been running their job; 0 when they have not."""
+        starts = sorted(slot.run[0].started or now for slot in self.slots.values() if slot.run)
+        middle = self.options.slots // 2
+        return now - starts[middle] if len(starts) > middle else 0.0
+
     def running(self) -> list[tuple[Slot, Attempt]]:
         return [(slot, attempt) for slot in self.slots.values() for attempt in slot.run]
 

@@ -10,7 +10,7 @@ from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted, Reconcile
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.newcomers import Newcomers
 from jobplatform.worker.outbox import FLUSH_ROWS
-from jobplatform.worker.pace import claim_size
+from jobplatform.worker.pace import SLOW_SECONDS, claim_size
 from jobplatform.worker.pool import Pool
 
 NEVER: Final = math.inf
@@ -57,18 +57,20 @@ class Supply:
         if now >= self._poll_at:
             self._hungry = True
             self._poll_at = now + self._poll * random.uniform(1, 2)
+        self._hand_back_surplus(now)
         if self.in_flight:
             return NEVER
         if self._must_reconcile:
             self._must_reconcile = False
             self._send(Reconcile(worker_id, list(self._ledger.known)))
-        elif self._hungry and (wanted := self._wanted()):
+        elif self._hungry and (wanted := self._wanted(now)):
             # A bell that rings while this claim is on its way may be about jobs that it does not see.
             self._hungry = False
             newcomers = self._newcomers.take(wanted)
             ahead = self._ledger.shares.ahead()
             self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, newcomers, ahead))
-        return self._poll_at
+        # While jobs wait here, those that run may turn out to be long.
+        return min(self._poll_at, now + SLOW_SECONDS) if self._ledger.ready else self._poll_at
 
     def claimed(self, claim: Claimed) -> None:
         self.in_flight = False
@@ -93,8 +95,14 @@ class Supply:
         self.in_flight = True
         self._claimer.ask(request)
 
-    def _wanted(self) -> int:
+    def _hand_back_surplus(self, now: float) -> None:
+        """Jobs that wait here for long ones to end could run elsewhere, and others' would have had their turn."""
+        if waiting := len(self._ledger.ready):
+            surplus = waiting - self._ledger.pace.keep(self._capacity, self._pool.typical_seconds(now))
+            self._ledger.release_last(max(0, surplus))
+
+    def _wanted(self, now: float) -> int:
         working = len(self._ledger.ready) + self._pool.given
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
-        room = self._ledger.pace.room(self._capacity)
+        room = self._ledger.pace.room(self._capacity, self._pool.typical_seconds(now))
         return claim_size(room, working + unwritten, working, self._capacity)

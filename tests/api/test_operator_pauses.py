@@ -16,7 +16,10 @@ def paused(operator: Client, query: str = "") -> list[str]:
     return [f"{one['kind']}:{one['key']}" for one in operator.get(PAUSES + query).get_json()["items"]]
 
 
-@pytest.mark.parametrize("name", ["queue/default", "task/echo", f"workspace/{uuid.UUID(int=1)}", "resource/crm:eu/4711"])
+KEYS = ["queue/default", "task/echo", f"workspace/{uuid.UUID(int=1)}", "resource/crm:eu/4711"]
+
+
+@pytest.mark.parametrize("name", KEYS)
 def test_what_can_be_paused_is_paused_and_resumed(operator: Client, name: str) -> None:
     answer = operator.request("PUT", f"{PAUSES}/{name}", json={"reason": "the CRM is down"})
 

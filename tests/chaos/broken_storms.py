@@ -1,4 +1,4 @@
-"""The three defects that matter most, in real processes: a storm over a broken platform has to end in violations.
+"""The defects that matter most, in real processes: a storm over a broken platform has to end in violations.
 
 The scenes of :mod:`tests.chaos.mutants` show each defect for certain. These show that chance finds it too, with the
 faults that bring it about.
@@ -36,6 +36,8 @@ BASE = Setup(
     pause=0.3,
     lease=1.5,
     server=QUICK_SERVER,
+    limits=None,
+    crowd=0,
 )
 
 # A late completion is only accepted where somebody else is running the job by then: long jobs, long stops, and enough
@@ -54,14 +56,20 @@ WITHOUT_FENCE = replace(
 
 FORGETFUL = replace(BASE, variant="rows the worker forgot are kept", faults=("lose answer of a claim",))
 
+FLOODED = replace(
+    BASE, limits=(1, 2, 4), flooded=0.7, flood=12, workers=4, demanded=frozenset(), faults=("kill child",)
+)
+
 TRIES = 3
 
 STORMS = (
     BrokenStorm("stale", WITHOUT_FENCE),
-    BrokenStorm(
-        "running", replace(BASE, variant="rows the worker forgot are kept", faults=("lose answer of a claim",))
-    ),
+    BrokenStorm("running", FORGETFUL),
     BrokenStorm("unique", replace(BASE, faults=("kill child",), without_index=True), here="naive unique check"),
+    BrokenStorm("limits", replace(FLOODED, variant="a workspace counted without a lock")),
+    BrokenStorm("rates", replace(FLOODED, variant="a resource is not paid for")),
+    BrokenStorm("pauses", replace(FLOODED, variant="workspaces not paused")),
+    BrokenStorm("quotas", FLOODED, here="a quota counted without a lock"),
 )
 
 

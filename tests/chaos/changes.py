@@ -153,8 +153,9 @@ def _make(session: Session, scope: Scope, value: Any) -> None:
 
 def _workspace_values(kind: str, value: Any) -> dict[str, Any]:
     if kind == "pace":
-        size, per_second = value or (None, None)
-        return {"rate_units": size, "rate_period_ms": value and round(size * 1000 / per_second)}
+        size, per_second = value or (None, 1)
+        # In whole milliseconds, or the rate is another one: a thousandth of a unit too much is found.
+        return {"rate_units": size, "rate_period_ms": value and int(size * 1000 / per_second)}
     return {{"workspace": "max_running", "waiting": "max_pending", "weight": "weight"}[kind]: value}
 
 
@@ -163,7 +164,8 @@ def _set_rate(session: Session, resource: str, value: Any) -> None:
         clear_rate_limit(session, resource)
         return
     size, per_second = value
-    set_rate_limit(session, resource, {"units": per_second, "period_ms": 1000, "burst": size})
+    units = max(1, per_second)
+    set_rate_limit(session, resource, {"units": units, "period_ms": int(units * 1000 / per_second), "burst": size})
 
 
 def _pause(session: Session, kind: str, key: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import shutil
 import tempfile
@@ -25,11 +26,14 @@ from jobplatform.queue import NewJob
 from tests.chaos import diary, history
 from tests.chaos.clients import ClientThread, Intruder, Operator, Producer, Promises
 from tests.chaos.evidence import Evidence, gather
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Crowd, Fleet
+from tests.chaos.knobs import Knobs
 from tests.chaos.monkey import WEIGHTS, Monkey
 from tests.chaos.part import Part
 from tests.chaos.plan import Plan
 from tests.chaos.proxy import Proxy
+from tests.chaos.terrain import DEMANDED, QUEUE, Floods, Terrain
+from tests.chaos.variants import break_database
 from tests.chaos.watcher import Watcher
 
 DATABASE = "chaos"
@@ -40,6 +44,11 @@ SERVER = {"max_connections": "150", "shared_buffers": "128MB", "autovacuum_napti
 #: Without fsync a restart of the *server* still loses nothing, because the kernel keeps what was written. What a
 #: power cut would lose is not what is tested here; `make chaos` leaves it on all the same.
 QUICK_SERVER = SERVER | {"fsync": "off", "full_page_writes": "off"}
+
+
+#: For how many leases a job may be left waiting while slots are free and nothing forbids it to start. A worker that is
+#: stopped looks healthy for a lease, and one that lost its connection, or just began, has no use for its slots a while.
+PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +76,18 @@ class Setup:
     stops: tuple[float, float] = (1.2, 3)
     """How long a stopped worker stays so, in leases."""
     variant: str | None = None
-    """A defect for the workers."""
+    """A defect for the workers, or for the database."""
+    limits: tuple[int, int, int] | None = (1, 3, 10)
+    """How many may run at a time in three of the workspaces; None for a run without any limits, rates and quotas."""
+    flooded: float = 0.2
+    """The share of the jobs that is poured into limited places."""
+    flood: int = 30
+    """How many at once, at most."""
+    turns: float = 1.0
+    """Seconds between two turns of a knob, about."""
+    crowd: int = 8
+    """How many workers there are in the middle of the storm."""
+    demanded: frozenset[str] = DEMANDED
     without_index: bool = False
     """Whether the database is to be robbed of the guard of unique jobs."""
 
@@ -78,6 +98,7 @@ class Outcome:
 
     evidence: Evidence
     injected: Counter[str]
+    turned: Counter[str]
     workers_started: int
     repeats: int
     seconds: float
@@ -94,6 +115,9 @@ class Experiment:
         self.promises = Promises()
         self.over = threading.Event()
         self.calm = threading.Event()
+        draw = random.Random(f"{setup.seed}:operator")
+        self.workspaces = [uuid.UUID(int=draw.getrandbits(128), version=4) for _ in range(setup.workspaces)]
+        self.terrain = Terrain.drawn(draw, setup.limits) if setup.limits else None
 
     def run(self) -> Outcome:
         """Everything, in order. Whatever happens, nothing that was started is left behind."""
@@ -106,18 +130,32 @@ class Experiment:
             stack.callback(self._stop_everything)
             watcher = Watcher(url, self.over, pause=0.15)
             monkey = self._monkey(fleet, server, proxy, url)
-            return self._play(url, fleet, watcher, self._clients(detour), monkey)
+            clients = self._clients(detour)
+            knobs = self._knobs(detour)
+            return self._play(url, fleet, watcher, [*clients, *knobs], monkey, knobs)
 
-    def _play(self, url: str, fleet: Fleet, watcher: Watcher, clients: list[ClientThread], monkey: Monkey) -> Outcome:
+    def _play(
+        self,
+        url: str,
+        fleet: Fleet,
+        watcher: Watcher,
+        clients: list[ClientThread],
+        monkey: Monkey,
+        knobs: list[Knobs],
+    ) -> Outcome:
+        for knob in knobs:
+            knob.set_up()
         begun = time.monotonic()
         fleet.start()
-        parts: list[Part] = [watcher, monkey, *clients]
+        crowd = Crowd(self.calm, fleet, size=self.setup.crowd, seconds=self.setup.seconds)
+        parts: list[Part] = [watcher, monkey, crowd, *clients]
         for part in parts:
             part.start()
         self._until(lambda: not _producing(clients), self.setup.seconds * 2, "producing")
         self.calm.set()
         for part in parts:
-            # The monkey, and the operator: nobody may reopen a job while we wait for the last one to end.
+            # The monkey, the operator and who turns the knobs: nobody may reopen a job, or pause anything, while we
+            # wait for the last one to end.
             if part.stop is self.calm:
                 part.join()
         calm_since = time.monotonic()
@@ -132,6 +170,7 @@ class Experiment:
         return Outcome(
             evidence=evidence,
             injected=monkey.injected,
+            turned=sum((knob.turned for knob in knobs), Counter()),
             workers_started=fleet.started,
             repeats=sum(client.client.repeats for client in clients),
             seconds=rested - begun,
@@ -156,6 +195,7 @@ class Experiment:
             history.install(connection)
             if self.setup.without_index:
                 connection.execute(history.WITHOUT_INDEX)
+            break_database(self.setup.variant, connection)
         return url
 
     def _proxy(self, url: str) -> tuple[Proxy, str]:
@@ -178,8 +218,7 @@ class Experiment:
 
     def _clients(self, url: str) -> list[ClientThread]:
         setup = self.setup
-        draw = random.Random(f"{setup.seed}:operator")
-        workspaces = [uuid.UUID(int=draw.getrandbits(128), version=4) for _ in range(setup.workspaces)]
+        draw = random.Random(f"{setup.seed}:operator:work")
         doomed: SimpleQueue[NewJob] = SimpleQueue()
         common: tuple[Any, ...] = (url, self.promises)
         producers = [
@@ -187,25 +226,60 @@ class Experiment:
                 f"producer-{number}",
                 *common,
                 self.over,
-                plan=self._plan(number, workspaces),
+                plan=plan,
                 seconds=setup.seconds,
                 doomed=doomed,
             )
-            for number in range(setup.producers)
+            for number, plan in enumerate([*self._plans(), *self._floods()])
         ]
         operator = Operator("operator", *common, self.calm, draw=draw, doomed=doomed, most_retries=setup.retries)
         return [*producers, operator, Intruder("intruder", *common, self.over, pause=setup.pause)]
 
-    def _plan(self, number: int, workspaces: list[uuid.UUID]) -> Plan:
+    def _plans(self) -> list[Plan]:
+        setup, terrain = self.setup, self.terrain
+        jobs = setup.jobs * (1 - setup.flooded) if terrain else setup.jobs
+        return [
+            Plan(
+                f"{setup.seed}:producer:{number}",
+                workspaces=self.workspaces + (terrain.open_to_all if terrain else []),
+                jobs=math.ceil(jobs / setup.producers),
+                poison=-(-setup.poison // setup.producers),
+                longest_nap=setup.lease * 1.6,
+                long_naps=setup.long_naps,
+                queues=("default", QUEUE) if terrain else ("default",),
+            )
+            for number in range(setup.producers)
+        ]
+
+    def _floods(self) -> list[Floods]:
+        """Two, so that two call at once for the last places of a quota."""
         setup = self.setup
-        return Plan(
-            f"{setup.seed}:producer:{number}",
-            workspaces=workspaces,
-            jobs=-(-setup.jobs // setup.producers),
-            poison=-(-setup.poison // setup.producers),
-            longest_nap=setup.lease * 1.6,
-            long_naps=setup.long_naps,
-        )
+        if self.terrain is None:
+            return []
+        jobs = math.ceil(setup.jobs * setup.flooded / 2)
+        return [
+            Floods(
+                f"{setup.seed}:flood:{number}", self.terrain, workspaces=self.workspaces, jobs=jobs, size=setup.flood
+            )
+            for number in range(2)
+        ]
+
+    def _knobs(self, url: str) -> list[Knobs]:
+        setup = self.setup
+        if self.terrain is None:
+            return []
+        common: tuple[Any, ...] = ("knobs", url, self.promises, self.calm)
+        seed = f"{setup.seed}:knobs"
+        return [
+            Knobs(
+                *common,
+                patience=self.over,
+                terrain=self.terrain,
+                seed=seed,
+                pause=setup.turns,
+                plain_for=setup.seconds / 6,
+            )
+        ]
 
     def _monkey(self, fleet: Fleet, server: EmbeddedServer, proxy: Proxy, url: str) -> Monkey:
         setup = self.setup
@@ -255,13 +329,16 @@ class Experiment:
 
     def _evidence(self, url: str, fleet: Fleet, watcher: Watcher) -> Evidence:
         with psycopg.connect(url, autocommit=True) as connection:
-            return gather(
+            evidence = gather(
                 connection,
                 crash_limit=self.setup.crash_limit,
                 promises=self.promises,
                 diary=diary.read_diary(fleet.diary),
                 seen=watcher.seen,
             )
+        evidence.demanded = self.setup.demanded if self.terrain else frozenset()
+        evidence.patience = PATIENCE * self.setup.lease + 1
+        return evidence
 
 
 @contextlib.contextmanager

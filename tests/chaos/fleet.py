@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import diary
+from tests.chaos.part import Part
 from tests.chaos.processes import Process, descendants, send
 
 ROOT = Path(__file__).parents[2]
@@ -21,12 +22,14 @@ LOOK_EVERY = 0.1
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """A worker that was started here. ``expected`` is set by whoever is about to end it."""
+    """A worker that was started here. ``expected`` is set by whoever is about to end it, ``leaves`` if nobody is to
+    take its place."""
 
     process: subprocess.Popen[bytes]
     log: Path
     expected: bool = False
     stopped: bool = False
+    leaves: bool = False
 
     @property
     def pid(self) -> int:
@@ -39,7 +42,8 @@ class WorkerProcess:
 
 @dataclass(slots=True)
 class Fleet:
-    """``size`` workers of ``slots`` each. Only the supervisor's thread adds and removes workers."""
+    """``size`` workers of ``slots`` each. Only the supervisor's thread adds and removes workers; any may change the
+    size."""
 
     url: str
     folder: Path
@@ -101,9 +105,18 @@ class Fleet:
     def _supervise(self) -> None:
         while not self._stop.is_set():
             self.workers = [worker for worker in self.workers if self._still_runs(worker)]
-            while len(self.workers) < self.size:
+            staying = [worker for worker in self.workers if not worker.leaves]
+            for worker in staying[self.size :]:
+                self._dismiss(worker)
+            for _ in range(len(staying), self.size):
                 self.workers.append(self._launch())
             self._stop.wait(LOOK_EVERY)
+
+    def _dismiss(self, worker: WorkerProcess) -> None:
+        """As a deployment does that needs fewer of them."""
+        self.note_descendants(worker)
+        worker.expected = worker.leaves = True
+        send(worker.pid, signal.SIGTERM)
 
     def _still_runs(self, worker: WorkerProcess) -> bool:
         if worker.running:
@@ -140,6 +153,7 @@ class Fleet:
         return inherited | {
             "DATABASE_URL": self.url,
             "JOBPLATFORM_TASKS": "tests.chaos.workload:tasks",
+            "JOBPLATFORM_QUEUES": "default,narrow",
             "JOBPLATFORM_LEASE_SECONDS": f"{self.lease:g}",
             "JOBPLATFORM_HEARTBEAT_SECONDS": f"{self.lease / 4:g}",
             "JOBPLATFORM_POLL_SECONDS": "0.5",
@@ -157,6 +171,23 @@ class Fleet:
         except subprocess.TimeoutExpired:
             return f"worker {worker.pid} did not stop within {seconds:g} s of SIGTERM: {_end(worker.log)}"
         return f"worker {worker.pid} stopped with {code}: {_end(worker.log)}" if code else None
+
+
+class Crowd(Part):
+    """Brings ``size`` workers for the middle third of ``seconds``."""
+
+    def __init__(self, stop: threading.Event, fleet: Fleet, *, size: int, seconds: float) -> None:
+        super().__init__("crowd", stop)
+        self.fleet = fleet
+        self.size = size
+        self.seconds = seconds
+
+    def live(self) -> None:
+        usual = self.fleet.size
+        self.stop.wait(self.seconds / 3)
+        self.fleet.size = max(usual, self.size)
+        self.stop.wait(self.seconds / 3)
+        self.fleet.size = usual
 
 
 def _end(log: Path) -> str:

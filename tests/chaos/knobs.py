@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError
@@ -20,15 +21,26 @@ from tests.chaos.terrain import PLAN, Knob, Terrain
 #: Seconds of a pause that is resumed by hand, at least and at most.
 SHORTEST, LONGEST = 0.6, 2.5
 
+RUNNING = "select count(*) from jobplatform.job_queue where state = 2 and workspace_id = :id"
+
 
 class Knobs(ClientThread):
     """Turns one knob after the other until all is to come to rest; then sets all to where they rest."""
 
-    def __init__(self, *setup: Any, patience: threading.Event, terrain: Terrain, seed: str, pause: float) -> None:
+    def __init__(
+        self,
+        *setup: Any,
+        patience: threading.Event,
+        terrain: Terrain,
+        seed: str,
+        pause: float,
+        plain_for: float,
+    ) -> None:
         super().__init__(*setup, patience=patience)
         self.terrain = terrain
         self.draw = random.Random(seed)
         self.pause = pause
+        self.plain_for = plain_for
         self.turned: Counter[str] = Counter()
         self._resume_at: dict[Scope, float] = {}
         self._deck: list[Knob | Scope] = []
@@ -41,13 +53,17 @@ class Knobs(ClientThread):
                 self.set(knob.scope, knob.values[0])
 
     def live(self) -> None:
-        self.stop.wait(self.pause * 2)
-        self._rest(late_only=True)
+        self.stop.wait(self.plain_for)
+        for knob in self.terrain.knobs():
+            if knob.late:
+                self.set(knob.scope, knob.values[0])
         while not self.stop.wait(self.pause * self.draw.uniform(0.5, 1.5)):
             self._resume(time.monotonic())
             self._turn(self._next())
+            self._lower_below_what_runs()
         self._resume(float("inf"))
-        self._rest()
+        for knob in self.terrain.knobs():
+            self.set(knob.scope, knob.rest)
 
     def set(self, scope: Scope, value: Any) -> None:
         on_plan = scope == Scope("workspace", str(self.terrain.on_plan))
@@ -77,15 +93,20 @@ class Knobs(ClientThread):
         self._resume_at[scope] = time.monotonic() + seconds
         self.turned[scope.kind] += 1
 
-    def _resume(self, now: float) -> None:
-        for scope in [scope for scope, at in self._resume_at.items() if at <= now]:
-            self.set(scope, None)
-            del self._resume_at[scope]
+    def _lower_below_what_runs(self) -> None:
+        """By chance a limit is hardly ever lowered in the very moment in which it matters."""
+        scope = Scope("workspace", str(self.terrain.many))
+        running = self.client.transact(lambda session: session.scalar(text(RUNNING), {"id": scope.key}))
+        if running and running > 1 and scope not in self._resume_at:
+            self.set(scope, 1)
+            self._resume_at[scope] = time.monotonic() + self.draw.uniform(SHORTEST, LONGEST)
+            self.turned["lowered below what ran"] += 1
 
-    def _rest(self, *, late_only: bool = False) -> None:
-        for knob in self.terrain.knobs():
-            if knob.late or not late_only:
-                self.set(knob.scope, knob.values[0])
+    def _resume(self, now: float) -> None:
+        """Pauses end, and a limit that was lowered below what ran goes up again."""
+        for scope in [scope for scope, at in self._resume_at.items() if at <= now]:
+            self.set(scope, self.terrain.limits[-1] if scope.kind == "workspace" else None)
+            del self._resume_at[scope]
 
     def _put_on_plan(self, session: Session) -> None:
         set_plan(session, PLAN, {"weight": 2})

@@ -44,10 +44,10 @@ def two_claims_at_once(stage: Stage) -> None:
         stage.enqueue(workspace_id=workspace_id)
     first, second = stage.worker(), stage.worker()
     claimed: list[ClaimedJob] = []
-    other = threading.Thread(target=lambda: claimed.extend(stage.claim(second)))
+    other = threading.Thread(target=lambda: claimed.extend(stage.claim(second, limit=1)))
 
     with stage.transaction() as session:
-        jobs = stage.claim_in(session, first)
+        jobs = stage.claim_in(session, first, limit=1)
         other.start()
         wait_until(lambda: stage.somebody_waits_for_a_lock() or not other.is_alive(), what="the other claim")
     other.join()
@@ -121,7 +121,7 @@ def a_workspace_has_started_what_its_rate_allows(stage: Stage) -> None:
 
 
 def a_resource_is_used_up(stage: Stage) -> None:
-    stage.set("rate", POOL, (5, 1))
+    stage.set("rate", POOL, (5, 0.001))
     for workspace_id in (stage.workspace_id, ELSEWHERE) * 6:
         stage.enqueue(workspace_id=workspace_id, resource=POOL, units=3)
 
@@ -135,7 +135,7 @@ def paused(kind: str, key: object = None) -> Scene:
     """Something is paused, and resumed later."""
 
     def scene(stage: Stage) -> None:
-        stage.enqueue(resource=POOL)
+        stage.enqueue(resource=POOL if kind == "resource" else None)
         stage.set(PAUSES[kind], key or stage.workspace_id, {"until": None})
 
         jobs = stage.claim(stage.worker())

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -27,6 +27,8 @@ E = TypeVar("E", "Start", Event)
 INFINITY = float("inf")
 #: Units, lost to arithmetic with moments.
 NEARLY = 0.001
+#: Seconds in which a claim commits after it was through with its work.
+SLOW_COMMIT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,45 @@ def _start(event: Event, row: Mapping[str, Any], running: Mapping[str, int]) -> 
 # What runs at a time
 
 
+@dataclass(slots=True)
+class Allowances:
+    """How many may run in a place after a claim, at most.
+
+    ``free`` are the moments of claims that can have seen no limit there. They asked nobody, so those that are through
+    when another begins, or a little earlier, may not be in its count. After a limit was set there are no more of them.
+    """
+
+    changes: Changes
+    free: dict[tuple[str, str], list[float]]
+
+    @classmethod
+    def of(cls, changes: Changes, claimed: Iterable[Start]) -> Allowances:
+        found = cls(changes, defaultdict(list))
+        for start in sorted(claimed, key=attrgetter("at")):
+            for kind in AT_ONCE:
+                if found.limit(start, kind) == INFINITY:
+                    found.free[kind, start.place(kind)].append(start.at)
+        return found
+
+    def limit(self, start: Start, kind: str) -> float:
+        """The highest limit that this claim can have seen."""
+        return self.changes.most(start.scope(kind), start.began, start.at)
+
+    def most(self, start: Start, kind: str) -> float:
+        limit = self.limit(start, kind)
+        if limit == INFINITY:
+            return limit
+        moments = self.free.get((kind, start.place(kind)), [])
+        return limit + bisect_right(moments, start.at) - bisect_right(moments, start.began - SLOW_COMMIT)
+
+
 def no_claim_exceeds_a_limit(evidence: Evidence) -> Findings:
     """With its own jobs, a claim leaves no more running than the highest limit it can have seen allows."""
-    for start in starts(evidence.history):
+    claimed = starts(evidence.history)
+    allowances = Allowances.of(evidence.changes, claimed)
+    for start in claimed:
         for kind in AT_ONCE:
-            most = evidence.changes.most(start.scope(kind), start.began, start.at)
+            most = allowances.most(start, kind)
             if start.running[kind] > most:
                 what = f"was claimed as number {start.running[kind]} in {kind} {start.place(kind)}, limited to {most:g}"
                 yield Finding("limits", start.job_id, what)
@@ -92,18 +128,18 @@ def no_snapshot_exceeds_a_limit(evidence: Evidence) -> Findings:
 
     So after a limit was lowered below what runs, the number may only fall, until it is below the limit.
     """
+    claimed = starts(evidence.history)
+    allowances = Allowances.of(evidence.changes, claimed)
     before: Mapping[str, Mapping[str, int]] = {kind: {} for kind in AT_ONCE}
-    for census, claimed in _between_looks(evidence.seen.censuses, starts(evidence.history)):
-        allowed = {kind: Counter(before[kind]) for kind in AT_ONCE}
-        for start in claimed:
-            for kind in AT_ONCE:
-                most = evidence.changes.most(start.scope(kind), start.began, start.at)
-                allowed[kind][start.place(kind)] = max(allowed[kind][start.place(kind)], most)
+    for census, new in _between_looks(evidence.seen.censuses, claimed):
         for kind in AT_ONCE:
+            allowed: dict[str, float] = defaultdict(float, before[kind])
+            for start in new:
+                place = start.place(kind)
+                allowed[place] = max(allowed[place], allowances.most(start, kind))
             for place, number in census.running[kind].items():
-                if number > allowed[kind][place]:
-                    what = f"{number} run in {kind} {place}, where {allowed[kind][place]:g} are allowed"
-                    yield Finding("limits", None, what)
+                if number > allowed[place]:
+                    yield Finding("limits", None, f"{number} run in {kind} {place}, where {allowed[place]:g} may")
         before = census.running
 
 
@@ -141,6 +177,11 @@ class Meter:
             level -= taken
             filled_at = now
             yield first, taken, level
+
+    def pairs(self) -> Iterator[tuple[float, int]]:
+        """What a claim left in the bucket, and what the next one took."""
+        levels = list(self.levels())
+        return ((level, taken) for (_, _, level), (_, taken, _) in pairwise(levels))
 
     def overdrawn(self, scope: Scope) -> Findings:
         for start, taken, level in self.levels():
@@ -317,9 +358,11 @@ def reached(evidence: Evidence) -> Counter[str]:
     for start in starts(evidence.history):
         for kind in AT_ONCE:
             limit = changes.certain(start.scope(kind), start.began, start.at)
-            counts[kind] += limit is not None and start.running[kind] == limit
+            if limit is not None and start.running[kind] == limit:
+                counts[kind] += 1
+                counts[f"{kind} with a limit of {limit}"] += 1
     for scope, meter in _metered(evidence).items():
-        counts[scope.kind] += sum(level < 1 for _, _, level in meter.levels())
+        counts[scope.kind] += sum(before < taken for before, taken in meter.pairs())
     for census in censuses:
         counts.update({PAUSES[kind]: 1 for kind in census.held})
         for workspace, number in census.waiting.items():

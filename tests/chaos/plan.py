@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,6 +13,9 @@ from tests.chaos.workload import POISON, tasks
 
 #: Shares of the tasks in the mix, out of a thousand.
 MIX = {"noop": 520, "nap": 250, "ledger": 130, "flaky": 60, "chatty": 34, "overdue": 3, "deaf": 3}
+
+#: Shares of the queues.
+QUEUE_SHARES = (0.97, 0.03)
 
 #: Shares of what is asked for beside the task, out of one.
 UNIQUE, LATER, CANCELLED, ROLLED_BACK = 0.06, 0.05, 0.02, 0.02
@@ -38,11 +42,13 @@ class Plan:
         poison: int,
         longest_nap: float,
         long_naps: float,
+        queues: Sequence[str] = ("default",),
     ) -> None:
         self._draw = random.Random(seed)
         self._workspaces = workspaces
         self._longest_nap = longest_nap
         self._long_naps = long_naps
+        self._queues = queues
         self._made = 0
         self._total = jobs
         self._poison_at = sorted(self._draw.sample(range(jobs), poison), reverse=True)
@@ -76,6 +82,7 @@ class Plan:
             workspace_id=workspace,
             priority=self._draw.randint(-1, 1),
             delay=timedelta(seconds=self._draw.uniform(0.2, 3)) if self._draw.random() < LATER else None,
+            queue=self._draw.choices(self._queues, QUEUE_SHARES[: len(self._queues)])[0],
             unique_key=f"only:{self._draw.randrange(3)}" if unique else None,
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.chaos.checker import Judgement
 from tests.chaos.experiment import Outcome
 from tests.chaos.findings import RULES
+from tests.chaos.limit_rules import reached
 from tests.chaos.workload import POISON
 
 Say = Callable[[str], None]
@@ -19,6 +20,9 @@ MOST_LINES = 60
 def show(outcome: Outcome, judgement: Judgement, say: Say) -> None:
     """What was done, what happened, and how each rule fared."""
     _table("Faults injected", dict(sorted(outcome.injected.items(), key=lambda item: -item[1])), say)
+    if outcome.turned:
+        _table("Limits turned", dict(sorted(outcome.turned.items(), key=lambda item: -item[1])), say)
+        _table("Times they were reached", _reached(outcome), say)
     _table("What happened", _what_happened(outcome, judgement), say)
     _rules(judgement, say)
     for finding in judgement.findings[:MOST_SHOWN]:
@@ -39,6 +43,7 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
     return {
         "jobs created": len(evidence.records),
         "enqueues that found a holder": promises.duplicates,
+        "jobs refused by a quota": len(promises.refused),
         "transactions repeated by clients": outcome.repeats,
         "claims": counts.claims,
         "handlers started": len(started),
@@ -55,11 +60,18 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
         "reopened by hand": counts.reopened,
         "worker processes": outcome.workers_started,
         "snapshots": evidence.seen.looks,
+        "changes of limits": evidence.changes.count,
         "most rows running at once": evidence.seen.most_running,
         "events of history": len(evidence.history),
         "seconds": round(outcome.seconds),
         "of them after the last fault": round(outcome.rest_seconds),
     }
+
+
+def _reached(outcome: Outcome) -> dict[str, int]:
+    """Claims that brought a limit to its number, or took what had to flow in first; looks at something held up by a
+    pause, at a full quota, at more than a lowered limit allows."""
+    return dict(sorted(reached(outcome.evidence).items(), key=lambda item: -item[1]))
 
 
 def _rules(judgement: Judgement, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""`make chaos`: kill workers, their processes, backends and the server while jobs run, then count.
+"""`make chaos`: kill workers, their processes, backends and the server while jobs run and limits change, then count.
 
     .venv/bin/python tests/chaos/run.py [--seed N] [--jobs N] [--minutes M] [--keep]
     .venv/bin/python tests/chaos/run.py --mutants
@@ -64,7 +64,7 @@ def storm(options: argparse.Namespace, folder: Path) -> int:
     if judgement.findings:
         _say(f"\n{len(judgement.findings)} violations. Repeat with --seed {setup.seed}")
         return 1
-    _say("\nNothing lost, nothing twice.")
+    _say("\nNothing lost, nothing twice, no limit exceeded.")
     return 0
 
 

@@ -120,18 +120,19 @@ class Stage:
         with self.statement() as session:
             return register_worker(session, info)
 
-    def claim(self, worker_id: int) -> list[ClaimedJob]:
+    def claim(self, worker_id: int, limit: int = 50) -> list[ClaimedJob]:
         """Claim what there is and start it."""
-        return self.begin(self.claim_without_answer(worker_id), worker_id)
+        return self.begin(self.claim_without_answer(worker_id, limit), worker_id)
 
-    def claim_without_answer(self, worker_id: int) -> list[ClaimedJob]:
+    def claim_without_answer(self, worker_id: int, limit: int = 50) -> list[ClaimedJob]:
         """Claim, as when the connection is lost before the answer came: nothing is started."""
         with self.statement() as session:
-            return self.claim_in(session, worker_id)
+            return self.claim_in(session, worker_id, limit)
 
-    def claim_in(self, session: Session, worker_id: int) -> list[ClaimedJob]:
+    def claim_in(self, session: Session, worker_id: int, limit: int = 50) -> list[ClaimedJob]:
         """Claim in this very transaction, which may take its time to commit."""
-        return claim_jobs(session, Ring(["default"], 0.0), worker_id=worker_id, tasks=tasks.names(), limit=50).jobs
+        ring = Ring(["default"], 0.0)
+        return claim_jobs(session, ring, worker_id=worker_id, tasks=tasks.names(), limit=limit).jobs
 
     def begin(self, jobs: list[ClaimedJob], worker_id: int) -> list[ClaimedJob]:
         """Start what was claimed."""

@@ -30,7 +30,8 @@ DEMANDED = frozenset({*AT_ONCE, "pace", "rate", "waiting", "refused", "shed", *P
 
 
 class Knob(NamedTuple):
-    """What may be turned while jobs run, to any of ``values``; the first is where it starts and rests.
+    """What may be turned while jobs run, to any of ``values``; the first is where it starts, and rests unless there is
+    an ``ample`` one, with which all can come to its end soon.
 
     ``late`` ones are not set at first: as long as there is no limit on any task or queue, and no pause, most claims are
     plain ones.
@@ -39,6 +40,11 @@ class Knob(NamedTuple):
     scope: Scope
     values: tuple[Any, ...]
     late: bool = False
+    ample: Any = None
+
+    @property
+    def rest(self) -> Any:
+        return self.ample or self.values[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +68,26 @@ class Terrain:
 
     @property
     def open_to_all(self) -> list[uuid.UUID]:
-        """Workspaces that have all kinds of jobs. Poison must not be refused or given up."""
-        return [self.one, self.few, self.many, self.on_plan, self.paced, self.paused, self.heavy]
+        """Limited workspaces that have all kinds of jobs beside what floods them."""
+        return [self.one, self.many, self.on_plan, self.paused, self.heavy]
 
     def knobs(self) -> list[Knob]:
         one, few, many = self.limits
         return [
-            Knob(Scope("workspace", str(self.one)), (one, one + 1)),
-            Knob(Scope("workspace", str(self.few)), (few, 1, 2 * few)),
+            Knob(Scope("workspace", str(self.one)), (one, one + 1), ample=4 * one),
+            Knob(Scope("workspace", str(self.few)), (few, 1, 2 * few), ample=3 * few),
             Knob(Scope("workspace", str(self.many)), (many, few, 2 * many, None)),
             Knob(Scope("workspace", str(self.on_plan)), (2, 4)),
-            Knob(Scope("pace", str(self.paced)), ((6, 6), (3, 3), (12, 8))),
+            Knob(Scope("pace", str(self.paced)), ((2, 2), (1, 2), (6, 3)), ample=(20, 20)),
             Knob(Scope("weight", str(self.heavy)), (5, 20, 1)),
             Knob(Scope("waiting", str(self.full)), (10, 6, 20)),
-            Knob(Scope("waiting", str(self.shedding)), (8, 5)),
+            Knob(Scope("waiting", str(self.shedding)), (6, 4)),
             Knob(Scope("workspace", str(self.full)), (2, 1)),
-            Knob(Scope("workspace", str(self.shedding)), (1, 2)),
-            Knob(Scope("rate", POOL), ((10, 10), (24, 8), (6, 16))),
-            Knob(Scope("rate", KIND), ((6, 6), (12, 4))),
+            Knob(Scope("workspace", str(self.shedding)), (1, 2), ample=4),
+            Knob(Scope("rate", POOL), ((4, 3), (8, 4), (4, 2)), ample=(40, 40)),
+            Knob(Scope("rate", KIND), ((3, 2), (5, 2)), ample=(20, 20)),
             Knob(Scope("queue", QUEUE), (2, 4, None), late=True),
-            Knob(Scope("task", TASK), (3, 5, None), late=True),
+            Knob(Scope("task", TASK), (2, 3, None), late=True),
             Knob(Scope("here", TASK), (1, 2), late=True),
         ]
 
@@ -123,17 +129,23 @@ class Floods:
     def _endless(self) -> Iterator[list[NewJob]]:
         """Every place in turn, each time in another order."""
         terrain = self._terrain
-        alone = [terrain.one, terrain.few, terrain.many, terrain.on_plan, terrain.paced, terrain.paused]
+        alone = [terrain.one, terrain.few, terrain.many, terrain.on_plan, terrain.paused, terrain.paced, terrain.paced]
         places: list[Callable[[], list[NewJob]]] = [partial(self._into, workspace) for workspace in alone]
         places += [self._into_queue, self._of_task, self._on_pool, self._on_account]
-        places += [self._into_full, self._into_shedding] * 3
+        places += [self._into_full] * 3
         while True:
             self._draw.shuffle(places)
             for place in places:
                 yield place()
+            for _ in range(4):
+                yield self._into_shedding()
 
     def _into(self, workspace: uuid.UUID) -> list[NewJob]:
-        return [self._job(workspace, task=self._draw.choice(("nap", "nap", "flaky"))) for _ in range(self._count())]
+        longest = 0.5 if workspace == self._terrain.many else 0.15
+        return [
+            self._job(workspace, task=self._draw.choice(("nap", "nap", "flaky")), longest=longest)
+            for _ in range(self._count())
+        ]
 
     def _into_queue(self) -> list[NewJob]:
         return [self._job(self._anywhere(), queue=QUEUE) for _ in range(self._count())]
@@ -155,8 +167,10 @@ class Floods:
         return [self._job(self._terrain.full) for _ in range(self._draw.choice((1, 2, 9)))]
 
     def _into_shedding(self) -> list[NewJob]:
+        """In quick succession, and slow to run: so something waits when something more important comes."""
         priority = self._draw.randint(0, 9)
-        return [self._job(self._terrain.shedding, priority=priority) for _ in range(self._draw.randint(1, 6))]
+        count = self._draw.randint(1, 4)
+        return [self._job(self._terrain.shedding, priority=priority, longest=0.5) for _ in range(count)]
 
     def _anywhere(self) -> uuid.UUID:
         return self._draw.choice([*self._some, self._terrain.heavy, self._terrain.few])
@@ -164,7 +178,7 @@ class Floods:
     def _count(self) -> int:
         return self._draw.randint(self._size // 2, self._size)
 
-    def _job(self, workspace: uuid.UUID, task: str = "nap", **options: Any) -> NewJob:
+    def _job(self, workspace: uuid.UUID, task: str = "nap", longest: float = 0.15, **options: Any) -> NewJob:
         delay = timedelta(seconds=self._draw.uniform(0.1, 1)) if self._draw.random() < 0.05 else None
-        payload = {"seconds": self._draw.uniform(0.05, 0.3)}
+        payload = {"seconds": self._draw.uniform(0.02, longest)}
         return tasks[task].new_job(payload, workspace_id=workspace, delay=delay, **options)

@@ -9,21 +9,27 @@ from tests.chaos.report import show
 
 SMALL = Setup(
     seed=7,
-    jobs=600,
+    jobs=800,
     seconds=18,
     rest_seconds=45,
     workspaces=12,
     producers=2,
     workers=2,
+    slots=4,
     poison=2,
     restarts=1,
     pause=0.4,
     lease=2,
     server=QUICK_SERVER,
+    limits=(1, 2, 4),
+    flooded=0.4,
+    flood=8,
+    turns=0.3,
+    crowd=3,
 )
 
 
-def test_nothing_is_lost_or_done_twice_while_workers_backends_and_the_server_are_killed() -> None:
+def test_nothing_is_lost_or_done_twice_and_no_limit_exceeded_while_workers_backends_and_the_server_are_killed() -> None:
     said: list[str] = []
 
     with scratch() as folder:

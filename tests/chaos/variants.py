@@ -79,18 +79,12 @@ VARIANTS: dict[str, Patch | DatabasePatch | tuple[Patch, ...]] = {
     "a queue counted without a lock": DatabasePatch(
         "free_in_queue", {"not pg_try_advisory_xact_lock(724618002, hashtext(name))": "false"}
     ),
-    "a queue limited in each workspace": DatabasePatch(
-        "free_in_queue",
+    "a queue limited in each workspace": Patch(
+        "claim",
+        "WEIGHED_CLAIM",
         {
-            "select count(*)::integer from jobplatform.job_queue q where q.state = 2 and q.queue = name": """
-            select coalesce(max(number), 0)::integer
-            from (
-                select count(*) as number
-                from jobplatform.job_queue q
-                where q.state = 2 and q.queue = name
-                group by q.workspace_id
-            ) each_workspace
-            """
+            "from admitted\n": "from admitted where nth <= (select max_running from jobplatform.queue_limits)\n",
+            "limit (select coalesce(free, 0) from queue_limit)": "",
         },
     ),
     "a task counted without a lock": DatabasePatch(
@@ -102,9 +96,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | tuple[Patch, ...]] = {
     "a lowered limit not seen": Patch(
         "claim",
         "WEIGHED_CLAIM",
-        {
-            "coalesce(w.max_running, p.max_running) as most": "greatest(coalesce(w.max_running, p.max_running), 3) most"
-        },
+        {"coalesce(w.max_running, p.max_running) as most": "greatest(coalesce(w.max_running, p.max_running), 3) most"},
     ),
     # Rates
     "a workspace does not pay": DatabasePatch(

@@ -26,6 +26,7 @@ DEFAULTS_IN_WORDS = {
     "data_dir": "the user's data folder",
     "queues": "all its tasks name",
     "encryption_keys": "none",
+    "direct_database_url": "none",
 }
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 PLACEHOLDERS = {"JOB_ID": AN_ID, "WORKSPACE": AN_ID, "$WORKSPACE": AN_ID}

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from jobplatform.api import verify_token
 from jobplatform.models import Job, Workspace
 from jobplatform.queue import (
+    LISTENER,
     Failure,
     Lease,
     NewJob,
@@ -187,6 +189,19 @@ def run_a_job(session: Session, workspace_id: uuid.UUID) -> Job:
     assert job is not None
     session.commit()
     return job
+
+
+def test_health_tells_of_workers_that_do_not_hear_the_doorbell(
+    cli: Cli, acme: uuid.UUID, session: Session, direct_url: str
+) -> None:
+    run_a_job(session, acme)
+
+    deaf = cli("health")
+    with psycopg.connect(direct_url, application_name=LISTENER):
+        hearing = cli("health")
+
+    assert "1, of which 1 only poll" in deaf.stdout
+    assert "only poll" not in hearing.stdout
 
 
 def test_health_answers_what_is_stuck_in_running(cli: Cli, acme: uuid.UUID, session: Session) -> None:

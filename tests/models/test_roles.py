@@ -99,6 +99,7 @@ def test_a_database_that_is_away_or_empty_is_not_judged(server: EmbeddedServer) 
         engine.dispose()
 
 
+@pytest.mark.direct("a role for a whole session would stay with a shared backend")
 def test_an_engine_assumes_a_role_for_all_its_connections(database_url: str) -> None:
     engine = make_engine(database_url, autocommit=True, role=Role.WORKER)
 

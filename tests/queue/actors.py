@@ -58,15 +58,17 @@ class Elsewhere:
     """Another process: a second connection, which may have to wait for the first."""
 
     def __init__(self, engine: Engine) -> None:
+        self._pid = 0
         self._connection = engine.connect()
-        self._pid = self._connection.scalar(text("select pg_backend_pid()"))
-        self._connection.commit()
         self.session = Session(self._connection)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._watch = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def start(self, act: Callable[[Session], T]) -> Future[T]:
         """Begin to act and come back at once; the answer is committed when it is there."""
+
+        # Asked within the transaction that acts: through a pooler the next one may be another backend's.
+        self._pid = self.session.scalar(text("select pg_backend_pid()")) or 0
 
         def act_and_commit() -> T:
             answer = act(self.session)

@@ -11,10 +11,10 @@ DEADLINE = 20.0
 
 
 class Ear:
-    """Listens from the moment it is made."""
+    """Listens from the moment it is made. No pooler may stand between: LISTEN needs a session."""
 
-    def __init__(self, database_url: str) -> None:
-        self._connection = psycopg.connect(database_url, autocommit=True)
+    def __init__(self, direct_url: str) -> None:
+        self._connection = psycopg.connect(direct_url, autocommit=True)
         self._connection.execute(f"listen {CHANNEL}")
 
     def hear(self, last: str) -> set[str]:

@@ -444,8 +444,8 @@ def test_those_a_little_ahead_come_later_and_have_their_share(db: Session, claim
     for workspace_id in (A, B, C):
         fill(db, workspace_id, 20)
 
-    one = claim(1, ahead=Ahead([str(B), str(A)], 2))
-    many = claim(30, ahead=Ahead([str(C), str(B), str(A)], 3))
+    one = claim(1, ahead=Ahead([str(B), str(A)], fair=2))
+    many = claim(30, ahead=Ahead([str(C), str(B), str(A)], fair=3))
 
     assert by_workspace(one.jobs) == {C: 1}
     assert by_workspace(many.jobs) == {A: 10, B: 10, C: 10}

@@ -32,9 +32,12 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def hear(database_url: str) -> Iterator[Hear]:
-    """Listen until a payload comes, and answer with all that came up to then; with workspaces' names if wanted."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def hear(direct_url: str) -> Iterator[Hear]:
+    """Listen until a payload comes, and answer with all that came up to then; with workspaces' names if wanted.
+
+    Past any pooler: LISTEN needs a session. The rings themselves come through it.
+    """
+    with psycopg.connect(direct_url, autocommit=True) as connection:
         connection.execute(f"listen {CHANNEL}")
 
         def hear(last: str, *, names: bool = False) -> set[str]:

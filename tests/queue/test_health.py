@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable
 
+import psycopg
 from sqlalchemy.orm import Session
 
-from jobplatform.queue import Completion, Failure, complete_jobs, fail_jobs, queue_health
+from jobplatform.models import Role, make_engine
+from jobplatform.queue import LISTENER, Completion, Failure, complete_jobs, fail_jobs, queue_health
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 
@@ -39,6 +42,13 @@ def test_live_jobs_are_counted_by_what_they_do(put: Put, db: Session, worker: Wo
     health = queue_health(db)
 
     assert (health.running, health.ready, health.scheduled, health.pending) == (1, 2, 1, 3)
+
+
+def test_everybody_may_know_who_hears_the_doorbell(login_url: Callable[..., str], direct_url: str) -> None:
+    engine = make_engine(login_url(Role.API))
+    with psycopg.connect(direct_url, application_name=LISTENER), Session(engine) as session:
+        assert queue_health(session).listening == 1
+    engine.dispose()
 
 
 def test_the_last_hour_is_counted(put: Put, db: Session, worker: Worker, time: Time) -> None:

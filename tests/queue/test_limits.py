@@ -293,8 +293,8 @@ def loud(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def ear(database_url: str) -> Iterator[Ear]:
-    ear = Ear(database_url)
+def ear(direct_url: str) -> Iterator[Ear]:
+    ear = Ear(direct_url)
     yield ear
     ear.close()
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.errors import InvalidPayloadError, KeyMissingError
 from jobplatform.key_ring import KeyRing, generate_key
-from jobplatform.models import Job, JobLog, Role, Status, confine
+from jobplatform.models import Job, JobLog, Role, Status, confine, make_engine
 from jobplatform.queue import (
     CLOSED,
     CLOSED_TEXT,
@@ -26,6 +26,7 @@ from jobplatform.queue import (
     enqueue_jobs,
     is_encrypting,
     list_attempts,
+    list_jobs,
     make_key,
     master_keys_in_use,
     queue_health,
@@ -191,6 +192,20 @@ def test_a_result_that_is_written_by_the_handler_itself_is_sealed(
     assert CANARY not in stored()
     reveal(session, [job])
     assert (job.status, job.result) == (Status.COMPLETED, {"text": CANARY})
+
+
+def test_what_looks_like_a_secret_is_not_kept_with_a_job_that_is_not_sealed(
+    session: Session, workspace_id: uuid.UUID, stored: Callable[[], str]
+) -> None:
+    def careless(job: RunningJob, payload: dict[str, Any]) -> Any:
+        address = "postgresql://ada:" + CANARY + "@db/jobs"
+        job.log(f"connecting with {address}")
+        raise RuntimeError(f"cannot connect to {address}, password={CANARY}")
+
+    run(session, tasks_with(careless, encrypted=False, max_attempts=1), workspace_id, {"n": 1})
+
+    assert "cannot connect to postgresql://" in stored()
+    assert CANARY not in stored()
 
 
 # The whole workspace
@@ -424,6 +439,22 @@ def test_every_role_that_enqueues_can_seal(
         reveal(session, [job])
 
         assert job.payload == {"text": CANARY}
+
+
+def test_a_host_s_own_session_that_row_security_confines_can_seal_and_read(
+    workspace_id: uuid.UUID, login_url: Callable[..., str], ring: Use
+) -> None:
+    engine = make_engine(login_url(Role.OWNER), pool_size=1)
+    with Session(engine) as session:
+        make_key(session, workspace_id)
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="work", payload={"text": CANARY}, encrypted=True))
+        session.commit()
+        jobs = list_jobs(session, workspace_id)
+        reveal(session, jobs)
+        read = [job.payload for job in jobs]
+    engine.dispose()
+
+    assert read == [{"text": CANARY}]
 
 
 # What does not open

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +97,18 @@ def test_a_generated_key_can_be_used_and_is_new_each_time() -> None:
 def test_a_generated_key_has_an_id_that_a_ring_can_hold() -> None:
     with pytest.raises(ValueError, match="letters"):
         generate_key("a,b")
+
+
+def test_without_the_package_a_ring_is_a_problem_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobplatform.key_ring.importlib.util.find_spec", lambda _name: None)
+
+    with pytest.raises(SettingsError, match=r"pip install 'jobplatform\[encryption\]'"):
+        Settings.from_env({"JOBPLATFORM_ENCRYPTION_KEYS": f"a:{KEY}"})
+
+
+def test_who_encrypts_nothing_does_not_import_the_package() -> None:
+    program = "import sys, jobplatform.worker, jobplatform.api, jobplatform.cli; print('cryptography' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"

@@ -26,7 +26,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 def test_every_field_is_read_from_the_variable_of_its_name() -> None:
     settings = Settings.from_env(
         {
-            "DATABASE_URL": "postgresql://db/jobs",
+            "DATABASE_URL": "postgresql://pooler/jobs",
+            "JOBPLATFORM_DIRECT_DATABASE_URL": "postgresql://db/jobs",
             "JOBPLATFORM_DATA_DIR": "/srv/data",
             "JOBPLATFORM_MODE": "sync",
             "JOBPLATFORM_TASKS": "shop.jobs:tasks",
@@ -54,7 +55,8 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
     )
 
     assert dataclasses.asdict(settings) == {
-        "database_url": "postgresql://db/jobs",
+        "database_url": "postgresql://pooler/jobs",
+        "direct_database_url": "postgresql://db/jobs",
         "data_dir": Path("/srv/data"),
         "mode": "sync",
         "tasks": "shop.jobs:tasks",
@@ -146,6 +148,20 @@ def test_two_variables_that_contradict_each_other_are_a_problem() -> None:
     (problem,) = problems_of({"DISABLE_QUEUE": "true", "JOBPLATFORM_MODE": "queue"})
 
     assert "contradict" in problem
+
+
+def test_a_way_past_the_pooler_is_a_problem_without_a_database() -> None:
+    (problem,) = problems_of({"JOBPLATFORM_DIRECT_DATABASE_URL": "postgresql://db/jobs"})
+
+    assert "JOBPLATFORM_DIRECT_DATABASE_URL" in problem
+    assert "DATABASE_URL, which is not set" in problem
+
+
+def test_the_password_of_a_bad_direct_url_is_not_repeated() -> None:
+    (problem,) = problems_of({"DATABASE_URL": "postgresql://db", "JOBPLATFORM_DIRECT_DATABASE_URL": "db:hunter2"})
+
+    assert "JOBPLATFORM_DIRECT_DATABASE_URL must start with postgresql://" in problem
+    assert "hunter2" not in problem
 
 
 def test_a_heartbeat_too_slow_for_the_lease_is_a_problem() -> None:

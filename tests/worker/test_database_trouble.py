@@ -26,9 +26,10 @@ where application_name = 'jobplatform-worker' and datname = current_database()
 class Switch:
     """Closes a database for everybody and opens it again."""
 
-    def __init__(self, server: EmbeddedServer, name: str) -> None:
+    def __init__(self, server: EmbeddedServer, database_url: str) -> None:
         self._url = server.url("postgres")
-        self._name = name
+        self._way = database_url
+        self._name = str(make_url(database_url).database)
 
     def close(self) -> None:
         self._allow("false")
@@ -39,6 +40,16 @@ class Switch:
 
     def open(self) -> None:
         self._allow("true")
+        # A pooler looks again only every second, and turns everybody away in between.
+        wait_until(self._answers, what="the database to be there again")
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self._way) as connection:
+                connection.execute("select 1")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _allow(self, allowed: LiteralString) -> None:
         statement = sql.SQL("alter database {} allow_connections " + allowed).format(sql.Identifier(self._name))
@@ -48,7 +59,7 @@ class Switch:
 
 @pytest.fixture
 def switch(server: EmbeddedServer, database_url: str) -> Iterator[Switch]:
-    switch = Switch(server, str(make_url(database_url).database))
+    switch = Switch(server, database_url)
     yield switch
     switch.open()
 
@@ -71,6 +82,7 @@ def test_dropped_connections_lose_no_job_and_start_none_twice(
     assert worker.exit_code is None
 
 
+@pytest.mark.direct("LISTEN")
 def test_a_worker_listens_again_after_its_listening_connection_broke(
     start_worker: StartWorker, database: Database
 ) -> None:

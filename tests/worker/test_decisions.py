@@ -251,6 +251,10 @@ class SilentClaimer:
 
 class EmptyPool:
     given = 0
+    seconds = 0.0
+
+    def typical_seconds(self, _now: float) -> float:
+        return self.seconds
 
 
 def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
@@ -263,6 +267,43 @@ def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
     supply.ask(0.0, worker_id=1)
 
     assert supply.in_flight
+
+
+def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:
+    """Claimed ahead because what ran before was short: those that cannot start soon go back for others to run."""
+    ledger, pool = Ledger(), EmptyPool()
+    supply = Supply(SilentClaimer(), ledger, pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    ledger.pace.took("short", 0.00001)
+    ledger.claimed([attempt(lease=LEASE._replace(epoch=epoch), crash_count=0).job for epoch in range(1, 181)], idle=4)
+
+    supply.ask(0.0, worker_id=1)
+    before = len(ledger.ready)
+    pool.seconds = 0.01
+    supply.ask(0.0, worker_id=1)
+    of_a_middling_length = [waiting.lease.epoch for waiting in ledger.ready]
+    pool.seconds = 0.1
+    supply.ask(0.0, worker_id=1)
+
+    assert before == 180
+    assert of_a_middling_length == list(range(1, 17))
+    assert not ledger.ready
+    assert ledger.outbox.endings == 180
+
+
+def test_how_much_is_claimed_ahead_falls_at_once_and_grows_slowly() -> None:
+    pace = Pace()
+    for _ in range(50):
+        pace.took("task", 0.00001)
+    before = pace.room(4)
+
+    pace.took("task", 0.01)
+    after_one_long = pace.room(4)
+    for _ in range(5):
+        pace.took("task", 0.00001)
+
+    assert before == AHEAD_JOBS
+    assert after_one_long < 30
+    assert pace.room(4) < 2 * after_one_long
 
 
 def test_the_collector_is_left_as_it_was_found() -> None:

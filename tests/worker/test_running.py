@@ -21,6 +21,7 @@ def test_a_worker_runs_every_job_once_and_keeps_its_result(start_worker: StartWo
     assert {(row.attempts, row.outcome) for row in results} == {(1, "ok")}
 
 
+@pytest.mark.direct("LISTEN: without it the job would wait for the poll")
 def test_a_job_enqueued_while_the_worker_idles_is_run(start_worker: StartWorker, database: Database) -> None:
     start_worker(poll=60.0)
 

@@ -6,6 +6,8 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
@@ -38,6 +40,7 @@ def test_a_limit_holds_over_two_workers_and_a_higher_one_counts_without_anything
     assert database.statuses() == {"completed": 8}
 
 
+@pytest.mark.direct("LISTEN: without it the jobs would wait for the poll")
 def test_a_limited_workspace_goes_on_when_one_of_its_jobs_ends_and_not_only_at_the_next_poll(
     start_worker: StartWorker, database: Database
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_workspace_with_long_jobs_does_not_get_the_slots_of_those_with_short_o
     assert first[greedy] <= 4, first
 
 
+@pytest.mark.direct("LISTEN: without it a newcomer waits for its turn")
 def test_a_newcomer_is_not_made_to_wait_for_a_whole_round(start_worker: StartWorker, database: Database) -> None:
     """Three hundred workspaces have a backlog; one that has none rings."""
     for _ in range(300):

@@ -1,0 +1,64 @@
+"""What a claim can have seen of a limit that changed beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.changes import Changes, Scope
+from tests.chaos.limit_rules import Meter, Start
+from tests.chaos.watcher import Snapshot
+
+LIMIT = Scope("queue", "narrow")
+#: 3 from the start; then 1, announced at 10 and settled at 11.
+LOWERED = Changes([("queue", "narrow", 3, 0.0, 1.0), ("queue", "narrow", 1, 10.0, 11.0)])
+
+
+@pytest.mark.parametrize(
+    ("began", "at", "values"),
+    [
+        (8.0, 9.0, [3]),
+        (9.0, 10.5, [1, 3]),
+        (10.5, 10.6, [1, 3]),
+        (10.9, 12.0, [1, 3]),
+        (11.0, 12.0, [1]),
+        (0.5, 0.6, [3, None]),
+        (-2.0, -1.0, [None]),
+    ],
+)
+def test_a_value_is_certain_once_it_is_settled_and_until_the_next_is_announced(
+    began: float, at: float, values: list[int | None]
+) -> None:
+    assert LOWERED.possible(LIMIT, began, at) == values
+
+
+def test_a_change_whose_commit_nobody_acknowledged_may_count_or_not_until_the_next_one_is_settled() -> None:
+    changes = Changes([("queue", "narrow", 3, 0.0, 1.0), ("queue", "narrow", 1, 10.0, None)])
+
+    assert changes.possible(LIMIT, 99.0, 99.1) == [1, 3]
+
+
+def test_a_snapshot_sees_what_had_ended_when_it_was_taken() -> None:
+    snapshot = Snapshot.parse("5:9:6,8")
+
+    assert [number for number in range(4, 11) if snapshot.sees(number)] == [4, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("began", "left"),
+    [
+        ([0, 0, 0], [1, 0, -1]),
+        ([0, 10, 20], [1, 1, 1]),
+        ([0, 1, 2, 3], [1, 0.5, 0, -0.5]),
+        # The second began before the first and came after it: no time has passed.
+        ([1, 0, 1], [1, 0, -1]),
+    ],
+)
+def test_a_bucket_is_never_fuller_than_it_can_be(began: list[int], left: list[float]) -> None:
+    pace = Scope("pace", "workspace")
+    changes = Changes([("pace", "workspace", [2, 0.5], -2.0, -1.0)])
+    start = Start(1, "job", 1, 0.0, 0.0, "workspace", "default", "noop", None, 1, {})
+    claims = [[replace(start, began=float(moment), at=float(moment))] for moment in began]
+
+    assert [level for _, _, level in Meter(pace, changes, claims).levels()] == left
