@@ -79,7 +79,8 @@ def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) 
         try:
             if not find_out(connection, record):
                 connection.prepare_threshold = prepare_threshold
-                run_outside_transaction(connection, "; ".join(settings))
+                if settings:
+                    run_outside_transaction(connection, "; ".join(settings))
         except psycopg.Error:
             # The pool does not know it yet, and would not close it.
             connection.close()

@@ -36,7 +36,7 @@ def is_shared(connection: PoolProxiedConnection) -> bool:
 def run_outside_transaction(driver: psycopg.Connection[Any], statements: str) -> PGresult:
     """Past the driver, which would begin a transaction: what is set in one goes with its rollback."""
     result = driver.pgconn.exec_(statements.encode())
-    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY):
+    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
         error = psycopg.errors.error_from_result(result)
         # Without a code it is not the server that speaks: the connection is gone.
         raise error if error.sqlstate else psycopg.OperationalError(str(error))

@@ -34,6 +34,7 @@ class Supply:
         self._poll_at = 0.0
         self._must_reconcile = False
         self._held_back = False
+        self._ended_meanwhile = False
         self._newcomers = Newcomers(ledger.shares.is_behind)
 
     def wake(self) -> None:
@@ -47,6 +48,7 @@ class Supply:
 
     def ended(self) -> None:
         """Jobs have ended, and so may have made room under a limit."""
+        self._ended_meanwhile = True
         self._hungry = self._hungry or self._held_back
 
     def reconcile_soon(self) -> None:
@@ -74,7 +76,8 @@ class Supply:
 
     def claimed(self, claim: Claimed) -> None:
         self.in_flight = False
-        self._hungry = self._hungry or claim.more
+        # What ended while this claim was on its way may be what held it back.
+        self._hungry = self._hungry or claim.more or (claim.held_back and self._ended_meanwhile)
         self._held_back = claim.held_back
         if not self._hungry:
             pause = self._poll * random.uniform(1, 2)
@@ -93,6 +96,7 @@ class Supply:
 
     def _send(self, request: ClaimWanted | Reconcile) -> None:
         self.in_flight = True
+        self._ended_meanwhile = False
         self._claimer.ask(request)
 
     def _hand_back_surplus(self, now: float) -> None:

@@ -69,7 +69,6 @@ STORMS = (
     BrokenStorm("limits", replace(FLOODED, variant="a workspace counted without a lock")),
     BrokenStorm("rates", replace(FLOODED, variant="a resource is not paid for")),
     BrokenStorm("pauses", replace(FLOODED, variant="workspaces not paused")),
-    BrokenStorm("quotas", FLOODED, here="a quota counted without a lock"),
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tests.chaos.changes import AT_ONCE, PAUSES, Changes, Pace, Scope
 from tests.chaos.evidence import Evidence
@@ -246,21 +246,33 @@ def _holds(pause: Any, moment: float) -> bool:
 # No leaked slots
 
 
+class Standstill(NamedTuple):
+    """So many jobs of a workspace have been left waiting for so long, though they could start."""
+
+    workspace: str
+    jobs: int
+    seconds: float
+
+
 def nothing_stands_still(evidence: Evidence) -> Findings:
     """No workspace is left waiting with jobs that nothing forbids to start, while healthy workers have free slots."""
+    told: set[str] = set()
+    for workspace, jobs, seconds in standstills(evidence):
+        if seconds > evidence.patience and workspace not in told:
+            told.add(workspace)
+            what = f"{jobs} jobs of workspace {workspace} could start for {seconds:.1f} s, and none did"
+            yield Finding("standstill", None, what)
+
+
+def standstills(evidence: Evidence) -> Iterator[Standstill]:
+    """At each look and for each workspace: for how long it has been so without a claim there."""
     since: dict[str, float] = {}
     for census, claimed in _between_looks(evidence.seen.censuses, starts(evidence.history)):
-        for workspace in {start.workspace for start in claimed} | (since.keys() - census.startable.keys()):
+        startable = census.startable if census.free else {}
+        for workspace in {start.workspace for start in claimed} | (since.keys() - startable.keys()):
             since.pop(workspace, None)
-        if not census.free:
-            since.clear()
-            continue
-        for workspace, number in census.startable.items():
-            begun = since.setdefault(workspace, census.at)
-            if census.at - begun > evidence.patience:
-                what = f"{number} jobs of workspace {workspace} could start for {census.at - begun:.1f} s, and none did"
-                yield Finding("standstill", None, what)
-                since[workspace] = INFINITY
+        for workspace, jobs in startable.items():
+            yield Standstill(workspace, jobs, census.at - since.setdefault(workspace, census.at))
 
 
 # Quotas

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from tests.chaos.checker import Judgement
+from tests.chaos.evidence import Evidence
 from tests.chaos.experiment import Outcome
 from tests.chaos.findings import RULES
-from tests.chaos.limit_rules import reached
+from tests.chaos.limit_rules import reached, standstills
 from tests.chaos.workload import POISON
 
 Say = Callable[[str], None]
@@ -61,11 +62,16 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
         "worker processes": outcome.workers_started,
         "snapshots": evidence.seen.looks,
         "changes of limits": evidence.changes.count,
+        "ms that a job waited which could start, at most": _longest_wait(evidence),
         "most rows running at once": evidence.seen.most_running,
         "events of history": len(evidence.history),
         "seconds": round(outcome.seconds),
         "of them after the last fault": round(outcome.rest_seconds),
     }
+
+
+def _longest_wait(evidence: Evidence) -> int:
+    return round(1000 * max((found.seconds for found in standstills(evidence)), default=0.0))
 
 
 def _reached(outcome: Outcome) -> dict[str, int]:

@@ -131,7 +131,7 @@ class Floods:
         terrain = self._terrain
         alone = [terrain.one, terrain.few, terrain.many, terrain.on_plan, terrain.paused, terrain.paced, terrain.paced]
         places: list[Callable[[], list[NewJob]]] = [partial(self._into, workspace) for workspace in alone]
-        places += [self._into_queue, self._of_task, self._on_pool, self._on_account]
+        places += [self._into_queue, self._of_task, self._of_task, self._on_pool, self._on_account]
         places += [self._into_full] * 3
         while True:
             self._draw.shuffle(places)

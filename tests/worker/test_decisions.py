@@ -269,6 +269,17 @@ def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
     assert supply.in_flight
 
 
+def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_back() -> None:
+    supply = Supply(SilentClaimer(), Ledger(), EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
+    supply.ask(0.0, worker_id=1)
+
+    supply.ended()
+    supply.claimed(Claimed(1, [], more=False, held_back=True))
+    supply.ask(0.0, worker_id=1)
+
+    assert supply.in_flight
+
+
 def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:
     """Claimed ahead because what ran before was short: those that cannot start soon go back for others to run."""
     ledger, pool = Ledger(), EmptyPool()
