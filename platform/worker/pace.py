@@ -13,6 +13,8 @@ SLOW_SECONDS: Final = 0.05
 # cheaper.
 TURN_SECONDS: Final = 0.001
 LONGEST_TURN: Final = 4
+#: Behind jobs that run longer than this nothing waits that could run elsewhere.
+LONG_SECONDS: Final = 0.25
 CLAIM_JOBS: Final = 200
 AHEAD_JOBS: Final = 400
 WEIGHT: Final = 0.05
@@ -61,8 +63,13 @@ class Pace:
         return max(capacity, min(AHEAD_JOBS, _two_runs(capacity, max(self._cautious, running))))
 
     def keep(self, capacity: int, running: float = 0.0) -> int:
-        """How many that were claimed already may wait: more than that was a mistake about how long they take."""
-        return 2 * _two_runs(capacity, max(self._overall or 0.0, running))
+        """How many that were claimed already may wait: more than that was a mistake about how long they take.
+
+        One for each that can run at a time is none, unless those run for long: handing back costs a write and a claim,
+        and what a job paid of a rate is not paid back.
+        """
+        kept = 2 * _two_runs(capacity, max(self._overall or 0.0, running))
+        return kept if running >= LONG_SECONDS else max(capacity, kept)
 
 
 def _two_runs(capacity: int, seconds: float) -> int:

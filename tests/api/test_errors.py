@@ -99,6 +99,7 @@ def test_a_database_that_keeps_a_request_waiting_too_long_is_a_503(
     assert (answer.status_code, answer.content_type) == (503, PROBLEM)
 
 
+@pytest.mark.direct("PgBouncer gives the next transaction another backend, so nobody notices")
 def test_connections_cut_right_after_their_use_cost_one_answer_and_heal(
     client: Client, engine: Engine, jobs_url: str
 ) -> None:

@@ -61,7 +61,7 @@ class Stage:
         self.seen = Seen()
         self._engine = make_engine(url, pool_size=4)
         self._workers = make_engine(url, autocommit=True)
-        self._director = psycopg.connect(url, autocommit=True)
+        self._director = psycopg.connect(url, autocommit=True, prepare_threshold=None)
 
     def close(self) -> None:
         self._director.close()

@@ -120,17 +120,8 @@ ACTS = {
 #: Commands that only look.
 LOOKING = {
     *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys list", "openapi"),
-    *("pauses", "plans list", "queues list", "rates list", "tasks list", "tokens list", "workspaces list"),
-    "workspaces show",
-        "pauses",
-        "plans list",
-        "queues list",
-        "rates list",
-        "tasks list",
-        "tokens list",
-        "workspaces list",
-        "workspaces show",
-    ),
+    *("pauses", "plans list", "queues list", "rates list", "tasks list", "tokens list"),
+    *("workspaces list", "workspaces show"),
 }
 #: Processes, and the command that makes the table for the lines in the first place.
 NO_ACTS = {"api", "demo", "migrate", "up", "worker"}

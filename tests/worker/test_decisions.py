@@ -294,9 +294,13 @@ def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:
     of_a_middling_length = [waiting.lease.epoch for waiting in ledger.ready]
     pool.seconds = 0.1
     supply.ask(0.0, worker_id=1)
+    of_a_tenth_of_a_second = [waiting.lease.epoch for waiting in ledger.ready]
+    pool.seconds = 1.0
+    supply.ask(0.0, worker_id=1)
 
     assert before == 180
     assert of_a_middling_length == list(range(1, 17))
+    assert of_a_tenth_of_a_second == list(range(1, 5))
     assert not ledger.ready
     assert ledger.outbox.endings == 180
 
