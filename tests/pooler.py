@@ -41,7 +41,7 @@ min_pool_size = 2
 max_client_conn = 500
 server_round_robin = 1
 server_login_retry = 1
-query_wait_timeout = 60
+query_wait_timeout = 10
 {user}
 """
 
