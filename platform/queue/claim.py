@@ -192,7 +192,21 @@ def _claim_from(session: Session, ring: Ring, queue: str, limit: int, turn: int,
         ring.move(queue, next_cursor)
     stretch_ended = (seen or 0) < workspaces
     more = ring.look_further(queue, found=bool(taken), stretch_ended=stretch_ended)
-    return Claim([_claimed(row) for row in taken], more, wait, held_back)
+    return Claim(_in_turns([_claimed(row) for row in taken]), more, wait, held_back)
+
+
+def _in_turns(jobs: list[ClaimedJob]) -> list[ClaimedJob]:
+    """The jobs in the order in which they should start: workspaces by turns and weights, each one's in its own order.
+
+    Otherwise all that one of them got in a large claim would be before what the next one got.
+    """
+    had: dict[str, float] = {}
+    turns = []
+    for job in jobs:
+        workspace_id = job.lease.workspace_id
+        had[workspace_id] = had.get(workspace_id, 0.0) + 1 / job.weight
+        turns.append(had[workspace_id])
+    return [jobs[number] for number in sorted(range(len(jobs)), key=turns.__getitem__)]
 
 
 def _last_taken(rows: Sequence[Sequence[Any]]) -> str | None:

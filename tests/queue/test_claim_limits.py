@@ -393,6 +393,16 @@ def test_a_claim_is_shared_out_by_weight(db: Session, worker: Worker) -> None:
     assert by_workspace(worker.claim(limit=50)) == {A: 40, B: 10}
 
 
+def test_what_a_large_claim_got_is_started_by_turns_and_weights(db: Session, worker: Worker) -> None:
+    db.execute(insert(WorkspaceLimits).values(workspace_id=A, weight=2))
+    fill(db, A, 100)
+    fill(db, B, 100)
+
+    started = [uuid.UUID(job.lease.workspace_id) for job in worker.claim(limit=30)]
+
+    assert started == [A, A, B] * 10
+
+
 def test_a_weight_may_come_from_the_plan(db: Session, worker: Worker) -> None:
     db.execute(insert(Plan).values(name="pro", weight=9))
     db.execute(insert(WorkspaceLimits).values(workspace_id=A, plan="pro"))
