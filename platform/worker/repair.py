@@ -66,6 +66,6 @@ class Repair:
                 else:
                     logger.info("queue table not rewritten, somebody holds a lock on it")
         except SQLAlchemyError as error:
-            # Not the table's owner, most likely: a minute between two complaints is enough.
+            # No right to truncate the table, most likely: a minute between two complaints is enough.
             self._try_at = monotonic() + 60
             logger.error("queue table cannot be rewritten", extra={"error": str(error)[:500]})
