@@ -29,8 +29,12 @@ from jobplatform.models.base import Base, clock
 
 
 class State(enum.IntEnum):
-    """Where a live job is. Numbers, because this column is in every row that a claim touches."""
+    """Where a live job is. Numbers, because this column is in every row that a claim touches.
 
+    ``BLOCKED``: until other jobs have ended. Whatever is below ``RUNNING`` waits.
+    """
+
+    BLOCKED = -1
     SCHEDULED = 0
     READY = 1
     RUNNING = 2
@@ -83,6 +87,8 @@ class JobRecord(Base):
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     request_id: Mapped[str | None] = mapped_column(Text)
     trace_parent: Mapped[str | None] = mapped_column(Text)
+    parent_id: Mapped[uuid.UUID | None]
+    batch_id: Mapped[uuid.UUID | None]
     status: Mapped[int | None] = mapped_column(SmallInteger)
     outcome: Mapped[str | None] = mapped_column(Text)
     progress: Mapped[Any | None] = mapped_column(JSONB)
@@ -128,7 +134,7 @@ class QueueRow(Base):
     """A live job as claims, leases and the guard see it.
 
     ``lane`` lets a claim step over everything of a task or a resource that must wait, in one index descent however
-    much of it there is.
+    much of it there is. ``followed``: somebody waits for this job's end.
     """
 
     __tablename__ = "job_queue"
@@ -153,9 +159,10 @@ class QueueRow(Base):
     resource: Mapped[str | None] = mapped_column(Text)
     units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     lane: Mapped[int] = mapped_column(BigInteger, Computed(LANE, persisted=True))
+    followed: Mapped[bool] = mapped_column(server_default="false")
 
     __table_args__ = (
-        CheckConstraint("state in (0, 1, 2)", name="known_state"),
+        CheckConstraint("state in (-1, 0, 1, 2)", name="known_state"),
         CheckConstraint(
             "(state = 2) = (worker_id is not null) and (state = 2) = (started_at is not null)",
             name="worker_when_running",
@@ -278,3 +285,5 @@ class Job(Base):
     run_after: Mapped[datetime.datetime]
     started_at: Mapped[datetime.datetime | None]
     completed_at: Mapped[datetime.datetime | None]
+    parent_id: Mapped[uuid.UUID | None]
+    batch_id: Mapped[uuid.UUID | None]

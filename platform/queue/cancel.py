@@ -18,7 +18,7 @@ ROUNDS = 5
 CANCEL_JOB = """
 with gone as (
     delete from jobplatform.job_queue
-    where workspace_id = %(workspace_id)s and id = %(id)s and state in (0, 1)
+    where workspace_id = %(workspace_id)s and id = %(id)s and state + 0 < 2
     returning workspace_id, id, attempts, crash_count, epoch, progress
 ),
 flagged as (

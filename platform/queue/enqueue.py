@@ -84,13 +84,13 @@ with queued as (
 )
 insert into jobplatform.job_records (
     workspace_id, id, task, queue, payload, payload_version, priority, max_attempts, timeout_ms,
-    unique_key, resource, units, tags, request_id, trace_parent, run_after
+    unique_key, resource, units, tags, request_id, trace_parent, parent_id, run_after
 )
 select
     queued.workspace_id, queued.id, %(task)s, %(queue)s, %(payload)s::jsonb, %(version)s::smallint,
     %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int,
     %(unique_key)s, %(resource)s, %(units)s::smallint, %(tags)s::text[], %(request_id)s, %(trace_parent)s,
-    queued.run_after
+    %(parent_id)s::uuid, queued.run_after
 from queued
 """
 
@@ -114,10 +114,12 @@ with asked as materialized (
         %(ids)s::uuid[], %(workspace_ids)s::uuid[], %(tasks)s::text[], %(queues)s::text[], %(payloads)s::jsonb[],
         %(versions)s::smallint[], %(priorities)s::smallint[], %(run_afters)s::timestamptz[], %(delays)s::float8[],
         %(max_attempts)s::smallint[], %(timeouts)s::int[], %(unique_keys)s::text[], %(resources)s::text[],
-        %(units)s::smallint[], %(tags)s::text[], %(request_ids)s::text[], %(trace_parents)s::text[]
+        %(units)s::smallint[], %(tags)s::text[], %(request_ids)s::text[], %(trace_parents)s::text[],
+        %(parent_ids)s::uuid[], %(batch_ids)s::uuid[], %(blocked)s::bool[], %(followed)s::bool[]
     ) with ordinality as u(
         id, workspace_id, task, queue, payload, payload_version, priority, run_after, delay,
-        max_attempts, timeout_ms, unique_key, resource, units, tags, request_id, trace_parent, number
+        max_attempts, timeout_ms, unique_key, resource, units, tags, request_id, trace_parent,
+        parent_id, batch_id, blocked, followed, number
     )
     limit cardinality(%(ids)s::uuid[])
 ),
@@ -137,13 +139,13 @@ unsealed as materialized (
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units
+        resource, units, followed
     )
     select
         a.workspace_id, a.id, a.queue, a.task,
-        case when a.due_at > jobplatform.clock() then 0 else 1 end,
+        case when a.blocked then -1 when a.due_at > jobplatform.clock() then 0 else 1 end,
         a.priority, a.max_attempts, a.timeout_ms, a.due_at, a.unique_key,
-        a.resource, a.units
+        a.resource, a.units, coalesce(a.followed, false)
     from asked a
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
@@ -157,11 +159,12 @@ queued as (
 recorded as (
     insert into jobplatform.job_records (
         workspace_id, id, task, queue, payload, payload_version, priority, max_attempts, timeout_ms,
-        unique_key, resource, units, tags, request_id, trace_parent, run_after
+        unique_key, resource, units, tags, request_id, trace_parent, parent_id, batch_id, run_after
     )
     select
         a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
-        a.unique_key, a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent, a.due_at
+        a.unique_key, a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent,
+        a.parent_id, a.batch_id, a.due_at
     from asked a
     full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
     where num_nulls(queued.id, a.id) = 0
@@ -194,7 +197,9 @@ class NewJob:
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
     ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. ``resource`` names
     what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt
-    takes. ``encrypted`` seals its payload and whatever it says while it runs. ``id`` is made here (UUIDv7), so
+    takes. ``encrypted`` seals its payload and whatever it says while it runs. ``parent_id`` is the job that asked for
+    it, ``batch_id`` the set it belongs to; ``blocked`` keeps it from running until something unblocks it, and
+    ``followed`` says that somebody waits for its end. ``id`` is made here (UUIDv7), so
     repeating an enqueue whose outcome is unknown cannot make a second job.
     Raises :class:`InvalidJobError` with every problem at once.
     """
@@ -216,6 +221,10 @@ class NewJob:
     request_id: str | None = None
     trace_parent: str | None = None
     encrypted: bool = False
+    parent_id: uuid.UUID | None = None
+    batch_id: uuid.UUID | None = None
+    blocked: bool = False
+    followed: bool = False
     id: uuid.UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:
@@ -291,13 +300,18 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     with reaching(session, (job.workspace_id for job in asked)):
         if wants_sealing(asked):
             asked = seal_payloads(session, asked)
-        if not (len(asked) == 1 and _enqueue_one(session, asked[0])):
+        if not (len(asked) == 1 and _stands_alone(asked[0]) and _enqueue_one(session, asked[0])):
             with one_transaction(session):
                 existing = _enqueue_many(session, asked)
     _wake_workers(session, (job for job in asked if job.id.int not in existing))
     if not existing:
         return [Enqueued(job.id, True) for job in jobs]
     return [Enqueued(existing.get(job.id.int, job.id), job.id.int not in existing) for job in jobs]
+
+
+def _stands_alone(job: NewJob) -> bool:
+    """The statement for one job knows nothing of what others have to do with it."""
+    return job.batch_id is None and not job.blocked and not job.followed
 
 
 def _enqueue_one(session: Session, job: NewJob) -> bool:
@@ -362,6 +376,7 @@ def _parameters(job: NewJob) -> Mapping[str, Any]:
         "tags": text_array(job.tags),
         "request_id": job.request_id,
         "trace_parent": job.trace_parent,
+        "parent_id": None if job.parent_id is None else job.parent_id.hex,
     }
 
 
@@ -386,6 +401,10 @@ def _json(payload: Any) -> str:
 
 def _hexes(ids: Iterable[uuid.UUID]) -> str:
     return array(job_id.hex for job_id in ids)
+
+
+def _hexes_or_null(ids: Iterable[uuid.UUID | None]) -> str:
+    return array("null" if job_id is None else job_id.hex for job_id in ids)
 
 
 def _names(names: Sequence[str]) -> str:
@@ -426,13 +445,17 @@ _COLUMNS: Mapping[str, tuple[str, object, Callable[[Sequence[Any]], Any]]] = {
     "tags": ("tags", (), lambda tags: text_array(map(text_array, tags))),
     "request_ids": ("request_id", None, text_array),
     "trace_parents": ("trace_parent", None, text_array),
+    "parent_ids": ("parent_id", None, _hexes_or_null),
+    "batch_ids": ("batch_id", None, _hexes_or_null),
+    "blocked": ("blocked", False, array),
+    "followed": ("followed", False, array),
 }
 _VALUES = attrgetter(*(attribute for attribute, _, _ in _COLUMNS.values()))
 
 
 def _wake_workers(session: Session, created: Iterable[NewJob]) -> None:
     """Only for jobs that may run at once: a later one is found by whoever promotes it."""
-    ready = [job for job in created if job.run_after is None and not job.delay]
+    ready = [job for job in created if job.run_after is None and not job.delay and not job.blocked]
     if ready:
         ring_for_jobs(session, {job.queue for job in ready}, {job.workspace_id for job in ready})
 

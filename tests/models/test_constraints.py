@@ -107,7 +107,7 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (JobRecord, {"timeout_ms": 604_800_001}, "job_records_timeout_in_range"),
     (JobRecord, {"units": 0}, "job_records_units_in_range"),
     (QueueRow, {"units": 10_001}, "job_queue_units_in_range"),
-    (QueueRow, {"state": -1}, "job_queue_known_state"),
+    (QueueRow, {"state": -2}, "job_queue_known_state"),
     (QueueRow, {**RUNNING, "worker_id": None}, "job_queue_worker_when_running"),
     (QueueRow, {**RUNNING, "started_at": None}, "job_queue_worker_when_running"),
     (QueueRow, {"worker_id": 1}, "job_queue_worker_when_running"),
