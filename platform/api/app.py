@@ -38,7 +38,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     app = Flask("jobplatform.api", static_folder=None)
     app.extensions["jobplatform.engine"] = engine
-    app.register_blueprint(create_blueprint(sessionmaker(engine), tasks))
+    # It looks at the login too: the database may not have been there just now.
+    app.register_blueprint(create_blueprint(sessionmaker(engine), tasks, trust_login=settings.trust_login))
     # For what happens outside every route: unknown paths, unknown methods.
     register_error_handlers(app)
     accompany_requests(app)

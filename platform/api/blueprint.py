@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, defau
 from werkzeug.routing import RoutingException
 
 from jobplatform.api.access import guard, public, require_declarations
+from jobplatform.api.admission import Admission
 from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.document import documents
 from jobplatform.api.health import health
@@ -57,6 +58,7 @@ def create_blueprint(
     authorize: Authorize | None = None,
     *,
     name: str = "jobplatform",
+    trust_login: bool = False,
 ) -> Blueprint:
     """The API, to be mounted in any Flask application::
 
@@ -64,10 +66,12 @@ def create_blueprint(
 
     ``sessions`` makes a Session for each of our transactions (a ``sessionmaker``). ``authorize`` takes the
     place of our tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for
-    nobody. Mounted with a prefix, unknown paths below it answer with problems too; everything else stays the
-    application's own.
+    nobody. With a database login that could see more than one workspace at a time every request is answered 503, and
+    the log says what to correct; ``trust_login`` accepts such a login, for development. Mounted with a prefix, unknown
+    paths below it answer with problems too; everything else stays the application's own.
     """
-    blueprint = _ApiBlueprint(name, __name__, mounted=Mounted(sessions, tasks, authorize))
+    mounted = Mounted(sessions, tasks, authorize, Admission(trust_login=trust_login))
+    blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:
         blueprint.register_blueprint(resource)
     accompany_requests(blueprint)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.api.admission import Admission
 from jobplatform.api.blueprint import create_blueprint
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.errors import SettingsError
@@ -34,6 +35,8 @@ class JobPlatform:
     - ``JOBPLATFORM_MODE``: the environment's, else ``queue``. ``sync`` runs jobs inside the request.
     - ``JOBPLATFORM_URL_PREFIX``: ``/api``.
     - ``JOBPLATFORM_REGISTER_BLUEPRINT``: true. When false, mount :func:`create_blueprint` yourself.
+    - ``JOBPLATFORM_TRUST_LOGIN``: the environment's, else false. Whether the API works with a database login that
+      could bypass row security, as a developer's superuser; otherwise it answers 503 and logs what to correct.
     """
 
     def __init__(
@@ -60,9 +63,10 @@ class JobPlatform:
         sessions = self._sessions or sessionmaker(make_engine(_database_url(app, settings)))
         if app.config.get("JOBPLATFORM_MODE", settings.mode) == "sync":
             self.tasks.mode = "sync"
-        app.extensions[EXTENSION] = Mounted(sessions, self.tasks, self._authorize)
+        trust = app.config.get("JOBPLATFORM_TRUST_LOGIN", settings.trust_login)
+        app.extensions[EXTENSION] = Mounted(sessions, self.tasks, self._authorize, Admission(trust_login=trust))
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
-            blueprint = create_blueprint(sessions, self.tasks, self._authorize)
+            blueprint = create_blueprint(sessions, self.tasks, self._authorize, trust_login=trust)
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from flask import Request, current_app, g, request
 from sqlalchemy.orm import Session
 
+from jobplatform.api.admission import Admission
 from jobplatform.api.principals import Principal
 from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
@@ -51,6 +52,7 @@ class Mounted:
     sessions: Callable[[], Session]
     tasks: Tasks
     authorize: Authorize | None = None
+    admission: Admission = field(default_factory=Admission)
 
     @contextmanager
     def transaction(self, reach: Reach | None = None) -> Iterator[Session]:
@@ -58,6 +60,7 @@ class Mounted:
 
         It reaches what the guard found the request may reach, unless told otherwise; before the guard, nothing.
         """
+        self.admission.require(self.sessions)
         reach = reach or reach_of_request()
         with self.sessions() as session:
             confine(session, reach.role, reach.workspace_id, token_id=reach.token_id)

@@ -39,9 +39,10 @@ def livez() -> Response:
 def readyz() -> Response:
     """Say whether requests can be served
 
-    That is so when the database answers and its schema is the one this code expects.
+    That is so when the database answers, its schema is the one this code expects, and the login is one to work with.
     """
     try:
+        mounted().admission.require(mounted().sessions)
         revision = _database_revision()
     except SQLAlchemyError:
         raise unavailable("The database cannot be reached.", reason="database-unreachable") from None

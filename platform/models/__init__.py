@@ -26,7 +26,7 @@ from jobplatform.models.limits import (
     TaskLimits,
     WorkspaceLimits,
 )
-from jobplatform.models.roles import Role, embedded_login, require_roles
+from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import Connection, Record
 from jobplatform.models.worker import WorkerRow
@@ -68,6 +68,7 @@ __all__ = [
     "is_confined",
     "is_shared",
     "make_engine",
+    "may_serve",
     "reaching",
     "require_roles",
     "set_free",

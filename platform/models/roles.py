@@ -96,13 +96,21 @@ def require_roles(engine: Engine, *roles: Role, trust_login: bool = False) -> bo
     Leaves no connection open: a server may fork after this, and two processes would read each other's answers.
     """
     try:
-        with engine.connect() as connection:
-            parameters = {"embedded": CLUSTER_NAME, "roles": [str(role) for role in Role]}
-            login = Login(*connection.exec_driver_sql(LOGIN, parameters).one())
+        return may_serve(engine, *roles, trust_login=trust_login)
     except OperationalError:
         return False
     finally:
         engine.dispose()
+
+
+def may_serve(engine: Engine, *roles: Role, trust_login: bool = False) -> bool:
+    """The same for an engine that is in use: one connection of it is borrowed, and OperationalError means unreachable.
+
+    False: the schema is not there yet. Raises :class:`SettingsError` with all there is to correct.
+    """
+    with engine.connect() as connection:
+        parameters = {"embedded": CLUSTER_NAME, "roles": [str(role) for role in Role]}
+        login = Login(*connection.exec_driver_sql(LOGIN, parameters).one())
     if login.migrated and (problems := problems_of(login, roles, trust_login=trust_login)):
         raise SettingsError(problems)
     return login.migrated

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import JobPlatform, Principal, create_blueprint
 from jobplatform.errors import SettingsError
+from jobplatform.models import make_engine
 from jobplatform.queue import Tasks
 from tests.api.conftest import PROBLEM, Client, MintToken
 
@@ -258,3 +259,46 @@ def test_the_extension_runs_jobs_inside_the_request_when_told_so(
 def test_the_extension_says_what_it_needs() -> None:
     with pytest.raises(SettingsError, match="JOBPLATFORM_DATABASE_URL"):
         JobPlatform(Flask(__name__))
+
+
+def test_a_login_that_could_see_every_workspace_is_not_served_with(
+    host: Flask, direct_url: str, tasks: Tasks, mint: MintToken, workspace_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on any other server than the embedded one, whose superuser is trusted.
+    monkeypatch.setattr("jobplatform.models.roles.CLUSTER_NAME", "somebody else's")
+    engine = make_engine(direct_url)
+    host.register_blueprint(create_blueprint(sessionmaker(engine), tasks), url_prefix="/api", name="strict")
+    trusting = create_blueprint(sessionmaker(engine), tasks, trust_login=True)
+    host.register_blueprint(trusting, url_prefix="/dev", name="trusting")
+    client = Client(host.test_client(), mint(workspace_id))
+
+    refused, unready = client.get("/api/jobs/health"), client.get("/api/readyz")
+    accepted = client.get("/dev/jobs/health")
+    engine.dispose()
+
+    assert [answer.status_code for answer in (refused, unready, accepted)] == [503, 503, 200]
+    assert [answer.get_json()["reason"] for answer in (refused, unready)] == ["login-refused", "login-refused"]
+
+
+def test_a_login_is_looked_at_as_soon_as_it_can_be(
+    host: Flask, direct_url: str, tasks: Tasks, mint: MintToken, workspace_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobplatform.models.roles.CLUSTER_NAME", "somebody else's")
+    token = mint(workspace_id)
+    there, not_yet = make_engine(direct_url), make_engine("postgresql://127.0.0.1:1/nothing")
+    engines = [not_yet, there]
+
+    def sessions() -> Session:
+        return Session(engines[0])
+
+    blueprint = create_blueprint(sessions, tasks)
+    host.register_blueprint(blueprint, url_prefix="/api")
+    client = Client(host.test_client(), token)
+
+    before = client.get("/api/jobs/health")
+    engines.pop(0)
+    after = client.get("/api/jobs/health")
+    there.dispose()
+
+    assert (before.status_code, "reason" in before.get_json()) == (503, False)
+    assert (after.status_code, after.get_json()["reason"]) == (503, "login-refused")
