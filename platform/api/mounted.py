@@ -60,8 +60,13 @@ class Mounted:
 
         It reaches what the guard found the request may reach, unless told otherwise; before the guard, nothing.
         """
-        self.admission.require(self.sessions)
         reach = reach or reach_of_request()
+        if (shared := g.get("jobplatform_transaction")) and shared[0] == (id(self), reach):
+            yield shared[1]
+            # Whoever asks next may look with SQL of its own.
+            shared[1].flush()
+            return
+        self.admission.require(self.sessions)
         with self.sessions() as session:
             confine(session, reach.role, reach.workspace_id, token_id=reach.token_id)
             try:
@@ -70,6 +75,19 @@ class Mounted:
             finally:
                 # The host may hand out the same Session again, and use it itself.
                 set_free(session)
+
+    @contextmanager
+    def one_transaction(self) -> Iterator[Session]:
+        """One transaction for all that the request does within the block: those it asks for there are parts of it.
+
+        What one of them raises, and the block lets out, undoes all of them.
+        """
+        with self.transaction() as session:
+            g.jobplatform_transaction = ((id(self), reach_of_request()), session)
+            try:
+                yield session
+            finally:
+                del g.jobplatform_transaction
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -61,7 +61,7 @@ def list_all_tokens(query: dict[str, Any]) -> Response:
     return page_of(_PAGE, found, query["limit"], lambda token: UUID(int=int(token.id, 16)))
 
 
-@tokens.endpoint("POST", TOKENS, Scope.OPERATOR, refuses=(400, 413, 415))
+@tokens.endpoint("POST", TOKENS, Scope.OPERATOR, refuses=(400, 413, 415), shows_secret=True)
 @tokens.body(NewTokenSchema, example=A_TOKEN)
 @tokens.answers(201, NewTokenAnswerSchema, example={**EXAMPLE, "token": "jp_0a1b2c3d4e5f6a7b8c_…"})
 def create_token(body: dict[str, Any]) -> Response:
@@ -73,7 +73,7 @@ def create_token(body: dict[str, Any]) -> Response:
         return _show_once(session, text)
 
 
-@tokens.endpoint("POST", TOKEN + "/rotate", Scope.OPERATOR, refuses=(404,))
+@tokens.endpoint("POST", TOKEN + "/rotate", Scope.OPERATOR, refuses=(404,), shows_secret=True)
 @tokens.answers(201, NewTokenAnswerSchema, example={**EXAMPLE, "token": "jp_0a1b2c3d4e5f6a7b8c_…"})
 def rotate(token_id: str) -> Response:
     """Replace a token by a new one like it, and show that this once

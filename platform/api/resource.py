@@ -12,6 +12,8 @@ from marshmallow import Schema
 from jobplatform.api.access import public, requires
 from jobplatform.api.bodies import StrictParser
 from jobplatform.api.fields import camel
+from jobplatform.api.once import PARAMETER as IDEMPOTENCY_KEY
+from jobplatform.api.once import once
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON
 from jobplatform.api.schemas import ConflictSchema, ProblemSchema, QuotaSchema
@@ -20,6 +22,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 #: What every request with a token can meet, whatever it asks for.
 ALWAYS = (401, 403, 500, 503)
+#: What a request with an Idempotency-Key can meet: it is under way, or the key was used for another.
+ONCE = frozenset({409, 422})
 SECURITY_SCHEME = "bearer"
 
 
@@ -31,7 +35,7 @@ def _problem(status: int) -> dict[str, Any]:
 CONFLICT: dict[str, Any] = {
     "schema": ConflictSchema,
     "content_type": PROBLEM_JSON,
-    "description": "Another job, or the status of this one, stands in the way",
+    "description": "Another job, the status of this one, or the same request still under way stands in the way",
 }
 
 
@@ -59,22 +63,34 @@ CONDITIONAL = [
 ]
 
 
+def _declared(view: Callable[..., Any]) -> set[int]:
+    """The statuses that the view itself says more about than that they are problems."""
+    responses = getattr(view, "_apidoc", {}).get("response", {}).get("responses", {})
+    return {int(status) for status in responses}
+
+
 class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
     """A blueprint whose views say in one line where they are, who may use them and how they can refuse."""
 
     ARGUMENTS_PARSER = StrictParser()
 
     def endpoint(
-        self, method: str, rule: str, scope: Scope | None, refuses: Sequence[int] = ()
+        self, method: str, rule: str, scope: Scope | None, refuses: Sequence[int] = (), *, shows_secret: bool = False
     ) -> Callable[[View], View]:
         """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
 
-        The outermost decorator, as flask-smorest's ``route`` is.
+        A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. The outermost
+        decorator, as flask-smorest's ``route`` is.
         """
-        statuses = sorted({*refuses, *(ALWAYS if scope else (500,))})
+        repeatable = method == "POST" and scope is not None
+        statuses = {*refuses, *(ALWAYS if scope else (500,))}
 
         def decorate(view: View) -> View:
-            documented = self._documented(view, scope, statuses)
+            refused = statuses
+            if repeatable:
+                refused = statuses | (ONCE - _declared(view))
+                view = self.about(parameters=[IDEMPOTENCY_KEY])(once(view, keeps_answer=not shows_secret))
+            documented = self._documented(view, scope, sorted(refused))
             guarded = requires(scope)(documented) if scope else public(documented)
             self.add_url_rule(rule, view.__name__, guarded, methods=[method], tags=[self.name])
             return view

@@ -46,11 +46,11 @@ class ProblemSchema(CamelSchema):
 
 
 class ConflictSchema(ProblemSchema):
-    """The problem of a request that a job stands in the way of: that job."""
+    """The problem of a request that something stands in the way of: if it is a job, that job."""
 
-    job_id = fields.UUID(required=True)
-    job_status = fields.String(required=True, validate=_statuses)
-    status_url = fields.String(required=True)
+    job_id = fields.UUID()
+    job_status = fields.String(validate=_statuses)
+    status_url = fields.String()
 
 
 class QuotaSchema(ProblemSchema):

@@ -15,6 +15,7 @@ from jobplatform.models.job import (
     State,
     Status,
 )
+from jobplatform.models.kept_answer import KeptAnswer
 from jobplatform.models.limits import (
     Bucket,
     BucketKind,
@@ -46,6 +47,7 @@ __all__ = [
     "JobAttempt",
     "JobLog",
     "JobRecord",
+    "KeptAnswer",
     "Outcome",
     "Pause",
     "PauseKind",

@@ -28,6 +28,8 @@ from jobplatform.queue.vault import seal_of
 PORTION = 500
 #: By these nobody could be anybody else: the hash of a token's secret, and a wrapped key.
 LEFT_OUT = frozenset({("api_tokens", "secret_hash"), ("workspace_keys", "wrapped_key")})
+#: Copies of answers to requests, gone after a day. What they tell of is in the other tables.
+PASSING = frozenset({"kept_answers"})
 #: Which field a column holds, by the names that :mod:`jobplatform.queue.seal` is told; and where the job's id is.
 SEALED = {
     "job_records": ("id", {"payload": "payload", "result": "result", "error": "error", "progress": "progress"}),
@@ -66,6 +68,8 @@ def export_workspace(
     opener = _Opener(session, workspace_id)
     counts: dict[str, int] = {}
     for belonging in belongings(workspace_id, metadata):
+        if belonging.table.name in PASSING:
+            continue
         with files.open(f"{belonging.table.name}.jsonl") as write:
             counts[belonging.table.name] = _write_rows(write, _rows(session, belonging), opener)
     with files.open("README.md") as write:
@@ -141,6 +145,7 @@ def _page(workspace_id: uuid.UUID, moment: datetime.datetime | None, counts: Map
         "Left out, because they would let their reader act as somebody else: "
         + ", ".join(f"`{table}.{column}`" for table, column in sorted(LEFT_OUT))
         + ".",
+        "Left out too: the answers to requests that are kept for a day. What they say is in the files above.",
     ]
     if closed:
         lines += ["", f'{closed} sealed value(s) could not be opened here and are written as `{{"sealed": true}}`.']

@@ -6,6 +6,7 @@ import datetime
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.kept_answers import forget_answers
 from jobplatform.queue.statement import run
 
 # Records are in insert order, so the BRIN index on created_at leads to the old end of the table; nothing is indexed by
@@ -62,6 +63,7 @@ def prune_jobs(session: Session, *, completed_after: datetime.timedelta, failed_
     """
     run(session, FORGET_WORKERS)
     run(session, FORGET_PAUSES)
+    forget_answers(session)
     parameters = {
         "completed_after": completed_after.total_seconds(),
         "failed_after": failed_after.total_seconds(),

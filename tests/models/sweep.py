@@ -59,6 +59,9 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "audit_log": {
         "workspace_id": str(MINE), "actor": "ada", "action": "cancel", "target": "job:1", "details": {"secret": 1}
     },
+    "kept_answers": {
+        "workspace_id": str(MINE), "caller": "c", "key": "k", "fingerprint": "\\x" + "00" * 32, "answer": {"secret": 1}
+    },
     "workspace_keys": {
         "workspace_id": str(MINE), "key_id": 1, "wrapped_key": "\\x" + "00" * 60, "wrapped_by": "a"
     },

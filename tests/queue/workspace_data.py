@@ -13,11 +13,11 @@ from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits
-from jobplatform.queue import NewJob, RunningJob, Tasks, enqueue_job, pause, record
+from jobplatform.queue import NewJob, RequestKey, RunningJob, Tasks, enqueue_job, keep_answer, pause, record
 
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
-    "job_attempts", "job_logs", "pauses", "buckets",
+    "job_attempts", "job_logs", "pauses", "buckets", "kept_answers",
 }  # fmt: skip
 
 
@@ -107,6 +107,7 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
     ]
     for model, values in rows:
         session.execute(insert(model).values(values))
+    keep_answer(session, RequestKey(workspace_id, of("caller"), "k"), bytes(32), {"body": of("answer")})
     pause(session, "workspace", str(workspace_id), reason=of("reason"), actor="ada")
     record(
         session,
