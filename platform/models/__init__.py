@@ -15,7 +15,7 @@ from jobplatform.models.job import (
     State,
     Status,
 )
-from jobplatform.models.kept_answer import KeptAnswer
+from jobplatform.models.kept_answer import KEPT_HOURS, KeptAnswer
 from jobplatform.models.limits import (
     Bucket,
     BucketKind,
@@ -36,6 +36,7 @@ from jobplatform.models.workspace_key import WorkspaceKey
 
 __all__ = [
     "FINAL_STATUSES",
+    "KEPT_HOURS",
     "SCHEMA",
     "ApiToken",
     "AuditEntry",

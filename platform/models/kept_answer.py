@@ -12,6 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from jobplatform.models.base import Base, clock
 
+#: After so long a key is as good as new.
+KEPT_HOURS = 24
+
 
 class KeptAnswer(Base):
     """What a caller was answered under a key of its own choice; ``fingerprint`` is of what it had asked.

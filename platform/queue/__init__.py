@@ -33,7 +33,6 @@ from jobplatform.queue.kept_answers import (
     Kept,
     RequestKey,
     find_answer,
-    forget_answers,
     keep_answer,
     lock_request,
 )
@@ -212,7 +211,6 @@ __all__ = [
     "find_task_limits",
     "find_workspace",
     "finish_erasing",
-    "forget_answers",
     "get_job",
     "heartbeat",
     "is_encrypting",

@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.models import KEPT_HOURS
 from jobplatform.queue.seal import sealed_form
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import seal_if_keys, seal_of
 
 #: Requests that are about no workspace.
 NOBODYS = uuid.UUID(int=0)
-#: After so long a key is as good as new.
-KEPT_HOURS = 24
-
 # The lock is of the transaction: it ends with it, whatever becomes of its process.
 TRY_LOCK = "select pg_try_advisory_xact_lock(724618005, hashtext(%(place)s))"
 
@@ -36,16 +34,6 @@ insert into jobplatform.kept_answers (workspace_id, caller, key, fingerprint, an
 values (%(workspace_id)s, %(caller)s, %(key)s, %(fingerprint)s, %(answer)s::jsonb)
 on conflict (workspace_id, caller, key) do update
 set fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = jobplatform.clock()
-"""
-
-FORGET = f"""
-delete from jobplatform.kept_answers
-where ctid = any(array(
-    select ctid
-    from jobplatform.kept_answers
-    where created_at < jobplatform.clock() - interval '{KEPT_HOURS} hours'
-    limit 1000
-))
 """
 
 
@@ -94,8 +82,3 @@ def keep_answer(session: Session, request: RequestKey, fingerprint: bytes, answe
     if answer is not None:
         text = seal_if_keys(session, request.workspace_id, request.place, "answer", json.dumps(answer))
     run(session, KEEP, **request._asdict(), fingerprint=fingerprint, answer=text)
-
-
-def forget_answers(session: Session) -> int:
-    """Delete up to 1,000 answers that are older than a day and say how many."""
-    return run(session, FORGET).rowcount

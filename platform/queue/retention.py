@@ -6,7 +6,7 @@ import datetime
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.kept_answers import forget_answers
+from jobplatform.models import KEPT_HOURS
 from jobplatform.queue.statement import run
 
 # Records are in insert order, so the BRIN index on created_at leads to the old end of the table; nothing is indexed by
@@ -54,6 +54,16 @@ where w.dead_at < jobplatform.clock() - interval '1 day'
 # One that is over pauses nothing, and still has every claim look for pauses.
 FORGET_PAUSES = "delete from jobplatform.pauses where until < jobplatform.clock()"
 
+FORGET_ANSWERS = f"""
+delete from jobplatform.kept_answers
+where ctid = any(array(
+    select ctid
+    from jobplatform.kept_answers
+    where created_at < jobplatform.clock() - interval '{KEPT_HOURS} hours'
+    limit 1000
+))
+"""
+
 
 def prune_jobs(session: Session, *, completed_after: datetime.timedelta, failed_after: datetime.timedelta) -> int:
     """Delete up to 1,000 jobs that ended longer ago than their status is kept, and say how many went.
@@ -63,7 +73,7 @@ def prune_jobs(session: Session, *, completed_after: datetime.timedelta, failed_
     """
     run(session, FORGET_WORKERS)
     run(session, FORGET_PAUSES)
-    forget_answers(session)
+    run(session, FORGET_ANSWERS)
     parameters = {
         "completed_after": completed_after.total_seconds(),
         "failed_after": failed_after.total_seconds(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ from jobplatform.key_ring import generate_key
 from jobplatform.models import JobRecord, KeptAnswer, Workspace
 from jobplatform.queue import (
     RequestKey,
-    forget_answers,
     list_audit,
     lock_request,
+    prune_jobs,
     set_encrypting,
 )
 from tests.api.conftest import PROBLEM, Client, MintToken
@@ -192,9 +193,10 @@ def test_after_a_day_a_key_is_as_good_as_new(send: Send, time: Time, session: Se
     time.passes(2 * 3600)
     assert "Idempotency-Replayed" not in send(json={**ECHO, "priority": 1}).headers
 
-    assert forget_answers(session) == 0
-    time.passes(25 * 3600)
-    assert forget_answers(session) == 1
+    for hours, left in ((0, 1), (25, 0)):
+        time.passes(hours * 3600)
+        prune_jobs(session, completed_after=timedelta(days=7), failed_after=timedelta(days=30))
+        assert session.scalar(select(func.count()).select_from(KeptAnswer)) == left
 
 
 def test_where_payloads_are_sealed_kept_answers_are_too(
