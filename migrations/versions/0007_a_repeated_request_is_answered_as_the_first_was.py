@@ -38,7 +38,7 @@ STATEMENTS = (
     # A worker takes away what is older than a day, and has no business with what it says.
     f"create policy works_for_all on jobplatform.kept_answers to {WORKER} using (true) with check (true)",
     f"grant select, insert, update on jobplatform.kept_answers to {API}, {OPERATOR}",
-    f"grant select (workspace_id, created_at), delete on jobplatform.kept_answers to {WORKER}",
+    f"grant select (workspace_id, caller, key, created_at), delete on jobplatform.kept_answers to {WORKER}",
 )
 
 

@@ -54,14 +54,16 @@ where w.dead_at < jobplatform.clock() - interval '1 day'
 # One that is over pauses nothing, and still has every claim look for pauses.
 FORGET_PAUSES = "delete from jobplatform.pauses where until < jobplatform.clock()"
 
+# By their keys: a worker may not see the rest of them.
 FORGET_ANSWERS = f"""
-delete from jobplatform.kept_answers
-where ctid = any(array(
-    select ctid
+delete from jobplatform.kept_answers a
+using (
+    select workspace_id, caller, key
     from jobplatform.kept_answers
     where created_at < jobplatform.clock() - interval '{KEPT_HOURS} hours'
     limit 1000
-))
+) old
+where a.workspace_id = old.workspace_id and a.caller = old.caller and a.key = old.key
 """
 
 

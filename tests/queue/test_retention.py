@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from jobplatform.models import Role, make_engine
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -131,3 +132,13 @@ def test_a_dead_worker_is_kept_a_day(db: Session, worker: Worker, time: Time, pr
     time.passes(0.2 * DAY.total_seconds())
     prune()
     assert fact("select count(*) from jobplatform.workers") == 0
+
+
+def test_a_worker_s_role_has_every_right_that_retention_needs(login_url: Callable[..., str]) -> None:
+    engine = make_engine(login_url(Role.WORKER), role=Role.WORKER, autocommit=True)
+
+    with Session(engine) as session:
+        pruned = prune_jobs(session, completed_after=7 * DAY, failed_after=30 * DAY)
+    engine.dispose()
+
+    assert pruned == 0
