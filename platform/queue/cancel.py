@@ -23,7 +23,8 @@ with gone as (
 ),
 flagged as (
     update jobplatform.job_queue
-    set cancel_requested_at = coalesce(cancel_requested_at, jobplatform.clock())
+    set cancel_requested_at = coalesce(cancel_requested_at, jobplatform.clock()),
+        resource = resource
     where workspace_id = %(workspace_id)s and id = %(id)s and state + 0 = 2
     returning id
 ),

@@ -27,6 +27,7 @@ _COLUMNS = """
     u.timeout_ms, r.payload::text, r.payload_version, r.request_id, r.trace_parent, u.resource
 """
 
+# The resource is set to what it is: see LANE in `models`.
 _TAKE = """
     update jobplatform.job_queue q
     set state = 2,
@@ -34,7 +35,8 @@ _TAKE = """
         attempts = q.attempts + 1,
         worker_id = %(worker_id)s,
         started_at = jobplatform.clock(),
-        progress = null
+        progress = null,
+        resource = q.resource
 """
 
 # One row of `lane` is one lane of one workspace. A step goes to the workspace's next lane or, past the last one, to the

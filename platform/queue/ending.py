@@ -23,7 +23,8 @@ waiting as (
         crash_count = q.crash_count + v.crash,
         worker_id = null,
         started_at = null,
-        cancel_requested_at = null
+        cancel_requested_at = null,
+        resource = q.resource
     from verdict v
     where q.workspace_id = v.workspace_id and q.id = v.id and not v.final
 ),

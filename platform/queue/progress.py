@@ -11,7 +11,8 @@ from jobplatform.queue.statement import Lease, lease_arrays, leases_of, run, tex
 
 REPORT = """
 update jobplatform.job_queue q
-set progress = u.progress
+set progress = u.progress,
+    resource = q.resource
 from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(reports)s::jsonb[])
     as u(workspace_id, id, epoch, progress)
 where q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch and q.state + 0 = 2

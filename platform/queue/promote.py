@@ -10,8 +10,9 @@ from jobplatform.queue.statement import run
 
 PROMOTE = """
 with due as (
-    update jobplatform.job_queue
-    set state = 1
+    update jobplatform.job_queue q
+    set state = 1,
+        resource = q.resource
     where ctid = any(array(
         select ctid
         from jobplatform.job_queue

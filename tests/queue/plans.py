@@ -64,7 +64,9 @@ class Plan:
 
 
 def explain(engine: Engine, act: Callable[[Session], object]) -> Plan:
-    """The generic plan of the one statement that ``act`` runs, executed with the values it runs with."""
+    """The generic plan of the one statement that ``act`` runs, executed with the values it runs with, on a connection
+    that has run it before.
+    """
     sql, parameters = _statement_of(engine, act)
     with engine.connect() as connection:
         try:
@@ -99,11 +101,13 @@ def _run_generic_plan(connection: Connection, sql: str, parameters: dict[str, An
         cursor.execute("set local plan_cache_mode = force_generic_plan")
         cursor.execute("set local jit = off")
         cursor.execute("prepare verb as " + numbered)  # type: ignore[arg-type]
-        values = "(" + ", ".join("%s" for _ in names) + ")" if names else ""
-        cursor.execute(
-            f"explain (analyze, buffers, timing off, format json) execute verb{values}",  # type: ignore[arg-type]
-            [parameters[name] for name in names],
-        )
+        execute = "execute verb" + ("(" + ", ".join("%s" for _ in names) + ")" if names else "")
+        values = [parameters[name] for name in names]
+        # The first time a connection runs a statement it reads the catalogue, which belongs to no verb.
+        cursor.execute("savepoint before")
+        cursor.execute(execute, values)  # type: ignore[arg-type]
+        cursor.execute("rollback to savepoint before")
+        cursor.execute(f"explain (analyze, buffers, timing off, format json) {execute}", values)  # type: ignore[arg-type]
         row = cursor.fetchone()
         assert row is not None
         return Plan(row[0][0]["Plan"])
