@@ -1,7 +1,9 @@
 """What a row is, and what the database refuses."""
 
+from jobplatform.models.alert import AlertRow, HealthRule
 from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
+from jobplatform.models.chore import Chore
 from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
 from jobplatform.models.engine import make_engine
 from jobplatform.models.job import (
@@ -27,6 +29,7 @@ from jobplatform.models.limits import (
     TaskLimits,
     WorkspaceLimits,
 )
+from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import Connection, Record
@@ -38,12 +41,15 @@ __all__ = [
     "FINAL_STATUSES",
     "KEPT_HOURS",
     "SCHEMA",
+    "AlertRow",
     "ApiToken",
     "AuditEntry",
     "Base",
     "Bucket",
     "BucketKind",
+    "Chore",
     "Connection",
+    "HealthRule",
     "Job",
     "JobAttempt",
     "JobLog",
@@ -61,10 +67,12 @@ __all__ = [
     "State",
     "Status",
     "TaskLimits",
+    "TaskRetention",
     "WorkerRow",
     "Workspace",
     "WorkspaceKey",
     "WorkspaceLimits",
+    "WorkspaceRetention",
     "clock",
     "confine",
     "embedded_login",

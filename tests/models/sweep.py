@@ -52,6 +52,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     },
     "workspaces": {"id": str(MINE), "name": "mine"},
     "workspace_limits": {"workspace_id": str(MINE), "weight": 2},
+    "workspace_retention": {"workspace_id": str(MINE), "task": "sync", "failed": "90 days"},
     "api_tokens": {
         "workspace_id": str(MINE), "id": "ab", "name": "t", "secret_hash": "\\x" + "00" * 32, "scopes": ["jobs:read"]
     },

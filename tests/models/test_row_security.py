@@ -14,7 +14,7 @@ from tests.models import sweep
 
 CONFINED = (Role.API, Role.HANDLER, Role.OWNER)
 #: What a worker works on for every workspace. Everything else is nothing to it.
-WORKERS = {"job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits"}
+WORKERS = {"job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits", "workspace_retention"}
 
 As = Callable[[Role], Engine]
 
