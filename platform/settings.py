@@ -72,6 +72,7 @@ class Settings:
     """Crashes (of a handler process or a whole worker) after which a job fails for good."""
     completed_retention_days: int = 7
     failed_retention_days: int = 30
+    audit_retention_days: int = 400
     doorbell: bool = True
     """Whether an enqueue wakes idle workers at once; without it they find the job at their next poll."""
     host: str = "127.0.0.1"
@@ -137,6 +138,7 @@ class _Reader:
             "crash_limit": self._read("CRASH_LIMIT", _integer(1, 100)),
             "completed_retention_days": self._read("COMPLETED_RETENTION_DAYS", _integer(0, 36_500)),
             "failed_retention_days": self._read("FAILED_RETENTION_DAYS", _integer(0, 36_500)),
+            "audit_retention_days": self._read("AUDIT_RETENTION_DAYS", _integer(30, 36_500)),
             "doorbell": self._read("DOORBELL", _boolean),
             "host": self._read("HOST", str),
             "port": self._read("PORT", _integer(0, 65_535)),

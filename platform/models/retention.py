@@ -1,8 +1,8 @@
 """How long jobs are kept, where that is not the installation's default.
 
-The most specific row that says something about a status counts: for the workspace and the task, for the workspace, for
-the task (an operator's word before the code's), and last the settings. Null says nothing; a cancelled job is kept like a
-failed one where only that is said.
+The most specific row that says something about a status counts: for the workspace and the task, for the workspace,
+for the task (an operator's word before the code's), and last the settings. Null says nothing; a cancelled job is kept
+like a failed one where only that is said.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits."""
 
+from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
 from jobplatform.queue.audit import list_audit, record
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
@@ -26,8 +27,17 @@ from jobplatform.queue.execute import Ended, decode_payload, execute
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
+from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import run_inline
+from jobplatform.queue.keep import (
+    Keep,
+    RetentionRule,
+    clear_retention,
+    declare_retention,
+    list_retention,
+    set_retention,
+)
 from jobplatform.queue.kept_answers import (
     NOBODYS,
     Kept,
@@ -88,14 +98,25 @@ from jobplatform.queue.read import get_job, list_attempts, list_jobs
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
-from jobplatform.queue.retention import prune_jobs
+from jobplatform.queue.retention import (
+    SHORTEST_AUDIT,
+    Keeps,
+    Pruned,
+    count_due,
+    count_pages,
+    forget_the_past,
+    prune_jobs,
+    prune_pages,
+)
 from jobplatform.queue.retry import Retry
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
+from jobplatform.queue.rules import METRICS, Rule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
 from jobplatform.queue.vault import (
     is_encrypting,
@@ -113,6 +134,7 @@ from jobplatform.queue.workers import (
     WorkerInfo,
     bury_workers,
     deregister_worker,
+    drain_worker,
     heartbeat,
     register_worker,
 )
@@ -128,13 +150,16 @@ __all__ = [
     "LONGEST_KEY",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
+    "METRICS",
     "MOST_LINES",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
+    "SHORTEST_AUDIT",
     "Ahead",
     "Alert",
+    "AlertEvent",
     "Blocker",
     "CancelAnswer",
     "Cancelled",
@@ -145,11 +170,15 @@ __all__ = [
     "Discard",
     "Ended",
     "Enqueued",
+    "FailedCursor",
+    "FailedPage",
     "Failure",
     "Health",
     "Heartbeat",
     "JobInterrupted",
     "JobsAhead",
+    "Keep",
+    "Keeps",
     "Kept",
     "Lease",
     "LeaseLost",
@@ -157,27 +186,33 @@ __all__ = [
     "LimitsOfWorkspace",
     "LogLine",
     "NewJob",
+    "Part",
     "PlanDeletion",
     "ProgressReport",
     "Promoted",
+    "Pruned",
     "QueueSeen",
     "RateLimited",
     "Release",
     "RequestKey",
     "Rescued",
     "ResourceNote",
+    "RetentionRule",
     "Retry",
     "RetryAnswer",
     "RetryKind",
     "Ring",
+    "Rule",
     "RunningJob",
     "Shares",
     "ShutDown",
     "Skip",
     "Snooze",
+    "Stats",
     "Task",
     "Tasks",
     "TimedOut",
+    "Times",
     "Why",
     "WorkerInfo",
     "WorkerSeen",
@@ -189,14 +224,21 @@ __all__ = [
     "claim_job",
     "claim_jobs",
     "clear_rate_limit",
+    "clear_retention",
+    "clear_rule",
     "clear_task_limits",
     "clear_workspace_limits",
     "compact_now",
     "complete_jobs",
+    "count_due",
+    "count_pages",
     "count_running",
+    "declare_retention",
+    "declare_rules",
     "decode_payload",
     "delete_plan",
     "deregister_worker",
+    "drain_worker",
     "enqueue_job",
     "enqueue_jobs",
     "erase_some",
@@ -204,6 +246,7 @@ __all__ = [
     "export_files",
     "export_workspace",
     "fail_jobs",
+    "failed_jobs",
     "find_answer",
     "find_pause",
     "find_plan",
@@ -211,12 +254,14 @@ __all__ = [
     "find_task_limits",
     "find_workspace",
     "finish_erasing",
+    "forget_the_past",
     "get_job",
     "heartbeat",
     "is_encrypting",
     "keep_answer",
     "key_ring",
     "limits_of_workspaces",
+    "list_alerts",
     "list_attempts",
     "list_audit",
     "list_jobs",
@@ -225,6 +270,8 @@ __all__ = [
     "list_queue_limits",
     "list_queues",
     "list_rate_limits",
+    "list_retention",
+    "list_rules",
     "list_task_limits",
     "list_workers",
     "list_workspaces",
@@ -240,7 +287,10 @@ __all__ = [
     "pauses_of",
     "promote_jobs",
     "prune_jobs",
+    "prune_pages",
     "queue_health",
+    "queue_size",
+    "queue_stats",
     "read_workspace_limits",
     "record",
     "register_worker",
@@ -258,8 +308,11 @@ __all__ = [
     "set_plan",
     "set_queue_limit",
     "set_rate_limit",
+    "set_retention",
+    "set_rule",
     "set_task_limits",
     "set_workspace_limits",
+    "settle_alerts",
     "silence",
     "stop_running",
     "use_key_ring",

@@ -20,17 +20,20 @@ import inspect
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidJobError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
+from jobplatform.queue.keep import Keep
 from jobplatform.queue.payloads import PayloadType, payload_type
 from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import Retry
+from jobplatform.queue.rules import Rule
 from jobplatform.queue.running import RunningJob
 
 P = TypeVar("P")
@@ -49,6 +52,7 @@ class TaskOptions:
     payload_version: int
     units: int = 1
     encrypted: bool = False
+    keep: Keep = field(default_factory=Keep)
 
 
 class Task(Generic[P, R]):
@@ -168,6 +172,7 @@ class Tasks:
     def __init__(self, *, mode: Mode = "queue") -> None:
         self.mode: Mode = mode
         self._tasks: dict[str, Task[Any, Any]] = {}
+        self._rules: dict[str, Rule] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
@@ -203,9 +208,37 @@ class Tasks:
                 "retry": task.retry.as_dict(),
                 "payload_version": task.options.payload_version,
                 "is_async": inspect.iscoroutinefunction(task.handler),
+                "keep": task.options.keep.as_seconds(),
             }
             for task in sorted(self, key=lambda task: task.name)
         ]
+
+    def rules(self) -> list[dict[str, Any]]:
+        """The declared rules of health, as JSON."""
+        return [asdict(rule) for _, rule in sorted(self._rules.items())]
+
+    def alert(self, name: str, metric: str, *, above: float, queue: str | None = None, task: str | None = None) -> Rule:
+        """Declare a rule of health: an alert ``name`` while ``metric`` is above ``above``, of a queue, a task or all.
+
+        Workers write it down when they start; from then on health everywhere knows it, and an operator may change its
+        threshold. Raises :class:`TaskDefinitionError` for what cannot work.
+        """
+        if name in self._rules:
+            raise TaskDefinitionError(f"two rules are named {name!r}")
+        try:
+            self._rules[name] = Rule(name, metric, above, queue, task)
+        except InvalidLimitError as error:
+            raise TaskDefinitionError(f"rule {name!r}: {error}") from None
+        return self._rules[name]
+
+    def on_alert(self, hook: Callable[[RunningJob, AlertEvent], Any]) -> Task[AlertEvent, Any]:
+        """Have this called once when an alert is raised, and once when it is over: a decorator without arguments.
+
+        It runs as a job of the task ``jobplatform.alert``: in a handler's process, with ten attempts, in the workspace
+        that is nobody's. So it may be called again if it fails or its worker dies.
+        """
+        retry = Retry(max_attempts=HOOK_ATTEMPTS)
+        return self.task(HOOK, retry=retry, timeout=HOOK_TIMEOUT, payload=AlertEvent)(hook)
 
     def task(
         self,
@@ -220,6 +253,7 @@ class Tasks:
         resource: str | Callable[[Any], str | None] | None = None,
         units: int = 1,
         encrypted: bool = False,
+        keep: Keep | None = None,
         payload: Any = None,
         payload_version: int = 1,
     ) -> Callable[[Callable[[RunningJob, P], R]], Task[P, R]]:
@@ -229,13 +263,14 @@ class Tasks:
         key allows one for each key. ``resource`` names what a job uses outside, so that limits and rates can be set
         for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
         ``units`` is how much of the resource's rate an attempt takes. ``encrypted`` seals payload, result, errors, log
-        lines and progress messages of its jobs. ``payload`` is only needed where the handler's annotation does not say
-        it. Raises :class:`TaskDefinitionError` for what cannot work.
+        lines and progress messages of its jobs. ``keep`` says how long its jobs are kept after they ended. ``payload``
+        is only needed where the handler's annotation does not say it. Raises :class:`TaskDefinitionError` for what
+        cannot work.
         """
         policy = retry or Retry()
         if max_attempts is not None:
             policy = Retry(**{**policy.as_dict(), "max_attempts": max_attempts})
-        options = TaskOptions(queue, priority, timeout, policy, payload_version, units, encrypted)
+        options = TaskOptions(queue, priority, timeout, policy, payload_version, units, encrypted, keep or Keep())
 
         def declare(handler: Callable[[RunningJob, P], R]) -> Task[P, R]:
             named = Template(resource) if isinstance(resource, str) else resource

@@ -2,14 +2,15 @@
 
 promote   every poll, and when the next scheduled job is due
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
-prune     delete old final jobs, at most once a minute
+prune     delete old final jobs; once a minute, whoever comes first of all workers
+alerts    look whether something is wrong, and have the application told; the same
 listen    keep a connection that LISTENs; the hub reads it
 """
 
 import logging
 import queue
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,19 +30,23 @@ from jobplatform.queue import (
     Promoted,
     WorkerInfo,
     bury_workers,
+    declare_retention,
+    declare_rules,
     deregister_worker,
     heartbeat,
     promote_jobs,
     prune_jobs,
     register_worker,
     rescue_jobs,
+    settle_alerts,
 )
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.options import WorkerOptions
 
-PRUNE_SECONDS: Final = 60.0
-PRUNE_WITHIN: Final = 6.0
+#: How often each worker looks whether a chore of the whole platform is due.
+TURN_SECONDS: Final = 30.0
+TURN_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
@@ -126,6 +131,21 @@ class ListenAgain:
     """The listening connection broke."""
 
 
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What the tasks' code asks for, to be written down by each worker that begins."""
+
+    keeps: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    rules: Sequence[Mapping[str, Any]] = ()
+    declared_by: str = ""
+
+    @classmethod
+    def of(
+        cls, catalogue: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], tasks: str
+    ) -> "Declarations":
+        return cls({task["name"]: task["keep"] for task in catalogue}, rules, tasks)
+
+
 @dataclass(slots=True)
 class Chore:
     """Something to do every so often. `run` may answer with the seconds until it wants to run again."""
@@ -145,11 +165,14 @@ class Keeper(DatabaseThread):
         self._chores = [
             self._promote,
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
-            Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_WITHIN)),
+            Chore("prune", TURN_SECONDS, self._prune, monotonic() + random.uniform(0, TURN_WITHIN)),
+            Chore("alerts", TURN_SECONDS, self._settle_alerts, monotonic() + random.uniform(0, TURN_WITHIN)),
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
         self._wants_listener = True
+        self.declarations = Declarations()
+        """Set before the first registration."""
 
     def serve(self) -> None:
         while (request := self._next_request()) is not None:
@@ -187,6 +210,7 @@ class Keeper(DatabaseThread):
     def _register(self, info: WorkerInfo) -> None:
         since = lease_clock()
         try:
+            self._declare()
             worker_id = self.once(lambda session: register_worker(session, info))
         except SQLAlchemyError as error:
             if not is_infrastructure(error):
@@ -196,6 +220,12 @@ class Keeper(DatabaseThread):
             return
         self._registered = True
         self.post(Registered(worker_id, since))
+
+    def _declare(self) -> None:
+        """Before there is a worker, so that nothing is deleted that the code wants kept."""
+        said = self.declarations
+        self.once(lambda session: declare_retention(session, said.keeps))
+        self.once(lambda session: declare_rules(session, said.rules, said.declared_by))
 
     def _beat(self, beat: Beat) -> None:
         since = lease_clock()
@@ -247,12 +277,21 @@ class Keeper(DatabaseThread):
         options = self._options
         pruned = self.once(
             lambda session: prune_jobs(
-                session, completed_after=options.completed_retention, failed_after=options.failed_retention
+                session,
+                completed_after=options.completed_retention,
+                failed_after=options.failed_retention,
+                audit_after=options.audit_retention,
+                now=False,
             )
         )
         if pruned:
             logger.info("old jobs deleted", extra={"jobs": pruned})
         return 1.0 if pruned >= LARGEST_PRUNE else None
+
+    def _settle_alerts(self) -> None:
+        for event in self.once(settle_alerts):
+            log = logger.warning if event.event == "raised" else logger.info
+            log(f"alert {event.event}", extra={"code": event.code, "alert": event.message})
 
     def _open_listener(self) -> float | None:
         if self._wants_listener:

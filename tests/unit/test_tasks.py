@@ -287,6 +287,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "retry": Retry().as_dict(),
             "payload_version": 1,
             "is_async": False,
+            "keep": {"completed": None, "failed": None, "cancelled": None},
         },
         {
             "name": "slow",
@@ -295,6 +296,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "retry": Retry().as_dict(),
             "payload_version": 1,
             "is_async": True,
+            "keep": {"completed": None, "failed": None, "cancelled": None},
         },
     ]
 
