@@ -89,8 +89,10 @@ SECURITY = (
     f"jobplatform.alerts, jobplatform.chores to {OPERATOR}, {WORKER}",
     f"grant select on jobplatform.task_retention, jobplatform.health_rules, jobplatform.alerts, jobplatform.chores "
     f"to {API}, {HANDLER}",
-    # The job that tells of an alert.
+    # The job that tells of an alert. An enqueue asks whether the workspace encrypts; nothing is said of its keys.
     f"grant insert on jobplatform.job_records to {WORKER}",
+    f"create policy worker_asks on jobplatform.workspace_keys for select to {WORKER} using (true)",
+    f"grant select (workspace_id, encrypts) on jobplatform.workspace_keys to {WORKER}",
     # Retention of the audit log: it sees of a line that it is old, and of younger ones nothing.
     f"create policy old_lines on jobplatform.audit_log for select to {WORKER} "
     "using (at < jobplatform.clock() - interval '30 days')",
@@ -112,6 +114,8 @@ def downgrade() -> None:
     op.execute(f"revoke select (id, at), delete on jobplatform.audit_log from {WORKER}")
     op.execute("drop policy old_lines_go on jobplatform.audit_log")
     op.execute("drop policy old_lines on jobplatform.audit_log")
+    op.execute(f"revoke select (workspace_id, encrypts) on jobplatform.workspace_keys from {WORKER}")
+    op.execute("drop policy worker_asks on jobplatform.workspace_keys")
     op.execute(f"revoke insert on jobplatform.job_records from {WORKER}")
     op.execute("alter table jobplatform.workers drop column drain_requested_at")
     for table in ("chores", "alerts", "health_rules", "workspace_retention", "task_retention"):

@@ -44,8 +44,8 @@ from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.options import WorkerOptions
 
-#: How often each worker looks whether a chore of the whole platform is due.
-TURN_SECONDS: Final = 30.0
+#: Every how many heartbeats a worker looks whether a chore of the whole platform is due; two looks share a minute.
+TURN_BEATS: Final = 3
 TURN_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
 SWEEP_SECONDS: Final = 5.0
@@ -165,14 +165,21 @@ class Keeper(DatabaseThread):
         self._chores = [
             self._promote,
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
-            Chore("prune", TURN_SECONDS, self._prune, monotonic() + random.uniform(0, TURN_WITHIN)),
-            Chore("alerts", TURN_SECONDS, self._settle_alerts, monotonic() + random.uniform(0, TURN_WITHIN)),
+            *self._chores_of_all(TURN_BEATS * options.heartbeat),
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
         self._wants_listener = True
         self.declarations = Declarations()
         """Set before the first registration."""
+
+    def _chores_of_all(self, every: float) -> list[Chore]:
+        """Chores of the whole platform: whether one is due says its row, and whoever comes first does it."""
+        within = min(every, TURN_WITHIN)
+        return [
+            Chore("prune", every, self._prune, monotonic() + random.uniform(0, within)),
+            Chore("alerts", every, self._settle_alerts, monotonic() + random.uniform(0, within)),
+        ]
 
     def serve(self) -> None:
         while (request := self._next_request()) is not None:
