@@ -225,6 +225,56 @@ class HealthSchema(CamelSchema):
     unserved_tasks = fields.List(fields.String(), required=True)
 
 
+class TimesSchema(CamelSchema):
+    """Seconds that half, 95 % and 99 % of the jobs needed at most."""
+
+    p50 = fields.Float(required=True)
+    p95 = fields.Float(required=True)
+    p99 = fields.Float(required=True)
+
+
+class PartSchema(CamelSchema):
+    """The numbers of a queue, a task, or of everything (whose ``name`` is empty)."""
+
+    name = fields.String(required=True)
+    pending = fields.Integer(required=True)
+    ready = fields.Integer(required=True)
+    scheduled = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    completed = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    cancelled = fields.Integer(required=True)
+    oldest_ready_seconds = fields.Float(required=True, allow_none=True)
+    failure_rate = fields.Float(required=True, allow_none=True)
+    per_minute = fields.Float(required=True)
+    wait = fields.Nested(TimesSchema, required=True, allow_none=True)
+    run = fields.Nested(TimesSchema, required=True, allow_none=True)
+
+
+class ByStatusSchema(CamelSchema):
+    """Jobs by status: live ones now, final ones of the last hour."""
+
+    pending = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    completed = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    cancelled = fields.Integer(required=True)
+
+
+class StatsSchema(CamelSchema):
+    """What there is to do and what ended in the last hour: of the token's workspace, or of all for an operator."""
+
+    by_status = fields.Nested(ByStatusSchema, required=True)
+    total = fields.Nested(PartSchema, required=True)
+    queues = fields.List(fields.Nested(PartSchema), required=True)
+    tasks = fields.List(fields.Nested(PartSchema), required=True)
+    within_seconds = fields.Float(required=True, metadata={"description": "How far back endings are counted."})
+    reach_seconds = fields.Float(
+        required=True,
+        metadata={"description": "What completed or was cancelled is counted if it was made within this."},
+    )
+
+
 class ProbeSchema(CamelSchema):
     """That this process is there."""
 

@@ -26,6 +26,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/jobs/{jobId}/retry",
         "/workspaces/{workspaceId}/jobs/{jobId}/why",
         "/jobs/health",
+        "/jobs/stats",
         "/operator/workspaces",
         "/operator/workspaces/{workspaceId}",
         "/operator/workspaces/{workspaceId}/limits",

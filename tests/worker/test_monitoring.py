@@ -1,4 +1,4 @@
-"""What a worker writes down when it begins, tells when something is wrong, and does when an operator asks it to stop."""
+"""What a worker writes down when it begins, tells when something is wrong, and does when an operator drains it."""
 
 from __future__ import annotations
 
