@@ -11,46 +11,24 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.cli.acting import audit
+from jobplatform.cli.acting_on_jobs import cancel, retry
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, cell, make_console, print_json, print_table
+from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
+from jobplatform.cli.watch import watch
 from jobplatform.cli.why import why
 from jobplatform.models import Job, JobAttempt, JobLog, Status, clock
-from jobplatform.queue import (
-    CancelAnswer,
-    RetryKind,
-    cancel_job,
-    get_job,
-    list_attempts,
-    list_jobs,
-    retry_job,
-    reveal,
-)
+from jobplatform.queue import failed_jobs, get_job, list_attempts, list_jobs, reveal
 
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
-
-CANCEL_ANSWERS = {
-    CancelAnswer.CANCELLED: "is cancelled",
-    CancelAnswer.REQUESTED: "is running; its worker was told to stop it",
-    CancelAnswer.FINISHED: "has ended already",
-    CancelAnswer.UNKNOWN: "is not a job of this workspace",
-    CancelAnswer.BUSY: "changed hands at every look; try again",
-}
-RETRY_ANSWERS = {
-    RetryKind.RETRIED: "is pending again, with all its attempts ahead of it",
-    RetryKind.DUPLICATE: "cannot be retried: another unfinished job holds its uniqueness guard",
-    RetryKind.LIVE: "has not ended yet",
-    RetryKind.COMPLETED: "completed; there is nothing to retry",
-    RetryKind.UNKNOWN: "is not a job of this workspace",
-}
 
 
 @click.group()
 def jobs() -> None:
-    """List, show, retry and cancel jobs; say why one waits."""
+    """List, show, watch, retry and cancel jobs; say why one waits."""
 
 
-jobs.add_command(why)
+for command in (why, watch, retry, cancel):
+    jobs.add_command(command)
 
 
 @jobs.command()
@@ -80,7 +58,7 @@ def ls(
             found = _list_everywhere(session, workspace, status, task, queue, running_for, limit)
         reveal(session, found, to_reader=False)
     if as_json:
-        print_json([_as_dict(job) for job in found])
+        print_json(plain(found))
     else:
         _print_jobs(found)
 
@@ -103,7 +81,7 @@ def show(job_id: UUID, workspace: str, as_json: bool) -> None:
         reveal(session, attempts)
         reveal(session, lines)
     if as_json:
-        print_json({**_as_dict(job), "attemptsThatFailed": [_as_dict(row) for row in attempts]})
+        print_json({**plain(job), "attemptsThatFailed": plain(attempts), "log": plain(lines)})
         return
     print_table(["", ""], [(name, value) for name, value in _as_dict(job).items() if value is not None])
     _print_attempts(attempts)
@@ -112,35 +90,20 @@ def show(job_id: UUID, workspace: str, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("job_id", type=UUID)
-@workspace_option
-def retry(job_id: UUID, workspace: str) -> None:
-    """Make a failed or cancelled job pending again."""
+@click.option("-w", "--workspace", help="By id or name. Default: all workspaces.")
+@click.option("-t", "--task", help="Only those of one task.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@as_json_option
+def failed(workspace: str | None, task: str | None, limit: int, as_json: bool) -> None:
+    """List the jobs that failed, newest failure first."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
-        answer = retry_job(session, workspace_id, job_id)
-        if answer.kind is RetryKind.RETRIED:
-            audit(session, "job.retry", f"job:{job_id}", workspace_id)
-    _answer(job_id, RETRY_ANSWERS[answer.kind], fine=answer.kind is RetryKind.RETRIED)
-
-
-@jobs.command()
-@click.argument("job_id", type=UUID)
-@workspace_option
-def cancel(job_id: UUID, workspace: str) -> None:
-    """Cancel a job: at once while it waits, through its worker while it runs."""
-    with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
-        answer = cancel_job(session, workspace_id, job_id)
-        if answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED):
-            audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
-    _answer(job_id, CANCEL_ANSWERS[answer], fine=answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED))
-
-
-def _answer(job_id: UUID, sentence: str, *, fine: bool) -> None:
-    if not fine:
-        raise click.ClickException(f"{job_id} {sentence}")
-    click.echo(f"{job_id} {sentence}")
+        workspace_id = find_workspace(session, workspace) if workspace else None
+        found = failed_jobs(session, workspace_id, task=task, limit=limit).jobs
+        reveal(session, found, to_reader=False)
+    if as_json:
+        print_json(plain(found))
+    else:
+        _print_jobs(found)
 
 
 def _list_everywhere(

@@ -6,10 +6,19 @@ from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
+from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.doctor import (
+    Finding,
+    Severity,
+    clock_difference,
+    examine_queue,
+    examine_schema,
+    examine_server,
+)
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
@@ -160,6 +169,7 @@ __all__ = [
     "Ahead",
     "Alert",
     "AlertEvent",
+    "Batch",
     "Blocker",
     "CancelAnswer",
     "Cancelled",
@@ -167,12 +177,14 @@ __all__ = [
     "Claim",
     "ClaimedJob",
     "Completion",
+    "Deed",
     "Discard",
     "Ended",
     "Enqueued",
     "FailedCursor",
     "FailedPage",
     "Failure",
+    "Finding",
     "Health",
     "Heartbeat",
     "JobInterrupted",
@@ -185,6 +197,7 @@ __all__ = [
     "Limits",
     "LimitsOfWorkspace",
     "LogLine",
+    "Matching",
     "NewJob",
     "Part",
     "PlanDeletion",
@@ -204,6 +217,7 @@ __all__ = [
     "Ring",
     "Rule",
     "RunningJob",
+    "Severity",
     "Shares",
     "ShutDown",
     "Skip",
@@ -217,6 +231,7 @@ __all__ = [
     "WorkerInfo",
     "WorkerSeen",
     "WorkspaceSeen",
+    "act_on_some",
     "append_log_lines",
     "begin_erasing",
     "bury_workers",
@@ -228,9 +243,11 @@ __all__ = [
     "clear_rule",
     "clear_task_limits",
     "clear_workspace_limits",
+    "clock_difference",
     "compact_now",
     "complete_jobs",
     "count_due",
+    "count_matching",
     "count_pages",
     "count_running",
     "declare_retention",
@@ -242,6 +259,9 @@ __all__ = [
     "enqueue_job",
     "enqueue_jobs",
     "erase_some",
+    "examine_queue",
+    "examine_schema",
+    "examine_server",
     "execute",
     "export_files",
     "export_workspace",
