@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from flask import current_app
+from flask.cli import with_appcontext
 
 from jobplatform.cli.database import Host, hosted
 from jobplatform.cli.jobs import jobs as jobs_of_ours
@@ -45,6 +46,7 @@ class HostedCommands(Commands):
 
 
 @click.group("jobs", cls=HostedCommands)
+@with_appcontext
 @click.pass_context
 def jobs(ctx: click.Context) -> None:
     """Background jobs: list, enqueue, watch, retry and cancel them; numbers, health, and what an operator does.
