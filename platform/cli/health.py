@@ -84,6 +84,7 @@ def _print_state(state: Health) -> None:
             ("ready", state.ready),
             ("waits longest for", oldest),
             ("scheduled for later", state.scheduled),
+            ("waiting for other jobs", state.blocked),
             ("completed in the last hour", state.completed_last_hour),
             ("failed in the last hour", state.failed_last_hour),
         ],

@@ -12,7 +12,7 @@ from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import NONE, Duration
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table
-from jobplatform.queue import Kept, clear_retention, list_retention, set_retention
+from jobplatform.queue import RetentionRule, clear_retention, list_retention, set_retention
 
 
 class Keeping(Duration):
@@ -103,7 +103,7 @@ def _target(session: Session, workspace: str | None, task: str | None) -> str:
     return f"workspace:{find_workspace(session, workspace)}" if workspace else f"task:{task}"
 
 
-def _as_dict(one: Kept) -> dict[str, Any]:
+def _as_dict(one: RetentionRule) -> dict[str, Any]:
     seconds = {f"{name}Seconds": value for name, value in one.keep.as_seconds().items()}
     return {"workspaceId": one.workspace_id, "task": one.task, **seconds, "declared": one.declared}
 

@@ -12,7 +12,7 @@ from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.queue import Part, Stats, Times, queue_stats
 
 COLUMNS = (
-    "ready", "later", "running", "oldest ready", "completed", "failed", "cancelled", "failing", "per minute",
+    "ready", "later", "blocked", "running", "oldest ready", "completed", "failed", "cancelled", "failing", "per minute",
     "wait p50/p95/p99", "run p50/p95/p99",
 )  # fmt: skip
 
@@ -42,8 +42,8 @@ def _cells(part: Part) -> tuple[Any, ...]:
     oldest = None if part.oldest_ready_seconds is None else f"{part.oldest_ready_seconds:.0f} s"
     failing = None if part.failure_rate is None else f"{part.failure_rate:.0%}"
     return (
-        part.ready, part.scheduled, part.running, oldest, part.completed, part.failed, part.cancelled, failing,
-        f"{part.per_minute:.1f}", _times(part.wait), _times(part.run),
+        part.ready, part.scheduled, part.blocked, part.running, oldest, part.completed, part.failed, part.cancelled,
+        failing, f"{part.per_minute:.1f}", _times(part.wait), _times(part.run),
     )  # fmt: skip
 
 

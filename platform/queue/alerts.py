@@ -12,7 +12,6 @@ has retries, and a row that says whether somebody was told.
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -22,6 +21,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import AlertRow
 from jobplatform.queue.enqueue import PRIORITIES, NewJob, enqueue_jobs
 from jobplatform.queue.health import Alert, queue_health
+from jobplatform.queue.kept_answers import NOBODYS
 from jobplatform.queue.statement import one_transaction, run, text_array
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -33,8 +33,6 @@ HOOK_ATTEMPTS = 10
 HOOK_TIMEOUT = datetime.timedelta(minutes=1)
 #: The queue that a worker may be kept for; without one the hook's jobs are in ``default``.
 HOOK_QUEUE = "alerts"
-#: The platform's own jobs are of no customer's workspace.
-NOBODYS = uuid.UUID(int=0)
 
 RAISED, RESOLVED = "raised", "resolved"
 

@@ -26,6 +26,7 @@ select
     q.task,
     count(*) filter (where q.state = 1),
     count(*) filter (where q.state = 0),
+    count(*) filter (where q.state = -1),
     count(*) filter (where q.state = 2),
     count(*) filter (where q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'key'),
     count(*) filter (
@@ -67,12 +68,14 @@ group by failed.queue, failed.task
 
 
 class Live(NamedTuple):
-    """Live jobs of a task in a queue. ``locked`` wait for a key, ``stuck`` run for too long."""
+    """Live jobs of a task in a queue. ``blocked`` wait for other jobs, ``locked`` for a key; ``stuck`` run for too
+    long."""
 
     queue: str
     task: str
     ready: int
     scheduled: int
+    blocked: int
     running: int
     locked: int
     stuck: int

@@ -63,6 +63,7 @@ class Health:
     running: int
     ready: int
     scheduled: int
+    blocked: int
     stuck: int
     oldest_ready_seconds: float | None
     completed_last_hour: int
@@ -78,7 +79,7 @@ class Health:
 
     @property
     def pending(self) -> int:
-        return self.ready + self.scheduled
+        return self.ready + self.scheduled + self.blocked
 
 
 def queue_health(
@@ -110,6 +111,7 @@ def queue_health(
         running=sum(one.running for one in live),
         ready=sum(one.ready for one in live),
         scheduled=sum(one.scheduled for one in live),
+        blocked=sum(one.blocked for one in live),
         stuck=sum(one.stuck for one in live),
         oldest_ready_seconds=max(oldest, default=None),
         completed_last_hour=sum(one.completed for one in done),

@@ -171,8 +171,9 @@ def _of_task(row: TaskRetention) -> Iterable[RetentionRule]:
         yield RetentionRule(None, row.task, own, declared=False)
 
 
-def _of_workspace(row: WorkspaceRetention) -> Kept:
-    return RetentionRule(row.workspace_id, row.task or None, Keep(row.completed, row.failed, row.cancelled), declared=False)
+def _of_workspace(row: WorkspaceRetention) -> RetentionRule:
+    keep = Keep(row.completed, row.failed, row.cancelled)
+    return RetentionRule(row.workspace_id, row.task or None, keep, declared=False)
 
 
 def _refuse(changes: Mapping[str, Any], workspace_id: uuid.UUID | None, task: str | None) -> None:

@@ -23,14 +23,15 @@ FEWEST_ENDED = 5
 
 #: What can be compared with a threshold, and how an alert about it reads.
 METRICS = {
-    "ready": "{value:.0f} jobs{where} are ready and wait for a slot",
-    "scheduled": "{value:.0f} jobs{where} wait for a later moment",
-    "pending": "{value:.0f} jobs{where} are pending",
-    "running": "{value:.0f} jobs{where} run",
+    "ready": "{value:.0f} job(s){where} are ready and wait for a slot",
+    "scheduled": "{value:.0f} job(s){where} wait for a later moment",
+    "blocked": "{value:.0f} job(s){where} wait for other jobs",
+    "pending": "{value:.0f} job(s){where} are pending",
+    "running": "{value:.0f} job(s){where} run",
     "oldest_ready_seconds": "the oldest ready job{where} has waited for {value:.0f} s",
     "longest_running_seconds": "a job{where} has run for {value:.0f} s",
-    "completed_last_hour": "{value:.0f} jobs{where} completed in the last hour",
-    "failed_last_hour": "{value:.0f} jobs{where} failed in the last hour",
+    "completed_last_hour": "{value:.0f} job(s){where} completed in the last hour",
+    "failed_last_hour": "{value:.0f} job(s){where} failed in the last hour",
     "failure_rate": "{value:.0%} of the jobs{where} that ended in the last hour failed",
 }
 
@@ -196,7 +197,7 @@ def _value(metric: str, live: Sequence[Live], done: Sequence[Done]) -> float | N
     if metric in ("completed_last_hour", "failed_last_hour"):
         return sum(one.completed if metric.startswith("completed") else one.failed for one in done)
     if metric == "pending":
-        return sum(one.ready + one.scheduled for one in live)
+        return sum(one.ready + one.scheduled + one.blocked for one in live)
     if metric.endswith("_seconds"):
         return float(max((getattr(one, metric) or 0.0 for one in live), default=0.0))
     return float(sum(getattr(one, metric) for one in live))

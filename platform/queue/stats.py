@@ -73,6 +73,7 @@ class Part:
     name: str
     ready: int
     scheduled: int
+    blocked: int
     running: int
     completed: int
     failed: int
@@ -85,7 +86,7 @@ class Part:
 
     @property
     def pending(self) -> int:
-        return self.ready + self.scheduled
+        return self.ready + self.scheduled + self.blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,10 @@ def queue_stats(session: Session, workspace_id: uuid.UUID | None = None, *, with
 
 
 def queue_size(session: Session, queue: str, *, task: str | None = None, workspace_id: uuid.UUID | None = None) -> int:
-    """How many jobs of a queue are pending, those for later included; of one task or workspace if that is said."""
+    """How many jobs of a queue wait, those for later included; of one task or workspace if that is said.
+
+    Those that wait for other jobs are not among them.
+    """
     if workspace_id is not None:
         visit(session, workspace_id)
     return int(run(session, SIZE, queue=queue, task=task, workspace_id=workspace_id).scalar_one())
@@ -177,6 +181,7 @@ class _Counted:
             name=name,
             ready=sum(one.ready for one in live),
             scheduled=sum(one.scheduled for one in live),
+            blocked=sum(one.blocked for one in live),
             running=sum(one.running for one in live),
             completed=completed,
             failed=failed,

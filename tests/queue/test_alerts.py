@@ -197,7 +197,7 @@ def test_a_declared_rule_counts_its_own_queue_and_task_only(put: Put, db: Sessio
     put()
 
     assert [(alert.code, alert.message) for alert in queue_health(db).alerts] == [
-        ("letters_wait", "2 jobs of queue default and task work are ready and wait for a slot")
+        ("letters_wait", "2 job(s) of queue default and task work are ready and wait for a slot")
     ]
 
 
