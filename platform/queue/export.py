@@ -46,6 +46,7 @@ WHAT = {
     "records": "The copy of the sources' records.",
     "workspaces": "The workspace itself.",
     "workspace_limits": "Limits of its own.",
+    "workspace_retention": "How long its jobs are kept.",
     "workspace_keys": "Which keys there are for sealed values, without the keys.",
     "api_tokens": "Tokens of the API, without their secrets.",
     "audit_log": "Who did what.",
@@ -136,7 +137,7 @@ def _page(workspace_id: uuid.UUID, moment: datetime.datetime | None, counts: Map
         "",
         f"Everything that the job platform held of this workspace at {moment}.",
         "",
-        "Each file has one JSON object a line, one line a row. Moments are ISO 8601, bytes are base64.",
+        "Each file has one JSON object a line, one line a row. Moments are ISO 8601, durations are seconds, bytes are base64.",
         "",
         "| file | rows | what |",
         "|---|---|---|",
@@ -155,6 +156,8 @@ def _page(workspace_id: uuid.UUID, moment: datetime.datetime | None, counts: Map
 def _as_text(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if isinstance(value, bytes | memoryview):
         return base64.b64encode(bytes(value)).decode()
     if isinstance(value, uuid.UUID | decimal.Decimal | datetime.date):

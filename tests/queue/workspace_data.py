@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import os
 import subprocess
@@ -12,12 +13,12 @@ from typing import Any
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
-from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits
+from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits, WorkspaceRetention
 from jobplatform.queue import NewJob, RequestKey, RunningJob, Tasks, enqueue_job, keep_answer, pause, record
 
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
-    "job_attempts", "job_logs", "pauses", "buckets", "kept_answers",
+    "job_attempts", "job_logs", "workspace_retention", "pauses", "buckets", "kept_answers",
 }  # fmt: skip
 
 
@@ -70,6 +71,7 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
     rows: list[tuple[Any, dict[str, Any]]] = [
         (Workspace, {"id": workspace_id, "name": of("name")}),
         (WorkspaceLimits, {**mine, "weight": 2}),
+        (WorkspaceRetention, {**mine, "task": of("task"), "failed": datetime.timedelta(days=90)}),
         (
             ApiToken,
             {
