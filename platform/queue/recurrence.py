@@ -5,8 +5,8 @@ interval from a fixed anchor, so that nothing drifts) and :class:`Once`.
 
 What a cron line says in a time zone, on the nights when clocks are changed:
 
-- A line with fixed times (neither minute nor hour begins with ``*``) names events of a day. One that falls into the hour
-  that is skipped happens when the clock goes on, once; in the hour that comes twice it happens the first time only.
+- A line with fixed times (neither minute nor hour begins with ``*``) names events of a day. One that falls into the
+  hour that is skipped happens when the clock goes on, once; in the hour that comes twice, the first time only.
 - A line with a ``*`` (or ``*/15``) in minute or hour follows the clock on the wall through real time: it loses nothing
   and repeats nothing but what the wall itself leaves out and shows again.
 
@@ -85,16 +85,21 @@ class Cron:
     def next_after(self, moment: datetime.datetime) -> datetime.datetime | None:
         """The first tick after ``moment``; None when there is none any more."""
         zone = zone_of(self.timezone)
-        found = _next_event(self.fields, zone, moment) if self.has_fixed_times else _next_sight(self.fields, zone, moment)
+        found = (
+            _next_event(self.fields, zone, moment) if self.has_fixed_times else _next_sight(self.fields, zone, moment)
+        )
         return found if found is not None and found <= LATEST else None
 
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """An interval, counted from a fixed anchor in real time: no run and no downtime ever shifts the next tick."""
+    """An interval, counted from a fixed anchor in real time: no run and no downtime ever shifts the next tick.
+
+    A schedule whose anchor nobody names is anchored to the moment it was made.
+    """
 
     interval: datetime.timedelta
-    anchor: datetime.datetime = EARLIEST
+    anchor: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
         long_enough = SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL
@@ -103,9 +108,13 @@ class Every:
             [
                 None if long_enough else Problem("/everyMs", "must be from 1 second to 366 days"),
                 None if whole else Problem("/everyMs", "must be whole milliseconds"),
-                _moment_problem(self.anchor, "/anchor"),
+                None if self.anchor is None else _moment_problem(self.anchor, "/anchor"),
             ]
         )
+
+    @property
+    def origin(self) -> datetime.datetime:
+        return self.anchor or EARLIEST
 
     @property
     def timezone(self) -> str:
@@ -121,8 +130,8 @@ class Every:
 
     def next_after(self, moment: datetime.datetime) -> datetime.datetime | None:
         """The first tick after ``moment``."""
-        elapsed = (moment - self.anchor) // self.interval
-        found = self.anchor + (elapsed + 1) * self.interval
+        elapsed = (moment - self.origin) // self.interval
+        found = self.origin + (elapsed + 1) * self.interval
         return found if found <= LATEST else None
 
 
@@ -164,7 +173,7 @@ def ticks_after(rule: Rule, moment: datetime.datetime) -> Iterator[datetime.date
 def latest_tick(rule: Rule, first: datetime.datetime, until: datetime.datetime) -> datetime.datetime:
     """The newest tick up to ``until``, where ``first`` is one of them. However long ago that is, few are walked."""
     if isinstance(rule, Every):
-        return rule.anchor + ((until - rule.anchor) // rule.interval) * rule.interval
+        return rule.origin + ((until - rule.origin) // rule.interval) * rule.interval
     for width in _WIDENING:
         start = max(first, until - width)
         newest = first if start == first else None

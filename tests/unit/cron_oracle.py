@@ -60,9 +60,9 @@ def ticks(text: str, zone: str, begin: datetime.datetime, end: datetime.datetime
     line, place = Line(text), ZoneInfo(zone)
     found: list[datetime.datetime] = []
     # Some hours before, to know what the wall has shown already when ours begins.
-    moment = begin - BEFORE
-    highest = wall_at(moment, place) - MINUTE
-    for moment, wall in walls(zone, moment, end):
+    earlier = begin - BEFORE
+    highest = wall_at(earlier, place) - MINUTE
+    for moment, wall in walls(zone, earlier, end):
         if line.follows_the_wall:
             if line.matches(wall):
                 found.append(moment)

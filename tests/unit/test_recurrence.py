@@ -247,7 +247,7 @@ def test_an_interval_never_drifts(seconds: int, anchor: datetime.datetime, momen
 
     assert tick is not None
     assert moment < tick <= moment + rule.interval
-    assert (tick - rule.anchor) % rule.interval == datetime.timedelta(0)
+    assert (tick - rule.origin) % rule.interval == datetime.timedelta(0)
 
 
 def test_a_single_moment_comes_once() -> None:
