@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -316,7 +316,7 @@ def last_ticks(session: Session, workspace_id: uuid.UUID, ids: Sequence[uuid.UUI
         .limit(1)
         .lateral()
     )
-    found = session.execute(select(newest).select_from(wanted).join(newest, func.true()))
+    found = session.execute(select(newest).select_from(wanted).join(newest, true()))
     return {row.schedule_id: ScheduleTick(**row._mapping) for row in found}
 
 

@@ -140,7 +140,7 @@ def settle_schedules(session: Session, source: str, declared: Iterable[Declared]
         ]
         removed = [key for key, row in ours.items() if key not in wanted and row.is_gone and _remove(session, row)]
         _renew(session, [row for key, row in ours.items() if key in wanted and _is_as_declared(row, wanted[key])])
-    return Settled(*([name for _, name in keys] for keys in (made, changed, removed, taken)))
+    return Settled(*(tuple(name for _, name in keys) for keys in (made, changed, removed, taken)))
 
 
 def _find(session: Session, source: str, wanted: Iterable[tuple[uuid.UUID, str]]) -> list[_Row]:
