@@ -88,7 +88,7 @@ from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs
 from jobplatform.queue.reconcile import release_unknown_jobs
-from jobplatform.queue.recurrence import Cron, Every, Once, Rule
+from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
 from jobplatform.queue.retention import prune_jobs
@@ -97,6 +97,7 @@ from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json
 from jobplatform.queue.schedules import (
+    LONGEST_SPREAD,
     MOST_PREVIEWED,
     MOST_SCHEDULES,
     change_schedule,
@@ -113,6 +114,8 @@ from jobplatform.queue.schedules import (
     resume_schedule,
     rule_of,
     run_schedule_now,
+    tasks_served,
+    time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.settle import RENEW_SECONDS, Settled, settle_schedules
@@ -149,7 +152,9 @@ __all__ = [
     "CLOSED_TEXT",
     "INTERRUPTIONS",
     "LISTENER",
+    "LONGEST_INTERVAL",
     "LONGEST_KEY",
+    "LONGEST_SPREAD",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "MOST_LINES",
@@ -316,6 +321,8 @@ __all__ = [
     "settle_schedules",
     "silence",
     "stop_running",
+    "tasks_served",
+    "time_now",
     "use_key_ring",
     "why_waiting",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select, true
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -27,7 +27,7 @@ from jobplatform.errors import (
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, clock, visit
 from jobplatform.queue.recurrence import Cron, Every, Once, Rule, offset_in, ticks_after
 from jobplatform.queue.safe_json import strict_json, text_problem
-from jobplatform.queue.statement import run
+from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import is_encrypting
 
 if TYPE_CHECKING:
@@ -56,6 +56,23 @@ select
     (select count(*) from jobplatform.schedules where workspace_id = %(workspace_id)s),
     exists (select from jobplatform.schedules where workspace_id = %(workspace_id)s and name = %(name)s),
     jobplatform.clock()
+"""
+
+LAST_TICKS = """
+select t.*
+from unnest(%(ids)s::uuid[]) as wanted(id)
+cross join lateral (
+    select workspace_id, schedule_id, tick_at, outcome, reason, job_id, manual, fired_at
+    from jobplatform.schedule_ticks
+    where workspace_id = %(workspace_id)s and schedule_id = wanted.id
+    order by tick_at desc
+    limit 1
+) t
+"""
+SERVED = """
+select distinct unnest(w.tasks)
+from jobplatform.workers w
+where w.dead_at is null and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
 """
 
 
@@ -181,7 +198,7 @@ def change_schedule(session: Session, schedule: Schedule, task: Task[Any, Any], 
     columns = replace(before, **changes).columns(task, schedule.workspace_id)
     if columns["name"] != schedule.name:
         _take_place(session, schedule.workspace_id, columns["name"], new=False)
-    now = _now(session)
+    now = time_now(session)
     if columns.get("every_ms") is not None and columns["anchor"] is None:
         columns["anchor"] = schedule.anchor or now
     is_new_rule = any(getattr(schedule, name) != columns[name] for name in _RULES)
@@ -209,7 +226,7 @@ def pause_schedule(session: Session, schedule: Schedule, *, actor: str) -> bool:
     """Have no more ticks of it done, until it is resumed; says whether that is new. What was enqueued stays."""
     if schedule.paused_at is not None:
         return False
-    schedule.paused_at, schedule.paused_by = _now(session), actor
+    schedule.paused_at, schedule.paused_by = time_now(session), actor
     schedule.next_tick_at = schedule.next_run_at = schedule.fan_tick_at = schedule.fan_after = None
     session.flush()
     return True
@@ -223,7 +240,7 @@ def resume_schedule(session: Session, schedule: Schedule) -> bool:
     if schedule.paused_at is None:
         return False
     schedule.paused_at = schedule.paused_by = None
-    await_next(schedule, _now(session), done=_was_done(session, schedule))
+    await_next(schedule, time_now(session), done=_was_done(session, schedule))
     session.flush()
     return True
 
@@ -234,7 +251,7 @@ def run_schedule_now(session: Session, schedule: Schedule, task: Task[Any, Any])
     One for every workspace is enqueued by the workers, beginning at once. Raises :class:`QuotaExceededError` as any
     enqueue does.
     """
-    now = _now(session)
+    now = time_now(session)
     if schedule.every_workspace:
         return _fan_out_now(session, schedule, now)
     plan = plan_of(schedule)
@@ -308,16 +325,18 @@ def list_ticks(
 
 def last_ticks(session: Session, workspace_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ScheduleTick]:
     """The newest tick of each of these schedules that has one, by schedule."""
-    wanted = select(func.unnest(list(ids)).label("id")).subquery()
-    newest = (
-        select(ScheduleTick)
-        .where(ScheduleTick.workspace_id == workspace_id, ScheduleTick.schedule_id == wanted.c.id)
-        .order_by(ScheduleTick.tick_at.desc())
-        .limit(1)
-        .lateral()
-    )
-    found = session.execute(select(newest).select_from(wanted).join(newest, true()))
+    found = run(session, LAST_TICKS, workspace_id=workspace_id, ids=array(ids))
     return {row.schedule_id: ScheduleTick(**row._mapping) for row in found}
+
+
+def tasks_served(session: Session) -> frozenset[str]:
+    """The tasks that some live worker knows. What is due of others waits."""
+    return frozenset(run(session, SERVED).scalars())
+
+
+def time_now(session: Session) -> datetime.datetime:
+    """The moment by which schedules are done: the database's."""
+    return session.execute(select(clock())).scalar_one()
 
 
 def preview(
@@ -454,10 +473,6 @@ def _was_done(session: Session, schedule: Schedule) -> bool:
     if schedule.run_at is None:
         return False
     return session.get(ScheduleTick, (schedule.workspace_id, schedule.id, schedule.run_at)) is not None
-
-
-def _now(session: Session) -> datetime.datetime:
-    return session.execute(select(clock())).scalar_one()
 
 
 def _encrypting_problem(session: Session, workspace_id: uuid.UUID) -> Problem | None:

@@ -335,27 +335,5 @@ def test_a_deleted_schedule_is_gone(session: Session, tasks: Tasks, workspace_id
     assert find_schedule_named(session, workspace_id, "work") is None
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "every_ms = 5000",
-        "cron = null",
-        "catch_up = 'some'",
-        "every_workspace = true",
-        "spread_ms = -1",
-        "declared_by = 'app:tasks'",
-        "paused_at = now()",
-        "fan_tick_at = now()",
-    ],
-)
-def test_the_database_refuses_what_no_schedule_is(
-    session: Session, tasks: Tasks, workspace_id: uuid.UUID, change: str
-) -> None:
-    create_schedule(session, tasks["work"], HOURLY, workspace_id=workspace_id)
-
-    with pytest.raises(Exception, match="violates check constraint"):
-        session.execute(text(f"update jobplatform.schedules set {change}"))
-
-
 def test_the_platform_s_workspace_is_a_uuid_of_its_own() -> None:
     assert PLATFORM_WORKSPACE.version == 8
