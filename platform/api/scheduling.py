@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -69,7 +69,7 @@ def answer_list(workspace_id: UUID, query: dict[str, Any]) -> Response:
     return page_of(_PAGE, described, limit, lambda item: UUID(str(item["id"])))
 
 
-def make(workspace_id: UUID, body: dict[str, Any], url_of: Any) -> Response:
+def make(workspace_id: UUID, body: dict[str, Any], url_of: Callable[[UUID], str]) -> Response:
     rule = _rule(body, None)
     assert rule is not None
     task = mounted().tasks[body.pop("job_type")]
@@ -80,7 +80,7 @@ def make(workspace_id: UUID, body: dict[str, Any], url_of: Any) -> Response:
         )
         _audit(session, "schedule.create", made)
         described = _describe(session, workspace_id, [made])[0]
-    return respond(_SCHEDULE, described, 201, {"Location": url_of(made.id)})
+    return respond(_SCHEDULE, described, 201, {"Location": url_of(described["id"])})
 
 
 def answer_one(workspace_id: UUID, schedule_id: UUID) -> Response:
