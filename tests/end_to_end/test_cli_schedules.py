@@ -57,7 +57,7 @@ def test_a_platform_wide_schedule_needs_no_workspace(cli: Cli) -> None:
         ("create sync --cron @daily --every 1h", "say one of --cron, --every and --at"),
         ("create sync --every 1h --tz UTC", "--timezone goes with --cron"),
         ("create sync --cron @daily --tz Mars", "timezone 'Mars' is not a time zone"),
-        ("create sink --cron @daily", "no task is named 'sink'; did you mean 'sync'?"),
+        ("create synk --cron @daily", "no task is named 'synk'; did you mean 'sync'?"),
         ("create sync --every 1h -p {}x", "the payload is not JSON"),
         ('create sync --every 1h -p {"mode":1}', "mode"),
         ("pause nightly", "no schedule 'nightly' is platform-wide"),
