@@ -161,7 +161,7 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
             ({"fan_tick_at": NOW, "fan_after": WORKSPACE}, "fanning_out_or_not"),
         )
     ),
-    (ScheduleTick, {"outcome": "done"}, "schedule_ticks_known_outcome"),
+    (ScheduleTick, {"outcome": "done", "job_id": None}, "schedule_ticks_known_outcome"),
     (ScheduleTick, {"job_id": None}, "schedule_ticks_job_when_enqueued"),
     (ScheduleTick, {"outcome": "skipped"}, "schedule_ticks_job_when_enqueued"),
     (WorkspaceKey, {"key_id": 0}, "workspace_keys_key_id_positive"),
