@@ -9,6 +9,10 @@
     ├── InvalidJobError          an option or the payload of a job is not acceptable; lists every problem by path
     │   └── InvalidPayloadError  it is the payload
     ├── InvalidLimitError        a limit, plan or pause was to get a value it cannot have; lists every problem by path
+    ├── InvalidScheduleError     a schedule was to become what cannot be; lists every problem by path
+    ├── ScheduleNameTakenError   the workspace has a schedule of this name already
+    ├── TooManySchedulesError    the workspace has as many schedules as it may have
+    ├── ScheduleMadeInCodeError  the schedule is declared in code, and is to be changed or removed there
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
@@ -90,6 +94,38 @@ class InvalidLimitError(JobPlatformError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class InvalidScheduleError(JobPlatformError):
+    """A schedule was to become what it cannot be. ``problems`` names each place and what is wrong there."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class ScheduleNameTakenError(JobPlatformError):
+    """The workspace has a schedule of this name already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is a schedule named {name!r} already; give another name, or change that one")
+
+
+class TooManySchedulesError(JobPlatformError):
+    """The workspace has as many schedules as it may have: ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"a workspace may have {limit} schedules and this one has; delete one that is not needed")
+
+
+class ScheduleMadeInCodeError(JobPlatformError):
+    """The schedule is declared in code: it is changed and removed there. Pausing it is for everybody."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the schedule {name!r} is declared in code; change it there, or pause it")
 
 
 class EnqueueConflictError(JobPlatformError):

@@ -47,7 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--pooled") and find_pgbouncer() is None:
         pytest.exit("skipped: there is no pgbouncer on this machine (Debian: apt install pgbouncer)", returncode=0)
     for name in list(os.environ):
-        if name.startswith("JOBPLATFORM_") or name in ("DATABASE_URL", "JOBS_DATABASE_URL", "DISABLE_QUEUE"):
+        if name.startswith("JOBPLATFORM_") or name in (
+            "DATABASE_URL",
+            "JOBS_DATABASE_URL",
+            "JOBS_CRON_TZ",
+            "DISABLE_QUEUE",
+        ):
             del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A script that runs this in the background has it ignore Ctrl-C, and so would every process started from here.

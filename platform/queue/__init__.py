@@ -9,6 +9,7 @@ from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
@@ -26,6 +27,7 @@ from jobplatform.queue.execute import Ended, decode_payload, execute
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
+from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import run_inline
 from jobplatform.queue.kept_answers import (
@@ -86,6 +88,7 @@ from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs
 from jobplatform.queue.reconcile import release_unknown_jobs
+from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
 from jobplatform.queue.retention import prune_jobs
@@ -93,10 +96,33 @@ from jobplatform.queue.retry import Retry
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json
+from jobplatform.queue.schedules import (
+    LONGEST_SPREAD,
+    MOST_PREVIEWED,
+    MOST_SCHEDULES,
+    change_schedule,
+    create_schedule,
+    delete_schedule,
+    find_schedule,
+    find_schedule_named,
+    get_schedule,
+    last_ticks,
+    list_schedules,
+    list_ticks,
+    pause_schedule,
+    preview,
+    resume_schedule,
+    rule_of,
+    run_schedule_now,
+    tasks_served,
+    time_now,
+)
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.settle import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
+from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -116,6 +142,7 @@ from jobplatform.queue.workers import (
     heartbeat,
     register_worker,
 )
+from jobplatform.queue.zones import default_timezone
 
 __all__ = [
     "BLOCKER_CODES",
@@ -125,14 +152,19 @@ __all__ = [
     "CLOSED_TEXT",
     "INTERRUPTIONS",
     "LISTENER",
+    "LONGEST_INTERVAL",
     "LONGEST_KEY",
+    "LONGEST_SPREAD",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "MOST_LINES",
+    "MOST_PREVIEWED",
+    "MOST_SCHEDULES",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
+    "RENEW_SECONDS",
     "Ahead",
     "Alert",
     "Blocker",
@@ -142,10 +174,15 @@ __all__ = [
     "Claim",
     "ClaimedJob",
     "Completion",
+    "Cron",
+    "Declarations",
+    "Declared",
     "Discard",
     "Ended",
     "Enqueued",
+    "Every",
     "Failure",
+    "Fired",
     "Health",
     "Heartbeat",
     "JobInterrupted",
@@ -157,6 +194,7 @@ __all__ = [
     "LimitsOfWorkspace",
     "LogLine",
     "NewJob",
+    "Once",
     "PlanDeletion",
     "ProgressReport",
     "Promoted",
@@ -170,12 +208,15 @@ __all__ = [
     "RetryAnswer",
     "RetryKind",
     "Ring",
+    "Rule",
     "RunningJob",
+    "Settled",
     "Shares",
     "ShutDown",
     "Skip",
     "Snooze",
     "Task",
+    "TaskDefaults",
     "Tasks",
     "TimedOut",
     "Why",
@@ -186,6 +227,7 @@ __all__ = [
     "begin_erasing",
     "bury_workers",
     "cancel_job",
+    "change_schedule",
     "claim_job",
     "claim_jobs",
     "clear_rate_limit",
@@ -194,8 +236,11 @@ __all__ = [
     "compact_now",
     "complete_jobs",
     "count_running",
+    "create_schedule",
     "decode_payload",
+    "default_timezone",
     "delete_plan",
+    "delete_schedule",
     "deregister_worker",
     "enqueue_job",
     "enqueue_jobs",
@@ -208,14 +253,20 @@ __all__ = [
     "find_pause",
     "find_plan",
     "find_rate_limit",
+    "find_schedule",
+    "find_schedule_named",
     "find_task_limits",
     "find_workspace",
     "finish_erasing",
+    "fire_schedules",
+    "forget_ticks",
     "get_job",
+    "get_schedule",
     "heartbeat",
     "is_encrypting",
     "keep_answer",
     "key_ring",
+    "last_ticks",
     "limits_of_workspaces",
     "list_attempts",
     "list_audit",
@@ -225,7 +276,9 @@ __all__ = [
     "list_queue_limits",
     "list_queues",
     "list_rate_limits",
+    "list_schedules",
     "list_task_limits",
+    "list_ticks",
     "list_workers",
     "list_workspaces",
     "load_tasks",
@@ -237,7 +290,9 @@ __all__ = [
     "note_resources",
     "owns_something",
     "pause",
+    "pause_schedule",
     "pauses_of",
+    "preview",
     "promote_jobs",
     "prune_jobs",
     "queue_health",
@@ -249,10 +304,13 @@ __all__ = [
     "report_progress",
     "rescue_jobs",
     "resume",
+    "resume_schedule",
     "retry_job",
     "reveal",
     "rewrap_keys",
+    "rule_of",
     "run_inline",
+    "run_schedule_now",
     "safe_json",
     "set_encrypting",
     "set_plan",
@@ -260,8 +318,11 @@ __all__ = [
     "set_rate_limit",
     "set_task_limits",
     "set_workspace_limits",
+    "settle_schedules",
     "silence",
     "stop_running",
+    "tasks_served",
+    "time_now",
     "use_key_ring",
     "why_waiting",
 ]

@@ -26,6 +26,7 @@ from typing import Any, Generic, Literal, TypeVar, get_type_hints
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.queue.declare import Declarations
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.payloads import PayloadType, payload_type
@@ -162,10 +163,14 @@ class Task(Generic[P, R]):
         return loaded if isinstance(loaded, Mapping) else self.payload.dump(loaded)
 
 
-class Tasks:
-    """The tasks of an application. ``mode="sync"`` runs each job in the enqueuing process, right after its commit."""
+class Tasks(Declarations):
+    """The tasks of an application, and the schedules declared beside them.
+
+    ``mode="sync"`` runs each job in the enqueuing process, right after its commit.
+    """
 
     def __init__(self, *, mode: Mode = "queue") -> None:
+        super().__init__()
         self.mode: Mode = mode
         self._tasks: dict[str, Task[Any, Any]] = {}
 
@@ -202,6 +207,8 @@ class Tasks:
                 "timeout_ms": round(task.options.timeout.total_seconds() * 1000),
                 "retry": task.retry.as_dict(),
                 "payload_version": task.options.payload_version,
+                "priority": task.options.priority,
+                "encrypted": task.options.encrypted,
                 "is_async": inspect.iscoroutinefunction(task.handler),
             }
             for task in sorted(self, key=lambda task: task.name)

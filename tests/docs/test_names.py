@@ -159,6 +159,8 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 
 
 def _variable(field: str) -> str:
+    if field == "cron_tz":
+        return "JOBS_CRON_TZ"
     return "DATABASE_URL" if field == "database_url" else f"JOBPLATFORM_{field.upper()}"
 
 

@@ -286,6 +286,8 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "timeout_ms": 600_000,
             "retry": Retry().as_dict(),
             "payload_version": 1,
+            "priority": 0,
+            "encrypted": False,
             "is_async": False,
         },
         {
@@ -294,6 +296,8 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "timeout_ms": 1500,
             "retry": Retry().as_dict(),
             "payload_version": 1,
+            "priority": 0,
+            "encrypted": False,
             "is_async": True,
         },
     ]
