@@ -118,7 +118,7 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
-from jobplatform.queue.settle import RENEW_SECONDS, Settled, settle_schedules
+from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.tasks import Task, Tasks, load_tasks

@@ -8,7 +8,7 @@
 ['audit.retention']
 
 A declaration is checked where it is made, so that a line which cannot be read stops the deployment and not the night.
-A worker that starts writes it down (:mod:`jobplatform.queue.settle`).
+A worker that starts writes it down (:mod:`jobplatform.queue.settle_schedules`).
 """
 
 from __future__ import annotations
