@@ -22,6 +22,8 @@
     ├── EncryptionError          something cannot be sealed or opened
     │   ├── KeyMissingError      a key is not in this process's key ring; it may be in another's
     │   └── SealBrokenError      it was sealed for another place, was changed, or its key is destroyed
+    ├── NotATestDatabaseError    a test wanted to do to a database what only a test database survives
+    ├── StillReadyError          a drain ran as many jobs as it may, and more are ready
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
 
 A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
@@ -194,6 +196,31 @@ class SealBrokenError(EncryptionError):
     """What was sealed cannot be opened, here or anywhere else, however often it is tried."""
 
     should_retry = False
+
+
+class NotATestDatabaseError(JobPlatformError):
+    """A test wanted to do to ``database`` what only a database made by ``jobplatform.testing`` survives."""
+
+    def __init__(self, database: str, what: str) -> None:
+        self.database = database
+        super().__init__(
+            f"{what} only a database that jobplatform.testing made for a test, and {database!r} is not one; "
+            "use the fixture jobplatform_engine or jobplatform_session"
+        )
+
+
+class StillReadyError(JobPlatformError):
+    """A drain ran ``ran`` attempts, as many as it may, and more jobs are ready: probably jobs that enqueue each other
+    for ever. ``ready`` describes some of those that are left."""
+
+    def __init__(self, ran: int, ready: Sequence[str]) -> None:
+        self.ran = ran
+        self.ready = tuple(ready)
+        lines = "".join(f"\n  - {job}" for job in self.ready)
+        super().__init__(
+            f"{ran} attempts were made and jobs are still ready:{lines}\n"
+            "do they enqueue each other for ever? If not, pass a larger bound="
+        )
 
 
 class LeaseLostError(JobPlatformError):

@@ -27,6 +27,9 @@ FLASK_NAMES = frozenset({"JOBPLATFORM_URL_PREFIX", "JOBPLATFORM_REGISTER_BLUEPRI
 #: Fields whose variables have another name.
 OTHERWISE_NAMED = frozenset({"JOBPLATFORM_DATABASE_URL", "JOBPLATFORM_CRON_TZ"})
 
+#: What tests read; a process that a test starts may find it in its environment.
+TEST_NAMES = frozenset({"JOBPLATFORM_TEST_DATABASE_URL"})
+
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
 QUEUE_NAME = re.compile(r"^[a-z0-9][a-z0-9_.:-]{0,99}\Z")
@@ -161,7 +164,7 @@ class _Reader:
         """A misspelt variable is silent otherwise, and its default is what nobody asked for."""
         known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - OTHERWISE_NAMED
         for name in sorted(self.environ):
-            if name.startswith("JOBPLATFORM_") and name not in known | FLASK_NAMES:
+            if name.startswith("JOBPLATFORM_") and name not in known | FLASK_NAMES | TEST_NAMES:
                 self.problems.append(f"{name} is not a setting")
 
     def _read(self, name: str, parse: Callable[[str], T]) -> T | None:

@@ -29,7 +29,7 @@ from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
-from jobplatform.queue.inline import run_inline
+from jobplatform.queue.inline import as_worker, run_claimed, run_inline
 from jobplatform.queue.kept_answers import (
     NOBODYS,
     Kept,
@@ -66,6 +66,7 @@ from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
     Cancelled,
     Discard,
+    HandlerOutcome,
     JobInterrupted,
     LeaseLost,
     RateLimited,
@@ -95,7 +96,7 @@ from jobplatform.queue.retention import prune_jobs
 from jobplatform.queue.retry import Retry
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
-from jobplatform.queue.safe_json import safe_json
+from jobplatform.queue.safe_json import safe_json, strict_json
 from jobplatform.queue.schedules import (
     LONGEST_SPREAD,
     MOST_PREVIEWED,
@@ -183,6 +184,7 @@ __all__ = [
     "Every",
     "Failure",
     "Fired",
+    "HandlerOutcome",
     "Health",
     "Heartbeat",
     "JobInterrupted",
@@ -224,6 +226,7 @@ __all__ = [
     "WorkerSeen",
     "WorkspaceSeen",
     "append_log_lines",
+    "as_worker",
     "begin_erasing",
     "bury_workers",
     "cancel_job",
@@ -309,6 +312,7 @@ __all__ = [
     "reveal",
     "rewrap_keys",
     "rule_of",
+    "run_claimed",
     "run_inline",
     "run_schedule_now",
     "safe_json",
@@ -321,6 +325,7 @@ __all__ = [
     "settle_schedules",
     "silence",
     "stop_running",
+    "strict_json",
     "tasks_served",
     "time_now",
     "use_key_ring",

@@ -16,6 +16,7 @@ import psycopg
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.queue import ProgressReport, enqueue_job, report_progress, retry_job
+from jobplatform.testing import wait_until
 from tests.chaos import history
 from tests.chaos.checker import judge
 from tests.chaos.clients import STALE_WRITES
@@ -25,7 +26,6 @@ from tests.chaos.limit_mutants import LIMIT_MUTANTS
 from tests.chaos.schedule_mutants import SCHEDULE_MUTANTS
 from tests.chaos.stage import Stage, fence
 from tests.chaos.variants import break_database, broken
-from tests.waiting import wait_until
 
 Scene = Callable[[Stage], None]
 

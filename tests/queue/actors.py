@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import ClaimedJob, Lease, Ring, WorkerInfo, claim_jobs, register_worker
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import Role
 from jobplatform.queue import NewJob, enqueue_jobs
-from tests.waiting import wait_until
+from jobplatform.testing import WorkerProcess, wait_until
 from tests.worker.handlers import tasks
-from tests.worker.processes import WorkerProcess
+from tests.worker.processes import start as start_process
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -32,10 +32,10 @@ def start_worker(login_url: Callable[..., str], tmp_path: Path) -> Iterator[Star
 
     def start(*, ready: bool = True, **options: Any) -> WorkerProcess:
         url = options.pop("database_url", None) or login_url(Role.WORKER)
-        worker = WorkerProcess(url, tmp_path / f"worker-{next(numbers)}.log", **options)
+        worker = start_process(url, tmp_path / f"worker-{next(numbers)}.log", **options)
         started.append(worker)
         if ready:
-            worker.wait_for("worker ready")
+            worker.wait_until_ready()
         return worker
 
     yield start

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from jobplatform.testing import is_dead, wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
-from tests.worker.processes import is_dead
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
