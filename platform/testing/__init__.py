@@ -3,6 +3,7 @@
 The fixtures are in ``jobplatform.pytest_plugin``, which pytest finds by itself.
 """
 
+from jobplatform.testing.databases import Databases
 from jobplatform.testing.draining import BOUND, drain
 from jobplatform.testing.enqueued import all_enqueued, assert_enqueued, refute_enqueued
 from jobplatform.testing.modes import inline, manual
@@ -18,6 +19,7 @@ __all__ = [
     "BOUND",
     "Clock",
     "DatabaseServer",
+    "Databases",
     "Performed",
     "WorkerProcess",
     "all_enqueued",
