@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from jobplatform.testing.processes import children_of, descendants_of, is_dead
 from jobplatform.testing.waiting import wait_until
@@ -47,6 +47,17 @@ def environment_of(database_url: str, tasks: str, variables: Mapping[str, str] |
     return inherited | DEFAULTS | own | dict(variables or {})
 
 
+class Process(Protocol):
+    """What we ask of a process that was started."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+
+
 class WorkerProcess:
     """A worker that runs. Whoever starts one calls :meth:`stop` or, at the latest, :meth:`destroy`."""
 
@@ -60,10 +71,13 @@ class WorkerProcess:
     ) -> None:
         self.log = log
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-            )
+            self._process = self._start(command, folder, environment, output)
         self.pid = self._process.pid
+
+    def _start(
+        self, command: Sequence[str], folder: Path | None, environment: Mapping[str, str] | None, output: IO[bytes]
+    ) -> Process:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
     # -- what it says ----------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jobplatform.testing import WorkerProcess
+from tests.worker.fork_server import ForkedProcess, ForkServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +26,21 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def start(database_url: str, log: Path, **options: Any) -> WorkerProcess:
-    """A worker in a process of its own."""
-    arguments = json.dumps({"database_url": database_url} | DEFAULTS | options)
-    return WorkerProcess(log, command=[sys.executable, "-m", "tests.worker.run_worker", arguments], folder=ROOT)
+def start_anew(log: Path, **options: Any) -> WorkerProcess:
+    """A worker that is started the long way, as a deployment starts it."""
+    command = [sys.executable, "-m", "tests.worker.run_worker", json.dumps(DEFAULTS | options)]
+    return WorkerProcess(log, command=command, folder=ROOT)
+
+
+class ForkedWorker(WorkerProcess):
+    """A worker whose imports somebody else has done."""
+
+    def __init__(self, server: ForkServer, log: Path, **options: Any) -> None:
+        self._server = server
+        self._options = DEFAULTS | options
+        super().__init__(log)
+
+    def _start(
+        self, command: Sequence[str], folder: Path | None, environment: Mapping[str, str] | None, output: IO[bytes]
+    ) -> ForkedProcess:
+        return self._server.fork(self._options, os.environ, output)

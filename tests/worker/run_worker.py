@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from jobplatform.logs import configure_logging
 from jobplatform.worker import Worker
 
 
-def main() -> int:
+def run(options: dict[str, Any]) -> int:
     configure_logging("INFO", "json", sys.stdout)
-    return Worker(**json.loads(sys.argv[1])).run()
+    return Worker(**options).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(json.loads(sys.argv[1])))
