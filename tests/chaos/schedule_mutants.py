@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from tests.chaos.stage import Stage
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 Scene = Callable[[Stage], None]
 

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 FOLDER = Path(__file__).parents[2] / "examples" / "scheduler"
 NOW = datetime.datetime.now(datetime.UTC)

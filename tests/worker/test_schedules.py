@@ -6,7 +6,7 @@ import datetime
 import itertools
 import signal
 
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, StartWorker
 
 TASKS = "tests.worker.scheduled_tasks:tasks"
