@@ -72,6 +72,11 @@ class _Drainer:
 
     def run(self, limit: int | None, bound: int) -> list[Job]:
         ran: dict[uuid.UUID, uuid.UUID] = {}
+        self._run_all(ran, limit, bound)
+        return self._look(ran)
+
+    def _run_all(self, ran: dict[uuid.UUID, uuid.UUID], limit: int | None, bound: int) -> None:
+        """Run them, and note in ``ran`` which (and of which workspace)."""
         # The same pool, with each statement a transaction of its own: the only way in which a claim works.
         own = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with Session(own) as session, as_worker(own, session, self.tasks) as worker_id:
@@ -79,12 +84,11 @@ class _Drainer:
             for _ in range(bound if limit is None else limit):
                 claimed = self._next(session, worker_id)
                 if claimed is None:
-                    return self._look(ran)
+                    return
                 ran[uuid.UUID(claimed.lease.job_id)] = uuid.UUID(claimed.lease.workspace_id)
                 self._run(session, claimed)
             if limit is None and (ready := self._describe_ready(session)):
                 raise StillReadyError(bound, ready)
-            return self._look(ran)
 
     def _next(self, session: Session, worker_id: int) -> ClaimedJob | None:
         """The next job, after chores when nothing was ready."""
