@@ -16,6 +16,8 @@ from jobplatform.testing.waiting import wait_until
 
 COMMAND = (sys.executable, "-m", "jobplatform.cli", "worker")
 READY = "worker ready"
+#: A start is two interpreters importing everything, and a busy machine takes its time for that.
+START_SECONDS = 90
 #: So much of a log is shown.
 _SHOWN = 5_000
 #: Of the test's own process, and not meant for its workers.
@@ -87,7 +89,7 @@ class WorkerProcess:
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
         return [event for event in events if name is None or event["message"] == name]
 
-    def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
+    def wait_for(self, name: str, count: int = 1, *, seconds: float = 30) -> dict[str, Any]:
         """Wait until an event was logged so many times; return the last one."""
 
         def seen() -> list[dict[str, Any]]:
@@ -97,13 +99,13 @@ class WorkerProcess:
             return events if len(events) >= count else []
 
         try:
-            return wait_until(seen, what=f"the event {name!r}")[-1]
+            return wait_until(seen, what=f"the event {name!r}", seconds=seconds)[-1]
         except AssertionError as error:
             raise AssertionError(f"{error}; the worker's log ends with:\n{self.end_of_log}") from None
 
     def wait_until_ready(self) -> None:
         """Wait until it asks for jobs; fail with its log when it ends instead."""
-        self.wait_for(READY)
+        self.wait_for(READY, seconds=START_SECONDS)
 
     @property
     def end_of_log(self) -> str:
