@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tests.chaos.stage import Stage
 from jobplatform.testing import wait_until
+from tests.chaos.stage import Stage
 
 Scene = Callable[[Stage], None]
 
