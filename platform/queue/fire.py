@@ -146,6 +146,17 @@ class TaskDefaults:
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     encrypted: bool = False
 
+    @classmethod
+    def of(cls, task: Mapping[str, Any]) -> TaskDefaults:
+        """Those of a task, by its entry in :meth:`Tasks.catalogue`."""
+        return cls(
+            queue=task["queue"],
+            priority=task["priority"],
+            max_attempts=task["retry"]["max_attempts"],
+            timeout=datetime.timedelta(milliseconds=task["timeout_ms"]),
+            encrypted=task["encrypted"],
+        )
+
 
 class Fired(NamedTuple):
     """How many ticks were done, the workspaces that have jobs of them, and the seconds until the next is due."""

@@ -1,7 +1,7 @@
 """Drain: run what is ready in this process, through the verbs and the ``execute()`` that a worker uses.
 
     1. commit what the test's Session holds: for a worker a job exists from then on
-    2. do the chores of a worker: rescue, promote
+    2. do the chores of a worker: rescue, do what schedules are due for, promote
     3. claim one job, run its handler here, write down how it ended; again until nothing is ready
     4. go back to 2 until the chores bring nothing new either
 
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import StillReadyError
 from jobplatform.models import Job, QueueRow, State, clock
 from jobplatform.queue import ClaimedJob, Ring, Tasks, as_worker, claim_jobs, get_job, run_claimed
-from jobplatform.testing.chores import do_chores
+from jobplatform.testing.chores import declare_schedules, do_chores
 from jobplatform.testing.places import commit, engine_of
 from jobplatform.testing.recording import Recorder
 
@@ -40,6 +40,7 @@ def drain(
     queue: str | None = None,
     limit: int | None = None,
     with_scheduled: bool = False,
+    with_schedules: bool = False,
     raise_errors: bool = False,
     bound: int = BOUND,
 ) -> list[Job]:
@@ -48,11 +49,13 @@ def drain(
 
     A Session is committed first. ``workspace_id`` and ``queue`` leave the others' jobs alone. ``limit`` stops after so
     many attempts; without it, :class:`StillReadyError` is raised when ``bound`` attempts did not empty the queue.
-    ``with_scheduled`` also runs what is scheduled for later, retries too, as if its time had come.
+    ``with_scheduled`` also runs what is scheduled for later, retries too, as if its time had come. ``with_schedules``
+    first writes down the schedules that the code declares, as a worker that starts does; what of them, or of any other
+    schedule, is due then (or after you moved the clock) is done by every drain.
     ``raise_errors`` raises what a handler raised, once that attempt is written down; otherwise it is in the job.
     """
     commit(where)
-    drainer = _Drainer(engine_of(where), tasks, workspace_id, queue, with_scheduled, raise_errors)
+    drainer = _Drainer(engine_of(where), tasks, workspace_id, queue, with_scheduled, with_schedules, raise_errors)
     try:
         return drainer.run(limit, bound)
     finally:
@@ -68,6 +71,7 @@ class _Drainer:
     workspace_id: uuid.UUID | None
     queue: str | None
     with_scheduled: bool
+    with_schedules: bool
     raise_errors: bool
 
     def run(self, limit: int | None, bound: int) -> list[Job]:
@@ -80,6 +84,8 @@ class _Drainer:
         # The same pool, with each statement a transaction of its own: the only way in which a claim works.
         own = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with Session(own) as session, as_worker(own, session, self.tasks) as worker_id:
+            if self.with_schedules:
+                declare_schedules(session, self.tasks)
             self._do_chores(session)
             for _ in range(bound if limit is None else limit):
                 claimed = self._next(session, worker_id)
@@ -116,7 +122,7 @@ class _Drainer:
             raise recorder.error or RuntimeError(f"{claimed.task}: {ended.error_type}: {ended.message}")
 
     def _do_chores(self, session: Session) -> bool:
-        brought = do_chores(session)
+        brought = do_chores(session, self.tasks)
         return self._bring_forward(session) or brought if self.with_scheduled else brought
 
     def _bring_forward(self, session: Session) -> bool:

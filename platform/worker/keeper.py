@@ -233,7 +233,7 @@ class Keeper(DatabaseThread):
         self.post(Deregistered())
 
     def _know(self, told: Know) -> None:
-        self._known = {task["name"]: _defaults(task) for task in told.catalogue}
+        self._known = {task["name"]: TaskDefaults.of(task) for task in told.catalogue}
         self._declared = [Declared.from_dict(declared) for declared in told.schedules]
 
     # -- chores ----------------------------------------------------------------------------------
@@ -309,16 +309,6 @@ class Keeper(DatabaseThread):
                 self.post(Listening(listener))
             self._wants_listener = False
         return None
-
-
-def _defaults(task: Mapping[str, Any]) -> TaskDefaults:
-    return TaskDefaults(
-        queue=task["queue"],
-        priority=task["priority"],
-        max_attempts=task["retry"]["max_attempts"],
-        timeout=timedelta(milliseconds=task["timeout_ms"]),
-        encrypted=task["encrypted"],
-    )
 
 
 def open_listener(engine: Engine, *, trusted: bool = False) -> psycopg.Connection[Any] | None:

@@ -204,3 +204,24 @@ def test_the_session_sees_what_the_jobs_did(session: Session, workspace_id: uuid
     drain(session, writing)
 
     assert session.scalars(text("select by from noted")).all() == ["note"]
+
+
+def test_schedules_of_the_code_are_written_down_on_demand_and_done_when_due(
+    session: Session, engine: Engine, workspace_id: uuid.UUID
+) -> None:
+    scheduled = Tasks()
+
+    @scheduled.every(datetime.timedelta(hours=1), workspace_id=workspace_id)
+    @scheduled.task("hourly")
+    def hourly(job: RunningJob, payload: dict[str, str]) -> None: ...
+
+    clock = Clock(engine)
+
+    assert drain(session, scheduled) == []
+    clock.travel(hours=2)
+    assert drain(session, scheduled) == []
+    drain(session, scheduled, with_schedules=True)
+    clock.travel(hours=1)
+    (job,) = drain(session, scheduled)
+    assert (job.job_type, job.workspace_id, job.status) == ("hourly", workspace_id, "completed")
+    assert drain(session, scheduled) == []
