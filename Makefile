@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test pooled check lint types imports drift package chaos bench clean
+.PHONY: help demo up test pooled check lint types imports drift package chaos fuzz bench clean
 
 help: ## What can be run
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -54,6 +54,9 @@ drift: $(READY)
 
 package: $(READY)
 	$(BIN)/python -m pytest -q -m package tests/packaging
+
+fuzz: $(READY) ## Requests made from the OpenAPI document, until nothing is found
+	$(BIN)/python tests/fuzz/run.py $(FUZZ)
 
 chaos: $(READY) ## Kill workers, backends and the server while 10,000 jobs run, then count
 	$(BIN)/python tests/chaos/run.py $(CHAOS)

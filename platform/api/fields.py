@@ -18,6 +18,8 @@ from jobplatform.settings import QUEUE_NAME
 LONGEST_DELAY = datetime.timedelta(days=365)
 EARLIEST = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
+#: The same for the document, without the first year: with its offset, that can begin in the century before.
+WITHIN = "^20(0[1-9]|[1-9][0-9])-"
 
 
 class CamelSchema(Schema):
@@ -60,6 +62,9 @@ class Flag(fields.Boolean):
 
 class Moment(fields.AwareDateTime):
     """A moment: RFC 3339 with its offset on the way in, always UTC with ``Z`` on the way out."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "metadata": {"pattern": WITHIN, **kwargs.get("metadata", {})}})
 
     def _serialize(self, value: datetime.datetime | None, *_: Any, **__: Any) -> str | None:
         if value is None:

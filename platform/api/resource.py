@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import flask_smorest  # type: ignore[import-untyped]  # it ships no types
+from flask import request
 from marshmallow import Schema
 
 from jobplatform.api.access import public, requires
@@ -15,7 +17,7 @@ from jobplatform.api.fields import camel
 from jobplatform.api.once import PARAMETER as IDEMPOTENCY_KEY
 from jobplatform.api.once import once
 from jobplatform.api.principals import Scope
-from jobplatform.api.problems import PROBLEM_JSON
+from jobplatform.api.problems import PROBLEM_JSON, ProblemError
 from jobplatform.api.schemas import ConflictSchema, ProblemSchema, QuotaSchema
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -63,6 +65,16 @@ CONDITIONAL = [
 ]
 
 
+def _needs_body(view: View) -> View:
+    @functools.wraps(view)
+    def refusing_none(*args: Any, **kwargs: Any) -> Any:
+        if not request.get_data(cache=True):
+            raise ProblemError(400, "This needs a body of JSON.")
+        return view(*args, **kwargs)
+
+    return refusing_none  # type: ignore[return-value]  # the same signature
+
+
 def _declared(view: Callable[..., Any]) -> set[int]:
     """The statuses that the view itself says more about than that they are problems."""
     responses = getattr(view, "_apidoc", {}).get("response", {}).get("responses", {})
@@ -98,9 +110,12 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         return decorate
 
     def body(self, schema: type[Schema], *, required: bool = True, **about: Any) -> Callable[[View], View]:
-        """The view's first argument is the body, as ``schema`` loads it. ``about`` is for the document."""
-        decorate: Callable[[View], View] = self.arguments(schema, required=required, **about)
-        return decorate
+        """The view's first argument is the body, as ``schema`` loads it. ``about`` is for the document.
+
+        Without a body the view is not reached, or what is not ``required`` is loaded as empty.
+        """
+        read: Callable[[View], View] = self.arguments(schema, required=required, **about)
+        return (lambda view: _needs_body(read(view))) if required else read
 
     def query(self, schema: type[Schema]) -> Callable[[View], View]:
         """The view's first argument is the query, as ``schema`` loads it."""

@@ -13,7 +13,7 @@ import sys
 import click
 import sqlalchemy.exc
 
-from jobplatform.errors import InvalidLimitError, JobPlatformError, SettingsError
+from jobplatform.errors import InvalidLimitError, InvalidScheduleError, JobPlatformError, SettingsError
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -38,6 +38,7 @@ COMMANDS = {
     "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
     "jobs": ("jobplatform.cli.jobs:jobs", "List, show, watch, retry and cancel jobs; say why one waits."),
     "stats": ("jobplatform.cli.stats:stats", "How much there is to do, how quickly it is done, how it ends."),
+    "schedules": ("jobplatform.cli.schedules:schedules", "Make, list, pause, run and preview schedules."),
     "health": ("jobplatform.cli.health:health", "Is work being done? What is stuck, what fails, and what to do."),
     "alerts": ("jobplatform.cli.alerts:alerts", "List what is wrong now, and change when that is said."),
     "doctor": ("jobplatform.cli.doctor:doctor", "Find what is wrong with the installation, and say what to do."),
@@ -75,7 +76,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SettingsError as error:
             raise _settings_problem(error) from error
-        except InvalidLimitError as error:
+        except (InvalidLimitError, InvalidScheduleError) as error:
             raise click.UsageError(_limit_problem(error)) from error
         except JobPlatformError as error:
             raise click.ClickException(str(error)) from error
@@ -106,7 +107,7 @@ def _settings_problem(error: SettingsError) -> click.ClickException:
     return UnusableSettings(str(error))
 
 
-def _limit_problem(error: InvalidLimitError) -> str:
+def _limit_problem(error: InvalidLimitError | InvalidScheduleError) -> str:
     """Without the slashes that lead to a place in a document."""
     return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
 

@@ -31,6 +31,7 @@ from jobplatform.models.limits import (
 )
 from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
+from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import Connection, Record
 from jobplatform.models.worker import WorkerRow
@@ -40,6 +41,7 @@ from jobplatform.models.workspace_key import WorkspaceKey
 __all__ = [
     "FINAL_STATUSES",
     "KEPT_HOURS",
+    "PLATFORM_WORKSPACE",
     "SCHEMA",
     "AlertRow",
     "ApiToken",
@@ -47,6 +49,7 @@ __all__ = [
     "Base",
     "Bucket",
     "BucketKind",
+    "CatchUp",
     "Chore",
     "Connection",
     "HealthRule",
@@ -64,10 +67,13 @@ __all__ = [
     "RateLimit",
     "Record",
     "Role",
+    "Schedule",
+    "ScheduleTick",
     "State",
     "Status",
     "TaskLimits",
     "TaskRetention",
+    "TickOutcome",
     "WorkerRow",
     "Workspace",
     "WorkspaceKey",

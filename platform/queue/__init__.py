@@ -11,6 +11,7 @@ from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.doctor import (
     Finding,
     Severity,
@@ -37,8 +38,9 @@ from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
+from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
-from jobplatform.queue.inline import run_inline
+from jobplatform.queue.inline import as_worker, run_claimed, run_inline
 from jobplatform.queue.keep import (
     Keep,
     RetentionRule,
@@ -83,6 +85,7 @@ from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
     Cancelled,
     Discard,
+    HandlerOutcome,
     JobInterrupted,
     LeaseLost,
     RateLimited,
@@ -105,6 +108,7 @@ from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs
 from jobplatform.queue.reconcile import release_unknown_jobs
+from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
 from jobplatform.queue.retention import (
@@ -119,14 +123,37 @@ from jobplatform.queue.retention import (
 )
 from jobplatform.queue.retry import Retry
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
-from jobplatform.queue.rules import METRICS, Rule, clear_rule, declare_rules, list_rules, set_rule
+from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.running import Channel, RunningJob
-from jobplatform.queue.safe_json import safe_json
+from jobplatform.queue.safe_json import safe_json, strict_json
+from jobplatform.queue.schedules import (
+    LONGEST_SPREAD,
+    MOST_PREVIEWED,
+    MOST_SCHEDULES,
+    change_schedule,
+    create_schedule,
+    delete_schedule,
+    find_schedule,
+    find_schedule_named,
+    get_schedule,
+    last_ticks,
+    list_schedules,
+    list_ticks,
+    pause_schedule,
+    preview,
+    resume_schedule,
+    rule_of,
+    run_schedule_now,
+    tasks_served,
+    time_now,
+)
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
+from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -147,6 +174,7 @@ from jobplatform.queue.workers import (
     heartbeat,
     register_worker,
 )
+from jobplatform.queue.zones import default_timezone
 
 __all__ = [
     "BLOCKER_CODES",
@@ -156,19 +184,25 @@ __all__ = [
     "CLOSED_TEXT",
     "INTERRUPTIONS",
     "LISTENER",
+    "LONGEST_INTERVAL",
     "LONGEST_KEY",
+    "LONGEST_SPREAD",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "METRICS",
     "MOST_LINES",
+    "MOST_PREVIEWED",
+    "MOST_SCHEDULES",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
+    "RENEW_SECONDS",
     "SHORTEST_AUDIT",
     "Ahead",
     "Alert",
     "AlertEvent",
+    "AlertRule",
     "Batch",
     "Blocker",
     "CancelAnswer",
@@ -177,14 +211,20 @@ __all__ = [
     "Claim",
     "ClaimedJob",
     "Completion",
+    "Cron",
+    "Declarations",
+    "Declared",
     "Deed",
     "Discard",
     "Ended",
     "Enqueued",
+    "Every",
     "FailedCursor",
     "FailedPage",
     "Failure",
     "Finding",
+    "Fired",
+    "HandlerOutcome",
     "Health",
     "Heartbeat",
     "JobInterrupted",
@@ -199,6 +239,7 @@ __all__ = [
     "LogLine",
     "Matching",
     "NewJob",
+    "Once",
     "Part",
     "PlanDeletion",
     "ProgressReport",
@@ -217,6 +258,7 @@ __all__ = [
     "Ring",
     "Rule",
     "RunningJob",
+    "Settled",
     "Severity",
     "Shares",
     "ShutDown",
@@ -224,6 +266,7 @@ __all__ = [
     "Snooze",
     "Stats",
     "Task",
+    "TaskDefaults",
     "Tasks",
     "TimedOut",
     "Times",
@@ -233,9 +276,11 @@ __all__ = [
     "WorkspaceSeen",
     "act_on_some",
     "append_log_lines",
+    "as_worker",
     "begin_erasing",
     "bury_workers",
     "cancel_job",
+    "change_schedule",
     "claim_job",
     "claim_jobs",
     "clear_rate_limit",
@@ -250,10 +295,13 @@ __all__ = [
     "count_matching",
     "count_pages",
     "count_running",
+    "create_schedule",
     "declare_retention",
     "declare_rules",
     "decode_payload",
+    "default_timezone",
     "delete_plan",
+    "delete_schedule",
     "deregister_worker",
     "drain_worker",
     "enqueue_job",
@@ -271,15 +319,21 @@ __all__ = [
     "find_pause",
     "find_plan",
     "find_rate_limit",
+    "find_schedule",
+    "find_schedule_named",
     "find_task_limits",
     "find_workspace",
     "finish_erasing",
+    "fire_schedules",
     "forget_the_past",
+    "forget_ticks",
     "get_job",
+    "get_schedule",
     "heartbeat",
     "is_encrypting",
     "keep_answer",
     "key_ring",
+    "last_ticks",
     "limits_of_workspaces",
     "list_alerts",
     "list_attempts",
@@ -292,7 +346,9 @@ __all__ = [
     "list_rate_limits",
     "list_retention",
     "list_rules",
+    "list_schedules",
     "list_task_limits",
+    "list_ticks",
     "list_workers",
     "list_workspaces",
     "load_tasks",
@@ -304,7 +360,9 @@ __all__ = [
     "note_resources",
     "owns_something",
     "pause",
+    "pause_schedule",
     "pauses_of",
+    "preview",
     "promote_jobs",
     "prune_jobs",
     "prune_pages",
@@ -319,10 +377,14 @@ __all__ = [
     "report_progress",
     "rescue_jobs",
     "resume",
+    "resume_schedule",
     "retry_job",
     "reveal",
     "rewrap_keys",
+    "rule_of",
+    "run_claimed",
     "run_inline",
+    "run_schedule_now",
     "safe_json",
     "set_encrypting",
     "set_plan",
@@ -333,8 +395,12 @@ __all__ = [
     "set_task_limits",
     "set_workspace_limits",
     "settle_alerts",
+    "settle_schedules",
     "silence",
     "stop_running",
+    "strict_json",
+    "tasks_served",
+    "time_now",
     "use_key_ring",
     "why_waiting",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.counts import LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.doorbell import LISTENER
-from jobplatform.queue.rules import BACKLOG, FAILING, STUCK, Rule, list_rules
+from jobplatform.queue.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
 from jobplatform.queue.statement import run
 
 # Of other logins' connections everybody may see the name, and nothing else.
@@ -41,7 +41,14 @@ select alive.workers, ears.listening,
                     and q.queue = any(w.queues)
             )
         limit 20
-    ) as unserved
+    ) as unserved,
+    -- An index-only scan of what waits for a tick. A spread is in it already; two polls are not.
+    (
+        select count(*)
+        from jobplatform.schedules s
+        where s.next_run_at < jobplatform.clock() - interval '1 minute'
+            and (%(workspace_id)s::uuid is null or s.workspace_id = %(workspace_id)s::uuid)
+    ) as overdue
 from alive, ears
 """
 
@@ -96,7 +103,7 @@ def queue_health(
     hour failed), ``backlog`` (more than 100 ready jobs), and those that the application declares. Their thresholds are
     rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are ready
     and nobody is there), ``unserved`` (ready jobs whose task no live worker serves), ``no_key`` (encrypted jobs that a
-    worker could not open and handed back).
+    worker could not open and handed back), ``overdue_schedules`` (due for more than a minute, and nobody does them).
     """
     seconds = None if stuck_after is None else stuck_after.total_seconds()
     rules = _with_thresholds(list_rules(session), {STUCK: seconds, FAILING: failure_rate, BACKLOG: backlog})
@@ -105,7 +112,8 @@ def queue_health(
     if any(rule.metric == "failure_rate" and rule.broken_by(live, done) for rule in rules.values()):
         # Before anybody is alarmed, what went well is looked for as far back as ever.
         done = count_done(session, workspace_id, LONGEST_REACH)
-    workers, listening, unserved = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
+    row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
+    workers, listening, unserved, overdue = row
     oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]
     health = Health(
         running=sum(one.running for one in live),
@@ -121,23 +129,25 @@ def queue_health(
         unserved_tasks=tuple(unserved),
         alerts=(),
     )
-    alerts = [*_alerts_of_rules(rules, live, done), *_plain_alerts(rules, live, health)]
+    alerts = [*_alerts_of_rules(rules, live, done), *_plain_alerts(rules, live, health, overdue)]
     return replace(health, alerts=tuple(alerts))
 
 
-def _with_thresholds(rules: Mapping[str, Rule], given: Mapping[str, float | None]) -> dict[str, Rule]:
+def _with_thresholds(rules: Mapping[str, AlertRule], given: Mapping[str, float | None]) -> dict[str, AlertRule]:
     wanted = {name: value for name, value in given.items() if value is not None}
     return {name: replace(rule, above=wanted.get(name, rule.above)) for name, rule in rules.items()}
 
 
-def _alerts_of_rules(rules: Mapping[str, Rule], live: Sequence[Live], done: Sequence[Done]) -> Iterator[Alert]:
+def _alerts_of_rules(rules: Mapping[str, AlertRule], live: Sequence[Live], done: Sequence[Done]) -> Iterator[Alert]:
     for name, rule in rules.items():
         message = rule.broken_by(live, done) if rule.enabled else None
         if message:
             yield Alert(name, message)
 
 
-def _plain_alerts(rules: Mapping[str, Rule], live: Sequence[Live], health: Health) -> Iterator[Alert]:
+def _plain_alerts(
+    rules: Mapping[str, AlertRule], live: Sequence[Live], health: Health, overdue: int
+) -> Iterator[Alert]:
     locked = sum(one.locked for one in live)
     found = {
         "no_key": (locked > 0, f"{locked} encrypted job(s) wait for a worker that has their key"),
@@ -148,6 +158,10 @@ def _plain_alerts(rules: Mapping[str, Rule], live: Sequence[Live], health: Healt
         "unserved": (
             health.workers > 0 and bool(health.unserved_tasks),
             f"no live worker serves the task(s) {', '.join(health.unserved_tasks)}",
+        ),
+        "overdue_schedules": (
+            overdue > 0,
+            f"{overdue} schedule(s) have been due for more than a minute; is there a worker that knows their tasks?",
         ),
     }
     for code, (is_so, message) in found.items():

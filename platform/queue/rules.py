@@ -37,7 +37,7 @@ METRICS = {
 
 STUCK, FAILING, BACKLOG = "stuck", "failing", "backlog"
 #: Alerts without a threshold; they can be switched off.
-PLAIN = ("no_worker", "unserved", "no_key")
+PLAIN = ("no_worker", "unserved", "no_key", "overdue_schedules")
 
 DECLARE = """
 with said as materialized (
@@ -82,7 +82,7 @@ def _above_problems(above: float) -> list[Problem]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlertRule:
     """Alert as ``name`` when ``metric``, of a ``queue`` or a ``task`` or of everything, is above ``above``.
 
     Raises :class:`InvalidLimitError` for what cannot be.
@@ -120,14 +120,14 @@ class Rule:
 
 
 #: What counts without anybody saying anything.
-BUILT_IN: Mapping[str, Rule] = {
-    STUCK: Rule(STUCK, "longest_running_seconds", 15 * 60),
-    FAILING: Rule(FAILING, "failure_rate", 0.2),
-    BACKLOG: Rule(BACKLOG, "ready", 100),
+BUILT_IN: Mapping[str, AlertRule] = {
+    STUCK: AlertRule(STUCK, "longest_running_seconds", 15 * 60),
+    FAILING: AlertRule(FAILING, "failure_rate", 0.2),
+    BACKLOG: AlertRule(BACKLOG, "ready", 100),
 }
 
 
-def list_rules(session: Session) -> dict[str, Rule]:
+def list_rules(session: Session) -> dict[str, AlertRule]:
     """Every rule by name, as it counts now; those that are switched off too."""
     rules = dict(BUILT_IN)
     statement = select(HealthRule).order_by(HealthRule.name)
@@ -136,9 +136,9 @@ def list_rules(session: Session) -> dict[str, Rule]:
         above = row.above if row.above is not None else row.declared_above
         if rule is None and row.name in PLAIN:
             # Only whether it is switched off is of interest: no number is above this.
-            rules[row.name] = Rule(row.name, "pending", 1e12, enabled=row.enabled)
+            rules[row.name] = AlertRule(row.name, "pending", 1e12, enabled=row.enabled)
         elif rule is None and row.metric in METRICS and above is not None:
-            rules[row.name] = Rule(row.name, row.metric, above, row.queue, row.task, row.enabled)
+            rules[row.name] = AlertRule(row.name, row.metric, above, row.queue, row.task, row.enabled)
         elif rule is not None:
             rules[row.name] = replace(rule, above=rule.above if above is None else above, enabled=row.enabled)
     return rules
@@ -209,7 +209,7 @@ def failure_rate(done: Sequence[Done], *, fewest: int = 1) -> float | None:
     return failed / (failed + completed) if failed + completed >= fewest else None
 
 
-def _builtin_message(rule: Rule, live: Sequence[Live], done: Sequence[Done]) -> str:
+def _builtin_message(rule: AlertRule, live: Sequence[Live], done: Sequence[Done]) -> str:
     failed, completed = sum(one.failed for one in done), sum(one.completed for one in done)
     messages = {
         STUCK: f"{sum(one.stuck for one in live)} job(s) run for longer than {rule.above / 60:g} minutes",

@@ -27,13 +27,14 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
+from jobplatform.queue.declare import Declarations
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.keep import Keep
 from jobplatform.queue.payloads import PayloadType, payload_type
 from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import Retry
-from jobplatform.queue.rules import Rule
+from jobplatform.queue.rules import AlertRule
 from jobplatform.queue.running import RunningJob
 
 P = TypeVar("P")
@@ -166,13 +167,17 @@ class Task(Generic[P, R]):
         return loaded if isinstance(loaded, Mapping) else self.payload.dump(loaded)
 
 
-class Tasks:
-    """The tasks of an application. ``mode="sync"`` runs each job in the enqueuing process, right after its commit."""
+class Tasks(Declarations):
+    """The tasks of an application, and the schedules declared beside them.
+
+    ``mode="sync"`` runs each job in the enqueuing process, right after its commit.
+    """
 
     def __init__(self, *, mode: Mode = "queue") -> None:
+        super().__init__()
         self.mode: Mode = mode
         self._tasks: dict[str, Task[Any, Any]] = {}
-        self._rules: dict[str, Rule] = {}
+        self._rules: dict[str, AlertRule] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
@@ -207,6 +212,8 @@ class Tasks:
                 "timeout_ms": round(task.options.timeout.total_seconds() * 1000),
                 "retry": task.retry.as_dict(),
                 "payload_version": task.options.payload_version,
+                "priority": task.options.priority,
+                "encrypted": task.options.encrypted,
                 "is_async": inspect.iscoroutinefunction(task.handler),
                 "keep": task.options.keep.as_seconds(),
             }
@@ -217,7 +224,9 @@ class Tasks:
         """The declared rules of health, as JSON."""
         return [asdict(rule) for _, rule in sorted(self._rules.items())]
 
-    def alert(self, name: str, metric: str, *, above: float, queue: str | None = None, task: str | None = None) -> Rule:
+    def alert(
+        self, name: str, metric: str, *, above: float, queue: str | None = None, task: str | None = None
+    ) -> AlertRule:
         """Declare a rule of health: an alert ``name`` while ``metric`` is above ``above``, of a queue, a task or all.
 
         Workers write it down when they start; from then on health everywhere knows it, and an operator may change its
@@ -226,7 +235,7 @@ class Tasks:
         if name in self._rules:
             raise TaskDefinitionError(f"two rules are named {name!r}")
         try:
-            self._rules[name] = Rule(name, metric, above, queue, task)
+            self._rules[name] = AlertRule(name, metric, above, queue, task)
         except InvalidLimitError as error:
             raise TaskDefinitionError(f"rule {name!r}: {error}") from None
         return self._rules[name]

@@ -36,6 +36,8 @@ class Cradle:
         """What the tasks are, complete once `up` was true."""
         self.rules: list[dict[str, Any]] = []
         """The rules of health that go with them."""
+        self.schedules: list[dict[str, Any]] = []
+        """What schedules are declared beside them, likewise."""
         self.import_error: str | None = None
         """Why the very first import failed."""
         self.up = False
@@ -113,6 +115,8 @@ class Cradle:
                 self.catalogue += tasks
             case ["rules", rules] if not self._ever_up:
                 self.rules += rules
+            case ["schedule", declared] if not self._ever_up:
+                self.schedules.append(declared)
             case ["up", pid, threads]:
                 self._came_up(pid, threads)
             case ["failed", kind, text, trace]:

@@ -1,8 +1,10 @@
 """The keeper: registration and heartbeats when the hub asks, and the chores every worker does without a leader.
 
 promote   every poll, and when the next scheduled job is due
+schedule  enqueue what is due of schedules, every poll, and when the next one is
+settle    write down the schedules that our code declares, and say now and then that it still does
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
-prune     delete old final jobs; once a minute, whoever comes first of all workers
+prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
 alerts    look whether something is wrong, and have the application told; the same
 listen    keep a connection that LISTENs; the hub reads it
 """
@@ -25,20 +27,26 @@ from jobplatform.models import is_shared
 from jobplatform.queue import (
     CHANNEL,
     LISTENER,
+    RENEW_SECONDS,
+    Declared,
     Heartbeat,
     Lease,
     Promoted,
+    TaskDefaults,
     WorkerInfo,
     bury_workers,
     declare_retention,
     declare_rules,
     deregister_worker,
+    fire_schedules,
+    forget_ticks,
     heartbeat,
     promote_jobs,
     prune_jobs,
     register_worker,
     rescue_jobs,
     settle_alerts,
+    settle_schedules,
 )
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
@@ -59,6 +67,14 @@ logger = logging.getLogger("jobplatform.worker")
 @dataclass(frozen=True, slots=True)
 class Register:
     info: WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Know:
+    """What the tasks are, and what schedules are declared beside them."""
+
+    catalogue: Sequence[Mapping[str, Any]]
+    schedules: Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +180,8 @@ class Keeper(DatabaseThread):
         self._listen = Chore("listen", options.poll, self._open_listener)
         self._chores = [
             self._promote,
+            Chore("settle", RENEW_SECONDS, self._settle_schedules),
+            Chore("schedule", options.poll, self._fire_schedules),
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
             *self._chores_of_all(TURN_BEATS * options.heartbeat),
         ]
@@ -172,6 +190,9 @@ class Keeper(DatabaseThread):
         self._wants_listener = True
         self.declarations = Declarations()
         """Set before the first registration."""
+        self._known: dict[str, TaskDefaults] = {}
+        self._declared: list[Declared] = []
+        self._is_new = True
 
     def _chores_of_all(self, every: float) -> list[Chore]:
         """Chores of the whole platform: whether one is due says its row, and whoever comes first does it."""
@@ -200,6 +221,8 @@ class Keeper(DatabaseThread):
         match request:
             case Register():
                 self._register(request.info)
+            case Know():
+                self._know(request)
             case Beat():
                 self._beat(request)
             case Lapse():
@@ -246,6 +269,10 @@ class Keeper(DatabaseThread):
             self.once(lambda session: deregister_worker(session, worker_id))
         self.post(Deregistered())
 
+    def _know(self, told: Know) -> None:
+        self._known = {task["name"]: TaskDefaults.of(task) for task in told.catalogue}
+        self._declared = [Declared.from_dict(declared) for declared in told.schedules]
+
     # -- chores ----------------------------------------------------------------------------------
 
     def _do_chores(self) -> None:
@@ -270,6 +297,21 @@ class Keeper(DatabaseThread):
             self.post(JobsReady(promoted.workspaces))
         return 0.0 if promoted.more else promoted.next_due
 
+    def _fire_schedules(self) -> float | None:
+        fired = self.once(lambda session: fire_schedules(session, self._known))
+        if fired.workspaces:
+            self.post(JobsReady(fired.workspaces))
+        return fired.next_due
+
+    def _settle_schedules(self) -> None:
+        settled = self.once(
+            lambda session: settle_schedules(session, self._options.tasks, self._declared, starting=self._is_new)
+        )
+        if settled and (self._is_new or settled.made or settled.changed or settled.removed):
+            level = logging.WARNING if settled.taken else logging.INFO
+            logger.log(level, "schedules of the code written down", extra=settled._asdict())
+        self._is_new = False
+
     def _sweep(self) -> None:
         """Two statements, two transactions: what is rescued must be seen to belong to a dead worker."""
         buried = self.once(lambda session: bury_workers(session, timedelta(seconds=self._options.lease)))
@@ -293,7 +335,10 @@ class Keeper(DatabaseThread):
         )
         if pruned:
             logger.info("old jobs deleted", extra={"jobs": pruned})
-        return 1.0 if pruned >= LARGEST_PRUNE else None
+        # No job must outlive the record of the tick that it came from.
+        kept = max(options.tick_retention, options.completed_retention, options.failed_retention)
+        forgotten = self.once(lambda session: forget_ticks(session, after=kept))
+        return 1.0 if max(pruned, forgotten) >= LARGEST_PRUNE else None
 
     def _settle_alerts(self) -> None:
         for event in self.once(settle_alerts):

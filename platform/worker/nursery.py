@@ -83,6 +83,8 @@ class Nursery:
             self.say("tasks", catalogue[start : start + TASKS_A_MESSAGE])
         for start in range(0, len(rules), TASKS_A_MESSAGE):
             self.say("rules", rules[start : start + TASKS_A_MESSAGE])
+        for declared in self.tasks.schedules:
+            self.say("schedule", declared.as_dict())
 
     def freeze(self) -> None:
         """Move everything imported so far out of the collector's sight: a collection in a child would touch, and so

@@ -32,6 +32,7 @@ class WorkerOptions:
     completed_retention: timedelta = timedelta(days=7)
     failed_retention: timedelta = timedelta(days=30)
     audit_retention: timedelta = timedelta(days=400)
+    tick_retention: timedelta = timedelta(days=35)
     doorbell: bool = True
     trust_login: bool = False
 
@@ -60,6 +61,7 @@ class WorkerOptions:
             "completed_retention": timedelta(days=settings.completed_retention_days),
             "failed_retention": timedelta(days=settings.failed_retention_days),
             "audit_retention": timedelta(days=settings.audit_retention_days),
+            "tick_retention": timedelta(days=settings.tick_retention_days),
             "doorbell": settings.doorbell,
             "trust_login": settings.trust_login,
         }

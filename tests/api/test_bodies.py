@@ -101,10 +101,13 @@ def test_a_body_may_say_its_encoding(client: Client, jobs_url: str) -> None:
     assert send(client, jobs_url, job("{}"), "application/json; charset=utf-8").status_code == 202
 
 
-def test_an_empty_body_is_an_empty_request(client: Client, jobs_url: str) -> None:
-    answer = send(client, jobs_url, b"", None)
+def test_no_body_is_refused_where_one_is_needed_and_empty_elsewhere(
+    client: Client, jobs_url: str, sync_url: str
+) -> None:
+    needed, optional = send(client, jobs_url, b"", None), send(client, sync_url, b"", None)
 
-    assert [error["path"] for error in answer.get_json()["errors"]] == ["/jobType"]
+    assert (needed.status_code, needed.content_type) == (400, PROBLEM)
+    assert optional.status_code == 202
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -155,3 +158,13 @@ def test_no_body_takes_more_than_linear_time_to_refuse(client: Client, jobs_url:
     # Quadratic, any of these takes hours.
     assert not reader.is_alive()
     assert answers[0].status_code == 400
+
+
+def test_a_change_without_a_body_is_refused_and_one_that_changes_nothing_is_not(operator: Client) -> None:
+    plan = "/operator/plans/gold"
+    operator.request("PUT", plan, json={"weight": 10})
+
+    nothing, empty = operator.request("PATCH", plan), operator.request("PATCH", plan, data="{}", content_type=JSON)
+
+    assert (nothing.status_code, nothing.content_type) == (400, PROBLEM)
+    assert (empty.status_code, empty.get_json()["weight"]) == (200, 10)

@@ -1,13 +1,13 @@
 """Retention and health have rows, alerts are remembered, chores have turns, and a worker can be told to drain.
 
-Revision ID: 0008
-Revises: 0007
+Revision ID: 0009
+Revises: 0008
 """
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -89,10 +89,6 @@ SECURITY = (
     f"jobplatform.alerts, jobplatform.chores to {OPERATOR}, {WORKER}",
     f"grant select on jobplatform.task_retention, jobplatform.health_rules, jobplatform.alerts, jobplatform.chores "
     f"to {API}, {HANDLER}",
-    # The job that tells of an alert. An enqueue asks whether the workspace encrypts; nothing is said of its keys.
-    f"grant insert on jobplatform.job_records to {WORKER}",
-    f"create policy worker_asks on jobplatform.workspace_keys for select to {WORKER} using (true)",
-    f"grant select (workspace_id, encrypts) on jobplatform.workspace_keys to {WORKER}",
     # Retention of the audit log: it sees of a line that it is old, and of younger ones nothing.
     f"create policy old_lines on jobplatform.audit_log for select to {WORKER} "
     "using (at < jobplatform.clock() - interval '30 days')",
@@ -114,9 +110,6 @@ def downgrade() -> None:
     op.execute(f"revoke select (id, at), delete on jobplatform.audit_log from {WORKER}")
     op.execute("drop policy old_lines_go on jobplatform.audit_log")
     op.execute("drop policy old_lines on jobplatform.audit_log")
-    op.execute(f"revoke select (workspace_id, encrypts) on jobplatform.workspace_keys from {WORKER}")
-    op.execute("drop policy worker_asks on jobplatform.workspace_keys")
-    op.execute(f"revoke insert on jobplatform.job_records from {WORKER}")
     op.execute("alter table jobplatform.workers drop column drain_requested_at")
     for table in ("chores", "alerts", "health_rules", "workspace_retention", "task_retention"):
         op.execute(f"drop table jobplatform.{table}")
