@@ -141,9 +141,10 @@ def check_pod(job: RunningJob, payload: OnePod) -> bool:
     return healthy
 
 
+@tasks.cron("*/5 * * * *", every_workspace=True, spread=timedelta(minutes=2))
 @tasks.task("check_all_pods", queue="health", unique="workspace")
 def check_all_pods(job: RunningJob, _payload: Nothing) -> int:
-    """Bulk: one statement enqueues a check of each pod that should be running."""
+    """Bulk: one statement enqueues a check of each pod that should be running. Not all workspaces in one second."""
     ids = job.session.scalars(select(Pod.id).where(Pod.status.in_(["running", "unhealthy"]))).all()
     checks = [check_pod.new_job(OnePod(pod_id), workspace_id=job.workspace_id) for pod_id in ids]
     tasks.enqueue_many(job.session, checks)
@@ -151,6 +152,7 @@ def check_all_pods(job: RunningJob, _payload: Nothing) -> int:
     return len(checks)
 
 
+@tasks.cron("0 * * * *", every_workspace=True, spread=timedelta(minutes=10))
 @tasks.task("cleanup_old", unique="workspace", keep=Keep(completed=timedelta(days=1)))
 def cleanup_old(job: RunningJob, _payload: Nothing) -> dict[str, int]:
     """Hourly: metrics of five days ago, and pods that were terminated a week ago."""

@@ -18,10 +18,9 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import AlertRow
+from jobplatform.models import PLATFORM_WORKSPACE, AlertRow
 from jobplatform.queue.enqueue import PRIORITIES, NewJob, enqueue_jobs
 from jobplatform.queue.health import Alert, queue_health
-from jobplatform.queue.kept_answers import NOBODYS
 from jobplatform.queue.statement import one_transaction, run, text_array
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -123,7 +122,7 @@ def _tell(session: Session, events: Sequence[AlertEvent]) -> None:
         return
     jobs = [
         NewJob(
-            workspace_id=NOBODYS,
+            workspace_id=PLATFORM_WORKSPACE,
             task=HOOK,
             queue=queue,
             payload=asdict(event),

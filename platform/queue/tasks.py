@@ -243,8 +243,8 @@ class Tasks(Declarations):
     def on_alert(self, hook: Callable[[RunningJob, AlertEvent], Any]) -> Task[AlertEvent, Any]:
         """Have this called once when an alert is raised, and once when it is over: a decorator without arguments.
 
-        It runs as a job of the task ``jobplatform.alert``: in a handler's process, with ten attempts, in the workspace
-        that is nobody's. So it may be called again if it fails or its worker dies.
+        It runs as a job of the task ``jobplatform.alert``: in a handler's process, with ten attempts, in the platform's
+        own workspace. So it may be called again if it fails or its worker dies.
         """
         retry = Retry(max_attempts=HOOK_ATTEMPTS)
         return self.task(HOOK, retry=retry, timeout=HOOK_TIMEOUT, payload=AlertEvent)(hook)

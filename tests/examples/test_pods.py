@@ -150,6 +150,12 @@ def test_pods_are_made_in_bulk_checked_restarted_and_cleaned_up(
     assert admin["failed"] == [{"task": "provision_pod", "error": "there is no tier 'dev.huge'"}]
     assert admin["waiting"] == {"default": 0, "health": 0}
 
+    # What runs by the clock is written down by the worker.
+    assert session.scalars(text("select name from jobplatform.schedules order by name")).all() == [
+        "check_all_pods",
+        "cleanup_old",
+    ]
+
     # An alert is told once, by a job.
     with sessions.begin() as operator:
         set_rule(operator, "many_failures", above=0)
