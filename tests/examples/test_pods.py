@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
 from jobplatform.queue import set_rule
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 FOLDER = Path(__file__).parents[2] / "examples" / "pods"
 

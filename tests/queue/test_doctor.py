@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, make_engine
 from jobplatform.queue import clock_difference, doctor, examine_queue, examine_schema, examine_server
+from jobplatform.testing import wait_until
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
-from tests.waiting import wait_until
 
 AT_ONCE = datetime.timedelta(0)
 Found = Callable[[], dict[str, doctor.Finding]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobplatform.queue import drain_worker
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
 WATCHFUL = "tests.worker.watchful_tasks:tasks"
