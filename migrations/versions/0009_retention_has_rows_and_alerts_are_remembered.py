@@ -103,7 +103,6 @@ def upgrade() -> None:
     op.execute("alter table jobplatform.workers add column drain_requested_at timestamptz")
     for statement in (*TABLES, *SECURITY):
         op.execute(statement)
-    op.execute("insert into jobplatform.chores (name) values ('prune'), ('alerts')")
 
 
 def downgrade() -> None:

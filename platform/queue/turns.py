@@ -19,11 +19,12 @@ from jobplatform.chores
 where name = %(name)s and (due_at <= jobplatform.clock() or %(now)s)
 for update skip locked
 """
-# The rows of our chores are there since the migration. Looked for first: an insert waits for whoever has it locked.
+# The first one ever makes the row. Under a lock that is only tried: an insert would wait for somebody else's.
 MAKE = """
 insert into jobplatform.chores (name)
 select %(name)s
 where not exists (select from jobplatform.chores where name = %(name)s)
+    and pg_try_advisory_xact_lock(724618006, hashtext(%(name)s))
 on conflict do nothing
 """
 LEAVE = """

@@ -91,7 +91,9 @@ def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_se
 
     tables = ("workspaces.", "workspace_keys.", "api_tokens.", "connections.", "records.", "audit_log.")
     assert {name for name in found if name.startswith(tables)} == {
-        "workspaces.id", "workspace_keys.workspace_id", "workspace_keys.encrypts"
+        "workspaces.id", "workspace_keys.workspace_id", "workspace_keys.encrypts",
+        # That a line is old, so that it may go.
+        "audit_log.id", "audit_log.at",
     }  # fmt: skip
 
 

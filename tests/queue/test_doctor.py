@@ -146,7 +146,7 @@ def test_dead_rows_that_pile_up(put: Put, db: Session, found: Found, monkeypatch
 
 
 def test_a_chore_that_nobody_does(worker: Worker, db: Session, found: Found) -> None:
-    db.execute(text("update jobplatform.chores set due_at = now() - interval '2 hours' where name = 'prune'"))
+    db.execute(text("insert into jobplatform.chores (name, due_at) values ('prune', now() - interval '2 hours')"))
 
     assert "'prune'" in found()["chore_late"].seen
 

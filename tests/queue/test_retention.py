@@ -265,8 +265,10 @@ def test_a_rule_that_cannot_be_is_refused(
 
 
 @pytest.fixture
-def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten pages a round, so that a table of a few hundred rows takes several."""
+def short_rounds(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten pages a round, so that a table of a few hundred rows takes several; of a table without a past."""
+    db.execute(text("truncate jobplatform.job_records"))
+    db.execute(text("update jobplatform.chores set position = 0, due_at = now()"))
     monkeypatch.setattr(retention, "PAGES", 10)
 
 

@@ -44,7 +44,10 @@ def test_two_workers_write_down_what_the_code_asks_for_and_tell_once_that_someth
     start_worker: StartWorker, database: Database, told: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOLD", told.path)
-    database.execute("update jobplatform.chores set due_at = now() + interval '1 hour'")
+    database.execute(
+        "insert into jobplatform.chores (name, due_at) values "
+        "('prune', now() + interval '1 hour'), ('alerts', now() + interval '1 hour')"
+    )
     database.execute("insert into jobplatform.health_rules (name, enabled) values ('unserved', false)")
     workers = [start_worker(tasks=WATCHFUL) for _ in range(2)]
     assert database.rows("select task, declared_completed::text from jobplatform.task_retention") == [
