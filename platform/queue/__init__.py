@@ -121,7 +121,7 @@ from jobplatform.queue.schedules import (
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
-from jobplatform.queue.statement import Lease
+from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
 from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
@@ -299,6 +299,7 @@ __all__ = [
     "promote_jobs",
     "prune_jobs",
     "queue_health",
+    "quick_maker",
     "read_workspace_limits",
     "record",
     "register_worker",

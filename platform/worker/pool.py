@@ -232,7 +232,10 @@ class Pool:
 
     def read_results(self, slot: Slot) -> None:
         for frame in slot.read():
-            self._heard(slot, frame)
+            if frame.kind == OK:
+                self._job_ended(slot, frame)
+            else:
+                self._heard(slot, frame)
         if slot.broken:
             self._condemn(slot, "ProtocolError", slot.broken)
         slot.settle()
@@ -241,7 +244,7 @@ class Pool:
 
     def _heard(self, slot: Slot, frame: Frame) -> None:
         kind = frame.kind
-        if kind in (OK, ENDED):
+        if kind == ENDED:
             self._job_ended(slot, frame)
         elif kind == READY:
             slot.state = State.IDLE
