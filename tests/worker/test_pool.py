@@ -23,14 +23,16 @@ def pool_of(*running_for: float, threads: int = 1) -> Iterator[Pool]:
     """Its children have been at their first job for so many seconds, by the ends of the jobs before."""
     options = WorkerOptions(database_url="postgresql://", tasks="tasks:tasks", slots=len(running_for), threads=threads)
     pool = Pool(options, Ledger(), selectors.DefaultSelector())
-    for number, seconds in enumerate(running_for):
-        slot = pool.slots[number] = Slot(number)
-        slot.state = State.IDLE
-        slot.give(attempts(1))
-        slot.since = NOW - seconds
-    yield pool
-    for slot in pool.slots.values():
-        slot.close()
+    try:
+        for number, seconds in enumerate(running_for):
+            slot = pool.slots[number] = Slot(number)
+            slot.state = State.IDLE
+            slot.give(attempts(1))
+            slot.since = NOW - seconds
+        yield pool
+    finally:
+        for slot in pool.slots.values():
+            slot.close()
 
 
 @pytest.mark.parametrize(
