@@ -24,6 +24,7 @@
     │   └── SealBrokenError      it was sealed for another place, was changed, or its key is destroyed
     ├── NotATestDatabaseError    a test wanted to do to a database what only a test database survives
     ├── StillReadyError          a drain ran as many jobs as it may, and more are ready
+    ├── StepError                a step or checkpoint is used in a way that cannot work, or cannot be stored
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
 
 A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
@@ -232,6 +233,15 @@ class LeaseLostError(JobPlatformError):
         super().__init__(
             f"the lease on job {job_id} (epoch {epoch}) is lost; stop: its next attempt is somebody else's"
         )
+
+
+class StepError(JobPlatformError):
+    """A step or checkpoint is used in a way that cannot work, or what it was to save cannot be stored.
+
+    Nothing of it was saved. Trying again would not change that, so the job fails with it.
+    """
+
+    should_retry = False
 
 
 class SourceError(JobPlatformError):

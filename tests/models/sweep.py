@@ -46,6 +46,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "job_queue": {**_JOB, "state": 1, "priority": 0, "max_attempts": 3, "timeout_ms": 1, "run_after": "2026-01-01"},
     "job_attempts": {**_ATTEMPT, "attempt": 1, "ended_at": "2026-01-01", "outcome": "error", "final": True},
     "job_logs": {**_ATTEMPT, "line": 1, "level": "info", "message": "secret"},
+    "job_steps": {**_ATTEMPT, "name": "page-1", "value": {"secret": 1}},
     "connections": {"workspace_id": str(MINE), "id": str(JOB), "connector_type": "x", "name": "n", "config": {}},
     "records": {
         "workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s", "external_id": "1", "data": {"secret": 1}

@@ -29,7 +29,7 @@ from jobplatform.queue import (
 
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
-    "job_attempts", "job_logs", "pauses", "buckets", "kept_answers", "schedules",
+    "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules",
     "schedule_ticks",
 }  # fmt: skip
 
@@ -50,6 +50,8 @@ def fill(session: Session, workspace_id: uuid.UUID, *, encrypted: bool = False) 
     def work(job: RunningJob, payload: dict[str, Any]) -> Any:
         job.log(of("line"))
         job.progress(1, 2, of("progress"))
+        job.step("half" if encrypted else of("step"), lambda: of("done"))
+        job.checkpoint({"at": of("state")})
         if payload.get("fails"):
             raise RuntimeError(of("error"))
         return {"result": of("result")}
