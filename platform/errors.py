@@ -17,7 +17,9 @@
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
     ├── SourceError              a source of records refused, failed, or answered something that cannot be used
-    │   └── SourceBusyError      it asks to come back after a while
+    │   ├── SourceBusyError      it asks to come back after a while
+    │   ├── SourceUnreachableError  it gives no answer now, which often passes
+    │   └── AddressRefusedError  its address is none that a workspace may have asked
     ├── SyncFailedError          every connection of a sync failed; lists each with its reason
     ├── EncryptionError          something cannot be sealed or opened
     │   ├── KeyMissingError      a key is not in this process's key ring; it may be in another's
@@ -254,6 +256,18 @@ class SourceBusyError(SourceError):
     def __init__(self, message: str, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class SourceUnreachableError(SourceError):
+    """The source gives no answer, or says itself that it has failed. That often passes."""
+
+    infrastructure = True
+
+
+class AddressRefusedError(SourceError):
+    """An address is not public, or a URL none that is asked on behalf of a workspace. Nothing was connected to."""
+
+    should_retry = False
 
 
 class SyncFailedError(JobPlatformError):

@@ -221,7 +221,7 @@ def test_the_task_refuses_loopback_unless_development_says_otherwise(
 ) -> None:
     connect(source.url)
 
-    with pytest.raises(SyncFailedError, match="not a public address"):
+    with pytest.raises(SyncFailedError, match="use https"):
         sync(job, SyncPayload())
 
     monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "true")
