@@ -212,7 +212,7 @@ class NewSyncSchema(JobOptionsSchema):
     mode = fields.String(validate=validate.OneOf(["initial", "incremental"]))
     sync_log_id = fields.String(
         validate=validate.Length(1, 200),
-        metadata={"description": "An entry of your own log; carried along unchanged."},
+        metadata={"description": "What you call this sync; its entry in sync_logs has it as reference."},
     )
 
 

@@ -45,6 +45,8 @@ WHAT = {
     "job_logs": "Lines that jobs logged.",
     "job_steps": "What jobs have done, and their checkpoints.",
     "connections": "Connections to sources, with their configuration.",
+    "sync_streams": "Where syncs of the connections go on.",
+    "sync_logs": "Syncs, and what came of them.",
     "records": "The copy of the sources' records.",
     "schedules": "Schedules: rules that enqueue jobs.",
     "schedule_ticks": "What came of each tick of a schedule.",

@@ -51,6 +51,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "records": {
         "workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s", "external_id": "1", "data": {"secret": 1}
     },
+    "sync_streams": {"workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s"},
+    "sync_logs": {"workspace_id": str(MINE), "id": str(JOB), "job_id": str(JOB), "mode": "initial"},
     "workspaces": {"id": str(MINE), "name": "mine"},
     "workspace_limits": {"workspace_id": str(MINE), "weight": 2},
     "api_tokens": {
@@ -114,7 +116,7 @@ def tables(engine: Engine) -> list[Table]:
 def populate(engine: Engine) -> dict[str, str]:
     """A row of MINE in every table, as JSON and whole. The engine is a superuser's."""
     with engine.begin() as connection:
-        for table in sorted(tables(engine), key=lambda table: table.name == "records"):
+        for table in sorted(tables(engine), key=lambda table: table.name in ("records", "sync_streams")):
             row = ROWS[table.name]
             names = ", ".join(row)
             connection.exec_driver_sql(

@@ -29,6 +29,7 @@ from jobplatform.models import (
     Record,
     Schedule,
     ScheduleTick,
+    SyncLog,
     TaskLimits,
     Workspace,
     WorkspaceKey,
@@ -39,6 +40,7 @@ NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 WORKSPACE = uuid.UUID(int=1)
 
 LEGAL: dict[type[Base], dict[str, Any]] = {
+    SyncLog: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "job_id": uuid.UUID(int=3), "mode": "initial"},
     JobStep: {"workspace_id": WORKSPACE, "job_id": uuid.UUID(int=2), "name": "s", "epoch": 1, "value": 1},
     JobRecord: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "task": "t", "queue": "q", "payload": {}},
     QueueRow: {
@@ -145,6 +147,7 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (QueueRow, {"epoch": -1}, "job_queue_counters_not_negative"),
     (JobAttempt, {"outcome": "bad luck"}, "job_attempts_known_outcome"),
     (JobStep, {"name": "x" * 201}, "job_steps_name_not_long"),
+    (SyncLog, {"status": "lost"}, "sync_logs_known_status"),
     (Workspace, {"name": ""}, "workspaces_name_not_empty"),
     *(
         (Schedule, change, f"schedules_{rule}")

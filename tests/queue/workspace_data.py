@@ -12,7 +12,16 @@ from typing import Any
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
-from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits
+from jobplatform.models import (
+    ApiToken,
+    Bucket,
+    Connection,
+    Record,
+    SyncLog,
+    SyncStream,
+    Workspace,
+    WorkspaceLimits,
+)
 from jobplatform.queue import (
     Cron,
     NewJob,
@@ -30,7 +39,7 @@ from jobplatform.queue import (
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules",
-    "schedule_ticks",
+    "schedule_ticks", "sync_streams", "sync_logs",
 }  # fmt: skip
 
 
@@ -125,6 +134,11 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "external_id": of("external"),
                 "data": {"d": of("data")},
             },
+        ),
+        (SyncStream, {**mine, "connection_id": connection_id, "stream": "s", "state": of("cursor")}),
+        (
+            SyncLog,
+            {**mine, "id": uuid.uuid4(), "job_id": uuid.uuid4(), "mode": "initial", "reference": of("reference")},
         ),
         (
             Bucket,
