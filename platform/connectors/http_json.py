@@ -1,7 +1,7 @@
 """A connector for sources that answer JSON pages over HTTP, described by its configuration alone.
 
 A page is fetched again when the source is busy (429 or 503 with ``Retry-After``) or fails for a moment (5xx, a lost
-connection); what is still wrong after that is the connection's failure.
+connection). What is still wrong after that is the connection's failure; a source that is still busy has the job wait.
 """
 
 from __future__ import annotations
