@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, print_json, print_table
 from jobplatform.cli.why import why
-from jobplatform.models import Job, JobAttempt, JobLog, Status, clock
+from jobplatform.models import Job, JobAttempt, JobLog, JobStep, Status, clock
 from jobplatform.queue import (
     CancelAnswer,
     RetryKind,
@@ -23,11 +24,17 @@ from jobplatform.queue import (
     get_job,
     list_attempts,
     list_jobs,
+    list_steps,
     retry_job,
     reveal,
 )
 
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
+
+#: Of a step's result more bytes than this are not shown.
+LARGEST_SHOWN = 4096
+#: And so many characters in a table.
+SHOWN_OF_A_VALUE = 200
 
 CANCEL_ANSWERS = {
     CancelAnswer.CANCELLED: "is cancelled",
@@ -90,23 +97,27 @@ def ls(
 @workspace_option
 @as_json_option
 def show(job_id: UUID, workspace: str, as_json: bool) -> None:
-    """Show a job: its facts, every attempt's error and its log lines."""
+    """Show a job: its facts, every attempt's error, the steps that are done and its log lines."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
         job = get_job(session, workspace_id, job_id)
         if job is None:
             raise click.ClickException(f"{job_id} is not a job of this workspace")
         attempts = list_attempts(session, workspace_id, job_id)
+        steps = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
         lines = _log_lines(session, workspace_id, job_id)
         # Whoever has the key ring in the environment may read everything anyway.
         reveal(session, [job])
         reveal(session, attempts)
+        reveal(session, steps)
         reveal(session, lines)
     if as_json:
-        print_json({**_as_dict(job), "attemptsThatFailed": [_as_dict(row) for row in attempts]})
+        failed, done = [_as_dict(row) for row in attempts], [_as_dict(step) for step in steps]
+        print_json({**_as_dict(job), "attemptsThatFailed": failed, "steps": done})
         return
     print_table(["", ""], [(name, value) for name, value in _as_dict(job).items() if value is not None])
     _print_attempts(attempts)
+    _print_steps(steps)
     for line in lines:
         make_console().print(cell(f"{line.logged_at:%H:%M:%S} {line.level} {line.message}"))
 
@@ -114,13 +125,15 @@ def show(job_id: UUID, workspace: str, as_json: bool) -> None:
 @jobs.command()
 @click.argument("job_id", type=UUID)
 @workspace_option
-def retry(job_id: UUID, workspace: str) -> None:
-    """Make a failed or cancelled job pending again."""
+@click.option("--from-start", is_flag=True, help="Forget the steps and the checkpoint that it has saved.")
+def retry(job_id: UUID, workspace: str, from_start: bool) -> None:
+    """Make a failed or cancelled job pending again. It goes on after the steps that are done."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
-        answer = retry_job(session, workspace_id, job_id)
+        answer = retry_job(session, workspace_id, job_id, from_start=from_start)
         if answer.kind is RetryKind.RETRIED:
-            audit(session, "job.retry", f"job:{job_id}", workspace_id)
+            told = {"fromStart": True} if from_start else {}
+            audit(session, "job.retry", f"job:{job_id}", workspace_id, **told)
     _answer(job_id, RETRY_ANSWERS[answer.kind], fine=answer.kind is RetryKind.RETRIED)
 
 
@@ -174,7 +187,7 @@ def _log_lines(session: Session, workspace_id: UUID, job_id: UUID) -> Sequence[J
     ).all()
 
 
-def _as_dict(row: Job | JobAttempt) -> dict[str, Any]:
+def _as_dict(row: Job | JobAttempt | JobStep) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in type(row).__table__.columns}
 
 
@@ -208,3 +221,12 @@ def _print_attempts(attempts: Sequence[JobAttempt]) -> None:
     last = attempts[-1].traceback
     for line in (last or "").splitlines():
         make_console().print(cell(line))
+
+
+def _print_steps(steps: Sequence[JobStep]) -> None:
+    if steps:
+        rows = [
+            (step.name or "(checkpoint)", step.epoch, step.saved_at, json.dumps(step.value)[:SHOWN_OF_A_VALUE])
+            for step in steps
+        ]
+        print_table(["step", "epoch", "saved", "result"], rows, title="\nsteps that are done")

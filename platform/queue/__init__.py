@@ -87,7 +87,7 @@ from jobplatform.queue.overview import (
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import get_job, list_attempts, list_jobs
+from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
@@ -122,6 +122,7 @@ from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
+from jobplatform.queue.steps import MOST_STEPS, STEP_LIMIT, Step
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
 from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
@@ -161,11 +162,13 @@ __all__ = [
     "MOST_LINES",
     "MOST_PREVIEWED",
     "MOST_SCHEDULES",
+    "MOST_STEPS",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
     "RENEW_SECONDS",
+    "STEP_LIMIT",
     "Ahead",
     "Alert",
     "Blocker",
@@ -217,6 +220,7 @@ __all__ = [
     "ShutDown",
     "Skip",
     "Snooze",
+    "Step",
     "Task",
     "TaskDefaults",
     "Tasks",
@@ -280,6 +284,7 @@ __all__ = [
     "list_queues",
     "list_rate_limits",
     "list_schedules",
+    "list_steps",
     "list_task_limits",
     "list_ticks",
     "list_workers",
