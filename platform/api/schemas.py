@@ -139,6 +139,41 @@ class AttemptsSchema(CamelSchema):
     items = fields.List(fields.Nested(AttemptSchema), required=True)
 
 
+class StepSchema(CamelSchema):
+    """A step that is done, with its result. Of a large one only ``{"leftOut": bytes}`` is shown."""
+
+    name = fields.String(required=True)
+    epoch = fields.Integer(required=True, metadata={"description": "The attempt that did it."})
+    saved_at = Moment(required=True)
+    result = fields.Raw(required=True, allow_none=True)
+
+
+class CheckpointSchema(CamelSchema):
+    """The state that a job has saved last, for its next attempt."""
+
+    epoch = fields.Integer(required=True, metadata={"description": "The attempt that saved it."})
+    saved_at = Moment(required=True)
+    state = fields.Raw(required=True, allow_none=True)
+
+
+class StepsSchema(CamelSchema):
+    """What a job has done already, and its checkpoint."""
+
+    items = fields.List(fields.Nested(StepSchema), required=True)
+    checkpoint = fields.Nested(CheckpointSchema, required=True, allow_none=True)
+
+
+class RetryQuerySchema(CamelSchema):
+    """How to retry."""
+
+    from_start = fields.Boolean(
+        load_default=False,
+        truthy={"true"},
+        falsy={"false"},
+        metadata={"description": "Forget the steps and the checkpoint, instead of going on after them."},
+    )
+
+
 class JobOptionsSchema(CamelSchema):
     """What every enqueue may say beside its payload. What it does not say, the task decides."""
 
@@ -177,7 +212,7 @@ class NewSyncSchema(JobOptionsSchema):
     mode = fields.String(validate=validate.OneOf(["initial", "incremental"]))
     sync_log_id = fields.String(
         validate=validate.Length(1, 200),
-        metadata={"description": "An entry of your own log; carried along unchanged."},
+        metadata={"description": "What you call this sync; its entry in sync_logs has it as reference."},
     )
 
 

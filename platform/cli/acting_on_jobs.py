@@ -71,16 +71,20 @@ def job_options(command: Command) -> Command:
 
 @click.command()
 @job_options
-def retry(job_id: UUID | None, **options: Any) -> None:
-    """Make a failed or cancelled job pending again; or all that fit: --status, --task, --queue, --since."""
+@click.option("--from-start", is_flag=True, help="One: forget the steps and the checkpoint that it has saved.")
+def retry(job_id: UUID | None, from_start: bool, **options: Any) -> None:
+    """Make a failed or cancelled job pending again, to go on after the steps that are done; or all that fit."""
     if job_id is None:
+        if from_start:
+            raise click.UsageError("--from-start is for one job: say its id")
         _act_on_many("retry", **options)
         return
     with open_session() as session:
         workspace_id = _workspace_of_one(session, options)
-        answer = retry_job(session, workspace_id, job_id)
+        answer = retry_job(session, workspace_id, job_id, from_start=from_start)
         if answer.kind is RetryKind.RETRIED:
-            audit(session, "job.retry", f"job:{job_id}", workspace_id)
+            told = {"fromStart": True} if from_start else {}
+            audit(session, "job.retry", f"job:{job_id}", workspace_id, **told)
     fine = answer.kind is RetryKind.RETRIED
     _answer(job_id, answer.kind.value, RETRY_ANSWERS[answer.kind], fine=fine, as_json=options["as_json"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -16,10 +17,15 @@ from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
 from jobplatform.cli.why import why
-from jobplatform.models import Job, JobAttempt, JobLog, Status, clock
-from jobplatform.queue import failed_jobs, get_job, list_attempts, list_jobs, reveal
+from jobplatform.models import Job, JobAttempt, JobLog, JobStep, Status, clock
+from jobplatform.queue import failed_jobs, get_job, list_attempts, list_jobs, list_steps, reveal
 
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
+
+#: Of a step's result more bytes than this are not shown.
+LARGEST_SHOWN = 4096
+#: And so many characters in a table.
+SHOWN_OF_A_VALUE = 200
 
 
 @click.group()
@@ -68,23 +74,27 @@ def ls(
 @workspace_option
 @as_json_option
 def show(job_id: UUID, workspace: str, as_json: bool) -> None:
-    """Show a job: its facts, every attempt's error and its log lines."""
+    """Show a job: its facts, every attempt's error, the steps that are done and its log lines."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
         job = get_job(session, workspace_id, job_id)
         if job is None:
             raise click.ClickException(f"{job_id} is not a job of this workspace")
         attempts = list_attempts(session, workspace_id, job_id)
+        steps = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
         lines = _log_lines(session, workspace_id, job_id)
         # Whoever has the key ring in the environment may read everything anyway.
         reveal(session, [job])
         reveal(session, attempts)
+        reveal(session, steps)
         reveal(session, lines)
     if as_json:
-        print_json({**plain(job), "attemptsThatFailed": plain(attempts), "log": plain(lines)})
+        told = {"attemptsThatFailed": plain(attempts), "steps": plain(steps), "log": plain(lines)}
+        print_json({**plain(job), **told})
         return
     print_table(["", ""], [(name, value) for name, value in _as_dict(job).items() if value is not None])
     _print_attempts(attempts)
+    _print_steps(steps)
     for line in lines:
         make_console().print(cell(f"{line.logged_at:%H:%M:%S} {line.level} {line.message}"))
 
@@ -137,7 +147,7 @@ def _log_lines(session: Session, workspace_id: UUID, job_id: UUID) -> Sequence[J
     ).all()
 
 
-def _as_dict(row: Job | JobAttempt) -> dict[str, Any]:
+def _as_dict(row: Job | JobAttempt | JobStep) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in type(row).__table__.columns}
 
 
@@ -171,3 +181,12 @@ def _print_attempts(attempts: Sequence[JobAttempt]) -> None:
     last = attempts[-1].traceback
     for line in (last or "").splitlines():
         make_console().print(cell(line))
+
+
+def _print_steps(steps: Sequence[JobStep]) -> None:
+    if steps:
+        rows = [
+            (step.name or "(checkpoint)", step.epoch, step.saved_at, json.dumps(step.value)[:SHOWN_OF_A_VALUE])
+            for step in steps
+        ]
+        print_table(["step", "epoch", "saved", "result"], rows, title="\nsteps that are done")

@@ -12,6 +12,7 @@ from jobplatform.models.job import (
     JobAttempt,
     JobLog,
     JobRecord,
+    JobStep,
     Outcome,
     QueueRow,
     State,
@@ -33,7 +34,7 @@ from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
-from jobplatform.models.source import Connection, Record
+from jobplatform.models.source import Connection, Record, SyncLog, SyncStream
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
@@ -57,6 +58,7 @@ __all__ = [
     "JobAttempt",
     "JobLog",
     "JobRecord",
+    "JobStep",
     "KeptAnswer",
     "Outcome",
     "Pause",
@@ -71,6 +73,8 @@ __all__ = [
     "ScheduleTick",
     "State",
     "Status",
+    "SyncLog",
+    "SyncStream",
     "TaskLimits",
     "TaskRetention",
     "TickOutcome",

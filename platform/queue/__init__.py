@@ -106,7 +106,7 @@ from jobplatform.queue.overview import (
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import get_job, list_attempts, list_jobs
+from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
@@ -150,8 +150,9 @@ from jobplatform.queue.schedules import (
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
-from jobplatform.queue.statement import Lease
+from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
+from jobplatform.queue.steps import MOST_STEPS, STEP_LIMIT, Step
 from jobplatform.queue.tasks import Task, Tasks, load_tasks
 from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
@@ -193,12 +194,14 @@ __all__ = [
     "MOST_LINES",
     "MOST_PREVIEWED",
     "MOST_SCHEDULES",
+    "MOST_STEPS",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
     "RENEW_SECONDS",
     "SHORTEST_AUDIT",
+    "STEP_LIMIT",
     "Ahead",
     "Alert",
     "AlertEvent",
@@ -265,6 +268,7 @@ __all__ = [
     "Skip",
     "Snooze",
     "Stats",
+    "Step",
     "Task",
     "TaskDefaults",
     "Tasks",
@@ -347,6 +351,7 @@ __all__ = [
     "list_retention",
     "list_rules",
     "list_schedules",
+    "list_steps",
     "list_task_limits",
     "list_ticks",
     "list_workers",
@@ -369,6 +374,7 @@ __all__ = [
     "queue_health",
     "queue_size",
     "queue_stats",
+    "quick_maker",
     "read_workspace_limits",
     "record",
     "register_worker",

@@ -36,13 +36,17 @@ SEALED = {
     "job_queue": ("id", {"progress": "progress"}),
     "job_attempts": ("job_id", {"error": "error", "traceback": "traceback"}),
     "job_logs": ("job_id", {"message": "log"}),
+    "job_steps": ("job_id", {"value": "step"}),
 }
 WHAT = {
     "job_records": "Jobs: what was asked for, with what came of it.",
     "job_queue": "Jobs that have not ended: where they are now.",
     "job_attempts": "Attempts that did not simply succeed.",
     "job_logs": "Lines that jobs logged.",
+    "job_steps": "What jobs have done, and their checkpoints.",
     "connections": "Connections to sources, with their configuration.",
+    "sync_streams": "Where syncs of the connections go on.",
+    "sync_logs": "Syncs, and what came of them.",
     "records": "The copy of the sources' records.",
     "schedules": "Schedules: rules that enqueue jobs.",
     "schedule_ticks": "What came of each tick of a schedule.",

@@ -36,7 +36,7 @@ LONGEST_CRON: Final = 200
 SHADOW: Final = datetime.timedelta(hours=25)
 EARLIEST: Final = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 #: Beyond this nobody plans, and no time zone is known.
-LATEST: Final = datetime.datetime(2200, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime.datetime(2100, 1, 1, tzinfo=UTC)
 
 NAMES: Final = {
     "@yearly": "0 0 1 1 *",
@@ -129,7 +129,9 @@ class Every:
         return f"Every {unit}" if count == 1 else f"Every {count:,} {unit}s"
 
     def next_after(self, moment: datetime.datetime) -> datetime.datetime | None:
-        """The first tick after ``moment``."""
+        """The first tick after ``moment``; the anchor is the first of all, if it is still to come."""
+        if moment < self.origin:
+            return self.origin
         elapsed = (moment - self.origin) // self.interval
         found = self.origin + (elapsed + 1) * self.interval
         return found if found <= LATEST else None
@@ -311,7 +313,7 @@ def _zone_problem(name: str) -> Problem | None:
 def _moment_problem(moment: datetime.datetime, path: str) -> Problem | None:
     if moment.tzinfo is None:
         return Problem(path, "must have a time zone")
-    return None if EARLIEST <= moment <= LATEST else Problem(path, "must be between 1970 and 2200")
+    return None if EARLIEST <= moment <= LATEST else Problem(path, "must be between 1970 and 2100")
 
 
 def _refuse(problems: list[Problem | None]) -> None:

@@ -78,6 +78,11 @@ lines as (
     delete from jobplatform.job_logs l
     using deleted d
     where l.workspace_id = d.workspace_id and l.job_id = d.id
+),
+steps as (
+    delete from jobplatform.job_steps s
+    using deleted d
+    where s.workspace_id = d.workspace_id and s.job_id = d.id
 )
 select count(*), max((ctid::text::point)[0])::bigint from deleted
 """

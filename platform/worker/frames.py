@@ -16,7 +16,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from jobplatform.queue import ClaimedJob
+from jobplatform.queue import ClaimedJob, quick_maker
 
 HEAD: Final = struct.Struct("<IIBdd")
 TOKEN: Final = struct.Struct("<I")
@@ -60,6 +60,9 @@ class Frame(NamedTuple):
     body: bytes
 
 
+_frame = quick_maker(Frame)
+
+
 def encode_frame(seq: int, kind: int, started: float, seconds: float, body: bytes) -> bytes:
     return HEAD.pack(len(body), seq, kind, started, seconds) + body
 
@@ -88,9 +91,9 @@ class FrameReader:
     def _cut(self, data: bytes) -> tuple[list[Frame], int]:
         """The whole frames at the beginning of `data`, and how many bytes they are."""
         frames: list[Frame] = []
-        start, end = 0, len(data)
-        self._wanted = HEAD.size
-        while (body := start + HEAD.size) <= end:
+        start, end, head = 0, len(data), HEAD.size
+        self._wanted = head
+        while (body := start + head) <= end:
             size, seq, kind, started, seconds = HEAD.unpack_from(data, start)
             if size > MAX_FRAME or kind > LAST_KIND:
                 self.broken = f"a child sent a frame of kind {kind} with {size} bytes"
@@ -99,7 +102,7 @@ class FrameReader:
                 self._wanted += size
                 break
             start = body + size
-            frames.append(Frame(seq, kind, started, seconds, data[body:start]))
+            frames.append(_frame((seq, kind, started, seconds, data[body:start])))
         return frames, start
 
 
@@ -119,13 +122,22 @@ class JobSpec(NamedTuple):
     payload: object
 
 
+_job_spec = quick_maker(JobSpec)
+
+
 def encode_job(seq: int, job: ClaimedJob) -> str:
     """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
     (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = job
+    numbers = _numbers(epoch, attempt, max_attempts, version)
     return (
-        f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{epoch},{attempt},{max_attempts},{version},'
+        f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{numbers},'
         f"{_quoted(request_id)},{_quoted(trace)},{payload}]"
     )
+
+
+@lru_cache(maxsize=1024)
+def _numbers(*numbers: int) -> str:
+    return ",".join(map(str, numbers))
 
 
 @lru_cache(maxsize=4096)
@@ -172,7 +184,7 @@ class BodyReader:
 
     def _read_run(self) -> None:
         (size,) = TOKEN.unpack(self._read(TOKEN.size))
-        for spec in map(JobSpec._make, json.loads(self._read(size))):
+        for spec in map(_job_spec, json.loads(self._read(size))):
             self._jobs[spec.seq] = spec
 
     def _read(self, size: int) -> bytes:

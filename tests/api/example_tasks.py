@@ -41,6 +41,8 @@ def make_tasks() -> Tasks:
 
     @tasks.task("fail", retry=Retry(max_attempts=1))
     def fail(job: RunningJob, payload: Mapping[str, Any]) -> None:
+        job.step("received", lambda: dict(payload))
+        job.checkpoint(dict(payload))
         raise RuntimeError("the far side said no")
 
     return tasks

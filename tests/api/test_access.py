@@ -24,6 +24,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/jobs/{jobId}/attempts",
         "/workspaces/{workspaceId}/jobs/{jobId}/cancel",
         "/workspaces/{workspaceId}/jobs/{jobId}/retry",
+        "/workspaces/{workspaceId}/jobs/{jobId}/steps",
         "/workspaces/{workspaceId}/jobs/{jobId}/why",
         "/jobs/health",
         "/jobs/stats",

@@ -15,8 +15,9 @@ from tests.models import sweep
 CONFINED = (Role.API, Role.HANDLER, Role.OWNER)
 #: What a worker works on for every workspace. Everything else is nothing to it.
 WORKERS = {
-    "job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits", "workspace_retention", "schedules",
-    "schedule_ticks"
+    "job_records", "job_queue", "job_attempts", "job_logs", "job_steps", "workspace_limits", "workspace_retention",
+    "schedules",
+    "schedule_ticks",
 }  # fmt: skip
 
 As = Callable[[Role], Engine]

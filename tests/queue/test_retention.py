@@ -32,6 +32,7 @@ from jobplatform.queue import (
     retention,
     set_retention,
 )
+from jobplatform.queue.save_step import save_checkpoint, save_step
 from jobplatform.queue.statement import run
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
@@ -79,12 +80,14 @@ def test_a_job_that_did_not_go_well_is_kept_longer(
     assert prune() == 1
 
 
-def test_a_job_takes_its_attempts_and_its_lines_along(
+def test_a_job_takes_its_attempts_its_lines_and_its_steps_along(
     put: Put, db: Session, worker: Worker, time: Time, prune: Prune, fact: Fact
 ) -> None:
     put()
     lease = worker.lease()
     append_log_lines(db, [LogLine(lease, 1, "info", "hello")])
+    save_step(db, lease, "page-1", "null")
+    save_checkpoint(db, lease, "1")
     fail_jobs(db, [Failure(lease, "error", "ValueError", "no", retry=False)])
     time.passes(31 * DAY.total_seconds())
 
@@ -92,6 +95,7 @@ def test_a_job_takes_its_attempts_and_its_lines_along(
 
     assert fact("select count(*) from jobplatform.job_attempts") == 0
     assert fact("select count(*) from jobplatform.job_logs") == 0
+    assert fact("select count(*) from jobplatform.job_steps") == 0
 
 
 def test_a_live_job_is_kept_however_old_it_is(put: Put, worker: Worker, time: Time, prune: Prune, fact: Fact) -> None:

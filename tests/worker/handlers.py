@@ -68,6 +68,42 @@ def wait(job: RunningJob, payload: Payload) -> str:
     return "waited"
 
 
+@tasks.task("pages", retry=AT_ONCE)
+def pages(job: RunningJob, payload: Payload) -> int:
+    """Applies pages and goes on where an earlier attempt was; half of them as steps, half by a checkpoint."""
+
+    def apply(page: int) -> None:
+        values = {"job": job.id, "page": page, "epoch": job.epoch}
+        job.session.execute(text("insert into pages values (:job, :page, :epoch)"), values)
+        time.sleep(payload.get("seconds", 0))
+
+    half, count = payload["count"] // 2, payload["count"]
+    for page in range(half):
+        with job.step(f"page-{page}") as step:
+            if step:
+                apply(page)
+    for page in range(job.checkpoint_state or half, count):
+        apply(page)
+        if page == payload.get("ends_at") and job.epoch == 1:
+            return end_early(payload)
+        job.checkpoint(page + 1)
+    return job.epoch
+
+
+def end_early(payload: Payload) -> int:
+    """As the test says."""
+    match payload["ends_by"]:
+        case "snooze":
+            raise Snooze(0)
+        case "error":
+            raise RuntimeError("no")
+        case "exit":
+            os._exit(3)
+    append(payload["file"], "waits")
+    time.sleep(60)
+    return 0
+
+
 @tasks.task("polite", retry=AT_ONCE)
 def polite(job: RunningJob, payload: Payload) -> None:
     """Runs for ever, but an exception ends it; says which."""

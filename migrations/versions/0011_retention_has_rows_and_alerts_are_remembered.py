@@ -1,13 +1,13 @@
 """Retention and health have rows, alerts are remembered, chores have turns, and a worker can be told to drain.
 
-Revision ID: 0009
-Revises: 0008
+Revision ID: 0011
+Revises: 0010
 """
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
