@@ -24,16 +24,19 @@ class NamedCursor(psycopg.RawCursor[Any]):
     ) -> Self:
         """As the driver's own; a text without parameters is left as it is."""
         if params is not None:
-            numbered, names = _numbered(query if isinstance(query, str) else _text(query, self.connection))
-            query, params = numbered, _in_order(names, params)
+            query, names = _numbered(self._text(query))
+            params = _in_order(names, params)
         return super().execute(query, params, prepare=prepare, binary=binary)
 
+    def executemany(self, query: Any, params_seq: Any, *, returning: bool = False) -> None:
+        """As the driver's own."""
+        query, names = _numbered(self._text(query))
+        super().executemany(query, [_in_order(names, params) for params in params_seq], returning=returning)
 
-def _text(query: Any, connection: psycopg.Connection[Any]) -> str:
-    if isinstance(query, bytes):
-        return query.decode()
-    text: str = query.as_string(connection)
-    return text
+    def _text(self, query: Any) -> str:
+        if isinstance(query, bytes):
+            return query.decode()
+        return query if isinstance(query, str) else str(query.as_string(self.connection))
 
 
 @functools.lru_cache(maxsize=256)
