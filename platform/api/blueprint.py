@@ -12,6 +12,7 @@ from werkzeug.routing import RoutingException
 
 from jobplatform.api.access import guard, public, require_declarations
 from jobplatform.api.admission import Admission
+from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.document import documents
 from jobplatform.api.health import health
@@ -38,6 +39,7 @@ RESOURCES: tuple[Resource, ...] = (
     jobs,
     why,
     schedules,
+    batches,
     health,
     workspaces,
     plans,
@@ -54,7 +56,13 @@ RESOURCES: tuple[Resource, ...] = (
 )
 
 #: Parameters of paths, as views call them.
-PARAMETERS = {"workspaceId": "workspace_id", "jobId": "job_id", "tokenId": "token_id", "scheduleId": "schedule_id"}
+PARAMETERS = {
+    "workspaceId": "workspace_id",
+    "jobId": "job_id",
+    "batchId": "batch_id",
+    "tokenId": "token_id",
+    "scheduleId": "schedule_id",
+}
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 

@@ -16,7 +16,7 @@ from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import InvalidJobError
-from jobplatform.queue import Enqueued, Task
+from jobplatform.queue import Edge, Enqueued, Task
 
 
 def enqueue(
@@ -65,8 +65,15 @@ def _duration(name: str, milliseconds: int) -> tuple[str, datetime.timedelta]:
     return name.removesuffix("_ms"), datetime.timedelta(milliseconds=milliseconds)
 
 
+def _edge(found: dict[str, Any]) -> Edge:
+    if "batch_id" in found:
+        return Edge(found["batch_id"], found["run_if"], of_batch=True)
+    return Edge(found["job_id"], found["run_if"])
+
+
 _QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "delay_ms": _duration,
     "timeout_ms": _duration,
     "tags": lambda name, value: (name, tuple(value)),
+    "after": lambda name, value: (name, tuple(map(_edge, value))),
 }

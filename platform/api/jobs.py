@@ -18,6 +18,7 @@ from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUO
 from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
+    CancelQuerySchema,
     JobSchema,
     JobsQuerySchema,
     NewJobSchema,
@@ -29,6 +30,7 @@ from jobplatform.queue import (
     CancelAnswer,
     RetryKind,
     cancel_job,
+    cancel_tree,
     get_job,
     list_attempts,
     list_steps,
@@ -98,9 +100,15 @@ def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
 
 @jobs.endpoint("POST", JOB + "/cancel", Scope.JOBS_WRITE, refuses=(404,))
 @jobs.may_answer(409, **CONFLICT)
+@jobs.query(CancelQuerySchema)
 @jobs.answers(200, JobSchema)
-def cancel(workspace_id: UUID, job_id: UUID) -> Response:
-    """Cancel a job: at once while it waits, through its worker while it runs"""
+def cancel(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
+    """Cancel a job: at once while it waits, through its worker while it runs
+
+    With ``tree`` also everything that waits for it, whether or not the job itself has ended.
+    """
+    if query["tree"]:
+        return _cancel_tree(workspace_id, job_id)
     with mounted().transaction() as session:
         answer = cancel_job(session, workspace_id, job_id)
         if answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED):
@@ -111,6 +119,14 @@ def cancel(workspace_id: UUID, job_id: UUID) -> Response:
     if answer is CancelAnswer.BUSY:
         raise unavailable("The job changed hands too often to be cancelled; try again.", retry_after=1)
     return show(job)
+
+
+def _cancel_tree(workspace_id: UUID, job_id: UUID) -> Response:
+    with mounted().transaction() as session:
+        answer = cancel_tree(session, workspace_id, job_id)
+        if answer is not None:
+            audit(session, "job.cancel", f"job:{job_id}", workspace_id, tree=True, **answer._asdict())
+    return show(read_job(workspace_id, job_id))
 
 
 @jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404,))

@@ -122,6 +122,7 @@ class JobRecord(Base):
             postgresql_using="brin",
             postgresql_with={"pages_per_range": 32},
         ),
+        Index("job_records_batch", "workspace_id", "batch_id", "id", postgresql_where=text("batch_id is not null")),
         {"postgresql_with": {"fillfactor": 80}},
     )
 

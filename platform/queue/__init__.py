@@ -2,12 +2,23 @@
 
 from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
 from jobplatform.queue.audit import list_audit, record
+from jobplatform.queue.batches import (
+    BatchSeen,
+    Callback,
+    batch_of_job,
+    close_batch,
+    get_batch,
+    list_batches,
+    list_callbacks,
+    open_batch,
+)
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
+from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
@@ -20,7 +31,8 @@ from jobplatform.queue.doctor import (
     examine_schema,
     examine_server,
 )
-from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
+from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, SETTLE, silence
+from jobplatform.queue.edges import Edge, Predecessor, chain
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
     LONGEST_TIMEOUT,
@@ -38,6 +50,7 @@ from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
+from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import as_worker, run_claimed, run_inline
@@ -81,6 +94,7 @@ from jobplatform.queue.limits import (
     set_workspace_limits,
 )
 from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
+from jobplatform.queue.notices import is_unsettled, settle_yourself
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
     Cancelled,
@@ -104,6 +118,7 @@ from jobplatform.queue.overview import (
     list_workspaces,
 )
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
+from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps
@@ -148,6 +163,7 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.settle import Released, Settlement, settle_endings
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
@@ -200,6 +216,7 @@ __all__ = [
     "NOBODYS",
     "PRIORITIES",
     "RENEW_SECONDS",
+    "SETTLE",
     "SHORTEST_AUDIT",
     "STEP_LIMIT",
     "Ahead",
@@ -207,7 +224,9 @@ __all__ = [
     "AlertEvent",
     "AlertRule",
     "Batch",
+    "BatchSeen",
     "Blocker",
+    "Callback",
     "CancelAnswer",
     "Cancelled",
     "Channel",
@@ -219,6 +238,7 @@ __all__ = [
     "Declared",
     "Deed",
     "Discard",
+    "Edge",
     "Ended",
     "Enqueued",
     "Every",
@@ -240,17 +260,22 @@ __all__ = [
     "Limits",
     "LimitsOfWorkspace",
     "LogLine",
+    "ManyCancelled",
     "Matching",
     "NewJob",
     "Once",
+    "OpenBatch",
     "Part",
     "PlanDeletion",
+    "Predecessor",
+    "PredecessorResult",
     "ProgressReport",
     "Promoted",
     "Pruned",
     "QueueSeen",
     "RateLimited",
     "Release",
+    "Released",
     "RequestKey",
     "Rescued",
     "ResourceNote",
@@ -262,6 +287,7 @@ __all__ = [
     "Rule",
     "RunningJob",
     "Settled",
+    "Settlement",
     "Severity",
     "Shares",
     "ShutDown",
@@ -274,6 +300,7 @@ __all__ = [
     "Tasks",
     "TimedOut",
     "Times",
+    "Wait",
     "Why",
     "WorkerInfo",
     "WorkerSeen",
@@ -281,9 +308,13 @@ __all__ = [
     "act_on_some",
     "append_log_lines",
     "as_worker",
+    "batch_of_job",
     "begin_erasing",
     "bury_workers",
+    "cancel_batch",
     "cancel_job",
+    "cancel_tree",
+    "chain",
     "change_schedule",
     "claim_job",
     "claim_jobs",
@@ -293,6 +324,7 @@ __all__ = [
     "clear_task_limits",
     "clear_workspace_limits",
     "clock_difference",
+    "close_batch",
     "compact_now",
     "complete_jobs",
     "count_due",
@@ -331,10 +363,12 @@ __all__ = [
     "fire_schedules",
     "forget_the_past",
     "forget_ticks",
+    "get_batch",
     "get_job",
     "get_schedule",
     "heartbeat",
     "is_encrypting",
+    "is_unsettled",
     "keep_answer",
     "key_ring",
     "last_ticks",
@@ -342,6 +376,8 @@ __all__ = [
     "list_alerts",
     "list_attempts",
     "list_audit",
+    "list_batches",
+    "list_callbacks",
     "list_jobs",
     "list_pauses",
     "list_plans",
@@ -354,6 +390,7 @@ __all__ = [
     "list_steps",
     "list_task_limits",
     "list_ticks",
+    "list_waits",
     "list_workers",
     "list_workspaces",
     "load_tasks",
@@ -363,6 +400,7 @@ __all__ = [
     "needs_compacting",
     "note_of",
     "note_resources",
+    "open_batch",
     "owns_something",
     "pause",
     "pause_schedule",
@@ -401,7 +439,9 @@ __all__ = [
     "set_task_limits",
     "set_workspace_limits",
     "settle_alerts",
+    "settle_endings",
     "settle_schedules",
+    "settle_yourself",
     "silence",
     "stop_running",
     "strict_json",

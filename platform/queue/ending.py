@@ -5,13 +5,23 @@ what then happens to queue row, record and attempt history is the same for all, 
 ``verdict`` relation and puts :data:`ENDING` behind it.
 
 Columns of ``verdict``: workspace_id, id, epoch, worker_id, attempts, crash_count, started_at, progress (from the row,
-locked), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until it may run again), final, cancelled,
-recorded (whether the attempt is kept), outcome, error_type, error, traceback.
+locked), followed (whether others wait for its end), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until
+it may run again), final, cancelled, recorded (whether the attempt is kept), outcome, error_type, error, traceback.
 
 Lock order: queue row, then the record of the same id; nothing is locked after a record.
 """
 
-ENDING = """
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.notices import ask_to_settle, tell_ended
+from jobplatform.queue.statement import run
+
+ENDING = f"""
 waiting as (
     update jobplatform.job_queue q
     set state = case when v.delay > 0 then 0 else 1 end,
@@ -58,11 +68,21 @@ written as (
         progress = v.progress
     from verdict v
     where r.workspace_id = v.workspace_id and r.id = v.id and (v.recorded or v.final)
-)
+),
+{tell_ended("verdict", "case when e.cancelled then 5 else 4 end", "e.final and e.followed")}
 select
     v.workspace_id::text,
     v.id::text,
     v.epoch,
-    case when not v.final then 'pending' when v.cancelled then 'cancelled' else 'failed' end
+    case when not v.final then 'pending' when v.cancelled then 'cancelled' else 'failed' end,
+    exists (select from told)
 from verdict v
 """
+
+
+def end_attempts(session: Session, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+    """Run a verb's statement: for each row its lease, and the status of its job now."""
+    rows = run(session, sql, **parameters).all()
+    if rows and rows[0][4]:
+        ask_to_settle(session)
+    return rows

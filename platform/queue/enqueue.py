@@ -23,6 +23,7 @@ from uuid_utils.compat import uuid7
 from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPayloadError, Problem
 from jobplatform.models import reaching
 from jobplatform.queue.doorbell import ring_for_jobs
+from jobplatform.queue.edges import Edge, Predecessor, hold_what_they_wait_for, link, problems_of_edges
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.seal import MARK, SealedPayload
@@ -198,9 +199,9 @@ class NewJob:
     ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. ``resource`` names
     what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt
     takes. ``encrypted`` seals its payload and whatever it says while it runs. ``parent_id`` is the job that asked for
-    it, ``batch_id`` the set it belongs to; ``blocked`` keeps it from running until something unblocks it, and
-    ``followed`` says that somebody waits for its end. ``id`` is made here (UUIDv7), so
-    repeating an enqueue whose outcome is unknown cannot make a second job.
+    it, ``batch_id`` the batch it belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for more than
+    "until that has completed". ``blocked`` and ``followed`` follow from these and are not for users. ``id`` is made
+    here (UUIDv7), so repeating an enqueue whose outcome is unknown cannot make a second job.
     Raises :class:`InvalidJobError` with every problem at once.
     """
 
@@ -223,6 +224,7 @@ class NewJob:
     encrypted: bool = False
     parent_id: uuid.UUID | None = None
     batch_id: uuid.UUID | None = None
+    after: Sequence[Edge | Predecessor] = ()
     blocked: bool = False
     followed: bool = False
     id: uuid.UUID = field(default_factory=uuid7)
@@ -261,6 +263,8 @@ class NewJob:
             yield from _problems_of_resource(self.resource)
         if self.tags:
             yield from self._problems_of_tags()
+        if self.after:
+            yield from problems_of_edges(self.after)
         if self.request_id is not None:
             yield from _problems_of_text(self.request_id, 200, "/requestId")
         if self.trace_parent is not None:
@@ -292,7 +296,8 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     so two bulk enqueues of the same keys cannot deadlock. Raises :class:`InvalidPayloadError` for a payload that
     JSON or PostgreSQL cannot hold, :class:`QuotaExceededError` when a workspace's quota has no room for all of them
     (then none was enqueued, and the transaction can go on), :class:`KeyMissingError` when payloads are to be sealed
-    and this process has no key for that, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
+    and this process has no key for that, :class:`InvalidJobError` for a batch or a predecessor that the workspace has
+    not, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
     # By number: hashing a UUID is a call into Python.
     asked = list({job.id.int: job for job in jobs}.values())
@@ -302,7 +307,12 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
             asked = seal_payloads(session, asked)
         if not (len(asked) == 1 and _stands_alone(asked[0]) and _enqueue_one(session, asked[0])):
             with one_transaction(session):
+                related = any(map(_is_related, asked))
+                if related:
+                    asked = hold_what_they_wait_for(session, asked)
                 existing = _enqueue_many(session, asked)
+                if related:
+                    link(session, asked, existing)
     _wake_workers(session, (job for job in asked if job.id.int not in existing))
     if not existing:
         return [Enqueued(job.id, True) for job in jobs]
@@ -311,7 +321,11 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
 
 def _stands_alone(job: NewJob) -> bool:
     """The statement for one job knows nothing of what others have to do with it."""
-    return job.batch_id is None and not job.blocked and not job.followed
+    return not _is_related(job) and not job.blocked and not job.followed
+
+
+def _is_related(job: NewJob) -> bool:
+    return bool(job.after) or job.batch_id is not None
 
 
 def _enqueue_one(session: Session, job: NewJob) -> bool:

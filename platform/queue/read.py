@@ -28,6 +28,7 @@ def list_jobs(
     status: Status | str | None = None,
     task: str | None = None,
     queue: str | None = None,
+    batch_id: uuid.UUID | None = None,
     created_after: datetime.datetime | None = None,
     created_before: datetime.datetime | None = None,
     limit: int = 20,
@@ -48,6 +49,8 @@ def list_jobs(
         statement = statement.where(Job.job_type == task)
     if queue is not None:
         statement = statement.where(Job.queue == queue)
+    if batch_id is not None:
+        statement = statement.where(Job.batch_id == batch_id)
     if created_after is not None:
         statement = statement.where(Job.created_at > created_after)
     if created_before is not None:

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.ending import ENDING
-from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of, run
+from jobplatform.queue.ending import ENDING, end_attempts
+from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of
 
 # A cancel that arrived in the meantime is honoured here: going back to waiting would lose it.
 RELEASE = f"""
 with verdict as materialized (
     select
-        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress,
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
         u.delay,
         1::smallint as give_back, 0::smallint as crash, false as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
@@ -43,7 +43,7 @@ class Release(NamedTuple):
 
 def release_jobs(session: Session, releases: Sequence[Release]) -> set[Lease]:
     """Hand jobs back without spending an attempt and answer with the leases that still held."""
-    rows = run(
+    rows = end_attempts(
         session,
         RELEASE,
         **lease_arrays([release.lease for release in releases]),

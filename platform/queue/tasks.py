@@ -19,7 +19,7 @@ import importlib
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
@@ -28,7 +28,9 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.declare import Declarations
+from jobplatform.queue.edges import Edge, Predecessor
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
+from jobplatform.queue.fill_batch import OpenBatch, open_batch_of
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.keep import Keep
 from jobplatform.queue.payloads import PayloadType, payload_type
@@ -124,8 +126,13 @@ class Task(Generic[P, R]):
         tags: tuple[str, ...] = (),
         request_id: str | None = None,
         trace_parent: str | None = None,
+        after: Sequence[Edge | Predecessor] = (),
+        batch_id: uuid.UUID | None = None,
     ) -> NewJob:
-        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. The rest is the task's default."""
+        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. The rest is the task's default.
+
+        ``after`` names jobs or batches that it waits for, ``batch_id`` an open batch that it is to belong to.
+        """
         value = self.payload.dump(payload)
         return NewJob(
             workspace_id=workspace_id,
@@ -145,6 +152,8 @@ class Task(Generic[P, R]):
             request_id=request_id,
             trace_parent=trace_parent,
             encrypted=self.options.encrypted,
+            after=after,
+            batch_id=batch_id,
         )
 
     def _unique_key(self, value: Any) -> str | None:
@@ -318,11 +327,30 @@ class Tasks(Declarations):
         """Enqueue jobs in the caller's transaction. In synchronous mode they run as soon as it has committed."""
         answers = enqueue_jobs(session, jobs)
         if self.mode == "sync":
-            created = [
-                (job.workspace_id, answer.job_id) for job, answer in zip(jobs, answers, strict=True) if answer.created
-            ]
-            run_after_commit(session, self, created)
+            for job, answer in zip(jobs, answers, strict=True):
+                if answer.created:
+                    run_after_commit(session, self, job.workspace_id, [answer.job_id])
         return answers
+
+    def batch(
+        self,
+        session: Session,
+        *,
+        workspace_id: uuid.UUID,
+        name: str | None = None,
+        on_complete: NewJob | None = None,
+        on_success: NewJob | None = None,
+        on_failure: NewJob | None = None,
+    ) -> OpenBatch:
+        """Open a batch in the caller's transaction::
+
+            with tasks.batch(session, workspace_id=ws, on_success=report.new_job(workspace_id=ws)) as batch:
+                batch.add(sync.new_job({"page": 1}, workspace_id=ws), sync.new_job({"page": 2}, workspace_id=ws))
+
+        Of the three jobs each runs once at most: ``on_complete`` when all members have ended, however; ``on_success``
+        when all of them completed; ``on_failure`` when not. A handler finds its batch as ``job.batch``.
+        """
+        return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
 
 
 def load_tasks(name: str) -> Tasks:

@@ -19,6 +19,7 @@ UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 NOBODYS = {
     "workspaceId": str(UNKNOWN),
     "jobId": str(UNKNOWN),
+    "batchId": str(UNKNOWN),
     "tokenId": "0" * 18,
     "scheduleId": str(UNKNOWN),
     "name": "gold",

@@ -71,7 +71,18 @@ def story(machine: type[QueueMachine]) -> Callable[[], None]:
         after(run.time_passes(seconds=1000))
         after(run.fail(lease=claimed(0), delay=0, retry=False, crash=False))
         after(run.retry(job_id=second))
+        waiting = after(run.enqueue_after(job_id=second, run_if="completed"))
+        after(run.settle())
+        after(run.fail(lease=claimed(0), delay=0, retry=False, crash=False))
+        after(run.settle())
+        after(run.retry(job_id=second))
+        after(run.settle())
+        retried = claimed(0)
+        after(run.claim(number=1, limit=1))
+        after(run.complete(lease=retried))
+        after(run.settle())
         after(run.complete(lease=claimed(0)))
+        assert run.jobs[waiting].state == "completed"
 
     return tell
 
@@ -114,9 +125,21 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         "cancel.CANCEL_JOB",
         lambda sql: sql.replace("and state + 0 < 2", ""),
     ),
+    "a failure that nobody is told of": (
+        "fail.FAIL",
+        lambda sql: sql.replace("where e.final and e.followed", "where false"),
+    ),
+    "a job let go before what it waits for has ended": (
+        "settle.DECIDE",
+        lambda sql: sql.replace("and e.after_status is null", "and false"),
+    ),
+    "a job called off that stays so when what failed is retried": (
+        "settle.DECIDE",
+        lambda sql: sql.replace("r.status = 5 and r.outcome", "false and r.outcome"),
+    ),
     "a retry that begins its epochs anew": (
         "retry_job.RETRY_JOB",
-        lambda sql: sql.replace("resource, units, epoch\n    from final", "resource, units, 0\n    from final"),
+        lambda sql: sql.replace("resource, units, epoch,\n        batch_id", "resource, units, 0,\n        batch_id"),
     ),
 }
 
