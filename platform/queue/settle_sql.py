@@ -127,7 +127,8 @@ live as materialized (
     for update of q skip locked
 )
 update jobplatform.job_queue
-set followed = true
+set followed = true,
+    resource = resource
 where ctid = any(array(select tid from live))
 """
 
