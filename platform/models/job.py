@@ -102,6 +102,8 @@ class JobRecord(Base):
     run_after: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     started_at: Mapped[datetime.datetime | None]
     completed_at: Mapped[datetime.datetime | None]
+    #: What a retry by hand took back: ``[{epoch, status, outcome, endedAt, retriedAt}, …]``.
+    past_endings: Mapped[Any | None] = mapped_column(JSONB)
 
     __table_args__ = (
         CheckConstraint("status in (3, 4, 5)", name="final_status"),

@@ -18,9 +18,9 @@ with verdict as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
         0::float8 as delay,
-        1::smallint as give_back, 0::smallint as crash, false as recorded,
+        1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
-        null::text as outcome, null::text as error_type, null::text as error, null::text as traceback
+        'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
     from jobplatform.job_queue q
     where q.state = 2
         and q.worker_id = %(worker_id)s

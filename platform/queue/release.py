@@ -20,9 +20,9 @@ with verdict as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
         u.delay,
-        1::smallint as give_back, 0::smallint as crash, false as recorded,
+        1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
-        null::text as outcome, null::text as error_type, null::text as error, null::text as traceback
+        'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
     from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(delays)s::float8[])
         as u(workspace_id, id, epoch, delay)
     join jobplatform.job_queue q on q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch

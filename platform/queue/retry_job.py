@@ -63,7 +63,14 @@ reopened as (
         progress = null,
         attempts = 0,
         crash_count = 0,
-        run_after = jobplatform.clock()
+        run_after = jobplatform.clock(),
+        past_endings = coalesce(r.past_endings, '[]') || jsonb_build_object(
+            'epoch', r.epoch,
+            'status', case r.status when 4 then 'failed' else 'cancelled' end,
+            'outcome', r.outcome,
+            'endedAt', r.completed_at,
+            'retriedAt', jobplatform.clock()
+        )
     from queued
     where r.workspace_id = %(workspace_id)s and r.id = queued.id
 ),
