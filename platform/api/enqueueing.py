@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import Response
@@ -17,6 +17,8 @@ from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import InvalidJobError
 from jobplatform.queue import Edge, Enqueued, Task
+from jobplatform.models import Job
+from jobplatform.queue import Enqueued, Task
 
 
 def enqueue(
@@ -27,6 +29,21 @@ def enqueue(
     ``payload_at`` is where the body has the payload. The job is read again after the commit, because in
     synchronous mode that is where it ran.
     """
+    job, created = enqueue_quietly(task, payload, workspace_id, options, payload_at=payload_at)
+    return accept(job, deduplicated=not created)
+
+
+class Accepted(NamedTuple):
+    """The job that is there now, and whether this request made it."""
+
+    job: Job
+    created: bool
+
+
+def enqueue_quietly(
+    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, payload_at: str
+) -> Accepted:
+    """The same for whoever answers in another form. Raises the problem that stands in the way."""
     if_active = options.pop("if_active")
     try:
         enqueued = _enqueue(
@@ -35,11 +52,9 @@ def enqueue(
     except InvalidJobError as error:
         raise invalid(job_problems(error, payload_at)) from None
     job = read_existing(workspace_id, enqueued.job_id)
-    if enqueued.created:
-        return accept(job)
-    if if_active == "return":
-        return accept(job, deduplicated=True)
-    raise duplicate(job)
+    if not enqueued.created and if_active != "return":
+        raise duplicate(job)
+    return Accepted(job, enqueued.created)
 
 
 def _enqueue(

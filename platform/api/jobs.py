@@ -25,7 +25,9 @@ from jobplatform.api.schemas import (
     PageSchema,
     RetryQuerySchema,
     StepsSchema,
+    WaitQuerySchema,
 )
+from jobplatform.api.streaming import show_after
 from jobplatform.queue import (
     CancelAnswer,
     RetryKind,
@@ -65,13 +67,14 @@ def list_workspace_jobs(query: dict[str, Any], workspace_id: UUID) -> Response:
     return read_page(workspace_id, query)
 
 
-@jobs.endpoint("GET", JOB, Scope.JOBS_READ, refuses=(404,))
+@jobs.endpoint("GET", JOB, Scope.JOBS_READ, refuses=(404,), one_job=True)
+@jobs.query(WaitQuerySchema)
 @jobs.may_answer(304, description="The client has this state already", success=True)
 @jobs.answers(200, JobSchema, headers=TAGGED)
-@jobs.about(parameters=CONDITIONAL)
-def show_job(workspace_id: UUID, job_id: UUID) -> Response:
+@jobs.headers(*CONDITIONAL)
+def show_job(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     """Show a job"""
-    return show(read_job(workspace_id, job_id))
+    return show_after(query["wait"], lambda: read_job(workspace_id, job_id))
 
 
 @jobs.endpoint("GET", JOB + "/attempts", Scope.JOBS_READ, refuses=(404,))

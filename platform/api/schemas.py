@@ -22,6 +22,8 @@ from jobplatform.models import Outcome, RunIf, Status
 
 PAGE_LIMIT = 20
 LARGEST_PAGE = 200
+#: Seconds that an answer about a job may wait. Less than what proxies commonly allow.
+LONGEST_WAIT = 50
 
 _statuses = validate.OneOf([status.value for status in Status])
 _outcomes = validate.OneOf([outcome.value for outcome in Outcome])
@@ -256,6 +258,16 @@ class PageQuerySchema(CamelSchema):
 
     limit = fields.Integer(load_default=PAGE_LIMIT, validate=validate.Range(1, LARGEST_PAGE))
     cursor = Cursor(load_default=None, metadata={"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"})
+
+
+class WaitQuerySchema(CamelSchema):
+    """For how long the answer may wait for a change."""
+
+    wait = fields.Integer(
+        load_default=0,
+        validate=validate.Range(0, LONGEST_WAIT),
+        metadata={"description": "Seconds to wait for the job to change, or to be another than If-None-Match says."},
+    )
 
 
 class JobsQuerySchema(PageQuerySchema):

@@ -143,10 +143,10 @@ def digest(progress: str | None) -> str:
     return f"{zlib.crc32(progress.encode()):08x}" if progress else ""
 
 
-def now_position(facts: Facts) -> Position:
-    """Where somebody is who wants to know nothing of what has been so far. The lines are told by ``facts.lines``."""
+def present_position(position: Position, facts: Facts) -> Position:
+    """Where somebody is who wants to know nothing of what has been until now, as far as ``facts`` have the lines."""
     phase = ENDED if facts.ending else RUNS if facts.running else WAITS
-    last = (facts.lines[-1].epoch, facts.lines[-1].line) if facts.lines else (0, 0)
+    last = (facts.lines[-1].epoch, facts.lines[-1].line) if facts.lines else (position.log_epoch, position.log_line)
     return Position(len(facts.past), facts.epoch, phase, facts.progress_digest, *last)
 
 

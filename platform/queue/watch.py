@@ -32,8 +32,8 @@ MOST_ENDED = 500
 #: A job that was enqueued and ended between two looks is looked for among those whose id is not older than this. It has
 #: to cover how long an enqueuing transaction stays open, and how far the clocks of hosts are apart.
 WINDOW_MS = 15_000
-#: The last lines of a handler that completed its job in its own transaction may come so much later.
-LATE_LINES = "2 seconds"
+#: The last lines of a handler that completed its job in its own transaction may come so many seconds later.
+LATE_LINES = 2.0
 
 FINAL = {3: "completed", 4: "failed", 5: "cancelled"}
 RUNNING = 2
@@ -70,7 +70,7 @@ LOOK = f"""
 select
     a.nth::int,
     coalesce(q.xmin::text, ''),
-    coalesce(r.completed_at > jobplatform.clock() - interval '{LATE_LINES}', q.id is not null),
+    coalesce(r.completed_at > jobplatform.clock() - interval '{LATE_LINES} seconds', q.id is not null),
     r.workspace_id::text,
     r.id::text,
     r.task,
