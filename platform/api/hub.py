@@ -82,6 +82,7 @@ class Hub:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._running_in: int | None = None
+        self._thread: threading.Thread | None = None
         self._leaving = False
         self._tokens_seen_at = 0.0
 
@@ -98,8 +99,9 @@ class Hub:
             self._followers.add(follower)
             if self._running_in != os.getpid():
                 self._running_in = os.getpid()
-                run = threading.Thread(target=self._run, args=(transaction,), name="jobplatform-hub", daemon=True)
-                run.start()
+                run = self._run
+                self._thread = threading.Thread(target=run, args=(transaction,), name="jobplatform-hub", daemon=True)
+                self._thread.start()
         if self._leaving:
             follower.end()
         self._wake.set()
@@ -120,11 +122,18 @@ class Hub:
         """Have everybody end, and whoever comes later: the process stops. May be called from a signal's handler."""
         self._leaving = True
 
+    def close(self) -> None:
+        """The same, and wait for the thread: whoever disposes of the database afterwards finds it unused."""
+        self.end_all()
+        self._wake.set()
+        if self._thread is not None and self._running_in == os.getpid():
+            self._thread.join(10)
+
     def _require_room(self, reader: Reader) -> None:
         most = self.limits.of_process
         # One workspace does not get all the places of a process, however few they are.
         of_workspace = min(self.limits.workspace, max(1, most // 2))
-        others = self._followers
+        others = [follower for follower in self._followers if not follower.ended]
         if len(others) >= most:
             raise CrowdedError("this process")
         if sum(other.reader.workspace_id == reader.workspace_id for other in others) >= of_workspace:
@@ -140,7 +149,8 @@ class Hub:
         while True:
             self._wake.clear()
             started = time.monotonic()
-            if self._followers:
+            # Those that have ended are still there until their requests notice.
+            if any(not follower.ended for follower in list(self._followers)):
                 idle_since = started
             elif self._ends(idle_since):
                 return
@@ -157,10 +167,10 @@ class Hub:
 
     def _ends(self, idle_since: float) -> bool:
         """Whether it was idle for long enough; it is written off under the lock, so that the next one is started."""
-        if time.monotonic() - idle_since < IDLE:
+        if time.monotonic() - idle_since < IDLE and not self._leaving:
             return False
         with self._lock:
-            if self._followers:
+            if any(not follower.ended for follower in self._followers):
                 return False
             self._running_in = None
             return True

@@ -86,10 +86,16 @@ def render_event(change: Change, position: str) -> str:
 
 
 def write_event(name: str | None, position: str, data: Any) -> str:
-    """One event. JSON has no line breaks of its own, so its text is one line."""
+    """One event. JSON has no line breaks of its own, so its text is one line.
+
+    Three further characters are line breaks to some clients, and to no specification.
+    """
     named = f"event: {name}\n" if name else ""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_BREAKS)
     return f"{named}id: {position}\ndata: {text}\n\n"
+
+
+_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
 def _tell(follower: Follower, beat: Callable[[], str]) -> Iterator[str]:

@@ -54,7 +54,9 @@ class Route(NamedTuple):
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES
-        return Scope.JOBS_WRITE if self.writes else Scope.JOBS_READ
+        # A token for one job can do less than what it is made with.
+        reads = not self.writes or self.path.endswith("/jobs/{jobId}/token")
+        return Scope.JOBS_READ if reads else Scope.JOBS_WRITE
 
     def has(self, parameter: str) -> bool:
         return f"{{{parameter}}}" in self.path

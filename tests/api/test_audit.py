@@ -130,6 +130,8 @@ ACTS = {
     Route("POST", f"{PLATFORM_SCHEDULE}/pause"): Act("schedule.pause", Stage.platform_schedule),
     Route("POST", f"{PLATFORM_SCHEDULE}/resume"): Act("schedule.resume", Stage.paused_platform_schedule),
     Route("POST", f"{PLATFORM_SCHEDULE}/run-now"): Act("schedule.run_now", Stage.platform_schedule),
+    Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/token"): Act("job.token", Stage.job),
+    Route("POST", "/trigger"): Act("job.enqueue", body={"taskId": "echo"}),
     Route("POST", "/operator/workspaces"): Act("workspace.create", body={"name": "Acme"}),
     Route("PATCH", "/operator/workspaces/{workspaceId}"): Act("workspace.change", body={"name": "Acme"}),
     Route("PATCH", "/operator/workspaces/{workspaceId}/limits"): Act("workspace.limit", body={"plan": "gold"}),
