@@ -12,7 +12,7 @@ from jobplatform.api.fields import CamelSchema
 from jobplatform.api.following import JobFollower, WorkspaceFollower
 from jobplatform.api.jobs import JOB
 from jobplatform.api.mounted import mounted
-from jobplatform.api.places import LONGEST, WorkspacePlace, read_place
+from jobplatform.api.places import LONGEST, read_place
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, invalid, not_found
 from jobplatform.api.resource import Resource
@@ -109,7 +109,7 @@ def stream_workspace(query: dict[str, Any], workspace_id: UUID) -> Response:
     """Stream what happens to the jobs of a workspace, from now or from an event on"""
     place = _read(query, read_place)
     follower = WorkspaceFollower(reader_of_request(workspace_id), place, render_event, _render_reset)
-    return stream(follower, lambda: _say_place(follower.place))
+    return stream(follower, lambda: _beat(follower))
 
 
 def begin_at(query: dict[str, Any]) -> Position:
@@ -137,9 +137,9 @@ def _not_a_position(error: ValueError) -> ProblemError:
     return invalid([Problem("?lastEventId", f"This is {error}: send back the id of an event of this stream.")])
 
 
-def _say_place(place: WorkspacePlace) -> str:
-    """A comment, and the place: an id alone is no event, and is remembered all the same."""
-    return f": \nid: {place}\n\n" if place.at is not None else ": \n\n"
+def _beat(follower: WorkspaceFollower) -> str:
+    """With the place: one that was written down long ago is worth nothing."""
+    return f": \nid: {follower.place}\n\n" if follower.knows_its_place else ": \n\n"
 
 
 def _render_reset(exact: bool, position: str) -> str:

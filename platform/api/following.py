@@ -208,9 +208,11 @@ class WorkspaceFollower(Follower):
         self.place.at = look.at
         if self._begins:
             self._begin(look, exact=not too_many)
+            self._say_place()
         elif too_old or (too_many and self.place.exact) or (self._is_calm(look) and not self.place.exact):
             self._begin(look, exact=not too_many)
             self.put([self._render_reset(not too_many, str(self.place))])
+            self._say_place()
         elif self.place.exact:
             self._adopt(job_id for job_id in (*reversed(look.live), *reversed(look.ended)))
         else:
@@ -286,6 +288,17 @@ class WorkspaceFollower(Follower):
             self._news.add(job_id)
         else:
             self._quiet.discard(job_id)
+            self._say_place()
+
+    @property
+    def knows_its_place(self) -> bool:
+        """Whether a client that comes back to it gets what is new and nothing else."""
+        return not (self._begins or self._quiet)
+
+    def _say_place(self) -> None:
+        """An id alone is no event, and is remembered by the client all the same."""
+        if self.knows_its_place:
+            self.put([f"id: {self.place}\n\n"])
 
     def _let_go(self, job_id: str) -> None:
         """It has ended, and is not to be taken for a new one as long as it is among those that ended just now."""

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import StreamLimits, end_streams, revoke_token, streaming
 from jobplatform.api.events import JobEventSchema
+from jobplatform.api.following import WorkspaceFollower
 from jobplatform.api.places import WorkspacePlace
 from jobplatform.queue import Lease, LogLine, ProgressReport, append_log_lines, report_progress
 from tests.api.conftest import PROBLEM, Client, Hand, hub_of
@@ -156,9 +157,8 @@ def test_a_workspace_s_stream_carries_all_its_jobs_and_can_be_resumed(
 
 def stream_has_begun(stream: Stream, client: Client) -> bool:
     """The hub has looked at the workspace once: what comes from now on is news."""
-    follower = next(iter(hub_of(client.http.application)._followers), None)
-    place = getattr(follower, "place", None)
-    return place is not None and place.at is not None and not follower.is_behind  # type: ignore[union-attr]
+    (follower,) = hub_of(client.http.application)._followers
+    return isinstance(follower, WorkspaceFollower) and follower.knows_its_place
 
 
 def test_a_workspace_with_more_jobs_than_can_be_followed_says_so(

@@ -1,0 +1,131 @@
+"""One request: sent, tried again where that is harmless, and answered with JSON or with an exception that says why not.
+
+What only reads is tried again after a lost connection, a 429 or a 503; so is what never reached the server. Anything
+else may have been done although its answer was lost, and is the caller's to decide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import backoff
+import httpx
+
+from jobplatform.errors import (
+    AccessError,
+    AnswerError,
+    BusyError,
+    ConflictError,
+    NoSuchJobError,
+    Problem,
+    RefusedError,
+    UnreachableError,
+)
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 10.0
+#: A server that wants longer is asked again all the same, or told to the caller.
+LONGEST_RETRY_AFTER = 60.0
+AGAIN = (429, 503)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds before each further try: growing, jittered, without end."""
+    ceilings = backoff.expo(factor=FIRST_PAUSE, max_value=LONGEST_PAUSE)
+    next(ceilings)
+    return (max(FIRST_PAUSE / 2, backoff.full_jitter(ceiling)) for ceiling in ceilings)
+
+
+class Http:
+    """The connection to one API, with a token."""
+
+    def __init__(self, base_url: str, token: str, *, timeout: float, tries: int, transport: Any) -> None:
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self.tries = max(1, tries)
+        self.client = httpx.Client(
+            base_url=base_url.rstrip("/") + "/", headers=headers, timeout=timeout, transport=transport
+        )
+
+    def ask(self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
+        """The answer's JSON. Raises a :class:`ClientError`."""
+        pause = pauses()
+        error: BusyError | UnreachableError = UnreachableError(str(self.client.base_url), "it was not asked")
+        for attempt in range(self.tries):
+            if attempt:
+                time.sleep(pause_before(error, pause))
+            try:
+                return self._once(method, path, body, query)
+            except (BusyError, UnreachableError) as failed:
+                if not _is_harmless(method, failed):
+                    raise
+                error = failed
+        raise error
+
+    def _once(self, method: str, path: str, body: Any, query: Mapping[str, Any] | None) -> Any:
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        try:
+            answer = self.client.request(method, path, json=body, params=given)
+        except httpx.TransportError as error:
+            raise UnreachableError(str(self.client.base_url), str(error), sent=was_sent(error)) from error
+        raise_for(answer)
+        return answer.json() if answer.content else None
+
+
+def pause_before(error: Exception, pause: Iterator[float]) -> float:
+    """What the server asks for, or the next of ``pause``."""
+    wanted = getattr(error, "retry_after", None)
+    return min(wanted, LONGEST_RETRY_AFTER) if wanted is not None else next(pause)
+
+
+def raise_for(answer: httpx.Response) -> None:
+    """Raise what fits an answer that is none of success."""
+    if answer.status_code < 400:
+        return
+    problem = _problem_of(answer)
+    kind = _KINDS.get(answer.status_code, RefusedError if answer.status_code < 500 else AnswerError)
+    raise kind(
+        answer.status_code,
+        kind=str(problem.get("type", "")).rpartition(":")[2],
+        detail=str(problem.get("detail") or answer.reason_phrase),
+        errors=[Problem(item["path"], item["message"]) for item in problem.get("errors", [])],
+        request_id=answer.headers.get("X-Request-Id"),
+        retry_after=_seconds(answer.headers.get("Retry-After")),
+        job_id=problem.get("jobId"),
+        job_status=problem.get("jobStatus"),
+    )
+
+
+_KINDS: dict[int, type[AnswerError]] = {
+    401: AccessError,
+    403: AccessError,
+    404: NoSuchJobError,
+    409: ConflictError,
+    429: BusyError,
+    503: BusyError,
+}
+
+
+def was_sent(error: httpx.TransportError) -> bool:
+    """Whether the server may have got the request."""
+    return not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+
+
+def _is_harmless(method: str, error: BusyError | UnreachableError) -> bool:
+    if method == "GET":
+        return True
+    return isinstance(error, UnreachableError) and not error.sent
+
+
+def _problem_of(answer: httpx.Response) -> dict[str, Any]:
+    """What stands in the answer, which a proxy may have written."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdecimal() else None
