@@ -14,6 +14,7 @@ from jobplatform.api.access import guard, public, require_declarations
 from jobplatform.api.admission import Admission
 from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
+from jobplatform.api.browser_client import browser_client
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.health import health
@@ -59,6 +60,7 @@ RESOURCES: tuple[Resource, ...] = (
     workers,
     audit_log,
     probes,
+    browser_client,
     documents,
 )
 

@@ -11,7 +11,14 @@ from flask import Flask
 
 from jobplatform.api import Scope
 
-PUBLIC = {"/healthz", "/livez", "/readyz", "/openapi.json"}
+PUBLIC = {
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/openapi.json",
+    "/client/v1/jobplatform.js",
+    "/client/v1/jobplatform.d.ts",
+}
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 

@@ -19,12 +19,15 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """gunicorn on a port of its own: ``start``, ``kill``, ``start`` again."""
 
-    def __init__(self, database_url: str, folder: Path, *options: str, **environ: str) -> None:
+    def __init__(
+        self, database_url: str, folder: Path, *options: str, application: str = "wsgi:app", **environ: str
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{self.address}"
         self.log = folder / "server.log"
+        self._application = application
         self._options = options or ("--threads", "12")
         self._environ = {
             **os.environ,
@@ -40,7 +43,7 @@ class Server:
         command = [sys.executable, "-m", "gunicorn", "--bind", self.address, "--no-control-socket"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self._options, "wsgi:app"],
+                [*command, *self._options, self._application],
                 cwd=ROOT,
                 env=self._environ,
                 stdout=log,
@@ -68,6 +71,6 @@ class Server:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200
+            return httpx.get(f"{self.url}/api/readyz", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
