@@ -28,10 +28,10 @@ from jobplatform.api.tokens import find_dead_tokens
 from jobplatform.queue import Seen, find_news, look_at_jobs, look_at_workspace, reveal_facts
 from jobplatform.settings import Settings
 
-#: Seconds between two rounds. A round that took long is followed by a pause of ten times that, so that many followers
-#: hear later and the database is not asked more.
+#: Seconds between two rounds. A round that took long is followed by a pause of four times that: with very many
+#: followers each hears a little later, and neither the process nor the database does much else for them.
 INTERVAL = 0.25
-LONGEST_INTERVAL = 2.0
+LONGEST_INTERVAL = 0.75
 #: Seconds between two looks at tokens. With the longest pause it keeps revocation within 5 s.
 TOKENS_EVERY = 2.0
 #: Seconds without a follower after which the thread ends.
@@ -162,7 +162,7 @@ class Hub:
                 self._report(failed, error)
                 more = False
             if not more:
-                pause = max(INTERVAL, 10 * (time.monotonic() - started)) if not failed else 0.5 * failed
+                pause = max(INTERVAL, 4 * (time.monotonic() - started)) if not failed else 0.5 * failed
                 self._wake.wait(min(pause, LONGEST_INTERVAL))
 
     def _ends(self, idle_since: float) -> bool:
@@ -228,7 +228,9 @@ def _note_news(session: Session, followers: list[Follower]) -> None:
     asked = [(follower, followed) for follower in followers for followed in follower.followed()]
     # Many may follow the same job and be at the same place.
     distinct = list(dict.fromkeys(followed for _, followed in asked))
-    news = {distinct[place] for place in find_news(session, distinct)}
+    # Not all in one go: where requests are greenlets they get their turn while the database is asked.
+    portions = [distinct[start : start + PORTION] for start in range(0, len(distinct), PORTION)]
+    news = {portion[place] for portion in portions for place in find_news(session, portion)}
     for follower, followed in asked:
         if followed in news:
             follower.note_news(followed)

@@ -60,6 +60,8 @@ def stream(follower: Follower, beat: Callable[[], str] = lambda: ": \n\n") -> Re
     # Not at the end of the iteration: one that never begins never ends.
     answer.call_on_close(lambda: hub.leave(follower))
     _limit_patience(request.environ)
+    # The server keeps the environment for as long as the stream lasts, and this would keep all of the request.
+    request.environ.pop("werkzeug.request", None)
     answer.response = _tell(follower, beat)
     return answer
 
