@@ -70,7 +70,8 @@ def one_connection(url: str) -> int:
 
 def _prepare(url: str, workspace: uuid.UUID, count: int) -> tuple[str, list[str]]:
     engine = make_engine(url)
-    jobs = [NewJob(workspace_id=workspace, task="sync", payload={}, delay=datetime.timedelta(hours=1)) for _ in range(count)]
+    later = datetime.timedelta(hours=1)
+    jobs = [NewJob(workspace_id=workspace, task="sync", payload={}, delay=later) for _ in range(count)]
     with Session(engine) as session, session.begin():
         token = mint_token(session, workspace, ("jobs:read", "jobs:write"), "bench")
         ids = [str(enqueued.job_id) for enqueued in enqueue_jobs(session, jobs)]

@@ -46,7 +46,7 @@ class JobTokenSchema(CamelSchema):
 _TOKEN = JobTokenSchema()
 
 
-@job_tokens.endpoint("POST", JOB + "/token", Scope.JOBS_READ, refuses=(400, 404, 413, 415))
+@job_tokens.endpoint("POST", JOB + "/token", Scope.JOBS_READ, refuses=(400, 404, 413, 415), shows_secret=True)
 @job_tokens.body(NewJobTokenSchema, required=False, example={"validForMs": USUAL})
 @job_tokens.answers(201, JobTokenSchema, example={"token": "jpj_…", "expiresAt": "2026-01-05T09:15:00.000000Z"})
 def create_job_token(body: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
@@ -55,9 +55,12 @@ def create_job_token(body: dict[str, Any], workspace_id: UUID, job_id: UUID) -> 
     It ends with the token it was made with, if that one ends first.
     """
     require_job(workspace_id, job_id)
-    token_id = current_principal().token_id or ""
+    principal = current_principal()
+    token_id = principal.token_id or ""
+    # A workspace sees its own tokens; an operator's is shown to who has presented it.
+    reach = None if principal.workspace_id else Reach(Role.API, workspace_id, token_id=token_id)
     valid_for = body["valid_for_ms"] * MILLISECOND
-    with mounted().transaction(Reach(Role.API, workspace_id, token_id=token_id)) as session:
+    with mounted().transaction(reach) as session:
         made = mint_job_token(session, token_id, workspace_id, job_id, valid_for)
         if made is None:
             raise _no_token_to_make_it_with()

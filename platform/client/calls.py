@@ -106,7 +106,7 @@ class Client:
     def token_for(self, job_id: str | uuid.UUID, valid_for: datetime.timedelta = datetime.timedelta(minutes=15)) -> str:
         """A token for a browser, by which it can look at this job and do nothing else."""
         body = {"validForMs": int(valid_for / datetime.timedelta(milliseconds=1))}
-        token: str = self._http.ask("POST", f"{self._job(job_id)}/token", body=body)["token"]
+        token: str = self._http.ask("POST", f"{self._job(job_id)}/token", body=body, once=False)["token"]
         return token
 
     # -- follow ----------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """One request: sent, tried again where that is harmless, and answered with JSON or with an exception that says why not.
 
-What only reads is tried again after a lost connection, a 429 or a 503; so is what never reached the server. Anything
-else may have been done although its answer was lost, and is the caller's to decide.
+What only reads is tried again after a lost connection, a 429 or a 503. What changes something goes with a key by which
+the server does it once, and is tried again after a lost connection or a 503: it may have been done, and is not done
+twice. Without a key it is tried again only if it never reached the server.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,7 +30,8 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
 #: A server that wants longer is asked again all the same, or told to the caller.
 LONGEST_RETRY_AFTER = 60.0
-AGAIN = (429, 503)
+#: The kind of a conflict with the first sending of the same request.
+UNDER_WAY = "request-under-way"
 
 
 def pauses() -> Iterator[float]:
@@ -48,25 +51,30 @@ class Http:
             base_url=base_url.rstrip("/") + "/", headers=headers, timeout=timeout, transport=transport
         )
 
-    def ask(self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
-        """The answer's JSON. Raises a :class:`ClientError`."""
+    def ask(
+        self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None, once: bool = True
+    ) -> Any:
+        """The answer's JSON. Raises a :class:`ClientError`. ``once``: what is to be changed goes with a key."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if once and method != "GET" else {}
         pause = pauses()
-        error: BusyError | UnreachableError = UnreachableError(str(self.client.base_url), "it was not asked")
+        error: AnswerError | UnreachableError = UnreachableError(str(self.client.base_url), "it was not asked")
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(pause_before(error, pause))
             try:
-                return self._once(method, path, body, query)
-            except (BusyError, UnreachableError) as failed:
-                if not _is_harmless(method, failed):
+                return self._send(method, path, body, query, headers)
+            except (BusyError, UnreachableError, ConflictError) as failed:
+                if not _is_harmless(method, failed, has_key=bool(headers)):
                     raise
                 error = failed
         raise error
 
-    def _once(self, method: str, path: str, body: Any, query: Mapping[str, Any] | None) -> Any:
+    def _send(
+        self, method: str, path: str, body: Any, query: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> Any:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            answer = self.client.request(method, path, json=body, params=given)
+            answer = self.client.request(method, path, json=body, params=given, headers=headers)
         except httpx.TransportError as error:
             raise UnreachableError(str(self.client.base_url), str(error), sent=was_sent(error)) from error
         raise_for(answer)
@@ -112,10 +120,13 @@ def was_sent(error: httpx.TransportError) -> bool:
     return not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
-def _is_harmless(method: str, error: BusyError | UnreachableError) -> bool:
-    if method == "GET":
-        return True
-    return isinstance(error, UnreachableError) and not error.sent
+def _is_harmless(method: str, error: AnswerError | UnreachableError, *, has_key: bool) -> bool:
+    """Whether to try again. A full quota is the caller's to know of, and not to be waited out here."""
+    if isinstance(error, UnreachableError):
+        return method == "GET" or has_key or not error.sent
+    if isinstance(error, ConflictError):
+        return error.kind == UNDER_WAY
+    return method == "GET" or (has_key and error.status == 503)
 
 
 def _problem_of(answer: httpx.Response) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
 

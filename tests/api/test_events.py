@@ -17,10 +17,10 @@ from jobplatform.api.events import JobEventSchema
 from jobplatform.api.following import WorkspaceFollower
 from jobplatform.api.places import WorkspacePlace
 from jobplatform.queue import Lease, LogLine, ProgressReport, append_log_lines, report_progress
+from jobplatform.testing import wait_until
 from tests.api.conftest import PROBLEM, Client, Hand, hub_of
 from tests.api.routes import UNKNOWN
 from tests.api.streams import Event, Stream, parse, told
-from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.client import Client, Event
 from jobplatform.client.following import Following
 from jobplatform.models import JobLog
+from jobplatform.testing import wait_until
 from tests.api.conftest import Hand, MintToken
 from tests.api.servers import Server
-from tests.waiting import wait_until
 from tests.worker.processes import WorkerProcess
 
 Serve = Callable[..., Server]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from jobplatform.client import Client
+from jobplatform.testing import wait_until
 from tests.api.conftest import MintToken, mint
 from tests.api.servers import Server
-from tests.waiting import wait_until
 from tests.worker.processes import WorkerProcess
 
 __all__ = ["mint"]

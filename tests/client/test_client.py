@@ -170,20 +170,49 @@ def test_reading_is_given_up_after_so_many_tries(slept: list[float]) -> None:
     assert len(script.asked) == 3
 
 
-@pytest.mark.parametrize("trouble", [BUSY, httpx.ReadError("gone"), httpx.WriteError("gone")])
-def test_what_may_have_been_done_is_not_done_again(trouble: Any) -> None:
+UNDER_WAY = httpx.Response(409, json={"type": f"urn:jobplatform:problem:{http_module.UNDER_WAY}"})
+ACCEPTED = httpx.Response(202, json={"job": JOB, "deduplicated": False, "jobId": "j"})
+
+
+@pytest.mark.parametrize("trouble", [BUSY, httpx.ReadError("gone"), httpx.WriteError("gone"), UNDER_WAY])
+def test_what_may_have_been_done_is_sent_again_under_the_same_key(trouble: Any) -> None:
+    script = Script(trouble, ACCEPTED)
+
+    assert scripted(script).enqueue("echo").id == "j"
+    assert len({request.headers["Idempotency-Key"] for request in script.asked}) == 1
+
+
+def test_two_calls_have_two_keys() -> None:
+    script = Script(ACCEPTED, ACCEPTED)
+    jobs = scripted(script)
+
+    jobs.enqueue("echo")
+    jobs.enqueue("echo")
+
+    assert len({request.headers["Idempotency-Key"] for request in script.asked}) == 2
+
+
+def test_a_full_quota_is_not_waited_out() -> None:
+    script = Script(httpx.Response(429, headers={"Retry-After": "5"}, json={"type": "x:quota-exceeded"}))
+
+    with pytest.raises(BusyError) as busy:
+        scripted(script).enqueue("echo")
+
+    assert (busy.value.kind, busy.value.retry_after, len(script.asked)) == ("quota-exceeded", 5.0, 1)
+
+
+@pytest.mark.parametrize("trouble", [BUSY, httpx.ReadError("gone")])
+def test_what_goes_without_a_key_is_not_sent_again(trouble: Any) -> None:
     script = Script(trouble)
 
     with pytest.raises((BusyError, UnreachableError)):
-        scripted(script).enqueue("echo")
+        scripted(script).token_for("j")
 
     assert len(script.asked) == 1
 
 
 def test_what_never_reached_the_server_is_sent_again() -> None:
-    script = Script(
-        httpx.ConnectError("refused"), httpx.Response(202, json={"job": JOB, "deduplicated": False, "jobId": "j"})
-    )
+    script = Script(httpx.ConnectError("refused"), ACCEPTED)
 
     assert scripted(script).enqueue("echo").id == "j"
 

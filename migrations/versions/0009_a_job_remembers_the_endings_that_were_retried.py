@@ -1,15 +1,15 @@
 """A job remembers the endings that a retry by hand took back, so that nobody who watches it misses one.
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0009
+Revises: 0008
 
 Written by a retry by hand alone. One by a process of the version before writes none, and its job counts as never ended.
 """
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
