@@ -320,7 +320,6 @@ def _reveal_progress(session: Session, job: Job, to_reader: bool) -> None:
 def _revealed(
     session: Session, row: Job | JobAttempt | JobLog | JobStep, field: str, value: Any, to_reader: bool
 ) -> Any:
-def _revealed(session: Session, row: Job | JobAttempt | JobLog, field: str, value: Any, to_reader: bool) -> Any:
     job_id = row.id if isinstance(row, Job) else row.job_id
     return reveal_value(session, row.workspace_id, job_id, field, value, to_reader=to_reader)
 

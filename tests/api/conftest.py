@@ -151,9 +151,7 @@ class Hand:
     def fail(
         self, workspace_id: uuid.UUID, job_id: str, *, retry: bool = False, steps: dict[str, Any] | None = None
     ) -> None:
-        lease = self.save(workspace_id, job_id, steps or {})
-    def fail(self, workspace_id: uuid.UUID, job_id: str, *, retry: bool = False) -> None:
-        self.give_up(self.claim(workspace_id, job_id), retry=retry)
+        self.give_up(self.save(workspace_id, job_id, steps or {}), retry=retry)
 
     def give_up(self, lease: Lease, *, retry: bool = False) -> None:
         failure = Failure(lease, "error", "RuntimeError", "the far side said no", "Traceback …", delay=60, retry=retry)
