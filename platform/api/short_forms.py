@@ -55,7 +55,7 @@ class TriggeredSchema(CamelSchema):
     status = fields.String(required=True, validate=validate.OneOf(list(WORDS.values())))
 
 
-class RunSchema(TriggeredSchema):
+class TaskRunSchema(TriggeredSchema):
     """A run of a task. ``error`` is the message of the last failure."""
 
     task_id = fields.String(required=True)
@@ -67,7 +67,7 @@ class RunSchema(TriggeredSchema):
     completed_at = Moment(allow_none=True)
 
 
-_TRIGGERED, _RUN = TriggeredSchema(), RunSchema()
+_TRIGGERED, _RUN = TriggeredSchema(), TaskRunSchema()
 
 
 @short_forms.endpoint("POST", TRIGGER, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
@@ -85,7 +85,7 @@ def trigger(options: dict[str, Any]) -> Response:
 
 
 @short_forms.endpoint("GET", RUN, Scope.JOBS_READ, refuses=(404,), one_job=True)
-@short_forms.answers(200, RunSchema)
+@short_forms.answers(200, TaskRunSchema)
 def show_run(job_id: UUID) -> Response:
     """Show a run"""
     return respond(_RUN, _describe(read_job(_workspace(), job_id)))
@@ -94,7 +94,7 @@ def show_run(job_id: UUID) -> Response:
 @short_forms.endpoint("GET", STREAM, Scope.JOBS_READ, refuses=(404, 422), one_job=True, query_token=True)
 @short_forms.query(StreamQuerySchema)
 @short_forms.answers(
-    200, RunSchema, content_type=EVENT_STREAM, headers=HEADERS, description="Server-sent events: the run as it becomes"
+    200, TaskRunSchema, content_type=EVENT_STREAM, headers=HEADERS, description="Server-sent events: the run as it becomes"
 )
 @short_forms.headers(LAST_EVENT_ID)
 def stream_run(query: dict[str, Any], job_id: UUID) -> Response:
