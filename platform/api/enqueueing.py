@@ -16,9 +16,8 @@ from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import InvalidJobError
-from jobplatform.queue import Edge, Enqueued, Task
 from jobplatform.models import Job
-from jobplatform.queue import Enqueued, Task
+from jobplatform.queue import Edge, Enqueued, Task
 
 
 def enqueue(

@@ -94,7 +94,11 @@ def show_run(job_id: UUID) -> Response:
 @short_forms.endpoint("GET", STREAM, Scope.JOBS_READ, refuses=(404, 422), one_job=True, query_token=True)
 @short_forms.query(StreamQuerySchema)
 @short_forms.answers(
-    200, TaskRunSchema, content_type=EVENT_STREAM, headers=HEADERS, description="Server-sent events: the run as it becomes"
+    200,
+    TaskRunSchema,
+    content_type=EVENT_STREAM,
+    headers=HEADERS,
+    description="Server-sent events: the run as it becomes",
 )
 @short_forms.headers(LAST_EVENT_ID)
 def stream_run(query: dict[str, Any], job_id: UUID) -> Response:

@@ -21,6 +21,16 @@ from sqlalchemy.orm import Session
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import run
 
+#: For whoever makes a job unfinished again (its record is ``r``): the ending that is taken back is kept, or somebody
+#: who was not looking would never hear of it.
+PAST_ENDINGS = """past_endings = coalesce(r.past_endings, '[]') || jsonb_build_object(
+            'epoch', r.epoch,
+            'status', case r.status when 4 then 'failed' else 'cancelled' end,
+            'outcome', r.outcome,
+            'endedAt', r.completed_at,
+            'retriedAt', jobplatform.clock()
+        )"""
+
 ENDING = f"""
 waiting as (
     update jobplatform.job_queue q

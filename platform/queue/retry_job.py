@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.ending import PAST_ENDINGS
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.statement import one_transaction, run
@@ -17,7 +18,7 @@ from jobplatform.queue.statement import one_transaction, run
 # For a workspace with a quota nothing is written at first, and its lock is taken: see quota.py.
 # The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
 # It is blocked only if something it waits for has not ended: what had ended otherwise, whoever retries it knows.
-RETRY_JOB = """
+RETRY_JOB = f"""
 with limited as materialized (
     select hashtext(l.workspace_id::text) as lock
     from jobplatform.workspace_limits l
@@ -64,13 +65,7 @@ reopened as (
         attempts = 0,
         crash_count = 0,
         run_after = jobplatform.clock(),
-        past_endings = coalesce(r.past_endings, '[]') || jsonb_build_object(
-            'epoch', r.epoch,
-            'status', case r.status when 4 then 'failed' else 'cancelled' end,
-            'outcome', r.outcome,
-            'endedAt', r.completed_at,
-            'retriedAt', jobplatform.clock()
-        )
+        {PAST_ENDINGS}
     from queued
     where r.workspace_id = %(workspace_id)s and r.id = queued.id
 ),

@@ -6,6 +6,7 @@ cannot deadlock with anybody, and nobody's long transaction keeps others' jobs f
 
 from __future__ import annotations
 
+from jobplatform.queue.ending import PAST_ENDINGS
 from jobplatform.queue.notices import tell_ended
 
 #: Batches of one round, and notices: of jobs in no batch, and of all its batches.
@@ -323,7 +324,8 @@ reopened as (
         outcome = null,
         completed_at = null,
         error_type = null,
-        error = null
+        error = null,
+        {PAST_ENDINGS}
     from queued
     where r.workspace_id = queued.workspace_id and r.id = queued.id
 ),

@@ -1,15 +1,15 @@
 """A job remembers the endings that a retry by hand took back, so that nobody who watches it misses one.
 
-Revision ID: 0011
-Revises: 0010
+Revision ID: 0013
+Revises: 0012
 
 Written by a retry by hand alone. One by a process of the version before writes none, and its job counts as never ended.
 """
 
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
