@@ -66,7 +66,8 @@ gone as (
 ),
 flagged as (
     update jobplatform.job_queue
-    set cancel_requested_at = jobplatform.clock()
+    set cancel_requested_at = jobplatform.clock(),
+        resource = resource
     where ctid = any(array(select tid from running))
     returning workspace_id, id
 ),

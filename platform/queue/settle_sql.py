@@ -243,7 +243,8 @@ with waiting as materialized (
 )
 update jobplatform.job_queue
 set state = case when run_after > jobplatform.clock() then 0 else 1 end,
-    run_after = greatest(run_after, jobplatform.clock())
+    run_after = greatest(run_after, jobplatform.clock()),
+    resource = resource
 where ctid = any(array(select tid from waiting))
 returning workspace_id::text, id::text, queue, task, state
 """

@@ -18,6 +18,7 @@ from jobplatform.models import (
     BatchRow,
     Bucket,
     Connection,
+    HealthRule,
     JobAttempt,
     JobEdge,
     JobRecord,
@@ -34,15 +35,22 @@ from jobplatform.models import (
     ScheduleTick,
     SyncLog,
     TaskLimits,
+    TaskRetention,
     Workspace,
     WorkspaceKey,
     WorkspaceLimits,
+    WorkspaceRetention,
 )
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 WORKSPACE = uuid.UUID(int=1)
 
+BEFORE = datetime.timedelta(days=-1)
+
 LEGAL: dict[type[Base], dict[str, Any]] = {
+    HealthRule: {"name": "r", "above": 1.0},
+    TaskRetention: {"task": "t", "completed": datetime.timedelta(days=1)},
+    WorkspaceRetention: {"workspace_id": WORKSPACE, "failed": datetime.timedelta(days=1)},
     SyncLog: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "job_id": uuid.UUID(int=3), "mode": "initial"},
     JobStep: {"workspace_id": WORKSPACE, "job_id": uuid.UUID(int=2), "name": "s", "epoch": 1, "value": 1},
     JobRecord: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "task": "t", "queue": "q", "payload": {}},
@@ -179,6 +187,10 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
             ({"fan_tick_at": NOW, "fan_after": WORKSPACE}, "fanning_out_or_not"),
         )
     ),
+    (HealthRule, {"name": ""}, "health_rules_name_not_empty"),
+    (HealthRule, {"above": -1.0}, "health_rules_thresholds_not_negative"),
+    (TaskRetention, {"completed": BEFORE}, "task_retention_not_negative"),
+    (WorkspaceRetention, {"cancelled": BEFORE}, "workspace_retention_not_negative"),
     (ScheduleTick, {"outcome": "done", "job_id": None}, "schedule_ticks_known_outcome"),
     (ScheduleTick, {"job_id": None}, "schedule_ticks_job_when_enqueued"),
     (ScheduleTick, {"outcome": "skipped"}, "schedule_ticks_job_when_enqueued"),
