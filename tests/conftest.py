@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _keep_bytecode(config: pytest.Config) -> None:
     """Out of sight, where pytest keeps its own things: hundreds of processes are started from here, and without it
     each of them would compile all of our code again."""
-    if (cache := config.cache) is not None:
+    if (cache := getattr(config, "cache", None)) is not None:
         sys.dont_write_bytecode = False
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
