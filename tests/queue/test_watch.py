@@ -28,6 +28,7 @@ from jobplatform.queue import (
     cancel_job,
     changes_since,
     complete_jobs,
+    enqueue_job,
     fail_jobs,
     find_news,
     look_at_jobs,
@@ -39,6 +40,7 @@ from jobplatform.queue import (
 )
 from tests.queue.actors import Worker
 from tests.queue.conftest import Put
+from tests.queue.test_edges import new, settle
 
 Tell = Callable[[Position, Facts], tuple[list[Change], bool]]
 
@@ -257,6 +259,23 @@ def test_the_comparison_notices_a_teller_that_forgets_what_retries_took_back(
     at_last.look()
 
     assert at_last.story != always.story
+
+
+def test_a_job_that_was_called_off_and_is_brought_back_is_told_so(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, follow: Callable[..., Follower]
+) -> None:
+    first = put()
+    second = enqueue_job(db, new(workspace_id, first)).job_id
+    fail(db, worker.lease(), retry=False)
+    settle(db)
+    retry_job(db, workspace_id, first)
+    settle(db)
+    complete_jobs(db, [Completion(worker.lease())])
+    settle(db)
+
+    told = [_told(change) for change in follow(second).look()]
+
+    assert told == [("pending", 0), ("cancelled", 0), ("pending", 0)]
 
 
 def test_news_are_found_for_those_whose_job_changed_or_spoke(put: Put, db: Session, worker: Worker) -> None:
