@@ -17,10 +17,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.client import Client, Event
 from jobplatform.client.following import Following
 from jobplatform.models import JobLog
-from jobplatform.testing import wait_until
+from jobplatform.testing import WorkerProcess, wait_until
 from tests.api.conftest import Hand, MintToken
 from tests.api.servers import Server
-from tests.worker.processes import WorkerProcess
 
 Serve = Callable[..., Server]
 
@@ -40,10 +39,8 @@ def serve(database_url: str, tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def worker(database_url: str, tmp_path: Path) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(database_url, tmp_path / "worker.log", tasks="tests.api.stream_tasks:tasks")
-    yield worker
-    worker.destroy()
+def worker(jobplatform_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
+    return jobplatform_worker("tests.api.stream_tasks:tasks", ready=False)
 
 
 def client_of(server: Server, token: str, workspace_id: uuid.UUID) -> Client:

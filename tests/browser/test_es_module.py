@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from jobplatform.client import Client
-from jobplatform.testing import wait_until
+from jobplatform.testing import WorkerProcess, wait_until
 from tests.api.conftest import MintToken, mint
 from tests.api.servers import Server
-from tests.worker.processes import WorkerProcess
 
 __all__ = ["mint"]
 
@@ -78,10 +77,8 @@ def serve(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def worker(database_url: str, tmp_path: Path) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(database_url, tmp_path / "worker.log", tasks="tests.api.stream_tasks:tasks")
-    yield worker
-    worker.destroy()
+def worker(jobplatform_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
+    return jobplatform_worker("tests.api.stream_tasks:tasks", ready=False)
 
 
 def open_page(browser: Any, server: Server) -> Any:
