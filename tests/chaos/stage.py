@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -260,7 +260,9 @@ class Stage:
     def schedule(self, *, behind: int) -> None:
         """A schedule of every second, of which nobody has done so many ticks."""
         with self.transaction() as session:
-            create_schedule(session, tasks["noop"], Every(SECOND), workspace_id=self.workspace_id, catch_up="all")
+            # It began long ago: before its first tick there is nothing to be behind with.
+            every_second = Every(SECOND, anchor=datetime(2020, 1, 1, tzinfo=UTC))
+            create_schedule(session, tasks["noop"], every_second, workspace_id=self.workspace_id, catch_up="all")
         self.put_back(seconds=behind)
 
     def put_back(self, seconds: int) -> None:
