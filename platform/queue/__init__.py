@@ -1,5 +1,7 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits."""
 
+from jobplatform.errors import JobError
+from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.audit import list_audit, record
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
@@ -38,11 +40,13 @@ from jobplatform.queue.kept_answers import (
 )
 from jobplatform.queue.limits import (
     Limits,
+    LimitsInCode,
     LimitsOfWorkspace,
     PlanDeletion,
     clear_rate_limit,
     clear_task_limits,
     clear_workspace_limits,
+    declare_task_limits,
     delete_plan,
     find_plan,
     find_rate_limit,
@@ -62,11 +66,13 @@ from jobplatform.queue.limits import (
 from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
+    Cancel,
     Cancelled,
     Discard,
     JobInterrupted,
     LeaseLost,
     RateLimited,
+    Retry,
     ShutDown,
     Skip,
     Snooze,
@@ -89,14 +95,16 @@ from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
 from jobplatform.queue.retention import prune_jobs
-from jobplatform.queue.retry import Retry
+from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
-from jobplatform.queue.tasks import Task, Tasks, load_tasks
+from jobplatform.queue.task import Task
+from jobplatform.queue.task_options import IfActive, JobOptions
+from jobplatform.queue.tasks import Tasks, load_tasks
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -136,6 +144,7 @@ __all__ = [
     "Ahead",
     "Alert",
     "Blocker",
+    "Cancel",
     "CancelAnswer",
     "Cancelled",
     "Channel",
@@ -148,12 +157,16 @@ __all__ = [
     "Failure",
     "Health",
     "Heartbeat",
+    "IfActive",
+    "JobError",
     "JobInterrupted",
+    "JobOptions",
     "JobsAhead",
     "Kept",
     "Lease",
     "LeaseLost",
     "Limits",
+    "LimitsInCode",
     "LimitsOfWorkspace",
     "LogLine",
     "NewJob",
@@ -168,7 +181,9 @@ __all__ = [
     "ResourceNote",
     "Retry",
     "RetryAnswer",
+    "RetryFunction",
     "RetryKind",
+    "RetryPolicy",
     "Ring",
     "RunningJob",
     "Shares",
@@ -194,6 +209,7 @@ __all__ = [
     "compact_now",
     "complete_jobs",
     "count_running",
+    "declare_task_limits",
     "decode_payload",
     "delete_plan",
     "deregister_worker",

@@ -23,6 +23,7 @@ from uuid_utils.compat import uuid7
 from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPayloadError, Problem
 from jobplatform.models import reaching
 from jobplatform.queue.doorbell import ring_for_jobs
+from jobplatform.queue.parent import adopted, parent_of
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.seal import MARK, SealedPayload
@@ -53,13 +54,13 @@ ENQUEUE_ONE = """
 with queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units
+        resource, units, payload_version
     )
     select
         a.workspace_id, a.id, %(queue)s, %(task)s,
         case when a.due_at > jobplatform.clock() then 0 else 1 end,
         %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int, a.due_at, %(unique_key)s,
-        %(resource)s, %(units)s::smallint
+        %(resource)s, %(units)s::smallint, %(version)s::smallint
     from (
         select
             %(workspace_id)s::uuid as workspace_id,
@@ -139,13 +140,13 @@ unsealed as materialized (
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, followed
+        resource, units, followed, payload_version
     )
     select
         a.workspace_id, a.id, a.queue, a.task,
         case when a.blocked then -1 when a.due_at > jobplatform.clock() then 0 else 1 end,
         a.priority, a.max_attempts, a.timeout_ms, a.due_at, a.unique_key,
-        a.resource, a.units, coalesce(a.followed, false)
+        a.resource, a.units, coalesce(a.followed, false), a.payload_version
     from asked a
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
@@ -294,6 +295,8 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     (then none was enqueued, and the transaction can go on), :class:`KeyMissingError` when payloads are to be sealed
     and this process has no key for that, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
+    if (parent := parent_of(session)) is not None:
+        jobs = adopted(parent, jobs)
     # By number: hashing a UUID is a call into Python.
     asked = list({job.id.int: job for job in jobs}.values())
     existing: dict[int, uuid.UUID] = {}

@@ -50,7 +50,8 @@ ears as materialized (
 )
 select live.*, ended.*, alive.workers, ears.listening,
     array(
-        select distinct q.task
+        select distinct
+            q.task || case when q.payload_version > 1 then ' (payload version ' || q.payload_version || ')' else '' end
         from jobplatform.job_queue q
         where q.state = 1
             and (%(workspace_id)s::uuid is null or q.workspace_id = %(workspace_id)s::uuid)
@@ -59,6 +60,7 @@ select live.*, ended.*, alive.workers, ears.listening,
                 where w.dead_at is null
                     and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
                     and q.task = any(w.tasks)
+                    and q.payload_version <= coalesce(w.versions[array_position(w.tasks, q.task)], 32767)
                     and q.queue = any(w.queues)
             )
         limit 20
@@ -117,7 +119,8 @@ def queue_health(
 
     Alerts: ``stuck`` (running longer than ``stuck_after``), ``failing`` (more than ``failure_rate`` of what ended in
     the last hour failed), ``backlog`` (more than ``backlog`` ready jobs), ``no_worker`` (jobs are ready and nobody
-    is there), ``unserved`` (ready jobs whose task no live worker serves), ``no_key`` (encrypted jobs that a worker
+    is there), ``unserved`` (ready jobs whose task, or the version
+    of whose payload, no live worker knows), ``no_key`` (encrypted jobs that a worker
     could not open and handed back).
     """
     parameters = {"stuck_after": stuck_after.total_seconds(), "listener": LISTENER}

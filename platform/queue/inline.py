@@ -110,6 +110,8 @@ def _run_claimed(engine: Engine, session: Session, tasks: Tasks, claimed: Claime
         attempt=claimed.attempt,
         max_attempts=claimed.max_attempts,
         request_id=claimed.request_id,
+        trace_parent=claimed.trace_parent,
+        payload_version=claimed.payload_version,
         channel=_DirectChannel(session, claimed.lease),
         open_session=lambda: confine(Session(engine), Role.HANDLER, claimed.lease.workspace_id),
     )

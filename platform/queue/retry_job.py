@@ -32,11 +32,11 @@ final as materialized (
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, epoch
+        resource, units, epoch, payload_version
     )
     select
         workspace_id, id, queue, task, 1, priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
-        resource, units, epoch
+        resource, units, epoch, payload_version
     from final
     on conflict do nothing
     returning id, queue

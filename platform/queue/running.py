@@ -5,21 +5,29 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sized
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.parent import Parent, remember_parent
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import Seal
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.vault import seal_of
 from jobplatform.redaction import redact_text
 
+if TYPE_CHECKING:
+    from jobplatform.queue.enqueue import Enqueued
+    from jobplatform.queue.payloads import ResultType
+    from jobplatform.queue.task import Task
+    from jobplatform.queue.task_options import JobOptions
+
 T = TypeVar("T")
+P = TypeVar("P")
 
 #: Seconds between two automatic reports of ``track()``: a loop of a million steps must not send a million reports.
 TRACK_INTERVAL = 0.25
@@ -62,6 +70,8 @@ class RunningJob:
         channel: Channel,
         open_session: Callable[[], Session],
         request_id: str | None = None,
+        trace_parent: str | None = None,
+        payload_version: int | None = None,
     ) -> None:
         self.lease = lease
         self.epoch = lease.epoch
@@ -69,6 +79,10 @@ class RunningJob:
         self.attempt = attempt
         self.max_attempts = max_attempts
         self.request_id = request_id
+        self.trace_parent = trace_parent
+        self.payload_version = payload_version
+        """Which version of the code wrote its payload; None for this one."""
+        self.result_type: ResultType | None = None
         self.completed_in_session = False
         self.seal: Seal | None = None
         """What this job says leaves the process sealed, when its payload came that way."""
@@ -124,7 +138,19 @@ class RunningJob:
         """
         if self._session is None:
             self._session = self._open_session()
+            parent = Parent(self.workspace_id, self.id, self.request_id, self.trace_parent)
+            remember_parent(self._session, parent)
         return self._session
+
+    def enqueue(
+        self, task: Task[P, Any], payload: P | Mapping[str, Any] | None = None, **options: Unpack[JobOptions]
+    ) -> Enqueued:
+        """Enqueue a job of ``task`` as a child of this one: for the same workspace, in the transaction of ``session``.
+
+        It exists when what the handler has written there does, and not at all if that is rolled back. Options are
+        those of :meth:`Task.enqueue`.
+        """
+        return task.enqueue(self.session, payload, **options)
 
     @property
     def cancelled(self) -> bool:
@@ -177,7 +203,7 @@ class RunningJob:
         """
         if self.completed_in_session:
             raise RuntimeError(f"job {self.id} has already been completed in a session")
-        text = safe_json(result)
+        text = safe_json(result if self.result_type is None else self.result_type.dump(result))
         if self.seal is not None:
             text = self.seal.seal("result", text)
         if not complete_jobs(session, [Completion(self.lease, text)]):
@@ -201,9 +227,9 @@ class RunningJob:
         self.seal = seal
         return text
 
-    def wait_for_key(self, message: str) -> None:
-        """Say with the job why it does not run. ``waitsFor`` is for whoever counts such jobs."""
-        report = {"current": 0, "total": None, "message": message, "waitsFor": "key"}
+    def waits(self, message: str, waits_for: str) -> None:
+        """Say with the job why it does not run. ``waits_for`` is for whoever counts such jobs."""
+        report = {"current": 0, "total": None, "message": message, "waitsFor": waits_for}
         self._channel.progress(safe_json(report))
 
     def close_session(self, *, commit: bool) -> None:

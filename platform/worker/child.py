@@ -157,6 +157,8 @@ class Child:
             channel=channel,
             open_session=lambda: self.sessions.open(spec.workspace_id),
             request_id=spec.request_id,
+            trace_parent=spec.trace_parent,
+            payload_version=spec.payload_version,
         )
 
 

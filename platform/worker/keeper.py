@@ -26,9 +26,11 @@ from jobplatform.queue import (
     LISTENER,
     Heartbeat,
     Lease,
+    LimitsInCode,
     Promoted,
     WorkerInfo,
     bury_workers,
+    declare_task_limits,
     deregister_worker,
     heartbeat,
     promote_jobs,
@@ -53,7 +55,10 @@ logger = logging.getLogger("jobplatform.worker")
 
 @dataclass(frozen=True, slots=True)
 class Register:
+    """``limits`` are written down by the first registration of a process: later, newer code may have said others."""
+
     info: WorkerInfo
+    limits: Sequence[LimitsInCode] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,7 @@ class Keeper(DatabaseThread):
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
+        self._declared = False
         self._wants_listener = True
 
     def serve(self) -> None:
@@ -169,7 +175,7 @@ class Keeper(DatabaseThread):
     def _handle(self, request: Any) -> None:
         match request:
             case Register():
-                self._register(request.info)
+                self._register(request)
             case Beat():
                 self._beat(request)
             case Lapse():
@@ -184,10 +190,11 @@ class Keeper(DatabaseThread):
 
     # -- being a worker --------------------------------------------------------------------------
 
-    def _register(self, info: WorkerInfo) -> None:
+    def _register(self, request: Register) -> None:
         since = lease_clock()
         try:
-            worker_id = self.once(lambda session: register_worker(session, info))
+            self._declare_limits(request.limits)
+            worker_id = self.once(lambda session: register_worker(session, request.info))
         except SQLAlchemyError as error:
             if not is_infrastructure(error):
                 logger.error("registration refused by the database", extra={"error": str(error)[:500]})
@@ -196,6 +203,14 @@ class Keeper(DatabaseThread):
             return
         self._registered = True
         self.post(Registered(worker_id, since))
+
+    def _declare_limits(self, limits: Sequence[LimitsInCode]) -> None:
+        if self._declared:
+            return
+        changed = self.once(lambda session: declare_task_limits(session, limits))
+        self._declared = True
+        if changed:
+            logger.info("limits of tasks follow the code", extra={"tasks": changed})
 
     def _beat(self, beat: Beat) -> None:
         since = lease_clock()

@@ -16,7 +16,7 @@ from jobplatform.queue import (
     ProgressReport,
     Release,
     ResourceNote,
-    Retry,
+    RetryPolicy,
     Shares,
     note_of,
 )
@@ -41,14 +41,14 @@ class Ledger:
         self.outbox = Outbox()
         self.pace = Pace()
         self.shares = Shares()
-        self.retries: dict[str, Retry] = {}
+        self.retries: dict[str, RetryPolicy] = {}
         self._seq = 0
 
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
         """Take in the tasks' retry policies, for attempts that can't report how they ended."""
-        self.retries = {task["name"]: Retry.from_dict(task["retry"]) for task in catalogue}
+        self.retries = {task["name"]: RetryPolicy.from_dict(task["retry"]) for task in catalogue}
 
-    def retry(self, attempt: Attempt) -> Retry:
+    def retry(self, attempt: Attempt) -> RetryPolicy:
         return self.retries.get(attempt.task, verdicts.DEFAULT_RETRY)
 
     # -- coming in, going out --------------------------------------------------------------------

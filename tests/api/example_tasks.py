@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from jobplatform.queue import Retry, RunningJob, Tasks
+from jobplatform.queue import RetryPolicy, RunningJob, Tasks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def make_tasks() -> Tasks:
     def echo(job: RunningJob, payload: Mapping[str, Any]) -> Any:
         return payload
 
-    @tasks.task("fail", retry=Retry(max_attempts=1))
+    @tasks.task("fail", retry=RetryPolicy(max_attempts=1))
     def fail(job: RunningJob, payload: Mapping[str, Any]) -> None:
         raise RuntimeError("the far side said no")
 

@@ -16,7 +16,7 @@ from jobplatform.models import Status
 from jobplatform.queue import (
     Discard,
     Enqueued,
-    Retry,
+    RetryPolicy,
     RunningJob,
     Skip,
     Snooze,
@@ -108,7 +108,7 @@ def test_a_failing_job_is_tried_as_often_as_a_worker_would(
     def handler(job: RunningJob) -> None:
         raise ValueError(f"attempt {job.attempt}")
 
-    job_id = run(declare(handler, retry=Retry(base=1000, cap=1000)))
+    job_id = run(declare(handler, retry=RetryPolicy(base=1000, cap=1000)))
 
     assert (look(job_id).status, look(job_id).attempts, look(job_id).error) == (Status.FAILED, 3, "attempt 3")
     assert [attempt.error for attempt in list_attempts(db, workspace_id, job_id)] == [

@@ -116,7 +116,9 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a retry that begins its epochs anew": (
         "retry_job.RETRY_JOB",
-        lambda sql: sql.replace("resource, units, epoch\n    from final", "resource, units, 0\n    from final"),
+        lambda sql: sql.replace(
+            "units, epoch, payload_version\n    from final", "units, 0, payload_version\n    from final"
+        ),
     ),
 }
 

@@ -19,13 +19,13 @@ from typing import Any
 
 from sqlalchemy import text
 
-from jobplatform.queue import Discard, JobInterrupted, RateLimited, Retry, RunningJob, Skip, Snooze, Tasks
+from jobplatform.queue import Discard, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
 
 Payload = dict[str, Any]
 
-AT_ONCE = Retry(base=0.0, cap=0.0, jitter="none")
+AT_ONCE = RetryPolicy(base=0.0, cap=0.0, jitter="none")
 
 
 def append(path: str, line: object) -> None:
@@ -125,7 +125,7 @@ def family(job: RunningJob, payload: Payload) -> None:
             time.sleep(10)
 
 
-@tasks.task("boom", retry=Retry(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
+@tasks.task("boom", retry=RetryPolicy(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
 def boom(job: RunningJob, payload: Payload) -> None:
     raise ValueError(payload.get("text", "boom"))
 
