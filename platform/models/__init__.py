@@ -6,6 +6,7 @@ from jobplatform.models.confine import confine, is_confined, reaching, set_free,
 from jobplatform.models.engine import make_engine
 from jobplatform.models.job import (
     FINAL_STATUSES,
+    SUCCESSOR,
     Job,
     JobAttempt,
     JobLog,
@@ -38,6 +39,7 @@ __all__ = [
     "FINAL_STATUSES",
     "KEPT_HOURS",
     "SCHEMA",
+    "SUCCESSOR",
     "ApiToken",
     "AuditEntry",
     "Base",

@@ -20,6 +20,7 @@ from jobplatform.queue.enqueue import (
     PRIORITIES,
     Enqueued,
     NewJob,
+    Replaced,
     enqueue_job,
     enqueue_jobs,
 )
@@ -102,6 +103,7 @@ from jobplatform.queue.safe_json import safe_json
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.succeed import Succeeded, succeed_jobs
 from jobplatform.queue.task import Task
 from jobplatform.queue.task_options import IfActive, JobOptions
 from jobplatform.queue.tasks import Tasks, load_tasks
@@ -176,6 +178,7 @@ __all__ = [
     "QueueSeen",
     "RateLimited",
     "Release",
+    "Replaced",
     "RequestKey",
     "Rescued",
     "ResourceNote",
@@ -190,6 +193,7 @@ __all__ = [
     "ShutDown",
     "Skip",
     "Snooze",
+    "Succeeded",
     "Task",
     "Tasks",
     "TimedOut",
@@ -278,6 +282,7 @@ __all__ = [
     "set_workspace_limits",
     "silence",
     "stop_running",
+    "succeed_jobs",
     "use_key_ring",
     "why_waiting",
 ]

@@ -12,19 +12,20 @@ import datetime
 import functools
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPayloadError, Problem
-from jobplatform.models import reaching
+from jobplatform.models import SUCCESSOR, reaching
 from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.parent import adopted, parent_of
 from jobplatform.queue.quota import Wanted, make_room
+from jobplatform.queue.replace import enqueue_newest
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.seal import MARK, SealedPayload
 from jobplatform.queue.statement import array, one_transaction, run, text_array
@@ -49,6 +50,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
 # inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first, see quota.py.
+# The key may be free because the job that takes it over has not done so yet: see succeed.py.
 # `on conflict` names no index: a repeat of a request that is just being committed waits and is answered like any other.
 ENQUEUE_ONE = """
 with queued as (
@@ -70,6 +72,11 @@ with queued as (
             ) as due_at
     ) a
     where not exists (select from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id)
+    and not exists (
+        select
+        from jobplatform.job_queue successor
+        where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || %(unique_key)s
+    )
     and not exists (
         select
         from jobplatform.workspace_limits l
@@ -151,6 +158,11 @@ queued as (
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
     ) is null
+    and (
+        select true
+        from jobplatform.job_queue successor
+        where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
+    ) is null
     and not exists (select from limited)
     and not exists (select from unsealed)
     order by a.workspace_id, a.unique_key, a.id
@@ -164,7 +176,7 @@ recorded as (
     )
     select
         a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
-        a.unique_key, a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent,
+        ltrim(a.unique_key, chr(30)), a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent,
         a.parent_id, a.batch_id, a.due_at
     from asked a
     full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
@@ -182,6 +194,11 @@ select
             select holder.id
             from jobplatform.job_queue holder
             where holder.workspace_id = a.workspace_id and holder.unique_key = a.unique_key
+        ),
+        (
+            select successor.id
+            from jobplatform.job_queue successor
+            where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
         )
     )::text,
     (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited),
@@ -196,7 +213,9 @@ class NewJob:
     """A request to run ``task`` for a workspace, checked when it is made.
 
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
-    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. ``resource`` names
+    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
+    ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for.
+    ``resource`` names
     what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt
     takes. ``encrypted`` seals its payload and whatever it says while it runs. ``parent_id`` is the job that asked for
     it, ``batch_id`` the set it belongs to; ``blocked`` keeps it from running until something unblocks it, and
@@ -226,6 +245,7 @@ class NewJob:
     batch_id: uuid.UUID | None = None
     blocked: bool = False
     followed: bool = False
+    if_active: Literal["return", "replace"] = "return"
     id: uuid.UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:
@@ -257,7 +277,7 @@ class NewJob:
 
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:
-            yield from _problems_of_text(self.unique_key, LONGEST_KEY, "/uniqueKey")
+            yield from _problems_of_key(self.unique_key, blocked=self.blocked)
         if self.resource is not None:
             yield from _problems_of_resource(self.resource)
         if self.tags:
@@ -275,10 +295,27 @@ class NewJob:
 
 
 class Enqueued(NamedTuple):
-    """What became of a request: ``created``, or the id of the unfinished job that holds its uniqueness guard."""
+    """What became of a request: ``created``, or the id of the unfinished job that holds its uniqueness guard.
+
+    ``replaced``: that job waited, and is what was asked for now.
+    """
 
     job_id: uuid.UUID
     created: bool
+
+    @property
+    def replaced(self) -> bool:
+        return False
+
+
+class Replaced(Enqueued):
+    """The request took the place of one that waited, under the id of that."""
+
+    __slots__ = ()
+
+    @property
+    def replaced(self) -> bool:
+        return True
 
 
 def enqueue_job(session: Session, job: NewJob) -> Enqueued:
@@ -300,21 +337,50 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     # By number: hashing a UUID is a call into Python.
     asked = list({job.id.int: job for job in jobs}.values())
     existing: dict[int, uuid.UUID] = {}
+    replaced: set[int] = set()
     with reaching(session, (job.workspace_id for job in asked)):
         if wants_sealing(asked):
             asked = seal_payloads(session, asked)
         if not (len(asked) == 1 and _stands_alone(asked[0]) and _enqueue_one(session, asked[0])):
             with one_transaction(session):
-                existing = _enqueue_many(session, asked)
-    _wake_workers(session, (job for job in asked if job.id.int not in existing))
+                existing = _enqueue_many(session, [job for job in asked if not _replaces(job)])
+                if any(map(_replaces, asked)):
+                    replaced = _enqueue_newest(session, asked, existing)
+    _wake_workers(session, (job for job in asked if job.id.int not in existing or job.id.int in replaced))
     if not existing:
         return [Enqueued(job.id, True) for job in jobs]
-    return [Enqueued(existing.get(job.id.int, job.id), job.id.int not in existing) for job in jobs]
+    return [_answer(job, existing, replaced) for job in jobs]
+
+
+def _answer(job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int]) -> Enqueued:
+    number = job.id.int
+    if number in replaced:
+        return Replaced(existing[number], False)
+    return Enqueued(existing.get(number, job.id), number not in existing)
+
+
+def _replaces(job: NewJob) -> bool:
+    return job.if_active == "replace" and job.unique_key is not None
+
+
+def _enqueue_newest(session: Session, jobs: Sequence[NewJob], existing: dict[int, uuid.UUID]) -> set[int]:
+    """Enqueue those that replace what waits, one after the other in one order for all; tell which did."""
+
+    def enqueue(job: NewJob) -> uuid.UUID | None:
+        return _enqueue_many(session, [job]).get(job.id.int)
+
+    replaced: set[int] = set()
+    for job in sorted(filter(_replaces, jobs), key=lambda job: (job.workspace_id.int, job.unique_key or "")):
+        job_id, was_there = enqueue_newest(session, job, enqueue, _parameters)
+        if was_there:
+            existing[job.id.int] = job_id
+            replaced.update([job.id.int] if job_id != job.id else [])
+    return replaced
 
 
 def _stands_alone(job: NewJob) -> bool:
     """The statement for one job knows nothing of what others have to do with it."""
-    return job.batch_id is None and not job.blocked and not job.followed
+    return job.batch_id is None and not job.blocked and not job.followed and job.if_active != "replace"
 
 
 def _enqueue_one(session: Session, job: NewJob) -> bool:
@@ -479,6 +545,15 @@ def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
         yield Problem(path, "must not be empty")
     elif len(value) > longest:
         yield Problem(path, f"must be at most {longest} characters")
+
+
+def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:
+    if value.startswith(SUCCESSOR):
+        # The mark is ours: what has it waits for the job without it.
+        if not blocked:
+            yield Problem("/uniqueKey", "must not begin with a control character")
+        value = value[1:]
+    yield from _problems_of_text(value, LONGEST_KEY, "/uniqueKey")
 
 
 def _problems_of_resource(value: str) -> Iterator[Problem]:

@@ -11,10 +11,10 @@ import logging
 import os
 import socket
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,6 +31,7 @@ from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.succeed import succeed_jobs
 from jobplatform.queue.workers import WorkerInfo, deregister_worker, heartbeat, register_worker
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ HEARTBEAT = 10.0
 _PENDING = "jobplatform.inline"
 
 
-def run_after_commit(session: Session, tasks: Tasks, jobs: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
+def run_after_commit(session: Session, tasks: Tasks, jobs: Sequence[tuple[UUID, UUID]]) -> None:
     """Run these jobs (workspace, id) once this Session's transaction has committed; a rollback forgets them."""
     session.info.setdefault(_PENDING, []).extend((tasks, workspace_id, job_id) for workspace_id, job_id in jobs)
 
@@ -69,15 +70,26 @@ def _forget_pending(session: Session, ended: SessionTransaction) -> None:
         session.info.pop(_PENDING, None)
 
 
-def run_inline(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
+def run_inline(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID) -> None:
     """Run one ready job to its end here and now. Does nothing when the job is not ready."""
     own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
     try:
         with Session(own) as session, _registered(own, session, tasks) as worker_id:
-            while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
-                _run_claimed(engine, session, tasks, claimed)
+            to_run = [(workspace_id, job_id)]
+            while to_run:
+                _run_while_ready(engine, session, tasks, worker_id, *to_run.pop())
+                # What waited for this one is as little left to a worker.
+                successors = succeed_jobs(session).jobs
+                to_run += [(UUID(job.workspace_id), UUID(job.job_id)) for job in successors if job.task in tasks]
     finally:
         own.dispose()
+
+
+def _run_while_ready(
+    engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID, job_id: UUID
+) -> None:
+    while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
+        _run_claimed(engine, session, tasks, claimed)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from jobplatform.queue.statement import Lease, run
 RESCUE = f"""
 with locked as materialized (
     select
-        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress,
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.unique_key,
         q.cancel_requested_at is not null as cancelled
     from jobplatform.job_queue q
     left join jobplatform.workers w on w.id = q.worker_id

@@ -27,6 +27,11 @@ final as materialized (
     from jobplatform.job_records
     where workspace_id = %(workspace_id)s and id = %(id)s and status in (4, 5)
     and not exists (select from limited)
+    and not exists (
+        select
+        from jobplatform.job_queue successor
+        where successor.workspace_id = %(workspace_id)s and successor.unique_key = chr(30) || job_records.unique_key
+    )
     for update
 ),
 queued as (
@@ -60,10 +65,17 @@ reopened as (
 select
     r.status,
     (select queue from queued),
-    (
-        select holder.id::text
-        from jobplatform.job_queue holder
-        where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
+    coalesce(
+        (
+            select holder.id::text
+            from jobplatform.job_queue holder
+            where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
+        ),
+        (
+            select successor.id::text
+            from jobplatform.job_queue successor
+            where successor.workspace_id = r.workspace_id and successor.unique_key = chr(30) || r.unique_key
+        )
     ),
     case
         when r.status in (4, 5)

@@ -82,9 +82,10 @@ class Task(Generic[P, R]):
     ) -> Enqueued:
         """Enqueue a job of this task in the caller's transaction. Never commits.
 
-        ``options`` are those of :meth:`new_job`. With a handler's own Session (``job.session``) the job is a child of
-        the running one, and its workspace need not be named. The answer says whether a job was created, or which
-        unfinished job holds the uniqueness guard. Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
+        ``options`` are those of :meth:`new_job`; ``if_active="replace"`` has the job wait in the place of one that
+        waits under its key, or for the one that runs. With a handler's own Session (``job.session``) the job is a
+        child of the running one, and its workspace need not be named. The answer says whether a job was created, or
+        which unfinished job holds the uniqueness guard. Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
         """
         where = _workspace(session, workspace_id)
         return self._registry.enqueue(session, self.new_job(payload, workspace_id=where, **options))
@@ -148,6 +149,7 @@ class Task(Generic[P, R]):
             max_attempts=defaults.retry.max_attempts if max_attempts is None else max_attempts,
             timeout=defaults.timeout if timeout is None else timeout,
             unique_key=self._unique_key(value) if unique_key is None else unique_key,
+            if_active=defaults.if_active if if_active is None else if_active,
             resource=self._resource_of(value) if resource is None else resource,
             units=defaults.units if units is None else units,
             tags=defaults.tags if tags is None else tags,

@@ -28,6 +28,7 @@ from jobplatform.queue import (
     Lease,
     LimitsInCode,
     Promoted,
+    Succeeded,
     WorkerInfo,
     bury_workers,
     declare_task_limits,
@@ -37,6 +38,7 @@ from jobplatform.queue import (
     prune_jobs,
     register_worker,
     rescue_jobs,
+    succeed_jobs,
 )
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
@@ -149,6 +151,7 @@ class Keeper(DatabaseThread):
         self._listen = Chore("listen", options.poll, self._open_listener)
         self._chores = [
             self._promote,
+            Chore("succeed", options.poll, self._succeed_jobs),
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
             Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_WITHIN)),
         ]
@@ -247,6 +250,11 @@ class Keeper(DatabaseThread):
         if promoted.queues:
             self.post(JobsReady(promoted.workspaces))
         return 0.0 if promoted.more else promoted.next_due
+
+    def _succeed_jobs(self) -> None:
+        succeeded: Succeeded = self.once(succeed_jobs)
+        if succeeded.queues:
+            self.post(JobsReady(succeeded.workspaces))
 
     def _sweep(self) -> None:
         """Two statements, two transactions: what is rescued must be seen to belong to a dead worker."""

@@ -25,6 +25,13 @@ INVARIANTS = {
         group by workspace_id, unique_key
         having count(*) > 1
     """,
+    "I4b: whoever waits for a key waits for somebody, runs not, and nobody else of that key waits": """
+        select s.id
+        from jobplatform.job_queue s
+        left join jobplatform.job_queue h
+            on h.workspace_id = s.workspace_id and h.unique_key = substr(s.unique_key, 2)
+        where left(s.unique_key, 1) = chr(30) and (s.state <> -1 or h.state < 2)
+    """,
     "I5: attempts and crashes stay within their caps": """
         select id from jobplatform.jobs where attempts > max_attempts or crash_count > 3
     """,
