@@ -27,34 +27,38 @@ def enqueue(
     ``payload_at`` is where the body has the payload. The job is read again after the commit, because in
     synchronous mode that is where it ran.
     """
-    if_active = options.pop("if_active")
+    if_active = if_active_of(task, options)
     try:
-        enqueued = _enqueue(
-            task, payload, workspace_id, _queue_options(options), accepts_existing=if_active == "return"
-        )
+        enqueued = _enqueue(task, payload, workspace_id, queue_options(options, if_active), if_active)
     except InvalidJobError as error:
         raise invalid(job_problems(error, payload_at)) from None
     job = read_existing(workspace_id, enqueued.job_id)
-    if enqueued.created:
-        return accept(job)
-    if if_active == "return":
-        return accept(job, deduplicated=True)
-    raise duplicate(job)
+    if not enqueued.created and if_active == "refuse":
+        raise duplicate(job)
+    return accept(job, deduplicated=not enqueued.created and not enqueued.replaced, replaced=enqueued.replaced)
 
 
 def _enqueue(
-    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, accepts_existing: bool
+    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], if_active: str
 ) -> Enqueued:
     with mounted().transaction() as session:
         enqueued = task.enqueue(session, payload, workspace_id=workspace_id, request_id=current_request_id(), **options)
-        if enqueued.created or accepts_existing:
-            audit(session, "job.enqueue", f"job:{enqueued.job_id}", workspace_id, created=enqueued.created)
+        if enqueued.created or if_active != "refuse":
+            facts = {"created": enqueued.created, **({"replaced": True} if enqueued.replaced else {})}
+            audit(session, "job.enqueue", f"job:{enqueued.job_id}", workspace_id, **facts)
         return enqueued
 
 
-def _queue_options(options: dict[str, Any]) -> dict[str, Any]:
+def if_active_of(task: Task[Any, Any], options: dict[str, Any]) -> str:
+    """What to do when the uniqueness guard is taken: as the request says, else as the task does, else refuse."""
+    said: str | None = options.pop("if_active", None)
+    return said or ("replace" if task.options.if_active == "replace" else "refuse")
+
+
+def queue_options(options: dict[str, Any], if_active: str) -> dict[str, Any]:
     """The options of a body under the names, and in the units, of the queue."""
-    return dict(_QUEUE_OPTIONS.get(name, _same)(name, value) for name, value in options.items())
+    named = dict(_QUEUE_OPTIONS.get(name, _same)(name, value) for name, value in options.items())
+    return named | {"if_active": "replace" if if_active == "replace" else "return"}
 
 
 def _same(name: str, value: Any) -> tuple[str, Any]:

@@ -22,6 +22,8 @@ from jobplatform.models import Outcome, Status
 
 PAGE_LIMIT = 20
 LARGEST_PAGE = 200
+#: Jobs that one request may enqueue.
+MOST_JOBS = 1000
 
 _statuses = validate.OneOf([status.value for status in Status])
 _outcomes = validate.OneOf([outcome.value for outcome in Outcome])
@@ -94,6 +96,7 @@ class JobSchema(CamelSchema):
     unique_key = fields.String(required=True, allow_none=True)
     tags = fields.List(fields.String(), required=True)
     request_id = fields.String(required=True, allow_none=True)
+    parent_id = fields.UUID(required=True, allow_none=True)
     created_at = Moment(required=True)
     run_after = Moment(required=True)
     started_at = Moment(required=True, allow_none=True)
@@ -103,13 +106,31 @@ class JobSchema(CamelSchema):
 
 
 class AcceptedSchema(CamelSchema):
-    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it."""
+    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it. ``replaced``: it was there,
+    waited, and is what was asked for now."""
 
     job_id = fields.UUID(required=True)
     status = fields.String(required=True, validate=_statuses)
     status_url = fields.String(required=True)
     deduplicated = fields.Boolean(required=True)
+    replaced = fields.Boolean(required=True)
     job = fields.Nested(JobSchema, required=True)
+
+
+class JobAcceptedSchema(CamelSchema):
+    """What became of one of many; see :class:`AcceptedSchema`."""
+
+    job_id = fields.UUID(required=True)
+    status = fields.String(required=True, validate=_statuses)
+    status_url = fields.String(required=True)
+    deduplicated = fields.Boolean(required=True)
+    replaced = fields.Boolean(required=True)
+
+
+class JobsAcceptedSchema(CamelSchema):
+    """What became of each job that was asked for, in the order of the request."""
+
+    items = fields.List(fields.Nested(JobAcceptedSchema), required=True)
 
 
 class PageSchema(CamelSchema):
@@ -151,9 +172,11 @@ class JobOptionsSchema(CamelSchema):
     unique_key = unique_key()
     tags = tags()
     if_active = fields.String(
-        load_default="refuse",
-        validate=validate.OneOf(["refuse", "return"]),
-        metadata={"description": "When the uniqueness guard is taken: refuse (409) or return its job (202)."},
+        validate=validate.OneOf(["refuse", "return", "replace"]),
+        metadata={
+            "description": "When the uniqueness guard is taken: refuse (409), return its job (202), or replace: what "
+            "waits becomes this, what runs gets this as its one successor (202). Default: as its task says, or refuse."
+        },
     )
 
     @validates_schema
@@ -167,6 +190,12 @@ class NewJobSchema(JobOptionsSchema):
 
     job_type = fields.String(required=True, validate=validate.Length(1, 100))
     payload = fields.Raw(load_default=dict, allow_none=True, metadata={"description": "What the task takes."})
+
+
+class NewJobsSchema(CamelSchema):
+    """Many requests to run registered tasks: all or none."""
+
+    jobs = fields.List(fields.Nested(NewJobSchema), required=True, validate=validate.Length(1, MOST_JOBS))
 
 
 class NewSyncSchema(JobOptionsSchema):
@@ -194,6 +223,7 @@ class JobsQuerySchema(PageQuerySchema):
     status = fields.Enum(Status, by_value=True)
     job_type = fields.String(validate=validate.Length(1, 100))
     queue = fields.String(validate=validate.Length(1, 100))
+    parent_id = fields.UUID()
     created_after = Moment()
     created_before = Moment()
 

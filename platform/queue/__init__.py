@@ -91,7 +91,7 @@ from jobplatform.queue.overview import (
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import get_job, list_attempts, list_jobs
+from jobplatform.queue.read import get_job, list_attempts, list_jobs, statuses_of
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
@@ -99,7 +99,7 @@ from jobplatform.queue.retention import prune_jobs
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
-from jobplatform.queue.safe_json import safe_json
+from jobplatform.queue.safe_json import safe_json, strict_json
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
@@ -281,7 +281,9 @@ __all__ = [
     "set_task_limits",
     "set_workspace_limits",
     "silence",
+    "statuses_of",
     "stop_running",
+    "strict_json",
     "succeed_jobs",
     "use_key_ring",
     "why_waiting",

@@ -85,7 +85,8 @@ class Task(Generic[P, R]):
         ``options`` are those of :meth:`new_job`; ``if_active="replace"`` has the job wait in the place of one that
         waits under its key, or for the one that runs. With a handler's own Session (``job.session``) the job is a
         child of the running one, and its workspace need not be named. The answer says whether a job was created, or
-        which unfinished job holds the uniqueness guard. Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
+        which unfinished job holds the uniqueness guard.
+        Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
         """
         where = _workspace(session, workspace_id)
         return self._registry.enqueue(session, self.new_job(payload, workspace_id=where, **options))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,24 @@ class Addition:
     right: int
 
 
+class Size(enum.Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+@dataclass(frozen=True)
+class Line:
+    article: UUID
+    size: Size = Size.SMALL
+    due: datetime.datetime | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    lines: list[Line]
+    totals: dict[str, int] = field(default_factory=dict)
+
+
 def make_tasks() -> Tasks:
     tasks = Tasks()
 
@@ -42,6 +62,14 @@ def make_tasks() -> Tasks:
     @tasks.task("fail", retry=RetryPolicy(max_attempts=1))
     def fail(job: RunningJob, payload: Mapping[str, Any]) -> None:
         raise RuntimeError("the far side said no")
+
+    @tasks.task("newest", unique="workspace", if_active="replace")
+    def newest(job: RunningJob, payload: Mapping[str, Any]) -> Any:
+        return payload
+
+    @tasks.task("order")
+    def order(job: RunningJob, payload: Order) -> int:
+        return len(payload.lines)
 
     return tasks
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.errors import InvalidPayloadError
 from jobplatform.models import Status
@@ -24,6 +24,7 @@ from jobplatform.queue import (
     Tasks,
     complete_jobs,
     list_attempts,
+    list_jobs,
 )
 from jobplatform.queue.complete import Completion
 from tests.queue.conftest import Fact, Look
@@ -271,3 +272,25 @@ def test_a_handler_can_enqueue_more(declare: Declare, run: Run, fact: Fact, work
     run(declare(lambda job: more.enqueue(job.session, {}, workspace_id=workspace_id) and None))
 
     assert fact("select array_agg(status) from jobplatform.jobs") == ["completed", "completed"]
+
+
+def test_a_handler_enqueues_its_successor_and_both_run(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> None:
+    tasks = Tasks(mode="sync")
+    ran: list[int] = []
+
+    @tasks.task("count", unique="workspace", if_active="replace")
+    def count(job: RunningJob, payload: dict[str, int]) -> None:
+        ran.append(payload["n"])
+        if payload["n"] == 1:
+            job.enqueue(count, {"n": 2})
+            assert job.enqueue(count, {"n": 3}).replaced
+
+    with sessions.begin() as session:
+        first = count.enqueue(session, {"n": 1}, workspace_id=workspace_id)
+
+    assert ran == [1, 3]
+    with sessions() as session:
+        (child,) = list_jobs(session, workspace_id, parent_id=first.job_id)
+        assert child.status == "completed"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,22 @@ def go_on_after_complete_in(job: RunningJob, payload: Payload) -> None:
         append(payload["file"], f"interrupted: {interruption.reason}")
         raise
     append(payload["file"], "went on to its end")
+
+
+@tasks.task("spawn", retry=AT_ONCE)
+def spawn(job: RunningJob, payload: Payload) -> None:
+    """Enqueues children together with rows of its own, and fails if it is told to."""
+    job.session.execute(text("insert into written values (:id)"), {"id": str(job.id)})
+    job.enqueue(echo, {"by": "job"}, tags=("child",))
+    echo.enqueue(job.session, {"by": "task"})
+    tasks.enqueue_many(job.session, [echo.new_job({"by": "many"}, workspace_id=job.workspace_id)])
+    if payload.get("fails") and job.attempt == 1:
+        raise RuntimeError("not yet")
+
+
+@tasks.task("trespass", retry=RetryPolicy(max_attempts=1))
+def trespass(job: RunningJob, payload: Payload) -> None:
+    echo.enqueue(job.session, {}, workspace_id=uuid.UUID(payload["workspace_id"]))
 
 
 def return_bytes(_job: RunningJob) -> object:
