@@ -3,6 +3,7 @@
 from jobplatform.errors import JobError
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.audit import list_audit, record
+from jobplatform.queue.batch import Batch, BatchResultError, Item
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
@@ -26,6 +27,7 @@ from jobplatform.queue.enqueue import (
 )
 from jobplatform.queue.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
 from jobplatform.queue.execute import Ended, decode_payload, execute
+from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
@@ -145,6 +147,8 @@ __all__ = [
     "PRIORITIES",
     "Ahead",
     "Alert",
+    "Batch",
+    "BatchResultError",
     "Blocker",
     "Cancel",
     "CancelAnswer",
@@ -160,6 +164,7 @@ __all__ = [
     "Health",
     "Heartbeat",
     "IfActive",
+    "Item",
     "JobError",
     "JobInterrupted",
     "JobOptions",
@@ -221,6 +226,7 @@ __all__ = [
     "enqueue_jobs",
     "erase_some",
     "execute",
+    "execute_batch",
     "export_files",
     "export_workspace",
     "fail_jobs",

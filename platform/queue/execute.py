@@ -87,8 +87,43 @@ def execute(task: Task[Any, Any], job: RunningJob, payload: Any, *, runner: asyn
     return _execute(task, job, payload, runner)
 
 
+class Prepared(NamedTuple):
+    """A payload as the handler takes it."""
+
+    payload: Any
+
+
+def prepare(task: Task[Any, Any], job: RunningJob, payload: Any) -> Prepared | Ended:
+    """What comes before a handler, for whoever calls one for several jobs: the payload, or how the attempt ended."""
+    if job.payload_version is not None and job.payload_version > task.payload_version:
+        return _wait_for_newer_code(task, job)
+    opened = _opened(task, job, payload)
+    if isinstance(opened, Ended):
+        return opened
+    job.result_type = task.result
+    try:
+        return Prepared(_loaded(task, job, opened.payload))
+    except Exception as error:  # noqa: BLE001 - the task's own upgrade may raise anything
+        ended = failure_of(task, job, error)
+        return ended if job.seal is None else sealed_end(job.seal, ended)
+
+
+def _opened(task: Task[Any, Any], job: RunningJob, payload: Any) -> Prepared | Ended:
+    if type(payload) is dict and MARK in payload and (form := sealed_form(payload)):
+        return _open(task, job, form)
+    return Prepared(payload)
+
+
 def _execute_sealed(task: Task[Any, Any], job: RunningJob, form: str, runner: asyncio.Runner | None) -> Ended:
     """The same, with what is said in between readable nowhere but here."""
+    opened = _open(task, job, form)
+    if isinstance(opened, Ended):
+        return opened
+    assert job.seal is not None
+    return sealed_end(job.seal, _execute(task, job, opened.payload, runner))
+
+
+def _open(task: Task[Any, Any], job: RunningJob, form: str) -> Prepared | Ended:
     try:
         payload = decode_payload(job.open_sealed(form))
         if job.epoch > 1:
@@ -98,9 +133,8 @@ def _execute_sealed(task: Task[Any, Any], job: RunningJob, form: str, runner: as
     except JobInterrupted as interruption:
         return Ended("interrupted", outcome=interruption.reason, message=str(interruption))
     except Exception as error:  # noqa: BLE001 - whatever a payload of unknown origin holds, this job ends
-        return _failure(task, job, error)
-    assert job.seal is not None
-    return _sealed(job.seal, _execute(task, job, payload, runner))
+        return failure_of(task, job, error)
+    return Prepared(payload)
 
 
 def _wait_for_newer_code(task: Task[Any, Any], job: RunningJob) -> Ended:
@@ -121,7 +155,7 @@ def _wait_for_key(job: RunningJob, error: Exception) -> Ended:
     return Ended("snoozed", delay=random.uniform(*KEY_PAUSE))
 
 
-def _sealed(seal: Seal, ended: Ended) -> Ended:
+def sealed_end(seal: Seal, ended: Ended) -> Ended:
     if ended.kind == "completed":
         return ended._replace(result=seal.seal("result", ended.result))
     if ended.kind != "failed":
@@ -137,7 +171,7 @@ def _execute(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asynci
     try:
         job.close_session(commit=ended.kind in ("completed", "completed_in", "snoozed"))
     except Exception as error:  # noqa: BLE001 - the handler's own commit failed: that is the attempt's failure
-        return _failure(task, job, error)
+        return failure_of(task, job, error)
     return ended
 
 
@@ -147,15 +181,15 @@ def _attempt(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asynci
         value = task.handler(job, _loaded(task, job, payload))
         if inspect.iscoroutine(value):
             value = _run_coroutine(value, runner)
-        return _ended_well(task, job, value)
+        return ended_with(task, job, value)
     except JobInterrupted as interruption:
-        return Ended("interrupted", outcome=interruption.reason, message=safe_text(str(interruption), ERROR_LIMIT))
+        return interrupted_by(interruption)
     except HandlerOutcome as outcome:
-        return _ended_well(task, job, outcome)
+        return ended_with(task, job, outcome)
     except LeaseLostError as error:
         return Ended("interrupted", outcome=LeaseLost.reason, message=str(error))
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt are its failures too
-        return _failure(task, job, error)
+        return failure_of(task, job, error)
 
 
 def _loaded(task: Task[Any, Any], job: RunningJob, payload: Any) -> Any:
@@ -171,7 +205,13 @@ def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
     return asyncio.run(coroutine)
 
 
-def _ended_well(task: Task[Any, Any], job: RunningJob, value: Any) -> Ended:
+def interrupted_by(interruption: JobInterrupted) -> Ended:
+    """The end of an attempt that was told to stop, and did."""
+    return Ended("interrupted", outcome=interruption.reason, message=safe_text(str(interruption), ERROR_LIMIT))
+
+
+def ended_with(task: Task[Any, Any], job: RunningJob, value: Any) -> Ended:
+    """The end of an attempt whose handler came to a value: a result, or one of our outcomes."""
     if job.completed_in_session:
         return Ended("completed_in")
     if isinstance(value, HandlerOutcome):
@@ -219,7 +259,8 @@ def _final(error_type: str, message: str, outcome: str) -> Ended:
     return Ended("failed", outcome=outcome, error_type=error_type, message=safe_text(redact_text(message), ERROR_LIMIT))
 
 
-def _failure(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
+def failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
+    """The end of an attempt whose handler raised."""
     found = again(task.retry, task.options.decide, job.attempt, error)
     return Ended(
         "failed",

@@ -30,8 +30,8 @@ class Parent(NamedTuple):
     trace_parent: str | None
 
 
-def remember_parent(session: Session, parent: Parent) -> None:
-    """Jobs that are enqueued with this Session are children of ``parent``."""
+def remember_parent(session: Session, parent: Parent | None) -> None:
+    """Jobs that are enqueued with this Session are children of ``parent``; of nobody, after None."""
     session.info[_KEY] = parent
 
 

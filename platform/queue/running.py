@@ -90,6 +90,7 @@ class RunningJob:
         self._channel = channel
         self._open_session = open_session
         self._session: Session | None = None
+        self._shares_session = False
 
     # Made when a handler asks: a third of the time between two jobs that do nothing went into these.
 
@@ -136,11 +137,25 @@ class RunningJob:
         What it holds is committed when the handler returns and rolled back when it raises; committing earlier, page
         by page, is fine.
         """
+        if self._shares_session:
+            return self._open_session()
         if self._session is None:
             self._session = self._open_session()
-            parent = Parent(self.workspace_id, self.id, self.request_id, self.trace_parent)
-            remember_parent(self._session, parent)
+            remember_parent(self._session, self._as_parent())
         return self._session
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether something that was done with ``session`` is not committed."""
+        return self._session is not None and self._session.in_transaction()
+
+    def share_session(self, open_session: Callable[[], Session]) -> None:
+        """Use a Session that others use too, and that they close. For whoever runs several jobs at once."""
+        self._open_session = open_session
+        self._shares_session = True
+
+    def _as_parent(self) -> Parent:
+        return Parent(self.workspace_id, self.id, self.request_id, self.trace_parent)
 
     def enqueue(
         self, task: Task[P, Any], payload: P | Mapping[str, Any] | None = None, **options: Unpack[JobOptions]
@@ -150,7 +165,13 @@ class RunningJob:
         It exists when what the handler has written there does, and not at all if that is rolled back. Options are
         those of :meth:`Task.enqueue`.
         """
-        return task.enqueue(self.session, payload, **options)
+        session = self.session
+        remember_parent(session, self._as_parent())
+        try:
+            return task.enqueue(session, payload, **options)
+        finally:
+            if self._shares_session:
+                remember_parent(session, None)
 
     @property
     def cancelled(self) -> bool:
@@ -211,7 +232,8 @@ class RunningJob:
         # Before the commit can happen: whoever finds the lease gone after it must have heard why.
         self._channel.completing()
         self.completed_in_session = True
-        self._completing_session = session
+        # One that others use too is not for us to look after.
+        self._completing_session = None if self._shares_session and session is self.session else session
 
     def open_sealed(self, form: str) -> str:
         """The payload behind its sealed form; from now on what this job says is sealed too. For whoever runs it.

@@ -21,6 +21,7 @@ from jobplatform.queue.task_options import IfActive, JobOptions, TaskOptions
 from jobplatform.queue.unique import Uniqueness
 
 if TYPE_CHECKING:
+    from jobplatform.queue.batch import BatchCall
     from jobplatform.queue.tasks import Tasks
 
 P = TypeVar("P")
@@ -49,6 +50,8 @@ class Task(Generic[P, R]):
         self.result = result
         self.options = options
         self.payload_version = options.payload_version
+        self.batch: BatchCall | None = None
+        """How several of its jobs are called together, if they are."""
         self._registry = registry
         self._unique = unique
         self._resource = resource
@@ -208,16 +211,25 @@ def hints_of(handler: Callable[..., Any], *, declared: bool) -> tuple[Any, Any]:
     Raises :class:`TaskDefinitionError` when it does not take two, or when its annotations cannot be read and what it
     takes is not ``declared`` otherwise.
     """
+    what = "two arguments: the running job and the payload"
+    (_, payload), returned = hints_of_parameters(handler, 2, what, declared=declared)
+    return payload, returned
+
+
+def hints_of_parameters(
+    handler: Callable[..., Any], count: int, what: str, *, declared: bool
+) -> tuple[tuple[Any, ...], Any]:
+    """The same for all its parameters, of which there must be so many."""
     empty = inspect.Parameter.empty
     parameters = list(inspect.signature(handler).parameters.values())
-    if len(parameters) != 2:
-        raise TaskDefinitionError(f"{handler.__qualname__} must take two arguments: the running job and the payload")
+    if len(parameters) != count:
+        raise TaskDefinitionError(f"{handler.__qualname__} must take {what}")
     try:
         hints = get_type_hints(handler)
     except NameError as error:
         if declared:
-            return empty, empty
+            return (empty,) * count, empty
         raise TaskDefinitionError(
             f"the annotations of {handler.__qualname__} cannot be read ({error}); pass payload= to the decorator"
         ) from None
-    return hints.get(parameters[1].name, empty), hints.get("return", empty)
+    return tuple(hints.get(parameter.name, empty) for parameter in parameters), hints.get("return", empty)

@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, SettingsError, TaskDefinitionError, UnknownTaskError
 from jobplatform.queue.again import RetryFunction
+from jobplatform.queue.batch import Batch, batch_call, for_one, item_payload
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.outcomes import Retry
@@ -92,7 +93,8 @@ class Tasks:
                 "limit": task.options.limit,
                 "limit_per_workspace": task.options.limit_per_workspace,
                 "isolation": task.options.isolation,
-                "is_async": inspect.iscoroutinefunction(task.handler),
+                "batch": None if task.batch is None else [task.batch.size, task.batch.wait],
+                "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
             }
             for task in sorted(self, key=lambda task: task.name)
         ]
@@ -172,6 +174,32 @@ class Tasks:
                 resource=named,
             )
             self._tasks[name] = task
+            return task
+
+        return declare
+
+    def batch_task(
+        self,
+        name: str,
+        *,
+        size: int,
+        wait: datetime.timedelta | float = 0.0,
+        payload: Any = None,
+        **options: Any,
+    ) -> Callable[[Callable[[Batch[P]], Any]], Task[P, Any]]:
+        """Declare a task whose handler takes up to ``size`` jobs of one workspace at a time, as a :class:`Batch`.
+
+        ``wait`` (a duration or seconds) is how long a worker lets some wait for more. Further options are those of
+        :meth:`task`; ``timeout`` is that of a whole call. A job that is tried again is called by itself, so that one
+        that fails all others costs each of them one attempt at most.
+        """
+        seconds = wait.total_seconds() if isinstance(wait, datetime.timedelta) else float(wait)
+
+        def declare(handler: Callable[[Batch[P]], Any]) -> Task[P, Any]:
+            call = batch_call(handler, size, seconds)
+            taken = item_payload(handler, declared=payload is not None) if payload is None else payload
+            task: Task[P, Any] = self.task(name, payload=taken, **options)(for_one(handler))
+            task.batch = call
             return task
 
         return declare

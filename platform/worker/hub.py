@@ -301,8 +301,7 @@ class Hub:
                 self.pool.read_results(slot)
                 if not attempt.completes_itself:
                     self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, monotonic())
-            if attempt in self.ledger.ready:
-                self.ledger.ready.remove(attempt)
+            if self.ledger.forget_waiting(attempt):
                 self.ledger.forget(lease)
 
     def cancel(self, lease: Lease) -> None:

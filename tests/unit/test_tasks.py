@@ -417,6 +417,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "limit": None,
             "limit_per_workspace": None,
             "isolation": "thread",
+            "batch": None,
             "is_async": False,
         },
         {
@@ -428,6 +429,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "limit": None,
             "limit_per_workspace": None,
             "isolation": "thread",
+            "batch": None,
             "is_async": True,
         },
     ]

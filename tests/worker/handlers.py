@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from jobplatform.queue import Discard, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
+from jobplatform.queue import Batch, Discard, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
 
@@ -267,6 +267,59 @@ def spawn(job: RunningJob, payload: Payload) -> None:
     tasks.enqueue_many(job.session, [echo.new_job({"by": "many"}, workspace_id=job.workspace_id)])
     if payload.get("fails") and job.attempt == 1:
         raise RuntimeError("not yet")
+
+
+@tasks.batch_task("check", size=5, retry=AT_ONCE)
+def check(batch: Batch[Payload]) -> list[Any]:
+    """Says who came together; each item ends as it asks for."""
+    append(batch[0].payload["file"], " ".join(str(item.payload["n"]) for item in batch))
+    ends: dict[str, Any] = {
+        "skip": Skip("nothing to do"),
+        "fail": ValueError("this one"),
+        "discard": Discard("never"),
+        "bad": b"no json",
+    }
+    return [ends.get(item.payload.get("end", ""), {"n": item.payload["n"]}) for item in batch]
+
+
+@tasks.batch_task("one_by_one", size=5, retry=AT_ONCE)
+def one_by_one(batch: Batch[Payload]) -> None:
+    """Ends items one after the other; some never, some take the process along."""
+    append(batch[0].payload["file"], f"{os.getpid()} " + " ".join(str(item.payload["n"]) for item in batch))
+    for item in batch:
+        if item.payload.get("end") == "hang":
+            while True:
+                with contextlib.suppress(BaseException):
+                    time.sleep(10)
+        if item.payload.get("end") == "crash":
+            os._exit(3)
+        while item.payload.get("end") == "until cancelled" and not item.cancelled:
+            time.sleep(0.01)
+        if item.payload.get("until") and not item.cancelled:
+            wait_for_file(item.payload["until"])
+        if not item.cancelled:
+            item.done(item.payload["n"])
+
+
+@tasks.batch_task("write_rows", size=5, retry=AT_ONCE)
+def write_rows(batch: Batch[Payload]) -> None:
+    """Commits in between; the last one fails the call."""
+    for item in batch:
+        batch.session.execute(text("insert into written values (:id)"), {"id": str(item.job.id)})
+        item.done("written")
+        if item.payload.get("then") == "commit":
+            batch.session.commit()
+        if item.payload.get("then") == "raise" and item.job.attempt == 1:
+            raise RuntimeError("out of paper")
+
+
+@tasks.task("alone", isolation="process", retry=AT_ONCE)
+def alone(job: RunningJob, payload: Payload) -> None:
+    """Never ends by itself, and swallows whatever is raised in it."""
+    append(payload["file"], f"alone {os.getpid()}")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
 
 
 @tasks.task("trespass", retry=RetryPolicy(max_attempts=1))
