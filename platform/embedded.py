@@ -134,18 +134,8 @@ class EmbeddedServer:
 
     def share_tables(self, database: str, owners: Sequence[str], users: Sequence[str]) -> None:
         """What ``owners`` have, or will have, in the schema ``public`` of ``database`` all ``users`` may use."""
-        to = sql.SQL(", ").join(map(sql.Identifier, users))
         with self._alone(), psycopg.connect(self.url(database), autocommit=True) as connection:
-            for user in users:
-                _create_role(connection, user)
-            for owner in owners:
-                connection.execute(sql.SQL("grant create on schema public to {}").format(sql.Identifier(owner)))
-            for rights, kind in SHARED:
-                now = sql.SQL("grant {} on all {} in schema public to {}").format(rights, kind, to)
-                connection.execute(now)
-                for owner in owners:
-                    later = sql.SQL("alter default privileges for role {} in schema public grant {} on {} to {}")
-                    connection.execute(later.format(sql.Identifier(owner), rights, kind, to))
+            share_tables(connection, owners, users)
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create ``name`` (as a copy of ``template``) unless it exists, and return its URL."""
@@ -365,6 +355,20 @@ class _Programs:
     def _fingerprint(self) -> str:
         size = (self.folder / "bin" / "postgres").stat()
         return f"{size.st_size:x}-{int(size.st_mtime):x}"
+
+
+def share_tables(connection: psycopg.Connection[Any], owners: Sequence[str], users: Sequence[str]) -> None:
+    """The same on any server, by a connection that may do it: see :meth:`EmbeddedServer.share_tables`."""
+    to = sql.SQL(", ").join(map(sql.Identifier, users))
+    for user in users:
+        _create_role(connection, user)
+    for owner in owners:
+        connection.execute(sql.SQL("grant create on schema public to {}").format(sql.Identifier(owner)))
+    for rights, kind in SHARED:
+        connection.execute(sql.SQL("grant {} on all {} in schema public to {}").format(rights, kind, to))
+        for owner in owners:
+            later = sql.SQL("alter default privileges for role {} in schema public grant {} on {} to {}")
+            connection.execute(later.format(sql.Identifier(owner), rights, kind, to))
 
 
 def _create_login(connection: psycopg.Connection[Any], name: str) -> None:

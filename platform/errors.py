@@ -10,6 +10,10 @@
     │   └── InvalidPayloadError  it is the payload
     ├── InvalidResultError       what a handler returned is not what its task declares; lists every problem by path
     ├── InvalidLimitError        a limit, plan or pause was to get a value it cannot have; lists every problem by path
+    ├── InvalidScheduleError     a schedule was to become what cannot be; lists every problem by path
+    ├── ScheduleNameTakenError   the workspace has a schedule of this name already
+    ├── TooManySchedulesError    the workspace has as many schedules as it may have
+    ├── ScheduleMadeInCodeError  the schedule is declared in code, and is to be changed or removed there
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
@@ -20,6 +24,8 @@
     ├── EncryptionError          something cannot be sealed or opened
     │   ├── KeyMissingError      a key is not in this process's key ring; it may be in another's
     │   └── SealBrokenError      it was sealed for another place, was changed, or its key is destroyed
+    ├── NotATestDatabaseError    a test wanted to do to a database what only a test database survives
+    ├── StillReadyError          a drain ran as many jobs as it may, and more are ready
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
 
 A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
@@ -106,6 +112,38 @@ class InvalidLimitError(JobPlatformError):
         super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
 
 
+class InvalidScheduleError(JobPlatformError):
+    """A schedule was to become what it cannot be. ``problems`` names each place and what is wrong there."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class ScheduleNameTakenError(JobPlatformError):
+    """The workspace has a schedule of this name already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is a schedule named {name!r} already; give another name, or change that one")
+
+
+class TooManySchedulesError(JobPlatformError):
+    """The workspace has as many schedules as it may have: ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"a workspace may have {limit} schedules and this one has; delete one that is not needed")
+
+
+class ScheduleMadeInCodeError(JobPlatformError):
+    """The schedule is declared in code: it is changed and removed there. Pausing it is for everybody."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the schedule {name!r} is declared in code; change it there, or pause it")
+
+
 class EnqueueConflictError(JobPlatformError):
     """The holder of a uniqueness guard changed again and again while this job was being enqueued.
 
@@ -172,6 +210,31 @@ class SealBrokenError(EncryptionError):
     """What was sealed cannot be opened, here or anywhere else, however often it is tried."""
 
     should_retry = False
+
+
+class NotATestDatabaseError(JobPlatformError):
+    """A test wanted to do to ``database`` what only a database made by ``jobplatform.testing`` survives."""
+
+    def __init__(self, database: str, what: str) -> None:
+        self.database = database
+        super().__init__(
+            f"{what} only a database that jobplatform.testing made for a test, and {database!r} is not one; "
+            "use the fixture jobplatform_engine or jobplatform_session"
+        )
+
+
+class StillReadyError(JobPlatformError):
+    """A drain ran ``ran`` attempts, as many as it may, and more jobs are ready: probably jobs that enqueue each other
+    for ever. ``ready`` describes some of those that are left."""
+
+    def __init__(self, ran: int, ready: Sequence[str]) -> None:
+        self.ran = ran
+        self.ready = tuple(ready)
+        lines = "".join(f"\n  - {job}" for job in self.ready)
+        super().__init__(
+            f"{ran} attempts were made and jobs are still ready:{lines}\n"
+            "do they enqueue each other for ever? If not, pass a larger bound="
+        )
 
 
 class LeaseLostError(JobPlatformError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,6 +23,12 @@ T = TypeVar("T")
 
 #: Names that a Flask application may take from the environment into its own configuration.
 FLASK_NAMES = frozenset({"JOBPLATFORM_URL_PREFIX", "JOBPLATFORM_REGISTER_BLUEPRINT"})
+
+#: Fields whose variables have another name.
+OTHERWISE_NAMED = frozenset({"JOBPLATFORM_DATABASE_URL", "JOBPLATFORM_CRON_TZ"})
+
+#: What tests read; a process that a test starts may find it in its environment.
+TEST_NAMES = frozenset({"JOBPLATFORM_TEST_DATABASE_URL"})
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
@@ -72,6 +79,10 @@ class Settings:
     """Crashes (of a handler process or a whole worker) after which a job fails for good."""
     completed_retention_days: int = 7
     failed_retention_days: int = 30
+    tick_retention_days: int = 35
+    """Days the ticks of schedules are kept; longer where jobs are."""
+    cron_tz: str = "UTC"
+    """``JOBS_CRON_TZ``: the time zone of cron lines that name none."""
     doorbell: bool = True
     """Whether an enqueue wakes idle workers at once; without it they find the job at their next poll."""
     host: str = "127.0.0.1"
@@ -137,6 +148,8 @@ class _Reader:
             "crash_limit": self._read("CRASH_LIMIT", _integer(1, 100)),
             "completed_retention_days": self._read("COMPLETED_RETENTION_DAYS", _integer(0, 36_500)),
             "failed_retention_days": self._read("FAILED_RETENTION_DAYS", _integer(0, 36_500)),
+            "tick_retention_days": self._read("TICK_RETENTION_DAYS", _integer(1, 36_500)),
+            "cron_tz": self._parse("JOBS_CRON_TZ", _time_zone),
             "doorbell": self._read("DOORBELL", _boolean),
             "host": self._read("HOST", str),
             "port": self._read("PORT", _integer(0, 65_535)),
@@ -149,9 +162,9 @@ class _Reader:
 
     def _report_unknown_names(self) -> None:
         """A misspelt variable is silent otherwise, and its default is what nobody asked for."""
-        known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - {"JOBPLATFORM_DATABASE_URL"}
+        known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - OTHERWISE_NAMED
         for name in sorted(self.environ):
-            if name.startswith("JOBPLATFORM_") and name not in known | FLASK_NAMES:
+            if name.startswith("JOBPLATFORM_") and name not in known | FLASK_NAMES | TEST_NAMES:
                 self.problems.append(f"{name} is not a setting")
 
     def _read(self, name: str, parse: Callable[[str], T]) -> T | None:
@@ -228,6 +241,14 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
         return float(text)
 
     return parse
+
+
+def _time_zone(text: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(text or "UTC")
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is not a time zone, such as Europe/Berlin or UTC") from None
+    return text or "UTC"
 
 
 def _boolean(text: str) -> bool:

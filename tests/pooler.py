@@ -17,7 +17,7 @@ import psycopg
 
 from jobplatform.embedded import SUPERUSER, SYSTEM_USER, EmbeddedServer
 from jobplatform.models import Role
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 PORT = 6432
 

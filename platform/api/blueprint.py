@@ -20,6 +20,7 @@ from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.operator_audit import audit_log
 from jobplatform.api.operator_limits import plans, queues, rates, tasks
 from jobplatform.api.operator_pauses import pauses
+from jobplatform.api.operator_schedules import platform_schedules
 from jobplatform.api.operator_tokens import tokens
 from jobplatform.api.operator_workers import workers
 from jobplatform.api.operator_workspaces import workspaces
@@ -27,6 +28,7 @@ from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import Resource
+from jobplatform.api.schedules import schedules
 from jobplatform.api.syncs import syncs
 from jobplatform.api.why import why
 from jobplatform.queue import Tasks
@@ -35,6 +37,7 @@ RESOURCES: tuple[Resource, ...] = (
     syncs,
     jobs,
     why,
+    schedules,
     health,
     workspaces,
     plans,
@@ -42,12 +45,16 @@ RESOURCES: tuple[Resource, ...] = (
     tasks,
     rates,
     pauses,
+    platform_schedules,
     tokens,
     workers,
     audit_log,
     probes,
     documents,
 )
+
+#: Parameters of paths, as views call them.
+PARAMETERS = {"workspaceId": "workspace_id", "jobId": "job_id", "tokenId": "token_id", "scheduleId": "schedule_id"}
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -126,7 +133,7 @@ def _refuse_unstorable_path() -> None:
 
 def _rename_path_values(_endpoint: str | None, values: dict[str, Any] | None) -> None:
     """Paths spell their parameters as the contract does, views as Python does."""
-    for outside, inside in (("workspaceId", "workspace_id"), ("jobId", "job_id"), ("tokenId", "token_id")):
+    for outside, inside in PARAMETERS.items():
         if values and outside in values:
             values[inside] = values.pop(outside)
 

@@ -25,10 +25,14 @@ from jobplatform.errors import (
     InvalidJobError,
     InvalidLimitError,
     InvalidPayloadError,
+    InvalidScheduleError,
     KeyMissingError,
     MigrationError,
     Problem,
     QuotaExceededError,
+    ScheduleMadeInCodeError,
+    ScheduleNameTakenError,
+    TooManySchedulesError,
     UnknownTaskError,
 )
 
@@ -188,6 +192,26 @@ def _invalid_limit(error: InvalidLimitError) -> ProblemError:
     return invalid([Problem(named.get(path, path), message) for path, message in error.problems])
 
 
+def _invalid_schedule(error: InvalidScheduleError) -> ProblemError:
+    return invalid(error.problems)
+
+
+def _name_taken(error: ScheduleNameTakenError) -> ProblemError:
+    detail = f"A schedule is named {error.name!r} already."
+    return ProblemError(409, detail, kind="schedule-exists", title="Schedule exists")
+
+
+def _made_in_code(_error: ScheduleMadeInCodeError) -> ProblemError:
+    detail = "The schedule is declared in code: it is changed and deleted there. It can be paused here."
+    return ProblemError(409, detail, kind="made-in-code", title="Made in code")
+
+
+def _too_many_schedules(error: TooManySchedulesError) -> ProblemError:
+    detail = f"The workspace may have {error.limit} schedules, and has. Delete one that is not needed."
+    extra = {"limit": error.limit}
+    return ProblemError(422, detail, kind="too-many-schedules", title="Too many schedules", extra=extra)
+
+
 def _conflict(_error: EnqueueConflictError) -> ProblemError:
     return unavailable("The job's uniqueness guard changed hands too often; try again.", retry_after=1)
 
@@ -235,6 +259,10 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (UnknownTaskError, _unknown_task),
     (InvalidJobError, _invalid_job),
     (InvalidLimitError, _invalid_limit),
+    (InvalidScheduleError, _invalid_schedule),
+    (ScheduleNameTakenError, _name_taken),
+    (ScheduleMadeInCodeError, _made_in_code),
+    (TooManySchedulesError, _too_many_schedules),
     (EnqueueConflictError, _conflict),
     (QuotaExceededError, _quota_exceeded),
     (KeyMissingError, _missing_key),

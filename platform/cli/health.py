@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table
 from jobplatform.migrations import check
-from jobplatform.models import Job, JobAttempt, Status, WorkerRow, clock
+from jobplatform.models import Job, JobAttempt, Schedule, Status, WorkerRow, clock
 from jobplatform.queue import CLOSED_TEXT, Health, queue_health
 
 STUCK_AFTER = datetime.timedelta(minutes=15)
@@ -185,6 +185,17 @@ def _explain_no_key(session: Session, workspace_id: UUID | None) -> None:
     _go_on("jobplatform keys list                     (which master keys are in use, and which are here)")
 
 
+def _explain_overdue(session: Session, workspace_id: UUID | None) -> None:
+    click.echo("Every worker does what is due of the tasks that it knows. What nobody knows waits, and is not lost.")
+    statement = select(Schedule).where(Schedule.next_run_at < clock()).order_by(Schedule.next_run_at).limit(MOST_ROWS)
+    found = session.scalars(_of_workspace(statement, Schedule.workspace_id, workspace_id)).all()
+    print_table(["id", "workspace", "name", "task", "due since"], [
+        (one.id, one.workspace_id, one.name, one.task, one.next_run_at) for one in found
+    ])  # fmt: skip
+    _go_on("jobplatform worker                       (in an environment where JOBPLATFORM_TASKS names the task)",
+           "jobplatform schedules pause SCHEDULE     (when it is not to run for now)")  # fmt: skip
+
+
 EXPLANATIONS: dict[str, Callable[[Session, UUID | None], None]] = {
     "stuck": _explain_stuck,
     "failing": _explain_failing,
@@ -192,6 +203,7 @@ EXPLANATIONS: dict[str, Callable[[Session, UUID | None], None]] = {
     "no_worker": _explain_not_processing,
     "unserved": _explain_not_processing,
     "no_key": _explain_no_key,
+    "overdue_schedules": _explain_overdue,
 }
 
 

@@ -13,7 +13,7 @@ import sys
 import click
 import sqlalchemy.exc
 
-from jobplatform.errors import InvalidLimitError, JobPlatformError, SettingsError
+from jobplatform.errors import InvalidLimitError, InvalidScheduleError, JobPlatformError, SettingsError
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -34,6 +34,7 @@ COMMANDS = {
     "keys": ("jobplatform.cli.keys:keys", "Make, list and rotate the master keys of encryption."),
     "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
     "jobs": ("jobplatform.cli.jobs:jobs", "List, show, retry and cancel jobs; say why one waits."),
+    "schedules": ("jobplatform.cli.schedules:schedules", "Make, list, pause, run and preview schedules."),
     "health": ("jobplatform.cli.health:health", "Is work being done? What is stuck, what fails, and what to do."),
     "healthcheck": ("jobplatform.cli.health:healthcheck", "A probe for containers: exit code 0 or 1."),
     "openapi": ("jobplatform.cli.openapi:openapi", "Print the API's OpenAPI document."),
@@ -69,7 +70,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SettingsError as error:
             raise _settings_problem(error) from error
-        except InvalidLimitError as error:
+        except (InvalidLimitError, InvalidScheduleError) as error:
             raise click.UsageError(_limit_problem(error)) from error
         except JobPlatformError as error:
             raise click.ClickException(str(error)) from error
@@ -100,7 +101,7 @@ def _settings_problem(error: SettingsError) -> click.ClickException:
     return UnusableSettings(str(error))
 
 
-def _limit_problem(error: InvalidLimitError) -> str:
+def _limit_problem(error: InvalidLimitError | InvalidScheduleError) -> str:
     """Without the slashes that lead to a place in a document."""
     return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
 

@@ -14,7 +14,7 @@ from jobplatform.api import Scope, mint_token, presented_id, revoke_token, rotat
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table
-from jobplatform.models import ApiToken
+from jobplatform.models import ApiToken, clock
 
 WORKSPACE_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
 
@@ -34,8 +34,10 @@ def create(workspace: str | None, operator: bool, scopes: tuple[str, ...], name:
     """Create a token and print it. It is shown this once; the database keeps a hash."""
     if operator == bool(workspace):
         raise click.UsageError("say either --workspace or --operator")
-    expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days) if days else None
     with open_session() as session:
+        # The database's time: whether a token has expired is decided there.
+        now = session.execute(select(clock())).scalar_one()
+        expires_at = now + datetime.timedelta(days=days) if days else None
         workspace_id = find_workspace(session, workspace) if workspace else None
         chosen = scopes or ((Scope.OPERATOR,) if operator else WORKSPACE_SCOPES)
         try:

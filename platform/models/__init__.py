@@ -29,6 +29,7 @@ from jobplatform.models.limits import (
     WorkspaceLimits,
 )
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
+from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import Connection, Record
 from jobplatform.models.worker import WorkerRow
@@ -38,6 +39,7 @@ from jobplatform.models.workspace_key import WorkspaceKey
 __all__ = [
     "FINAL_STATUSES",
     "KEPT_HOURS",
+    "PLATFORM_WORKSPACE",
     "SCHEMA",
     "SUCCESSOR",
     "ApiToken",
@@ -45,6 +47,7 @@ __all__ = [
     "Base",
     "Bucket",
     "BucketKind",
+    "CatchUp",
     "Connection",
     "Job",
     "JobAttempt",
@@ -60,9 +63,12 @@ __all__ = [
     "RateLimit",
     "Record",
     "Role",
+    "Schedule",
+    "ScheduleTick",
     "State",
     "Status",
     "TaskLimits",
+    "TickOutcome",
     "WorkerRow",
     "Workspace",
     "WorkspaceKey",

@@ -12,6 +12,7 @@ from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
@@ -31,8 +32,9 @@ from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
+from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
-from jobplatform.queue.inline import run_inline
+from jobplatform.queue.inline import as_worker, run_claimed, run_inline
 from jobplatform.queue.kept_answers import (
     NOBODYS,
     Kept,
@@ -72,6 +74,7 @@ from jobplatform.queue.outcomes import (
     Cancel,
     Cancelled,
     Discard,
+    HandlerOutcome,
     JobInterrupted,
     LeaseLost,
     RateLimited,
@@ -95,6 +98,7 @@ from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs, statuses_of
 from jobplatform.queue.reconcile import release_unknown_jobs
+from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
 from jobplatform.queue.retention import prune_jobs
@@ -102,13 +106,36 @@ from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json, strict_json
+from jobplatform.queue.schedules import (
+    LONGEST_SPREAD,
+    MOST_PREVIEWED,
+    MOST_SCHEDULES,
+    change_schedule,
+    create_schedule,
+    delete_schedule,
+    find_schedule,
+    find_schedule_named,
+    get_schedule,
+    last_ticks,
+    list_schedules,
+    list_ticks,
+    pause_schedule,
+    preview,
+    resume_schedule,
+    rule_of,
+    run_schedule_now,
+    tasks_served,
+    time_now,
+)
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.succeed import Succeeded, succeed_jobs
 from jobplatform.queue.task import Task
 from jobplatform.queue.task_options import IfActive, JobOptions
 from jobplatform.queue.tasks import Tasks, load_tasks
+from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -128,6 +155,7 @@ from jobplatform.queue.workers import (
     heartbeat,
     register_worker,
 )
+from jobplatform.queue.zones import default_timezone
 
 __all__ = [
     "BLOCKER_CODES",
@@ -137,14 +165,19 @@ __all__ = [
     "CLOSED_TEXT",
     "INTERRUPTIONS",
     "LISTENER",
+    "LONGEST_INTERVAL",
     "LONGEST_KEY",
+    "LONGEST_SPREAD",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "MOST_LINES",
+    "MOST_PREVIEWED",
+    "MOST_SCHEDULES",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
+    "RENEW_SECONDS",
     "Ahead",
     "Alert",
     "Batch",
@@ -157,10 +190,16 @@ __all__ = [
     "Claim",
     "ClaimedJob",
     "Completion",
+    "Cron",
+    "Declarations",
+    "Declared",
     "Discard",
     "Ended",
     "Enqueued",
+    "Every",
     "Failure",
+    "Fired",
+    "HandlerOutcome",
     "Health",
     "Heartbeat",
     "IfActive",
@@ -177,6 +216,7 @@ __all__ = [
     "LimitsOfWorkspace",
     "LogLine",
     "NewJob",
+    "Once",
     "PlanDeletion",
     "ProgressReport",
     "Promoted",
@@ -193,13 +233,16 @@ __all__ = [
     "RetryKind",
     "RetryPolicy",
     "Ring",
+    "Rule",
     "RunningJob",
+    "Settled",
     "Shares",
     "ShutDown",
     "Skip",
     "Snooze",
     "Succeeded",
     "Task",
+    "TaskDefaults",
     "Tasks",
     "TimedOut",
     "Why",
@@ -207,9 +250,11 @@ __all__ = [
     "WorkerSeen",
     "WorkspaceSeen",
     "append_log_lines",
+    "as_worker",
     "begin_erasing",
     "bury_workers",
     "cancel_job",
+    "change_schedule",
     "claim_job",
     "claim_jobs",
     "clear_rate_limit",
@@ -218,9 +263,12 @@ __all__ = [
     "compact_now",
     "complete_jobs",
     "count_running",
+    "create_schedule",
     "declare_task_limits",
     "decode_payload",
+    "default_timezone",
     "delete_plan",
+    "delete_schedule",
     "deregister_worker",
     "enqueue_job",
     "enqueue_jobs",
@@ -234,14 +282,20 @@ __all__ = [
     "find_pause",
     "find_plan",
     "find_rate_limit",
+    "find_schedule",
+    "find_schedule_named",
     "find_task_limits",
     "find_workspace",
     "finish_erasing",
+    "fire_schedules",
+    "forget_ticks",
     "get_job",
+    "get_schedule",
     "heartbeat",
     "is_encrypting",
     "keep_answer",
     "key_ring",
+    "last_ticks",
     "limits_of_workspaces",
     "list_attempts",
     "list_audit",
@@ -251,7 +305,9 @@ __all__ = [
     "list_queue_limits",
     "list_queues",
     "list_rate_limits",
+    "list_schedules",
     "list_task_limits",
+    "list_ticks",
     "list_workers",
     "list_workspaces",
     "load_tasks",
@@ -263,7 +319,9 @@ __all__ = [
     "note_resources",
     "owns_something",
     "pause",
+    "pause_schedule",
     "pauses_of",
+    "preview",
     "promote_jobs",
     "prune_jobs",
     "queue_health",
@@ -275,10 +333,14 @@ __all__ = [
     "report_progress",
     "rescue_jobs",
     "resume",
+    "resume_schedule",
     "retry_job",
     "reveal",
     "rewrap_keys",
+    "rule_of",
+    "run_claimed",
     "run_inline",
+    "run_schedule_now",
     "safe_json",
     "set_encrypting",
     "set_plan",
@@ -286,11 +348,14 @@ __all__ = [
     "set_rate_limit",
     "set_task_limits",
     "set_workspace_limits",
+    "settle_schedules",
     "silence",
     "statuses_of",
     "stop_running",
     "strict_json",
     "succeed_jobs",
+    "tasks_served",
+    "time_now",
     "use_key_ring",
     "why_waiting",
 ]

@@ -44,6 +44,8 @@ WHAT = {
     "job_logs": "Lines that jobs logged.",
     "connections": "Connections to sources, with their configuration.",
     "records": "The copy of the sources' records.",
+    "schedules": "Schedules: rules that enqueue jobs.",
+    "schedule_ticks": "What came of each tick of a schedule.",
     "workspaces": "The workspace itself.",
     "workspace_limits": "Limits of its own.",
     "workspace_keys": "Which keys there are for sealed values, without the keys.",

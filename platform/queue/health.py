@@ -64,7 +64,14 @@ select live.*, ended.*, alive.workers, ears.listening,
                     and q.queue = any(w.queues)
             )
         limit 20
-    ) as unserved
+    ) as unserved,
+    -- An index-only scan of what waits for a tick. A spread is in it already; two polls are not.
+    (
+        select count(*)
+        from jobplatform.schedules s
+        where s.next_run_at < jobplatform.clock() - interval '1 minute'
+            and (%(workspace_id)s::uuid is null or s.workspace_id = %(workspace_id)s::uuid)
+    ) as overdue
 from live, ended, alive, ears
 """
 
@@ -119,13 +126,13 @@ def queue_health(
 
     Alerts: ``stuck`` (running longer than ``stuck_after``), ``failing`` (more than ``failure_rate`` of what ended in
     the last hour failed), ``backlog`` (more than ``backlog`` ready jobs), ``no_worker`` (jobs are ready and nobody
-    is there), ``unserved`` (ready jobs whose task, or the version
-    of whose payload, no live worker knows), ``no_key`` (encrypted jobs that a worker
-    could not open and handed back).
+    is there), ``unserved`` (ready jobs whose task, or the version of whose payload, no live worker knows), ``no_key``
+    (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
+    and nobody does them).
     """
     parameters = {"stuck_after": stuck_after.total_seconds(), "listener": LISTENER}
     row = run(session, HEALTH, workspace_id=workspace_id, **parameters).one()
-    running, ready, scheduled, locked, stuck, oldest, completed, failed, workers, listening, unserved = row
+    running, ready, scheduled, locked, stuck, oldest, completed, failed, workers, listening, unserved, overdue = row
     alerts = [
         _alert(stuck > 0, "stuck", f"{stuck} job(s) run for longer than {stuck_after}"),
         _alert(
@@ -140,6 +147,11 @@ def queue_health(
             workers > 0 and bool(unserved),
             "unserved",
             f"no live worker serves the task(s) {', '.join(unserved)}",
+        ),
+        _alert(
+            overdue > 0,
+            "overdue_schedules",
+            f"{overdue} schedule(s) have been due for more than a minute; is there a worker that knows their tasks?",
         ),
     ]
     return Health(

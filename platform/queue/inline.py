@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, event
@@ -35,6 +35,7 @@ from jobplatform.queue.succeed import succeed_jobs
 from jobplatform.queue.workers import WorkerInfo, deregister_worker, heartbeat, register_worker
 
 if TYPE_CHECKING:
+    from jobplatform.queue.task import Task
     from jobplatform.queue.tasks import Tasks
 
 _log = logging.getLogger("jobplatform.queue")
@@ -74,7 +75,7 @@ def run_inline(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID) -
     """Run one ready job to its end here and now. Does nothing when the job is not ready."""
     own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
     try:
-        with Session(own) as session, _registered(own, session, tasks) as worker_id:
+        with Session(own) as session, as_worker(own, session, tasks) as worker_id:
             to_run = [(workspace_id, job_id)]
             while to_run:
                 _run_while_ready(engine, session, tasks, worker_id, *to_run.pop())
@@ -89,12 +90,13 @@ def _run_while_ready(
     engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID, job_id: UUID
 ) -> None:
     while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
-        _run_claimed(engine, session, tasks, claimed)
+        # No delay: whoever waits for the answer would wait for the retries too.
+        run_claimed(engine, session, tasks[claimed.task], claimed, retry_at_once=True)
 
 
 @contextmanager
-def _registered(engine: Engine, session: Session, tasks: Tasks) -> Iterator[int]:
-    """A worker id for this run, with a heartbeat for as long as it takes."""
+def as_worker(engine: Engine, session: Session, tasks: Tasks) -> Iterator[int]:
+    """A worker id for this thread, with a heartbeat for as long as it takes."""
     host = socket.gethostname()
     info = WorkerInfo(f"inline-{host}-{os.getpid()}", host, os.getpid(), "inline", (), tuple(tasks.names()), 1)
     worker_id = register_worker(session, info)
@@ -115,7 +117,11 @@ def _beat(engine: Engine, worker_id: int, stop: threading.Event) -> None:
             heartbeat(session, worker_id, ())
 
 
-def _run_claimed(engine: Engine, session: Session, tasks: Tasks, claimed: ClaimedJob) -> None:
+def run_claimed(
+    engine: Engine, session: Session, task: Task[Any, Any], claimed: ClaimedJob, *, retry_at_once: bool = False
+) -> Ended:
+    """Execute a claimed job in this thread and write down how it ended. ``session`` commits each statement;
+    ``engine`` is where the handler's own Session comes from."""
     job = RunningJob(
         lease=claimed.lease,
         task=claimed.task,
@@ -127,10 +133,11 @@ def _run_claimed(engine: Engine, session: Session, tasks: Tasks, claimed: Claime
         channel=_DirectChannel(session, claimed.lease),
         open_session=lambda: confine(Session(engine), Role.HANDLER, claimed.lease.workspace_id),
     )
-    ended = execute(tasks[claimed.task], job, decode_payload(claimed.payload))
-    _finish(session, claimed.lease, ended)
+    ended = execute(task, job, decode_payload(claimed.payload))
+    _finish(session, claimed.lease, ended._replace(delay=0.0) if retry_at_once and ended.kind == "failed" else ended)
     if note := note_of(claimed.resource, ended._asdict()):
         note_resources(session, [note])
+    return ended
 
 
 def _finish(session: Session, lease: Lease, ended: Ended) -> None:
@@ -139,9 +146,8 @@ def _finish(session: Session, lease: Lease, ended: Ended) -> None:
     elif ended.kind == "snoozed":
         release_jobs(session, [Release(lease, ended.delay)])
     elif ended.kind == "failed":
-        # No delay: whoever waits for the answer would wait for the retries too.
         failure = Failure(
-            lease, ended.outcome, ended.error_type, ended.message, ended.traceback, delay=0, retry=ended.retry
+            lease, ended.outcome, ended.error_type, ended.message, ended.traceback, delay=ended.delay, retry=ended.retry
         )
         fail_jobs(session, [failure])
     elif ended.kind == "interrupted":

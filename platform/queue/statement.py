@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import CursorResult, inspect
 from sqlalchemy.orm import Session
 
@@ -41,7 +42,8 @@ def one_transaction(session: Session) -> Iterator[None]:
     So it is anyway in the caller's transaction. On a connection that commits each statement they are made one here.
     """
     driver: Any = session.connection(bind_arguments={"mapper": _MAPPER}).connection.driver_connection
-    if not driver.autocommit:
+    if not driver.autocommit or driver.info.transaction_status is not TransactionStatus.IDLE:
+        # In a transaction already, be it a verb's that uses this one: another within it would be a SAVEPOINT.
         yield
         return
     with driver.transaction():

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, SettingsError, TaskDefinitionError, UnknownTaskError
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.batch import Batch, batch_call, for_one, item_payload
+from jobplatform.queue.declare import Declarations
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.outcomes import Retry
@@ -50,10 +51,14 @@ R = TypeVar("R")
 Mode = Literal["queue", "sync"]
 
 
-class Tasks:
-    """The tasks of an application. ``mode="sync"`` runs each job in the enqueuing process, right after its commit."""
+class Tasks(Declarations):
+    """The tasks of an application, and the schedules declared beside them.
+
+    ``mode="sync"`` runs each job in the enqueuing process, right after its commit.
+    """
 
     def __init__(self, *, mode: Mode = "queue") -> None:
+        super().__init__()
         self.mode: Mode = mode
         self._tasks: dict[str, Task[Any, Any]] = {}
 
@@ -95,6 +100,8 @@ class Tasks:
                 "isolation": task.options.isolation,
                 "batch": None if task.batch is None else [task.batch.size, task.batch.wait],
                 "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
+                "priority": task.options.priority,
+                "encrypted": task.options.encrypted,
             }
             for task in sorted(self, key=lambda task: task.name)
         ]

@@ -34,6 +34,8 @@ class Cradle:
     def __init__(self, config: NurseryConfig, selector: selectors.BaseSelector, events: Events) -> None:
         self.catalogue: list[dict[str, Any]] = []
         """What the tasks are, complete once `up` was true."""
+        self.schedules: list[dict[str, Any]] = []
+        """What schedules are declared beside them, likewise."""
         self.import_error: str | None = None
         """Why the very first import failed."""
         self.up = False
@@ -109,6 +111,8 @@ class Cradle:
         match message:
             case ["tasks", tasks] if not self._ever_up:
                 self.catalogue += tasks
+            case ["schedule", declared] if not self._ever_up:
+                self.schedules.append(declared)
             case ["up", pid, threads]:
                 self._came_up(pid, threads)
             case ["failed", kind, text, trace]:

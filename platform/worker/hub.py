@@ -39,6 +39,7 @@ from jobplatform.worker.keeper import (
     Due,
     JobsReady,
     Keeper,
+    Know,
     Lapse,
     ListenAgain,
     Listening,
@@ -183,6 +184,7 @@ class Hub:
         self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
         self.ear.queues = frozenset(self.queues)
         self.claimer.know(self.queues, self.tasks, {task["name"]: task["payload_version"] for task in catalogue})
+        self.keeper.ask(Know(catalogue, self.pool.cradle.schedules))
 
     def flush(self, now: float) -> float:
         if self.flushing:

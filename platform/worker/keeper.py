@@ -1,15 +1,17 @@
 """The keeper: registration and heartbeats when the hub asks, and the chores every worker does without a leader.
 
 promote   every poll, and when the next scheduled job is due
+schedule  enqueue what is due of schedules, every poll, and when the next one is
+settle    write down the schedules that our code declares, and say now and then that it still does
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
-prune     delete old final jobs, at most once a minute
+prune     delete old final jobs and old ticks, at most once a minute
 listen    keep a connection that LISTENs; the hub reads it
 """
 
 import logging
 import queue
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,20 +26,26 @@ from jobplatform.models import is_shared
 from jobplatform.queue import (
     CHANNEL,
     LISTENER,
+    RENEW_SECONDS,
+    Declared,
     Heartbeat,
     Lease,
     LimitsInCode,
     Promoted,
     Succeeded,
+    TaskDefaults,
     WorkerInfo,
     bury_workers,
     declare_task_limits,
     deregister_worker,
+    fire_schedules,
+    forget_ticks,
     heartbeat,
     promote_jobs,
     prune_jobs,
     register_worker,
     rescue_jobs,
+    settle_schedules,
     succeed_jobs,
 )
 from jobplatform.worker.clock import lease_clock
@@ -61,6 +69,14 @@ class Register:
 
     info: WorkerInfo
     limits: Sequence[LimitsInCode] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Know:
+    """What the tasks are, and what schedules are declared beside them."""
+
+    catalogue: Sequence[Mapping[str, Any]]
+    schedules: Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +168,18 @@ class Keeper(DatabaseThread):
         self._chores = [
             self._promote,
             Chore("succeed", options.poll, self._succeed_jobs),
+            Chore("settle", RENEW_SECONDS, self._settle_schedules),
+            Chore("schedule", options.poll, self._fire_schedules),
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
             Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_WITHIN)),
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
-        self._declared = False
+        self._limits_declared = False
         self._wants_listener = True
+        self._known: dict[str, TaskDefaults] = {}
+        self._declared: list[Declared] = []
+        self._is_new = True
 
     def serve(self) -> None:
         while (request := self._next_request()) is not None:
@@ -179,6 +200,8 @@ class Keeper(DatabaseThread):
         match request:
             case Register():
                 self._register(request)
+            case Know():
+                self._know(request)
             case Beat():
                 self._beat(request)
             case Lapse():
@@ -208,10 +231,10 @@ class Keeper(DatabaseThread):
         self.post(Registered(worker_id, since))
 
     def _declare_limits(self, limits: Sequence[LimitsInCode]) -> None:
-        if self._declared:
+        if self._limits_declared:
             return
         changed = self.once(lambda session: declare_task_limits(session, limits))
-        self._declared = True
+        self._limits_declared = True
         if changed:
             logger.info("limits of tasks follow the code", extra={"tasks": changed})
 
@@ -226,6 +249,10 @@ class Keeper(DatabaseThread):
         with suppress(SQLAlchemyError):
             self.once(lambda session: deregister_worker(session, worker_id))
         self.post(Deregistered())
+
+    def _know(self, told: Know) -> None:
+        self._known = {task["name"]: TaskDefaults.of(task) for task in told.catalogue}
+        self._declared = [Declared.from_dict(declared) for declared in told.schedules]
 
     # -- chores ----------------------------------------------------------------------------------
 
@@ -256,6 +283,21 @@ class Keeper(DatabaseThread):
         if succeeded.queues:
             self.post(JobsReady(succeeded.workspaces))
 
+    def _fire_schedules(self) -> float | None:
+        fired = self.once(lambda session: fire_schedules(session, self._known))
+        if fired.workspaces:
+            self.post(JobsReady(fired.workspaces))
+        return fired.next_due
+
+    def _settle_schedules(self) -> None:
+        settled = self.once(
+            lambda session: settle_schedules(session, self._options.tasks, self._declared, starting=self._is_new)
+        )
+        if settled and (self._is_new or settled.made or settled.changed or settled.removed):
+            level = logging.WARNING if settled.taken else logging.INFO
+            logger.log(level, "schedules of the code written down", extra=settled._asdict())
+        self._is_new = False
+
     def _sweep(self) -> None:
         """Two statements, two transactions: what is rescued must be seen to belong to a dead worker."""
         buried = self.once(lambda session: bury_workers(session, timedelta(seconds=self._options.lease)))
@@ -275,7 +317,10 @@ class Keeper(DatabaseThread):
         )
         if pruned:
             logger.info("old jobs deleted", extra={"jobs": pruned})
-        return 1.0 if pruned >= LARGEST_PRUNE else None
+        # No job must outlive the record of the tick that it came from.
+        kept = max(options.tick_retention, options.completed_retention, options.failed_retention)
+        forgotten = self.once(lambda session: forget_ticks(session, after=kept))
+        return 1.0 if max(pruned, forgotten) >= LARGEST_PRUNE else None
 
     def _open_listener(self) -> float | None:
         if self._wants_listener:

@@ -81,6 +81,8 @@ class Nursery:
             sys.exit(1)
         for start in range(0, len(catalogue), TASKS_A_MESSAGE):
             self.say("tasks", catalogue[start : start + TASKS_A_MESSAGE])
+        for declared in self.tasks.schedules:
+            self.say("schedule", declared.as_dict())
 
     def freeze(self) -> None:
         """Move everything imported so far out of the collector's sight: a collection in a child would touch, and so

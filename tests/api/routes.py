@@ -20,6 +20,7 @@ NOBODYS = {
     "workspaceId": str(UNKNOWN),
     "jobId": str(UNKNOWN),
     "tokenId": "0" * 18,
+    "scheduleId": str(UNKNOWN),
     "name": "gold",
     "queue": "default",
     "task": "echo",
@@ -50,6 +51,8 @@ class Route(NamedTuple):
         """The scope that this API gives to a route by where it is and what it does."""
         if self.path.startswith("/operator/"):
             return Scope.OPERATOR
+        if "/schedules" in self.path:
+            return Scope.SCHEDULES
         return Scope.JOBS_WRITE if self.writes else Scope.JOBS_READ
 
     def has(self, parameter: str) -> bool:

@@ -17,12 +17,16 @@ from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
 from jobplatform.api import Principal, Scope, create_blueprint
-from jobplatform.models import AuditEntry
+from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry
 from jobplatform.queue import (
+    Cron,
     Tasks,
     cancel_job,
+    create_schedule,
+    find_schedule,
     list_audit,
     pause,
+    pause_schedule,
     set_plan,
     set_rate_limit,
     set_task_limits,
@@ -55,6 +59,28 @@ class Stage:
             cancel_job(session, self.workspace_id, job["jobId"])  # type: ignore[arg-type]  # it is an id
         return job
 
+    def schedule(self, workspace_id: uuid.UUID | None = None) -> Values:
+        from tests.api.example_tasks import make_tasks
+
+        with self.sessions.begin() as session:
+            where = workspace_id or self.workspace_id
+            made = create_schedule(session, make_tasks()["echo"], Cron("0 3 * * *"), workspace_id=where)
+            return {"scheduleId": made.id}
+
+    def paused_schedule(self, workspace_id: uuid.UUID | None = None) -> Values:
+        made = self.schedule(workspace_id)
+        with self.sessions.begin() as session:
+            found = find_schedule(session, workspace_id or self.workspace_id, made["scheduleId"])  # type: ignore[arg-type]  # it is an id
+            assert found is not None
+            pause_schedule(session, found, actor="ann")
+        return made
+
+    def platform_schedule(self) -> Values:
+        return self.schedule(PLATFORM_WORKSPACE)
+
+    def paused_platform_schedule(self) -> Values:
+        return self.paused_schedule(PLATFORM_WORKSPACE)
+
     def token(self) -> Values:
         return {"tokenId": self.mint(self.workspace_id).split("_")[1]}
 
@@ -79,12 +105,26 @@ class Act:
 
 
 WORKSPACE = "/workspaces/{workspaceId}"
+SCHEDULE = f"{WORKSPACE}/schedules/{{scheduleId}}"
+PLATFORM_SCHEDULE = "/operator/schedules/{scheduleId}"
 ACTS = {
     Route("POST", f"{WORKSPACE}/sync"): Act("job.enqueue", body={"mode": "initial"}),
     Route("POST", f"{WORKSPACE}/jobs"): Act("job.enqueue", body={"jobType": "echo"}),
     Route("POST", f"{WORKSPACE}/jobs/batch"): Act("job.enqueue_many", body={"jobs": [{"jobType": "echo"}]}),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/cancel"): Act("job.cancel", Stage.job),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/retry"): Act("job.retry", Stage.cancelled_job),
+    Route("POST", f"{WORKSPACE}/schedules"): Act("schedule.create", body={"jobType": "echo", "everyMs": 60_000}),
+    Route("PATCH", SCHEDULE): Act("schedule.change", Stage.schedule, body={"priority": 3}),
+    Route("DELETE", SCHEDULE): Act("schedule.delete", Stage.schedule),
+    Route("POST", f"{SCHEDULE}/pause"): Act("schedule.pause", Stage.schedule),
+    Route("POST", f"{SCHEDULE}/resume"): Act("schedule.resume", Stage.paused_schedule),
+    Route("POST", f"{SCHEDULE}/run-now"): Act("schedule.run_now", Stage.schedule),
+    Route("POST", "/operator/schedules"): Act("schedule.create", body={"jobType": "echo", "cron": "@daily"}),
+    Route("PATCH", PLATFORM_SCHEDULE): Act("schedule.change", Stage.platform_schedule, body={"priority": 3}),
+    Route("DELETE", PLATFORM_SCHEDULE): Act("schedule.delete", Stage.platform_schedule),
+    Route("POST", f"{PLATFORM_SCHEDULE}/pause"): Act("schedule.pause", Stage.platform_schedule),
+    Route("POST", f"{PLATFORM_SCHEDULE}/resume"): Act("schedule.resume", Stage.paused_platform_schedule),
+    Route("POST", f"{PLATFORM_SCHEDULE}/run-now"): Act("schedule.run_now", Stage.platform_schedule),
     Route("POST", "/operator/workspaces"): Act("workspace.create", body={"name": "Acme"}),
     Route("PATCH", "/operator/workspaces/{workspaceId}"): Act("workspace.change", body={"name": "Acme"}),
     Route("PATCH", "/operator/workspaces/{workspaceId}/limits"): Act("workspace.limit", body={"plan": "gold"}),
@@ -118,7 +158,10 @@ class Asker:
 
     def __init__(self, app: Flask, stage: Stage) -> None:
         self.stage = stage
-        self.tokens = {True: stage.mint(None, ("operator",)), False: stage.mint(stage.workspace_id)}
+        self.tokens = {
+            True: stage.mint(None, ("operator",)),
+            False: stage.mint(stage.workspace_id, ("jobs:read", "jobs:write", "schedules")),
+        }
         self.clients = {key: Client(app.test_client(), token) for key, token in self.tokens.items()}
 
     def token_id(self, route: Route) -> str:

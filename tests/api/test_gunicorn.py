@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.testing import wait_until
 from tests.api.conftest import MintToken
-from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 

@@ -172,13 +172,14 @@ class Canary:
 
     WORD = "canary7f3a"
 
-    def __init__(self, workspace_id: uuid.UUID, job_ids: list[str]) -> None:
+    def __init__(self, workspace_id: uuid.UUID, job_ids: list[str], schedule_id: str) -> None:
         self.workspace_id = workspace_id
         self.job_ids = job_ids
+        self.schedule_id = schedule_id
 
     @property
     def traces(self) -> list[str]:
-        return [self.WORD, str(self.workspace_id), *self.job_ids]
+        return [self.WORD, str(self.workspace_id), *self.job_ids, self.schedule_id]
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def canary(app: Flask, mint: MintToken, sessions: sessionmaker[Session], hand: H
         session.flush()
         set_workspace_limits(session, workspace_id, {"plan": word})
         pause(session, "workspace", str(workspace_id), reason=word, actor=word)
-    client = Client(app.test_client(), mint(workspace_id))
+    client = Client(app.test_client(), mint(workspace_id, TENANT_SCOPES))
     job_ids = []
     for number in range(4):
         answer = client.post(
@@ -212,7 +213,12 @@ def canary(app: Flask, mint: MintToken, sessions: sessionmaker[Session], hand: H
     with sessions.begin() as session:
         job_id = uuid.UUID(job_ids[1])
         session.add(JobLog(workspace_id=workspace_id, job_id=job_id, epoch=1, line=1, level="info", message=word))
-    return Canary(workspace_id, job_ids)
+    scheduled = client.post(
+        f"/workspaces/{workspace_id}/schedules",
+        json={"jobType": "echo", "name": word, "payload": {word: word}, "cron": "@daily", "tags": [word]},
+    )
+    assert scheduled.status_code == 201, scheduled.text
+    return Canary(workspace_id, job_ids, scheduled.get_json()["id"])
 
 
 #: What a curious client sends to every route.
@@ -220,6 +226,7 @@ BODIES: tuple[Any, ...] = (
     None,
     {"jobType": "echo", "uniqueKey": f"{GUARD}-3"},
     {"jobType": "ecko"},
+    {"jobType": "echo", "cron": "@daily", "name": "canary"},
     {"nonsense": 1},
 )
 
@@ -260,7 +267,7 @@ def test_who_names_another_workspace_s_ids_gets_back_no_more_than_those_ids(
         for asked_in in (canary.workspace_id, workspace_id):
             for job_id in canary.job_ids:
                 caplog.clear()
-                url = route.url(workspaceId=asked_in, jobId=job_id)
+                url = route.url(workspaceId=asked_in, jobId=job_id, scheduleId=canary.schedule_id)
                 answer = client.request(route.method, url, json=body)
                 assert_no_trace(canary.traces, answer, caplog, sent=f"{body} {url}", about=route)
 

@@ -16,6 +16,7 @@ from tests.chaos.findings import Finding
 from tests.chaos.history import Event
 from tests.chaos.limit_rules import LIMIT_RULES
 from tests.chaos.replay import CANCELLED, COMPLETED, FAILED, Counts, Replay
+from tests.chaos.schedule_rules import SCHEDULE_RULES
 from tests.chaos.workload import MAY_FAIL, POISON
 
 Findings = Iterator[Finding]
@@ -61,7 +62,8 @@ def nothing_lost(evidence: Evidence) -> Findings:
 
 
 def no_phantoms(evidence: Evidence) -> Findings:
-    for job_id in evidence.records.keys() - evidence.promises.asked:
+    ticked = {tick["job_id"] for tick in evidence.ticks}
+    for job_id in evidence.records.keys() - evidence.promises.asked - ticked:
         yield Finding("phantom", job_id, "exists and was never asked for")
     for job_id in evidence.records.keys() & evidence.promises.taken_back:
         yield Finding("phantom", job_id, "exists although its transaction was rolled back")
@@ -146,6 +148,7 @@ RULES: tuple[Callable[[Evidence], Findings], ...] = (
     ended_as_it_should,
     processes_behaved,
     *LIMIT_RULES,
+    *SCHEDULE_RULES,
 )
 
 

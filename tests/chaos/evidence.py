@@ -21,6 +21,10 @@ RECORDS = "select *, id::text as job_id from jobplatform.job_records"
 QUEUE_ROWS = "select *, id::text as job_id from jobplatform.job_queue"
 ATTEMPTS = "select *, job_id::text as job_id from jobplatform.job_attempts order by epoch"
 LINES = "select *, job_id::text as job_id from jobplatform.job_logs"
+SCHEDULES = "select *, id::text as id from jobplatform.schedules"
+TICKS = """
+select *, schedule_id::text as schedule_id, job_id::text as job_id from jobplatform.schedule_ticks order by tick_at
+"""
 EFFECTS = "select job_id, epoch from chaos.effects order by seq"
 
 
@@ -39,6 +43,8 @@ class Evidence:
     attempts: list[Row] = field(default_factory=list)
     lines: list[Row] = field(default_factory=list)
     effects: list[Row] = field(default_factory=list)
+    schedules: list[Row] = field(default_factory=list)
+    ticks: list[Row] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
     demanded: frozenset[str] = frozenset()
     """What must have been reached, or the run says nothing about it."""
@@ -80,6 +86,8 @@ def gather(
         attempts=rows(ATTEMPTS),
         lines=rows(LINES),
         effects=rows(EFFECTS),
+        schedules=rows(SCHEDULES),
+        ticks=rows(TICKS),
         changes=read_changes(connection),
     )
 

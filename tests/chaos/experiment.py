@@ -33,6 +33,7 @@ from tests.chaos.part import Part
 from tests.chaos.plan import Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.terrain import DEMANDED, QUEUE, Floods, Terrain
+from tests.chaos.timetable import make_schedules, stop_schedules
 from tests.chaos.variants import break_database
 from tests.chaos.watcher import Watcher
 
@@ -88,6 +89,8 @@ class Setup:
     crowd: int = 8
     """How many workers there are in the middle of the storm."""
     demanded: frozenset[str] = DEMANDED
+    schedules: int = 8
+    """How many schedules tick every second."""
     without_index: bool = False
     """Whether the database is to be robbed of the guard of unique jobs."""
 
@@ -159,6 +162,7 @@ class Experiment:
             if part.stop is self.calm:
                 part.join()
         calm_since = time.monotonic()
+        stop_schedules(url, self.setup.rest_seconds)
         self._until(lambda: self._all_ended(url), self.setup.rest_seconds, "finishing")
         rested = time.monotonic()
         self._stop_everything()
@@ -196,6 +200,7 @@ class Experiment:
             if self.setup.without_index:
                 connection.execute(history.WITHOUT_INDEX)
             break_database(self.setup.variant, connection)
+        make_schedules(url, random.Random(f"{self.setup.seed}:schedules"), self.setup.schedules)
         return url
 
     def _proxy(self, url: str) -> tuple[Proxy, str]:

@@ -26,6 +26,7 @@ RULES = {
     "standstill": "what may start does while slots are free, within a few leases (no slot leaks)",
     "quotas": "no more waits than a quota allows, beside what went back",
     "shed": "only what is less important than all of a call is given up for it",
+    "ticks": "every tick of every schedule is done once, and has one job",
     "vacuous": "every limit was reached, every pause held something up, every quota refused",
     "processes": "workers survive, stop when asked, and leave nobody behind",
 }

@@ -10,9 +10,9 @@ from functools import partial
 
 from jobplatform.errors import QuotaExceededError
 from jobplatform.queue import ClaimedJob, NewJob, enqueue_jobs
+from jobplatform.testing import wait_until
 from tests.chaos.changes import PAUSES
 from tests.chaos.stage import Stage
-from tests.waiting import wait_until
 
 ELSEWHERE = uuid.UUID(int=2)
 POOL = "pool:shared"

@@ -16,15 +16,16 @@ import psycopg
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.queue import ProgressReport, enqueue_job, report_progress, retry_job
+from jobplatform.testing import wait_until
 from tests.chaos import history
 from tests.chaos.checker import judge
 from tests.chaos.clients import STALE_WRITES
 from tests.chaos.experiment import QUICK_SERVER
 from tests.chaos.findings import Finding
 from tests.chaos.limit_mutants import LIMIT_MUTANTS
+from tests.chaos.schedule_mutants import SCHEDULE_MUTANTS
 from tests.chaos.stage import Stage, fence
 from tests.chaos.variants import break_database, broken
-from tests.waiting import wait_until
 
 Scene = Callable[[Stage], None]
 
@@ -179,6 +180,7 @@ MUTANTS = (
     Mutant("due jobs not promoted", a_job_becomes_due, "running"),
     Mutant("completed jobs retried", a_completed_job_is_retried, "twice"),
     *(Mutant(*mutant) for mutant in LIMIT_MUTANTS),
+    *(Mutant(*mutant) for mutant in SCHEDULE_MUTANTS),
 )
 
 
@@ -188,6 +190,8 @@ def play(scene: Scene, url: str, variant: str | None = None) -> list[Finding]:
         history.install(connection)
         if variant == "naive unique check":
             connection.execute(history.WITHOUT_INDEX)
+        if variant == "ticks without a lock or a record":
+            connection.execute(history.WITHOUT_RECORD_OF_TICKS)
         break_database(variant, connection)
     stage = Stage(url)
     try:

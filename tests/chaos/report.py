@@ -61,6 +61,7 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
         "reopened by hand": counts.reopened,
         "worker processes": outcome.workers_started,
         "snapshots": evidence.seen.looks,
+        "ticks of schedules": len(evidence.ticks),
         "changes of limits": evidence.changes.count,
         "ms that a job waited which could start, at most": _longest_wait(evidence),
         "most rows running at once": evidence.seen.most_running,

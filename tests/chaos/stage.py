@@ -16,16 +16,20 @@ from jobplatform.queue import (
     ClaimedJob,
     Completion,
     Enqueued,
+    Every,
     Failure,
     Lease,
     NewJob,
     Ring,
+    TaskDefaults,
     WorkerInfo,
     bury_workers,
     claim_jobs,
     complete_jobs,
+    create_schedule,
     enqueue_job,
     fail_jobs,
+    fire_schedules,
     heartbeat,
     promote_jobs,
     register_worker,
@@ -43,6 +47,7 @@ from tests.chaos.workload import tasks
 T = TypeVar("T")
 
 LEASE = timedelta(seconds=30)
+SECOND = timedelta(seconds=1)
 
 #: More than any situation needs: what is unfinished after so many rounds would stay so.
 ROUNDS = 6
@@ -185,6 +190,30 @@ class Stage:
             self.beat(worker_id, [])
             if not self.unfinished():
                 break
+
+    def schedule(self, *, behind: int) -> None:
+        """A schedule of every second, of which nobody has done so many ticks."""
+        with self.transaction() as session:
+            create_schedule(session, tasks["noop"], Every(SECOND), workspace_id=self.workspace_id, catch_up="all")
+        self.put_back(seconds=behind)
+
+    def put_back(self, seconds: int) -> None:
+        """Have schedules wait for ticks of before."""
+        back = f"next_tick_at - make_interval(secs => {seconds})"
+        self._intervene(f"update jobplatform.schedules set next_tick_at = {back}, next_run_at = {back}")
+
+    def fire(self) -> None:
+        """What a worker does when something is due."""
+        with self.statement() as session:
+            self.fire_in(session)
+
+    def fire_in(self, session: Session) -> None:
+        """In this very transaction, which may take its time to commit."""
+        fire_schedules(session, {"noop": TaskDefaults()})
+
+    def stop_schedules(self) -> None:
+        """No more ticks; what each waits for stays written there."""
+        self._intervene("update jobplatform.schedules set next_run_at = null")
 
     def unfinished(self) -> bool:
         return bool(self._director.execute("select from jobplatform.job_queue limit 1").fetchall())

@@ -27,6 +27,7 @@ SMALL = Setup(
     flood=8,
     turns=0.3,
     crowd=3,
+    schedules=3,
     # The others are reached mostly, which is not enough for a test; `make chaos` demands them all.
     demanded=DEMANDED - {"task", "shed", "pace", "rate"},
 )

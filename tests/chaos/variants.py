@@ -66,6 +66,22 @@ VARIANTS: dict[str, Patch | DatabasePatch | tuple[Patch, ...]] = {
     "record not finished": Patch("complete", "COMPLETE", {"r.id = e.id": "false"}),
     "due jobs not promoted": Patch("promote", "PROMOTE", {"where state = 0 and": "where false and"}),
     "completed jobs retried": Patch("retry_job", "RETRY_JOB", {"status in (4, 5)": "status in (3, 4, 5)"}),
+    # Schedules
+    "ticks without a lock or a record": (
+        Patch("fire", "DUE", {"for update skip locked": ""}),
+        Patch("fire", "RECORD_TICKS", {"on conflict do nothing": ""}),
+    ),
+    "missed ticks are dropped": Patch(
+        "fire", "DUE", {"every_workspace, catch_up,": "every_workspace, 'one' as catch_up,"}
+    ),
+    "a tick that was done is done again": Patch(
+        "fire",
+        "RECORD_TICKS",
+        {
+            "on conflict do nothing": "on conflict (workspace_id, schedule_id, tick_at) "
+            "do update set job_id = excluded.job_id"
+        },
+    ),
     # Limits
     "a workspace counted without a lock": DatabasePatch("free_in_workspaces", {WORKSPACE_LOCK: "true"}),
     "a workspace counted before its lock": DatabasePatch(

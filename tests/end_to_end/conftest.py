@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli import main
 from jobplatform.models import Workspace
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 Cli = Callable[..., Result]
 

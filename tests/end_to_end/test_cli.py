@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import subprocess
@@ -10,11 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from jobplatform.api import verify_token
-from jobplatform.models import Job, Workspace
+from jobplatform.models import ApiToken, Job, Workspace
 from jobplatform.queue import (
     LISTENER,
     Failure,
@@ -27,6 +28,7 @@ from jobplatform.queue import (
     get_job,
     register_worker,
 )
+from jobplatform.testing import Clock
 from tests.end_to_end.conftest import Cli, as_json
 
 
@@ -92,6 +94,16 @@ def test_a_workspace_and_its_token_are_made_listed_and_revoked(cli: Cli, session
     assert cli("tokens", "revoke", listed["id"]).exit_code == 0
     assert cli("tokens", "revoke", listed["id"]).exit_code == 1
     assert verify_token(session, token) is None
+
+
+def test_the_days_of_a_token_are_counted_by_the_databases_time(cli: Cli, engine: Engine, session: Session) -> None:
+    now = Clock(engine).travel_to(datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC))
+
+    assert cli("tokens", "create", "--operator", "--days", "2").exit_code == 0
+
+    expires_at = session.scalars(select(ApiToken.expires_at)).one()
+    assert expires_at is not None
+    assert datetime.timedelta(days=2) <= expires_at - now < datetime.timedelta(days=3)
 
 
 @pytest.mark.parametrize("options", [[], ["-w", "Acme", "--operator"], ["-w", "Acme", "--scope", "everything"]])

@@ -13,14 +13,19 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api import mint_token, verify_token
 from jobplatform.cli import main
+from jobplatform.connectors import tasks as syncs
 from jobplatform.key_ring import generate_key
 from jobplatform.models import AuditEntry, Workspace
 from jobplatform.queue import (
+    Cron,
     NewJob,
     cancel_job,
+    create_schedule,
     enqueue_job,
+    find_schedule,
     list_audit,
     pause,
+    pause_schedule,
     read_workspace_limits,
     set_plan,
     set_rate_limit,
@@ -58,6 +63,19 @@ class Stage:
         cancel_job(self.session, self.workspace_id, uuid.UUID(job_id))
         self.session.commit()
         return job_id
+
+    def schedule(self) -> str:
+        made = create_schedule(self.session, syncs["sync"], Cron("0 3 * * *"), workspace_id=self.workspace_id)
+        self.session.commit()
+        return str(made.id)
+
+    def paused_schedule(self) -> str:
+        schedule_id = self.schedule()
+        found = find_schedule(self.session, self.workspace_id, uuid.UUID(schedule_id))
+        assert found is not None
+        pause_schedule(self.session, found, actor="ann")
+        self.session.commit()
+        return schedule_id
 
     def token(self) -> str:
         token = mint_token(self.session, self.workspace_id, ["jobs:read"], "a test")
@@ -99,6 +117,11 @@ ACTS = {
     "enqueue": Act("job.enqueue", "sync -w Acme", refused="sync -w Acme --priority 99999"),
     "jobs cancel": Act("job.cancel", "{} -w Acme", Stage.job, refused=f"{uuid.uuid4()} -w Acme"),
     "jobs retry": Act("job.retry", "{} -w Acme", Stage.cancelled_job, refused=f"{uuid.uuid4()} -w Acme"),
+    "schedules create": Act("schedule.create", "sync -w Acme --cron @daily", refused="sync -w Acme --cron @never"),
+    "schedules pause": Act("schedule.pause", "{} -w Acme", Stage.schedule, refused="nothing"),
+    "schedules resume": Act("schedule.resume", "{} -w Acme", Stage.paused_schedule, refused="nothing"),
+    "schedules run-now": Act("schedule.run_now", "{} -w Acme", Stage.schedule, refused="nothing"),
+    "schedules delete": Act("schedule.delete", "{} -w Acme", Stage.schedule, refused="nothing"),
     "tokens create": Act("token.create", "-w Acme", refused="-w Acme --scope everything"),
     "tokens revoke": Act("token.revoke", "{}", Stage.token, refused="nothing"),
     "tokens rotate": Act("token.rotate", "{}", Stage.token, refused="nothing"),
@@ -121,6 +144,7 @@ ACTS = {
 LOOKING = {
     *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys list", "openapi"),
     *("pauses", "plans list", "queues list", "rates list", "tasks list", "tokens list"),
+    *("schedules ls", "schedules show", "schedules preview"),
     *("workspaces list", "workspaces show"),
 }
 #: Processes, and the command that makes the table for the lines in the first place.

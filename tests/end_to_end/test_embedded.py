@@ -12,7 +12,7 @@ import pytest
 
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import EmbeddedServerError
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 HOLD = """
 import sys

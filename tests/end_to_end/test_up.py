@@ -10,8 +10,8 @@ import httpx
 import psutil
 import pytest
 
+from jobplatform.testing import wait_until
 from tests.end_to_end.conftest import Running, processes_with
-from tests.waiting import wait_until
 
 Start = Callable[..., Running]
 

@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "quickstart"

@@ -33,7 +33,7 @@ from jobplatform.queue import set_plan
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
-from tests.waiting import wait_until  # noqa: E402 - run by path
+from jobplatform.testing import wait_until  # noqa: E402 - run by path
 
 DATABASE = "fuzz"
 #: In the document's examples, so that they can be sent as they are.

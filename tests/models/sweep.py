@@ -65,6 +65,13 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "workspace_keys": {
         "workspace_id": str(MINE), "key_id": 1, "wrapped_key": "\\x" + "00" * 60, "wrapped_by": "a"
     },
+    "schedules": {
+        "workspace_id": str(MINE), "id": str(JOB), "name": "nightly", "task": "sync", "payload": {"secret": 1},
+        "cron": "0 3 * * *", "made_by": "ada",
+    },
+    "schedule_ticks": {
+        "workspace_id": str(MINE), "schedule_id": str(JOB), "tick_at": "2026-01-01", "outcome": "skipped"
+    },
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
 from jobplatform.models import Role, make_engine
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 WAITING = "select exists (select from pg_locks where pid = %s and not granted)"
 OWNERS = """

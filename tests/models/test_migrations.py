@@ -20,7 +20,7 @@ from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
 from jobplatform.models import SCHEMA, Base, Job, make_engine
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 # What the definition of a check, an index or a storage option is, as PostgreSQL itself writes it down.
 CHECKS = """

@@ -14,7 +14,9 @@ from tests.models import sweep
 
 CONFINED = (Role.API, Role.HANDLER, Role.OWNER)
 #: What a worker works on for every workspace. Everything else is nothing to it.
-WORKERS = {"job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits"}
+WORKERS = {
+    "job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits", "schedules", "schedule_ticks"
+}  # fmt: skip
 
 As = Callable[[Role], Engine]
 
@@ -76,6 +78,20 @@ def test_a_worker_reaches_the_jobs_of_all_workspaces_and_nothing_else(
     touched = {leak.split(":")[0] for leak in sweep.leaks(engine, worker, rows, sweep.NAMES[name])}
     # Of kept answers it sees how old they are, and takes the old ones away.
     assert touched == WORKERS | {"kept_answers"}
+
+
+def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_sealed_and_no_more(
+    engine: Engine, rows: dict[str, str], as_role: As
+) -> None:
+    """No name and no key: whom a schedule for every workspace is for, and whose payloads it could not seal."""
+    readable = "select table_name || '.' || column_name from information_schema.column_privileges where grantee = %(r)s"
+    with engine.connect() as connection:
+        found = {row[0] for row in connection.exec_driver_sql(readable, {"r": str(Role.WORKER)})}
+
+    tables = ("workspaces.", "workspace_keys.", "api_tokens.", "connections.", "records.", "audit_log.")
+    assert {name for name in found if name.startswith(tables)} == {
+        "workspaces.id", "workspace_keys.workspace_id", "workspace_keys.encrypts"
+    }  # fmt: skip
 
 
 def test_an_operator_sees_every_workspace(engine: Engine, rows: dict[str, str], as_role: As) -> None:

@@ -11,14 +11,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import ClaimedJob, Lease, Ring, WorkerInfo, claim_jobs, register_worker
-from tests.waiting import wait_until
+from jobplatform.testing import Clock, wait_until
 
 T = TypeVar("T")
-
-CLOCK = """
-create or replace function jobplatform.clock() returns timestamptz language sql stable parallel safe
-as $$ select now() + interval '{seconds} seconds' $$
-"""
 
 
 class Worker:
@@ -95,14 +90,8 @@ class Elsewhere:
         return bool(blocked)
 
 
-class Time:
+class Time(Clock):
     """The time that the database tells, which only a test can move."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.moved = 0.0
-
     def passes(self, seconds: float) -> None:
-        self.moved += seconds
-        with self._engine.begin() as connection:
-            connection.execute(text(CLOCK.format(seconds=self.moved)))
+        self.travel(seconds=seconds)

@@ -35,16 +35,13 @@ from jobplatform.queue import (
     retry_job,
     succeed_jobs,
 )
+from jobplatform.testing import Clock
 from tests.queue.actors import Worker
 from tests.queue.invariants import violations
 
 BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 CRASHES = 3
 WORKSPACES = (uuid.UUID(int=1), uuid.UUID(int=2))
-CLOCK = """
-create or replace function jobplatform.clock() returns timestamptz language sql stable parallel safe
-as $$ select timestamptz '2030-01-01 00:00:00+00' + interval '{seconds} seconds' $$
-"""
 EMPTY = "truncate jobplatform.job_records, jobplatform.job_queue, jobplatform.job_attempts, jobplatform.workers"
 FACTS = """
 select id, status, attempts, crash_count, epoch, cancel_requested_at is not null
@@ -106,7 +103,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.handed_out: set[Lease] = set()
         self.now = 0.0
         self.db.execute(text(EMPTY))
-        self.db.execute(text(CLOCK.format(seconds=0)))
+        self.clock = Clock(self.db)
+        self.clock.freeze(BEGIN)
         self.workers = [Worker(self.db, position=place / 2) for place in range(2)]
 
     ids = Bundle("ids")
@@ -291,7 +289,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 5, 60, 1000]))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
-        self.db.execute(text(CLOCK.format(seconds=self.now)))
+        self.clock.travel(seconds=seconds)
         promote_jobs(self.db)
         succeed_jobs(self.db)
 

@@ -34,9 +34,9 @@ from jobplatform.queue import (
     complete_jobs,
     enqueue_jobs,
 )
+from jobplatform.testing import wait_until
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
-from tests.waiting import wait_until
 
 A, B, C = (uuid.UUID(int=n) for n in (1, 2, 3))
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.models import Role, make_engine
 from jobplatform.queue import NewJob, enqueue_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 
 CHURN = 25_000
 

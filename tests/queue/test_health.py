@@ -5,12 +5,24 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, make_engine
-from jobplatform.queue import LISTENER, Completion, Failure, complete_jobs, fail_jobs, queue_health
+from jobplatform.queue import (
+    LISTENER,
+    Completion,
+    Every,
+    Failure,
+    RunningJob,
+    Tasks,
+    complete_jobs,
+    create_schedule,
+    fail_jobs,
+    queue_health,
+)
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 
@@ -134,6 +146,25 @@ def test_the_oldest_ready_job_tells_how_long_jobs_wait(put: Put, db: Session, ti
     put()
 
     assert 300 <= (queue_health(db).oldest_ready_seconds or 0) < 360
+
+
+def test_a_schedule_that_nobody_does_is_an_alert(
+    db: Session, session: Session, workspace_id: uuid.UUID, time: Time
+) -> None:
+    tasks = Tasks()
+
+    @tasks.task("unknown")
+    def unknown(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    create_schedule(session, unknown, Every(datetime.timedelta(minutes=1)), workspace_id=workspace_id)
+    session.commit()
+    time.passes(100)
+    assert codes(db) == []
+
+    time.passes(30)
+
+    assert codes(db) == codes(db, workspace_id) == ["overdue_schedules"]
+    assert codes(db, uuid.uuid4()) == []
 
 
 def test_one_workspace_is_not_alarmed_by_another(

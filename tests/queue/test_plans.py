@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 import jobplatform.queue
-from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Status, make_engine
 from jobplatform.queue import (
     Completion,
@@ -51,7 +49,7 @@ from jobplatform.queue import (
 )
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
-from tests.conftest import TEMPLATE
+from jobplatform.testing.databases import Databases
 from tests.queue.plans import Plan, explain
 
 RUNNING = 2_000
@@ -117,19 +115,16 @@ class Backlog:
 
 
 @pytest.fixture(scope="module", params=[(1_000, 100), (200_000, 5_000)], ids=["1k", "200k"])
-def backlog(request: pytest.FixtureRequest, server: EmbeddedServer) -> Iterator[Backlog]:
+def backlog(request: pytest.FixtureRequest, jobplatform_databases: Databases) -> Iterator[Backlog]:
     """Loaded once for all of these tests: each of them rolls back what it does."""
     jobs, workspaces = request.param
-    name = f"plans_{uuid.uuid4().hex}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
-        admin.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
-    engine = make_engine(server.url(name))
+    url = jobplatform_databases.fresh()
+    engine = make_engine(url)
     silence(engine)
     _load(engine, jobs, workspaces)
     yield Backlog(engine)
     engine.dispose()
-    with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
-        admin.execute(f"drop database {name} with (force)")
+    jobplatform_databases.drop(url)
 
 
 def _load(engine: Engine, jobs: int, workspaces: int) -> None:

@@ -13,11 +13,24 @@ from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits
-from jobplatform.queue import NewJob, RequestKey, RunningJob, Tasks, enqueue_job, keep_answer, pause, record
+from jobplatform.queue import (
+    Cron,
+    NewJob,
+    RequestKey,
+    RunningJob,
+    Tasks,
+    create_schedule,
+    enqueue_job,
+    keep_answer,
+    pause,
+    record,
+    run_schedule_now,
+)
 
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
-    "job_attempts", "job_logs", "pauses", "buckets", "kept_answers",
+    "job_attempts", "job_logs", "pauses", "buckets", "kept_answers", "schedules",
+    "schedule_ticks",
 }  # fmt: skip
 
 
@@ -56,6 +69,17 @@ def fill(session: Session, workspace_id: uuid.UUID, *, encrypted: bool = False) 
     )
     enqueue_job(session, waiting)
     if not encrypted:
+        schedule = create_schedule(
+            session,
+            tasks["work"],
+            Cron("0 3 * * *"),
+            workspace_id=workspace_id,
+            name=of("schedule"),
+            payload={"text": of("scheduled")},
+            unique_key=of("schedulekey"),
+        )
+        session.commit()
+        run_schedule_now(session, schedule, tasks["work"])
         _fill_other_tables(session, workspace_id)
     session.commit()
 

@@ -44,6 +44,8 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_CRASH_LIMIT": "5",
             "JOBPLATFORM_COMPLETED_RETENTION_DAYS": "1",
             "JOBPLATFORM_FAILED_RETENTION_DAYS": "2",
+            "JOBPLATFORM_TICK_RETENTION_DAYS": "40",
+            "JOBS_CRON_TZ": "Europe/Berlin",
             "JOBPLATFORM_DOORBELL": "off",
             "JOBPLATFORM_HOST": "::1",
             "JOBPLATFORM_PORT": "9000",
@@ -73,6 +75,8 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "crash_limit": 5,
         "completed_retention_days": 1,
         "failed_retention_days": 2,
+        "tick_retention_days": 40,
+        "cron_tz": "Europe/Berlin",
         "doorbell": False,
         "host": "::1",
         "port": 9000,
@@ -142,6 +146,11 @@ def test_the_jobs_database_wins_over_the_applications() -> None:
 def test_disabling_the_queue_means_synchronous_mode() -> None:
     assert Settings.from_env({"DISABLE_QUEUE": "true"}).mode == "sync"
     assert Settings.from_env({"DISABLE_QUEUE": "false"}).mode == "queue"
+
+
+def test_an_unknown_time_zone_is_a_problem() -> None:
+    with pytest.raises(SettingsError, match=r"JOBS_CRON_TZ='Mars': is not a time zone"):
+        Settings.from_env({"JOBS_CRON_TZ": "Mars"})
 
 
 def test_two_variables_that_contradict_each_other_are_a_problem() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 import math
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -57,8 +58,11 @@ class Simulation:
         self.ends: list[tuple[float, int, str, ClaimedJob, float, float]] = []
         self.cursor = ""
         self.number = itertools.count()
+        self.ready: list[str] = []
 
     def run(self, until: float) -> None:
+        # Sorted once: those that have nothing more to do leave it.
+        self.ready = sorted(name for name, tenant in self.tenants.items() if tenant.jobs > 0)
         while self.now < until:
             while self.free and (name := self.next()):
                 self.start(name)
@@ -70,26 +74,33 @@ class Simulation:
             self.shares.ended(job, charged, seconds)
 
     def next(self) -> str | None:
-        ready = sorted(name for name, tenant in self.tenants.items() if tenant.jobs > 0)
-        if not ready:
+        if not self.ready:
             return None
-        turns = [name for name in ready if name > self.cursor] + [name for name in ready if name <= self.cursor]
         if not self.fair:
-            return turns[0]
+            return next(self.turns())
         places = {name: place for place, name in enumerate(self.shares.ahead().workspaces, start=1)}
-        first = min(turns, key=lambda name: (places.get(name, 0), self.preference(name)))
+        first = self.choose(places)
         self.shares.only_these_want([first])
         return first
 
-    def preference(self, name: str) -> float:
-        """Who comes first of those that are equally far: whose turn it is on the ring, unless a test is unkind."""
-        return 0
+    def turns(self) -> Iterator[str]:
+        """Who is ready, in the order of the ring."""
+        begin = bisect.bisect_right(self.ready, self.cursor)
+        for index in range(len(self.ready)):
+            yield self.ready[(begin + index) % len(self.ready)]
+
+    def choose(self, places: Mapping[str, int]) -> str:
+        """Whoever is not ahead, and of those whose turn it is on the ring, unless a test is unkind."""
+        behind = (name for name in self.turns() if name not in places)
+        return next(behind, None) or min(self.turns(), key=places.__getitem__)
 
     def start(self, name: str) -> None:
         tenant = self.tenants[name]
         self.cursor = name
         self.free -= 1
         tenant.jobs -= 1
+        if tenant.jobs <= 0:
+            self.ready.remove(name)
         job = a_job(name, tenant.weight)
         charged = self.shares.claimed(job)
         seconds = tenant.seconds(self.draw)
@@ -132,6 +143,9 @@ def test_slot_time_is_shared_by_weight(slots: int, length: Callable[[random.Rand
 
 class Unkind(Simulation):
     """Of those that are equally far, the one with the larger weight comes first."""
+
+    def choose(self, places: Mapping[str, int]) -> str:
+        return min(self.turns(), key=lambda name: (places.get(name, 0), self.preference(name)))
 
     def preference(self, name: str) -> float:
         return -self.tenants[name].weight if name in self.first_start else -math.inf

@@ -418,6 +418,8 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "limit_per_workspace": None,
             "isolation": "thread",
             "batch": None,
+            "priority": 0,
+            "encrypted": False,
             "is_async": False,
         },
         {
@@ -430,6 +432,8 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "limit_per_workspace": None,
             "isolation": "thread",
             "batch": None,
+            "priority": 0,
+            "encrypted": False,
             "is_async": True,
         },
     ]

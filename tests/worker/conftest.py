@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,30 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import Role
 from jobplatform.queue import NewJob, cancel_job, enqueue_jobs
-from tests.waiting import wait_until
+from jobplatform.testing import WorkerProcess, wait_until
+from tests.worker.fork_server import ForkServer
 from tests.worker.handlers import tasks
-from tests.worker.processes import WorkerProcess
+from tests.worker.processes import ROOT, ForkedWorker
 
 StartWorker = Callable[..., WorkerProcess]
+Launch = Callable[..., WorkerProcess]
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer(ROOT)
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def start_worker(login_url: Callable[..., str], tmp_path: Path) -> Iterator[StartWorker]:
+def launch(request: pytest.FixtureRequest) -> Launch:
+    """How a worker of this test begins. Modules about beginnings and ends override it with ``start_anew``."""
+    return partial(ForkedWorker, request.getfixturevalue("fork_server"))
+
+
+@pytest.fixture
+def start_worker(login_url: Callable[..., str], launch: Launch, tmp_path: Path) -> Iterator[StartWorker]:
     """Starts workers and waits until they are ready; ends them after the test.
 
     Their login may do what a worker may, and nothing else.
@@ -32,10 +48,10 @@ def start_worker(login_url: Callable[..., str], tmp_path: Path) -> Iterator[Star
 
     def start(*, ready: bool = True, **options: Any) -> WorkerProcess:
         url = options.pop("database_url", None) or login_url(Role.WORKER)
-        worker = WorkerProcess(url, tmp_path / f"worker-{next(numbers)}.log", **options)
+        worker = launch(tmp_path / f"worker-{next(numbers)}.log", database_url=url, **options)
         started.append(worker)
         if ready:
-            worker.wait_for("worker ready")
+            worker.wait_until_ready()
         return worker
 
     yield start

@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from jobplatform.embedded import EmbeddedServer
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
 TERMINATE = """

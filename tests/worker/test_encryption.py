@@ -12,7 +12,7 @@ from sqlalchemy import select
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Job, JobLog
 from jobplatform.queue import reveal, rewrap_keys, set_encrypting
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
 OLD, NEW = generate_key("old"), generate_key("new")

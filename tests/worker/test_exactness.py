@@ -6,9 +6,8 @@ import os
 import random
 import signal
 
-from tests.waiting import wait_until
+from jobplatform.testing import is_dead, wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
-from tests.worker.processes import is_dead
 
 
 def enqueue_tellers(database: Database, told: Lines, count: int, **options: object) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobplatform.queue import CancelAnswer, cancel_job
-from tests.waiting import wait_until
+from jobplatform.testing import is_dead, wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
-from tests.worker.processes import is_dead
 
 SHORT = timedelta(milliseconds=300)
 

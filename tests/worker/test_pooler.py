@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role
 from jobplatform.queue import queue_health
+from jobplatform.testing import wait_until
 from tests.pooler import Pooler, run_pooler
-from tests.waiting import wait_until
 from tests.worker.conftest import Database, StartWorker
 
 #: These tests say themselves which way leads through a pooler; the test looks on from outside.

@@ -10,9 +10,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import make_engine
+from jobplatform.testing import wait_until
 from jobplatform.worker.repair import Repair, Slowness
 from tests.queue.test_compact import dead_rows_are_counted, leave_dead_rows, queue_pages
-from tests.waiting import wait_until
 
 FAST, SLOW = 0.004, 0.09
 

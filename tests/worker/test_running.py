@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
 

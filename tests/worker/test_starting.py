@@ -11,10 +11,15 @@ import pytest
 
 from jobplatform.errors import SettingsError
 from jobplatform.settings import Settings
+from jobplatform.testing import is_dead, wait_until
 from jobplatform.worker import Worker, WorkerOptions
-from tests.waiting import wait_until
-from tests.worker.conftest import Database, Lines, StartWorker
-from tests.worker.processes import is_dead
+from tests.worker.conftest import Database, Launch, Lines, StartWorker
+from tests.worker.processes import start_anew
+
+
+@pytest.fixture
+def launch() -> Launch:
+    return start_anew
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
-from tests.worker.conftest import Database, Lines, StartWorker
-from tests.worker.processes import is_dead
+from jobplatform.testing import is_dead, wait_until
+from tests.worker.conftest import Database, Launch, Lines, StartWorker
+from tests.worker.processes import start_anew
+
+
+@pytest.fixture
+def launch() -> Launch:
+    return start_anew
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,358 @@
+"""``jobplatform schedules``. A schedule is given by its id or name; without ``-w`` it is a platform-wide one."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import click
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.amounts import Duration, Moment
+from jobplatform.cli.database import find_known_workspace, open_session
+from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick
+from jobplatform.queue import (
+    Cron,
+    Every,
+    Once,
+    Rule,
+    Tasks,
+    create_schedule,
+    default_timezone,
+    delete_schedule,
+    find_schedule,
+    find_schedule_named,
+    list_schedules,
+    list_ticks,
+    load_tasks,
+    pause_schedule,
+    preview,
+    resume_schedule,
+    rule_of,
+    run_schedule_now,
+    tasks_served,
+    time_now,
+)
+from jobplatform.settings import Settings
+
+PAGE = 200
+workspace_option = click.option("-w", "--workspace", help="By id or name. Default: the platform's own.")
+_schedule = click.argument("schedule")
+
+
+@click.group()
+def schedules() -> None:
+    """Make, list, pause, run and preview schedules. One is given by its id or name."""
+
+
+@schedules.command()
+@workspace_option
+@click.option("-a", "--all", "everywhere", is_flag=True, help="Of every workspace that has any.")
+@as_json_option
+def ls(workspace: str | None, everywhere: bool, as_json: bool) -> None:
+    """List schedules, with when they run next."""
+    with open_session() as session:
+        found = _list_everywhere(session) if everywhere else _list(session, _workspace(session, workspace))
+        served = tasks_served(session)
+    if as_json:
+        print_json([_as_dict(one, served) for one in found])
+        return
+    columns = ["id", "workspace", "name", "task", "when", "zone", "next run", "state"]
+    rows = [
+        (
+            one.id,
+            _owner(one),
+            one.name,
+            one.task,
+            _words(one),
+            one.timezone,
+            one.next_run_at,
+            _state(one, served),
+        )
+        for one in found
+    ]
+    print_table(columns, rows)
+
+
+@schedules.command()
+@click.argument("task")
+@workspace_option
+@click.option("--name", help="Default: the task's.")
+@click.option("--cron", help="A crontab line, as in '30 2 * * mon-fri', or @hourly, @daily and so on.")
+@click.option("--timezone", "--tz", help="Of the line. Default: JOBS_CRON_TZ, or UTC.")
+@click.option("--every", type=Duration(), help="An interval, as in 30s or 15m.")
+@click.option("--anchor", type=Moment(), help="What the interval counts from. Default: now.")
+@click.option("--at", type=Moment(), help="Once, at this moment or as soon after it as a worker looks.")
+@click.option("--every-workspace", is_flag=True, help="A job in each workspace.")
+@click.option("-p", "--payload", default="{}", show_default=True, help="A JSON object.")
+@click.option(
+    "--catch-up",
+    type=click.Choice([policy.value for policy in CatchUp]),
+    default=CatchUp.ONE.value,
+    show_default=True,
+    help="What becomes of ticks that nobody looked at in time.",
+)
+@click.option("--spread", type=Duration(), help="A window in which each has its own place, as in 10m.")
+@click.option("--queue", help="Default: the task's own.")
+@click.option("--priority", type=int, help="Higher first.")
+@as_json_option
+def create(
+    task: str,
+    workspace: str | None,
+    cron: str | None,
+    timezone: str | None,
+    every: datetime.timedelta | None,
+    anchor: datetime.datetime | None,
+    at: datetime.datetime | None,
+    payload: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make a schedule of TASK: say --cron, --every or --at."""
+    rule = _rule(cron, timezone, every, anchor, at)
+    wanted = _tasks()[task]
+    with open_session() as session:
+        workspace_id = _workspace(session, workspace)
+        made = create_schedule(
+            session, wanted, rule, workspace_id=workspace_id, made_by=actor(), payload=_parse(payload), **options
+        )
+        _audit(session, "schedule.create", made)
+        served = tasks_served(session)
+    if as_json:
+        print_json(_as_dict(made, served))
+    else:
+        click.echo(f"{made.id} {made.name}: {_words(made)}; runs next at {_moment(made.next_run_at)}")
+
+
+@schedules.command()
+@_schedule
+@workspace_option
+@click.option("-n", "--limit", type=click.IntRange(1, 200), default=10, show_default=True, help="Ticks.")
+@as_json_option
+def show(schedule: str, workspace: str | None, limit: int, as_json: bool) -> None:
+    """Show a schedule, and what came of its last ticks."""
+    with open_session() as session:
+        found = _find(session, schedule, workspace)
+        ticks = list_ticks(session, found.workspace_id, found.id, limit=limit)
+        served = tasks_served(session)
+    if as_json:
+        print_json({**_as_dict(found, served), "ticks": [_tick_as_dict(tick) for tick in ticks]})
+        return
+    print_table(["", ""], list(_as_dict(found, served).items()), title=found.name)
+    rows = [(tick.tick_at, tick.outcome, tick.job_id, tick.reason) for tick in ticks]
+    print_table(["tick", "outcome", "job", "reason"], rows)
+
+
+@schedules.command()
+@_schedule
+@workspace_option
+def pause(schedule: str, workspace: str | None) -> None:
+    """Have no more of its ticks done, until it is resumed."""
+    with open_session() as session:
+        found = _find(session, schedule, workspace)
+        if not pause_schedule(session, found, actor=actor()):
+            raise click.ClickException(f"{found.name} is paused already, by {found.paused_by}")
+        _audit(session, "schedule.pause", found)
+    click.echo(f"{found.name} is paused")
+
+
+@schedules.command()
+@_schedule
+@workspace_option
+def resume(schedule: str, workspace: str | None) -> None:
+    """Have its ticks done again, from now on."""
+    with open_session() as session:
+        found = _find(session, schedule, workspace)
+        if not resume_schedule(session, found):
+            raise click.ClickException(f"{found.name} is not paused")
+        _audit(session, "schedule.resume", found)
+    click.echo(f"{found.name} is resumed and runs next at {_moment(found.next_run_at)}")
+
+
+@schedules.command("run-now")
+@_schedule
+@workspace_option
+@as_json_option
+def run_now(schedule: str, workspace: str | None, as_json: bool) -> None:
+    """Enqueue what a tick would, besides the ticks of its rule."""
+    tasks = _tasks()
+    with open_session() as session:
+        found = _find(session, schedule, workspace)
+        tick = run_schedule_now(session, found, tasks[found.task])
+        _audit(session, "schedule.run_now", found, outcome=tick.outcome, jobId=tick.job_id)
+    if as_json:
+        print_json(_tick_as_dict(tick))
+    else:
+        click.echo(f"{found.name}: {tick.outcome}" + (f" {tick.job_id}" if tick.job_id else ""))
+
+
+@schedules.command("preview")
+@_schedule
+@workspace_option
+@click.option("-n", "--count", type=click.IntRange(1, 100), default=5, show_default=True)
+@as_json_option
+def preview_(schedule: str, workspace: str | None, count: int, as_json: bool) -> None:
+    """Show the next runs, in words and in the schedule's time zone."""
+    with open_session() as session:
+        found = _find(session, schedule, workspace)
+        runs = preview(found, count=count, after=time_now(session))
+    zone = ZoneInfo(found.timezone)
+    if as_json:
+        described = [{"tickAt": tick, "local": _local(tick, zone), "runAt": run_at} for tick, run_at in runs]
+        print_json({"words": _words(found), "timezone": found.timezone, "runs": described})
+        return
+    click.echo(f"{_words(found)} ({found.timezone})" + (" – paused" if found.paused_at else ""))
+    print_table(["there", "utc", "runs at"], [(_local(tick, zone), tick, run_at) for tick, run_at in runs])
+
+
+@schedules.command()
+@_schedule
+@workspace_option
+def delete(schedule: str, workspace: str | None) -> None:
+    """Delete a schedule; the jobs it has enqueued stay."""
+    with open_session() as session:
+        found = _find(session, schedule, workspace)
+        delete_schedule(session, found)
+        _audit(session, "schedule.delete", found)
+    click.echo(f"{found.name} is deleted")
+
+
+# -- what is meant -----------------------------------------------------------------------------------
+
+
+def _tasks() -> Tasks:
+    settings = Settings.from_env()
+    known = load_tasks(settings.tasks)
+    known.mode = settings.mode
+    return known
+
+
+def _workspace(session: Session, text: str | None) -> UUID:
+    return PLATFORM_WORKSPACE if text is None else find_known_workspace(session, text)
+
+
+def _find(session: Session, text: str, workspace: str | None) -> Schedule:
+    workspace_id = _workspace(session, workspace)
+    try:
+        schedule_id = UUID(text)
+    except ValueError:
+        named = find_schedule_named(session, workspace_id, text)
+        schedule_id = named.id if named else UUID(int=0)
+    found = find_schedule(session, workspace_id, schedule_id)
+    if found is None:
+        where = "is platform-wide" if workspace is None else "is there"
+        raise click.ClickException(f"no schedule {text!r} {where}; see `jobplatform schedules ls`")
+    return found
+
+
+def _list(session: Session, workspace_id: UUID) -> list[Schedule]:
+    found: list[Schedule] = []
+    while page := list_schedules(session, workspace_id, limit=PAGE, after=found[-1].id if found else None):
+        found += page
+    return found
+
+
+def _list_everywhere(session: Session) -> list[Schedule]:
+    """All there are; whoever runs a command sees every workspace."""
+    return list(session.query(Schedule).order_by(Schedule.workspace_id, Schedule.id))
+
+
+def _rule(
+    cron: str | None,
+    timezone: str | None,
+    every: datetime.timedelta | None,
+    anchor: datetime.datetime | None,
+    at: datetime.datetime | None,
+) -> Rule:
+    if sum(one is not None for one in (cron, every, at)) != 1:
+        raise click.UsageError("say one of --cron, --every and --at")
+    if timezone and cron is None:
+        raise click.UsageError("--timezone goes with --cron")
+    if anchor and every is None:
+        raise click.UsageError("--anchor goes with --every")
+    if cron is not None:
+        return Cron(cron, timezone or default_timezone())
+    if every is not None:
+        return Every(every, anchor)
+    assert at is not None
+    return Once(at)
+
+
+def _parse(payload: str) -> Any:
+    try:
+        return json.loads(payload)
+    except ValueError as error:
+        raise click.BadParameter(f"the payload is not JSON: {error}") from error
+
+
+def _audit(session: Session, action: str, schedule: Schedule, **details: Any) -> None:
+    workspace_id = None if schedule.workspace_id == PLATFORM_WORKSPACE else schedule.workspace_id
+    audit(session, action, f"schedule:{schedule.id}", workspace_id, name=schedule.name, **details)
+
+
+# -- how it looks ------------------------------------------------------------------------------------
+
+
+def _owner(schedule: Schedule) -> str:
+    if schedule.every_workspace:
+        return "every workspace"
+    return "platform" if schedule.workspace_id == PLATFORM_WORKSPACE else str(schedule.workspace_id)
+
+
+def _words(schedule: Schedule) -> str:
+    return rule_of(schedule).words
+
+
+def _state(schedule: Schedule, served: frozenset[str]) -> str:
+    if schedule.paused_at is not None:
+        return "paused"
+    if schedule.next_run_at is None:
+        return "over"
+    return "waits" if schedule.task in served else "no worker knows its task"
+
+
+def _moment(moment: datetime.datetime | None) -> str:
+    return "–" if moment is None else f"{moment.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _local(moment: datetime.datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).isoformat(timespec="seconds")
+
+
+def _as_dict(schedule: Schedule, served: frozenset[str]) -> dict[str, Any]:
+    return {
+        "id": schedule.id,
+        "workspaceId": schedule.workspace_id,
+        "name": schedule.name,
+        "jobType": schedule.task,
+        "payload": schedule.payload,
+        "words": _words(schedule),
+        "cron": schedule.cron,
+        "everyMs": schedule.every_ms,
+        "runAt": schedule.run_at,
+        "timezone": schedule.timezone,
+        "everyWorkspace": schedule.every_workspace,
+        "catchUp": schedule.catch_up,
+        "spreadMs": schedule.spread_ms,
+        "madeBy": schedule.made_by,
+        "madeInCode": schedule.declared_by is not None,
+        "pausedAt": schedule.paused_at,
+        "nextTickAt": schedule.next_tick_at,
+        "nextRunAt": schedule.next_run_at,
+        "state": _state(schedule, served),
+    }
+
+
+def _tick_as_dict(tick: ScheduleTick) -> dict[str, Any]:
+    return {
+        "tickAt": tick.tick_at,
+        "outcome": tick.outcome,
+        "reason": tick.reason,
+        "jobId": tick.job_id,
+        "manual": tick.manual,
+    }

@@ -1,0 +1,113 @@
+"""Schedules declared in code, beside the task that they enqueue.
+
+>>> tasks = Tasks()
+>>> @tasks.cron("0 3 * * *", timezone="Europe/Berlin")
+... @tasks.task("audit.retention")
+... def retention(job: RunningJob, payload: dict[str, Any]) -> None: ...
+>>> [declared.name for declared in tasks.schedules]
+['audit.retention']
+
+A declaration is checked where it is made, so that a line which cannot be read stops the deployment and not the night.
+A worker that starts writes it down (:mod:`jobplatform.queue.settle_schedules`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobplatform.errors import InvalidJobError, InvalidScheduleError, TaskDefinitionError
+from jobplatform.models import PLATFORM_WORKSPACE
+from jobplatform.queue.recurrence import Cron, Every, Once, Rule
+from jobplatform.queue.schedules import Plan
+from jobplatform.queue.zones import default_timezone
+
+if TYPE_CHECKING:
+    from jobplatform.queue.task import Task
+
+T = TypeVar("T", bound="Task[Any, Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A schedule as code declares it: a row of JSON values, and whose it is."""
+
+    workspace_id: uuid.UUID
+    name: str
+    columns: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same declaration, in whatever process."""
+        text = json.dumps([str(self.workspace_id), self.columns], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"workspace_id": str(self.workspace_id), "name": self.name, "columns": self.columns}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Declared:
+        return cls(uuid.UUID(values["workspace_id"]), values["name"], values["columns"])
+
+
+class Declarations:
+    """The part of :class:`Tasks` that declares schedules."""
+
+    def __init__(self) -> None:
+        self.schedules: list[Declared] = []
+
+    def cron(self, line: str, *, timezone: str | None = None, **options: Any) -> Callable[[T], T]:
+        """Enqueue the task below at the moments of a crontab line, in a time zone (default: ``JOBS_CRON_TZ``, or UTC).
+
+        ``options`` are ``name`` (default: the task's), ``payload``, ``workspace_id`` (default: the platform's own),
+        ``every_workspace``, ``catch_up``, ``spread``, and what a job may be given: ``queue``, ``priority``,
+        ``max_attempts``, ``timeout``, ``unique_key``, ``tags``. Raises :class:`TaskDefinitionError` for what cannot be.
+        """
+        return self._declaring(lambda: Cron(line, default_timezone() if timezone is None else timezone), options)
+
+    def every(
+        self, interval: datetime.timedelta, *, anchor: datetime.datetime | None = None, **options: Any
+    ) -> Callable[[T], T]:
+        """Enqueue the task below every so often, from ``anchor`` on (default: when the schedule is first seen).
+
+        ``options`` are those of :meth:`cron`.
+        """
+        return self._declaring(lambda: Every(interval, anchor), options)
+
+    def once(self, moment: datetime.datetime, **options: Any) -> Callable[[T], T]:
+        """Enqueue the task below once, at this moment or as soon after it as a worker runs.
+
+        ``options`` are those of :meth:`cron`.
+        """
+        return self._declaring(lambda: Once(moment), options)
+
+    def _declaring(self, rule: Callable[[], Rule], options: dict[str, Any]) -> Callable[[T], T]:
+        def declare(task: T) -> T:
+            if not hasattr(task, "new_job"):
+                raise TaskDefinitionError("a schedule is declared above @tasks.task(...), not below it")
+            self.schedules.append(self._declared(task, rule, dict(options)))
+            return task
+
+        return declare
+
+    def _declared(self, task: Task[Any, Any], rule: Callable[[], Rule], options: dict[str, Any]) -> Declared:
+        workspace_id = options.pop("workspace_id", PLATFORM_WORKSPACE)
+        try:
+            plan = Plan(rule=rule(), **options)
+            columns = {name: _plain(value) for name, value in plan.columns(task, workspace_id).items()}
+        except (InvalidScheduleError, InvalidJobError, TypeError) as error:
+            raise TaskDefinitionError(f"a schedule of task {task.name!r}: {error}") from None
+        declared = Declared(workspace_id, columns["name"], columns)
+        if any((one.workspace_id, one.name) == (workspace_id, declared.name) for one in self.schedules):
+            raise TaskDefinitionError(f"two schedules are named {declared.name!r}; give one of them a name=")
+        return declared
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: moments as text, which is how they reach the worker's own process."""
+    return value.astimezone(datetime.UTC).isoformat() if isinstance(value, datetime.datetime) else value

@@ -1,0 +1,203 @@
+"""A database for each test: a fresh copy of a migrated template, or one that is cleaned and used again.
+
+A copy costs the server 20 to 40 ms of work, cleaning a few. Cleaned is only what rows can undo: when a test changed
+anything else (a table, a function, a right, the rows that the template came with), its database is dropped and the next
+test gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Engine, make_url
+
+from jobplatform import migrations
+from jobplatform.embedded import share_tables
+from jobplatform.models import Role, make_engine
+from jobplatform.testing.ownership import mark_as_ours
+from jobplatform.testing.server import DatabaseServer
+from jobplatform.testing.travel import REPLACE, TRUE_TIME
+
+#: Backends of an earlier test get so many milliseconds to go.
+_PATIENCE = 10_000
+
+_OTHERS = """
+select pg_terminate_backend(pid, %s)
+from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+"""
+
+# Whatever changes the schema or a right writes a row in one of these. Statistics are updated in place, and don't show.
+_CATALOGUES = (
+    "pg_attribute", "pg_class", "pg_constraint", "pg_db_role_setting", "pg_default_acl", "pg_description",
+    "pg_extension", "pg_index", "pg_largeobject_metadata", "pg_namespace", "pg_policy", "pg_proc", "pg_statistic_ext",
+    "pg_trigger", "pg_type",
+)  # fmt: skip
+_IS_CLOCK = "(pronamespace = to_regnamespace('jobplatform') and proname = 'clock')"
+_SHAPE = " union all ".join(
+    f"select count(*), coalesce(max(xmin::text::bigint), 0) from {catalogue}"
+    + (f" where not {_IS_CLOCK}" if catalogue == "pg_proc" else "")
+    for catalogue in _CATALOGUES
+)
+# A moved clock is the one change that is turned back: many tests move it.
+_CLOCK = f"select xmin::text, proowner, provolatile, proparallel, proacl::text from pg_proc where {_IS_CLOCK}"
+_TABLES = """
+select n.nspname, c.relname
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+order by 1, 2
+"""
+_SEQUENCES = """
+select format('%I.%I', schemaname, sequencename), start_value, last_value
+from pg_sequences
+order by 1
+"""
+
+
+class Databases:
+    """Gives databases to tests and takes them back."""
+
+    def __init__(self, server: DatabaseServer, prepare: Callable[[Engine], None]) -> None:
+        self._server = server
+        self._numbers = itertools.count(1)
+        self._reused: _Reused | None = None
+        self._template = server.name("template")
+        with server.alone():
+            if not server.exists(self._template):
+                self._make_template(prepare)
+
+    @property
+    def template(self) -> str:
+        """The name of the template: a migrated database with the user's own tables, which nobody may connect to."""
+        return self._template
+
+    def fresh(self) -> str:
+        """A new database, and its URL."""
+        return self._server.create(self._server.name(f"{os.getpid()}_{next(self._numbers)}"), self._template)
+
+    def drop(self, url: str) -> None:
+        self._server.drop(database_of(url))
+
+    def reused(self) -> str:
+        """The database of this process, as empty as a fresh one. Give it back with :meth:`clean`."""
+        if self._reused is None:
+            self._reused = _Reused(self.fresh())
+        return self._reused.url
+
+    def clean(self) -> None:
+        """Empty the database of this process, or do away with it where that cannot be done."""
+        reused, self._reused = self._reused, None
+        if reused is None:
+            return
+        if reused.clean():
+            self._reused = reused
+        else:
+            reused.close()
+            self.drop(reused.url)
+
+    def close(self) -> None:
+        if self._reused is not None:
+            self._reused.close()
+            self.drop(self._reused.url)
+            self._reused = None
+
+    def _make_template(self, prepare: Callable[[Engine], None]) -> None:
+        """Under another name first, so that one with the right name is complete."""
+        draft = self._server.name("draft")
+        self._server.drop(draft)
+        url = self._server.create(draft)
+        engine = make_engine(url, pool_size=1)
+        try:
+            migrations.upgrade(engine)
+            with engine.begin() as connection:
+                mark_as_ours(connection)
+            # Before the user's own tables: they are the handlers' from the moment they exist.
+            with psycopg.connect(url, autocommit=True) as admin:
+                owner = str(admin.execute("select current_user").fetchall()[0][0])
+                share_tables(admin, [owner], [Role.HANDLER])
+            prepare(engine)
+        finally:
+            engine.dispose()
+        self._server.rename(draft, self._template)
+
+
+class _Reused:
+    """One database that goes from test to test, and a connection that cleans it between them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._shape = self._look(_SHAPE)
+        self._sequences = self._look(_SEQUENCES)
+        self._clock = self._look(_CLOCK)
+        tables = [sql.Identifier(*names) for names in self._look(_TABLES)]
+        # Those that the template came with rows in are compared; the others are emptied.
+        self._kept = [table for table in tables if self._has_rows(table)]
+        self._emptied = [table for table in tables if table not in self._kept]
+        self._content = self._look_at_content()
+
+    def clean(self) -> bool:
+        """Whether it is as it was before the test."""
+        try:
+            self._connection.execute(_OTHERS, (_PATIENCE,))
+            if self._look(_SHAPE) != self._shape or self._look_at_content() != self._content:
+                return False
+            self._empty()
+            self._turn_back_sequences()
+            return self._turn_back_the_clock()
+        except psycopg.Error:
+            # A test may have restarted the server, or left behind what nobody else may delete.
+            return False
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _empty(self) -> None:
+        """Only the tables that have rows: to delete nothing costs as much as to look, for each of them."""
+        if not self._emptied:
+            return
+        looks = [sql.SQL("exists (select from {})").format(table) for table in self._emptied]
+        answer = self._connection.execute(sql.SQL("select {}").format(sql.SQL(", ").join(looks))).fetchall()[0]
+        written = [table for table, has_rows in zip(self._emptied, answer, strict=True) if has_rows]
+        if written:
+            deletes = [sql.SQL("delete from {}").format(table) for table in written]
+            # As a replica, which does not look at foreign keys: whatever their order, all of these tables are emptied.
+            steps = [sql.SQL("set local session_replication_role = replica"), *deletes]
+            with self._connection.transaction():
+                self._connection.execute(sql.SQL("; ").join(steps))
+
+    def _turn_back_sequences(self) -> None:
+        for now, (name, start, before) in zip(self._look(_SEQUENCES), self._sequences, strict=True):
+            if now[2] != before:
+                value = start if before is None else before
+                self._connection.execute("select setval(%s, %s, %s)", (name, value, before is not None))
+
+    def _turn_back_the_clock(self) -> bool:
+        """Whether nothing but its hands was moved."""
+        before, self._clock = self._clock, self._look(_CLOCK)
+        if self._clock != before:
+            self._connection.execute(REPLACE.format(TRUE_TIME))
+            self._clock = self._look(_CLOCK)
+        return [row[1:] for row in self._clock] == [row[1:] for row in before]
+
+    def _look_at_content(self) -> list[Any]:
+        rows = "select md5(coalesce(string_agg(t::text, chr(10) order by t::text), '')) from {} t"
+        return [self._look(sql.SQL(rows).format(table)) for table in self._kept]
+
+    def _has_rows(self, table: sql.Identifier) -> bool:
+        return bool(self._look(sql.SQL("select from {} limit 1").format(table)))
+
+    def _look(self, statement: sql.Composable | str) -> list[Any]:
+        return self._connection.execute(statement).fetchall()  # type: ignore[arg-type]
+
+
+def database_of(url: str) -> str:
+    name = make_url(url).database
+    assert name is not None
+    return name

@@ -1,0 +1,127 @@
+"""Perform: run one handler by itself, with a real running job and without a row in the queue."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Role, confine
+from jobplatform.queue import Ended, HandlerOutcome, JobInterrupted, Lease, RunningJob, Task, execute, strict_json
+from jobplatform.testing.places import commit, engine_of
+from jobplatform.testing.recording import Recorder
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Performed:
+    """What became of the attempt."""
+
+    ended: Ended
+    """What a worker would write down: kind, outcome, error, whether it is tried again and when."""
+    value: Any
+    """What the handler returned, or the ``Skip``, ``Discard``, ``Snooze`` or ``RateLimited`` it returned or raised."""
+    error: BaseException | None
+    """What it raised."""
+    progress: list[dict[str, Any]] = field(default_factory=list)
+    """Its progress reports: ``current``, ``total`` and ``message``."""
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    """What it logged with the job: level and message."""
+
+    @property
+    def result(self) -> Any:
+        """The result as the job would keep it: after a trip through JSON."""
+        return json.loads(self.ended.result)
+
+    @property
+    def retries_in(self) -> datetime.timedelta | None:
+        """When a failed attempt is followed by another one, if attempts are left; None when it is not."""
+        return datetime.timedelta(seconds=self.ended.delay) if self.ended.retry else None
+
+    def unwrap(self) -> Any:
+        """The value; raises what the handler raised."""
+        if self.error is not None and not isinstance(self.error, HandlerOutcome):
+            raise self.error
+        if self.ended.kind == "failed" and not isinstance(self.value, HandlerOutcome):
+            raise RuntimeError(f"{self.ended.error_type}: {self.ended.message}")
+        return self.value
+
+
+def perform(
+    task: Task[P, Any],
+    payload: P | Mapping[str, Any] | None = None,
+    *,
+    where: Engine | Session | None = None,
+    workspace_id: uuid.UUID | None = None,
+    job_id: uuid.UUID | None = None,
+    attempt: int = 1,
+    max_attempts: int | None = None,
+    request_id: str | None = None,
+    interrupt: type[JobInterrupted] | None = None,
+) -> Performed:
+    """Run the handler of ``task`` once, as a worker would: the payload makes the trip through JSON and is checked, and
+    whatever the handler returns or raises becomes a :class:`Performed`; nothing is raised but a payload's problems.
+
+    Nothing is enqueued, so nothing is retried and ``job.complete_in`` has no job to complete (:func:`drain` does).
+    With ``where`` (an engine or a Session, which is committed first) ``job.session`` works as in a worker: confined to
+    the workspace, committed at the end or rolled back. ``interrupt`` (``Cancelled``, ``TimedOut`` …) is what the next
+    ``job.check()``, ``progress()``, ``log()`` or ``track()`` raises in the handler.
+    """
+    value = json.loads(strict_json(task.payload.dump(payload)))
+    lease = Lease(str(workspace_id or uuid.uuid4()), str(job_id or uuid.uuid4()), attempt)
+    channel = _Listener(interrupt)
+    job = RunningJob(
+        lease=lease,
+        task=task.name,
+        attempt=attempt,
+        max_attempts=task.retry.max_attempts if max_attempts is None else max_attempts,
+        request_id=request_id,
+        channel=channel,
+        open_session=_sessions(where, lease),
+    )
+    recorder = Recorder()
+    ended = execute(recorder.listen_to(task), job, value)
+    error = recorder.error
+    if isinstance(error, HandlerOutcome):
+        return Performed(ended, error, None, channel.reports, channel.lines)
+    return Performed(ended, recorder.value, error, channel.reports, channel.lines)
+
+
+def _sessions(where: Engine | Session | None, lease: Lease) -> Callable[[], Session]:
+    if where is None:
+        return _no_session
+    commit(where)
+    engine = engine_of(where)
+    return lambda: confine(Session(engine), Role.HANDLER, lease.workspace_id)
+
+
+def _no_session() -> Session:
+    raise RuntimeError("this handler uses job.session: pass an engine or a Session, as perform(task, payload, where=…)")
+
+
+class _Listener:
+    """Keeps what a running job says."""
+
+    def __init__(self, interrupt: type[JobInterrupted] | None) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.lines: list[tuple[str, str]] = []
+        self._interrupt = interrupt
+
+    def progress(self, report: str) -> None:
+        self.reports.append(json.loads(report))
+
+    def log(self, level: str, message: str) -> None:
+        self.lines.append((level, message))
+
+    def completing(self) -> None:
+        """There is nobody who would have to hear of it."""
+
+    def interruption(self) -> type[JobInterrupted] | None:
+        return self._interrupt

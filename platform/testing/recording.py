@@ -1,0 +1,44 @@
+"""A task whose handler's own words are kept: what it returned or raised, before that became rows and texts."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jobplatform.queue import RunningJob, Task
+
+
+class Recorder:
+    """What the handler of the last attempt returned and what it raised."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def listen_to(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        """A copy of ``task`` that behaves alike and is heard here; the task itself is left alone."""
+        heard = copy.copy(task)
+        heard.handler = self._heard(task.handler)
+        return heard
+
+    def _heard(self, handler: Callable[[RunningJob, Any], Any]) -> Callable[[RunningJob, Any], Any]:
+        def call(job: RunningJob, payload: Any) -> Any:
+            self.value = self.error = None
+            try:
+                self.value = handler(job, payload)
+            except BaseException as error:
+                self.error = error
+                raise
+            return self._awaited(self.value) if inspect.iscoroutine(self.value) else self.value
+
+        return call
+
+    async def _awaited(self, coroutine: Any) -> Any:
+        try:
+            self.value = await coroutine
+        except BaseException as error:
+            self.value, self.error = None, error
+            raise
+        return self.value

@@ -1,0 +1,71 @@
+"""``jobplatform schedules``: made, listed, previewed, run, paused and deleted from a shell."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from tests.end_to_end.conftest import Cli, as_json
+
+
+def test_a_schedule_s_life_in_a_shell(cli: Cli, acme: uuid.UUID) -> None:
+    options = ("--cron", "30 2 * * mon-fri", "--tz", "Europe/Berlin", "--spread", "10m", "--name", "nightly")
+    told = cli("schedules", "create", "sync", "-w", "Acme", *options).stdout
+    assert "nightly: At 02:30 on Monday through Friday; runs next at 20" in told
+
+    (listed,) = as_json(cli("schedules", "ls", "-w", "Acme", "--json"))
+    assert (listed["name"], listed["timezone"], listed["spreadMs"]) == ("nightly", "Europe/Berlin", 600_000)
+    assert listed["state"] == "no worker knows its task"
+    assert as_json(cli("schedules", "ls", "--json")) == []
+    assert [one["name"] for one in as_json(cli("schedules", "ls", "--all", "--json"))] == ["nightly"]
+
+    preview = as_json(cli("schedules", "preview", "nightly", "-w", "Acme", "-n", "3", "--json"))
+    assert preview["words"] == "At 02:30 on Monday through Friday"
+    assert [run["local"][10:16] for run in preview["runs"]] == ["T02:30"] * 3
+    assert (
+        "At 02:30 on Monday through Friday (Europe/Berlin)"
+        in cli("schedules", "preview", "nightly", "-w", "Acme").stdout
+    )
+
+    assert cli("schedules", "pause", "nightly", "-w", "Acme").stdout == "nightly is paused\n"
+    tick = as_json(cli("schedules", "run-now", "nightly", "-w", "Acme", "--json"))
+    assert tick["outcome"] == "enqueued"
+    shown = as_json(cli("schedules", "show", "nightly", "-w", "Acme", "--json"))
+    assert [one["jobId"] for one in shown["ticks"]] == [tick["jobId"]]
+    assert (shown["state"], shown["nextRunAt"]) == ("paused", None)
+    assert cli("schedules", "resume", "nightly", "-w", "Acme").stdout.startswith(
+        "nightly is resumed and runs next at 2"
+    )
+
+    assert cli("schedules", "delete", "nightly", "-w", "Acme").stdout == "nightly is deleted\n"
+    assert cli("schedules", "show", "nightly", "-w", "Acme").exit_code == 1
+
+
+def test_a_platform_wide_schedule_needs_no_workspace(cli: Cli) -> None:
+    made = as_json(cli("schedules", "create", "sync", "--every", "1h", "--every-workspace", "--json"))
+
+    assert (made["everyWorkspace"], made["spreadMs"], made["words"]) == (True, 60_000, "Every hour")
+    assert "every workspace" in cli("schedules", "ls").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("create sync --cron @never", "cron is none of @yearly"),
+        ("create sync", "say one of --cron, --every and --at"),
+        ("create sync --cron @daily --every 1h", "say one of --cron, --every and --at"),
+        ("create sync --every 1h --tz UTC", "--timezone goes with --cron"),
+        ("create sync --cron @daily --tz Mars", "timezone 'Mars' is not a time zone"),
+        ("create synk --cron @daily", "no task is named 'synk'; did you mean 'sync'?"),
+        ("create sync --every 1h -p {}x", "the payload is not JSON"),
+        ('create sync --every 1h -p {"mode":1}', "mode"),
+        ("pause nightly", "no schedule 'nightly' is platform-wide"),
+        ("run-now nightly -w Nobody", "no workspace is named 'Nobody'"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(cli: Cli, arguments: str, said: str) -> None:
+    answer = cli("schedules", *arguments.split())
+
+    assert answer.exit_code in (1, 2)
+    assert said in answer.stderr

@@ -1,0 +1,563 @@
+"""What is due of schedules is enqueued: each tick once, whoever looks, whatever happens in between."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+
+from jobplatform.models import PLATFORM_WORKSPACE, JobRecord, Role, Schedule, ScheduleTick, Workspace, make_engine
+from jobplatform.queue import (
+    Every,
+    Fired,
+    Once,
+    RunningJob,
+    TaskDefaults,
+    Tasks,
+    create_schedule,
+    fire_schedules,
+    pause,
+    set_workspace_limits,
+)
+from jobplatform.queue import fire as fire_module
+from jobplatform.queue.schedules import offset_of, plan_of
+from jobplatform.queue.statement import run
+from tests.queue.actors import Elsewhere, Time
+from tests.queue.conftest import Fact
+from tests.queue.plans import explain
+
+MINUTE = datetime.timedelta(minutes=1)
+KNOWN = {"work": TaskDefaults(), "report": TaskDefaults(queue="reports", priority=7, max_attempts=2)}
+EVERY_MINUTE = Every(MINUTE)
+
+Make = Callable[..., Schedule]
+
+
+@pytest.fixture
+def tasks() -> Tasks:
+    tasks = Tasks()
+
+    @tasks.task("work")
+    def work(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    @tasks.task("report", queue="reports")
+    def report(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    @tasks.task("alone", unique="workspace")
+    def alone(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    return tasks
+
+
+@pytest.fixture
+def make(session: Session, tasks: Tasks, workspace_id: uuid.UUID) -> Make:
+    """Make a schedule, every minute of the task ``work`` unless told otherwise; committed."""
+
+    def make(rule: Any = EVERY_MINUTE, *, task: str = "work", **options: Any) -> Schedule:
+        options = {"workspace_id": workspace_id, **options}
+        made = create_schedule(session, tasks[task], rule, name=f"schedule {uuid.uuid4()}", **options)
+        session.commit()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def jobs(session: Session) -> Callable[..., list[JobRecord]]:
+    """The jobs there are, in the order of their ticks."""
+
+    def jobs(**where: Any) -> list[JobRecord]:
+        session.rollback()
+        return list(session.scalars(select(JobRecord).filter_by(**where).order_by(JobRecord.request_id)))
+
+    return jobs
+
+
+@pytest.fixture
+def ticks(session: Session) -> Callable[[], list[tuple[str, str | None]]]:
+    """What came of each tick."""
+
+    def ticks() -> list[tuple[str, str | None]]:
+        session.rollback()
+        statement = select(ScheduleTick.outcome, ScheduleTick.reason)
+        return [tuple(row) for row in session.execute(statement.order_by(ScheduleTick.tick_at))]
+
+    return ticks
+
+
+def fire_all(session: Session, known: dict[str, TaskDefaults] = KNOWN) -> int:
+    """Until nothing more is due."""
+    done = 0
+    while (fired := fire_schedules(session, known)).next_due == 0:
+        done += fired.ticks
+        session.commit()
+    return done
+
+
+def test_a_due_schedule_enqueues_a_job_that_says_of_which_tick_it_is(
+    make: Make, db: Session, time: Time, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    schedule = make(task="report", payload={"of": "sales"}, tags=("nightly",))
+    time.passes(61)
+
+    fired = fire_schedules(db, KNOWN)
+
+    assert (fired.ticks, fired.workspaces, fired.next_due) == (1, [str(schedule.workspace_id)], 0)
+    (job,) = jobs()
+    assert (job.task, job.payload, job.tags) == ("report", {"of": "sales"}, ["nightly"])
+    tick = schedule.created_at + MINUTE
+    assert job.request_id == f"schedule:{schedule.id}:{tick.astimezone(datetime.UTC).isoformat()[:-6]}Z"
+    # What a schedule does not say is the task's default when it ticks.
+    assert (job.queue, job.priority, job.max_attempts) == ("reports", 7, 2)
+
+
+def test_what_a_schedule_says_wins_over_its_task(
+    make: Make, db: Session, time: Time, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    make(task="report", queue="slow", priority=0, max_attempts=9, timeout=3 * MINUTE)
+    time.passes(61)
+
+    fire_schedules(db, KNOWN)
+
+    (job,) = jobs()
+    assert (job.queue, job.priority, job.max_attempts, job.timeout_ms) == ("slow", 0, 9, 180_000)
+
+
+def test_the_answer_says_when_the_next_is_due_and_looking_is_one_statement(
+    make: Make, db: Session, engine: Engine
+) -> None:
+    make(Every(10 * MINUTE))
+    make(Every(2 * MINUTE))
+
+    fired = fire_schedules(db, KNOWN)
+
+    assert fired.ticks == 0
+    assert fired.next_due == pytest.approx(120, abs=30)
+
+
+def test_ticks_never_drift(make: Make, db: Session, session: Session, time: Time) -> None:
+    schedule = make()
+    begun = schedule.created_at
+    for _ in range(5):
+        time.passes(67)
+        fire_all(db)
+
+    found = session.scalars(select(ScheduleTick.tick_at).order_by(ScheduleTick.tick_at)).all()
+    assert all((tick - begun) % MINUTE == datetime.timedelta(0) for tick in found)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(("policy", "jobs_expected"), [("none", 0), ("one", 1), ("all", 10)])
+def test_after_an_outage_each_policy_enqueues_what_it_says(
+    make: Make,
+    db: Session,
+    time: Time,
+    jobs: Callable[..., list[JobRecord]],
+    ticks: Callable[[], list[tuple[str, str | None]]],
+    policy: str,
+    jobs_expected: int,
+) -> None:
+    # Ten ticks, and the newest is long past.
+    make(Every(10 * MINUTE), catch_up=policy)
+    time.passes(10 * 600 + 300)
+
+    fire_all(db)
+
+    assert len(jobs()) == jobs_expected
+    skipped = [reason for outcome, reason in ticks() if outcome == "skipped"]
+    assert [reason.split(":")[0] for reason in skipped if reason] == ([] if policy == "all" else ["missed"])
+
+
+def test_two_workers_at_once_do_each_tick_once(
+    make: Make, session: Session, elsewhere: Elsewhere, time: Time, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    for _ in range(3):
+        make()
+    time.passes(61)
+
+    first = fire_schedules(session, KNOWN)
+    # What the first has taken and not committed, the second does not wait for.
+    second = elsewhere.start(lambda other: fire_schedules(other, KNOWN)).result(timeout=30)
+    session.commit()
+
+    assert (first.ticks, second.ticks) == (3, 0)
+    assert fire_all(session) == 0
+    assert len(jobs()) == 3
+
+
+def test_a_worker_that_dies_in_between_leaves_the_tick_to_the_next(
+    make: Make, session: Session, elsewhere: Elsewhere, time: Time, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    make()
+    time.passes(61)
+    fire_schedules(session, KNOWN)
+    session.rollback()
+
+    fired = elsewhere.start(lambda other: fire_schedules(other, KNOWN)).result(timeout=30)
+
+    assert fired.ticks == 1
+    assert len(jobs()) == 1
+
+
+def test_a_tick_that_was_done_is_not_done_again_wherever_the_schedule_was_put_back_to(
+    make: Make, db: Session, time: Time, fact: Fact, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    """As after a restored backup, or an update by hand. The record of the tick is what counts."""
+    schedule = make(catch_up="all")
+    time.passes(200)
+    fire_all(db)
+    assert len(jobs()) == 3
+    first = schedule.created_at + MINUTE
+
+    db.execute(text("update jobplatform.schedules set next_tick_at = :at, next_run_at = :at"), {"at": first})
+    fired = fire_all(db)
+
+    assert fired == 0
+    assert len(jobs()) == 3
+    assert fact("select next_run_at > jobplatform.clock() from jobplatform.schedules")
+
+
+def test_a_tick_outlives_its_job(make: Make, db: Session, time: Time, jobs: Callable[..., list[JobRecord]]) -> None:
+    schedule = make()
+    time.passes(61)
+    fire_all(db)
+    db.execute(text("delete from jobplatform.job_queue"))
+    db.execute(text("delete from jobplatform.job_records"))
+
+    db.execute(
+        text("update jobplatform.schedules set next_tick_at = :at, next_run_at = :at"),
+        {"at": schedule.created_at + MINUTE},
+    )
+    fire_all(db)
+
+    assert jobs() == []
+
+
+def test_a_tick_that_meets_an_unfinished_job_with_its_guard_says_which(
+    make: Make, session: Session, tasks: Tasks, db: Session, time: Time, workspace_id: uuid.UUID
+) -> None:
+    make(task="alone")
+    running = tasks["alone"].enqueue(session, workspace_id=workspace_id).job_id
+    session.commit()
+    time.passes(61)
+
+    fire_schedules(db, {"alone": TaskDefaults()})
+
+    (tick,) = session.scalars(select(ScheduleTick)).all()
+    assert (tick.outcome, tick.job_id) == ("deduplicated", running)
+
+
+def test_a_full_quota_costs_its_own_ticks_and_nobody_else_s(
+    make: Make,
+    session: Session,
+    db: Session,
+    time: Time,
+    workspace_id: uuid.UUID,
+    jobs: Callable[..., list[JobRecord]],
+) -> None:
+    set_workspace_limits(session, workspace_id, {"max_pending": 1})
+    session.commit()
+    others = [uuid.uuid4() for _ in range(3)]
+    for _ in range(3):
+        make()
+    for other in others:
+        make(workspace_id=other)
+    time.passes(61)
+
+    fired = fire_schedules(db, KNOWN)
+
+    assert fired.ticks == 6
+    assert len(jobs(workspace_id=workspace_id)) == 1
+    assert all(len(jobs(workspace_id=other)) == 1 for other in others)
+    skipped = session.scalars(select(ScheduleTick).where(ScheduleTick.outcome == "skipped")).all()
+    assert [(tick.workspace_id, tick.reason) for tick in skipped] == [
+        (workspace_id, "the workspace's quota of 1 waiting jobs is full")
+    ] * 2
+    assert fire_schedules(db, KNOWN).next_due != 0
+
+
+def test_a_schedule_of_a_task_that_nobody_knows_stays_due_and_costs_the_others_nothing(
+    make: Make, db: Session, time: Time, fact: Fact, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    make(task="alone", catch_up="none")
+    time.passes(61)
+
+    assert fire_schedules(db, KNOWN) == Fired(0, (), None)
+    assert fact("select next_run_at <= jobplatform.clock() from jobplatform.schedules")
+    assert fire_schedules(db, KNOWN | {"alone": TaskDefaults()}).ticks == 1
+    assert len(jobs()) == 1
+
+
+def test_a_single_moment_is_done_once_and_is_over(
+    make: Make, db: Session, fact: Fact, time: Time, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    moment = fact("select jobplatform.clock()") + MINUTE
+    make(Once(moment))
+    assert fire_all(db) == 0
+    time.passes(3600)
+
+    assert fire_all(db) == 1
+    time.passes(3600)
+    assert fire_all(db) == 0
+    assert len(jobs()) == 1
+
+
+def test_a_single_moment_of_the_past_is_done_at_once(
+    make: Make, db: Session, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    make(Once(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)), catch_up="none")
+
+    assert fire_all(db) == 1
+    assert len(jobs()) == 1
+
+
+def test_what_repeats_is_not_piled_up_for_a_paused_workspace_and_a_single_moment_is(
+    make: Make,
+    session: Session,
+    db: Session,
+    fact: Fact,
+    time: Time,
+    workspace_id: uuid.UUID,
+    ticks: Callable[[], list[tuple[str, str | None]]],
+) -> None:
+    make()
+    make(Once(fact("select jobplatform.clock()")))
+    pause(session, "workspace", str(workspace_id), reason="unpaid", actor="ann")
+    session.commit()
+    time.passes(61)
+
+    fire_all(db)
+
+    assert sorted(ticks(), key=str) == [
+        ("enqueued", None),
+        ("skipped", "the workspace is paused, and what repeats is not piled up"),
+    ]
+
+
+def test_a_schedule_that_would_make_no_job_any_more_is_skipped_with_the_reason(
+    make: Make, db: Session, time: Time, ticks: Callable[[], list[tuple[str, str | None]]]
+) -> None:
+    own, _ = make(), make(workspace_id=uuid.uuid4())
+    db.execute(
+        text("update jobplatform.schedules set queue = 'NOT A QUEUE' where workspace_id = :id"),
+        {"id": own.workspace_id},
+    )
+    time.passes(61)
+
+    fire_all(db)
+
+    assert sorted(outcome for outcome, _ in ticks()) == ["enqueued", "skipped"]
+    assert any(reason and "/queue: is not a queue name" in reason for _, reason in ticks())
+
+
+def test_a_rule_that_cannot_be_read_here_waits_and_keeps_nobody_else_from_theirs(
+    make: Make, db: Session, time: Time, fact: Fact, jobs: Callable[..., list[JobRecord]]
+) -> None:
+    broken, _ = make(), make(workspace_id=uuid.uuid4())
+    db.execute(
+        text(
+            "update jobplatform.schedules set cron = '0 * * * *', every_ms = null, anchor = null, "
+            "timezone = 'Mars/Olympus' where id = :id"
+        ),
+        {"id": broken.id},
+    )
+    time.passes(61)
+
+    fire_all(db)
+
+    assert len(jobs()) == 1
+    assert fact("select next_tick_at < jobplatform.clock() from jobplatform.schedules where id = :id", id=broken.id)
+
+
+def test_ten_thousand_hourly_schedules_are_spread_evenly_and_each_keeps_its_place(make: Make) -> None:
+    schedule = make(Every(60 * MINUTE), spread=30 * MINUTE)
+    assert schedule.next_tick_at is not None
+    assert schedule.next_run_at == schedule.next_tick_at + offset_of(schedule)
+
+    places = [
+        offset_of(Schedule(workspace_id=uuid.uuid4(), id=uuid.uuid4(), spread_ms=1_800_000, every_workspace=False))
+        for _ in range(10_000)
+    ]
+
+    minutes = [0] * 30
+    for place in places:
+        minutes[place // MINUTE] += 1
+    # 333 on average.
+    assert 230 < min(minutes) <= max(minutes) < 440
+    assert plan_of(schedule).spread == 30 * MINUTE
+
+
+def test_a_spread_schedule_is_done_at_its_place_and_its_tick_is_the_rule_s(
+    make: Make, db: Session, session: Session, time: Time
+) -> None:
+    schedule = make(Every(60 * MINUTE), spread=30 * MINUTE)
+    tick, due_at = schedule.next_tick_at, schedule.next_run_at
+    assert tick is not None
+    assert due_at is not None
+    time.passes((due_at - schedule.created_at).total_seconds() - 5)
+    assert fire_all(db) == 0
+    time.passes(10)
+
+    assert fire_all(db) == 1
+    assert session.scalars(select(ScheduleTick.tick_at)).all() == [tick]
+    session.refresh(schedule)
+    assert schedule.next_run_at == due_at + 60 * MINUTE
+
+
+# For every workspace
+
+
+@pytest.fixture
+def customers(session: Session) -> list[uuid.UUID]:
+    found = sorted(uuid.uuid4() for _ in range(7))
+    session.add_all(Workspace(id=one, name=str(one)) for one in found)
+    session.commit()
+    return found
+
+
+def test_a_schedule_for_every_workspace_enqueues_a_job_in_each_spread_over_a_window(
+    make: Make, db: Session, time: Time, customers: list[uuid.UUID], jobs: Callable[..., list[JobRecord]]
+) -> None:
+    schedule = make(workspace_id=PLATFORM_WORKSPACE, every_workspace=True, spread=10 * MINUTE)
+    time.passes(61)
+
+    assert fire_all(db) == 1 + len(customers)
+
+    found = jobs()
+    assert sorted(job.workspace_id for job in found) == customers
+    tick = schedule.created_at + MINUTE
+    waits = {job.run_after - tick for job in found}
+    assert len(waits) == len(customers)
+    assert all(datetime.timedelta(0) <= wait < 10 * MINUTE for wait in waits)
+
+
+def test_a_fan_out_goes_on_where_it_was_when_its_worker_died(
+    make: Make,
+    db: Session,
+    session: Session,
+    time: Time,
+    customers: list[uuid.UUID],
+    jobs: Callable[..., list[JobRecord]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fire_module, "LARGEST_BATCH", 3)
+    make(workspace_id=PLATFORM_WORKSPACE, every_workspace=True)
+    time.passes(61)
+    assert fire_schedules(db, KNOWN).ticks == 1 + 3
+    fire_schedules(session, KNOWN)
+    session.rollback()
+
+    fire_all(db)
+
+    assert [job.workspace_id for job in sorted(jobs(), key=lambda job: job.workspace_id)] == customers
+
+
+def test_a_fan_out_leaves_out_who_is_paused(
+    make: Make,
+    db: Session,
+    session: Session,
+    time: Time,
+    customers: list[uuid.UUID],
+    jobs: Callable[..., list[JobRecord]],
+) -> None:
+    pause(session, "workspace", str(customers[2]), reason="is being erased", actor="ann")
+    session.commit()
+    make(workspace_id=PLATFORM_WORKSPACE, every_workspace=True)
+    time.passes(61)
+
+    fire_all(db)
+
+    assert {job.workspace_id for job in jobs()} == set(customers) - {customers[2]}
+
+
+# Rights
+
+
+def test_a_worker_s_login_may_do_all_of_it(
+    make: Make,
+    time: Time,
+    login_url: Callable[..., str],
+    customers: list[uuid.UUID],
+    jobs: Callable[..., list[JobRecord]],
+) -> None:
+    make()
+    make(workspace_id=PLATFORM_WORKSPACE)
+    make(workspace_id=PLATFORM_WORKSPACE, every_workspace=True)
+    time.passes(61)
+    engine = make_engine(login_url(Role.WORKER), pool_size=1, autocommit=True, role=Role.WORKER)
+
+    with Session(engine) as worker:
+        done = fire_all(worker)
+    engine.dispose()
+
+    assert done == 3 + len(customers)
+    assert len(jobs()) == 2 + len(customers)
+
+
+def test_a_workspace_that_has_everything_sealed_since_gets_no_open_payload(
+    make: Make,
+    session: Session,
+    time: Time,
+    login_url: Callable[..., str],
+    workspace_id: uuid.UUID,
+    ticks: Callable[[], list[tuple[str, str | None]]],
+    jobs: Callable[..., list[JobRecord]],
+) -> None:
+    make()
+    make(workspace_id=uuid.uuid4())
+    session.execute(
+        text(
+            "insert into jobplatform.workspace_keys (workspace_id, key_id, wrapped_key, wrapped_by, encrypts) "
+            "values (:id, 1, decode(repeat('00', 60), 'hex'), 'a', true)"
+        ),
+        {"id": workspace_id},
+    )
+    session.commit()
+    time.passes(61)
+    engine = make_engine(login_url(Role.WORKER), pool_size=1, autocommit=True, role=Role.WORKER)
+
+    with Session(engine) as worker:
+        fire_all(worker)
+    engine.dispose()
+
+    assert sorted(outcome for outcome, _ in ticks()) == ["enqueued", "skipped"]
+    assert jobs(workspace_id=workspace_id) == []
+
+
+# Plans
+
+
+def test_looking_costs_the_same_however_many_schedules_are_not_due(
+    session: Session, engine: Engine, make: Make, time: Time
+) -> None:
+    make()
+    session.execute(
+        text(
+            """
+            insert into jobplatform.schedules (
+                workspace_id, id, name, task, payload, cron, made_by, next_tick_at, next_run_at
+            )
+            select gen_random_uuid(), gen_random_uuid(), 'n' || n,
+                case when n % 2 = 0 then 'work' else 'unknown' end, '{}', '0 * * * *', 'x', at, at
+            from generate_series(1, 20000) n,
+                lateral (
+                    select now() + case when n % 2 = 0 then interval '1 day' else interval '-1 day' end as at
+                ) moment
+            """
+        )
+    )
+    session.commit()
+    session.execute(text("analyze jobplatform.schedules"))
+    session.commit()
+    time.passes(61)
+
+    for statement in (fire_module.NEXT_DUE, fire_module.DUE):
+        plan = explain(engine, lambda session, sql=statement: run(session, sql, tasks="{work,report}"))  # type: ignore[misc]
+        assert any(node.get("Index Name") == "schedules_due" for node in plan.nodes), statement
+        assert plan.rows_visited("schedules") <= 2, statement
+        assert plan.buffers < 60, (statement, plan.buffers)
