@@ -6,7 +6,7 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import sessionmaker
 
 from jobplatform.queue import queue_health
-from tests.waiting import wait_until
+from jobplatform.testing import wait_until
 from tests.worker import rolling_tasks
 from tests.worker.conftest import Database, StartWorker
 
