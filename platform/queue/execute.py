@@ -177,7 +177,8 @@ def _execute(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asynci
 
 def _attempt(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asyncio.Runner | None) -> Ended:
     try:
-        job.result_type = task.result
+        if task.result is not None:
+            job.result_type = task.result
         value = task.handler(job, _loaded(task, job, payload))
         if inspect.iscoroutine(value):
             value = _run_coroutine(value, runner)

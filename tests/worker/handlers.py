@@ -285,7 +285,7 @@ def check(batch: Batch[Payload]) -> list[Any]:
 @tasks.batch_task("one_by_one", size=5, retry=AT_ONCE)
 def one_by_one(batch: Batch[Payload]) -> None:
     """Ends items one after the other; some never, some take the process along."""
-    append(batch[0].payload["file"], f"{os.getpid()} " + " ".join(str(item.payload["n"]) for item in batch))
+    append(batch[0].payload["file"], f"{os.getpid()}: " + " ".join(str(item.payload["n"]) for item in batch))
     for item in batch:
         if item.payload.get("end") == "hang":
             while True:
