@@ -65,4 +65,4 @@ bench: $(READY) ## Our numbers beside the peers'
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean: ## Remove the environment and what the tools left
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/fuzz/.schemathesis .coverage*

@@ -18,7 +18,9 @@
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
     ├── SourceError              a source of records refused, failed, or answered something that cannot be used
-    │   └── SourceBusyError      it asks to come back after a while
+    │   ├── SourceBusyError      it asks to come back after a while
+    │   ├── SourceUnreachableError  it gives no answer now, which often passes
+    │   └── AddressRefusedError  its address is none that a workspace may have asked
     ├── JobError                 for handlers to raise: says whether, and when, to try the job again
     ├── SyncFailedError          every connection of a sync failed; lists each with its reason
     ├── EncryptionError          something cannot be sealed or opened
@@ -26,6 +28,7 @@
     │   └── SealBrokenError      it was sealed for another place, was changed, or its key is destroyed
     ├── NotATestDatabaseError    a test wanted to do to a database what only a test database survives
     ├── StillReadyError          a drain ran as many jobs as it may, and more are ready
+    ├── StepError                a step or checkpoint is used in a way that cannot work, or cannot be stored
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
 
 A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
@@ -248,6 +251,15 @@ class LeaseLostError(JobPlatformError):
         )
 
 
+class StepError(JobPlatformError):
+    """A step or checkpoint is used in a way that cannot work, or what it was to save cannot be stored.
+
+    Nothing of it was saved. Trying again would not change that, so the job fails with it.
+    """
+
+    should_retry = False
+
+
 class SourceError(JobPlatformError):
     """A source of records refused, failed, or answered something that cannot be used."""
 
@@ -258,6 +270,18 @@ class SourceBusyError(SourceError):
     def __init__(self, message: str, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class SourceUnreachableError(SourceError):
+    """The source gives no answer, or says itself that it has failed. That often passes."""
+
+    infrastructure = True
+
+
+class AddressRefusedError(SourceError):
+    """An address is not public, or a URL none that is asked on behalf of a workspace. Nothing was connected to."""
+
+    should_retry = False
 
 
 class JobError(JobPlatformError):

@@ -79,6 +79,7 @@ class Settings:
     """Crashes (of a handler process or a whole worker) after which a job fails for good."""
     completed_retention_days: int = 7
     failed_retention_days: int = 30
+    audit_retention_days: int = 400
     tick_retention_days: int = 35
     """Days the ticks of schedules are kept; longer where jobs are."""
     cron_tz: str = "UTC"
@@ -148,6 +149,7 @@ class _Reader:
             "crash_limit": self._read("CRASH_LIMIT", _integer(1, 100)),
             "completed_retention_days": self._read("COMPLETED_RETENTION_DAYS", _integer(0, 36_500)),
             "failed_retention_days": self._read("FAILED_RETENTION_DAYS", _integer(0, 36_500)),
+            "audit_retention_days": self._read("AUDIT_RETENTION_DAYS", _integer(30, 36_500)),
             "tick_retention_days": self._read("TICK_RETENTION_DAYS", _integer(1, 36_500)),
             "cron_tz": self._parse("JOBS_CRON_TZ", _time_zone),
             "doorbell": self._read("DOORBELL", _boolean),

@@ -59,6 +59,7 @@ def bare_inserts() -> list[Contender]:
     return [
         Contender("bare: two inserts, commit", [*program, "two"], schema="jobplatform"),
         Contender("bare: one statement", [*program, "one"], schema="jobplatform"),
+        Contender("bare: two inserts in a Session", [*program, "session"], schema="jobplatform"),
     ]
 
 

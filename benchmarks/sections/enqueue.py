@@ -17,7 +17,7 @@ EXPLANATION = """
 Jobs a second of one client, one after another; payload 200 bytes. *Single*: a transaction for each job,
 through the contender's own front door (for jobplatform a Session, an enqueue and its commit). *Bulk*: one
 call with 1,000 jobs. The bare rows are the same two rows of jobplatform's tables, written by the driver
-alone.
+alone or, *in a Session*, through SQLAlchemy: what the promise costs that a job belongs to the caller's own transaction.
 """
 
 

@@ -20,14 +20,15 @@ from marshmallow import Schema
 from jobplatform.api.fields import write_cursor
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.problems import ProblemError
-from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema
-from jobplatform.models import Job, JobAttempt, Status
+from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema, StepsSchema
+from jobplatform.models import Job, JobAttempt, JobStep, Status
 
 Item = TypeVar("Item")
 
 #: Seconds between two looks at a job that is not finished.
 POLL_AFTER = 2
 _JOB, _ACCEPTED, _PAGE, _ATTEMPTS = JobSchema(), AcceptedSchema(), PageSchema(), AttemptsSchema()
+_STEPS = StepsSchema()
 LIVE = (Status.PENDING, Status.RUNNING)
 
 
@@ -113,6 +114,13 @@ def list_of_attempts(attempts: Sequence[JobAttempt]) -> Response:
     return respond(_ATTEMPTS, {"items": [_describe_attempt(attempt) for attempt in attempts]})
 
 
+def list_of_steps(steps: Sequence[JobStep]) -> Response:
+    """The steps that are done, in their order, and the checkpoint."""
+    items = [{**_saved(step), "name": step.name, "result": step.value} for step in steps if step.name]
+    checkpoint = next(({**_saved(step), "state": step.value} for step in steps if not step.name), None)
+    return respond(_STEPS, {"items": items, "checkpoint": checkpoint})
+
+
 def describe(job: Job) -> dict[str, Any]:
     """A job as :class:`JobSchema` takes it."""
     columns = {name: getattr(job, name) for name in _JOB.fields if hasattr(job, name)}
@@ -133,6 +141,10 @@ def _describe_error(kind: str | None, message: str | None) -> dict[str, str] | N
     if kind is None and message is None:
         return None
     return {"type": kind or "Error", "message": message or ""}
+
+
+def _saved(step: JobStep) -> dict[str, Any]:
+    return {"epoch": step.epoch, "saved_at": step.saved_at}
 
 
 def _describe_attempt(attempt: JobAttempt) -> dict[str, Any]:

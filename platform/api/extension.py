@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
+import click
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -16,6 +19,7 @@ from jobplatform.queue import Tasks
 from jobplatform.settings import Settings
 
 EXTENSION = "jobplatform"
+COMMANDS = "jobplatform.cli.flask_jobs"
 
 
 class JobPlatform:
@@ -37,6 +41,8 @@ class JobPlatform:
     - ``JOBPLATFORM_REGISTER_BLUEPRINT``: true. When false, mount :func:`create_blueprint` yourself.
     - ``JOBPLATFORM_TRUST_LOGIN``: the environment's, else false. Whether the API works with a database login that
       could bypass row security, as a developer's superuser; otherwise it answers 503 and logs what to correct.
+
+    ``flask jobs`` has the commands of ``jobplatform`` for this application's database and tasks.
     """
 
     def __init__(
@@ -65,9 +71,32 @@ class JobPlatform:
             self.tasks.mode = "sync"
         trust = app.config.get("JOBPLATFORM_TRUST_LOGIN", settings.trust_login)
         app.extensions[EXTENSION] = Mounted(sessions, self.tasks, self._authorize, Admission(trust_login=trust))
+        app.cli.add_command(_Commands("jobs", help="Background jobs: list, enqueue, watch, retry and cancel them."))
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
             blueprint = create_blueprint(sessions, self.tasks, self._authorize, trust_login=trust)
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
+
+
+class _Commands(click.Group):
+    """``flask jobs …``. What it does stands above this module, which must not know it: it is loaded by name, and when
+    somebody types it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._behind().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._behind().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self._behind().format_commands(ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return self._behind().invoke(ctx)
+
+    @staticmethod
+    def _behind() -> click.Group:
+        found: click.Group = importlib.import_module(COMMANDS).jobs
+        return found
 
 
 def _database_url(app: Flask, settings: Settings) -> str:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from flask import Response
 
-from jobplatform.api.answers import duplicate, list_of_attempts, show, status_conflict
+from jobplatform.api.answers import duplicate, list_of_attempts, list_of_steps, show, status_conflict
 from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.enqueueing_many import enqueue_all
@@ -25,6 +25,8 @@ from jobplatform.api.schemas import (
     NewJobSchema,
     NewJobsSchema,
     PageSchema,
+    RetryQuerySchema,
+    StepsSchema,
 )
 from jobplatform.queue import (
     CancelAnswer,
@@ -32,6 +34,7 @@ from jobplatform.queue import (
     cancel_job,
     get_job,
     list_attempts,
+    list_steps,
     retry_job,
     reveal,
 )
@@ -40,6 +43,8 @@ jobs = Resource("jobs", __name__, description="Jobs of a workspace")
 
 JOBS = "/workspaces/<uuid:workspaceId>/jobs"
 JOB = JOBS + "/<uuid:jobId>"
+#: A step's result is shown up to so many bytes: a job may have a thousand of them.
+LARGEST_SHOWN = 4096
 
 
 @jobs.endpoint("POST", JOBS, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
@@ -92,6 +97,18 @@ def list_job_attempts(workspace_id: UUID, job_id: UUID) -> Response:
         return list_of_attempts(found)
 
 
+@jobs.endpoint("GET", JOB + "/steps", Scope.JOBS_READ, refuses=(404,))
+@jobs.answers(200, StepsSchema)
+def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
+    """List the steps that a job has done, and its checkpoint"""
+    with mounted().reading() as session:
+        if get_job(session, workspace_id, job_id) is None:
+            raise not_found()
+        found = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
+        reveal(session, found, to_reader=reader_sees_sealed())
+    return list_of_steps(found)
+
+
 @jobs.endpoint("POST", JOB + "/cancel", Scope.JOBS_WRITE, refuses=(404,))
 @jobs.may_answer(409, **CONFLICT)
 @jobs.answers(200, JobSchema)
@@ -112,13 +129,15 @@ def cancel(workspace_id: UUID, job_id: UUID) -> Response:
 @jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404,))
 @jobs.may_answer(409, **CONFLICT)
 @jobs.may_answer(429, **QUOTA)
+@jobs.query(RetryQuerySchema)
 @jobs.answers(200, JobSchema)
-def retry(workspace_id: UUID, job_id: UUID) -> Response:
+def retry(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     """Make a failed or cancelled job pending again, with all its attempts ahead of it"""
     with mounted().transaction() as session:
-        answer = retry_job(session, workspace_id, job_id)
+        answer = retry_job(session, workspace_id, job_id, **query)
         if answer.kind is RetryKind.RETRIED:
-            audit(session, "job.retry", f"job:{job_id}", workspace_id)
+            told = {"fromStart": True} if query["from_start"] else {}
+            audit(session, "job.retry", f"job:{job_id}", workspace_id, **told)
     if answer.kind is RetryKind.DUPLICATE and answer.existing:
         raise duplicate(read_existing(workspace_id, answer.existing))
     job = read_job(workspace_id, job_id)

@@ -294,6 +294,7 @@ class WorkerSchema(CamelSchema):
     slots = fields.Integer(required=True)
     running = fields.Integer(required=True)
     draining = fields.Boolean(required=True)
+    drain_requested = fields.Boolean(required=True)
     started_at = Moment(required=True)
     heartbeat_at = Moment(required=True)
 

@@ -160,6 +160,41 @@ class AttemptsSchema(CamelSchema):
     items = fields.List(fields.Nested(AttemptSchema), required=True)
 
 
+class StepSchema(CamelSchema):
+    """A step that is done, with its result. Of a large one only ``{"leftOut": bytes}`` is shown."""
+
+    name = fields.String(required=True)
+    epoch = fields.Integer(required=True, metadata={"description": "The attempt that did it."})
+    saved_at = Moment(required=True)
+    result = fields.Raw(required=True, allow_none=True)
+
+
+class CheckpointSchema(CamelSchema):
+    """The state that a job has saved last, for its next attempt."""
+
+    epoch = fields.Integer(required=True, metadata={"description": "The attempt that saved it."})
+    saved_at = Moment(required=True)
+    state = fields.Raw(required=True, allow_none=True)
+
+
+class StepsSchema(CamelSchema):
+    """What a job has done already, and its checkpoint."""
+
+    items = fields.List(fields.Nested(StepSchema), required=True)
+    checkpoint = fields.Nested(CheckpointSchema, required=True, allow_none=True)
+
+
+class RetryQuerySchema(CamelSchema):
+    """How to retry."""
+
+    from_start = fields.Boolean(
+        load_default=False,
+        truthy={"true"},
+        falsy={"false"},
+        metadata={"description": "Forget the steps and the checkpoint, instead of going on after them."},
+    )
+
+
 class JobOptionsSchema(CamelSchema):
     """What every enqueue may say beside its payload. What it does not say, the task decides."""
 
@@ -206,7 +241,7 @@ class NewSyncSchema(JobOptionsSchema):
     mode = fields.String(validate=validate.OneOf(["initial", "incremental"]))
     sync_log_id = fields.String(
         validate=validate.Length(1, 200),
-        metadata={"description": "An entry of your own log; carried along unchanged."},
+        metadata={"description": "What you call this sync; its entry in sync_logs has it as reference."},
     )
 
 
@@ -243,6 +278,7 @@ class HealthSchema(CamelSchema):
     pending = fields.Integer(required=True)
     ready = fields.Integer(required=True)
     scheduled = fields.Integer(required=True)
+    blocked = fields.Integer(required=True)
     running = fields.Integer(required=True)
     stuck = fields.Integer(required=True)
     oldest_ready_seconds = fields.Float(required=True, allow_none=True)
@@ -253,6 +289,57 @@ class HealthSchema(CamelSchema):
         required=True, metadata={"description": "Workers that hear the doorbell; the others poll."}
     )
     unserved_tasks = fields.List(fields.String(), required=True)
+
+
+class TimesSchema(CamelSchema):
+    """Seconds that half, 95 % and 99 % of the jobs needed at most."""
+
+    p50 = fields.Float(required=True)
+    p95 = fields.Float(required=True)
+    p99 = fields.Float(required=True)
+
+
+class PartSchema(CamelSchema):
+    """The numbers of a queue, a task, or of everything (whose ``name`` is empty)."""
+
+    name = fields.String(required=True)
+    pending = fields.Integer(required=True)
+    ready = fields.Integer(required=True)
+    scheduled = fields.Integer(required=True)
+    blocked = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    completed = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    cancelled = fields.Integer(required=True)
+    oldest_ready_seconds = fields.Float(required=True, allow_none=True)
+    failure_rate = fields.Float(required=True, allow_none=True)
+    per_minute = fields.Float(required=True)
+    wait = fields.Nested(TimesSchema, required=True, allow_none=True)
+    run = fields.Nested(TimesSchema, required=True, allow_none=True)
+
+
+class ByStatusSchema(CamelSchema):
+    """Jobs by status: live ones now, final ones of the last hour."""
+
+    pending = fields.Integer(required=True)
+    running = fields.Integer(required=True)
+    completed = fields.Integer(required=True)
+    failed = fields.Integer(required=True)
+    cancelled = fields.Integer(required=True)
+
+
+class StatsSchema(CamelSchema):
+    """What there is to do and what ended in the last hour: of the token's workspace, or of all for an operator."""
+
+    by_status = fields.Nested(ByStatusSchema, required=True)
+    total = fields.Nested(PartSchema, required=True)
+    queues = fields.List(fields.Nested(PartSchema), required=True)
+    tasks = fields.List(fields.Nested(PartSchema), required=True)
+    within_seconds = fields.Float(required=True, metadata={"description": "How far back endings are counted."})
+    reach_seconds = fields.Float(
+        required=True,
+        metadata={"description": "What completed or was cancelled is counted if it was made within this."},
+    )
 
 
 class ProbeSchema(CamelSchema):

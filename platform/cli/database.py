@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from uuid import UUID
 
 import click
@@ -11,7 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.embedded import EmbeddedServer
-from jobplatform.models import Role, Workspace, confine, embedded_login, make_engine
+from jobplatform.models import Role, Workspace, confine, embedded_login, make_engine, set_free
+from jobplatform.queue import Tasks, load_tasks
 from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
 
@@ -31,10 +34,45 @@ def open_database(settings: Settings, *roles: Role) -> Iterator[str]:
         server.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host application whose own command line ours is part of: its sessions and its tasks take the place of ours."""
+
+    sessions: Callable[[], Session]
+    tasks: Tasks
+
+
+_host: ContextVar[Host | None] = ContextVar("jobplatform_host", default=None)
+
+
+@contextmanager
+def hosted(host: Host) -> Iterator[None]:
+    """Let the commands within the block work on the host's database, with the host's tasks."""
+    token = _host.set(host)
+    try:
+        yield
+    finally:
+        _host.reset(token)
+
+
+def known_tasks() -> Tasks:
+    """The application's tasks: the host's, or those that the settings name."""
+    if (host := _host.get()) is not None:
+        return host.tasks
+    settings = Settings.from_env()
+    tasks = load_tasks(settings.tasks)
+    tasks.mode = settings.mode
+    return tasks
+
+
 @contextmanager
 def open_session(role: Role | None = Role.OPERATOR) -> Iterator[Session]:
     """A session on that database, committed at the end of the block unless it raises. Whoever runs a command sees all
     workspaces, as an operator does; without a role, what the login sees."""
+    if (host := _host.get()) is not None:
+        with _hosted_session(host, role) as session:
+            yield session
+        return
     with open_database(Settings.from_env()) as url:
         engine = make_engine(url, application_name="jobplatform-cli", pool_size=1)
         try:
@@ -45,6 +83,22 @@ def open_session(role: Role | None = Role.OPERATOR) -> Iterator[Session]:
                 session.commit()
         finally:
             engine.dispose()
+
+
+@contextmanager
+def _hosted_session(host: Host, role: Role | None) -> Iterator[Session]:
+    with host.sessions() as session:
+        # What was read is shown after the commit. The host may hand out the same Session again, and use it itself.
+        expires, session.expire_on_commit = session.expire_on_commit, False
+        if role is not None:
+            confine(session, role)
+        try:
+            yield session
+            session.commit()
+        finally:
+            session.rollback()
+            set_free(session)
+            session.expire_on_commit = expires
 
 
 def find_workspace(session: Session, text: str) -> UUID:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -14,14 +12,11 @@ from rich.console import Console
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
-from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
-from jobplatform.cli.waiting import show_progress
-from jobplatform.models import FINAL_STATUSES, Job, Status
-from jobplatform.queue import get_job, load_tasks, reveal
-from jobplatform.settings import Settings
-
-POLL_SECONDS = 0.25
+from jobplatform.cli.waiting import show_progress, watch_job
+from jobplatform.models import Job, Status
+from jobplatform.queue import get_job, reveal
 
 
 @click.command()
@@ -44,10 +39,7 @@ def enqueue(
     as_json: bool,
 ) -> None:
     """Enqueue a job of TASK. Says so when an unfinished job holds its uniqueness guard already."""
-    settings = Settings.from_env()
-    known = load_tasks(settings.tasks)
-    known.mode = settings.mode
-    wanted = known[task]
+    wanted = known_tasks()[task]
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
         after = None if delay is None else datetime.timedelta(seconds=delay)
@@ -74,21 +66,6 @@ def _parse(payload: str) -> Any:
 def _wait(session: Session, workspace_id: UUID, job_id: UUID) -> Job | None:
     with show_progress(Console(stderr=True)) as report:
         return watch_job(session, workspace_id, job_id, report)
-
-
-def watch_job(session: Session, workspace_id: UUID, job_id: UUID, report: Callable[[str, Any], None]) -> Job | None:
-    """Look at a job until its status is final; None when it was deleted meanwhile."""
-    while True:
-        session.expire_all()
-        job = get_job(session, workspace_id, job_id)
-        # No transaction is left open between two looks: it would hold back the database's vacuum.
-        session.commit()
-        if job is None:
-            return None
-        report(job.status, job.progress)
-        if job.status in FINAL_STATUSES.values():
-            return job
-        time.sleep(POLL_SECONDS)
 
 
 def _tell(job_id: UUID, created: bool, job: Job | None, *, as_json: bool) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +18,11 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.migrations import check
 from jobplatform.models import Job, JobAttempt, Schedule, Status, WorkerRow, clock
-from jobplatform.queue import CLOSED_TEXT, Health, queue_health
+from jobplatform.queue import CLOSED_TEXT, Health, list_rules, queue_health
 
-STUCK_AFTER = datetime.timedelta(minutes=15)
 ALIVE_WITHIN = datetime.timedelta(minutes=1)
 MOST_ROWS = 10
 
@@ -36,9 +34,9 @@ def health(workspace: str | None, as_json: bool) -> None:
     """Is work being done? What is stuck, what fails, and what to do. Exit code 1 when something is wrong."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace) if workspace else None
-        state = queue_health(session, workspace_id, stuck_after=STUCK_AFTER)
+        state = queue_health(session, workspace_id)
         if as_json:
-            print_json({"healthy": state.healthy, **asdict(state)})
+            print_json({"healthy": state.healthy, **plain(state), "pending": state.pending})
         else:
             _print_state(state)
             _explain(session, state, workspace_id)
@@ -86,6 +84,7 @@ def _print_state(state: Health) -> None:
             ("ready", state.ready),
             ("waits longest for", oldest),
             ("scheduled for later", state.scheduled),
+            ("waiting for other jobs", state.blocked),
             ("completed in the last hour", state.completed_last_hour),
             ("failed in the last hour", state.failed_last_hour),
         ],
@@ -102,22 +101,24 @@ def _explain(session: Session, state: Health, workspace_id: UUID | None) -> None
         click.secho("\nhealthy: nothing is stuck, nothing fails too often, and ready jobs are being taken", fg="green")
     for alert in state.alerts:
         click.secho(f"\n{alert.code}: {alert.message}", fg="red", bold=True)
-        EXPLANATIONS[alert.code](session, workspace_id)
+        EXPLANATIONS.get(alert.code, _explain_rule)(session, workspace_id)
 
 
 def _explain_stuck(session: Session, workspace_id: UUID | None) -> None:
+    longer_than = datetime.timedelta(seconds=list_rules(session)["stuck"].above)
     click.echo(
         "A dead worker's jobs are taken back without anybody's help, within its lease and a sweep. These are still\n"
         "being worked on: slow, or waiting for something. Each is stopped when its timeout is over."
     )
-    longest = Job.started_at < clock() - STUCK_AFTER
+    longest = Job.started_at < clock() - longer_than
     statement = select(Job).where(Job.status == Status.RUNNING, longest).order_by(Job.started_at).limit(MOST_ROWS)
     found = session.scalars(_of_workspace(statement, Job.workspace_id, workspace_id)).all()
     print_table(
         ["id", "workspace", "task", "worker", "started", "timeout (s)"],
         [(j.id, j.workspace_id, j.job_type, j.worker_id, j.started_at, j.timeout_ms // 1000) for j in found],
     )
-    _go_on("jobplatform jobs ls --running-for 15", "jobplatform jobs cancel ID -w WORKSPACE")
+    minutes = longer_than.total_seconds() / 60
+    _go_on(f"jobplatform jobs ls --running-for {minutes:g}", "jobplatform jobs cancel ID -w WORKSPACE")
 
 
 def _explain_failing(session: Session, workspace_id: UUID | None) -> None:
@@ -127,9 +128,10 @@ def _explain_failing(session: Session, workspace_id: UUID | None) -> None:
     )
     print_table(["times", "task", "outcome", "error"], _errors_of_the_hour(session, workspace_id))
     _go_on(
-        "jobplatform jobs ls -s failed",
+        "jobplatform jobs failed",
         "jobplatform jobs show ID -w WORKSPACE    (every attempt, with traceback)",
         "jobplatform jobs retry ID -w WORKSPACE   (once the cause is gone)",
+        "jobplatform jobs retry --status failed --since 1h --dry-run   (many at once)",
     )
 
 
@@ -183,6 +185,11 @@ def _explain_no_key(session: Session, workspace_id: UUID | None) -> None:
         [(j.id, j.workspace_id, j.job_type, j.run_after, (j.progress or {}).get("message")) for j in found],
     )
     _go_on("jobplatform keys list                     (which master keys are in use, and which are here)")
+
+
+def _explain_rule(_session: Session, _workspace_id: UUID | None) -> None:
+    click.echo("A rule of your own: its threshold can be changed while everything runs.")
+    _go_on("jobplatform stats", "jobplatform alerts rules")
 
 
 def _explain_overdue(session: Session, workspace_id: UUID | None) -> None:

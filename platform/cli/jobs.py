@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -11,46 +12,29 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.cli.acting import audit
+from jobplatform.cli.acting_on_jobs import cancel, retry
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, cell, make_console, print_json, print_table
+from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
+from jobplatform.cli.watch import watch
 from jobplatform.cli.why import why
-from jobplatform.models import Job, JobAttempt, JobLog, Status, clock
-from jobplatform.queue import (
-    CancelAnswer,
-    RetryKind,
-    cancel_job,
-    get_job,
-    list_attempts,
-    list_jobs,
-    retry_job,
-    reveal,
-)
+from jobplatform.models import Job, JobAttempt, JobLog, JobStep, Status, clock
+from jobplatform.queue import failed_jobs, get_job, list_attempts, list_jobs, list_steps, reveal
 
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
 
-CANCEL_ANSWERS = {
-    CancelAnswer.CANCELLED: "is cancelled",
-    CancelAnswer.REQUESTED: "is running; its worker was told to stop it",
-    CancelAnswer.FINISHED: "has ended already",
-    CancelAnswer.UNKNOWN: "is not a job of this workspace",
-    CancelAnswer.BUSY: "changed hands at every look; try again",
-}
-RETRY_ANSWERS = {
-    RetryKind.RETRIED: "is pending again, with all its attempts ahead of it",
-    RetryKind.DUPLICATE: "cannot be retried: another unfinished job holds its uniqueness guard",
-    RetryKind.LIVE: "has not ended yet",
-    RetryKind.COMPLETED: "completed; there is nothing to retry",
-    RetryKind.UNKNOWN: "is not a job of this workspace",
-}
+#: Of a step's result more bytes than this are not shown.
+LARGEST_SHOWN = 4096
+#: And so many characters in a table.
+SHOWN_OF_A_VALUE = 200
 
 
 @click.group()
 def jobs() -> None:
-    """List, show, retry and cancel jobs; say why one waits."""
+    """List, show, watch, retry and cancel jobs; say why one waits."""
 
 
-jobs.add_command(why)
+for command in (why, watch, retry, cancel):
+    jobs.add_command(command)
 
 
 @jobs.command()
@@ -80,7 +64,7 @@ def ls(
             found = _list_everywhere(session, workspace, status, task, queue, running_for, limit)
         reveal(session, found, to_reader=False)
     if as_json:
-        print_json([_as_dict(job) for job in found])
+        print_json(plain(found))
     else:
         _print_jobs(found)
 
@@ -90,57 +74,46 @@ def ls(
 @workspace_option
 @as_json_option
 def show(job_id: UUID, workspace: str, as_json: bool) -> None:
-    """Show a job: its facts, every attempt's error and its log lines."""
+    """Show a job: its facts, every attempt's error, the steps that are done and its log lines."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
         job = get_job(session, workspace_id, job_id)
         if job is None:
             raise click.ClickException(f"{job_id} is not a job of this workspace")
         attempts = list_attempts(session, workspace_id, job_id)
+        steps = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
         lines = _log_lines(session, workspace_id, job_id)
         # Whoever has the key ring in the environment may read everything anyway.
         reveal(session, [job])
         reveal(session, attempts)
+        reveal(session, steps)
         reveal(session, lines)
     if as_json:
-        print_json({**_as_dict(job), "attemptsThatFailed": [_as_dict(row) for row in attempts]})
+        told = {"attemptsThatFailed": plain(attempts), "steps": plain(steps), "log": plain(lines)}
+        print_json({**plain(job), **told})
         return
     print_table(["", ""], [(name, value) for name, value in _as_dict(job).items() if value is not None])
     _print_attempts(attempts)
+    _print_steps(steps)
     for line in lines:
         make_console().print(cell(f"{line.logged_at:%H:%M:%S} {line.level} {line.message}"))
 
 
 @jobs.command()
-@click.argument("job_id", type=UUID)
-@workspace_option
-def retry(job_id: UUID, workspace: str) -> None:
-    """Make a failed or cancelled job pending again."""
+@click.option("-w", "--workspace", help="By id or name. Default: all workspaces.")
+@click.option("-t", "--task", help="Only those of one task.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@as_json_option
+def failed(workspace: str | None, task: str | None, limit: int, as_json: bool) -> None:
+    """List the jobs that failed, newest failure first."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
-        answer = retry_job(session, workspace_id, job_id)
-        if answer.kind is RetryKind.RETRIED:
-            audit(session, "job.retry", f"job:{job_id}", workspace_id)
-    _answer(job_id, RETRY_ANSWERS[answer.kind], fine=answer.kind is RetryKind.RETRIED)
-
-
-@jobs.command()
-@click.argument("job_id", type=UUID)
-@workspace_option
-def cancel(job_id: UUID, workspace: str) -> None:
-    """Cancel a job: at once while it waits, through its worker while it runs."""
-    with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
-        answer = cancel_job(session, workspace_id, job_id)
-        if answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED):
-            audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
-    _answer(job_id, CANCEL_ANSWERS[answer], fine=answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED))
-
-
-def _answer(job_id: UUID, sentence: str, *, fine: bool) -> None:
-    if not fine:
-        raise click.ClickException(f"{job_id} {sentence}")
-    click.echo(f"{job_id} {sentence}")
+        workspace_id = find_workspace(session, workspace) if workspace else None
+        found = failed_jobs(session, workspace_id, task=task, limit=limit).jobs
+        reveal(session, found, to_reader=False)
+    if as_json:
+        print_json(plain(found))
+    else:
+        _print_jobs(found)
 
 
 def _list_everywhere(
@@ -174,7 +147,7 @@ def _log_lines(session: Session, workspace_id: UUID, job_id: UUID) -> Sequence[J
     ).all()
 
 
-def _as_dict(row: Job | JobAttempt) -> dict[str, Any]:
+def _as_dict(row: Job | JobAttempt | JobStep) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in type(row).__table__.columns}
 
 
@@ -208,3 +181,12 @@ def _print_attempts(attempts: Sequence[JobAttempt]) -> None:
     last = attempts[-1].traceback
     for line in (last or "").splitlines():
         make_console().print(cell(line))
+
+
+def _print_steps(steps: Sequence[JobStep]) -> None:
+    if steps:
+        rows = [
+            (step.name or "(checkpoint)", step.epoch, step.saved_at, json.dumps(step.value)[:SHOWN_OF_A_VALUE])
+            for step in steps
+        ]
+        print_table(["step", "epoch", "saved", "result"], rows, title="\nsteps that are done")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobplatform.logs import escape_controls
+from jobplatform.models import Base
 
 STATUS_STYLES = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "yellow"}
 
@@ -24,6 +27,26 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Machine-r
 def print_json(value: Any) -> None:
     """``value`` as indented JSON; moments and ids as text."""
     click.echo(json.dumps(value, indent=2, default=_as_text))
+
+
+def plain(value: Any) -> Any:
+    """A value of ours as every ``--json`` spells it: names as the API has them, moments and ids left to be written.
+
+    What users said (payloads, results, details) is in mappings, and stays as they spelt it.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _camel({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _camel(value._asdict())
+    if isinstance(value, Base):
+        return _camel({column.key: getattr(value, column.key) for column in type(value).__table__.columns})
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value
+
+
+def _camel(values: dict[str, Any]) -> dict[str, Any]:
+    return {re.sub(r"_(\w)", lambda found: found[1].upper(), name): plain(value) for name, value in values.items()}
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

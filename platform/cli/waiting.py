@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
+from uuid import UUID
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.orm import Session
 
 from jobplatform.logs import escape_controls
+from jobplatform.models import FINAL_STATUSES, Job
+from jobplatform.queue import get_job
+
+POLL_SECONDS = 0.25
 
 Report = Callable[[str, Mapping[str, Any] | None], None]
+
+
+def watch_job(session: Session, workspace_id: UUID, job_id: UUID, report: Report) -> Job | None:
+    """Look at a job until its status is final; None when it was deleted meanwhile."""
+    while True:
+        session.expire_all()
+        job = get_job(session, workspace_id, job_id)
+        # No transaction is left open between two looks: it would hold back the database's vacuum.
+        session.commit()
+        if job is None:
+            return None
+        report(job.status, job.progress)
+        if job.status in FINAL_STATUSES.values():
+            return job
+        time.sleep(POLL_SECONDS)
 
 
 @contextmanager

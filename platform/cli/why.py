@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from uuid import UUID
 
 import click
 
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.queue import Why, why_waiting
 
 
@@ -24,7 +23,7 @@ def why(job_id: UUID, workspace: str, as_json: bool) -> None:
     if found is None:
         raise click.ClickException(f"{job_id} is not a job of this workspace")
     if as_json:
-        print_json(asdict(found))
+        print_json(plain(found))
         return
     click.echo(f"{job_id} is {found.status}")
     print_table(["", "because", "until"], [(block.code, block.message, block.until or "") for block in found.blockers])

@@ -1,7 +1,7 @@
 """A connector for sources that answer JSON pages over HTTP, described by its configuration alone.
 
 A page is fetched again when the source is busy (429 or 503 with ``Retry-After``) or fails for a moment (5xx, a lost
-connection); what is still wrong after that is the connection's failure.
+connection). What is still wrong after that is the connection's failure; a source that is still busy has the job wait.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import backoff
-import httpx
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from jobplatform.connectors.addresses import check_public_url
+from jobplatform.connectors.addresses import check_url
+from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.source import Page, SourceRecord
-from jobplatform.errors import SourceBusyError, SourceError
+from jobplatform.errors import SourceBusyError, SourceError, SourceUnreachableError
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 LARGEST_PAGE = 16 * 1024 * 1024
 MOST_TRIES = 6
+#: Seconds for all tries of one page.
+LONGEST_TRYING = 120.0
 #: A source that wants a longer pause than this has its connection fail: waiting would hold a slot of the worker.
 LONGEST_PAUSE = 60.0
 DEFAULT_PAUSE = 1.0
@@ -71,18 +72,14 @@ def _pause(error: Any) -> float:
     return float(error.retry_after)
 
 
-class _MomentaryError(SourceError):
-    """The source failed in a way that often passes."""
-
-
 class HttpJson:
     """An open connection to such a source."""
 
     def __init__(self, config: Mapping[str, Any], *, allow_private: bool = False) -> None:
         self.config = _load(config)
-        self.allow_private = allow_private
-        # No redirects: the address that was checked is the one that is asked. No proxy of the environment either.
-        self.client = httpx.Client(timeout=TIMEOUT, trust_env=False, headers=self.config["headers"])
+        # One that is never asked is told at once, and not after the first page of another stream.
+        check_url(self.config["base_url"], allow_private=allow_private)
+        self.client = OutsideClient(allow_private=allow_private, headers=self.config["headers"], largest=LARGEST_PAGE)
 
     def __enter__(self) -> Self:
         return self
@@ -121,27 +118,25 @@ class HttpJson:
         value=_pause,
         jitter=None,
         max_tries=MOST_TRIES,
+        max_time=LONGEST_TRYING,
         giveup=lambda error: _pause(error) > LONGEST_PAUSE,
         on_backoff=_tell,
         logger=None,
     )
     @backoff.on_exception(
         backoff.expo,
-        _MomentaryError,
+        SourceUnreachableError,
         factor=0.5,
         max_value=10,
         max_tries=MOST_TRIES,
+        max_time=LONGEST_TRYING,
         on_backoff=_tell,
         logger=None,
     )
     def _get(self, url: str, parameters: Mapping[str, str]) -> Any:
-        check_public_url(url, allow_private=self.allow_private)
-        try:
-            with self.client.stream("GET", url, params=parameters) as response:
-                _check_status(response)
-                return _parse(_read(response))
-        except httpx.HTTPError as error:
-            raise _MomentaryError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
+        answer = self.client.get(url, params=parameters)
+        _check_status(answer)
+        return answer.json()
 
 
 def _load(config: Mapping[str, Any]) -> Any:
@@ -151,12 +146,12 @@ def _load(config: Mapping[str, Any]) -> Any:
         raise SourceError(f"the connection's configuration is wrong: {json.dumps(error.messages)}") from error
 
 
-def _check_status(response: httpx.Response) -> None:
-    status, url = response.status_code, response.request.url.copy_with(query=None)
-    if status == 429 or (status == 503 and "retry-after" in response.headers):
-        raise SourceBusyError(f"{url} is busy (HTTP {status})", _retry_after(response.headers.get("retry-after")))
+def _check_status(answer: Answer) -> None:
+    status, url, headers = answer.status, answer.url, answer.headers
+    if status == 429 or (status == 503 and "retry-after" in headers):
+        raise SourceBusyError(f"{url} is busy (HTTP {status})", _retry_after(headers.get("retry-after")))
     if status >= 500:
-        raise _MomentaryError(f"{url} failed (HTTP {status})")
+        raise SourceUnreachableError(f"{url} failed (HTTP {status})")
     if status != 200:
         raise SourceError(f"{url} refused (HTTP {status})")
 
@@ -171,22 +166,6 @@ def _retry_after(value: str | None) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return DEFAULT_PAUSE
-
-
-def _read(response: httpx.Response) -> bytes:
-    content = bytearray()
-    for chunk in response.iter_bytes():
-        content += chunk
-        if len(content) > LARGEST_PAGE:
-            raise SourceError(f"a page is larger than {LARGEST_PAGE // 1024 // 1024} MiB; ask for smaller pages")
-    return bytes(content)
-
-
-def _parse(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"the answer is not JSON: {error}") from error
 
 
 def _look_up(body: Any, path: str) -> Any:

@@ -19,19 +19,26 @@ class SourceRecord:
 @dataclass(frozen=True)
 class Page:
     """Some records of a stream. Without a ``next_cursor`` it was the last page; ``total`` is the size of the whole
-    stream when the source says so."""
+    stream when the source says so.
+
+    ``state`` is where the next incremental sync begins: it is given to ``fetch`` as the first cursor then. The last one
+    of a sync that reached the end of the stream counts. Without any, every sync reads the whole stream.
+    """
 
     records: Sequence[SourceRecord]
     next_cursor: str | None = None
     total: int | None = None
+    state: str | None = None
 
 
 class Connector(Protocol):
-    """A connection to one source, open for the length of one sync.
+    """A connection to one source, open for the length of one attempt at a sync.
 
-    ``fetch`` may block and may raise: a :class:`~jobplatform.errors.SourceError` with a message for the person who
-    reads the sync's result, anything else counts as a fault of the connector. Fetching the same cursor again must
-    be possible; a sync that was interrupted does.
+    ``fetch`` is asked for the page at ``cursor``: None is the beginning of the stream, anything else is what an earlier
+    page gave as ``next_cursor``, or as ``state`` in an earlier sync. It may block and may raise: a
+    :class:`~jobplatform.errors.SourceError` with a message for the person who reads the sync's result, a
+    :class:`~jobplatform.errors.SourceBusyError` to be asked again later, anything else counts as a fault of the
+    connector. Fetching the same cursor again must be possible; a sync that was interrupted does.
     """
 
     def streams(self) -> Sequence[str]: ...

@@ -21,7 +21,7 @@ class SyncPayload:
     connection_id: UUID | None = field(default=None, metadata={"data_key": "connectionId"})
     mode: Mode = "incremental"
     sync_log_id: str | None = field(default=None, metadata={"data_key": "syncLogId"})
-    """An entry of the host application's own log; carried along unchanged."""
+    """What the host application calls this sync; kept in its entry in ``sync_logs`` as ``reference``."""
 
 
 @tasks.task("sync", queue="sync", max_attempts=3, timeout=timedelta(minutes=10), unique="workspace")
@@ -32,5 +32,6 @@ def sync(job: RunningJob, payload: SyncPayload) -> SyncResult | Skip:
         connector_type=payload.connector_type,
         connection_id=payload.connection_id,
         mode=payload.mode,
+        reference=payload.sync_log_id,
         allow_private=Settings.from_env().allow_private_addresses,
     )

@@ -1,25 +1,32 @@
 """A sync: pull every record of a workspace's connections, page by page.
 
-Each page is one transaction, so what was pulled stays when the attempt is interrupted, and pulling it again changes
-nothing. A connection that fails does not keep the others from being synced.
+Each page is one transaction with the job's checkpoint, which says where to go on: a sync that is killed anywhere goes
+on with its next attempt, and no page is applied twice. A connection that fails does not keep the others from being
+synced; a source that asks for patience is asked again when it said, and until then the job waits without a slot.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
 from jobplatform.connectors.http_json import HttpJson
-from jobplatform.connectors.source import Connector, Page, SourceRecord
-from jobplatform.errors import SourceError, SyncFailedError
-from jobplatform.models import Connection, Record, clock
-from jobplatform.queue import RunningJob, Skip, safe_json
+from jobplatform.connectors.place import ConnectionPlace, SyncPlace, place_of
+from jobplatform.connectors.source import Connector, Page
+from jobplatform.connectors.storing import (
+    begin_stream,
+    finish_stream,
+    open_log,
+    saved_states,
+    store_records,
+    write_log,
+)
+from jobplatform.errors import SourceBusyError, SourceError, SyncFailedError
+from jobplatform.models import Connection
+from jobplatform.queue import RateLimited, RunningJob, Skip
 
 Mode = Literal["initial", "incremental"]
 OpenConnector = Callable[[Mapping[str, Any], bool], Connector]
@@ -29,15 +36,20 @@ CONNECTORS: dict[str, OpenConnector] = {
     "http_json": lambda config, allow_private: HttpJson(config, allow_private=allow_private),
 }
 
+#: So often a sync may wait for sources that are busy; then that is how it failed.
+MOST_WAITS = 20
+
 
 class ConnectionResult(TypedDict):
-    """What became of one connection; ``written`` counts the records that were new or different."""
+    """What became of one connection; ``written`` counts the records that were new or different, ``deleted`` those that
+    an initial sync did not see any more."""
 
     connectionId: str
     connectorType: str
     name: str
     records: int
     written: int
+    deleted: int
     status: Literal["completed", "failed"]
 
 
@@ -47,6 +59,7 @@ class SyncResult(TypedDict):
     results: list[ConnectionResult]
     totalRecords: int
     errors: list[str]
+    syncLogId: str
 
 
 def run_sync(
@@ -56,25 +69,24 @@ def run_sync(
     connection_id: UUID | None = None,
     mode: Mode = "incremental",
     allow_private: bool = False,
+    reference: str | None = None,
 ) -> SyncResult | Skip:
     """Sync the workspace's connections, or those that the arguments choose.
 
-    ``incremental`` writes records that are new or differ from the copy; ``initial`` writes every one anew. Raises
-    :class:`SyncFailedError` when no connection at all could be synced, so that the job is tried again.
+    ``incremental`` begins where the last sync of each stream ended, if its connector can, and writes records that are
+    new or differ from the copy. ``initial`` reads everything, writes every record anew and marks those as deleted that
+    the source does not have any more. An entry in ``sync_logs`` stays when the job is deleted; ``reference`` is what
+    the caller calls it. Raises :class:`SyncFailedError` when no connection at all could be synced, and
+    :class:`RateLimited` when a source is busy: then the job is tried again and goes on where it was.
     """
     connections = _choose_connections(job, connector_type, connection_id)
     if not connections:
         return Skip("this workspace has no such connection to sync")
-    sync = _Sync(job, mode, allow_private)
+    sync = _Sync(job, connections, mode, allow_private)
+    sync.begin(reference)
     for connection in connections:
         sync.pull_connection(connection)
-    if len(sync.errors) == len(connections):
-        raise SyncFailedError(sync.errors)
-    return SyncResult(
-        results=sync.results,
-        totalRecords=sum(result["records"] for result in sync.results),
-        errors=sync.errors,
-    )
+    return sync.end()
 
 
 def _choose_connections(
@@ -93,61 +105,153 @@ def _choose_connections(
 
 
 class _Sync:
-    """One run: what was pulled so far, and what is known of the size of the whole."""
+    """One attempt at a sync."""
 
-    def __init__(self, job: RunningJob, mode: Mode, allow_private: bool) -> None:
+    def __init__(self, job: RunningJob, connections: Sequence[Connection], mode: Mode, allow_private: bool) -> None:
         self.job = job
+        self.connections = connections
         self.mode = mode
+        self.initial = mode == "initial"
         self.allow_private = allow_private
-        self.results: list[ConnectionResult] = []
-        self.errors: list[str] = []
-        self.pulled = 0
-        self.expected: int | None = 0
+        self.pause = 0.0
+        self.place = SyncPlace()
+
+    def begin(self, reference: str | None) -> None:
+        state = self.job.checkpoint_state
+        if state is not None:
+            self.place = place_of(state)
+            return
+        facts = {"job_id": self.job.id, "mode": self.mode, "reference": reference}
+        open_log(self.job.session, self.job.workspace_id, self.place.log_id, **facts)
+        self._save()
 
     def pull_connection(self, connection: Connection) -> None:
-        result = ConnectionResult(
-            connectionId=str(connection.id), connectorType=connection.connector_type, name=connection.name,
-            records=0, written=0, status="completed",
-        )  # fmt: skip
-        self.results.append(result)
+        place = self.place.of(connection.id)
+        if place.status == "completed":
+            return  # By an earlier attempt.
+        place.status, place.error = "running", None
         try:
-            self._pull_streams(connection, result)
+            self._pull_streams(connection, place)
+            place.status = "completed"
+        except SourceBusyError as error:
+            self._note(connection, place, error)
+            place.status = "busy"
+            self.pause = max(self.pause, error.retry_after)
         except SourceError as error:
-            result["status"] = "failed"
-            self.errors.append(f"{connection.name}: {error}")
-            self.job.log(f"{connection.name}: {error}", level="error")
+            self._note(connection, place, error)
+            place.status = "failed"
 
-    def _pull_streams(self, connection: Connection, result: ConnectionResult) -> None:
+    def end(self) -> SyncResult:
+        """The result, or what has the job tried again."""
+        if self._may_wait():
+            self.place.waits += 1
+            self._write_log("running", ended=False)
+            raise RateLimited(self.pause)
+        result = self.result()
+        if len(result["errors"]) == len(self.connections):
+            self._write_log("failed", ended=True)
+            raise SyncFailedError(result["errors"])
+        self._write_log("completed", ended=True)
+        return result
+
+    def result(self) -> SyncResult:
+        results = [self._result_of(connection) for connection in self.connections]
+        return SyncResult(
+            results=results,
+            totalRecords=sum(result["records"] for result in results),
+            errors=[
+                f"{connection.name}: {error}"
+                for connection in self.connections
+                if (error := self.place.of(connection.id).error) is not None
+            ],
+            syncLogId=self.place.log_id,
+        )
+
+    # -- one connection --------------------------------------------------------------------------
+
+    def _pull_streams(self, connection: Connection, place: ConnectionPlace) -> None:
         with _open_connector(connection, self.allow_private) as connector:
-            # The first page of each stream tells its size; together they make an honest progress bar.
-            first = {stream: _fetch(connector, stream, None) for stream in connector.streams()}
-            self._expect(first.values())
-            for stream, page in first.items():
-                self._pull_pages(connector, connection, stream, page, result)
+            streams = list(connector.streams())
+            first = {} if place.stream or place.finished else self._first_pages(connector, connection, streams, place)
+            if place.stream is not None:
+                self._pull_pages(connector, connection, place, _fetch(connector, place.stream, place.cursor))
+            starts = self._starts(connection)
+            for stream in streams:
+                if stream in place.finished:
+                    continue
+                page = first.pop(stream, None) or _fetch(connector, stream, starts.get(stream))
+                generation = begin_stream(self.job.session, connection, stream, initial=self.initial)
+                place.enter(stream, starts.get(stream), generation)
+                self._pull_pages(connector, connection, place, page)
 
-    def _expect(self, pages: Any) -> None:
-        for page in pages:
-            known = self.expected is not None and page.total is not None
-            self.expected = self.expected + page.total if known else None
+    def _first_pages(
+        self, connector: Connector, connection: Connection, streams: Sequence[str], place: ConnectionPlace
+    ) -> dict[str, Page]:
+        """The first page of each stream tells its size; together they make an honest progress bar."""
+        starts = self._starts(connection)
+        pages = {stream: _fetch(connector, stream, starts.get(stream)) for stream in streams}
+        totals = [page.total for page in pages.values()]
+        place.expected = None if None in totals else sum(filter(None, totals))
+        return pages
 
-    def _pull_pages(
-        self, connector: Connector, connection: Connection, stream: str, page: Page, result: ConnectionResult
-    ) -> None:
+    def _starts(self, connection: Connection) -> Mapping[str, str | None]:
+        if self.initial:
+            return {}
+        states = saved_states(self.job.session, connection)
+        self.job.session.commit()  # A source may take its time; no transaction is kept open for that.
+        return states
+
+    def _pull_pages(self, connector: Connector, connection: Connection, place: ConnectionPlace, page: Page) -> None:
+        stream = place.stream or ""
         while True:
-            result["written"] += self._store(connection, stream, page.records)
-            result["records"] += len(page.records)
-            self.pulled += len(page.records)
-            self.job.progress(self.pulled, self.expected, f"{connection.name}: {stream}")
+            self._apply(connection, place, page)
+            self.job.progress(self.place.records, self.place.expected, f"{connection.name}: {stream}")
             if page.next_cursor is None:
                 return
-            cursor, page = page.next_cursor, _fetch(connector, stream, page.next_cursor)
-            if page.next_cursor == cursor:
-                raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
+            page = _fetch(connector, stream, page.next_cursor)
 
-    def _store(self, connection: Connection, stream: str, records: Sequence[SourceRecord]) -> int:
-        written = _upsert(self.job.session, connection, stream, records, rewrite=self.mode == "initial")
-        self.job.session.commit()
-        return written
+    def _apply(self, connection: Connection, place: ConnectionPlace, page: Page) -> None:
+        """A page, and where to go on after it: one transaction."""
+        session, stream, generation = self.job.session, place.stream or "", place.generation
+        place.written += store_records(
+            session, connection, stream, page.records, generation=generation, initial=self.initial
+        )
+        place.records += len(page.records)
+        place.cursor, place.state = page.next_cursor, page.state if page.state is not None else place.state
+        if page.next_cursor is None:
+            place.deleted += finish_stream(
+                session, connection, stream, generation=generation, state=place.state, initial=self.initial
+            )
+            place.leave()
+        self._save()
+
+    # --------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        self.job.checkpoint(self.place.as_state())
+
+    def _note(self, connection: Connection, place: ConnectionPlace, error: SourceError) -> None:
+        # What of a page had been written before it failed.
+        self.job.session.rollback()
+        place.error = str(error)
+        self.job.log(f"{connection.name}: {error}", level="error")
+
+    def _may_wait(self) -> bool:
+        busy = any(self.place.of(connection.id).status == "busy" for connection in self.connections)
+        return busy and self.place.waits < MOST_WAITS
+
+    def _write_log(self, status: str, *, ended: bool) -> None:
+        result = self.result()
+        write_log(self.job.session, self.job.workspace_id, self.place.log_id, status=status, result=result, ended=ended)
+        self._save()
+
+    def _result_of(self, connection: Connection) -> ConnectionResult:
+        place = self.place.of(connection.id)
+        return ConnectionResult(
+            connectionId=str(connection.id), connectorType=connection.connector_type, name=connection.name,
+            records=place.records, written=place.written, deleted=place.deleted,
+            status="completed" if place.status == "completed" else "failed",
+        )  # fmt: skip
 
 
 def _open_connector(connection: Connection, allow_private: bool) -> Connector:
@@ -159,36 +263,11 @@ def _open_connector(connection: Connection, allow_private: bool) -> Connector:
 
 def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
     try:
-        return connector.fetch(stream, cursor)
+        page = connector.fetch(stream, cursor)
     except SourceError:
         raise
     except Exception as error:
         raise SourceError(f"{stream}: {type(error).__name__}: {error}") from error
-
-
-def _upsert(
-    session: Session, connection: Connection, stream: str, records: Sequence[SourceRecord], *, rewrite: bool
-) -> int:
-    """Store a page, and return how many rows were written. One statement; a record that comes twice in a page
-    counts as its last copy, because a statement may not touch a row twice."""
-    rows = {record.external_id: record.data for record in records}
-    if not rows:
-        return 0
-    values = [
-        {
-            "workspace_id": connection.workspace_id,
-            "connection_id": connection.id,
-            "stream": stream,
-            "external_id": external_id,
-            # What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal.
-            "data": json.loads(safe_json(data)),
-        }
-        for external_id, data in rows.items()
-    ]
-    given = insert(Record).values(values)
-    upsert = given.on_conflict_do_update(
-        index_elements=[Record.workspace_id, Record.connection_id, Record.stream, Record.external_id],
-        set_={"data": given.excluded.data, "synced_at": clock()},
-        where=None if rewrite else Record.data.is_distinct_from(given.excluded.data),
-    )
-    return len(session.execute(upsert.returning(Record.external_id)).all())
+    if page.next_cursor is not None and page.next_cursor == cursor:
+        raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
+    return page

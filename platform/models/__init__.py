@@ -1,7 +1,9 @@
 """What a row is, and what the database refuses."""
 
+from jobplatform.models.alert import AlertRow, HealthRule
 from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
+from jobplatform.models.chore import Chore
 from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
 from jobplatform.models.engine import make_engine
 from jobplatform.models.job import (
@@ -11,6 +13,7 @@ from jobplatform.models.job import (
     JobAttempt,
     JobLog,
     JobRecord,
+    JobStep,
     Outcome,
     QueueRow,
     State,
@@ -28,10 +31,11 @@ from jobplatform.models.limits import (
     TaskLimits,
     WorkspaceLimits,
 )
+from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
-from jobplatform.models.source import Connection, Record
+from jobplatform.models.source import Connection, Record, SyncLog, SyncStream
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
@@ -42,17 +46,21 @@ __all__ = [
     "PLATFORM_WORKSPACE",
     "SCHEMA",
     "SUCCESSOR",
+    "AlertRow",
     "ApiToken",
     "AuditEntry",
     "Base",
     "Bucket",
     "BucketKind",
     "CatchUp",
+    "Chore",
     "Connection",
+    "HealthRule",
     "Job",
     "JobAttempt",
     "JobLog",
     "JobRecord",
+    "JobStep",
     "KeptAnswer",
     "Outcome",
     "Pause",
@@ -67,12 +75,16 @@ __all__ = [
     "ScheduleTick",
     "State",
     "Status",
+    "SyncLog",
+    "SyncStream",
     "TaskLimits",
+    "TaskRetention",
     "TickOutcome",
     "WorkerRow",
     "Workspace",
     "WorkspaceKey",
     "WorkspaceLimits",
+    "WorkspaceRetention",
     "clock",
     "confine",
     "embedded_login",

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from jobplatform.models.named_cursor import NamedCursor
 from jobplatform.models.sharing import find_out, run_outside_transaction
 
 #: A half-open connection is noticed after about 25 s idle, or 15 s with unacknowledged data. Ignored on a Unix socket.
@@ -66,7 +67,9 @@ def make_engine(
     if prepare:
         settings = (*(PLAN_ONCE if autocommit else ()), *((f"set role {role}",) if role else ()))
         _settle_in(engine, 1 if autocommit else 5, settings)
-    if not autocommit:
+    if autocommit:
+        _look_once_for_placeholders(engine)
+    else:
         _ping_after_a_pause(engine)
     return engine
 
@@ -85,6 +88,12 @@ def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) 
             # The pool does not know it yet, and would not close it.
             connection.close()
             raise
+
+
+def _look_once_for_placeholders(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def give_cursors(connection: Any, _record: ConnectionPoolEntry) -> None:
+        connection.cursor_factory = NamedCursor
 
 
 def _ping_after_a_pause(engine: Engine) -> None:

@@ -270,6 +270,29 @@ class JobLog(Base):
     logged_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
 
 
+class JobStep(Base):
+    """What a job has done already, saved in the transaction that did it, so that its next attempt goes on from there.
+
+    A row a step that is done, with its result as ``value``. The one whose name is empty is the job's checkpoint, with
+    the state that was saved last. ``epoch`` is that of the attempt which saved it.
+    """
+
+    __tablename__ = "job_steps"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    epoch: Mapped[int] = mapped_column(Integer)
+    value: Mapped[Any] = mapped_column(JSONB)
+    saved_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+
+    __table_args__ = (
+        CheckConstraint("char_length(name) <= 200", name="name_not_long"),
+        # A checkpoint is written anew for each page, beside the version that goes.
+        {"postgresql_with": {"fillfactor": 80}},
+    )
+
+
 class Job(Base):
     """The view ``jobs``: one row a job with all there is to know. Read-only; only the verbs of the queue write."""
 

@@ -7,9 +7,18 @@ import uuid
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobplatform.models.base import Base, clock
+
+
+def _of_a_connection() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(
+        ["workspace_id", "connection_id"],
+        ["jobplatform.connections.workspace_id", "jobplatform.connections.id"],
+        ondelete="CASCADE",
+    )
 
 
 class Connection(Base):
@@ -38,11 +47,47 @@ class Record(Base):
     external_id: Mapped[str] = mapped_column(Text, primary_key=True)
     data: Mapped[dict[str, Any]]
     synced_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    generation: Mapped[int] = mapped_column(server_default="0")
+    """The last initial sync of the stream that saw it."""
+    deleted_at: Mapped[datetime.datetime | None]
+    """When an initial sync did not see it any more."""
 
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["workspace_id", "connection_id"],
-            ["jobplatform.connections.workspace_id", "jobplatform.connections.id"],
-            ondelete="CASCADE",
-        ),
-    )
+    __table_args__ = (_of_a_connection(),)
+
+
+class SyncStream(Base):
+    """What is known of a stream of a connection between two syncs."""
+
+    __tablename__ = "sync_streams"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    connection_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    stream: Mapped[str] = mapped_column(Text, primary_key=True)
+    generation: Mapped[int] = mapped_column(server_default="0")
+    """Goes up with each initial sync that begins."""
+    state: Mapped[str | None] = mapped_column(Text)
+    """Where the next incremental sync begins."""
+    synced_at: Mapped[datetime.datetime | None]
+
+    __table_args__ = (_of_a_connection(),)
+
+
+class SyncLog(Base):
+    """One sync and what came of it. It stays when its job is deleted."""
+
+    __tablename__ = "sync_logs"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    job_id: Mapped[uuid.UUID]
+    reference: Mapped[str | None] = mapped_column(Text)
+    """What whoever asked for the sync calls it."""
+    mode: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, server_default="running")
+    total_records: Mapped[int] = mapped_column(server_default="0")
+    results: Mapped[Any] = mapped_column(JSONB, server_default="[]")
+    errors: Mapped[Any] = mapped_column(JSONB, server_default="[]")
+    started_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    ended_at: Mapped[datetime.datetime | None]
+
+    __table_args__ = (CheckConstraint("status in ('running', 'completed', 'failed')", name="known_status"),)

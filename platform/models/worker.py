@@ -12,7 +12,10 @@ from jobplatform.models.base import Base, clock
 
 
 class WorkerRow(Base):
-    """A worker process. One declared dead stays dead: it comes back under a new id, so nobody can disagree."""
+    """A worker process. One declared dead stays dead: it comes back under a new id, so nobody can disagree.
+
+    ``drain_requested_at`` is an operator's, ``draining`` what the worker says of itself.
+    """
 
     __tablename__ = "workers"
 
@@ -30,6 +33,7 @@ class WorkerRow(Base):
     dead_at: Mapped[datetime.datetime | None]
     versions: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), server_default="{}")
     """The newest payload version of each of its ``tasks`` that it can read."""
+    drain_requested_at: Mapped[datetime.datetime | None]
 
     # Room for the heartbeat to stay on its page (HOT) for ever.
     __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)

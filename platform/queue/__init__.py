@@ -2,17 +2,26 @@
 
 from jobplatform.errors import JobError
 from jobplatform.queue.again import RetryFunction
+from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
 from jobplatform.queue.audit import list_audit, record
-from jobplatform.queue.batch import Batch, BatchResultError, Item
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
+from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.declare import Declarations, Declared
+from jobplatform.queue.doctor import (
+    Finding,
+    Severity,
+    clock_difference,
+    examine_queue,
+    examine_schema,
+    examine_server,
+)
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
@@ -32,9 +41,19 @@ from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
+from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import as_worker, run_claimed, run_inline
+from jobplatform.queue.items import BatchResultError, Item, Items
+from jobplatform.queue.keep import (
+    Keep,
+    RetentionRule,
+    clear_retention,
+    declare_retention,
+    list_retention,
+    set_retention,
+)
 from jobplatform.queue.kept_answers import (
     NOBODYS,
     Kept,
@@ -96,14 +115,24 @@ from jobplatform.queue.overview import (
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import get_job, list_attempts, list_jobs, statuses_of
+from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps, statuses_of
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
-from jobplatform.queue.retention import prune_jobs
+from jobplatform.queue.retention import (
+    SHORTEST_AUDIT,
+    Keeps,
+    Pruned,
+    count_due,
+    count_pages,
+    forget_the_past,
+    prune_jobs,
+    prune_pages,
+)
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
+from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json, strict_json
 from jobplatform.queue.schedules import (
@@ -130,7 +159,9 @@ from jobplatform.queue.schedules import (
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
-from jobplatform.queue.statement import Lease
+from jobplatform.queue.statement import Lease, quick_maker
+from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
+from jobplatform.queue.steps import MOST_STEPS, STEP_LIMIT, Step
 from jobplatform.queue.succeed import Succeeded, succeed_jobs
 from jobplatform.queue.task import Task
 from jobplatform.queue.task_options import IfActive, JobOptions
@@ -152,6 +183,7 @@ from jobplatform.queue.workers import (
     WorkerInfo,
     bury_workers,
     deregister_worker,
+    drain_worker,
     heartbeat,
     register_worker,
 )
@@ -170,16 +202,22 @@ __all__ = [
     "LONGEST_SPREAD",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
+    "METRICS",
     "MOST_LINES",
     "MOST_PREVIEWED",
     "MOST_SCHEDULES",
+    "MOST_STEPS",
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
     "RENEW_SECONDS",
+    "SHORTEST_AUDIT",
+    "STEP_LIMIT",
     "Ahead",
     "Alert",
+    "AlertEvent",
+    "AlertRule",
     "Batch",
     "BatchResultError",
     "Blocker",
@@ -193,21 +231,28 @@ __all__ = [
     "Cron",
     "Declarations",
     "Declared",
+    "Deed",
     "Discard",
     "Ended",
     "Enqueued",
     "Every",
+    "FailedCursor",
+    "FailedPage",
     "Failure",
+    "Finding",
     "Fired",
     "HandlerOutcome",
     "Health",
     "Heartbeat",
     "IfActive",
     "Item",
+    "Items",
     "JobError",
     "JobInterrupted",
     "JobOptions",
     "JobsAhead",
+    "Keep",
+    "Keeps",
     "Kept",
     "Lease",
     "LeaseLost",
@@ -215,11 +260,14 @@ __all__ = [
     "LimitsInCode",
     "LimitsOfWorkspace",
     "LogLine",
+    "Matching",
     "NewJob",
     "Once",
+    "Part",
     "PlanDeletion",
     "ProgressReport",
     "Promoted",
+    "Pruned",
     "QueueSeen",
     "RateLimited",
     "Release",
@@ -227,6 +275,7 @@ __all__ = [
     "RequestKey",
     "Rescued",
     "ResourceNote",
+    "RetentionRule",
     "Retry",
     "RetryAnswer",
     "RetryFunction",
@@ -236,19 +285,24 @@ __all__ = [
     "Rule",
     "RunningJob",
     "Settled",
+    "Severity",
     "Shares",
     "ShutDown",
     "Skip",
     "Snooze",
+    "Stats",
+    "Step",
     "Succeeded",
     "Task",
     "TaskDefaults",
     "Tasks",
     "TimedOut",
+    "Times",
     "Why",
     "WorkerInfo",
     "WorkerSeen",
     "WorkspaceSeen",
+    "act_on_some",
     "append_log_lines",
     "as_worker",
     "begin_erasing",
@@ -258,26 +312,39 @@ __all__ = [
     "claim_job",
     "claim_jobs",
     "clear_rate_limit",
+    "clear_retention",
+    "clear_rule",
     "clear_task_limits",
     "clear_workspace_limits",
+    "clock_difference",
     "compact_now",
     "complete_jobs",
+    "count_due",
+    "count_matching",
+    "count_pages",
     "count_running",
     "create_schedule",
+    "declare_retention",
+    "declare_rules",
     "declare_task_limits",
     "decode_payload",
     "default_timezone",
     "delete_plan",
     "delete_schedule",
     "deregister_worker",
+    "drain_worker",
     "enqueue_job",
     "enqueue_jobs",
     "erase_some",
+    "examine_queue",
+    "examine_schema",
+    "examine_server",
     "execute",
     "execute_batch",
     "export_files",
     "export_workspace",
     "fail_jobs",
+    "failed_jobs",
     "find_answer",
     "find_pause",
     "find_plan",
@@ -288,6 +355,7 @@ __all__ = [
     "find_workspace",
     "finish_erasing",
     "fire_schedules",
+    "forget_the_past",
     "forget_ticks",
     "get_job",
     "get_schedule",
@@ -297,6 +365,7 @@ __all__ = [
     "key_ring",
     "last_ticks",
     "limits_of_workspaces",
+    "list_alerts",
     "list_attempts",
     "list_audit",
     "list_jobs",
@@ -305,7 +374,10 @@ __all__ = [
     "list_queue_limits",
     "list_queues",
     "list_rate_limits",
+    "list_retention",
+    "list_rules",
     "list_schedules",
+    "list_steps",
     "list_task_limits",
     "list_ticks",
     "list_workers",
@@ -324,7 +396,11 @@ __all__ = [
     "preview",
     "promote_jobs",
     "prune_jobs",
+    "prune_pages",
     "queue_health",
+    "queue_size",
+    "queue_stats",
+    "quick_maker",
     "read_workspace_limits",
     "record",
     "register_worker",
@@ -346,8 +422,11 @@ __all__ = [
     "set_plan",
     "set_queue_limit",
     "set_rate_limit",
+    "set_retention",
+    "set_rule",
     "set_task_limits",
     "set_workspace_limits",
+    "settle_alerts",
     "settle_schedules",
     "silence",
     "statuses_of",

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.claim_sql import CLAIM, CLAIM_ONE, WEIGHED_CLAIM
-from jobplatform.queue.statement import Lease, array, run
+from jobplatform.queue.statement import Lease, array, quick_maker, run
 
 #: Jobs one claim may take.
 LARGEST_CLAIM = 200
@@ -69,6 +69,9 @@ class Ahead(NamedTuple):
 
 
 NOBODY = Ahead()
+
+_job = quick_maker(ClaimedJob)
+_lease = quick_maker(Lease)
 
 
 class Claim(NamedTuple):
@@ -233,4 +236,4 @@ def _ask(session: Session, ring: Ring, queue: str, values: dict[str, Any]) -> Se
 
 
 def _claimed(row: Sequence[Any]) -> ClaimedJob:
-    return ClaimedJob(Lease(row[0], row[1], row[2]), *row[3:-1])
+    return _job((_lease(row[:3]), *row[3:-1]))

@@ -63,12 +63,12 @@ def complete_jobs(session: Session, completions: Sequence[Completion]) -> set[Le
     A lease that is missing in the answer was lost before: its result was *not* written, because the job is somebody
     else's by now or has ended. A repeat of the same call is harmless, and answers with nothing.
     """
-    leases = [completion.lease for completion in completions]
+    leases, results, outcomes = zip(*completions, strict=True) if completions else ((), (), ())
     refused = run(
         session,
         COMPLETE,
         **lease_arrays(leases),
-        results=text_array([completion.result for completion in completions]),
-        outcomes=text_array([completion.outcome for completion in completions]),
+        results=text_array(results),
+        outcomes=text_array(outcomes),
     )
-    return set(leases) - leases_of(refused)
+    return set(leases).difference(leases_of(refused))

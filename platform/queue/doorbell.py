@@ -8,6 +8,7 @@ on a connection of its own that does not wait for the disk, and at most a hundre
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import logging
 import os
@@ -122,12 +123,14 @@ class Doorbell:
 
     def _run(self) -> None:
         engine = make_engine(self._url, application_name="jobplatform-doorbell", pool_size=1, autocommit=True)
+        rope = _Rope(engine)
         try:
             while payloads := self._next_payloads():
-                _notify(engine, payloads)
+                rope.pull(payloads)
                 self._rung()
                 time.sleep(INTERVAL)
         finally:
+            rope.drop()
             engine.dispose()
 
     def _next_payloads(self) -> set[str]:
@@ -149,12 +152,26 @@ class Doorbell:
             self._changed.wait_for(lambda: not (self._payloads or self._ringing), timeout=LAST_RING)
 
 
-def _notify(engine: Engine, payloads: set[str]) -> None:
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": _in_few(payloads)})
-    except SQLAlchemyError as error:
-        _log.debug("doorbell not rung, workers will poll", extra={"error": str(error)})
+class _Rope:
+    """A connection that is kept from one ring to the next: to take it from the pool each time would take as long."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def pull(self, payloads: set[str]) -> None:
+        try:
+            self._connection = self._connection or self._engine.connect()
+            self._connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": _in_few(payloads)})
+        except SQLAlchemyError as error:
+            _log.debug("doorbell not rung, workers will poll", extra={"error": str(error)})
+            self.drop()
+
+    def drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
 
 
 def _in_few(payloads: set[str]) -> list[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.batch import NOTHING, Batch, Item
 from jobplatform.queue.execute import Ended, ended_with, failure_of, interrupted_by, prepare, sealed_end
+from jobplatform.queue.items import NOTHING, Item, Items
 from jobplatform.queue.outcomes import HandlerOutcome, JobInterrupted
 from jobplatform.queue.running import RunningJob
 
@@ -51,7 +51,7 @@ def execute_batch(
             items.append(Item(job, prepared.payload, lambda job=job: told(job)))  # type: ignore[misc]
     if not items:
         return
-    batch = Batch(items, open_session, lambda item: report(item.job, _end(task, item)))
+    batch = Items(items, open_session, lambda item: report(item.job, _end(task, item)))
     for job in (item.job for item in items):
         job.share_session(lambda: batch.session)
     error = _call(task, batch, runner)
@@ -61,7 +61,7 @@ def execute_batch(
         report(item.job, _end(task, item) if error is None else _end_by(task, item, error))
 
 
-def _call(task: Task[Any, Any], batch: Batch[Any], runner: asyncio.Runner | None) -> BaseException | None:
+def _call(task: Task[Any, Any], batch: Items[Any], runner: asyncio.Runner | None) -> BaseException | None:
     """Call the handler; what it raised is what became of all that are not over."""
     assert task.batch is not None
     try:
@@ -79,7 +79,7 @@ def _call(task: Task[Any, Any], batch: Batch[Any], runner: asyncio.Runner | None
     return None
 
 
-def _close(batch: Batch[Any], error: BaseException | None) -> BaseException | None:
+def _close(batch: Items[Any], error: BaseException | None) -> BaseException | None:
     """Commit or roll back the Session they share. A commit that fails fails all that are not over."""
     session = batch.opened_session
     if session is None:

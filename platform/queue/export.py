@@ -36,18 +36,23 @@ SEALED = {
     "job_queue": ("id", {"progress": "progress"}),
     "job_attempts": ("job_id", {"error": "error", "traceback": "traceback"}),
     "job_logs": ("job_id", {"message": "log"}),
+    "job_steps": ("job_id", {"value": "step"}),
 }
 WHAT = {
     "job_records": "Jobs: what was asked for, with what came of it.",
     "job_queue": "Jobs that have not ended: where they are now.",
     "job_attempts": "Attempts that did not simply succeed.",
     "job_logs": "Lines that jobs logged.",
+    "job_steps": "What jobs have done, and their checkpoints.",
     "connections": "Connections to sources, with their configuration.",
+    "sync_streams": "Where syncs of the connections go on.",
+    "sync_logs": "Syncs, and what came of them.",
     "records": "The copy of the sources' records.",
     "schedules": "Schedules: rules that enqueue jobs.",
     "schedule_ticks": "What came of each tick of a schedule.",
     "workspaces": "The workspace itself.",
     "workspace_limits": "Limits of its own.",
+    "workspace_retention": "How long its jobs are kept.",
     "workspace_keys": "Which keys there are for sealed values, without the keys.",
     "api_tokens": "Tokens of the API, without their secrets.",
     "audit_log": "Who did what.",
@@ -138,7 +143,7 @@ def _page(workspace_id: uuid.UUID, moment: datetime.datetime | None, counts: Map
         "",
         f"Everything that the job platform held of this workspace at {moment}.",
         "",
-        "Each file has one JSON object a line, one line a row. Moments are ISO 8601, bytes are base64.",
+        "Each file has one JSON object a line, one line a row. Moments are ISO 8601, durations seconds, bytes base64.",
         "",
         "| file | rows | what |",
         "|---|---|---|",
@@ -157,6 +162,8 @@ def _page(workspace_id: uuid.UUID, moment: datetime.datetime | None, counts: Map
 def _as_text(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if isinstance(value, bytes | memoryview):
         return base64.b64encode(bytes(value)).decode()
     if isinstance(value, uuid.UUID | decimal.Decimal | datetime.date):

@@ -4,51 +4,30 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.counts import LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.doorbell import LISTENER
+from jobplatform.queue.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
 from jobplatform.queue.statement import run
 
-# Running and waiting come from the narrow table. What ended within the hour is looked for among the records of the
-# last day (by BRIN): a job that waited longer than that is missing in the rate, which is a rate and not an account.
-HEALTH = """
-with live as materialized (
-    select
-        count(*) filter (where q.state = 2) as running,
-        count(*) filter (where q.state = 1) as ready,
-        count(*) filter (where q.state = 0) as scheduled,
-        count(*) filter (where q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'key') as locked,
-        count(*) filter (
-            where q.state = 2 and q.started_at < jobplatform.clock() - make_interval(secs => %(stuck_after)s)
-        ) as stuck,
-        extract(epoch from jobplatform.clock() - min(q.run_after) filter (where q.state = 1))::float8 as oldest_ready
-    from jobplatform.job_queue q
-    where %(workspace_id)s::uuid is null or q.workspace_id = %(workspace_id)s::uuid
-),
-ended as materialized (
-    select
-        count(*) filter (where r.status = 3) as completed,
-        count(*) filter (where r.status = 4) as failed
-    from jobplatform.job_records r
-    where r.created_at > jobplatform.clock() - interval '1 day'
-        and r.completed_at > jobplatform.clock() - interval '1 hour'
-        and (%(workspace_id)s::uuid is null or r.workspace_id = %(workspace_id)s::uuid)
-),
-alive as materialized (
+# Of other logins' connections everybody may see the name, and nothing else.
+WORKERS = """
+with alive as materialized (
     select count(*) as workers
     from jobplatform.workers
     where dead_at is null and heartbeat_at > jobplatform.clock() - interval '1 minute'
 ),
--- Of other logins' connections everybody may see the name, and nothing else.
 ears as materialized (
     select count(*) as listening
     from pg_stat_activity
     where datname = current_database() and application_name = %(listener)s
 )
-select live.*, ended.*, alive.workers, ears.listening,
+select alive.workers, ears.listening,
     array(
         select distinct
             q.task || case when q.payload_version > 1 then ' (payload version ' || q.payload_version || ')' else '' end
@@ -72,11 +51,8 @@ select live.*, ended.*, alive.workers, ears.listening,
         where s.next_run_at < jobplatform.clock() - interval '1 minute'
             and (%(workspace_id)s::uuid is null or s.workspace_id = %(workspace_id)s::uuid)
     ) as overdue
-from live, ended, alive, ears
+from alive, ears
 """
-
-#: Fewer jobs than this in an hour make no rate.
-FEWEST_ENDED = 5
 
 
 class Alert(NamedTuple):
@@ -96,6 +72,7 @@ class Health:
     running: int
     ready: int
     scheduled: int
+    blocked: int
     stuck: int
     oldest_ready_seconds: float | None
     completed_last_hour: int
@@ -111,63 +88,85 @@ class Health:
 
     @property
     def pending(self) -> int:
-        return self.ready + self.scheduled
+        return self.ready + self.scheduled + self.blocked
 
 
 def queue_health(
     session: Session,
     workspace_id: uuid.UUID | None = None,
     *,
-    stuck_after: datetime.timedelta = datetime.timedelta(minutes=15),
-    failure_rate: float = 0.2,
-    backlog: int = 100,
+    stuck_after: datetime.timedelta | None = None,
+    failure_rate: float | None = None,
+    backlog: int | None = None,
 ) -> Health:
     """How the queue is doing; of one workspace, or of all.
 
-    Alerts: ``stuck`` (running longer than ``stuck_after``), ``failing`` (more than ``failure_rate`` of what ended in
-    the last hour failed), ``backlog`` (more than ``backlog`` ready jobs), ``no_worker`` (jobs are ready and nobody
-    is there), ``unserved`` (ready jobs whose task, or the version of whose payload, no live worker knows), ``no_key``
+    Alerts of rules: ``stuck`` (running longer than 15 minutes), ``failing`` (more than 20 % of what ended in the last
+    hour failed), ``backlog`` (more than 100 ready jobs), and those that the application declares. Their thresholds are
+    rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are ready
+    and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no live worker knows), ``no_key``
     (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
     and nobody does them).
     """
-    parameters = {"stuck_after": stuck_after.total_seconds(), "listener": LISTENER}
-    row = run(session, HEALTH, workspace_id=workspace_id, **parameters).one()
-    running, ready, scheduled, locked, stuck, oldest, completed, failed, workers, listening, unserved, overdue = row
-    alerts = [
-        _alert(stuck > 0, "stuck", f"{stuck} job(s) run for longer than {stuck_after}"),
-        _alert(
-            completed + failed >= FEWEST_ENDED and failed > failure_rate * (completed + failed),
-            "failing",
-            f"{failed} of the {completed + failed} jobs that ended in the last hour failed",
-        ),
-        _alert(ready > backlog, "backlog", f"{ready} jobs are ready and wait for a slot"),
-        _alert(locked > 0, "no_key", f"{locked} encrypted job(s) wait for a worker that has their key"),
-        _alert(ready > 0 and workers == 0, "no_worker", f"{ready} jobs are ready and no worker is alive"),
-        _alert(
-            workers > 0 and bool(unserved),
-            "unserved",
-            f"no live worker serves the task(s) {', '.join(unserved)}",
-        ),
-        _alert(
-            overdue > 0,
-            "overdue_schedules",
-            f"{overdue} schedule(s) have been due for more than a minute; is there a worker that knows their tasks?",
-        ),
-    ]
-    return Health(
-        running=running,
-        ready=ready,
-        scheduled=scheduled,
-        stuck=stuck,
-        oldest_ready_seconds=oldest,
-        completed_last_hour=completed,
-        failed_last_hour=failed,
+    seconds = None if stuck_after is None else stuck_after.total_seconds()
+    rules = _with_thresholds(list_rules(session), {STUCK: seconds, FAILING: failure_rate, BACKLOG: backlog})
+    live = count_live(session, workspace_id, datetime.timedelta(seconds=rules[STUCK].above))
+    done = count_done(session, workspace_id, likely_reach(live))
+    if any(rule.metric == "failure_rate" and rule.broken_by(live, done) for rule in rules.values()):
+        # Before anybody is alarmed, what went well is looked for as far back as ever.
+        done = count_done(session, workspace_id, LONGEST_REACH)
+    row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
+    workers, listening, unserved, overdue = row
+    oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]
+    health = Health(
+        running=sum(one.running for one in live),
+        ready=sum(one.ready for one in live),
+        scheduled=sum(one.scheduled for one in live),
+        blocked=sum(one.blocked for one in live),
+        stuck=sum(one.stuck for one in live),
+        oldest_ready_seconds=max(oldest, default=None),
+        completed_last_hour=sum(one.completed for one in done),
+        failed_last_hour=sum(one.failed for one in done),
         workers=workers,
         listening=listening,
         unserved_tasks=tuple(unserved),
-        alerts=tuple(alert for alert in alerts if alert),
+        alerts=(),
     )
+    alerts = [*_alerts_of_rules(rules, live, done), *_plain_alerts(rules, live, health, overdue)]
+    return replace(health, alerts=tuple(alerts))
 
 
-def _alert(condition: bool, code: str, message: str) -> Alert | None:
-    return Alert(code, message) if condition else None
+def _with_thresholds(rules: Mapping[str, AlertRule], given: Mapping[str, float | None]) -> dict[str, AlertRule]:
+    wanted = {name: value for name, value in given.items() if value is not None}
+    return {name: replace(rule, above=wanted.get(name, rule.above)) for name, rule in rules.items()}
+
+
+def _alerts_of_rules(rules: Mapping[str, AlertRule], live: Sequence[Live], done: Sequence[Done]) -> Iterator[Alert]:
+    for name, rule in rules.items():
+        message = rule.broken_by(live, done) if rule.enabled else None
+        if message:
+            yield Alert(name, message)
+
+
+def _plain_alerts(
+    rules: Mapping[str, AlertRule], live: Sequence[Live], health: Health, overdue: int
+) -> Iterator[Alert]:
+    locked = sum(one.locked for one in live)
+    found = {
+        "no_key": (locked > 0, f"{locked} encrypted job(s) wait for a worker that has their key"),
+        "no_worker": (
+            health.ready > 0 and health.workers == 0,
+            f"{health.ready} jobs are ready and no worker is alive",
+        ),
+        "unserved": (
+            health.workers > 0 and bool(health.unserved_tasks),
+            f"no live worker serves the task(s) {', '.join(health.unserved_tasks)}",
+        ),
+        "overdue_schedules": (
+            overdue > 0,
+            f"{overdue} schedule(s) have been due for more than a minute; is there a worker that knows their tasks?",
+        ),
+    }
+    for code, (is_so, message) in found.items():
+        if is_so and (code not in rules or rules[code].enabled):
+            yield Alert(code, message)

@@ -121,6 +121,7 @@ order by known.queue
 WORKERS = """
 select
     w.id, w.name, w.host, w.pid, w.version, w.queues, w.tasks, w.slots, w.started_at, w.heartbeat_at, w.draining,
+    w.drain_requested_at is not null,
     (select count(*) from jobplatform.job_queue q where q.state = 2 and q.worker_id = w.id)
 from jobplatform.workers w
 where w.dead_at is null
@@ -169,6 +170,7 @@ class WorkerSeen(NamedTuple):
     started_at: datetime.datetime
     heartbeat_at: datetime.datetime
     draining: bool
+    drain_requested: bool
     running: int
 
 

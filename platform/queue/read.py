@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Text, case, cast, func, select, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Job, JobAttempt, Status, visit
+from jobplatform.models import Job, JobAttempt, JobStep, Status, visit
 
 
 def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
@@ -72,3 +74,27 @@ def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) 
         .order_by(JobAttempt.epoch)
     )
     return session.scalars(statement).all()
+
+
+def list_steps(
+    session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, largest: int | None = None
+) -> Sequence[JobStep]:
+    """The steps of a job that are done, in the order in which they were; its checkpoint is the one without a name.
+
+    A value of more than ``largest`` bytes stays in the database; ``{"leftOut": bytes}`` is in its place.
+    """
+    visit(session, workspace_id)
+    value: ColumnElement[Any] = JobStep.__table__.c.value
+    if largest is not None:
+        size = func.octet_length(cast(value, Text))
+        value = case((size > largest, func.jsonb_build_object("leftOut", size)), else_=value)
+    statement = (
+        select(JobStep.name, JobStep.epoch, JobStep.saved_at, type_coerce(value, JSONB))
+        .where(JobStep.workspace_id == workspace_id, JobStep.job_id == job_id)
+        .order_by(JobStep.saved_at, JobStep.name)
+    )
+    mine = {"workspace_id": workspace_id, "job_id": job_id}
+    return [
+        JobStep(**mine, name=name, epoch=epoch, saved_at=saved_at, value=found)
+        for name, epoch, saved_at, found in session.execute(statement)
+    ]

@@ -1,35 +1,73 @@
-"""Retention: delete old final jobs, with their attempts and log lines, a small batch at a time."""
+"""Retention: delete old final jobs, with their attempts and log lines, a small batch at a time.
+
+    1. Take the turn: one process at a time, once a minute for the whole platform.
+    2. Go on where the last one stopped, for a few thousand pages of the records, and delete up to 1,000 due jobs there.
+    3. Leave the place for the next one; at the end of the table begin again at its first page.
+
+A place and not a moment, because nothing leads to what is due: it depends on the task, the workspace and the moment of
+the end, and an index on the end would cost every finish. Nor does the order of insertion: the room of deleted jobs is
+given to new ones. So each round reads a fixed number of pages and remembers where it was. Jobs that are kept for years
+are passed once in each tour of the table, and never stand in the way of what is behind them.
+"""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
-from jobplatform.queue.statement import run
+from jobplatform.queue.statement import one_transaction, run
+from jobplatform.queue.turns import leave_turn, take_turn
 
-# Records are in insert order, so the BRIN index on created_at leads to the old end of the table; nothing is indexed by
-# the moment of completion, which would cost every finish. One pruner at a time is enough, and the lock is only tried.
-PRUNE = """
-with turn as materialized (
-    select pg_try_advisory_xact_lock(7246180002) as ours
-),
-old as materialized (
+#: Pages of 8 kB that one round reads, and jobs that it deletes. A tour of 10 million jobs (2.4 GB) takes 72 rounds.
+PAGES = 4096
+MOST = 1000
+CHORE = "prune"
+EVERY = datetime.timedelta(minutes=1)
+#: After a round that deleted as much as it may.
+AGAIN = datetime.timedelta(seconds=1)
+#: The database itself lets nobody delete younger lines of the audit log.
+SHORTEST_AUDIT = datetime.timedelta(days=30)
+
+# Where somebody keeps jobs longer or shorter. The most specific that says something wins; see keep.py.
+_KEEPS = """
+left join jobplatform.task_retention t on t.task = r.task
+left join jobplatform.workspace_retention w on w.workspace_id = r.workspace_id and w.task = ''
+left join jobplatform.workspace_retention wt on wt.workspace_id = r.workspace_id and wt.task = r.task
+"""
+_DUE = """
+r.ctid >= %(first)s::tid
+and r.ctid < %(last)s::tid
+and r.completed_at < jobplatform.clock() - case r.status
+    when 3 then coalesce(
+        wt.completed, w.completed, t.completed, t.declared_completed, make_interval(secs => %(completed_after)s)
+    )
+    when 4 then coalesce(
+        wt.failed, w.failed, t.failed, t.declared_failed, make_interval(secs => %(failed_after)s)
+    )
+    else coalesce(
+        wt.cancelled, wt.failed, w.cancelled, w.failed, t.cancelled, t.failed, t.declared_cancelled, t.declared_failed,
+        make_interval(secs => %(failed_after)s)
+    )
+end
+"""
+
+PRUNE = f"""
+with due as materialized (
     select r.ctid as tid
     from jobplatform.job_records r
-    where (select ours from turn)
-        and r.created_at < jobplatform.clock() - make_interval(secs => least(%(completed_after)s, %(failed_after)s))
-        and r.completed_at < jobplatform.clock() - make_interval(
-            secs => case when r.status = 3 then %(completed_after)s else %(failed_after)s end
-        )
-    limit 1000
-    for update skip locked
+    {_KEEPS}
+    where {_DUE}
+    limit {MOST}
+    for update of r skip locked
 ),
 deleted as (
     delete from jobplatform.job_records
-    where ctid = any(array(select tid from old))
-    returning workspace_id, id
+    where ctid = any(array(select tid from due))
+    returning workspace_id, id, ctid
 ),
 attempts as (
     delete from jobplatform.job_attempts a
@@ -40,9 +78,24 @@ lines as (
     delete from jobplatform.job_logs l
     using deleted d
     where l.workspace_id = d.workspace_id and l.job_id = d.id
+),
+steps as (
+    delete from jobplatform.job_steps s
+    using deleted d
+    where s.workspace_id = d.workspace_id and s.job_id = d.id
 )
-select count(*) from deleted
+select count(*), max((ctid::text::point)[0])::bigint from deleted
 """
+
+COUNT = f"""
+select r.status, count(*)
+from jobplatform.job_records r
+{_KEEPS}
+where {_DUE}
+group by r.status
+"""
+
+SIZE = "select pg_relation_size('jobplatform.job_records') / current_setting('block_size')::bigint"
 
 # A dead worker is kept a day, for whoever asks what happened in the night.
 FORGET_WORKERS = """
@@ -61,23 +114,107 @@ using (
     select workspace_id, caller, key
     from jobplatform.kept_answers
     where created_at < jobplatform.clock() - interval '{KEPT_HOURS} hours'
-    limit 1000
+    limit {MOST}
 ) old
 where a.workspace_id = old.workspace_id and a.caller = old.caller and a.key = old.key
 """
 
+# Lines are numbered as they are written, so the oldest are the first: when they are not due, none is.
+FORGET_AUDIT = f"""
+delete from jobplatform.audit_log
+where id = any(array(
+    select oldest.id
+    from (select id, at from jobplatform.audit_log order by id limit {MOST}) oldest
+    where oldest.at < jobplatform.clock() - make_interval(secs => %(audit_after)s)
+))
+"""
 
-def prune_jobs(session: Session, *, completed_after: datetime.timedelta, failed_after: datetime.timedelta) -> int:
-    """Delete up to 1,000 jobs that ended longer ago than their status is kept, and say how many went.
 
-    ``failed_after`` counts for cancelled jobs too. 0 from one call means that nothing is due (or that another process
-    is at it); 1,000 that there may be more.
+class Keeps(NamedTuple):
+    """How long jobs are kept where no task and no workspace says otherwise, and lines of the audit log.
+
+    ``failed_after`` counts for cancelled jobs too. Without ``audit_after`` nothing of the audit log is deleted.
     """
+
+    completed_after: datetime.timedelta
+    failed_after: datetime.timedelta
+    audit_after: datetime.timedelta | None = None
+
+    def as_seconds(self) -> dict[str, float]:
+        return {
+            "completed_after": self.completed_after.total_seconds(),
+            "failed_after": self.failed_after.total_seconds(),
+        }
+
+
+class Pruned(NamedTuple):
+    """What a round deleted, and the page where the next one goes on; ``done`` when this was the last of the table."""
+
+    jobs: int
+    next_page: int
+    done: bool
+
+
+def prune_jobs(
+    session: Session,
+    *,
+    completed_after: datetime.timedelta,
+    failed_after: datetime.timedelta,
+    audit_after: datetime.timedelta | None = None,
+    now: bool = True,
+) -> int:
+    """Delete up to 1,000 jobs that ended longer ago than they are kept, and say how many went.
+
+    ``failed_after`` counts for cancelled jobs too; what tasks and workspaces say of their own comes before both. 0 from
+    one call means that nothing was due in the part of the table it looked at, or that another process is at it; 1,000
+    that there may be more. With ``now=False`` it does nothing until a minute after the last round of any process.
+    """
+    keeps = Keeps(completed_after, failed_after, audit_after)
+    with one_transaction(session):
+        turn = take_turn(session, CHORE, now=now)
+        if turn is None:
+            return 0
+        lines = forget_the_past(session, audit_after)
+        pruned = prune_pages(session, keeps, turn.position)
+        again = pruned.jobs >= MOST or lines >= MOST
+        leave_turn(session, turn, 0 if pruned.done else pruned.next_page, AGAIN if again else EVERY)
+    return pruned.jobs
+
+
+def prune_pages(session: Session, keeps: Keeps, first_page: int) -> Pruned:
+    """Delete due jobs of the pages from ``first_page`` on. A table that has become shorter is begun anew."""
+    size = count_pages(session)
+    first = first_page if first_page < size else 0
+    last = min(size, first + PAGES)
+    jobs, page = run(session, PRUNE, **_pages(first, last), **keeps.as_seconds()).one()
+    if jobs >= MOST:
+        return Pruned(jobs, page, done=False)
+    return Pruned(jobs, last, done=last >= size)
+
+
+def forget_the_past(session: Session, audit_after: datetime.timedelta | None) -> int:
+    """Delete workers long dead, pauses that are over, kept answers, old lines of the audit log; says how many lines."""
     run(session, FORGET_WORKERS)
     run(session, FORGET_PAUSES)
     run(session, FORGET_ANSWERS)
-    parameters = {
-        "completed_after": completed_after.total_seconds(),
-        "failed_after": failed_after.total_seconds(),
-    }
-    return int(run(session, PRUNE, **parameters).scalar_one())
+    if audit_after is None:
+        return 0
+    after = max(audit_after, SHORTEST_AUDIT)
+    return run(session, FORGET_AUDIT, audit_after=after.total_seconds()).rowcount
+
+
+def count_due(session: Session, keeps: Keeps) -> Iterator[dict[str, int]]:
+    """How many jobs are due, by status, for one part of the table after the other. Reads all of it, deletes nothing."""
+    names = {3: "completed", 4: "failed", 5: "cancelled"}
+    for first in range(0, count_pages(session), PAGES):
+        rows = run(session, COUNT, **_pages(first, first + PAGES), **keeps.as_seconds())
+        yield {names[status]: count for status, count in rows}
+
+
+def count_pages(session: Session) -> int:
+    """How long the table of records is."""
+    return int(run(session, SIZE).scalar_one())
+
+
+def _pages(first: int, last: int) -> dict[str, str]:
+    return {"first": f"({first},0)", "last": f"({last},0)"}

@@ -61,6 +61,11 @@ reopened as (
         run_after = jobplatform.clock()
     from queued
     where r.workspace_id = %(workspace_id)s and r.id = queued.id
+),
+forgotten as (
+    delete from jobplatform.job_steps s
+    using queued
+    where %(from_start)s and s.workspace_id = %(workspace_id)s and s.job_id = queued.id
 )
 select
     r.status,
@@ -109,22 +114,25 @@ class RetryAnswer(NamedTuple):
     existing: uuid.UUID | None = None
 
 
-def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> RetryAnswer:
+def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, from_start: bool = False) -> RetryAnswer:
     """Make a failed or cancelled job pending again, in the caller's transaction.
+
+    It goes on after the steps and the checkpoint that it has saved; ``from_start`` forgets them.
 
     ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
     went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. Raises
     :class:`QuotaExceededError` when the workspace's quota has no room for it: it stays as it is.
     """
     with one_transaction(session):
-        return _retry_job(session, workspace_id, job_id)
+        return _retry_job(session, workspace_id, job_id, from_start)
 
 
-def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> RetryAnswer:
+def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, from_start: bool) -> RetryAnswer:
     gated = True
     visit(session, workspace_id)
     for _ in range(ROUNDS):
-        row = run(session, RETRY_JOB, workspace_id=workspace_id, id=job_id, gated=gated).one_or_none()
+        asked = {"workspace_id": workspace_id, "id": job_id, "from_start": from_start}
+        row = run(session, RETRY_JOB, **asked, gated=gated).one_or_none()
         if row is None:
             return RetryAnswer(RetryKind.UNKNOWN)
         status, queue, holder, locked, unique_key, priority = row

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sized
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,7 @@ from jobplatform.queue.parent import Parent, remember_parent
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import Seal
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.steps import Step, Steps, do_step
 from jobplatform.queue.vault import seal_of
 from jobplatform.redaction import redact_text
 
@@ -62,7 +63,7 @@ class RunningJob:
 
     # Of the class, because hardly any job has one of its own.
     result_type: ResultType | None = None
-    _shares_session = False
+    _shared: Callable[[], Session] | None = None
 
     def __init__(
         self,
@@ -109,6 +110,10 @@ class RunningJob:
         """A logger whose lines carry :meth:`facts`."""
         return JobLogger(logging.getLogger(f"jobplatform.task.{self.task}"), self.facts())
 
+    @cached_property
+    def _steps(self) -> Steps:
+        return Steps(self)
+
     def __repr__(self) -> str:
         return f"<RunningJob {self.id} {self.task!r} attempt {self.attempt}>"
 
@@ -139,8 +144,8 @@ class RunningJob:
         What it holds is committed when the handler returns and rolled back when it raises; committing earlier, page
         by page, is fine.
         """
-        if self._shares_session:
-            return self._open_session()
+        if self._shared is not None:
+            return self._shared()
         if self._session is None:
             self._session = self._open_session()
             remember_parent(self._session, self._as_parent())
@@ -153,8 +158,7 @@ class RunningJob:
 
     def share_session(self, open_session: Callable[[], Session]) -> None:
         """Use a Session that others use too, and that they close. For whoever runs several jobs at once."""
-        self._open_session = open_session
-        self._shares_session = True
+        self._shared = open_session
 
     def _as_parent(self) -> Parent:
         return Parent(self.workspace_id, self.id, self.request_id, self.trace_parent)
@@ -172,7 +176,7 @@ class RunningJob:
         try:
             return task.enqueue(session, payload, **options)
         finally:
-            if self._shares_session:
+            if self._shared is not None:
                 remember_parent(session, None)
 
     @property
@@ -217,6 +221,38 @@ class RunningJob:
         self._channel.log(level, message)
         self.logger.log(logging.getLevelNamesMapping().get(level.upper(), logging.INFO), "%s", message)
 
+    @overload
+    def step(self, name: str, /, *, session: Session | None = None) -> Step: ...
+    @overload
+    def step(self, name: str, work: Callable[[], T], /, *, session: Session | None = None) -> T: ...
+    def step(self, name: str, work: Callable[[], T] | None = None, /, *, session: Session | None = None) -> Step | T:
+        """Do a part of the work once, however many attempts the job takes.
+
+        ``with job.step("page-12") as step:`` and ``if step:`` around what is to be done. At the end of the block what
+        was written to ``job.session`` and the note that the step is done are committed together; when the block raises,
+        neither is. With a ``session`` of your own both are written there, and the commit is yours.
+
+        ``job.step("load", work)`` is the same for a function: it answers with what ``work()`` returned, now or in an
+        earlier attempt, as JSON has it.
+
+        Names are the job's own, 1,000 at most. Raises :class:`LeaseLostError` when the attempt is no longer ours, and
+        then has rolled back the Session; :class:`StepError` for a step that is nested, named twice or never asked.
+        """
+        step = Step(self._steps, name, session)
+        return step if work is None else do_step(step, work)
+
+    @property
+    def checkpoint_state(self) -> Any:
+        """The state that was saved last, by this attempt or an earlier one; None when there is none yet."""
+        return self._steps.state
+
+    def checkpoint(self, state: Any, *, session: Session | None = None) -> None:
+        """Remember ``state`` (JSON) for the next attempt, and commit ``job.session`` with it.
+
+        With a ``session`` of your own the state is written there, and the commit is yours. Raises as :meth:`step` does.
+        """
+        self._steps.checkpoint(state, session)
+
     def complete_in(self, session: Session, result: Any = None) -> None:
         """Complete the job inside ``session``'s transaction, so that rows and completion are one commit.
 
@@ -235,7 +271,7 @@ class RunningJob:
         self._channel.completing()
         self.completed_in_session = True
         # One that others use too is not for us to look after.
-        self._completing_session = None if self._shares_session and session is self.session else session
+        self._completing_session = None if self._shared is not None and session is self._shared() else session
 
     def open_sealed(self, form: str) -> str:
         """The payload behind its sealed form; from now on what this job says is sealed too. For whoever runs it.
@@ -250,6 +286,15 @@ class RunningJob:
         text = seal.open("payload", form)
         self.seal = seal
         return text
+
+    def looking(self) -> Session:
+        """A Session to read what belongs to the job, apart from the handler's transaction. Close it soon."""
+        return self._open_session()
+
+    @property
+    def opened_session(self) -> Session | None:
+        """The handler's Session, if it has opened it."""
+        return self._session
 
     def waits(self, message: str, waits_for: str) -> None:
         """Say with the job why it does not run. ``waits_for`` is for whoever counts such jobs."""

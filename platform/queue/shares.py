@@ -19,8 +19,10 @@ A job is charged when it is claimed, with what such jobs took lately, and correc
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from jobplatform.queue.claim import Ahead, ClaimedJob
 
@@ -36,6 +38,9 @@ MOST_ACCOUNTS = 20_000
 MOST_MEANS = 20_000
 #: The weight of the newest run time in the mean.
 NEWEST = 0.2
+
+
+_whose: Callable[[ClaimedJob], tuple[str, str, int]] = attrgetter("lease.workspace_id", "task", "weight")
 
 
 @dataclass(slots=True)
@@ -55,23 +60,36 @@ class Shares:
         self._means: dict[tuple[str, str], float] = {}
         self._task_means: dict[str, float] = {}
         self._mean_charge = 0.0
+        self._ended: list[tuple[ClaimedJob, float, float | None]] = []
 
     def claimed(self, job: ClaimedJob) -> float:
         """Charge a workspace for a job that was just claimed. Returns the charge in seconds, for :meth:`ended`."""
-        workspace_id = job.lease.workspace_id
-        mean = self._means.get((workspace_id, job.task))
-        seconds = self._task_means.get(job.task, 0.0) if mean is None else mean
-        self._charge(workspace_id, job.weight, seconds)
-        return seconds
+        return self.all_claimed([job])[0]
+
+    def all_claimed(self, jobs: Iterable[ClaimedJob]) -> list[float]:
+        """The same for all jobs of a claim."""
+        self._settle()
+        charges: list[float] = []
+        owed: dict[tuple[str, int], float] = defaultdict(float)
+        for workspace_id, task, weight in map(_whose, jobs):
+            mean = self._means.get((workspace_id, task))
+            seconds = self._task_means.get(task, 0.0) if mean is None else mean
+            charges.append(seconds)
+            owed[workspace_id, weight] += seconds
+        for (workspace_id, weight), seconds in owed.items():
+            self._charge(workspace_id, weight, seconds)
+        return charges
 
     def ended(self, job: ClaimedJob, charged: float, seconds: float | None) -> None:
-        """Correct the charge by what the job really took; None when it did not run at all."""
-        if seconds is not None:
-            self._learn(job, seconds)
-        self._charge(job.lease.workspace_id, job.weight, (seconds or 0.0) - charged)
+        """Correct the charge by what the job really took; None when it did not run at all.
+
+        That is done when somebody next asks: thousands of jobs a second end, and a few dozen claims ask.
+        """
+        self._ended.append((job, charged, seconds))
 
     def ahead(self) -> Ahead:
         """Who is above the level, for a claim to take from in this order."""
+        self._settle()
         level, heavy = self._level, self._level + SLACK_JOBS * self._mean_charge
         above = [(account.served, id_) for id_, account in self._accounts.items() if account.served > level]
         above = sorted(above if len(above) <= MOST_AHEAD else heapq.nlargest(MOST_AHEAD, above))
@@ -79,6 +97,7 @@ class Shares:
 
     def is_behind(self, workspace_id: str) -> bool:
         """Whether a workspace has had less than its fair share, or nothing lately."""
+        self._settle()
         account = self._accounts.get(workspace_id)
         return account is None or account.served <= self._level
 
@@ -86,6 +105,7 @@ class Shares:
         """Only these had something to claim. If all of them are above the level, the others have all they want, and
         the level goes on from the lowest of these.
         """
+        self._settle()
         accounts = [self._accounts.get(id_) for id_ in workspaces]
         lowest = min((account.served if account else self._level for account in accounts), default=self._level)
         if lowest > self._level:
@@ -112,15 +132,28 @@ class Shares:
         if self._until_prune <= 0:
             self._prune()
 
-    def _learn(self, job: ClaimedJob, seconds: float) -> None:
-        key = (job.lease.workspace_id, job.task)
-        mean = self._means.get(key)
-        if mean is None and len(self._means) >= MOST_MEANS:
+    def _settle(self) -> None:
+        """Take in what has ended since somebody asked: all of a workspace's jobs of one task together."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, []
+        groups: dict[tuple[str, str, int], list[tuple[float, float | None]]] = defaultdict(list)
+        for job, charged, seconds in ended:
+            groups[_whose(job)].append((charged, seconds))
+        for (workspace_id, task, weight), jobs in groups.items():
+            took = [seconds for _, seconds in jobs if seconds is not None]
+            self._learn(workspace_id, task, weight, took)
+            self._charge(workspace_id, weight, sum(took) - sum(charged for charged, _ in jobs))
+
+    def _learn(self, workspace_id: str, task: str, weight: int, took: Sequence[float]) -> None:
+        if not took:
+            return
+        key = (workspace_id, task)
+        if key not in self._means and len(self._means) >= MOST_MEANS:
             self._means.clear()
-        self._means[key] = seconds if mean is None else mean + NEWEST * (seconds - mean)
-        of_task = self._task_means.get(job.task, seconds)
-        self._task_means[job.task] = of_task + NEWEST * (seconds - of_task)
-        self._mean_charge += 0.05 * (seconds / job.weight - self._mean_charge)
+        self._means[key] = _moved(self._means.get(key), took, NEWEST)
+        self._task_means[task] = _moved(self._task_means.get(task), took, NEWEST)
+        self._mean_charge = _moved(self._mean_charge, [seconds / weight for seconds in took], 0.05)
 
     def _prune(self) -> None:
         """Forget those whom the level has left behind: for them it is as if they had never been here."""
@@ -131,3 +164,11 @@ class Shares:
         self._accounts = dict(kept)
         self._weights = sum(account.weight for account in self._accounts.values())
         self._until_prune = max(16, len(self._accounts))
+
+
+def _moved(mean: float | None, values: Sequence[float], newest: float) -> float:
+    """A moving mean after further values; it begins at the first one."""
+    moved = values[0] if mean is None else mean
+    for value in values:
+        moved += newest * (value - moved)
+    return moved

@@ -21,7 +21,7 @@ from jobplatform.queue.task_options import IfActive, JobOptions, TaskOptions
 from jobplatform.queue.unique import Uniqueness
 
 if TYPE_CHECKING:
-    from jobplatform.queue.batch import BatchCall
+    from jobplatform.queue.items import BatchCall
     from jobplatform.queue.tasks import Tasks
 
 P = TypeVar("P")

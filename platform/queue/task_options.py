@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from jobplatform.errors import TaskDefinitionError
 from jobplatform.queue.again import RetryFunction
+from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
 from jobplatform.queue.retry import RetryPolicy
 
@@ -41,6 +42,7 @@ class TaskOptions:
     limit: int | None = None
     limit_per_workspace: int | None = None
     isolation: Isolation = "thread"
+    keep: Keep = field(default_factory=Keep)
 
 
 class JobOptions(TypedDict, total=False):

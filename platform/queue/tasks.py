@@ -20,20 +20,24 @@ import inspect
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidJobError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
 from jobplatform.queue.again import RetryFunction
-from jobplatform.queue.batch import Batch, batch_call, for_one, item_payload
+from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.declare import Declarations
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.inline import run_after_commit
+from jobplatform.queue.items import Items, batch_call, for_one, item_payload
+from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
 from jobplatform.queue.payloads import PayloadType, payload_type, result_type
 from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import RetryPolicy
+from jobplatform.queue.rules import AlertRule
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.task import Task, hints_of
 from jobplatform.queue.task_options import (
@@ -61,6 +65,7 @@ class Tasks(Declarations):
         super().__init__()
         self.mode: Mode = mode
         self._tasks: dict[str, Task[Any, Any]] = {}
+        self._rules: dict[str, AlertRule] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
@@ -102,9 +107,39 @@ class Tasks(Declarations):
                 "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
                 "priority": task.options.priority,
                 "encrypted": task.options.encrypted,
+                "keep": task.options.keep.as_seconds(),
             }
             for task in sorted(self, key=lambda task: task.name)
         ]
+
+    def rules(self) -> list[dict[str, Any]]:
+        """The declared rules of health, as JSON."""
+        return [asdict(rule) for _, rule in sorted(self._rules.items())]
+
+    def alert(
+        self, name: str, metric: str, *, above: float, queue: str | None = None, task: str | None = None
+    ) -> AlertRule:
+        """Declare a rule of health: an alert ``name`` while ``metric`` is above ``above``, of a queue, a task or all.
+
+        Workers write it down when they start; from then on health everywhere knows it, and an operator may change its
+        threshold. Raises :class:`TaskDefinitionError` for what cannot work.
+        """
+        if name in self._rules:
+            raise TaskDefinitionError(f"two rules are named {name!r}")
+        try:
+            self._rules[name] = AlertRule(name, metric, above, queue, task)
+        except InvalidLimitError as error:
+            raise TaskDefinitionError(f"rule {name!r}: {error}") from None
+        return self._rules[name]
+
+    def on_alert(self, hook: Callable[[RunningJob, AlertEvent], Any]) -> Task[AlertEvent, Any]:
+        """Have this called once when an alert is raised, and once when it is over: a decorator without arguments.
+
+        It runs as a job of the task ``jobplatform.alert``: in a handler's process, with ten attempts, in the platform's
+        own workspace. So it may be called again if it fails or its worker dies.
+        """
+        retry = RetryPolicy(max_attempts=HOOK_ATTEMPTS)
+        return self.task(HOOK, retry=retry, timeout=HOOK_TIMEOUT, payload=AlertEvent)(hook)
 
     def task(
         self,
@@ -124,6 +159,7 @@ class Tasks(Declarations):
         tags: Sequence[str] = (),
         isolation: Isolation = "thread",
         encrypted: bool = False,
+        keep: Keep | None = None,
         payload: Any = None,
         payload_version: int = 1,
         upgrade: Upgrade | None = None,
@@ -141,10 +177,10 @@ class Tasks(Declarations):
         for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
         ``units`` is how much of the resource's rate an attempt takes. ``isolation="process"`` keeps an attempt's
         process to itself where workers run several in threads. ``encrypted`` seals payload, result, errors, log
-        lines and progress messages of its jobs. ``payload`` and ``result`` are only needed where the handler's
-        annotations do not say it. A payload that was enqueued with an older ``payload_version`` goes through
-        ``upgrade(payload, its version)`` first; one of a newer version waits for a worker with newer code. Raises
-        :class:`TaskDefinitionError` for what cannot work.
+        lines and progress messages of its jobs. ``keep`` says how long its jobs are kept after they ended. ``payload``
+        and ``result`` are only needed where the handler's annotations do not say it. A payload that was enqueued with
+        an older ``payload_version`` goes through ``upgrade(payload, its version)`` first; one of a newer version waits
+        for a worker with newer code. Raises :class:`TaskDefinitionError` for what cannot work.
         """
         policy, decide = retry_options(retry, max_attempts)
 
@@ -165,6 +201,7 @@ class Tasks(Declarations):
                 limit=limit,
                 limit_per_workspace=limit_per_workspace,
                 isolation=isolation,
+                keep=keep or Keep(),
             )
             named = Template(resource) if isinstance(resource, str) else resource
             self._refuse_bad_options(name, options, named, unique)
@@ -193,8 +230,8 @@ class Tasks(Declarations):
         wait: datetime.timedelta | float = 0.0,
         payload: Any = None,
         **options: Any,
-    ) -> Callable[[Callable[[Batch[P]], Any]], Task[P, Any]]:
-        """Declare a task whose handler takes up to ``size`` jobs of one workspace at a time, as a :class:`Batch`.
+    ) -> Callable[[Callable[[Items[P]], Any]], Task[P, Any]]:
+        """Declare a task whose handler takes up to ``size`` jobs of one workspace at a time, as a :class:`Items`.
 
         ``wait`` (a duration or seconds) is how long a worker lets some wait for more. Further options are those of
         :meth:`task`; ``timeout`` is that of a whole call. A job that is tried again is called by itself, so that one
@@ -202,7 +239,7 @@ class Tasks(Declarations):
         """
         seconds = wait.total_seconds() if isinstance(wait, datetime.timedelta) else float(wait)
 
-        def declare(handler: Callable[[Batch[P]], Any]) -> Task[P, Any]:
+        def declare(handler: Callable[[Items[P]], Any]) -> Task[P, Any]:
             call = batch_call(handler, size, seconds)
             taken = item_payload(handler, declared=payload is not None) if payload is None else payload
             task: Task[P, Any] = self.task(name, payload=taken, **options)(for_one(handler))

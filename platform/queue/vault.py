@@ -27,7 +27,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from jobplatform.errors import EncryptionError, KeyMissingError, SealBrokenError
 from jobplatform.key_ring import KEY_BYTES, VARIABLE, KeyRing, ring_of
-from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, visit
+from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, visit
 from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.seal import DataKey, Seal, SealedPayload, close, key_id_of, sealed_form
 from jobplatform.queue.statement import array, run
@@ -35,15 +35,16 @@ from jobplatform.queue.statement import array, run
 if TYPE_CHECKING:
     from jobplatform.queue.enqueue import NewJob
 
-Shown = TypeVar("Shown", Job, JobAttempt, JobLog)
+Shown = TypeVar("Shown", Job, JobAttempt, JobLog, JobStep)
 
 #: An erased key opens nothing any more after so many seconds, wherever it had been in use.
 KEEP_SECONDS = 60.0
-#: Of a job, an attempt or a line of log: what may be sealed, and as which field.
+#: Of a job, an attempt, a line of log or a step: what may be sealed, and as which field.
 FIELDS = {
     Job: {"payload": "payload", "result": "result", "error": "error"},
     JobAttempt: {"error": "error", "traceback": "traceback"},
     JobLog: {"message": "log"},
+    JobStep: {"value": "step"},
 }
 
 # A key that this transaction itself has made may still vanish in a rollback: it must not be kept.
@@ -295,7 +296,7 @@ def seal_of(session: Session, workspace_id: object, job_id: object, form: str) -
 
 
 def reveal(session: Session, found: Iterable[Shown], *, to_reader: bool = True) -> None:
-    """Open what is sealed in jobs, attempts or lines of log, in place and in memory only.
+    """Open what is sealed in jobs, attempts, lines of log or steps, in place and in memory only.
 
     What cannot be opened here, and everything when the reader may not see it, becomes ``{"sealed": true}`` or, where
     only a text can stand, ``[sealed]``.
@@ -316,7 +317,9 @@ def _reveal_progress(session: Session, job: Job, to_reader: bool) -> None:
         set_committed_value(job, "progress", {**(job.progress or {}), "message": shown})
 
 
-def _revealed(session: Session, row: Job | JobAttempt | JobLog, field: str, value: Any, to_reader: bool) -> Any:
+def _revealed(
+    session: Session, row: Job | JobAttempt | JobLog | JobStep, field: str, value: Any, to_reader: bool
+) -> Any:
     form = sealed_form(value)
     if form is None or not to_reader:
         return close(value)

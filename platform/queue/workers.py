@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.statement import Lease, lease_arrays, run
 
 REGISTER = """
@@ -34,7 +35,7 @@ with alive as (
     update jobplatform.workers
     set heartbeat_at = jobplatform.clock(), draining = %(draining)s
     where id = %(worker_id)s and dead_at is null
-    returning id
+    returning drain_requested_at
 ),
 changed as (
     select
@@ -49,7 +50,8 @@ changed as (
     where q.id is null or q.cancel_requested_at is not null
 )
 select
-    (select count(*) from alive), c.workspace_id::text, c.id::text, c.epoch, c.lost
+    (select count(*) from alive), c.workspace_id::text, c.id::text, c.epoch, c.lost,
+    (select drain_requested_at is not null from alive)
 from (select) one
 left join changed c on true
 """
@@ -64,6 +66,14 @@ where id = any(array(
     for update skip locked
 ))
 returning id
+"""
+
+
+# Not `draining`: that is what the worker says of itself, with each of its heartbeats.
+DRAIN = """
+update jobplatform.workers
+set drain_requested_at = coalesce(drain_requested_at, jobplatform.clock())
+where id = %(worker_id)s and dead_at is null
 """
 
 
@@ -86,11 +96,13 @@ class Heartbeat(NamedTuple):
     """``alive`` is false for a worker that was declared dead: nothing it holds is its own any more.
 
     ``lost`` are attempts somebody else has by now (or that ended), ``cancelled`` those that somebody wants stopped.
+    ``drain``: an operator wants this worker to finish what it runs, and stop.
     """
 
     alive: bool
     lost: list[Lease]
     cancelled: list[Lease]
+    drain: bool = False
 
 
 def register_worker(session: Session, info: WorkerInfo) -> int:
@@ -126,7 +138,20 @@ def heartbeat(session: Session, worker_id: int, held: Sequence[Lease], *, draini
         alive=rows[0][0] == 1,
         lost=[lease for lease, lost in changed if lost],
         cancelled=[lease for lease, lost in changed if not lost],
+        drain=bool(rows[0][5]),
     )
+
+
+def drain_worker(session: Session, worker_id: int) -> bool:
+    """Have a worker take nothing new, finish what it runs within its drain timeout, and stop; as SIGTERM does.
+
+    It learns so from its next heartbeat, which comes at once where it hears the doorbell. Says whether there is such a
+    worker, alive. Whatever supervises its process may start another one.
+    """
+    found = run(session, DRAIN, worker_id=worker_id).rowcount == 1
+    if found:
+        ring_after_commit(session, {CANCEL})
+    return found
 
 
 def bury_workers(session: Session, lease: datetime.timedelta) -> list[int]:

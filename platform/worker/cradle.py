@@ -34,6 +34,8 @@ class Cradle:
     def __init__(self, config: NurseryConfig, selector: selectors.BaseSelector, events: Events) -> None:
         self.catalogue: list[dict[str, Any]] = []
         """What the tasks are, complete once `up` was true."""
+        self.rules: list[dict[str, Any]] = []
+        """The rules of health that go with them."""
         self.schedules: list[dict[str, Any]] = []
         """What schedules are declared beside them, likewise."""
         self.import_error: str | None = None
@@ -111,6 +113,8 @@ class Cradle:
         match message:
             case ["tasks", tasks] if not self._ever_up:
                 self.catalogue += tasks
+            case ["rules", rules] if not self._ever_up:
+                self.rules += rules
             case ["schedule", declared] if not self._ever_up:
                 self.schedules.append(declared)
             case ["up", pid, threads]:

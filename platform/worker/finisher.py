@@ -65,7 +65,7 @@ class Finisher(DatabaseThread):
         held |= self._save(self._fail, flush.failures, answer, unsavable)
         held |= self._save(release_jobs, flush.releases, answer)
         self._save(note_findings, flush.notes, answer)
-        answer.lost = set(flush.endings()) - held
+        answer.lost = _missing(flush.endings(), held)
 
     def _fail(self, session: Session, failures: Sequence[Failure]) -> Iterable[Lease]:
         return fail_jobs(session, failures, crash_limit=self._crash_limit)
@@ -106,6 +106,11 @@ class Finisher(DatabaseThread):
             return set().union(*(self._save(verb, [row], answer, last_resort) for row in rows))
         logger.error("refused by the database", extra={"row": repr(rows[0])[:500], "error": str(error)[:1000]})
         return self._save(self._fail, [last_resort(rows[0])], answer) if last_resort else set()
+
+
+def _missing(endings: Sequence[Lease], held: set[Lease]) -> set[Lease]:
+    """Those that are not among the held; there are hardly ever any."""
+    return set() if len(held) == len(endings) else set(endings) - held
 
 
 def append_lines(session: Session, lines: Sequence[LogLine]) -> Iterable[Lease]:

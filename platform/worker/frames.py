@@ -17,7 +17,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from jobplatform.queue import ClaimedJob
+from jobplatform.queue import ClaimedJob, quick_maker
 
 HEAD: Final = struct.Struct("<IIBdd")
 TOKEN: Final = struct.Struct("<I")
@@ -63,6 +63,9 @@ class Frame(NamedTuple):
     body: bytes
 
 
+_frame = quick_maker(Frame)
+
+
 def encode_frame(seq: int, kind: int, started: float, seconds: float, body: bytes) -> bytes:
     return HEAD.pack(len(body), seq, kind, started, seconds) + body
 
@@ -91,9 +94,9 @@ class FrameReader:
     def _cut(self, data: bytes) -> tuple[list[Frame], int]:
         """The whole frames at the beginning of `data`, and how many bytes they are."""
         frames: list[Frame] = []
-        start, end = 0, len(data)
-        self._wanted = HEAD.size
-        while (body := start + HEAD.size) <= end:
+        start, end, head = 0, len(data), HEAD.size
+        self._wanted = head
+        while (body := start + head) <= end:
             size, seq, kind, started, seconds = HEAD.unpack_from(data, start)
             if size > MAX_FRAME or kind > LAST_KIND:
                 self.broken = f"a child sent a frame of kind {kind} with {size} bytes"
@@ -102,7 +105,7 @@ class FrameReader:
                 self._wanted += size
                 break
             start = body + size
-            frames.append(Frame(seq, kind, started, seconds, data[body:start]))
+            frames.append(_frame((seq, kind, started, seconds, data[body:start])))
         return frames, start
 
 
@@ -122,6 +125,9 @@ class JobSpec(NamedTuple):
     payload: object
 
 
+_job_spec = quick_maker(JobSpec)
+
+
 class BatchSpec(NamedTuple):
     """Jobs for one call of a handler, all of one task and one workspace. Its own sequence number is what is started."""
 
@@ -138,10 +144,16 @@ def encode_batch(seq: int, task: str, jobs: Iterable[str]) -> str:
 def encode_job(seq: int, job: ClaimedJob) -> str:
     """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
     (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = job
+    numbers = _numbers(epoch, attempt, max_attempts, version)
     return (
-        f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{epoch},{attempt},{max_attempts},{version},'
+        f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{numbers},'
         f"{_quoted(request_id)},{_quoted(trace)},{payload}]"
     )
+
+
+@lru_cache(maxsize=1024)
+def _numbers(*numbers: int) -> str:
+    return ",".join(map(str, numbers))
 
 
 @lru_cache(maxsize=4096)
@@ -189,7 +201,7 @@ class BodyReader:
     def _read_run(self) -> None:
         (size,) = TOKEN.unpack(self._read(TOKEN.size))
         for fields in json.loads(self._read(size)):
-            self._jobs[fields[0]] = JobSpec._make(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
+            self._jobs[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:

@@ -35,6 +35,7 @@ from jobplatform.worker.finisher import Finisher, Flushed
 from jobplatform.worker.frames import Reason
 from jobplatform.worker.keeper import (
     Beaten,
+    Declarations,
     Deregistered,
     Due,
     JobsReady,
@@ -180,6 +181,7 @@ class Hub:
             return
         catalogue = self.pool.cradle.catalogue
         self.ledger.learn_tasks(catalogue)
+        self.keeper.declarations = Declarations.of(catalogue, self.pool.cradle.rules, self.options.tasks)
         self.tasks = tuple(task["name"] for task in catalogue)
         self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
         self.ear.queues = frozenset(self.queues)
@@ -285,6 +287,9 @@ class Hub:
             logger.error("declared dead by another worker", extra={"worker_id": beat.worker_id})
             self.lose_lease()
             return
+        if beat.answer.drain and not self.departure.begun:
+            logger.info("asked to drain by an operator", extra={"worker_id": beat.worker_id})
+            self.departure.request()
         self.stop_lost(beat.answer.lost)
         for lease in beat.answer.cancelled:
             self.cancel(lease)

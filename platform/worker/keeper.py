@@ -4,7 +4,8 @@ promote   every poll, and when the next scheduled job is due
 schedule  enqueue what is due of schedules, every poll, and when the next one is
 settle    write down the schedules that our code declares, and say now and then that it still does
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
-prune     delete old final jobs and old ticks, at most once a minute
+prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
+alerts    look whether something is wrong, and have the application told; the same
 listen    keep a connection that LISTENs; the hub reads it
 """
 
@@ -36,6 +37,8 @@ from jobplatform.queue import (
     TaskDefaults,
     WorkerInfo,
     bury_workers,
+    declare_retention,
+    declare_rules,
     declare_task_limits,
     deregister_worker,
     fire_schedules,
@@ -45,6 +48,7 @@ from jobplatform.queue import (
     prune_jobs,
     register_worker,
     rescue_jobs,
+    settle_alerts,
     settle_schedules,
     succeed_jobs,
 )
@@ -52,8 +56,9 @@ from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.options import WorkerOptions
 
-PRUNE_SECONDS: Final = 60.0
-PRUNE_WITHIN: Final = 6.0
+#: Every how many heartbeats a worker looks whether a chore of the whole platform is due; two looks share a minute.
+TURN_BEATS: Final = 3
+TURN_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
@@ -149,6 +154,21 @@ class ListenAgain:
     """The listening connection broke."""
 
 
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What the tasks' code asks for, to be written down by each worker that begins."""
+
+    keeps: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    rules: Sequence[Mapping[str, Any]] = ()
+    declared_by: str = ""
+
+    @classmethod
+    def of(
+        cls, catalogue: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], tasks: str
+    ) -> "Declarations":
+        return cls({task["name"]: task["keep"] for task in catalogue}, rules, tasks)
+
+
 @dataclass(slots=True)
 class Chore:
     """Something to do every so often. `run` may answer with the seconds until it wants to run again."""
@@ -171,15 +191,25 @@ class Keeper(DatabaseThread):
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
             Chore("schedule", options.poll, self._fire_schedules),
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
-            Chore("prune", PRUNE_SECONDS, self._prune, monotonic() + random.uniform(0, PRUNE_WITHIN)),
+            *self._chores_of_all(TURN_BEATS * options.heartbeat),
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
         self._limits_declared = False
         self._wants_listener = True
+        self.declarations = Declarations()
+        """Set before the first registration."""
         self._known: dict[str, TaskDefaults] = {}
         self._declared: list[Declared] = []
         self._is_new = True
+
+    def _chores_of_all(self, every: float) -> list[Chore]:
+        """Chores of the whole platform: whether one is due says its row, and whoever comes first does it."""
+        within = min(every, TURN_WITHIN)
+        return [
+            Chore("prune", every, self._prune, monotonic() + random.uniform(0, within)),
+            Chore("alerts", every, self._settle_alerts, monotonic() + random.uniform(0, within)),
+        ]
 
     def serve(self) -> None:
         while (request := self._next_request()) is not None:
@@ -219,6 +249,7 @@ class Keeper(DatabaseThread):
     def _register(self, request: Register) -> None:
         since = lease_clock()
         try:
+            self._declare()
             self._declare_limits(request.limits)
             worker_id = self.once(lambda session: register_worker(session, request.info))
         except SQLAlchemyError as error:
@@ -237,6 +268,12 @@ class Keeper(DatabaseThread):
         self._limits_declared = True
         if changed:
             logger.info("limits of tasks follow the code", extra={"tasks": changed})
+
+    def _declare(self) -> None:
+        """Before there is a worker, so that nothing is deleted that the code wants kept."""
+        said = self.declarations
+        self.once(lambda session: declare_retention(session, said.keeps))
+        self.once(lambda session: declare_rules(session, said.rules, said.declared_by))
 
     def _beat(self, beat: Beat) -> None:
         since = lease_clock()
@@ -312,7 +349,11 @@ class Keeper(DatabaseThread):
         options = self._options
         pruned = self.once(
             lambda session: prune_jobs(
-                session, completed_after=options.completed_retention, failed_after=options.failed_retention
+                session,
+                completed_after=options.completed_retention,
+                failed_after=options.failed_retention,
+                audit_after=options.audit_retention,
+                now=False,
             )
         )
         if pruned:
@@ -321,6 +362,11 @@ class Keeper(DatabaseThread):
         kept = max(options.tick_retention, options.completed_retention, options.failed_retention)
         forgotten = self.once(lambda session: forget_ticks(session, after=kept))
         return 1.0 if max(pruned, forgotten) >= LARGEST_PRUNE else None
+
+    def _settle_alerts(self) -> None:
+        for event in self.once(settle_alerts):
+            log = logger.warning if event.event == "raised" else logger.info
+            log(f"alert {event.event}", extra={"code": event.code, "alert": event.message})
 
     def _open_listener(self) -> float | None:
         if self._wants_listener:

@@ -19,6 +19,7 @@ from jobplatform.queue import (
     RetryPolicy,
     Shares,
     note_of,
+    quick_maker,
 )
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
@@ -29,6 +30,8 @@ from jobplatform.worker.pace import Pace
 
 # Seconds for which a suspect goes back: long enough for a slot to become free somewhere, different for each.
 SUSPECT_PAUSE: Final = (0.2, 2.0)
+
+_completion = quick_maker(Completion)
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -70,9 +73,9 @@ class Ledger:
         self.shares.only_these_want({job.lease.workspace_id for job in jobs})
         self.gathering.saw(jobs)
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
-        for job in jobs:
+        for job, charged in zip(jobs, self.shares.all_claimed(jobs), strict=True):
             attempt = Attempt(job)
-            attempt.charged = self.shares.claimed(job)
+            attempt.charged = charged
             self.known[attempt.lease] = attempt
             if not attempt.is_suspect:
                 if not self.gathering.add(attempt, monotonic()):
@@ -145,8 +148,8 @@ class Ledger:
         self.shares.ended(attempt.job, attempt.charged, frame.seconds)
         if attempt.job.resource is not None:
             self.outbox.note(ResourceNote(attempt.job.resource, worked=True), monotonic())
-        result = frame.body.decode(errors="replace")
-        self.outbox.complete(Completion(attempt.lease, result), frame.started + frame.seconds)
+        result = str(frame.body, "utf-8", "replace")
+        self.outbox.complete(_completion((attempt.lease, result, "ok")), frame.started + frame.seconds)
 
     def ended(self, attempt: Attempt, frame: Frame) -> None:
         attempt.reason = attempt.reason or attempt.told

@@ -75,12 +75,14 @@ class Nursery:
         logging.basicConfig(level=self.config.log_level, stream=sys.stderr)
         try:
             self.tasks = load_tasks(self.config.tasks)
-            catalogue = self.tasks.catalogue()
+            catalogue, rules = self.tasks.catalogue(), self.tasks.rules()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the application's module may raise anything at import.
             self.say("failed", type(error).__name__, str(error)[:4000], traceback.format_exc()[-20_000:])
             sys.exit(1)
         for start in range(0, len(catalogue), TASKS_A_MESSAGE):
             self.say("tasks", catalogue[start : start + TASKS_A_MESSAGE])
+        for start in range(0, len(rules), TASKS_A_MESSAGE):
+            self.say("rules", rules[start : start + TASKS_A_MESSAGE])
         for declared in self.tasks.schedules:
             self.say("schedule", declared.as_dict())
 

@@ -31,6 +31,7 @@ class WorkerOptions:
     crash_limit: int = 3
     completed_retention: timedelta = timedelta(days=7)
     failed_retention: timedelta = timedelta(days=30)
+    audit_retention: timedelta = timedelta(days=400)
     tick_retention: timedelta = timedelta(days=35)
     doorbell: bool = True
     trust_login: bool = False
@@ -59,6 +60,7 @@ class WorkerOptions:
             "crash_limit": settings.crash_limit,
             "completed_retention": timedelta(days=settings.completed_retention_days),
             "failed_retention": timedelta(days=settings.failed_retention_days),
+            "audit_retention": timedelta(days=settings.audit_retention_days),
             "tick_retention": timedelta(days=settings.tick_retention_days),
             "doorbell": settings.doorbell,
             "trust_login": settings.trust_login,

@@ -72,9 +72,13 @@ class Pool:
 
     def typical_seconds(self, now: float) -> float:
         """For how long more than half of the children have been running their job; 0 when they have not."""
-        starts = sorted(slot.run[0].started or now for slot in self.slots.values() if slot.run)
+        starts = sorted(self._head_started(slot, now) for slot in self.slots.values() if slot.run)
         middle = self.options.slots // 2
         return now - starts[middle] if len(starts) > middle else 0.0
+
+    def _head_started(self, slot: Slot, now: float) -> float:
+        """When a child began with its oldest job: one that has a single thread does so when the last one has ended."""
+        return slot.since if self.options.threads == 1 else slot.run[0].started or now
 
     def running(self) -> list[tuple[Slot, Attempt]]:
         return [(slot, attempt) for slot in self.slots.values() for attempt in slot.run]
@@ -274,7 +278,10 @@ class Pool:
 
     def read_results(self, slot: Slot) -> None:
         for frame in slot.read():
-            self._heard(slot, frame)
+            if frame.kind == OK:
+                self._job_ended(slot, frame)
+            else:
+                self._heard(slot, frame)
         if slot.broken:
             self._condemn(slot, "ProtocolError", slot.broken)
         slot.settle()
@@ -283,7 +290,7 @@ class Pool:
 
     def _heard(self, slot: Slot, frame: Frame) -> None:
         kind = frame.kind
-        if kind in (OK, ENDED):
+        if kind == ENDED:
             self._job_ended(slot, frame)
         elif kind == READY:
             slot.state = State.IDLE
@@ -383,6 +390,8 @@ class Pool:
     def _lost(self, slot: Slot, attempt: Attempt, code: int | None) -> None:
         """Say what became of an attempt that was running in a dead child."""
         attempt.reason = attempt.reason or attempt.told
+        if attempt.started is None and self.options.threads == 1:
+            attempt.started = slot.since
         if attempt.reason is not None:
             self.ledger.interrupted(attempt, attempt.reason)
         elif slot.condemned:

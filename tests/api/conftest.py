@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from jobplatform.queue import (
     fail_jobs,
     register_worker,
 )
+from jobplatform.queue.save_step import save_checkpoint, save_step
 from jobplatform.settings import Settings
 from tests.api.example_tasks import make_tasks
 
@@ -124,8 +126,21 @@ class Hand:
         with self.sessions.begin() as session:
             assert complete_jobs(session, [Completion(lease, result)])
 
-    def fail(self, workspace_id: uuid.UUID, job_id: str, *, retry: bool = False) -> None:
+    def save(self, workspace_id: uuid.UUID, job_id: str, steps: dict[str, Any], state: Any = None) -> Any:
+        """Do steps, each in a transaction of its own."""
         lease = self.claim(workspace_id, job_id)
+        for name, result in steps.items():
+            with self.sessions.begin() as session:
+                save_step(session, lease, name, json.dumps(result))
+        if state is not None:
+            with self.sessions.begin() as session:
+                save_checkpoint(session, lease, json.dumps(state))
+        return lease
+
+    def fail(
+        self, workspace_id: uuid.UUID, job_id: str, *, retry: bool = False, steps: dict[str, Any] | None = None
+    ) -> None:
+        lease = self.save(workspace_id, job_id, steps or {})
         failure = Failure(lease, "error", "RuntimeError", "the far side said no", "Traceback …", delay=60, retry=retry)
         with self.sessions.begin() as session:
             assert fail_jobs(session, [failure])

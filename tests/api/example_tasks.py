@@ -61,6 +61,8 @@ def make_tasks() -> Tasks:
 
     @tasks.task("fail", retry=RetryPolicy(max_attempts=1))
     def fail(job: RunningJob, payload: Mapping[str, Any]) -> None:
+        job.step("received", lambda: dict(payload))
+        job.checkpoint(dict(payload))
         raise RuntimeError("the far side said no")
 
     @tasks.task("newest", unique="workspace", if_active="replace")

@@ -61,6 +61,18 @@ def test_errors_and_attempts_are_readable_too(client: Client, jobs_url: str, has
     assert "raise RuntimeError" in attempt["traceback"]
 
 
+def test_steps_are_readable_too_and_not_for_an_operator(
+    client: Client, operator: Client, jobs_url: str, has_run: Callable[[str], None]
+) -> None:
+    job_id = client.post(jobs_url, json={"jobType": "fail", "payload": {"text": CANARY}}).get_json()["jobId"]
+    has_run(job_id)
+
+    mine, theirs = (reader.get(f"{jobs_url}/{job_id}/steps").get_json() for reader in (client, operator))
+
+    assert mine["items"][0]["result"] == mine["checkpoint"]["state"] == {"text": CANARY}
+    assert theirs["items"][0]["result"] == theirs["checkpoint"]["state"] == {"sealed": True}
+
+
 def test_progress_is_readable_too(client: Client, jobs_url: str, sync_url: str, has_run: Callable[[str], None]) -> None:
     job_id = client.post(sync_url, json={}).get_json()["jobId"]
     has_run(job_id)

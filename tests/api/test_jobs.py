@@ -298,3 +298,41 @@ def test_a_retry_whose_guard_is_taken_names_the_job_that_has_it(
     assert answer.status_code == 409
     assert answer.get_json()["type"].endswith(":duplicate-job")
     assert answer.get_json()["jobId"] == holder
+
+
+def test_the_steps_of_a_job_and_its_checkpoint_are_shown(
+    client: Client, jobs_url: str, echo: Echo, hand: Hand, workspace_id: uuid.UUID
+) -> None:
+    job_id = echo()
+    assert client.get(f"{jobs_url}/{job_id}/steps").get_json() == {"items": [], "checkpoint": None}
+    hand.save(workspace_id, job_id, {"page-1": None, "page-2": {"rows": 3}, "large": "x" * 5000}, {"page": 2})
+
+    shown = client.get(f"{jobs_url}/{job_id}/steps").get_json()
+
+    assert [(step["name"], step["result"]) for step in shown["items"]] == [
+        ("page-1", None),
+        ("page-2", {"rows": 3}),
+        ("large", {"leftOut": 5002}),
+    ]
+    assert (shown["checkpoint"]["state"], shown["checkpoint"]["epoch"]) == ({"page": 2}, 1)
+    assert shown["checkpoint"]["savedAt"].endswith("Z")
+
+
+@pytest.mark.parametrize("from_start", ["false", "true"])
+def test_a_retried_job_keeps_its_steps_unless_it_is_retried_from_the_start(
+    client: Client, jobs_url: str, echo: Echo, hand: Hand, workspace_id: uuid.UUID, from_start: str
+) -> None:
+    job_id = echo()
+    hand.fail(workspace_id, job_id, steps={"page-1": None})
+
+    answer = client.post(f"{jobs_url}/{job_id}/retry?fromStart={from_start}")
+
+    assert answer.status_code == 200
+    steps = client.get(f"{jobs_url}/{job_id}/steps").get_json()["items"]
+    assert len(steps) == (0 if from_start == "true" else 1)
+
+
+def test_a_retry_from_somewhere_else_is_refused(client: Client, jobs_url: str, echo: Echo) -> None:
+    answer = client.post(f"{jobs_url}/{echo()}/retry?fromStart=perhaps")
+
+    assert (answer.status_code, answer.get_json()["errors"][0]["path"]) == (422, "?fromStart")

@@ -17,7 +17,7 @@ from tests.chaos.history import Event
 from tests.chaos.limit_rules import LIMIT_RULES
 from tests.chaos.replay import CANCELLED, COMPLETED, FAILED, Counts, Replay
 from tests.chaos.schedule_rules import SCHEDULE_RULES
-from tests.chaos.workload import MAY_FAIL, POISON
+from tests.chaos.workload import MAY_FAIL, PAGES, POISON
 
 Findings = Iterator[Finding]
 
@@ -126,6 +126,23 @@ def effects_exactly_once(evidence: Evidence) -> Findings:
         yield Finding("effects", job_id, "has effects and does not exist")
 
 
+def pages_exactly_once(evidence: Evidence) -> Findings:
+    applied = defaultdict(list)
+    for row in evidence.pages:
+        applied[row["job_id"]].append(row["page"])
+    for job_id, record in evidence.records.items():
+        if record["task"] != "pager":
+            continue
+        times = Counter(applied.pop(job_id, []))
+        for page, count in times.items():
+            if count > 1:
+                yield Finding("pages", job_id, f"{page} was applied {count} times")
+        if record["status"] == COMPLETED and len(times) != 2 * PAGES:
+            yield Finding("pages", job_id, f"completed with {len(times)} of {2 * PAGES} pages")
+    for job_id in applied:
+        yield Finding("pages", job_id, "has pages and is no pager")
+
+
 def ended_as_it_should(evidence: Evidence) -> Findings:
     for job_id, record in evidence.records.items():
         if complaint := _wrong_end(evidence, job_id, record):
@@ -145,6 +162,7 @@ RULES: tuple[Callable[[Evidence], Findings], ...] = (
     started_once_and_only_after_a_claim,
     poison_ends_at_its_cap,
     effects_exactly_once,
+    pages_exactly_once,
     ended_as_it_should,
     processes_behaved,
     *LIMIT_RULES,

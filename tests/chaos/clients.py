@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import QuotaExceededError
+from jobplatform.errors import LeaseLostError, QuotaExceededError
 from jobplatform.queue import (
     CancelAnswer,
     Completion,
@@ -38,6 +38,7 @@ from jobplatform.queue import (
     report_progress,
     retry_job,
 )
+from jobplatform.queue.save_step import save_step
 from tests.chaos.client import Client
 from tests.chaos.part import Part
 from tests.chaos.plan import Order, Plan
@@ -173,9 +174,18 @@ class Intruder(ClientThread):
                 self.promises.stale_write(kind, lease, accepted=bool(accepted))
 
 
+def _stale_step(lease: Lease, session: Session) -> bool:
+    try:
+        save_step(session, lease, f"stale {lease.epoch}", "null")
+    except LeaseLostError:
+        return False
+    return True
+
+
 STALE_WRITES: dict[str, Callable[[Lease, Session], object]] = {
     "progress": lambda lease, session: report_progress(session, [ProgressReport(lease, '{"message": "stale"}')]),
     "log": lambda lease, session: append_log_lines(session, [LogLine(lease, 999, "info", "stale")]),
+    "step": _stale_step,
     "complete": lambda lease, session: complete_jobs(session, [Completion(lease, '{"fence": "stale"}')]),
     "fail": lambda lease, session: fail_jobs(session, [Failure(lease, "error", "Stale", "stale")]),
     "release": lambda lease, session: release_jobs(session, [Release(lease)]),

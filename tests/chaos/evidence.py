@@ -25,6 +25,7 @@ SCHEDULES = "select *, id::text as id from jobplatform.schedules"
 TICKS = """
 select *, schedule_id::text as schedule_id, job_id::text as job_id from jobplatform.schedule_ticks order by tick_at
 """
+PAGES = "select job_id, page, epoch from chaos.pages order by seq"
 EFFECTS = "select job_id, epoch from chaos.effects order by seq"
 
 
@@ -45,6 +46,7 @@ class Evidence:
     effects: list[Row] = field(default_factory=list)
     schedules: list[Row] = field(default_factory=list)
     ticks: list[Row] = field(default_factory=list)
+    pages: list[Row] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
     demanded: frozenset[str] = frozenset()
     """What must have been reached, or the run says nothing about it."""
@@ -88,6 +90,7 @@ def gather(
         effects=rows(EFFECTS),
         schedules=rows(SCHEDULES),
         ticks=rows(TICKS),
+        pages=rows(PAGES),
         changes=read_changes(connection),
     )
 

@@ -19,6 +19,7 @@ RULES = {
     "rescue": "only jobs of dead workers are rescued",
     "poison": "a job that kills its process fails at exactly its cap of crashes",
     "effects": "what a handler wrote with its completion is there exactly once",
+    "pages": "each page of a job that goes on where it was is applied once, and all of them if it completed",
     "outcomes": "every job ended as its task and its clients say",
     "limits": "never more running than a limit allows, and a lowered one lets nothing start beyond it",
     "rates": "in no stretch of time do more units start than a bucket holds and what flows in",

@@ -84,8 +84,16 @@ create table chaos.effects (
     job_id text not null,
     epoch int not null
 );
+-- What handlers write with the note that it is done.
+create table chaos.pages (
+    seq bigint generated always as identity primary key,
+    workspace_id uuid not null,
+    job_id text not null,
+    epoch int not null,
+    page text not null
+);
 grant usage on schema chaos to jobplatform_handler;
-grant select, insert on chaos.effects to jobplatform_handler;
+grant select, insert on chaos.effects, chaos.pages to jobplatform_handler;
 """
 
 READ = """

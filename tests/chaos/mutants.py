@@ -26,6 +26,7 @@ from tests.chaos.limit_mutants import LIMIT_MUTANTS
 from tests.chaos.schedule_mutants import SCHEDULE_MUTANTS
 from tests.chaos.stage import Stage, fence
 from tests.chaos.variants import break_database, broken
+from tests.chaos.workload import apply_page
 
 Scene = Callable[[Stage], None]
 
@@ -164,12 +165,46 @@ def a_job_becomes_due(stage: Stage) -> None:
     stage.enqueue(delay=timedelta(hours=1))
 
 
+def a_worker_dies_after_a_commit(stage: Stage) -> None:
+    stage.enqueue("pager")
+    worker = stage.worker()
+    (job,) = stage.claim(worker)
+
+    stage.go_through(job, commits=1)
+
+    stage.fall_silent(worker)
+
+
+def a_stopped_worker_commits_its_page_late(stage: Stage) -> None:
+    stage.enqueue("pager")
+    sleeper, other = stage.worker(), stage.worker()
+    (slept,) = stage.claim(sleeper)
+    late = stage.running(slept)
+    with stage.transaction() as session:
+        apply_page(late, "checkpoint 0", session)
+        late.checkpoint(1, session=session)
+        stage.fall_silent(sleeper)
+        stage.sweep()
+        # Nothing, as long as the first one's lease holds until its commit.
+        taken_over = [stage.running(job) for job in stage.claim(other)]
+        for job in taken_over:
+            assert job.checkpoint_state is None
+            apply_page(job, "checkpoint 0")
+    for job in taken_over:
+        job.checkpoint(1)
+        job.close_session(commit=False)
+    stage.fall_silent(other)
+
+
 MUTANTS = (
     Mutant("completing without a fence", a_stopped_worker_completes_late, "stale"),
     Mutant("failing without a fence", a_stopped_worker_fails_late, "stale"),
     Mutant("progress without a fence", a_stopped_worker_reports_late, "stale"),
     Mutant("releasing without a fence", an_intruder_uses_old_leases, "stale"),
     Mutant("log lines without a fence", an_intruder_uses_old_leases, "stale"),
+    Mutant("steps without a fence", an_intruder_uses_old_leases, "stale"),
+    Mutant("a lease looked at and not locked", a_stopped_worker_commits_its_page_late, "pages"),
+    Mutant("a page in another transaction than its note", a_worker_dies_after_a_commit, "pages"),
     Mutant("rows the worker forgot are kept", the_answer_of_a_claim_is_lost, "running"),
     Mutant("nobody rescues", a_worker_dies, "running"),
     Mutant("rescue from the living", a_worker_is_busy_while_others_sweep, "rescue"),

@@ -12,7 +12,7 @@ from jobplatform.queue import NewJob
 from tests.chaos.workload import POISON, tasks
 
 #: Shares of the tasks in the mix, out of a thousand.
-MIX = {"noop": 520, "nap": 250, "ledger": 130, "flaky": 60, "chatty": 34, "overdue": 3, "deaf": 3}
+MIX = {"noop": 500, "nap": 250, "ledger": 130, "pager": 20, "flaky": 60, "chatty": 34, "overdue": 3, "deaf": 3}
 
 #: Shares of the queues.
 QUEUE_SHARES = (0.97, 0.03)

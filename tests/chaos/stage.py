@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
@@ -21,6 +23,7 @@ from jobplatform.queue import (
     Lease,
     NewJob,
     Ring,
+    RunningJob,
     TaskDefaults,
     WorkerInfo,
     bury_workers,
@@ -42,7 +45,7 @@ from tests.chaos.clients import Promises
 from tests.chaos.diary import Entry
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.watcher import Seen, look
-from tests.chaos.workload import tasks
+from tests.chaos.workload import go_through_pages, tasks
 
 T = TypeVar("T")
 
@@ -53,6 +56,38 @@ SECOND = timedelta(seconds=1)
 ROUNDS = 6
 
 WAITING = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+class KilledError(BaseException):
+    """The handler's process is no more."""
+
+
+class DyingSession(Session):
+    """A Session of a process that is killed after so many commits."""
+
+    def __init__(self, engine: Engine, commits: int | None) -> None:
+        super().__init__(engine)
+        self._left = commits
+
+    def commit(self) -> None:
+        super().commit()
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                raise KilledError
+
+
+class NoChannel:
+    """Nobody listens to this handler, and nobody interrupts it."""
+
+    def progress(self, report: str) -> None: ...
+
+    def log(self, level: str, message: str) -> None: ...
+
+    def completing(self) -> None: ...
+
+    def interruption(self) -> type[BaseException] | None:
+        return None
 
 
 class Stage:
@@ -152,6 +187,24 @@ class Stage:
         with self.statement() as session:
             fail_jobs(session, [Failure(job.lease, "error", "HiccupError", fence(job.lease)) for job in jobs])
 
+    def go_through(self, job: ClaimedJob, commits: int | None = None) -> None:
+        """Run a pager's handler, whose process is killed after so many commits."""
+        running = self.running(job, commits)
+        with contextlib.suppress(KilledError):
+            go_through_pages(running, 0)
+        running.close_session(commit=False)
+
+    def running(self, job: ClaimedJob, commits: int | None = None) -> RunningJob:
+        """What the job's handler is given."""
+        return RunningJob(
+            lease=job.lease,
+            task=job.task,
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            channel=NoChannel(),
+            open_session=lambda: DyingSession(self._engine, commits),
+        )
+
     def crash(self, jobs: list[ClaimedJob]) -> None:
         failures = [Failure(job.lease, "lost", "ProcessCrashed", "signal SIGKILL", crash=True) for job in jobs]
         with self.statement() as session:
@@ -186,6 +239,9 @@ class Stage:
             jobs = self.claim(worker_id)
             self.look()
             self.crash([job for job in jobs if job.task == "poison"])
+            for job in jobs:
+                if job.task == "pager":
+                    self.go_through(job)
             self.complete([job for job in jobs if job.task != "poison"])
             self.beat(worker_id, [])
             if not self.unfinished():

@@ -1,14 +1,16 @@
-"""Broken variants of the platform, made by changing the SQL of a verb in one process that exists for nothing else, or
-that of a function in a database that does."""
+"""Broken variants of the platform, made by changing the SQL of a verb, or a function, in one process that exists for
+nothing else, or that of a function in a database that does."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import psycopg
+from sqlalchemy.orm import Session
 
 
 class Patch(NamedTuple):
@@ -26,6 +28,22 @@ class DatabasePatch(NamedTuple):
     changes: dict[str, str]
 
 
+class CodePatch(NamedTuple):
+    """In a module of the queue, replace a function by another."""
+
+    module: str
+    function: str
+    bad: Callable[..., Any]
+
+
+def note_in_another_transaction(session: Session, save: Callable[[Session], None], *, commit: bool) -> None:
+    """The rows are committed, and then the note that they are."""
+    session.commit()
+    save(session)
+    if commit:
+        session.commit()
+
+
 NO_FENCE = {" and q.epoch = u.epoch": ""}
 
 #: Look, then insert, and trust that nobody did the same in between.
@@ -40,12 +58,20 @@ NOW_RUNNING = """w.allowed - (
             )
         from unnest(workspaces, limits) as w(id, allowed)"""
 
-VARIANTS: dict[str, Patch | DatabasePatch | tuple[Patch, ...]] = {
+NO_LOCK = {"for key share": ""}
+
+VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "completing without a fence": Patch("complete", "COMPLETE", NO_FENCE),
     "failing without a fence": Patch("fail", "FAIL", NO_FENCE),
     "releasing without a fence": Patch("release", "RELEASE", NO_FENCE),
     "progress without a fence": Patch("progress", "REPORT", NO_FENCE),
     "log lines without a fence": Patch("logs", "APPEND", NO_FENCE),
+    # Steps
+    "steps without a fence": Patch("save_step", "SAVE_STEP", {" and q.epoch = %(epoch)s": ""}),
+    "a lease looked at and not locked": Patch("save_step", "SAVE_CHECKPOINT", NO_LOCK),
+    "a page in another transaction than its note": CodePatch(
+        "steps", "_write_rows_and_note", note_in_another_transaction
+    ),
     "rows the worker forgot are kept": Patch("reconcile", "RECONCILE", {"where q.state = 2": "where false"}),
     "nobody rescues": Patch("rescue", "RESCUE", {"where q.state = 2": "where false"}),
     "rescue from the living": Patch("rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
@@ -155,6 +181,8 @@ def broken(name: str | None) -> Iterator[None]:
         for patch in _patches(name):
             if isinstance(patch, Patch):
                 stack.enter_context(_broken_constant(name, patch))
+            elif isinstance(patch, CodePatch):
+                stack.enter_context(_replaced(patch.module, patch.function, patch.bad))
         yield
 
 
@@ -167,22 +195,32 @@ def break_database(name: str | None, connection: psycopg.Connection[Any]) -> Non
             connection.execute(_sick(name, where, row[0] if row else "", patch.changes))
 
 
-def _patches(name: str | None) -> tuple[Patch | DatabasePatch, ...]:
+def _patches(name: str | None) -> tuple[Patch | DatabasePatch | CodePatch, ...]:
     if name is None:
         return ()
     patch = VARIANTS[name]
-    return (patch,) if isinstance(patch, Patch | DatabasePatch) else patch
+    return (patch,) if isinstance(patch, Patch | DatabasePatch | CodePatch) else patch
 
 
 @contextmanager
 def _broken_constant(name: str | None, patch: Patch) -> Iterator[None]:
-    module = importlib.import_module(f"jobplatform.queue.{patch.module}")
-    healthy = getattr(module, patch.constant)
-    setattr(module, patch.constant, _sick(name, patch.constant, healthy, patch.changes))
+    healthy = getattr(_module(patch.module), patch.constant)
+    with _replaced(patch.module, patch.constant, _sick(name, patch.constant, healthy, patch.changes)):
+        yield
+
+
+@contextmanager
+def _replaced(module: str, attribute: str, bad: Any) -> Iterator[None]:
+    healthy = getattr(_module(module), attribute)
+    setattr(_module(module), attribute, bad)
     try:
         yield
     finally:
-        setattr(module, patch.constant, healthy)
+        setattr(_module(module), attribute, healthy)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"jobplatform.queue.{name}")
 
 
 def _sick(name: str | None, where: str, text: str, changes: dict[str, str]) -> str:

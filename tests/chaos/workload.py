@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from jobplatform.queue import RetryPolicy, RunningJob, Tasks
 from tests.chaos.diary import noted
@@ -27,6 +28,9 @@ SOON = RetryPolicy(max_attempts=3, base=0.2, cap=1.0)
 POISON = "poison"
 MAY_FAIL = {"flaky": "error", "overdue": "timeout", "deaf": "timeout"}
 
+#: Pages of the pager, once as steps and once with a checkpoint.
+PAGES = 6
+PAGE = "insert into chaos.pages (workspace_id, job_id, epoch, page) values (:workspace_id, :job_id, :epoch, :page)"
 EFFECT = "insert into chaos.effects (workspace_id, job_id, epoch) values (:workspace_id, :job_id, :epoch)"
 
 tasks = Tasks()
@@ -67,6 +71,31 @@ def ledger(job: RunningJob, payload: Payload) -> None:
         time.sleep(payload["seconds"])
         job.session.execute(text(EFFECT), {"workspace_id": job.workspace_id, "job_id": str(job.id), "epoch": job.epoch})
         job.complete_in(job.session, proof(job))
+
+
+@tasks.task("pager", retry=RetryPolicy(max_attempts=20, base=0.2, cap=1.0))
+def pager(job: RunningJob, payload: Payload) -> Proof:
+    """Applies pages, each in a transaction of its own with the note that it is done: each must be there once."""
+    with noted(job):
+        go_through_pages(job, payload["seconds"])
+        return proof(job)
+
+
+def go_through_pages(job: RunningJob, seconds: float) -> None:
+    for page in range(PAGES):
+        with job.step(f"page-{page}") as step:
+            if step:
+                apply_page(job, f"step {page}")
+                time.sleep(seconds / PAGES / 2)
+    for page in range(job.checkpoint_state or 0, PAGES):
+        apply_page(job, f"checkpoint {page}")
+        time.sleep(seconds / PAGES / 2)
+        job.checkpoint(page + 1)
+
+
+def apply_page(job: RunningJob, page: str, session: Session | None = None) -> None:
+    values = {"workspace_id": job.workspace_id, "job_id": str(job.id), "epoch": job.epoch, "page": page}
+    (session or job.session).execute(text(PAGE), values)
 
 
 @tasks.task("chatty", retry=SOON)

@@ -7,11 +7,21 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from jobplatform.connectors.demo_source import DemoSource, connection_config
-from jobplatform.models import Connection
-from jobplatform.queue import Lease, RunningJob
+from jobplatform.models import Connection, Role, confine
+from jobplatform.queue import (
+    NewJob,
+    Release,
+    RunningJob,
+    WorkerInfo,
+    claim_job,
+    enqueue_job,
+    register_worker,
+    release_jobs,
+)
 
 
 @pytest.fixture
@@ -50,18 +60,62 @@ def channel() -> RecordingChannel:
     return RecordingChannel()
 
 
+class Jobs:
+    """Jobs of the task ``sync``, claimed and handed to the test as a handler gets them."""
+
+    def __init__(self, engine: Engine, workspace_id: uuid.UUID, channel: RecordingChannel) -> None:
+        self.engine = engine
+        self.workspace_id = workspace_id
+        self.channel = channel
+        self.taken: list[RunningJob] = []
+        info = WorkerInfo("by hand", "here", 1, "0", ("sync",), ("sync",), 1)
+        with Session(engine) as session, session.begin():
+            self.worker_id = register_worker(session, info)
+
+    def start(self) -> RunningJob:
+        """A job of its own."""
+        with Session(self.engine) as session, session.begin():
+            job_id = enqueue_job(session, NewJob(workspace_id=self.workspace_id, task="sync", queue="sync")).job_id
+        return self.claim(job_id)
+
+    def again(self, job: RunningJob, open_session: Callable[[], Session] | None = None) -> RunningJob:
+        """The next attempt at it."""
+        job.close_session(commit=False)
+        with Session(self.engine) as session, session.begin():
+            assert release_jobs(session, [Release(job.lease)])
+        return self.claim(job.id, open_session)
+
+    def claim(self, job_id: uuid.UUID, open_session: Callable[[], Session] | None = None) -> RunningJob:
+        with Session(self.engine) as session, session.begin():
+            claimed = claim_job(session, worker_id=self.worker_id, workspace_id=self.workspace_id, job_id=job_id)
+        assert claimed is not None
+        self.taken.append(
+            RunningJob(
+                lease=claimed.lease,
+                task="sync",
+                attempt=claimed.attempt,
+                max_attempts=3,
+                channel=self.channel,
+                open_session=open_session or self.open,
+            )
+        )
+        return self.taken[-1]
+
+    def open(self) -> Session:
+        return confine(Session(self.engine), Role.HANDLER, self.workspace_id)
+
+
 @pytest.fixture
-def job(workspace_id: uuid.UUID, sessions: sessionmaker[Session], channel: RecordingChannel) -> Iterator[RunningJob]:
-    running = RunningJob(
-        lease=Lease(str(workspace_id), str(uuid.uuid4()), 1),
-        task="sync",
-        attempt=1,
-        max_attempts=3,
-        channel=channel,
-        open_session=sessions,
-    )
-    yield running
-    running.close_session(commit=False)
+def jobs(engine: Engine, workspace_id: uuid.UUID, channel: RecordingChannel) -> Iterator[Jobs]:
+    jobs = Jobs(engine, workspace_id, channel)
+    yield jobs
+    for job in jobs.taken:
+        job.close_session(commit=False)
+
+
+@pytest.fixture
+def job(jobs: Jobs) -> RunningJob:
+    return jobs.start()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from jobplatform.connectors.demo_source import STREAMS, DemoSource
 from jobplatform.errors import SourceError, SyncFailedError
 from jobplatform.models import Connection, Record
 from jobplatform.queue import RunningJob, Skip
+from tests.connectors.conftest import Jobs
 
 ALL = sum(STREAMS.values())
 
@@ -78,6 +79,7 @@ def test_a_sync_stores_every_record_and_says_so(
             "name": "CRM",
             "records": ALL,
             "written": ALL,
+            "deleted": 0,
             "status": "completed",
         }
     ]
@@ -88,13 +90,13 @@ def test_a_sync_stores_every_record_and_says_so(
 
 
 def test_a_second_sync_writes_nothing_and_an_initial_one_everything(
-    job: RunningJob, source: DemoSource, connect: Connect
+    jobs: Jobs, source: DemoSource, connect: Connect
 ) -> None:
     connect(source.url)
-    run(job)
+    run(jobs.start())
 
-    again = run(job)
-    anew = run(job, mode="initial")
+    again = run(jobs.start())
+    anew = run(jobs.start(), mode="initial")
 
     assert (again["totalRecords"], again["results"][0]["written"]) == (ALL, 0)
     assert anew["results"][0]["written"] == ALL
@@ -189,14 +191,14 @@ def test_another_workspaces_connections_are_not_touched(
 
 
 def test_a_sync_can_be_narrowed_to_a_connection_or_a_type(
-    job: RunningJob, source: DemoSource, connect: Connect, listed: Any
+    jobs: Jobs, source: DemoSource, connect: Connect, listed: Any
 ) -> None:
     listed({None: Page([SourceRecord("1", {})])})
     wanted = connect(source.url)
     connect("http://x.example", connector="listed")
 
-    by_id = run(job, connection_id=wanted)
-    by_type = run(job, connector_type="listed")
+    by_id = run(jobs.start(), connection_id=wanted)
+    by_type = run(jobs.start(), connector_type="listed")
 
     assert [row["connectionId"] for row in by_id["results"]] == [str(wanted)]
     assert by_type["totalRecords"] == 1
@@ -217,15 +219,15 @@ def test_the_payload_is_read_with_the_names_of_the_api() -> None:
 
 
 def test_the_task_refuses_loopback_unless_development_says_otherwise(
-    job: RunningJob, source: DemoSource, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, source: DemoSource, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(source.url)
 
-    with pytest.raises(SyncFailedError, match="not a public address"):
-        sync(job, SyncPayload())
+    with pytest.raises(SyncFailedError, match="use https"):
+        sync(jobs.start(), SyncPayload())
 
     monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "true")
-    result = sync(job, SyncPayload())
+    result = sync(jobs.start(), SyncPayload())
     assert not isinstance(result, Skip)
     assert result["totalRecords"] == ALL
 

@@ -63,10 +63,12 @@ def _about(process: psutil.Process, folder: Path) -> str:
 
 @pytest.fixture
 def run(environment: dict[str, str]) -> Cli:
-    """The command, called in this process: nearly all of a new one's time would be spent importing."""
+    """The command, called in this process: nearly all of a new one's time would be spent importing. ``typed`` is what
+    somebody types when it asks."""
 
-    def run(*arguments: str, **variables: str) -> Result:
-        return CliRunner().invoke(main, arguments, env={**environment, **variables}, catch_exceptions=False)
+    def run(*arguments: str, typed: str | None = None, **variables: str) -> Result:
+        env = {**environment, **variables}
+        return CliRunner().invoke(main, arguments, input=typed, env=env, catch_exceptions=False)
 
     return run
 
@@ -75,8 +77,8 @@ def run(environment: dict[str, str]) -> Cli:
 def cli(run: Cli, database_url: str) -> Cli:
     """The same on the test's own migrated database."""
 
-    def cli(*arguments: str, **variables: str) -> Result:
-        return run(*arguments, **{"DATABASE_URL": database_url, **variables})
+    def cli(*arguments: str, typed: str | None = None, **variables: str) -> Result:
+        return run(*arguments, typed=typed, **{"DATABASE_URL": database_url, **variables})
 
     return cli
 

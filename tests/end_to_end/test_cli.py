@@ -11,11 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.orm import Session
 
 from jobplatform.api import verify_token
-from jobplatform.models import ApiToken, Job, Workspace
+from jobplatform.models import ApiToken, Job, JobStep, Workspace
 from jobplatform.queue import (
     LISTENER,
     Failure,
@@ -153,9 +153,18 @@ def test_jobs_are_listed_shown_cancelled_and_retried(cli: Cli, acme: uuid.UUID, 
     shown = as_json(cli("jobs", "show", str(job_id), "-w", "Acme", "--json"))
     cancelled = cli("jobs", "cancel", str(job_id), "-w", "Acme")
     again = cli("jobs", "cancel", str(job_id), "-w", "Acme")
-    retried = cli("jobs", "retry", str(job_id), "-w", "Acme")
+    session.execute(
+        insert(JobStep), [{"workspace_id": acme, "job_id": job_id, "name": "page-1", "epoch": 1, "value": {"rows": 3}}]
+    )
+    session.commit()
+    with_steps = cli("jobs", "show", str(job_id), "-w", "Acme")
+    retried = cli("jobs", "retry", str(job_id), "-w", "Acme", "--from-start")
+    without = as_json(cli("jobs", "show", str(job_id), "-w", "Acme", "--json"))
 
     assert [row["id"] for row in listed] == [shown["id"]] == [str(job_id)]
+    assert "page-1" in with_steps.stdout
+    assert '{"rows": 3}' in with_steps.stdout
+    assert without["steps"] == []
     assert (cancelled.exit_code, again.exit_code, retried.exit_code) == (0, 1, 0)
     assert cli("jobs", "show", str(uuid.uuid4()), "-w", "Acme").exit_code == 1
     session.expire_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import click
 import pytest
@@ -19,6 +20,7 @@ from jobplatform.models import AuditEntry, Workspace
 from jobplatform.queue import (
     Cron,
     NewJob,
+    WorkerInfo,
     cancel_job,
     create_schedule,
     enqueue_job,
@@ -27,8 +29,11 @@ from jobplatform.queue import (
     pause,
     pause_schedule,
     read_workspace_limits,
+    register_worker,
     set_plan,
     set_rate_limit,
+    set_retention,
+    set_rule,
 )
 from tests.end_to_end.conftest import Cli, as_json
 
@@ -97,6 +102,21 @@ class Stage:
         self.session.commit()
         return "sync"
 
+    def changed_rule(self) -> str:
+        set_rule(self.session, "backlog", above=3)
+        self.session.commit()
+        return "backlog"
+
+    def kept_task(self) -> str:
+        set_retention(self.session, {"failed": timedelta(days=90)}, task="sync")
+        self.session.commit()
+        return "sync"
+
+    def worker(self) -> str:
+        worker_id = register_worker(self.session, WorkerInfo("w", "host", 1, "1", ("sync",), ("sync",), 1))
+        self.session.commit()
+        return str(worker_id)
+
     def paused_workspace(self) -> str:
         pause(self.session, "workspace", str(self.workspace_id), reason="a look", actor="ann")
         self.session.commit()
@@ -139,18 +159,24 @@ ACTS = {
     "rates clear": Act("rate.clear", "{}", Stage.rate, refused="hubspot:*"),
     "pause": Act("queue.pause", "queue sync --reason slow", refused="workspace Globex --reason slow"),
     "resume": Act("queue.resume", "queue {}", Stage.paused_queue, refused="queue sync"),
+    "alerts set": Act("rule.set", "backlog --above 3", refused="backlogs --off"),
+    "alerts clear": Act("rule.clear", "{}", Stage.changed_rule, refused="backlog"),
+    "retention set": Act("retention.set", "-w Acme --failed 90d", refused="-w Globex --failed 90d"),
+    "retention clear": Act("retention.clear", "--task {}", Stage.kept_task, refused="--task sync"),
+    "workers drain": Act("worker.drain", "{}", Stage.worker, refused="999"),
 }
 #: Commands that only look.
 LOOKING = {
     *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys list", "openapi"),
     *("pauses", "plans list", "queues list", "rates list", "tasks list", "tokens list"),
+    *("workspaces list", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
+    *("alerts ls", "alerts rules", "retention ls"),
     *("schedules ls", "schedules show", "schedules preview"),
-    *("workspaces list", "workspaces show"),
 }
 #: Processes, and the command that makes the table for the lines in the first place.
 NO_ACTS = {"api", "demo", "migrate", "up", "worker"}
 #: Acts of many transactions, or on files: one line at their end, looked for where they are tested.
-IN_PARTS = {"keys rotate", "workspaces erase", "workspaces export"}
+IN_PARTS = {"prune", "keys rotate", "workspaces erase", "workspaces export"}
 #: For the acts that need a master key.
 KEYS = {"JOBPLATFORM_ENCRYPTION_KEYS": generate_key("test")}
 

@@ -46,12 +46,16 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "job_queue": {**_JOB, "state": 1, "priority": 0, "max_attempts": 3, "timeout_ms": 1, "run_after": "2026-01-01"},
     "job_attempts": {**_ATTEMPT, "attempt": 1, "ended_at": "2026-01-01", "outcome": "error", "final": True},
     "job_logs": {**_ATTEMPT, "line": 1, "level": "info", "message": "secret"},
+    "job_steps": {**_ATTEMPT, "name": "page-1", "value": {"secret": 1}},
     "connections": {"workspace_id": str(MINE), "id": str(JOB), "connector_type": "x", "name": "n", "config": {}},
     "records": {
         "workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s", "external_id": "1", "data": {"secret": 1}
     },
+    "sync_streams": {"workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s"},
+    "sync_logs": {"workspace_id": str(MINE), "id": str(JOB), "job_id": str(JOB), "mode": "initial"},
     "workspaces": {"id": str(MINE), "name": "mine"},
     "workspace_limits": {"workspace_id": str(MINE), "weight": 2},
+    "workspace_retention": {"workspace_id": str(MINE), "task": "sync", "failed": "90 days"},
     "api_tokens": {
         "workspace_id": str(MINE), "id": "ab", "name": "t", "secret_hash": "\\x" + "00" * 32, "scopes": ["jobs:read"]
     },
@@ -113,7 +117,7 @@ def tables(engine: Engine) -> list[Table]:
 def populate(engine: Engine) -> dict[str, str]:
     """A row of MINE in every table, as JSON and whole. The engine is a superuser's."""
     with engine.begin() as connection:
-        for table in sorted(tables(engine), key=lambda table: table.name == "records"):
+        for table in sorted(tables(engine), key=lambda table: table.name in ("records", "sync_streams")):
             row = ROWS[table.name]
             names = ", ".join(row)
             connection.exec_driver_sql(

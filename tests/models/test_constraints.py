@@ -19,6 +19,7 @@ from jobplatform.models import (
     Connection,
     JobAttempt,
     JobRecord,
+    JobStep,
     KeptAnswer,
     Pause,
     Plan,
@@ -28,6 +29,7 @@ from jobplatform.models import (
     Record,
     Schedule,
     ScheduleTick,
+    SyncLog,
     TaskLimits,
     Workspace,
     WorkspaceKey,
@@ -38,6 +40,8 @@ NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 WORKSPACE = uuid.UUID(int=1)
 
 LEGAL: dict[type[Base], dict[str, Any]] = {
+    SyncLog: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "job_id": uuid.UUID(int=3), "mode": "initial"},
+    JobStep: {"workspace_id": WORKSPACE, "job_id": uuid.UUID(int=2), "name": "s", "epoch": 1, "value": 1},
     JobRecord: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "task": "t", "queue": "q", "payload": {}},
     QueueRow: {
         "workspace_id": WORKSPACE,
@@ -142,6 +146,8 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (QueueRow, {"crash_count": -1}, "job_queue_counters_not_negative"),
     (QueueRow, {"epoch": -1}, "job_queue_counters_not_negative"),
     (JobAttempt, {"outcome": "bad luck"}, "job_attempts_known_outcome"),
+    (JobStep, {"name": "x" * 201}, "job_steps_name_not_long"),
+    (SyncLog, {"status": "lost"}, "sync_logs_known_status"),
     (Workspace, {"name": ""}, "workspaces_name_not_empty"),
     *(
         (Schedule, change, f"schedules_{rule}")

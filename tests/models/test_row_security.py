@@ -15,7 +15,9 @@ from tests.models import sweep
 CONFINED = (Role.API, Role.HANDLER, Role.OWNER)
 #: What a worker works on for every workspace. Everything else is nothing to it.
 WORKERS = {
-    "job_records", "job_queue", "job_attempts", "job_logs", "workspace_limits", "schedules", "schedule_ticks"
+    "job_records", "job_queue", "job_attempts", "job_logs", "job_steps", "workspace_limits", "workspace_retention",
+    "schedules",
+    "schedule_ticks",
 }  # fmt: skip
 
 As = Callable[[Role], Engine]
@@ -90,7 +92,9 @@ def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_se
 
     tables = ("workspaces.", "workspace_keys.", "api_tokens.", "connections.", "records.", "audit_log.")
     assert {name for name in found if name.startswith(tables)} == {
-        "workspaces.id", "workspace_keys.workspace_id", "workspace_keys.encrypts"
+        "workspaces.id", "workspace_keys.workspace_id", "workspace_keys.encrypts",
+        # That a line is old, so that it may go.
+        "audit_log.id", "audit_log.at",
     }  # fmt: skip
 
 

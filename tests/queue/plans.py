@@ -76,6 +76,32 @@ def explain(engine: Engine, act: Callable[[Session], object]) -> Plan:
             connection.invalidate()
 
 
+def explain_all(engine: Engine, act: Callable[[Session], object]) -> list[Plan]:
+    """The same for an ``act`` of several statements, which it gets to run; then all of it is rolled back."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    def note(_connection: Any, _cursor: Any, sql: str, parameters: Any, *_rest: Any) -> None:
+        seen.append((sql, parameters))
+
+    with Session(engine) as session:
+        session.connection()
+        event.listen(engine, "before_cursor_execute", note)
+        try:
+            act(session)
+        finally:
+            event.remove(engine, "before_cursor_execute", note)
+            session.rollback()
+    plans = []
+    for sql, parameters in seen:
+        with engine.connect() as connection:
+            try:
+                plans.append(_run_generic_plan(connection, sql, parameters))
+            finally:
+                connection.invalidate()
+    assert plans, "no statement was run"
+    return plans
+
+
 def _statement_of(engine: Engine, act: Callable[[Session], object]) -> tuple[str, dict[str, Any]]:
     """What ``act`` is about to run; it does not get to run it."""
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import LeaseLostError
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -26,10 +27,20 @@ from jobplatform.queue import (
     report_progress,
     rescue_jobs,
 )
+from jobplatform.queue.save_step import save_checkpoint, save_step
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 
 Write = Callable[[Session, Lease], Any]
+
+
+def refused(save: Callable[..., None], *told: Any) -> type[Exception] | None:
+    try:
+        save(*told)
+    except LeaseLostError:
+        return LeaseLostError
+    return None
+
 
 #: Everything a worker writes under its lease, and the answer of a write that was not accepted.
 WRITES: dict[str, tuple[Write, Any]] = {
@@ -39,6 +50,8 @@ WRITES: dict[str, tuple[Write, Any]] = {
     "release": (lambda db, lease: release_jobs(db, [Release(lease)]), set()),
     "snooze": (lambda db, lease: release_jobs(db, [Release(lease, 60)]), set()),
     "progress": (lambda db, lease: report_progress(db, [ProgressReport(lease, '"stale"')]), set()),
+    "step": (lambda db, lease: refused(save_step, db, lease, "page", '"stale"'), LeaseLostError),
+    "checkpoint": (lambda db, lease: refused(save_checkpoint, db, lease, '"stale"'), LeaseLostError),
     "log": (lambda db, lease: append_log_lines(db, [LogLine(lease, 1, "info", "stale")]), 0),
 }
 
@@ -47,7 +60,8 @@ select
     (select array_agg(to_jsonb(r) order by id) from jobplatform.job_records r),
     (select array_agg(to_jsonb(q) order by id) from jobplatform.job_queue q),
     (select array_agg(to_jsonb(a) order by epoch) from jobplatform.job_attempts a),
-    (select array_agg(to_jsonb(l) order by epoch, line) from jobplatform.job_logs l)
+    (select array_agg(to_jsonb(l) order by epoch, line) from jobplatform.job_logs l),
+    (select array_agg(to_jsonb(s) order by name) from jobplatform.job_steps s)
 """
 
 

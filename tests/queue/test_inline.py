@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.errors import InvalidPayloadError
+from jobplatform.key_ring import generate_key
 from jobplatform.models import Status
 from jobplatform.queue import (
     Discard,
@@ -294,3 +295,32 @@ def test_a_handler_enqueues_its_successor_and_both_run(
     with sessions() as session:
         (child,) = list_jobs(session, workspace_id, parent_id=first.job_id)
         assert child.status == "completed"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_an_attempt_goes_on_where_the_one_before_was(
+    declare: Declare, run: Run, look: Look, fact: Fact, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+    loaded: list[int] = []
+
+    def load() -> str:
+        loaded.append(1)
+        return "canary"
+
+    def handler(job: RunningJob) -> Any:
+        value = job.step("load", load)
+        state = job.checkpoint_state
+        if state is None:
+            job.checkpoint({"seen": value})
+            raise ValueError("the first time")
+        return [value, state]
+
+    job_id = run(declare(handler, encrypted=encrypted))
+
+    assert look(job_id).status == Status.COMPLETED
+    assert len(loaded) == 1
+    kept = fact("select string_agg(value::text, ' ') from jobplatform.job_steps")
+    assert ("canary" in kept) is not encrypted
+    if not encrypted:
+        assert look(job_id).result == ["canary", {"seen": "canary"}]

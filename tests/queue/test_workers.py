@@ -17,6 +17,7 @@ from jobplatform.queue import (
     cancel_job,
     complete_jobs,
     deregister_worker,
+    drain_worker,
     heartbeat,
     list_attempts,
     promote_jobs,
@@ -86,6 +87,25 @@ def test_a_heartbeat_says_that_the_worker_is_draining(db: Session, worker: Worke
     heartbeat(db, worker.id, [], draining=True)
 
     assert fact("select draining from jobplatform.workers") is True
+
+
+def test_a_drain_that_an_operator_asks_for_survives_the_worker_s_own_word(
+    db: Session, worker: Worker, fact: Fact
+) -> None:
+    assert not heartbeat(db, worker.id, []).drain
+
+    assert drain_worker(db, worker.id)
+
+    assert heartbeat(db, worker.id, [], draining=False).drain
+    assert heartbeat(db, worker.id, [], draining=True).drain
+    assert fact("select draining from jobplatform.workers") is True
+
+
+def test_only_a_worker_that_is_alive_can_be_drained(db: Session, worker: Worker) -> None:
+    deregister_worker(db, worker.id)
+
+    assert not drain_worker(db, worker.id)
+    assert not drain_worker(db, 12345)
 
 
 def test_an_attempt_that_is_still_held_is_not_mentioned(put: Put, db: Session, worker: Worker) -> None:

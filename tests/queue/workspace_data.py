@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import os
 import subprocess
@@ -12,7 +13,17 @@ from typing import Any
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
-from jobplatform.models import ApiToken, Bucket, Connection, Record, Workspace, WorkspaceLimits
+from jobplatform.models import (
+    ApiToken,
+    Bucket,
+    Connection,
+    Record,
+    SyncLog,
+    SyncStream,
+    Workspace,
+    WorkspaceLimits,
+    WorkspaceRetention,
+)
 from jobplatform.queue import (
     Cron,
     NewJob,
@@ -29,8 +40,8 @@ from jobplatform.queue import (
 
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
-    "job_attempts", "job_logs", "pauses", "buckets", "kept_answers", "schedules",
-    "schedule_ticks",
+    "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
+    "schedule_ticks", "sync_streams", "sync_logs",
 }  # fmt: skip
 
 
@@ -50,6 +61,8 @@ def fill(session: Session, workspace_id: uuid.UUID, *, encrypted: bool = False) 
     def work(job: RunningJob, payload: dict[str, Any]) -> Any:
         job.log(of("line"))
         job.progress(1, 2, of("progress"))
+        job.step("half" if encrypted else of("step"), lambda: of("done"))
+        job.checkpoint({"at": of("state")})
         if payload.get("fails"):
             raise RuntimeError(of("error"))
         return {"result": of("result")}
@@ -94,6 +107,7 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
     rows: list[tuple[Any, dict[str, Any]]] = [
         (Workspace, {"id": workspace_id, "name": of("name")}),
         (WorkspaceLimits, {**mine, "weight": 2}),
+        (WorkspaceRetention, {**mine, "task": of("task"), "failed": datetime.timedelta(days=90)}),
         (
             ApiToken,
             {
@@ -123,6 +137,11 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "external_id": of("external"),
                 "data": {"d": of("data")},
             },
+        ),
+        (SyncStream, {**mine, "connection_id": connection_id, "stream": "s", "state": of("cursor")}),
+        (
+            SyncLog,
+            {**mine, "id": uuid.uuid4(), "job_id": uuid.uuid4(), "mode": "initial", "reference": of("reference")},
         ),
         (
             Bucket,

@@ -1,4 +1,4 @@
-"""Batch handlers: what they may say of their jobs, and from when on it counts."""
+"""Items handlers: what they may say of their jobs, and from when on it counts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import TaskDefinitionError
 from jobplatform.queue import (
-    Batch,
     Cancelled,
     Discard,
     Ended,
+    Items,
     Lease,
     RunningJob,
     Skip,
@@ -73,7 +73,7 @@ class Call:
         self.sessions.append(Session(self.engine))
         return self.sessions[-1]
 
-    def of(self, handler: Callable[[Batch[Check]], Any], payloads: int | list[Any] = 3) -> dict[int, Ended]:
+    def of(self, handler: Callable[[Items[Check]], Any], payloads: int | list[Any] = 3) -> dict[int, Ended]:
         task = Tasks().batch_task("check", size=5)(handler)
         values = [{"n": n} for n in range(payloads)] if isinstance(payloads, int) else payloads
         execute_batch(
@@ -96,7 +96,7 @@ class Call:
 
 
 def test_a_list_has_a_result_for_each_in_their_order() -> None:
-    def handler(batch: Batch[Check]) -> list[int]:
+    def handler(batch: Items[Check]) -> list[int]:
         return [item.payload.n * 10 for item in batch]
 
     call = Call()
@@ -106,7 +106,7 @@ def test_a_list_has_a_result_for_each_in_their_order() -> None:
 
 
 def test_a_mapping_has_them_by_item_or_by_job_and_what_is_missing_has_failed() -> None:
-    def handler(batch: Batch[Check]) -> Mapping[Any, str]:
+    def handler(batch: Items[Check]) -> Mapping[Any, str]:
         return {batch[0]: "by item", batch[1].job.id: "by job"}
 
     call = Call()
@@ -121,13 +121,13 @@ def test_a_mapping_has_them_by_item_or_by_job_and_what_is_missing_has_failed() -
 
 
 def test_nothing_returned_is_nothing_to_say_of_each() -> None:
-    def handler(batch: Batch[Check]) -> None: ...
+    def handler(batch: Items[Check]) -> None: ...
 
     assert set(Call().of(handler).values()) == {Ended("completed")}
 
 
 def test_each_may_end_in_a_way_of_its_own() -> None:
-    def handler(batch: Batch[Check]) -> list[Any]:
+    def handler(batch: Items[Check]) -> list[Any]:
         return [Skip("nothing"), Discard("never"), ValueError("this one")]
 
     ends = Call().of(handler)
@@ -142,7 +142,7 @@ def test_each_may_end_in_a_way_of_its_own() -> None:
 
 @pytest.mark.parametrize("answer", [[1, 2], [1, 2, 3, 4], 7, "abc"])
 def test_another_number_of_results_fails_all_and_nobody_does_the_work_again(answer: Any) -> None:
-    def handler(batch: Batch[Check]) -> Any:
+    def handler(batch: Items[Check]) -> Any:
         return answer
 
     ends = Call().of(handler)
@@ -151,7 +151,7 @@ def test_another_number_of_results_fails_all_and_nobody_does_the_work_again(answ
 
 
 def test_an_exception_fails_all_that_are_not_over() -> None:
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         batch[1].done("mine")
         raise RuntimeError("the upstream is gone")
 
@@ -163,7 +163,7 @@ def test_an_exception_fails_all_that_are_not_over() -> None:
 
 
 def test_an_outcome_that_is_raised_is_that_of_all_that_are_not_over() -> None:
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         batch[0].failed("not this one")
         raise Skip("nothing to check today")
 
@@ -177,7 +177,7 @@ def test_an_outcome_that_is_raised_is_that_of_all_that_are_not_over() -> None:
 
 
 def test_an_interruption_ends_what_is_not_over() -> None:
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         batch[0].done()
         raise Cancelled("stop")
 
@@ -190,7 +190,7 @@ def test_a_result_counts_at_once_when_nothing_is_uncommitted() -> None:
     seen: list[int] = []
     call = Call()
 
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         for item in batch:
             item.done(item.payload.n)
             seen.append(len(call.ends))
@@ -204,7 +204,7 @@ def test_a_result_waits_for_the_commit_of_what_was_written_before() -> None:
     seen: list[set[int]] = []
     call = Call()
 
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         batch.session.execute(text("select 1"))
         batch[0].done("a")
         seen.append(set(call.ends))
@@ -224,7 +224,7 @@ def test_a_result_waits_for_the_commit_of_what_was_written_before() -> None:
 def test_the_rows_of_a_call_are_committed_before_anybody_hears_of_its_results() -> None:
     """And when that fails nobody does."""
 
-    def handler(batch: Batch[Check]) -> list[int]:
+    def handler(batch: Items[Check]) -> list[int]:
         def refuse() -> None:
             raise ConnectionError("gone")
 
@@ -240,7 +240,7 @@ def test_the_rows_of_a_call_are_committed_before_anybody_hears_of_its_results() 
 def test_one_that_should_stop_is_told_and_ends_as_stopped_if_nothing_is_said_of_it() -> None:
     heard: list[bool] = []
 
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         heard.extend(item.cancelled for item in batch)
 
     ends = Call(told=(1,)).of(handler)
@@ -252,7 +252,7 @@ def test_one_that_should_stop_is_told_and_ends_as_stopped_if_nothing_is_said_of_
 def test_a_payload_that_does_not_fit_is_not_handed_to_the_handler() -> None:
     came: list[int] = []
 
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         came.extend(item.payload.n for item in batch)
 
     ends = Call().of(handler, [{"n": 0}, {"m": 1}, {"n": 2}])
@@ -262,7 +262,7 @@ def test_a_payload_that_does_not_fit_is_not_handed_to_the_handler() -> None:
 
 
 def test_an_async_handler_takes_batches_too() -> None:
-    async def handler(batch: Batch[Check]) -> list[int]:
+    async def handler(batch: Items[Check]) -> list[int]:
         async def check(n: int) -> int:
             await asyncio.sleep(0)
             return n
@@ -276,7 +276,7 @@ def test_an_async_handler_takes_batches_too() -> None:
 
 
 def test_it_is_said_once_how_an_item_ended() -> None:
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         batch[0].done()
         with pytest.raises(RuntimeError, match="was said before"):
             batch[0].done()
@@ -287,22 +287,22 @@ def test_it_is_said_once_how_an_item_ended() -> None:
 # By itself
 
 
-def single(handler: Callable[[Batch[Check]], Any], n: int = 7) -> Ended:
+def single(handler: Callable[[Items[Check]], Any], n: int = 7) -> Ended:
     task: Task[Check, Any] = Tasks().batch_task("check", size=5)(handler)
     return execute(task, running(1), {"n": n})
 
 
 def test_a_single_job_is_a_batch_of_one() -> None:
-    def returns(batch: Batch[Check]) -> list[int]:
+    def returns(batch: Items[Check]) -> list[int]:
         return [item.payload.n for item in batch]
 
-    def says(batch: Batch[Check]) -> None:
+    def says(batch: Items[Check]) -> None:
         batch[0].done(batch[0].payload.n)
 
-    def fails(batch: Batch[Check]) -> None:
+    def fails(batch: Items[Check]) -> None:
         batch[0].failed(ValueError("no"))
 
-    async def waits(batch: Batch[Check]) -> list[int]:
+    async def waits(batch: Items[Check]) -> list[int]:
         await asyncio.sleep(0)
         return [item.payload.n for item in batch]
 
@@ -311,7 +311,7 @@ def test_a_single_job_is_a_batch_of_one() -> None:
 
 
 def test_a_single_job_that_is_over_stays_so_when_its_handler_raises_after_that() -> None:
-    def handler(batch: Batch[Check]) -> None:
+    def handler(batch: Items[Check]) -> None:
         batch[0].done("kept")
         raise RuntimeError("too late")
 
@@ -323,7 +323,7 @@ def test_a_single_job_that_is_over_stays_so_when_its_handler_raises_after_that()
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"size": 201}, {"size": 5, "wait": -1}, {"size": 5, "wait": 61}])
 def test_a_batch_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
-    def handler(batch: Batch[Check]) -> None: ...
+    def handler(batch: Items[Check]) -> None: ...
 
     with pytest.raises(TaskDefinitionError):
         Tasks().batch_task("check", **options)(handler)
@@ -335,7 +335,7 @@ def test_a_batch_handler_takes_one_argument() -> None:
 
 
 def test_the_payload_of_a_batch_task_is_checked_when_it_is_enqueued() -> None:
-    def handler(batch: Batch[Check]) -> None: ...
+    def handler(batch: Items[Check]) -> None: ...
 
     task = Tasks().batch_task("check", size=5, unique=("n",))(handler)
 

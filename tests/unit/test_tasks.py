@@ -421,6 +421,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "priority": 0,
             "encrypted": False,
             "is_async": False,
+            "keep": {"completed": None, "failed": None, "cancelled": None},
         },
         {
             "name": "slow",
@@ -435,6 +436,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "priority": 0,
             "encrypted": False,
             "is_async": True,
+            "keep": {"completed": None, "failed": None, "cancelled": None},
         },
     ]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from jobplatform.queue import Batch, Discard, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
+from jobplatform.queue import Discard, Items, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
 
@@ -67,6 +67,42 @@ def wait(job: RunningJob, payload: Payload) -> str:
     append(payload["file"], f"{job.id} {os.getpid()}")
     wait_for_file(payload["until"])
     return "waited"
+
+
+@tasks.task("pages", retry=AT_ONCE)
+def pages(job: RunningJob, payload: Payload) -> int:
+    """Applies pages and goes on where an earlier attempt was; half of them as steps, half by a checkpoint."""
+
+    def apply(page: int) -> None:
+        values = {"job": job.id, "page": page, "epoch": job.epoch}
+        job.session.execute(text("insert into pages values (:job, :page, :epoch)"), values)
+        time.sleep(payload.get("seconds", 0))
+
+    half, count = payload["count"] // 2, payload["count"]
+    for page in range(half):
+        with job.step(f"page-{page}") as step:
+            if step:
+                apply(page)
+    for page in range(job.checkpoint_state or half, count):
+        apply(page)
+        if page == payload.get("ends_at") and job.epoch == 1:
+            return end_early(payload)
+        job.checkpoint(page + 1)
+    return job.epoch
+
+
+def end_early(payload: Payload) -> int:
+    """As the test says."""
+    match payload["ends_by"]:
+        case "snooze":
+            raise Snooze(0)
+        case "error":
+            raise RuntimeError("no")
+        case "exit":
+            os._exit(3)
+    append(payload["file"], "waits")
+    time.sleep(60)
+    return 0
 
 
 @tasks.task("polite", retry=AT_ONCE)
@@ -270,7 +306,7 @@ def spawn(job: RunningJob, payload: Payload) -> None:
 
 
 @tasks.batch_task("check", size=5, retry=AT_ONCE)
-def check(batch: Batch[Payload]) -> list[Any]:
+def check(batch: Items[Payload]) -> list[Any]:
     """Says who came together; each item ends as it asks for."""
     append(batch[0].payload["file"], " ".join(str(item.payload["n"]) for item in batch))
     ends: dict[str, Any] = {
@@ -283,7 +319,7 @@ def check(batch: Batch[Payload]) -> list[Any]:
 
 
 @tasks.batch_task("one_by_one", size=5, retry=AT_ONCE)
-def one_by_one(batch: Batch[Payload]) -> None:
+def one_by_one(batch: Items[Payload]) -> None:
     """Ends items one after the other; some never, some take the process along."""
     append(batch[0].payload["file"], f"{os.getpid()}: " + " ".join(str(item.payload["n"]) for item in batch))
     for item in batch:
@@ -302,7 +338,7 @@ def one_by_one(batch: Batch[Payload]) -> None:
 
 
 @tasks.batch_task("write_rows", size=5, retry=AT_ONCE)
-def write_rows(batch: Batch[Payload]) -> None:
+def write_rows(batch: Items[Payload]) -> None:
     """Commits in between; the last one fails the call."""
     for item in batch:
         batch.session.execute(text("insert into written values (:id)"), {"id": str(item.job.id)})

@@ -1,6 +1,6 @@
-"""Batch handlers: one call for several jobs of one task and one workspace.
+"""Items handlers: one call for several jobs of one task and one workspace.
 
-Each stays a job of its own, with its own lease, attempt, result and retry. A handler gets them as a :class:`Batch` and
+Each stays a job of its own, with its own lease, attempt, result and retry. A handler gets them as a :class:`Items` and
 says of each how it ended: by what it returns, or item by item. What is said of an item counts from the moment
 on at which nothing that was written in the batch's Session before is uncommitted; then it survives whatever becomes of
 the others.
@@ -51,7 +51,7 @@ class Item(Generic[P]):
         self.value: Any = NOTHING
         self.settled = False
         self._told = told
-        self._batch: Batch[P] | None = None
+        self._batch: Items[P] | None = None
 
     def __repr__(self) -> str:
         return f"<Item {self.job!r}>"
@@ -79,7 +79,7 @@ class Item(Generic[P]):
         self.done(JobError(error) if isinstance(error, str) else error)
 
 
-class Batch(Sequence[Item[P]]):
+class Items(Sequence[Item[P]]):
     """The jobs of one call, all of one task and one workspace."""
 
     def __init__(
@@ -178,12 +178,12 @@ class Batch(Sequence[Item[P]]):
 class BatchCall:
     """How the jobs of a task are called together: so many at most, gathered for so many seconds at most."""
 
-    handler: Callable[[Batch[Any]], Any]
+    handler: Callable[[Items[Any]], Any]
     size: int
     wait: float
 
 
-def batch_call(handler: Callable[[Batch[Any]], Any], size: int, wait: float) -> BatchCall:
+def batch_call(handler: Callable[[Items[Any]], Any], size: int, wait: float) -> BatchCall:
     """Raises :class:`TaskDefinitionError` for what cannot work."""
     if size not in SIZES:
         raise TaskDefinitionError(f"size must be a whole number from {SIZES[0]} to {SIZES[-1]}")
@@ -193,18 +193,18 @@ def batch_call(handler: Callable[[Batch[Any]], Any], size: int, wait: float) -> 
 
 
 def item_payload(handler: Callable[..., Any], *, declared: bool) -> Any:
-    """What ``Batch[…]``, the annotation of a batch handler's one parameter, says about payloads."""
+    """What ``Items[…]``, the annotation of a batch handler's one parameter, says about payloads."""
     (annotation,), _ = hints_of_parameters(handler, 1, "one argument: the batch", declared=declared)
-    if get_origin(annotation) is Batch:
+    if get_origin(annotation) is Items:
         return get_args(annotation)[0]
     return dict
 
 
-def for_one(handler: Callable[[Batch[Any]], Any]) -> Callable[[RunningJob, Any], Any]:
+def for_one(handler: Callable[[Items[Any]], Any]) -> Callable[[RunningJob, Any], Any]:
     """A batch handler as the handler of a single job: what runs by itself is a batch of one."""
 
     def handle(job: RunningJob, payload: Any) -> Any:
-        batch = Batch([Item(job, payload)], lambda: job.session, lambda _item: None)
+        batch = Items([Item(job, payload)], lambda: job.session, lambda _item: None)
         try:
             answer = handler(batch)
         except Exception as error:  # noqa: BLE001 - user code; raised again unless the job is over
@@ -218,7 +218,7 @@ def for_one(handler: Callable[[Batch[Any]], Any]) -> Callable[[RunningJob, Any],
     return handle
 
 
-async def _awaited(batch: Batch[Any], answer: Any) -> Any:
+async def _awaited(batch: Items[Any], answer: Any) -> Any:
     try:
         found = await answer
     except Exception as error:  # noqa: BLE001 - see above
@@ -226,7 +226,7 @@ async def _awaited(batch: Batch[Any], answer: Any) -> Any:
     return _said(batch, found)
 
 
-def _kept(batch: Batch[Any], error: Exception) -> Any:
+def _kept(batch: Items[Any], error: Exception) -> Any:
     """A handler that raises after an item was over fails the others, and here there are none."""
     item = batch[0]
     if not item.settled:
@@ -236,7 +236,7 @@ def _kept(batch: Batch[Any], error: Exception) -> Any:
     return _value(item)
 
 
-def _said(batch: Batch[Any], answer: Any) -> Any:
+def _said(batch: Items[Any], answer: Any) -> Any:
     batch.take(answer)
     return _value(batch[0])
 

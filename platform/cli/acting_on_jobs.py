@@ -1,0 +1,197 @@
+"""``jobplatform jobs retry`` and ``jobplatform jobs cancel``: one job, or all that fit a description."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.acting import audit
+from jobplatform.cli.amounts import Duration
+from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.show import as_json_option, make_console, print_json
+from jobplatform.models import Status
+from jobplatform.queue import (
+    CancelAnswer,
+    Deed,
+    Matching,
+    RetryKind,
+    act_on_some,
+    cancel_job,
+    count_matching,
+    retry_job,
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CANCEL_ANSWERS = {
+    CancelAnswer.CANCELLED: "is cancelled",
+    CancelAnswer.REQUESTED: "is running; its worker was told to stop it",
+    CancelAnswer.FINISHED: "has ended already",
+    CancelAnswer.UNKNOWN: "is not a job of this workspace",
+    CancelAnswer.BUSY: "changed hands at every look; try again",
+}
+RETRY_ANSWERS = {
+    RetryKind.RETRIED: "is pending again, with all its attempts ahead of it",
+    RetryKind.DUPLICATE: "cannot be retried: another unfinished job holds its uniqueness guard",
+    RetryKind.LIVE: "has not ended yet",
+    RetryKind.COMPLETED: "completed; there is nothing to retry",
+    RetryKind.UNKNOWN: "is not a job of this workspace",
+}
+
+_OPTIONS = (
+    click.argument("job_id", type=UUID, required=False),
+    click.option("-w", "--workspace", help="By id or name. Needed for one job; default for many: all."),
+    click.option(
+        "-s", "--status", type=click.Choice([status.value for status in Status]), help="Many: of this status."
+    ),
+    click.option("-t", "--task", help="Many: of this task."),
+    click.option("-Q", "--queue", help="Many: of this queue."),
+    click.option(
+        "--since", type=Duration(), help="Many: that ended (to retry) or were made (to cancel) within 1h, 2d."
+    ),
+    click.option("--all", "everything", is_flag=True, help="Many: whatever there is; needed when nothing narrows it."),
+    click.option("--dry-run", is_flag=True, help="Many: only count them."),
+    click.option("-y", "--yes", is_flag=True, help="Many: do not ask whether the count is meant."),
+    as_json_option,
+)
+
+
+def job_options(command: Command) -> Command:
+    """One job by its id, or the description of many."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@job_options
+@click.option("--from-start", is_flag=True, help="One: forget the steps and the checkpoint that it has saved.")
+def retry(job_id: UUID | None, from_start: bool, **options: Any) -> None:
+    """Make a failed or cancelled job pending again, to go on after the steps that are done; or all that fit."""
+    if job_id is None:
+        if from_start:
+            raise click.UsageError("--from-start is for one job: say its id")
+        _act_on_many("retry", **options)
+        return
+    with open_session() as session:
+        workspace_id = _workspace_of_one(session, options)
+        answer = retry_job(session, workspace_id, job_id, from_start=from_start)
+        if answer.kind is RetryKind.RETRIED:
+            told = {"fromStart": True} if from_start else {}
+            audit(session, "job.retry", f"job:{job_id}", workspace_id, **told)
+    fine = answer.kind is RetryKind.RETRIED
+    _answer(job_id, answer.kind.value, RETRY_ANSWERS[answer.kind], fine=fine, as_json=options["as_json"])
+
+
+@click.command()
+@job_options
+def cancel(job_id: UUID | None, **options: Any) -> None:
+    """Cancel a job, at once while it waits, through its worker while it runs; or all that fit."""
+    if job_id is None:
+        _act_on_many("cancel", **options)
+        return
+    with open_session() as session:
+        workspace_id = _workspace_of_one(session, options)
+        answer = cancel_job(session, workspace_id, job_id)
+        fine = answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED)
+        if fine:
+            audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
+    _answer(job_id, answer.value, CANCEL_ANSWERS[answer], fine=fine, as_json=options["as_json"])
+
+
+def _workspace_of_one(session: Session, options: dict[str, Any]) -> UUID:
+    too_much = [f"--{name}" for name in ("status", "task", "queue", "since", "dry_run") if options[name]]
+    if too_much:
+        raise click.UsageError(f"{too_much[0].replace('_', '-')} describes many jobs; leave out the id")
+    if options["workspace"] is None:
+        raise click.UsageError("say whose job it is: -w WORKSPACE")
+    return find_workspace(session, options["workspace"])
+
+
+def _answer(job_id: UUID, answer: str, sentence: str, *, fine: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"jobId": job_id, "answer": answer})
+        raise SystemExit(0 if fine else 1)
+    if not fine:
+        raise click.ClickException(f"{job_id} {sentence}")
+    click.echo(f"{job_id} {sentence}")
+
+
+def _act_on_many(
+    deed: Deed,
+    *,
+    workspace: str | None,
+    status: str | None,
+    task: str | None,
+    queue: str | None,
+    since: datetime.timedelta | None,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    if not (workspace or status or task or queue or since or everything):
+        raise click.UsageError(
+            f"say which: JOB_ID -w WORKSPACE, or --status, --task, --queue, --since; or --all to {deed}"
+        )
+    with open_session() as session:
+        workspace_id = find_workspace(session, workspace) if workspace else None
+        matching = Matching(workspace_id, Status(status) if status else None, task, queue, since)
+        counts = count_matching(session, deed, matching)
+        total = sum(counts.values())
+        if dry_run or not total:
+            _tell_count(deed, counts, as_json=as_json)
+            return
+        if not (yes or _agrees(deed, counts, as_json=as_json)):
+            raise click.Abort
+        # What was counted may be an hour old by the time somebody has agreed; it is looked for anew.
+        session.commit()
+        done, left = _act(session, deed, matching, total, quiet=as_json)
+    if as_json:
+        print_json({"found": total, "done": done, "left": dict(left)})
+    else:
+        rest = ", ".join(f"{count} {answer}" for answer, count in left.items())
+        click.echo(f"{done} of {total} jobs: {deed}" + (f"; left: {rest}" if rest else ""))
+
+
+def _agrees(deed: Deed, counts: dict[str, int], *, as_json: bool) -> bool:
+    if as_json:
+        raise click.UsageError("with --json nobody can be asked: add --yes, or --dry-run")
+    return click.confirm(f"{deed} {_words(counts)}?")
+
+
+def _act(session: Session, deed: Deed, matching: Matching, total: int, *, quiet: bool) -> tuple[int, Counter[str]]:
+    """A batch after the other, each with its audit lines committed by itself."""
+    from rich.progress import Progress
+
+    done, left, after = 0, Counter[str](), None
+    with Progress(console=make_console(), disable=quiet, transient=True) as bar:
+        task = bar.add_task(deed, total=total)
+        while True:
+            batch = act_on_some(session, deed, matching, after=after)
+            for workspace_id, job_id in batch.done:
+                audit(session, f"job.{deed}", f"job:{job_id}", workspace_id, bulk=True)
+            session.commit()
+            done += len(batch.done)
+            left.update(batch.left)
+            after = batch.after
+            bar.update(task, completed=done + sum(left.values()))
+            if after is None:
+                return done, left
+
+
+def _tell_count(deed: Deed, counts: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"found": sum(counts.values()), "byStatus": counts})
+    else:
+        click.echo(f"would {deed} {_words(counts)}" if counts else f"there is nothing to {deed}")
+
+
+def _words(counts: dict[str, int]) -> str:
+    return " and ".join(f"{count} {status}" for status, count in counts.items()) + " job(s)"

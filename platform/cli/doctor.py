@@ -1,0 +1,77 @@
+"""``jobplatform doctor``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from jobplatform.cli.amounts import Duration
+from jobplatform.cli.database import open_session
+from jobplatform.cli.show import as_json_option, plain, print_json
+from jobplatform.errors import JobPlatformError
+from jobplatform.models import Role, confine
+from jobplatform.queue import Finding, Severity, examine_queue, examine_schema, examine_server
+
+COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+
+
+@click.command()
+@click.option(
+    "--patience",
+    type=Duration(),
+    default=datetime.timedelta(minutes=5),
+    show_default="5m",
+    help="How long a transaction may be open before it is a finding.",
+)
+@as_json_option
+def doctor(patience: datetime.timedelta, as_json: bool) -> None:
+    """Find what is wrong with the installation, and say what to do. Exit code 1 when something is wrong."""
+    found = list(_examine(patience))
+    if as_json:
+        print_json({"healthy": not _wrong(found), "findings": plain(found)})
+    else:
+        _print(found)
+    if _wrong(found):
+        raise SystemExit(1)
+
+
+def _examine(patience: datetime.timedelta) -> Iterator[Finding]:
+    """What needs the login's own rights first; then as an operator; jobs only where the schema is as expected."""
+    with open_session(role=None) as session:
+        try:
+            yield from examine_server(session, patience=patience)
+            session.rollback()
+            confine(session, Role.OPERATOR)
+            schema = list(examine_schema(session))
+            yield from schema
+            if not schema:
+                yield from examine_queue(session)
+        except (DBAPIError, JobPlatformError) as error:
+            if isinstance(error, OperationalError):
+                raise
+            session.rollback()
+            yield Finding(
+                Severity.ERROR,
+                "not_examined",
+                f"something could not be looked at: {str(getattr(error, 'orig', error)).strip()}",
+                "the rest of this examination is missing",
+                "jobplatform migrate",
+            )
+
+
+def _wrong(found: Sequence[Finding]) -> bool:
+    return any(one.severity is not Severity.INFO for one in found)
+
+
+def _print(found: Sequence[Finding]) -> None:
+    for one in found:
+        style: dict[str, Any] = {"fg": COLORS[one.severity], "bold": True}
+        click.secho(f"{one.severity}: {one.code}", **style)
+        click.echo(f"  {one.seen}\n  {one.means}")
+        click.secho(f"  {one.command}\n", fg="cyan")
+    if not _wrong(found):
+        click.secho("nothing is wrong", fg="green")

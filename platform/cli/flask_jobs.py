@@ -1,0 +1,57 @@
+"""``flask jobs``: our commands within a host application's own, on its database and with its tasks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from jobplatform.cli.database import Host, hosted
+from jobplatform.cli.jobs import jobs as jobs_of_ours
+from jobplatform.cli.root import COMMANDS, Commands
+
+#: Beside those about jobs themselves. Commands that start or migrate something have settings of their own.
+BESIDE = (
+    "enqueue", "stats", "health", "doctor", "alerts", "prune", "retention", "workers", "queues", "tasks", "rates",
+    "pause", "resume", "pauses", "workspaces", "plans", "audit",
+)  # fmt: skip
+
+
+class HostedCommands(Commands):
+    """Those about jobs directly (``flask jobs ls``), the others beside them (``flask jobs stats``)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*jobs_of_ours.commands, *self._beside()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in jobs_of_ours.commands:
+            return jobs_of_ours.commands[cmd_name]
+        if cmd_name not in self._beside():
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            own = [(name, command.get_short_help_str(100)) for name, command in jobs_of_ours.commands.items()]
+            formatter.write_dl([*own, *((name, COMMANDS[name][1]) for name in self._beside())])
+
+    @staticmethod
+    def _beside() -> list[str]:
+        return [name for name in (*BESIDE, "schedules") if name in COMMANDS]
+
+
+@click.group("jobs", cls=HostedCommands)
+@with_appcontext
+@click.pass_context
+def jobs(ctx: click.Context) -> None:
+    """Background jobs: list, enqueue, watch, retry and cancel them; numbers, health, and what an operator does.
+
+    Works on the database and with the tasks of this application.
+    """
+    mounted: Any = current_app.extensions["jobplatform"]
+    ctx.with_resource(hosted(Host(mounted.sessions, mounted.tasks)))

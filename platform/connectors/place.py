@@ -1,0 +1,65 @@
+"""Where a sync is: all that its next attempt has to know, as the job's checkpoint keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["waiting", "running", "busy", "failed", "completed"]
+
+
+@dataclass
+class ConnectionPlace:
+    """How far one connection is. ``cursor`` is that of the page that comes next in ``stream``."""
+
+    status: Status = "waiting"
+    records: int = 0
+    written: int = 0
+    deleted: int = 0
+    expected: int | None = 0
+    error: str | None = None
+    finished: list[str] = field(default_factory=list)
+    stream: str | None = None
+    cursor: str | None = None
+    state: str | None = None
+    generation: int = 0
+
+    def enter(self, stream: str, cursor: str | None, generation: int) -> None:
+        self.stream, self.cursor, self.state, self.generation = stream, cursor, None, generation
+
+    def leave(self) -> None:
+        if self.stream is not None:
+            self.finished.append(self.stream)
+        self.stream = self.cursor = self.state = None
+
+
+@dataclass
+class SyncPlace:
+    """How far the sync is, its entry in the log, and how often it had to wait for a source."""
+
+    log_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    waits: int = 0
+    connections: dict[str, ConnectionPlace] = field(default_factory=dict)
+
+    def of(self, connection_id: object) -> ConnectionPlace:
+        return self.connections.setdefault(str(connection_id), ConnectionPlace())
+
+    @property
+    def records(self) -> int:
+        return sum(place.records for place in self.connections.values())
+
+    @property
+    def expected(self) -> int | None:
+        known = [place.expected for place in self.connections.values()]
+        return None if None in known else sum(filter(None, known))
+
+    def as_state(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def place_of(state: dict[str, Any]) -> SyncPlace:
+    """What :meth:`SyncPlace.as_state` wrote."""
+    connections = {name: ConnectionPlace(**place) for name, place in state["connections"].items()}
+    return SyncPlace(state["log_id"], state["waits"], connections)

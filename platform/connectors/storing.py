@@ -1,0 +1,133 @@
+"""What a sync writes: records, what is known of a stream, and its entry in the log. Nothing here commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobplatform.connectors.source import SourceRecord
+from jobplatform.models import Connection, Record, SyncLog, SyncStream, clock
+from jobplatform.queue import safe_json
+
+
+def saved_states(session: Session, connection: Connection) -> dict[str, str | None]:
+    """Where the next incremental sync of each stream begins."""
+    statement = select(SyncStream.stream, SyncStream.state).where(
+        SyncStream.workspace_id == connection.workspace_id, SyncStream.connection_id == connection.id
+    )
+    return {row[0]: row[1] for row in session.execute(statement)}
+
+
+def begin_stream(session: Session, connection: Connection, stream: str, *, initial: bool) -> int:
+    """The generation that is written from now on: for an initial sync a new one, whatever became of the last."""
+    row = insert(SyncStream).values(
+        workspace_id=connection.workspace_id, connection_id=connection.id, stream=stream, generation=int(initial)
+    )
+    upsert = row.on_conflict_do_update(
+        index_elements=[SyncStream.workspace_id, SyncStream.connection_id, SyncStream.stream],
+        set_={"generation": SyncStream.generation + int(initial)},
+    )
+    return session.execute(upsert.returning(SyncStream.generation)).scalar_one()
+
+
+def finish_stream(
+    session: Session, connection: Connection, stream: str, *, generation: int, state: str | None, initial: bool
+) -> int:
+    """Keep where the next incremental sync begins, and mark as deleted what an initial one has not seen. Says how
+    many that were."""
+    session.execute(
+        update(SyncStream)
+        .where(
+            SyncStream.workspace_id == connection.workspace_id,
+            SyncStream.connection_id == connection.id,
+            SyncStream.stream == stream,
+        )
+        .values(state=state if state is not None or initial else SyncStream.state, synced_at=clock()),
+        execution_options={"synchronize_session": False},
+    )
+    if not initial:
+        return 0
+    vanished: Any = session.execute(
+        update(Record)
+        .where(
+            Record.workspace_id == connection.workspace_id,
+            Record.connection_id == connection.id,
+            Record.stream == stream,
+            Record.generation != generation,
+            Record.deleted_at.is_(None),
+        )
+        .values(deleted_at=clock()),
+        execution_options={"synchronize_session": False},
+    )
+    return int(vanished.rowcount)
+
+
+def store_records(
+    session: Session,
+    connection: Connection,
+    stream: str,
+    records: Sequence[SourceRecord],
+    *,
+    generation: int,
+    initial: bool,
+) -> int:
+    """Store a page, and return how many rows were written. One statement; a record that comes twice in a page
+    counts as its last copy, because a statement may not touch a row twice."""
+    rows = {record.external_id: record.data for record in records}
+    if not rows:
+        return 0
+    values = [
+        {
+            "workspace_id": connection.workspace_id,
+            "connection_id": connection.id,
+            "stream": stream,
+            "external_id": external_id,
+            # What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal.
+            "data": json.loads(safe_json(data)),
+            "generation": generation,
+        }
+        for external_id, data in rows.items()
+    ]
+    given = insert(Record).values(values)
+    upsert = given.on_conflict_do_update(
+        index_elements=[Record.workspace_id, Record.connection_id, Record.stream, Record.external_id],
+        set_={
+            "data": given.excluded.data,
+            "generation": given.excluded.generation,
+            "synced_at": clock(),
+            "deleted_at": None,
+        },
+        where=None
+        if initial
+        else or_(Record.data.is_distinct_from(given.excluded.data), Record.deleted_at.is_not(None)),
+    )
+    return len(session.execute(upsert.returning(Record.external_id)).all())
+
+
+def open_log(session: Session, workspace_id: UUID, log_id: str, **facts: Any) -> None:
+    """An entry for a sync that begins."""
+    session.execute(insert(SyncLog).values(workspace_id=workspace_id, id=UUID(log_id), **facts))
+
+
+def write_log(
+    session: Session, workspace_id: UUID, log_id: str, *, status: str, result: Mapping[str, Any], ended: bool
+) -> None:
+    """What became of it, or what has so far."""
+    session.execute(
+        update(SyncLog)
+        .where(SyncLog.workspace_id == workspace_id, SyncLog.id == UUID(log_id))
+        .values(
+            status=status,
+            total_records=result["totalRecords"],
+            results=result["results"],
+            errors=json.loads(safe_json(result["errors"])),
+            ended_at=clock() if ended else None,
+        ),
+        execution_options={"synchronize_session": False},
+    )

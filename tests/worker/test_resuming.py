@@ -1,0 +1,97 @@
+"""A job that is killed goes on where it was, and applies each of its pages once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import uuid
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from jobplatform.testing import wait_until
+from tests.worker.conftest import Database, Lines, StartWorker
+
+DONE = "select page, epoch from pages where job = :job order by page, epoch"
+AT_ONCE = "update jobplatform.job_queue set run_after = now(), state = 1 where state = 0"
+COUNT = 100
+
+
+@pytest.fixture(autouse=True)
+def _pages(database: Database) -> None:
+    database.execute("create table pages (job uuid, page int, epoch int); grant all on pages to public")
+
+
+def applied(database: Database, job: uuid.UUID) -> list[tuple[int, int]]:
+    return [(page, epoch) for page, epoch in database.rows(DONE, job=job)]
+
+
+def test_each_page_is_applied_once_however_often_children_and_workers_are_killed(
+    start_worker: StartWorker, database: Database
+) -> None:
+    draw = random.Random(4)
+    killed_at = sorted(draw.sample(range(3, COUNT - 3), 9))
+    job = database.enqueue("pages", {"count": COUNT, "seconds": 0.003})
+    fast = {"lease": 1.0, "heartbeat": 0.3, "crash_limit": 1000, "slots": 1}
+    worker = start_worker(**fast)
+
+    def reached(page: int) -> bool:
+        # After a crash a job waits a little; nobody has to wait for that here.
+        database.execute(AT_ONCE)
+        return len(applied(database, job)) >= page
+
+    for number, page in enumerate(killed_at):
+        wait_until(partial(reached, page), what=f"page {page}", seconds=60)
+        if number % 5 == 3:
+            worker.signal(signal.SIGKILL)
+            worker.wait()
+            worker = start_worker(**fast)
+        else:
+            for child in worker.children():
+                os.kill(child, signal.SIGKILL)
+    wait_until(
+        lambda: reached(COUNT) and database.job(job).status == "completed", what="the end of the job", seconds=60
+    )
+
+    pages = applied(database, job)
+    assert [page for page, _ in pages] == list(range(COUNT))
+    # Killed in the middle, and not only between two jobs.
+    assert len({epoch for _, epoch in pages}) > len(killed_at) / 2
+
+
+ENDS = ("snooze", "error", "exit", "timeout")
+
+
+def test_however_an_attempt_ends_the_next_goes_on_where_it_was(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    payload = {"count": 6, "ends_at": 4, "file": told.path}
+    jobs = {
+        end: database.enqueue(
+            "pages", payload | {"ends_by": end}, timeout=timedelta(seconds=1 if end == "timeout" else 60)
+        )
+        for end in ENDS
+    }
+    start_worker(slots=2)
+
+    for end, job in jobs.items():
+        assert database.wait_for_status(job, "completed").result > 1
+        # A snooze commits what the handler wrote, as ever: it was not a failure.
+        again = [(4, 1)] if end == "snooze" else []
+        assert applied(database, job) == [(0, 1), (1, 1), (2, 1), (3, 1), *again, (4, 2), (5, 2)], end
+
+
+def test_what_a_stopping_worker_hands_back_goes_on_where_it_was(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    job = database.enqueue("pages", {"count": 6, "ends_at": 4, "ends_by": "shutdown", "file": told.path})
+    worker = start_worker(drain_timeout=0.2)
+    told.wait(1)
+
+    assert worker.stop() == 0
+    start_worker()
+
+    database.wait_for_status(job, "completed")
+    assert applied(database, job) == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]
