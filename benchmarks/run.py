@@ -19,13 +19,14 @@ from harness.facts import gather
 from harness.peers import installed_peers
 from harness.report import Report
 from harness.run import Run
-from sections import claim, drain, enqueue, latency, limits, noisy, shares, snapshot, stuck, upkeep, why
+from sections import claim, drain, enqueue, events, latency, limits, noisy, shares, snapshot, stuck, upkeep, why
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
     "enqueue": enqueue.measure,
     "drain": drain.measure,
     "latency": latency.measure,
+    "events": events.measure,
     "claim": claim.measure,
     "limits": limits.measure,
     "noisy": noisy.measure,
@@ -36,7 +37,7 @@ SECTIONS = {
     "snapshot": snapshot.measure,
 }
 #: Rounds of those that take long, or whose targets are not ratios to anybody.
-FEWER_ROUNDS = {"why": 1, "stuck": 2, "upkeep": 1, "snapshot": 1}
+FEWER_ROUNDS = {"events": 1, "why": 1, "stuck": 2, "upkeep": 1, "snapshot": 1}
 
 
 def main() -> None:

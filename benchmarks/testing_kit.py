@@ -66,10 +66,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a test costs with jobplatform.testing.")
     parser.add_argument("--tests", type=int, default=100, help="tests of each kind in a long run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", choices=[*KINDS.values()], default=[*KINDS.values()])
     options = parser.parse_args()
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for _ in range(options.rounds):
-        for kind in KINDS.values():
+        for kind in options.kinds:
             for mode in MODES:
                 found.setdefault((kind, mode), []).append(cost_of_one(kind, mode, options.tests))
     show(found)
@@ -117,6 +118,8 @@ def watch(command: list[str]) -> None:
 def show(found: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
     table = Table("milliseconds a test", *(f"{mode}, {what}" for mode in MODES for what in ("clock", "processor")))
     for title, kind in KINDS.items():
+        if (kind, MODES[0]) not in found:
+            continue
         cells = [
             f"{statistics.median(sample[index] for sample in found[kind, mode]):.1f}"
             for mode in MODES

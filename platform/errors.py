@@ -29,6 +29,15 @@
     ├── NotATestDatabaseError    a test wanted to do to a database what only a test database survives
     ├── StillReadyError          a drain ran as many jobs as it may, and more are ready
     ├── StepError                a step or checkpoint is used in a way that cannot work, or cannot be stored
+    ├── ClientError              a call of the Python client came to nothing
+    │   ├── UnreachableError     the API could not be reached, or its answer was lost
+    │   ├── WaitTimeoutError     the job had not ended within the time it was waited for
+    │   └── AnswerError          the API answered that it cannot
+    │       ├── AccessError      the token is not good, or not for this
+    │       ├── NoSuchJobError   there is no such thing, or it is another workspace's
+    │       ├── ConflictError    another job, or the status of this one, stands in the way
+    │       ├── RefusedError     what was sent is not acceptable; lists every problem by path
+    │       └── BusyError        not now; says when to try again
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
 
 A class exists where a caller would *do* something different on catching it. Facts are attributes; the message is
@@ -314,3 +323,74 @@ class SyncFailedError(JobPlatformError):
     def __init__(self, reasons: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
         super().__init__("no connection could be synced: " + "; ".join(self.reasons))
+
+
+class ClientError(JobPlatformError):
+    """A call of :mod:`jobplatform.client` came to nothing."""
+
+
+class UnreachableError(ClientError):
+    """The API could not be reached, or its answer was lost. ``sent``: the request may have been carried out."""
+
+    def __init__(self, url: str, reason: str, *, sent: bool = False) -> None:
+        self.url = url
+        self.sent = sent
+        hint = "; it may have been carried out" if sent else ""
+        super().__init__(f"no answer from {url} ({reason}){hint}")
+
+
+class WaitTimeoutError(ClientError):
+    """What was waited for had not ended after ``seconds``. It goes on."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        self.path = path
+        self.seconds = seconds
+        super().__init__(f"{path} had not ended after {seconds:g} s; it goes on")
+
+
+class AnswerError(ClientError):
+    """The API answered that it cannot. ``kind`` is the last word of the problem's type, ``errors`` names places."""
+
+    def __init__(
+        self,
+        status: int,
+        *,
+        kind: str = "",
+        detail: str = "",
+        errors: Sequence[Problem] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        job_id: str | None = None,
+        job_status: str | None = None,
+    ) -> None:
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.job_id = job_id
+        self.job_status = job_status
+        places = "".join(f"; {error.path}: {error.message}" for error in self.errors)
+        named = f" (request {request_id})" if request_id else ""
+        super().__init__(f"{status} {kind}: {detail}{places}{named}")
+
+
+class AccessError(AnswerError):
+    """The token is not good, or not for this."""
+
+
+class NoSuchJobError(AnswerError):
+    """There is no such thing, or it belongs to another workspace."""
+
+
+class ConflictError(AnswerError):
+    """Another job, or the status of this one, stands in the way: ``job_id`` and ``job_status`` say which."""
+
+
+class RefusedError(AnswerError):
+    """What was sent is not acceptable; ``errors`` says what, and where."""
+
+
+class BusyError(AnswerError):
+    """Not now: too many requests, a full quota, or a database that is away. ``retry_after`` in seconds, if it says."""

@@ -52,8 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "jobplatform_database",
-        f"{FRESH}: each test gets a database of its own; {REUSED}: each test process has one, cleaned between tests",
-        default=FRESH,
+        f"{REUSED}: each test process has a database, cleaned between tests; {FRESH}: each test gets one of its own",
+        default=REUSED,
     )
     parser.getgroup("jobplatform").addoption(
         "--jobplatform-database",

@@ -6,8 +6,9 @@ or :func:`public` what it wants, and an application with one that says neither d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from flask import Flask, current_app, g, request
@@ -15,13 +16,19 @@ from flask import Flask, current_app, g, request
 from jobplatform.api.mounted import Reach, let_request_reach, mounted
 from jobplatform.api.principals import Principal, Scope
 from jobplatform.api.problems import ProblemError, not_found
-from jobplatform.api.tokens import presented_id, verify_token
+from jobplatform.api.tokens import is_job_token, presented_id, verify_token
 from jobplatform.models import Role
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 _ACCESS = "_jobplatform_access"
+_FOR_ONE_JOB = "_jobplatform_for_one_job"
+_TOKEN_IN_QUERY = "_jobplatform_token_in_query"
 _PUBLIC = object()
+_TOKEN = re.compile(r"(^|[?&;])token=[^&;#]*")
 
 
 def requires(scope: Scope) -> Callable[[View], View]:
@@ -34,6 +41,18 @@ def public(view: View) -> View:
     return _declare(_PUBLIC)(view)
 
 
+def for_one_job(view: View) -> View:
+    """Open to a token for the one job that the path names."""
+    setattr(view, _FOR_ONE_JOB, True)
+    return view
+
+
+def token_in_query(view: View) -> View:
+    """Takes a token for one job from the query too: a browser's EventSource sends no headers."""
+    setattr(view, _TOKEN_IN_QUERY, True)
+    return view
+
+
 def require_declarations(app: Flask, prefix: str) -> None:
     """Refuse to start when an endpoint below ``prefix`` forgot to say who may use it."""
     for endpoint, view in app.view_functions.items():
@@ -43,13 +62,17 @@ def require_declarations(app: Flask, prefix: str) -> None:
 
 def guard() -> None:
     """A ``before_request`` function: let the view run, or end the request with 401, 403 or 404."""
-    access = getattr(current_app.view_functions[request.endpoint or ""], _ACCESS)
+    view = current_app.view_functions[request.endpoint or ""]
+    access = getattr(view, _ACCESS)
+    token = _take_from_query() if hasattr(view, _TOKEN_IN_QUERY) else ""
     if access is _PUBLIC:
         return
     workspace_id: UUID | None = (request.view_args or {}).get("workspace_id")
-    principal = _identify(workspace_id)
+    principal = _identify(workspace_id, token)
     if workspace_id is not None and not principal.sees(workspace_id):
         raise not_found()
+    if principal.job_id is not None:
+        _keep_to_its_job(principal, view)
     if not principal.may(access):
         raise _missing_scope(access)
     g.jobplatform_principal = principal
@@ -77,16 +100,41 @@ def _declare(access: object) -> Callable[[View], View]:
     return decorate
 
 
-def _identify(workspace_id: UUID | None) -> Principal:
+def _keep_to_its_job(principal: Principal, view: Callable[..., Any]) -> None:
+    job_id = (request.view_args or {}).get("job_id")
+    if not hasattr(view, _FOR_ONE_JOB):
+        detail = "This token is for looking at one job, and for nothing else."
+        extra = {"requiredScope": getattr(view, _ACCESS).value}
+        raise ProblemError(403, detail, kind="one-job-token", title="A token for one job", extra=extra)
+    if job_id != principal.job_id:
+        raise not_found()
+
+
+def _take_from_query() -> str:
+    """The token in the query, which is not there any more for whoever logs the request."""
+    text = request.args.get("token", "")
+    if text:
+        hide_token(request.environ)
+    return text if is_job_token(text) else ""
+
+
+def hide_token(environ: WSGIEnvironment) -> None:
+    """Take ``token=`` out of everything that a server may write into its log of requests."""
+    for name in ("QUERY_STRING", "RAW_URI", "REQUEST_URI"):
+        if "token=" in environ.get(name, ""):
+            environ[name] = _TOKEN.sub(r"\1token=[redacted]", environ[name])
+
+
+def _identify(workspace_id: UUID | None, token: str) -> Principal:
     api = mounted()
-    principal = api.authorize(request, workspace_id) if api.authorize else _bearer()
+    principal = api.authorize(request, workspace_id) if api.authorize else _bearer(token)
     if principal is None:
         raise _unauthorized()
     return principal
 
 
-def _bearer() -> Principal | None:
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+def _bearer(in_query: str = "") -> Principal | None:
+    scheme, _, text = request.headers.get("Authorization", f"Bearer {in_query}").partition(" ")
     if scheme.lower() != "bearer":
         return None
     # Whose token it is nobody knows yet, so its own row is all there is to be seen.

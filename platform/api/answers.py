@@ -22,6 +22,7 @@ from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema, StepsSchema
 from jobplatform.models import Job, JobAttempt, JobStep, Status
+from jobplatform.queue import Wait
 
 Item = TypeVar("Item")
 
@@ -126,9 +127,15 @@ def describe(job: Job) -> dict[str, Any]:
     columns = {name: getattr(job, name) for name in _JOB.fields if hasattr(job, name)}
     return {
         **columns,
+        "after": [_describe_wait(wait) for wait in getattr(job, "waits", ())],
         "error": _describe_error(job.error_type, job.error),
         "status_url": job_url(job.workspace_id, job.id),
     }
+
+
+def _describe_wait(wait: Wait) -> dict[str, Any]:
+    what = "batch_id" if wait.of_batch else "job_id"
+    return {what: wait.after_id, "run_if": wait.run_if, "status": wait.status}
 
 
 def job_url(workspace_id: UUID, job_id: UUID) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from flask import Flask
 from sqlalchemy.orm import sessionmaker
 
 from jobplatform.api.blueprint import create_blueprint, register_error_handlers
-from jobplatform.api.requests import accompany_requests
+from jobplatform.api.hub import StreamLimits
+from jobplatform.api.requests import accompany_requests, hide_secrets
+from jobplatform.api.stopping import end_streams_when_told_to_stop
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role, embedded_login, make_engine, require_roles
 from jobplatform.queue import load_tasks
@@ -39,7 +42,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("jobplatform.api", static_folder=None)
     app.extensions["jobplatform.engine"] = engine
     # It looks at the login too: the database may not have been there just now.
-    app.register_blueprint(create_blueprint(sessionmaker(engine), tasks, trust_login=settings.trust_login))
+    streams = StreamLimits.from_settings(settings)
+    blueprint = create_blueprint(sessionmaker(engine), tasks, trust_login=settings.trust_login, streams=streams)
+    app.register_blueprint(blueprint)
+    end_streams_when_told_to_stop(blueprint)
+    # Flask's development server writes down what was asked for, with the query.
+    logging.getLogger("werkzeug").addFilter(hide_secrets)
     # For what happens outside every route: unknown paths, unknown methods.
     register_error_handlers(app)
     accompany_requests(app)

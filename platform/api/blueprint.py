@@ -12,9 +12,14 @@ from werkzeug.routing import RoutingException
 
 from jobplatform.api.access import guard, public, require_declarations
 from jobplatform.api.admission import Admission
+from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
+from jobplatform.api.browser_client import browser_client
 from jobplatform.api.document import documents
+from jobplatform.api.events import events
 from jobplatform.api.health import health
+from jobplatform.api.hub import Hub, StreamLimits
+from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.operator_audit import audit_log
@@ -29,6 +34,7 @@ from jobplatform.api.problems import answer_exception, answer_http_exception, no
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import Resource
 from jobplatform.api.schedules import schedules
+from jobplatform.api.short_forms import short_forms
 from jobplatform.api.syncs import syncs
 from jobplatform.api.why import why
 from jobplatform.queue import Tasks
@@ -36,8 +42,12 @@ from jobplatform.queue import Tasks
 RESOURCES: tuple[Resource, ...] = (
     syncs,
     jobs,
+    events,
+    job_tokens,
+    short_forms,
     why,
     schedules,
+    batches,
     health,
     workspaces,
     plans,
@@ -50,11 +60,18 @@ RESOURCES: tuple[Resource, ...] = (
     workers,
     audit_log,
     probes,
+    browser_client,
     documents,
 )
 
 #: Parameters of paths, as views call them.
-PARAMETERS = {"workspaceId": "workspace_id", "jobId": "job_id", "tokenId": "token_id", "scheduleId": "schedule_id"}
+PARAMETERS = {
+    "workspaceId": "workspace_id",
+    "jobId": "job_id",
+    "batchId": "batch_id",
+    "tokenId": "token_id",
+    "scheduleId": "schedule_id",
+}
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -66,6 +83,7 @@ def create_blueprint(
     *,
     name: str = "jobplatform",
     trust_login: bool = False,
+    streams: StreamLimits | None = None,
 ) -> Blueprint:
     """The API, to be mounted in any Flask application::
 
@@ -74,10 +92,11 @@ def create_blueprint(
     ``sessions`` makes a Session for each of our transactions (a ``sessionmaker``). ``authorize`` takes the
     place of our tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for
     nobody. With a database login that could see more than one workspace at a time every request is answered 503, and
-    the log says what to correct; ``trust_login`` accepts such a login, for development. Mounted with a prefix, unknown
-    paths below it answer with problems too; everything else stays the application's own.
+    the log says what to correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may
+    follow events in one process. Mounted with a prefix, unknown paths below it answer with problems too; everything
+    else stays the application's own.
     """
-    mounted = Mounted(sessions, tasks, authorize, Admission(trust_login=trust_login))
+    mounted = Mounted(sessions, tasks, authorize, Admission(trust_login=trust_login), Hub(streams))
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:
         blueprint.register_blueprint(resource)

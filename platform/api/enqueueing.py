@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import Response
@@ -16,7 +16,8 @@ from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import InvalidJobError
-from jobplatform.queue import Enqueued, Task
+from jobplatform.models import Job
+from jobplatform.queue import Edge, Enqueued, Task
 
 
 def enqueue(
@@ -27,6 +28,22 @@ def enqueue(
     ``payload_at`` is where the body has the payload. The job is read again after the commit, because in
     synchronous mode that is where it ran.
     """
+    accepted = enqueue_quietly(task, payload, workspace_id, options, payload_at=payload_at)
+    return accept(accepted.job, deduplicated=not accepted.created and not accepted.replaced, replaced=accepted.replaced)
+
+
+class Accepted(NamedTuple):
+    """The job that is there now, and whether this request made it, or made it what it is."""
+
+    job: Job
+    created: bool
+    replaced: bool = False
+
+
+def enqueue_quietly(
+    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, payload_at: str
+) -> Accepted:
+    """The same for whoever answers in another form. Raises the problem that stands in the way."""
     if_active = if_active_of(task, options)
     try:
         enqueued = _enqueue(task, payload, workspace_id, queue_options(options, if_active), if_active)
@@ -35,7 +52,7 @@ def enqueue(
     job = read_existing(workspace_id, enqueued.job_id)
     if not enqueued.created and if_active == "refuse":
         raise duplicate(job)
-    return accept(job, deduplicated=not enqueued.created and not enqueued.replaced, replaced=enqueued.replaced)
+    return Accepted(job, enqueued.created, enqueued.replaced)
 
 
 def _enqueue(
@@ -69,8 +86,15 @@ def _duration(name: str, milliseconds: int) -> tuple[str, datetime.timedelta]:
     return name.removesuffix("_ms"), datetime.timedelta(milliseconds=milliseconds)
 
 
+def _edge(found: dict[str, Any]) -> Edge:
+    if "batch_id" in found:
+        return Edge(found["batch_id"], found["run_if"], of_batch=True)
+    return Edge(found["job_id"], found["run_if"])
+
+
 _QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "delay_ms": _duration,
     "timeout_ms": _duration,
     "tags": lambda name, value: (name, tuple(value)),
+    "after": lambda name, value: (name, tuple(map(_edge, value))),
 }

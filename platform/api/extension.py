@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api.admission import Admission
 from jobplatform.api.blueprint import create_blueprint
+from jobplatform.api.hub import StreamLimits
 from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.api.stopping import end_streams_when_told_to_stop
 from jobplatform.errors import SettingsError
 from jobplatform.models import make_engine
 from jobplatform.queue import Tasks
@@ -73,8 +75,11 @@ class JobPlatform:
         app.extensions[EXTENSION] = Mounted(sessions, self.tasks, self._authorize, Admission(trust_login=trust))
         app.cli.add_command(_Commands("jobs", help="Background jobs: list, enqueue, watch, retry and cancel them."))
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
-            blueprint = create_blueprint(sessions, self.tasks, self._authorize, trust_login=trust)
+            blueprint = create_blueprint(
+                sessions, self.tasks, self._authorize, trust_login=trust, streams=StreamLimits.from_settings(settings)
+            )
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
+            end_streams_when_told_to_stop(blueprint)
 
 
 class _Commands(click.Group):

@@ -19,6 +19,7 @@ from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUO
 from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
+    CancelQuerySchema,
     JobsAcceptedSchema,
     JobSchema,
     JobsQuerySchema,
@@ -27,11 +28,14 @@ from jobplatform.api.schemas import (
     PageSchema,
     RetryQuerySchema,
     StepsSchema,
+    WaitQuerySchema,
 )
+from jobplatform.api.streaming import show_after
 from jobplatform.queue import (
     CancelAnswer,
     RetryKind,
     cancel_job,
+    cancel_tree,
     get_job,
     list_attempts,
     list_steps,
@@ -76,13 +80,14 @@ def list_workspace_jobs(query: dict[str, Any], workspace_id: UUID) -> Response:
     return read_page(workspace_id, query)
 
 
-@jobs.endpoint("GET", JOB, Scope.JOBS_READ, refuses=(404,))
+@jobs.endpoint("GET", JOB, Scope.JOBS_READ, refuses=(404,), one_job=True)
+@jobs.query(WaitQuerySchema)
 @jobs.may_answer(304, description="The client has this state already", success=True)
 @jobs.answers(200, JobSchema, headers=TAGGED)
-@jobs.about(parameters=CONDITIONAL)
-def show_job(workspace_id: UUID, job_id: UUID) -> Response:
+@jobs.headers(*CONDITIONAL)
+def show_job(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     """Show a job"""
-    return show(read_job(workspace_id, job_id))
+    return show_after(query["wait"], lambda: read_job(workspace_id, job_id))
 
 
 @jobs.endpoint("GET", JOB + "/attempts", Scope.JOBS_READ, refuses=(404,))
@@ -111,9 +116,15 @@ def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
 
 @jobs.endpoint("POST", JOB + "/cancel", Scope.JOBS_WRITE, refuses=(404,))
 @jobs.may_answer(409, **CONFLICT)
+@jobs.query(CancelQuerySchema)
 @jobs.answers(200, JobSchema)
-def cancel(workspace_id: UUID, job_id: UUID) -> Response:
-    """Cancel a job: at once while it waits, through its worker while it runs"""
+def cancel(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
+    """Cancel a job: at once while it waits, through its worker while it runs
+
+    With ``tree`` also everything that waits for it, whether or not the job itself has ended.
+    """
+    if query["tree"]:
+        return _cancel_tree(workspace_id, job_id)
     with mounted().transaction() as session:
         answer = cancel_job(session, workspace_id, job_id)
         if answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED):
@@ -124,6 +135,14 @@ def cancel(workspace_id: UUID, job_id: UUID) -> Response:
     if answer is CancelAnswer.BUSY:
         raise unavailable("The job changed hands too often to be cancelled; try again.", retry_after=1)
     return show(job)
+
+
+def _cancel_tree(workspace_id: UUID, job_id: UUID) -> Response:
+    with mounted().transaction() as session:
+        answer = cancel_tree(session, workspace_id, job_id)
+        if answer is not None:
+            audit(session, "job.cancel", f"job:{job_id}", workspace_id, tree=True, **answer._asdict())
+    return show(read_job(workspace_id, job_id))
 
 
 @jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404,))

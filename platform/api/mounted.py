@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from flask import Request, current_app, g, request
+from flask import Request, current_app, g, request, url_for
 from sqlalchemy.orm import Session
 
 from jobplatform.api.admission import Admission
+from jobplatform.api.hub import Hub
 from jobplatform.api.principals import Principal
 from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
@@ -53,6 +54,7 @@ class Mounted:
     tasks: Tasks
     authorize: Authorize | None = None
     admission: Admission = field(default_factory=Admission)
+    hub: Hub = field(default_factory=Hub)
 
     @contextmanager
     def transaction(self, reach: Reach | None = None) -> Iterator[Session]:
@@ -103,6 +105,11 @@ def mounted() -> Mounted:
     """Those of the API that serves the current request."""
     found: Mounted = current_app.blueprints[serving_blueprint_name()].mounted  # type: ignore[attr-defined]  # see below
     return found
+
+
+def serving_url(view: str, **values: object) -> str:
+    """Where a view of the API that serves the current request is."""
+    return url_for(f"{serving_blueprint_name()}.{view}", **values)  # type: ignore[arg-type]  # whatever a path takes
 
 
 def serving_blueprint_name() -> str:

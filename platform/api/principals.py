@@ -33,6 +33,10 @@ class Principal:
     workspace_id: uuid.UUID | None
     scopes: frozenset[str]
     token_id: str | None = None
+    job_id: uuid.UUID | None = None
+    """The one job that this principal may look at, and nothing else."""
+    expires_in: float | None = None
+    """Seconds after which a stream of this principal's is ended; None where only its token decides."""
 
     def __post_init__(self) -> None:
         # A mistake here would open every workspace, so it is refused rather than interpreted.

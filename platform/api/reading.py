@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from flask import Response
+from sqlalchemy.orm import Session
 
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import page
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found, unavailable
 from jobplatform.models import Job
-from jobplatform.queue import get_job, list_jobs, reveal
+from jobplatform.queue import get_job, list_jobs, list_waits, reveal
 
 
 def reader_sees_sealed() -> bool:
@@ -28,7 +30,7 @@ def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Resp
     with mounted().reading() as session:
         # One more than shown: whether another page follows is then known without counting.
         found = list_jobs(session, workspace_id, limit=limit + 1, before=before, **filters)
-        reveal(session, found, to_reader=reader_sees_sealed())
+        _complete(session, workspace_id, found)
     return page(found, limit)
 
 
@@ -36,7 +38,7 @@ def read_job(workspace_id: UUID, job_id: UUID) -> Job:
     """A job as it is now; the problem of an unknown one when the workspace has none of this id."""
     with mounted().reading() as session:
         job = get_job(session, workspace_id, job_id)
-        reveal(session, [job] if job else [], to_reader=reader_sees_sealed())
+        _complete(session, workspace_id, [job] if job else [])
     if job is None:
         raise not_found()
     return job
@@ -46,7 +48,15 @@ def read_existing(workspace_id: UUID, job_id: UUID) -> Job:
     """A job that the queue has just named. Only retention or a person can have removed it since."""
     with mounted().reading() as session:
         job = get_job(session, workspace_id, job_id)
-        reveal(session, [job] if job else [], to_reader=reader_sees_sealed())
+        _complete(session, workspace_id, [job] if job else [])
     if job is None:
         raise unavailable("The job that was there already is gone by now; try again.", retry_after=1)
     return job
+
+
+def _complete(session: Session, workspace_id: UUID, jobs: Sequence[Job]) -> None:
+    """What the view does not have: sealed values, opened for who may read them, and what each job waits for."""
+    reveal(session, jobs, to_reader=reader_sees_sealed())
+    waits = list_waits(session, workspace_id, [job.id for job in jobs]) if jobs else {}
+    for job in jobs:
+        job.waits = waits.get(job.id, [])  # type: ignore[attr-defined]  # an answer's, not the model's

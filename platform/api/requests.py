@@ -12,6 +12,8 @@ import uuid
 
 from flask import Blueprint, Flask, Response, g, request
 
+from jobplatform.redaction import redact_text
+
 log = logging.getLogger("jobplatform.api")
 
 HEADER = "X-Request-Id"
@@ -32,6 +34,12 @@ def current_request_id() -> str:
     if not hasattr(g, "jobplatform_request_id"):
         _begin()
     return str(g.jobplatform_request_id)
+
+
+def hide_secrets(record: logging.LogRecord) -> bool:
+    """A filter for a server's own log of requests."""
+    record.msg, record.args = redact_text(record.getMessage()), ()
+    return True
 
 
 def _begin() -> None:

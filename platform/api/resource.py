@@ -11,7 +11,7 @@ import flask_smorest  # type: ignore[import-untyped]  # it ships no types
 from flask import request
 from marshmallow import Schema
 
-from jobplatform.api.access import public, requires
+from jobplatform.api.access import for_one_job, public, requires, token_in_query
 from jobplatform.api.bodies import StrictParser
 from jobplatform.api.fields import camel
 from jobplatform.api.once import PARAMETER as IDEMPOTENCY_KEY
@@ -87,12 +87,21 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
     ARGUMENTS_PARSER = StrictParser()
 
     def endpoint(
-        self, method: str, rule: str, scope: Scope | None, refuses: Sequence[int] = (), *, shows_secret: bool = False
+        self,
+        method: str,
+        rule: str,
+        scope: Scope | None,
+        refuses: Sequence[int] = (),
+        *,
+        shows_secret: bool = False,
+        one_job: bool = False,
+        query_token: bool = False,
     ) -> Callable[[View], View]:
         """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
 
-        A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. The outermost
-        decorator, as flask-smorest's ``route`` is.
+        A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. ``one_job`` opens
+        it to tokens for one job, ``query_token`` to those in the query. The outermost decorator, as flask-smorest's
+        ``route`` is.
         """
         repeatable = method == "POST" and scope is not None
         statuses = {*refuses, *(ALWAYS if scope else (500,))}
@@ -104,6 +113,8 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
                 view = self.about(parameters=[IDEMPOTENCY_KEY])(once(view, keeps_answer=not shows_secret))
             documented = self._documented(view, scope, sorted(refused))
             guarded = requires(scope)(documented) if scope else public(documented)
+            guarded = for_one_job(guarded) if one_job else guarded
+            guarded = token_in_query(guarded) if query_token else guarded
             self.add_url_rule(rule, view.__name__, guarded, methods=[method], tags=[self.name])
             return view
 
@@ -130,6 +141,16 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
     def may_answer(self, status: int, **about: Any) -> Callable[[View], View]:
         """What else the view may answer."""
         decorate: Callable[[View], View] = self.alt_response(status, **about)
+        return decorate
+
+    def headers(self, *parameters: dict[str, Any]) -> Callable[[View], View]:
+        """Headers that the view reads by itself; for the document, beside the parameters of its query."""
+
+        def decorate(view: View) -> View:
+            about: dict[str, Any] = view.__dict__.setdefault("_apidoc", {})
+            about.setdefault("arguments", {}).setdefault("parameters", []).extend(parameters)
+            return view
+
         return decorate
 
     def about(self, **operation: Any) -> Callable[[View], View]:

@@ -18,12 +18,14 @@ from jobplatform.api.fields import (
     timeout_ms,
     unique_key,
 )
-from jobplatform.models import Outcome, Status
+from jobplatform.models import Outcome, RunIf, Status
 
 PAGE_LIMIT = 20
 LARGEST_PAGE = 200
 #: Jobs that one request may enqueue.
 MOST_JOBS = 1000
+#: Seconds that an answer about a job may wait. Less than what proxies commonly allow.
+LONGEST_WAIT = 50
 
 _statuses = validate.OneOf([status.value for status in Status])
 _outcomes = validate.OneOf([outcome.value for outcome in Outcome])
@@ -76,6 +78,32 @@ class JobErrorSchema(CamelSchema):
     message = fields.String(required=True)
 
 
+class EdgeSchema(CamelSchema):
+    """A job or a batch that a job waits for, and when it runs then."""
+
+    job_id = fields.UUID(metadata={"description": "A job of the same workspace. Give this or batchId."})
+    batch_id = fields.UUID(metadata={"description": "A batch of the same workspace."})
+    run_if = fields.String(
+        load_default=RunIf.COMPLETED.value,
+        validate=validate.OneOf(list(RunIf)),
+        metadata={"description": "completed: else it is cancelled. ended: however. failed: only if not completed."},
+    )
+
+    @validates_schema
+    def one_of_both(self, data: dict[str, Any], **_: Any) -> None:
+        if ("job_id" in data) == ("batch_id" in data):
+            raise ValidationError("Give a jobId or a batchId.", "jobId")
+
+
+class WaitSchema(CamelSchema):
+    """What a job waits for, or did, and how that is: null when it is not kept any more."""
+
+    job_id = fields.UUID()
+    batch_id = fields.UUID()
+    run_if = fields.String(required=True, validate=validate.OneOf(list(RunIf)))
+    status = fields.String(required=True, allow_none=True)
+
+
 class JobSchema(CamelSchema):
     """A job, as everybody sees it."""
 
@@ -96,12 +124,14 @@ class JobSchema(CamelSchema):
     unique_key = fields.String(required=True, allow_none=True)
     tags = fields.List(fields.String(), required=True)
     request_id = fields.String(required=True, allow_none=True)
-    parent_id = fields.UUID(required=True, allow_none=True)
     created_at = Moment(required=True)
     run_after = Moment(required=True)
     started_at = Moment(required=True, allow_none=True)
     completed_at = Moment(required=True, allow_none=True)
     cancel_requested_at = Moment(required=True, allow_none=True)
+    parent_id = fields.UUID(required=True, allow_none=True)
+    batch_id = fields.UUID(required=True, allow_none=True)
+    after = fields.List(fields.Nested(WaitSchema), required=True)
     status_url = fields.String(required=True)
 
 
@@ -206,6 +236,12 @@ class JobOptionsSchema(CamelSchema):
     queue = queue_name()
     unique_key = unique_key()
     tags = tags()
+    batch_id = fields.UUID(metadata={"description": "An open batch that it is to belong to."})
+    after = fields.List(
+        fields.Nested(EdgeSchema),
+        validate=validate.Length(max=100),
+        metadata={"description": "What it waits for."},
+    )
     if_active = fields.String(
         validate=validate.OneOf(["refuse", "return", "replace"]),
         metadata={
@@ -252,6 +288,16 @@ class PageQuerySchema(CamelSchema):
     cursor = Cursor(load_default=None, metadata={"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"})
 
 
+class WaitQuerySchema(CamelSchema):
+    """For how long the answer may wait for a change."""
+
+    wait = fields.Integer(
+        load_default=0,
+        validate=validate.Range(0, LONGEST_WAIT),
+        metadata={"description": "Seconds to wait for the job to change, or to be another than If-None-Match says."},
+    )
+
+
 class JobsQuerySchema(PageQuerySchema):
     """Which jobs, and which page of them."""
 
@@ -259,8 +305,17 @@ class JobsQuerySchema(PageQuerySchema):
     job_type = fields.String(validate=validate.Length(1, 100))
     queue = fields.String(validate=validate.Length(1, 100))
     parent_id = fields.UUID()
+    batch_id = fields.UUID()
     created_after = Moment()
     created_before = Moment()
+
+
+class CancelQuerySchema(CamelSchema):
+    """What to cancel beside the job."""
+
+    tree = fields.Boolean(
+        load_default=False, metadata={"description": "Everything that waits for it too, and for that, and so on."}
+    )
 
 
 class AlertSchema(CamelSchema):

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from flask import Response
 
-from jobplatform.api.answers import show
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.fields import camel
 from jobplatform.api.mounted import mounted
@@ -15,7 +14,16 @@ from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.reading import read_job, read_page
 from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUOTA, TAGGED, Resource
-from jobplatform.api.schemas import AcceptedSchema, JobSchema, NewSyncSchema, PageQuerySchema, PageSchema
+from jobplatform.api.schemas import (
+    AcceptedSchema,
+    JobSchema,
+    NewSyncSchema,
+    PageQuerySchema,
+    PageSchema,
+    WaitQuerySchema,
+)
+from jobplatform.api.streaming import show_after
+from jobplatform.models import Job
 from jobplatform.queue import Task
 
 syncs = Resource("syncs", __name__, description="Syncs of a workspace")
@@ -45,16 +53,21 @@ def list_syncs(query: dict[str, Any], workspace_id: UUID) -> Response:
     return read_page(workspace_id, query, task=TASK)
 
 
-@syncs.endpoint("GET", SYNC + "/jobs/<uuid:jobId>", Scope.JOBS_READ, refuses=(404,))
+@syncs.endpoint("GET", SYNC + "/jobs/<uuid:jobId>", Scope.JOBS_READ, refuses=(404,), one_job=True)
+@syncs.query(WaitQuerySchema)
 @syncs.may_answer(304, description="The client has this state already", success=True)
 @syncs.answers(200, JobSchema, headers=TAGGED)
-@syncs.about(parameters=CONDITIONAL)
-def show_sync(workspace_id: UUID, job_id: UUID) -> Response:
+@syncs.headers(*CONDITIONAL)
+def show_sync(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     """Show a sync"""
+    return show_after(query["wait"], lambda: _read_sync(workspace_id, job_id))
+
+
+def _read_sync(workspace_id: UUID, job_id: UUID) -> Job:
     job = read_job(workspace_id, job_id)
     if job.job_type != TASK:
         raise not_found()
-    return show(job)
+    return job
 
 
 def _task() -> Task[Any, Any]:

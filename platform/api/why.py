@@ -16,7 +16,7 @@ from jobplatform.api.mounted import Reach, mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found
 from jobplatform.api.resource import Resource
-from jobplatform.models import Role, Status
+from jobplatform.models import Role, RunIf, Status
 from jobplatform.queue import BLOCKER_CODES, Blocker, Why, get_job, why_waiting
 
 why = Resource("why", __name__, description="Why a job is not running")
@@ -111,6 +111,9 @@ class BlockerSchema(CamelSchema):
     needed = fields.Integer()
     available = fields.Float()
     job_id = fields.UUID()
+    batch_id = fields.UUID()
+    run_if = fields.String(validate=validate.OneOf(list(RunIf)))
+    waits = fields.Integer(metadata={"description": "How many jobs and batches it waits for, in all"})
     position = fields.Integer()
     others = fields.Integer()
     slots = fields.Integer()

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import Duration
+from jobplatform.cli.cancelling import told
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, make_console, print_json
 from jobplatform.models import Status
@@ -23,6 +24,7 @@ from jobplatform.queue import (
     RetryKind,
     act_on_some,
     cancel_job,
+    cancel_tree,
     count_matching,
     retry_job,
 )
@@ -91,8 +93,12 @@ def retry(job_id: UUID | None, from_start: bool, **options: Any) -> None:
 
 @click.command()
 @job_options
-def cancel(job_id: UUID | None, **options: Any) -> None:
+@click.option("--tree", is_flag=True, help="One: everything that waits for it too, and for that, and so on.")
+def cancel(job_id: UUID | None, tree: bool, **options: Any) -> None:
     """Cancel a job, at once while it waits, through its worker while it runs; or all that fit."""
+    if tree:
+        _cancel_tree(job_id, options)
+        return
     if job_id is None:
         _act_on_many("cancel", **options)
         return
@@ -103,6 +109,22 @@ def cancel(job_id: UUID | None, **options: Any) -> None:
         if fine:
             audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
     _answer(job_id, answer.value, CANCEL_ANSWERS[answer], fine=fine, as_json=options["as_json"])
+
+
+def _cancel_tree(job_id: UUID | None, options: dict[str, Any]) -> None:
+    if job_id is None:
+        raise click.UsageError("--tree is for one job: say its id")
+    with open_session() as session:
+        workspace_id = _workspace_of_one(session, options)
+        answer = cancel_tree(session, workspace_id, job_id)
+        if answer is not None:
+            audit(session, "job.cancel", f"job:{job_id}", workspace_id, tree=True, **answer._asdict())
+    if answer is None:
+        _answer(job_id, "unknown", CANCEL_ANSWERS[CancelAnswer.UNKNOWN], fine=False, as_json=options["as_json"])
+    elif options["as_json"]:
+        print_json({"jobId": job_id, **answer._asdict()})
+    else:
+        click.echo(f"{job_id} and what waits for it: {told(answer)}")
 
 
 def _workspace_of_one(session: Session, options: dict[str, Any]) -> UUID:

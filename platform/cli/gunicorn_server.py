@@ -36,13 +36,13 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         return app
 
 
-def serve(address: str, *, workers: int, threads: int) -> None:
+def serve(address: str, *, workers: int, threads: int, worker_class: str = "gthread") -> None:
     """Serve until told to stop, then leave the process as gunicorn does, with SystemExit."""
     _Server(
         {
             "bind": address,
             "workers": workers,
-            "worker_class": "gthread",
+            "worker_class": worker_class,
             "threads": threads,
             "logger_class": PlainLogger,
             "graceful_timeout": 10,

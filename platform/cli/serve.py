@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from typing import Any
 
 import click
@@ -63,8 +64,20 @@ def worker(name: str | None, **options: Any) -> None:
 @click.option("--fd", type=click.IntRange(3), help="An inherited listening socket, instead of host and port.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Processes.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=16, show_default=True, help="Threads in each.")
-def api(host: str | None, port: int | None, fd: int | None, workers: int, threads: int) -> None:
-    """Serve the HTTP API with gunicorn, until SIGTERM or Ctrl-C."""
+@click.option(
+    "--server",
+    type=click.Choice(["threads", "gevent"]),
+    default="threads",
+    show_default=True,
+    help="What serves requests in each process; gevent (an extra) holds thousands of streams.",
+)
+def api(host: str | None, port: int | None, fd: int | None, workers: int, threads: int, server: str) -> None:
+    """Serve the HTTP API with gunicorn, until SIGTERM or Ctrl-C.
+
+    A stream of events takes a thread for as long as it lasts. With threads, half of them may be taken.
+    """
+    if server == "gevent":
+        start_again_with_greenlets()
     from jobplatform.api.app import roles_of_api
     from jobplatform.cli.gunicorn_server import serve
 
@@ -79,7 +92,22 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
         require_roles(make_engine(url), *roles, trust_login=settings.trust_login)
         # Its processes read the settings again, and share the database that was opened here.
         os.environ["DATABASE_URL"] = url
-        serve(address, workers=workers, threads=threads)
+        if server == "threads" and not settings.max_streams:
+            os.environ["JOBPLATFORM_MAX_STREAMS"] = str(max(1, threads // 2))
+        serve(address, workers=workers, threads=threads, worker_class="gthread" if server == "threads" else server)
+
+
+def start_again_with_greenlets() -> None:
+    """Begin anew as a process in which gevent came first: what has been imported by now waits by stopping everything.
+
+    Returns in that process, and nowhere else.
+    """
+    try:
+        from gevent import monkey
+    except ImportError:
+        raise click.UsageError("--server gevent needs gevent: pip install 'jobplatform[gevent]'") from None
+    if not monkey.is_module_patched("socket"):
+        os.execv(sys.executable, [sys.executable, "-m", "gevent.monkey", "--module", "jobplatform.cli", *sys.argv[1:]])
 
 
 def _address(host: str, port: int) -> str:

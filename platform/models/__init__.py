@@ -3,6 +3,7 @@
 from jobplatform.models.alert import AlertRow, HealthRule
 from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
+from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
 from jobplatform.models.chore import Chore
 from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
 from jobplatform.models.engine import make_engine
@@ -50,6 +51,7 @@ __all__ = [
     "ApiToken",
     "AuditEntry",
     "Base",
+    "BatchRow",
     "Bucket",
     "BucketKind",
     "CatchUp",
@@ -58,10 +60,12 @@ __all__ = [
     "HealthRule",
     "Job",
     "JobAttempt",
+    "JobEdge",
     "JobLog",
     "JobRecord",
     "JobStep",
     "KeptAnswer",
+    "Notice",
     "Outcome",
     "Pause",
     "PauseKind",
@@ -71,6 +75,7 @@ __all__ = [
     "RateLimit",
     "Record",
     "Role",
+    "RunIf",
     "Schedule",
     "ScheduleTick",
     "State",

@@ -102,6 +102,8 @@ class JobRecord(Base):
     run_after: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     started_at: Mapped[datetime.datetime | None]
     completed_at: Mapped[datetime.datetime | None]
+    #: What a retry by hand took back: ``[{epoch, status, outcome, endedAt, retriedAt}, …]``.
+    past_endings: Mapped[Any | None] = mapped_column(JSONB)
 
     __table_args__ = (
         CheckConstraint("status in (3, 4, 5)", name="final_status"),
@@ -122,6 +124,7 @@ class JobRecord(Base):
             postgresql_using="brin",
             postgresql_with={"pages_per_range": 32},
         ),
+        Index("job_records_batch", "workspace_id", "batch_id", "id", postgresql_where=text("batch_id is not null")),
         {"postgresql_with": {"fillfactor": 80}},
     )
 

@@ -4,12 +4,24 @@ from jobplatform.errors import JobError
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
 from jobplatform.queue.audit import list_audit, record
+from jobplatform.queue.batches import (
+    BatchSeen,
+    Callback,
+    batch_of_job,
+    close_batch,
+    get_batch,
+    list_batches,
+    list_callbacks,
+    open_batch,
+)
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
+from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
+from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
@@ -22,7 +34,8 @@ from jobplatform.queue.doctor import (
     examine_schema,
     examine_server,
 )
-from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, silence
+from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, SETTLE, silence
+from jobplatform.queue.edges import Edge, Predecessor, chain
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
     LONGEST_TIMEOUT,
@@ -42,6 +55,7 @@ from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
+from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import as_worker, run_claimed, run_inline
@@ -88,6 +102,7 @@ from jobplatform.queue.limits import (
     set_workspace_limits,
 )
 from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
+from jobplatform.queue.notices import is_unsettled, settle_yourself
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
     Cancel,
@@ -113,6 +128,7 @@ from jobplatform.queue.overview import (
     list_workspaces,
 )
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
+from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
 from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps, statuses_of
@@ -157,6 +173,7 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.settle import Released, Settlement, settle_endings
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
@@ -177,6 +194,19 @@ from jobplatform.queue.vault import (
     set_encrypting,
     use_key_ring,
 )
+from jobplatform.queue.watch import (
+    LATE_LINES,
+    MOST_ENDED,
+    MOST_LIVE,
+    WINDOW_MS,
+    Followed,
+    Seen,
+    WorkspaceLook,
+    find_news,
+    look_at_jobs,
+    look_at_workspace,
+    reveal_facts,
+)
 from jobplatform.queue.why import Why, why_waiting
 from jobplatform.queue.workers import (
     Heartbeat,
@@ -196,6 +226,7 @@ __all__ = [
     "CLOSED",
     "CLOSED_TEXT",
     "INTERRUPTIONS",
+    "LATE_LINES",
     "LISTENER",
     "LONGEST_INTERVAL",
     "LONGEST_KEY",
@@ -203,7 +234,9 @@ __all__ = [
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "METRICS",
+    "MOST_ENDED",
     "MOST_LINES",
+    "MOST_LIVE",
     "MOST_PREVIEWED",
     "MOST_SCHEDULES",
     "MOST_STEPS",
@@ -212,18 +245,24 @@ __all__ = [
     "NOBODYS",
     "PRIORITIES",
     "RENEW_SECONDS",
+    "SETTLE",
     "SHORTEST_AUDIT",
+    "START",
     "STEP_LIMIT",
+    "WINDOW_MS",
     "Ahead",
     "Alert",
     "AlertEvent",
     "AlertRule",
     "Batch",
     "BatchResultError",
+    "BatchSeen",
     "Blocker",
+    "Callback",
     "Cancel",
     "CancelAnswer",
     "Cancelled",
+    "Change",
     "Channel",
     "Claim",
     "ClaimedJob",
@@ -233,14 +272,17 @@ __all__ = [
     "Declared",
     "Deed",
     "Discard",
+    "Edge",
     "Ended",
     "Enqueued",
     "Every",
+    "Facts",
     "FailedCursor",
     "FailedPage",
     "Failure",
     "Finding",
     "Fired",
+    "Followed",
     "HandlerOutcome",
     "Health",
     "Heartbeat",
@@ -260,17 +302,23 @@ __all__ = [
     "LimitsInCode",
     "LimitsOfWorkspace",
     "LogLine",
+    "ManyCancelled",
     "Matching",
     "NewJob",
     "Once",
+    "OpenBatch",
     "Part",
     "PlanDeletion",
+    "Position",
+    "Predecessor",
+    "PredecessorResult",
     "ProgressReport",
     "Promoted",
     "Pruned",
     "QueueSeen",
     "RateLimited",
     "Release",
+    "Released",
     "Replaced",
     "RequestKey",
     "Rescued",
@@ -284,7 +332,9 @@ __all__ = [
     "Ring",
     "Rule",
     "RunningJob",
+    "Seen",
     "Settled",
+    "Settlement",
     "Severity",
     "Shares",
     "ShutDown",
@@ -298,17 +348,24 @@ __all__ = [
     "Tasks",
     "TimedOut",
     "Times",
+    "Wait",
     "Why",
     "WorkerInfo",
     "WorkerSeen",
+    "WorkspaceLook",
     "WorkspaceSeen",
     "act_on_some",
     "append_log_lines",
     "as_worker",
+    "batch_of_job",
     "begin_erasing",
     "bury_workers",
+    "cancel_batch",
     "cancel_job",
+    "cancel_tree",
+    "chain",
     "change_schedule",
+    "changes_since",
     "claim_job",
     "claim_jobs",
     "clear_rate_limit",
@@ -317,6 +374,7 @@ __all__ = [
     "clear_task_limits",
     "clear_workspace_limits",
     "clock_difference",
+    "close_batch",
     "compact_now",
     "complete_jobs",
     "count_due",
@@ -346,6 +404,7 @@ __all__ = [
     "fail_jobs",
     "failed_jobs",
     "find_answer",
+    "find_news",
     "find_pause",
     "find_plan",
     "find_rate_limit",
@@ -357,10 +416,12 @@ __all__ = [
     "fire_schedules",
     "forget_the_past",
     "forget_ticks",
+    "get_batch",
     "get_job",
     "get_schedule",
     "heartbeat",
     "is_encrypting",
+    "is_unsettled",
     "keep_answer",
     "key_ring",
     "last_ticks",
@@ -368,6 +429,8 @@ __all__ = [
     "list_alerts",
     "list_attempts",
     "list_audit",
+    "list_batches",
+    "list_callbacks",
     "list_jobs",
     "list_pauses",
     "list_plans",
@@ -380,19 +443,24 @@ __all__ = [
     "list_steps",
     "list_task_limits",
     "list_ticks",
+    "list_waits",
     "list_workers",
     "list_workspaces",
     "load_tasks",
     "lock_request",
+    "look_at_jobs",
+    "look_at_workspace",
     "make_key",
     "master_keys_in_use",
     "needs_compacting",
     "note_of",
     "note_resources",
+    "open_batch",
     "owns_something",
     "pause",
     "pause_schedule",
     "pauses_of",
+    "present_position",
     "preview",
     "promote_jobs",
     "prune_jobs",
@@ -401,6 +469,7 @@ __all__ = [
     "queue_size",
     "queue_stats",
     "quick_maker",
+    "read_position",
     "read_workspace_limits",
     "record",
     "register_worker",
@@ -412,6 +481,7 @@ __all__ = [
     "resume_schedule",
     "retry_job",
     "reveal",
+    "reveal_facts",
     "rewrap_keys",
     "rule_of",
     "run_claimed",
@@ -427,7 +497,9 @@ __all__ = [
     "set_task_limits",
     "set_workspace_limits",
     "settle_alerts",
+    "settle_endings",
     "settle_schedules",
+    "settle_yourself",
     "silence",
     "statuses_of",
     "stop_running",

@@ -4,6 +4,8 @@ The codes are part of the contract: clients compare them, so none changes its me
 
     running, cancel-requested        it does not wait
     final, guard-held, quota         it has ended; the other two say why it could not be retried
+    waiting-for-job, waiting-for-batch, being-released
+                                     it waits for others; the last: they have ended, and it is about to be told
     scheduled, retrying              its time has not come
     paused-workspace, paused-queue, paused-task, paused-resource
     no-worker                        nobody is there who could run it
@@ -11,8 +13,6 @@ The codes are part of the contract: clients compare them, so none changes its me
     workspace-limit, queue-limit, task-limit, task-limit-here
     workspace-rate, resource-rate
     behind                           nothing of all that: it is in line
-
-A job that waits for another one would say so after ``scheduled``; there are no such jobs yet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
-from jobplatform.queue.why_facts import Holds, JobFacts, PauseFacts, RateFacts, RetryFacts, WorkerFacts
+from jobplatform.queue.why_facts import Holds, JobFacts, PauseFacts, RateFacts, RetryFacts, WaitFacts, WorkerFacts
 
 CODES = (
     "running",
@@ -31,6 +31,9 @@ CODES = (
     "final",
     "guard-held",
     "quota",
+    "waiting-for-job",
+    "waiting-for-batch",
+    "being-released",
     "scheduled",
     "retrying",
     "paused-workspace",
@@ -114,6 +117,29 @@ def blockers_of_final(job: JobFacts, retry: RetryFacts | None) -> list[Blocker]:
         )
         found.append(Blocker("quota", message, details={"limit": retry.quota, "waiting": retry.waiting}))
     return found
+
+
+def blockers_of_blocked(
+    job: JobFacts, waits: Sequence[WaitFacts], pauses: Sequence[PauseFacts], workers: WorkerFacts, *, tells_all: bool
+) -> list[Blocker]:
+    """What a job waits for that runs after others; and what would keep it from being started then."""
+    found = [_wait(wait) for wait in waits]
+    if not found:
+        found = [Blocker("being-released", "what it waited for has ended: it starts, or is called off, in a moment")]
+    return [*found, *_paused(job, pauses, tells_all), *_nobody(job, workers)]
+
+
+def _wait(wait: WaitFacts) -> Blocker:
+    more = f"; it waits for {wait.waits} in all" if wait.waits > 1 else ""
+    condition = {"completed": "", "ended": ", however that ends", "failed": ", and runs only if that fails"}[
+        wait.run_if
+    ]
+    details = {"run_if": wait.run_if, "waits": wait.waits}
+    if wait.of_batch:
+        message = f"it waits for batch {wait.after_id} ({wait.status}, {wait.ended} of {_jobs(wait.jobs or 0)} ended)"
+        return Blocker("waiting-for-batch", message + condition + more, details=details | {"batch_id": wait.after_id})
+    message = f"it waits for job {wait.after_id} ({wait.status}){condition}{more}"
+    return Blocker("waiting-for-job", message, details=details | {"job_id": wait.after_id})
 
 
 def blockers_of_waiting(

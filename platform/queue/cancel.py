@@ -9,17 +9,18 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
+from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import one_transaction, run
 
 #: The second is made with the row locked. For that to be in vain the job must have ended and been retried meanwhile.
 ROUNDS = 5
 
 # `state + 0`: see COMPLETE; the plain form walks every running row of the workspace.
-CANCEL_JOB = """
+CANCEL_JOB = f"""
 with gone as (
     delete from jobplatform.job_queue
     where workspace_id = %(workspace_id)s and id = %(id)s and state + 0 < 2
-    returning workspace_id, id, attempts, crash_count, epoch, progress
+    returning workspace_id, id, attempts, crash_count, epoch, progress, followed
 ),
 flagged as (
     update jobplatform.job_queue
@@ -39,11 +40,13 @@ ended as (
         progress = gone.progress
     from gone
     where r.workspace_id = gone.workspace_id and r.id = gone.id
-)
+),
+{tell_ended("gone", "5")}
 select
     (select count(*) from gone),
     (select count(*) from flagged),
-    (select status is not null from jobplatform.job_records where workspace_id = %(workspace_id)s and id = %(id)s)
+    (select status is not null from jobplatform.job_records where workspace_id = %(workspace_id)s and id = %(id)s),
+    exists (select from told)
 """
 
 LOCK_JOB = """
@@ -80,7 +83,9 @@ def cancel_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> 
 
 
 def _cancel(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> CancelAnswer:
-    gone, flagged, finished = run(session, CANCEL_JOB, workspace_id=workspace_id, id=job_id).one()
+    gone, flagged, finished, told = run(session, CANCEL_JOB, workspace_id=workspace_id, id=job_id).one()
+    if told:
+        ask_to_settle(session)
     if gone:
         return CancelAnswer.CANCELLED
     if flagged:

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import Lease, lease_arrays, leases_of, run, text_array
 
 # `state + 0`, in every statement that names its rows: with a plain `state = 2` and statistics from a table where
 # nothing runs yet, a generic plan takes the partial index of running rows for the cheap side and walks all of it for
-# each id (260 ms instead of 3 for 200 jobs). The answer names the refused, because there are hardly ever any.
-COMPLETE = """
+# each id (260 ms instead of 3 for 200 jobs). The answer names the refused, because there are hardly ever any, and has
+# an empty row when somebody was waiting for what ended.
+COMPLETE = f"""
 with asked as materialized (
     select u.*
     from unnest(
@@ -24,7 +26,8 @@ ended as (
     using asked u
     where q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch and q.state + 0 = 2
     returning
-        q.workspace_id, q.id, q.epoch, q.attempts, q.crash_count, q.started_at, q.progress, u.result, u.outcome
+        q.workspace_id, q.id, q.epoch, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        u.result, u.outcome
 ),
 written as (
     update jobplatform.job_records r
@@ -39,13 +42,16 @@ written as (
         completed_at = jobplatform.clock()
     from ended e
     where r.workspace_id = e.workspace_id and r.id = e.id
-)
+),
+{tell_ended("ended", "3")}
 select refused.workspace_id::text, refused.id::text, refused.epoch
 from (
     select workspace_id, id, epoch from asked
     except
     select workspace_id, id, epoch from ended
 ) refused
+union all
+select null, null, null where exists (select from told)
 """
 
 
@@ -64,11 +70,14 @@ def complete_jobs(session: Session, completions: Sequence[Completion]) -> set[Le
     else's by now or has ended. A repeat of the same call is harmless, and answers with nothing.
     """
     leases, results, outcomes = zip(*completions, strict=True) if completions else ((), (), ())
-    refused = run(
+    rows = run(
         session,
         COMPLETE,
         **lease_arrays(leases),
         results=text_array(results),
         outcomes=text_array(outcomes),
-    )
+    ).all()
+    refused = [row for row in rows if row[0] is not None]
+    if len(refused) < len(rows):
+        ask_to_settle(session)
     return set(leases).difference(leases_of(refused))

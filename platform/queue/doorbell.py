@@ -25,9 +25,10 @@ from sqlalchemy.orm import Session, SessionTransaction
 from jobplatform.models import make_engine
 
 #: Workers LISTEN here. A payload is ``q:<queue>`` (jobs are ready in it), ``w:<workspace>,<workspace>…`` (they are
-#: theirs) or :data:`CANCEL`.
+#: theirs), :data:`CANCEL` or :data:`SETTLE`.
 CHANNEL = "jobplatform"
 CANCEL = "c"
+SETTLE = "s"
 #: The name under which the server knows a connection that listens; health counts them.
 LISTENER = "jobplatform-listener"
 

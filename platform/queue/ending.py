@@ -5,18 +5,39 @@ what then happens to queue row, record and attempt history is the same for all, 
 ``verdict`` relation and puts :data:`ENDING` behind it.
 
 Columns of ``verdict``: workspace_id, id, epoch, worker_id, attempts, crash_count, started_at, progress (from the row,
-locked), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until it may run again), final, cancelled,
-recorded (whether the attempt is kept), outcome, error_type, error, traceback, unique_key.
+locked), followed (whether others wait for its end), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until
+it may run again), final, cancelled, recorded (whether the attempt is kept), outcome, error_type, error, traceback,
+unique_key.
 
 A job that would go back to waiting while a newer one of its key waits for it is over too: superseded.
 
 Lock order: queue row, then the record of the same id; nothing is locked after a record.
 """
 
-ENDING = """
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.notices import ask_to_settle, tell_ended
+from jobplatform.queue.statement import run
+
+#: For whoever makes a job unfinished again (its record is ``r``): the ending that is taken back is kept, or somebody
+#: who was not looking would never hear of it.
+PAST_ENDINGS = """past_endings = coalesce(r.past_endings, '[]') || jsonb_build_object(
+            'epoch', r.epoch,
+            'status', case r.status when 4 then 'failed' else 'cancelled' end,
+            'outcome', r.outcome,
+            'endedAt', r.completed_at,
+            'retriedAt', jobplatform.clock()
+        )"""
+
+ENDING = f"""
 settled as materialized (
     select
-        n.workspace_id, n.id, n.epoch, n.worker_id, n.attempts, n.crash_count, n.started_at, n.progress,
+        n.workspace_id, n.id, n.epoch, n.worker_id, n.attempts, n.crash_count, n.started_at, n.progress, n.followed,
         n.give_back, n.crash, n.delay, n.recorded, n.outcome, n.traceback,
         n.final or n.superseded as final,
         n.superseded,
@@ -85,11 +106,21 @@ written as (
         progress = v.progress
     from settled v
     where r.workspace_id = v.workspace_id and r.id = v.id and (v.recorded or v.final)
-)
+),
+{tell_ended("settled", "case when e.cancelled then 5 else 4 end", "e.final and e.followed")}
 select
     v.workspace_id::text,
     v.id::text,
     v.epoch,
-    case when not v.final then 'pending' when v.cancelled then 'cancelled' else 'failed' end
+    case when not v.final then 'pending' when v.cancelled then 'cancelled' else 'failed' end,
+    exists (select from told)
 from settled v
 """
+
+
+def end_attempts(session: Session, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+    """Run a verb's statement: for each row its lease, and the status of its job now."""
+    rows = run(session, sql, **parameters).all()
+    if rows and rows[0][4]:
+        ask_to_settle(session)
+    return rows

@@ -23,6 +23,7 @@ from uuid_utils.compat import uuid7
 from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPayloadError, Problem
 from jobplatform.models import SUCCESSOR, reaching
 from jobplatform.queue.doorbell import ring_for_jobs
+from jobplatform.queue.edges import Edge, Predecessor, hold_what_they_wait_for, link, problems_of_edges
 from jobplatform.queue.parent import adopted, parent_of
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.replace import enqueue_newest
@@ -214,13 +215,13 @@ class NewJob:
 
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
     ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
-    ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for.
-    ``resource`` names
-    what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt
-    takes. ``encrypted`` seals its payload and whatever it says while it runs. ``parent_id`` is the job that asked for
-    it, ``batch_id`` the set it belongs to; ``blocked`` keeps it from running until something unblocks it, and
-    ``followed`` says that somebody waits for its end. ``id`` is made here (UUIDv7), so
-    repeating an enqueue whose outcome is unknown cannot make a second job.
+    ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for; a job
+    of a batch, or one that waits for others, takes nobody's place. ``resource`` names what the job uses outside, as
+    ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt takes. ``encrypted`` seals its
+    payload and whatever it says while it runs. ``parent_id`` is the job that asked for it, ``batch_id`` the batch it
+    belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for more than "until that has completed".
+    ``blocked`` and ``followed`` follow from these and are not for users. ``id`` is made here (UUIDv7), so repeating an
+    enqueue whose outcome is unknown cannot make a second job.
     Raises :class:`InvalidJobError` with every problem at once.
     """
 
@@ -243,6 +244,7 @@ class NewJob:
     encrypted: bool = False
     parent_id: uuid.UUID | None = None
     batch_id: uuid.UUID | None = None
+    after: Sequence[Edge | Predecessor] = ()
     blocked: bool = False
     followed: bool = False
     if_active: Literal["return", "replace"] = "return"
@@ -282,6 +284,8 @@ class NewJob:
             yield from _problems_of_resource(self.resource)
         if self.tags:
             yield from self._problems_of_tags()
+        if self.after:
+            yield from problems_of_edges(self.after)
         if self.request_id is not None:
             yield from _problems_of_text(self.request_id, 200, "/requestId")
         if self.trace_parent is not None:
@@ -330,7 +334,8 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     so two bulk enqueues of the same keys cannot deadlock. Raises :class:`InvalidPayloadError` for a payload that
     JSON or PostgreSQL cannot hold, :class:`QuotaExceededError` when a workspace's quota has no room for all of them
     (then none was enqueued, and the transaction can go on), :class:`KeyMissingError` when payloads are to be sealed
-    and this process has no key for that, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
+    and this process has no key for that, :class:`InvalidJobError` for a batch or a predecessor that the workspace has
+    not, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
     if (parent := parent_of(session)) is not None:
         jobs = adopted(parent, jobs)
@@ -343,7 +348,12 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
             asked = seal_payloads(session, asked)
         if not (len(asked) == 1 and _stands_alone(asked[0]) and _enqueue_one(session, asked[0])):
             with one_transaction(session):
+                related = any(map(_is_related, asked))
+                if related:
+                    asked = hold_what_they_wait_for(session, asked)
                 existing = _enqueue_many(session, [job for job in asked if not _replaces(job)])
+                if related:
+                    link(session, asked, existing)
                 if any(map(_replaces, asked)):
                     replaced = _enqueue_newest(session, asked, existing)
     _wake_workers(session, (job for job in asked if job.id.int not in existing or job.id.int in replaced))
@@ -360,7 +370,8 @@ def _answer(job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection
 
 
 def _replaces(job: NewJob) -> bool:
-    return job.if_active == "replace" and job.unique_key is not None
+    """What is part of something larger takes nobody's place: whoever counts on it would count on another job."""
+    return job.if_active == "replace" and job.unique_key is not None and not _is_related(job)
 
 
 def _enqueue_newest(session: Session, jobs: Sequence[NewJob], existing: dict[int, uuid.UUID]) -> set[int]:
@@ -380,7 +391,11 @@ def _enqueue_newest(session: Session, jobs: Sequence[NewJob], existing: dict[int
 
 def _stands_alone(job: NewJob) -> bool:
     """The statement for one job knows nothing of what others have to do with it."""
-    return job.batch_id is None and not job.blocked and not job.followed and job.if_active != "replace"
+    return not _is_related(job) and not job.blocked and not job.followed and job.if_active != "replace"
+
+
+def _is_related(job: NewJob) -> bool:
+    return bool(job.after) or job.batch_id is not None
 
 
 def _enqueue_one(session: Session, job: NewJob) -> bool:

@@ -41,6 +41,9 @@ SEALED = {
 WHAT = {
     "job_records": "Jobs: what was asked for, with what came of it.",
     "job_queue": "Jobs that have not ended: where they are now.",
+    "job_edges": "What a job waits for.",
+    "batches": "Sets of jobs that are counted together.",
+    "notices": "What has happened and is not counted yet.",
     "job_attempts": "Attempts that did not simply succeed.",
     "job_logs": "Lines that jobs logged.",
     "job_steps": "What jobs have done, and their checkpoints.",

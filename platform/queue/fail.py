@@ -12,14 +12,15 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Outcome
-from jobplatform.queue.ending import ENDING
+from jobplatform.queue.ending import ENDING, end_attempts
 from jobplatform.queue.safe_json import ERROR_LIMIT, TRACEBACK_LIMIT, safe_text
-from jobplatform.queue.statement import Lease, array, lease_arrays, run, text_array
+from jobplatform.queue.statement import Lease, array, lease_arrays, text_array
 
 FAIL = f"""
 with locked as materialized (
     select
-        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.unique_key,
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.unique_key,
         u.outcome, u.error_type, u.error, u.traceback, u.delay,
         u.crash::int::smallint as crash,
         q.cancel_requested_at is not null or u.outcome = 'cancelled' as cancelled,
@@ -67,7 +68,7 @@ def fail_jobs(session: Session, failures: Sequence[Failure], *, crash_limit: int
     ``cancelled``: somebody asked for that in the meantime. Texts are made safe and cut, so that saving an error can
     never be what fails. Every attempt is kept in ``job_attempts``.
     """
-    rows = run(
+    rows = end_attempts(
         session,
         FAIL,
         **lease_arrays([failure.lease for failure in failures]),

@@ -30,6 +30,7 @@ from jobplatform.queue.logs import LogLine, append_log_lines
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.running import RunningJob
+from jobplatform.queue.settle import settle_endings
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.succeed import succeed_jobs
 from jobplatform.queue.workers import WorkerInfo, deregister_worker, heartbeat, register_worker
@@ -44,9 +45,12 @@ HEARTBEAT = 10.0
 _PENDING = "jobplatform.inline"
 
 
-def run_after_commit(session: Session, tasks: Tasks, jobs: Sequence[tuple[UUID, UUID]]) -> None:
-    """Run these jobs (workspace, id) once this Session's transaction has committed; a rollback forgets them."""
-    session.info.setdefault(_PENDING, []).extend((tasks, workspace_id, job_id) for workspace_id, job_id in jobs)
+def run_after_commit(session: Session, tasks: Tasks, workspace_id: UUID, job_ids: Sequence[UUID] = ()) -> None:
+    """Run these jobs of a workspace, and what waited for them, once this Session's transaction has committed.
+
+    A rollback forgets them. Without any, what waits for something else that happened in the transaction is run.
+    """
+    session.info.setdefault(_PENDING, []).append((tasks, workspace_id, list(job_ids)))
 
 
 @event.listens_for(Session, "after_commit")
@@ -56,12 +60,14 @@ def _run_pending(session: Session) -> None:
     pending = session.info.pop(_PENDING)
     bind = session.get_bind()
     engine = bind.engine if isinstance(bind, Connection) else bind
-    for tasks, workspace_id, job_id in pending:
-        try:
-            run_inline(engine, tasks, workspace_id, job_id)
-        except SQLAlchemyError:
-            # The caller's commit has happened; the job is durable and a worker or a retry can still run it.
-            _log.exception("synchronous run failed", extra={"job_id": str(job_id), "workspace_id": str(workspace_id)})
+    for tasks, workspace_id, job_ids in pending:
+        for job_id in job_ids or [None]:
+            try:
+                _run_or_settle(engine, tasks, workspace_id, job_id)
+            except SQLAlchemyError:
+                # The caller's commit has happened; the job is durable and a worker or a retry can still run it.
+                facts = {"job_id": str(job_id), "workspace_id": str(workspace_id)}
+                _log.exception("synchronous run failed", extra=facts)
 
 
 @event.listens_for(Session, "after_soft_rollback")
@@ -72,26 +78,49 @@ def _forget_pending(session: Session, ended: SessionTransaction) -> None:
 
 
 def run_inline(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID) -> None:
-    """Run one ready job to its end here and now. Does nothing when the job is not ready."""
+    """Run one ready job to its end here and now, and then what waited for it and is ready by that.
+
+    Does nothing when the job is not ready.
+    """
+    _run_or_settle(engine, tasks, workspace_id, job_id)
+
+
+def _run_or_settle(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID | None) -> None:
     own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
     try:
         with Session(own) as session, as_worker(own, session, tasks) as worker_id:
-            to_run = [(workspace_id, job_id)]
-            while to_run:
-                _run_while_ready(engine, session, tasks, worker_id, *to_run.pop())
-                # What waited for this one is as little left to a worker.
-                successors = succeed_jobs(session).jobs
-                to_run += [(UUID(job.workspace_id), UUID(job.job_id)) for job in successors if job.task in tasks]
+            if job_id is not None:
+                _run_to_its_end(engine, session, tasks, worker_id, workspace_id, job_id)
+            _run_what_follows(engine, session, tasks, worker_id, workspace_id)
     finally:
         own.dispose()
 
 
-def _run_while_ready(
+def _run_to_its_end(
     engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID, job_id: UUID
 ) -> None:
     while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
         # No delay: whoever waits for the answer would wait for the retries too.
         run_claimed(engine, session, tasks[claimed.task], claimed, retry_at_once=True)
+
+
+def _run_what_follows(engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID) -> None:
+    """Settle what ended in this workspace, let go on what waited for the key of a job, and run what is ready by that,
+    until there is nothing more of it."""
+    while True:
+        settled = settle_endings(session, workspace_id)
+        for job in settled.released:
+            if job.task in tasks:
+                _run_to_its_end(engine, session, tasks, worker_id, workspace_id, UUID(job.job_id))
+        successors = [job for job in succeed_jobs(session).jobs if job.task in tasks]
+        for successor in successors:
+            place = (UUID(successor.workspace_id), UUID(successor.job_id))
+            _run_to_its_end(engine, session, tasks, worker_id, *place)
+        if successors:
+            continue
+        # What somebody else has locked is left to whoever settles next.
+        if not settled.notices or settled.wait is not None:
+            return
 
 
 @contextmanager

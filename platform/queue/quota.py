@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import QuotaExceededError, QuotaIsolationError
+from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, run, text_array
 
 #: Places get free when jobs are started, which nobody can foretell; asking again sooner than this is mostly in vain.
@@ -71,13 +72,14 @@ from wanted w
 left join limited on limited.workspace_id = w.workspace_id
 """
 
-# Rows that somebody has locked are about to be claimed or cancelled, and wait no longer. To wait for them could
-# deadlock with another call that gives up jobs of several workspaces.
+# What waits for other jobs stays: somebody counts on it. Rows that somebody has locked are about to be claimed or
+# cancelled, and wait no longer. To wait for them could deadlock with another call that gives up jobs of several
+# workspaces.
 LEAST_IMPORTANT = """
 select id::text
 from jobplatform.job_queue
 where workspace_id = %(workspace_id)s
-and state + 0 < 2
+and state + 0 in (0, 1)
 and priority < %(below)s
 and id <> all(%(sparing)s::uuid[])
 order by priority, id desc
@@ -85,7 +87,7 @@ limit %(count)s
 for update skip locked
 """
 
-GIVE_UP = """
+GIVE_UP = f"""
 with given_up as materialized (
     select *
     from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(errors)s::text[]) as u(workspace_id, id, error)
@@ -95,20 +97,24 @@ gone as (
     delete from jobplatform.job_queue q
     using given_up u
     where q.workspace_id = u.workspace_id and q.id = u.id
-    returning q.workspace_id, q.id, q.attempts, q.crash_count, q.epoch, q.progress, u.error
-)
-update jobplatform.job_records r
-set status = 5,
-    outcome = 'discarded',
-    error_type = 'Shed',
-    error = gone.error,
-    completed_at = jobplatform.clock(),
-    attempts = gone.attempts,
-    crash_count = gone.crash_count,
-    epoch = gone.epoch,
-    progress = gone.progress
-from gone
-where r.workspace_id = gone.workspace_id and r.id = gone.id
+    returning q.workspace_id, q.id, q.attempts, q.crash_count, q.epoch, q.progress, q.followed, u.error
+),
+ended as (
+    update jobplatform.job_records r
+    set status = 5,
+        outcome = 'discarded',
+        error_type = 'Shed',
+        error = gone.error,
+        completed_at = jobplatform.clock(),
+        attempts = gone.attempts,
+        crash_count = gone.crash_count,
+        epoch = gone.epoch,
+        progress = gone.progress
+    from gone
+    where r.workspace_id = gone.workspace_id and r.id = gone.id
+),
+{tell_ended("gone", "5")}
+select exists (select from told)
 """
 
 WHY = "given up for a more important job: the quota of {quota} waiting jobs was full"
@@ -210,10 +216,12 @@ def _least_important(
 
 
 def _give_up(session: Session, victims: Sequence[_Victim]) -> None:
-    run(
+    told = run(
         session,
         GIVE_UP,
         workspace_ids=array(victim.workspace_id for victim in victims),
         ids=array(victim.job_id for victim in victims),
         errors=text_array(victim.error for victim in victims),
-    )
+    ).scalar_one()
+    if told:
+        ask_to_settle(session)

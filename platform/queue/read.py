@@ -29,6 +29,7 @@ def list_jobs(
     task: str | None = None,
     queue: str | None = None,
     parent_id: uuid.UUID | None = None,
+    batch_id: uuid.UUID | None = None,
     created_after: datetime.datetime | None = None,
     created_before: datetime.datetime | None = None,
     limit: int = 20,
@@ -51,6 +52,8 @@ def list_jobs(
         statement = statement.where(Job.queue == queue)
     if parent_id is not None:
         statement = statement.where(Job.parent_id == parent_id)
+    if batch_id is not None:
+        statement = statement.where(Job.batch_id == batch_id)
     if created_after is not None:
         statement = statement.where(Job.created_at > created_after)
     if created_before is not None:

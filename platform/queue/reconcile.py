@@ -10,17 +10,18 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.ending import ENDING
-from jobplatform.queue.statement import Lease, lease_arrays, run
+from jobplatform.queue.ending import ENDING, end_attempts
+from jobplatform.queue.statement import Lease, lease_arrays
 
 RECONCILE = f"""
 with verdict as materialized (
     select
-        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.unique_key,
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.unique_key,
         0::float8 as delay,
-        1::smallint as give_back, 0::smallint as crash, false as recorded,
+        1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
-        null::text as outcome, null::text as error_type, null::text as error, null::text as traceback
+        'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
     from jobplatform.job_queue q
     where q.state = 2
         and q.worker_id = %(worker_id)s
@@ -40,4 +41,4 @@ def release_unknown_jobs(session: Session, worker_id: int, known: Sequence[Lease
 
     Only while no claim of this worker is in flight: the rows of one whose answer is still on its way are unknown too.
     """
-    return len(run(session, RECONCILE, worker_id=worker_id, **lease_arrays(known)).all())
+    return len(end_attempts(session, RECONCILE, worker_id=worker_id, **lease_arrays(known)))

@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.ending import ENDING
-from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of, run
+from jobplatform.queue.ending import ENDING, end_attempts
+from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of
 
 # A cancel that arrived in the meantime is honoured here: going back to waiting would lose it.
 RELEASE = f"""
 with verdict as materialized (
     select
-        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.unique_key,
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.unique_key,
         u.delay,
-        1::smallint as give_back, 0::smallint as crash, false as recorded,
+        1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
-        null::text as outcome, null::text as error_type, null::text as error, null::text as traceback
+        'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
     from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(delays)s::float8[])
         as u(workspace_id, id, epoch, delay)
     join jobplatform.job_queue q on q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch
@@ -43,7 +44,7 @@ class Release(NamedTuple):
 
 def release_jobs(session: Session, releases: Sequence[Release]) -> set[Lease]:
     """Hand jobs back without spending an attempt and answer with the leases that still held."""
-    rows = run(
+    rows = end_attempts(
         session,
         RELEASE,
         **lease_arrays([release.lease for release in releases]),

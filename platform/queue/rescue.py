@@ -11,15 +11,16 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.ending import ENDING
-from jobplatform.queue.statement import Lease, run
+from jobplatform.queue.ending import ENDING, end_attempts
+from jobplatform.queue.statement import Lease
 
 # The state and the dead worker are looked at under the row's lock, in this statement: a worker that was declared dead
 # cannot come back under its id, so what is rescued here stays rescued.
 RESCUE = f"""
 with locked as materialized (
     select
-        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.unique_key,
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.unique_key,
         q.cancel_requested_at is not null as cancelled
     from jobplatform.job_queue q
     left join jobplatform.workers w on w.id = q.worker_id
@@ -52,5 +53,5 @@ class Rescued(NamedTuple):
 
 def rescue_jobs(session: Session, *, crash_limit: int = 3) -> list[Rescued]:
     """Take back up to 500 jobs of dead workers. Commit :func:`bury_workers` before this looks."""
-    rows = run(session, RESCUE, crash_limit=crash_limit)
+    rows = end_attempts(session, RESCUE, crash_limit=crash_limit)
     return [Rescued(Lease(row[0], row[1], row[2]), row[3]) for row in rows]

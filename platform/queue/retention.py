@@ -19,6 +19,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
+from jobplatform.queue.needed import NEEDED, forget_batches
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -38,7 +39,7 @@ left join jobplatform.task_retention t on t.task = r.task
 left join jobplatform.workspace_retention w on w.workspace_id = r.workspace_id and w.task = ''
 left join jobplatform.workspace_retention wt on wt.workspace_id = r.workspace_id and wt.task = r.task
 """
-_DUE = """
+_DUE = f"""
 r.ctid >= %(first)s::tid
 and r.ctid < %(last)s::tid
 and r.completed_at < jobplatform.clock() - case r.status
@@ -53,6 +54,7 @@ and r.completed_at < jobplatform.clock() - case r.status
         make_interval(secs => %(failed_after)s)
     )
 end
+and not {NEEDED}
 """
 
 PRUNE = f"""
@@ -83,6 +85,11 @@ steps as (
     delete from jobplatform.job_steps s
     using deleted d
     where s.workspace_id = d.workspace_id and s.job_id = d.id
+),
+edges as (
+    delete from jobplatform.job_edges e
+    using deleted d
+    where e.workspace_id = d.workspace_id and e.job_id = d.id
 )
 select count(*), max((ctid::text::point)[0])::bigint from deleted
 """
@@ -175,6 +182,7 @@ def prune_jobs(
         if turn is None:
             return 0
         lines = forget_the_past(session, audit_after)
+        forget_batches(session, max(completed_after, failed_after))
         pruned = prune_pages(session, keeps, turn.position)
         again = pruned.jobs >= MOST or lines >= MOST
         leave_turn(session, turn, 0 if pruned.done else pruned.next_page, AGAIN if again else EVERY)

@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.ending import PAST_ENDINGS
+from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.statement import one_transaction, run
 
 # For a workspace with a quota nothing is written at first, and its lock is taken: see quota.py.
 # The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
-RETRY_JOB = """
+# It is blocked only if something it waits for has not ended: what had ended otherwise, whoever retries it knows.
+RETRY_JOB = f"""
 with limited as materialized (
     select hashtext(l.workspace_id::text) as lock
     from jobplatform.workspace_limits l
@@ -37,14 +40,22 @@ final as materialized (
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, epoch, payload_version
+        resource, units, epoch, payload_version, followed
     )
     select
-        workspace_id, id, queue, task, 1, priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
-        resource, units, epoch, payload_version
+        workspace_id, id, queue, task,
+        case when exists (
+            select from jobplatform.job_edges e
+            where e.workspace_id = final.workspace_id and e.job_id = final.id and e.after_status is null
+        ) then -1 else 1 end,
+        priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
+        resource, units, epoch, payload_version,
+        batch_id is not null or exists (
+            select from jobplatform.job_edges e where e.workspace_id = final.workspace_id and e.after_id = final.id
+        )
     from final
     on conflict do nothing
-    returning id, queue
+    returning id, queue, followed
 ),
 reopened as (
     update jobplatform.job_records r
@@ -58,7 +69,8 @@ reopened as (
         progress = null,
         attempts = 0,
         crash_count = 0,
-        run_after = jobplatform.clock()
+        run_after = jobplatform.clock(),
+        {PAST_ENDINGS}
     from queued
     where r.workspace_id = %(workspace_id)s and r.id = queued.id
 ),
@@ -66,6 +78,14 @@ forgotten as (
     delete from jobplatform.job_steps s
     using queued
     where %(from_start)s and s.workspace_id = %(workspace_id)s and s.job_id = queued.id
+),
+told as (
+    insert into jobplatform.notices (workspace_id, kind, job_id, batch_id, status)
+    select final.workspace_id, 'reopened', final.id, final.batch_id, final.status
+    from queued
+    join final on final.id = queued.id
+    where queued.followed
+    returning true
 )
 select
     r.status,
@@ -88,7 +108,8 @@ select
         else 0
     end,
     r.unique_key,
-    r.priority
+    r.priority,
+    exists (select from told)
 from jobplatform.job_records r
 where r.workspace_id = %(workspace_id)s and r.id = %(id)s
 """
@@ -119,6 +140,9 @@ def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, f
 
     It goes on after the steps and the checkpoint that it has saved; ``from_start`` forgets them.
 
+    What was called off because it did not complete is brought back, and its batch counts it anew. A job that was called
+    off itself runs without what failed before it; if something it waits for has not ended yet, it waits for that.
+
     ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
     went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. Raises
     :class:`QuotaExceededError` when the workspace's quota has no room for it: it stays as it is.
@@ -135,7 +159,9 @@ def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, fro
         row = run(session, RETRY_JOB, **asked, gated=gated).one_or_none()
         if row is None:
             return RetryAnswer(RetryKind.UNKNOWN)
-        status, queue, holder, locked, unique_key, priority = row
+        status, queue, holder, locked, unique_key, priority, told = row
+        if told:
+            ask_to_settle(session)
         if queue is not None:
             ring_after_commit(session, {f"q:{queue}"})
             return RetryAnswer(RetryKind.RETRIED)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError
+from jobplatform.queue.batches import BatchSeen, batch_of_job
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.parent import Parent, remember_parent
+from jobplatform.queue.predecessors import PredecessorResult, results_of_predecessors
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import Seal
 from jobplatform.queue.statement import Lease
@@ -178,6 +180,20 @@ class RunningJob:
         finally:
             if self._shared is not None:
                 remember_parent(session, None)
+
+    @property
+    def batch(self) -> BatchSeen | None:
+        """The batch that this job belongs to, or the one that it was to run after; as it is now, read each time.
+
+        More is added to it, as long as it is open, by ``batch_id=job.batch.id`` at an enqueue.
+        """
+        with self._open_session() as session:
+            return batch_of_job(session, self.workspace_id, self.id)
+
+    def results_of_predecessors(self) -> list[PredecessorResult]:
+        """What came of the jobs that this one waited for, in the order of its ``after``. Read when it is asked for."""
+        with self._open_session() as session:
+            return results_of_predecessors(session, self.workspace_id, self.id)
 
     @property
     def cancelled(self) -> bool:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, one_transaction, run
 
 MOST = 200
@@ -42,7 +43,7 @@ limit {MOST}
 # Somebody who enqueues this key in a transaction that is still open would be waited for; others wait here then.
 PATIENCE = "set local lock_timeout = '100ms'"
 
-GIVE_UP = """
+GIVE_UP = f"""
 with superseded as materialized (
     select h.workspace_id, h.id
     from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]) as u(workspace_id, id)
@@ -56,8 +57,9 @@ gone as (
     delete from jobplatform.job_queue q
     using superseded h
     where q.workspace_id = h.workspace_id and q.id = h.id
-    returning q.workspace_id, q.id, q.attempts, q.crash_count, q.epoch, q.progress
-)
+    returning q.workspace_id, q.id, q.attempts, q.crash_count, q.epoch, q.progress, q.followed
+),
+{tell_ended("gone", "5").strip()}
 update jobplatform.job_records r
 set status = 5,
     outcome = 'discarded',
@@ -154,6 +156,7 @@ def _succeed(session: Session, waiting: Sequence[Place]) -> Succeeded:
     }
     with one_transaction(session):
         run(session, PATIENCE)
-        run(session, GIVE_UP, **places)
+        if run(session, GIVE_UP, **places).rowcount:
+            ask_to_settle(session)
         rows = run(session, TAKE_OVER, **places).all()
     return Succeeded([Successor(*row[:3]) for row in rows], {row[3] for row in rows if row[4]})

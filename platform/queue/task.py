@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import inspect
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, get_type_hints, overload
 
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, InvalidPayloadError, Problem, TaskDefinitionError
+from jobplatform.queue.edges import Edge, Predecessor
 from jobplatform.queue.enqueue import Enqueued, NewJob
 from jobplatform.queue.parent import parent_of
 from jobplatform.queue.payloads import PayloadType, ResultType
@@ -137,8 +138,13 @@ class Task(Generic[P, R]):
         tags: tuple[str, ...] | None = None,
         request_id: str | None = None,
         trace_parent: str | None = None,
+        after: Sequence[Edge | Predecessor] = (),
+        batch_id: uuid.UUID | None = None,
     ) -> NewJob:
-        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. The rest is the task's default."""
+        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. The rest is the task's default.
+
+        ``after`` names jobs or batches that it waits for, ``batch_id`` an open batch that it is to belong to.
+        """
         value = self.payload.dump(payload)
         defaults = self.options
         return NewJob(
@@ -160,6 +166,8 @@ class Task(Generic[P, R]):
             request_id=request_id,
             trace_parent=trace_parent,
             encrypted=defaults.encrypted,
+            after=after,
+            batch_id=batch_id,
         )
 
     def read_payload(self, value: Any, version: int) -> P:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from jobplatform.errors import TaskDefinitionError
 from jobplatform.queue.again import RetryFunction
+from jobplatform.queue.edges import Edge, Predecessor
 from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
 from jobplatform.queue.retry import RetryPolicy
@@ -61,6 +63,8 @@ class JobOptions(TypedDict, total=False):
     tags: tuple[str, ...] | None
     request_id: str | None
     trace_parent: str | None
+    after: Sequence[Edge | Predecessor]
+    batch_id: uuid.UUID | None
 
 
 def retry_options(

@@ -30,6 +30,7 @@ from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.declare import Declarations
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
+from jobplatform.queue.fill_batch import OpenBatch, open_batch_of
 from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.items import Items, batch_call, for_one, item_payload
 from jobplatform.queue.keep import Keep
@@ -281,11 +282,30 @@ class Tasks(Declarations):
         """Enqueue jobs in the caller's transaction. In synchronous mode they run as soon as it has committed."""
         answers = enqueue_jobs(session, jobs)
         if self.mode == "sync":
-            created = [
-                (job.workspace_id, answer.job_id) for job, answer in zip(jobs, answers, strict=True) if answer.created
-            ]
-            run_after_commit(session, self, created)
+            for job, answer in zip(jobs, answers, strict=True):
+                if answer.created:
+                    run_after_commit(session, self, job.workspace_id, [answer.job_id])
         return answers
+
+    def batch(
+        self,
+        session: Session,
+        *,
+        workspace_id: uuid.UUID,
+        name: str | None = None,
+        on_complete: NewJob | None = None,
+        on_success: NewJob | None = None,
+        on_failure: NewJob | None = None,
+    ) -> OpenBatch:
+        """Open a batch in the caller's transaction::
+
+            with tasks.batch(session, workspace_id=ws, on_success=report.new_job(workspace_id=ws)) as batch:
+                batch.add(sync.new_job({"page": 1}, workspace_id=ws), sync.new_job({"page": 2}, workspace_id=ws))
+
+        Of the three jobs each runs once at most: ``on_complete`` when all members have ended, however; ``on_success``
+        when all of them completed; ``on_failure`` when not. A handler finds its batch as ``job.batch``.
+        """
+        return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
 
 
 def load_tasks(name: str) -> Tasks:

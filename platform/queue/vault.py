@@ -320,12 +320,19 @@ def _reveal_progress(session: Session, job: Job, to_reader: bool) -> None:
 def _revealed(
     session: Session, row: Job | JobAttempt | JobLog | JobStep, field: str, value: Any, to_reader: bool
 ) -> Any:
+    job_id = row.id if isinstance(row, Job) else row.job_id
+    return reveal_value(session, row.workspace_id, job_id, field, value, to_reader=to_reader)
+
+
+def reveal_value(
+    session: Session, workspace_id: object, job_id: object, field: str, value: Any, *, to_reader: bool = True
+) -> Any:
+    """:func:`reveal` for one value of a job that was read by hand."""
     form = sealed_form(value)
     if form is None or not to_reader:
         return close(value)
-    job_id = row.id if isinstance(row, Job) else row.job_id
     try:
-        opened = seal_of(session, row.workspace_id, job_id, form).open(field, form)
+        opened = seal_of(session, workspace_id, job_id, form).open(field, form)
     except EncryptionError:
         return close(value)
     return json.loads(opened) if isinstance(value, dict) else opened

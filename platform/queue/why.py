@@ -21,6 +21,7 @@ from jobplatform.queue.blockers import (
     Blocker,
     JobsAhead,
     behind,
+    blockers_of_blocked,
     blockers_of_final,
     blockers_of_running,
     blockers_of_waiting,
@@ -41,6 +42,7 @@ from jobplatform.queue.why_facts import (
     read_pauses,
     read_retry,
     read_running,
+    read_waits,
     read_workers,
 )
 
@@ -82,7 +84,17 @@ def why_waiting(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *,
         return Why(job_id, status_of(job), job.now, blockers_of_final(job, retry))
     if job.state == State.RUNNING:
         return Why(job_id, Status.RUNNING, job.now, blockers_of_running(job))
+    if job.state == State.BLOCKED:
+        return _blocked(session, workspace_id, job_id, job, tells_all=tells_all)
     return _waiting(session, workspace_id, job_id, job, tells_all=tells_all)
+
+
+def _blocked(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: JobFacts, *, tells_all: bool) -> Why:
+    """When it will start is not known: nobody knows how long what it waits for takes."""
+    waits = read_waits(session, workspace_id, job_id)
+    pauses = read_pauses(session, workspace_id, job)
+    found = blockers_of_blocked(job, waits, pauses, read_workers(session, job), tells_all=tells_all)
+    return Why(job_id, Status.PENDING, job.now, found)
 
 
 def _waiting(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: JobFacts, *, tells_all: bool) -> Why:

@@ -1,6 +1,7 @@
 """What there is to know about a job that waits: the statements behind :mod:`jobplatform.queue.why`, and their answers.
 
     JOB        the job itself, and the moment
+    WAITS      what it waits for, if it is blocked
     HOLDS      what its workspace, queue, task and resource may do, and what of that they do already
     PAUSES     what of these is paused
     WORKERS    who could run it, with how many slots
@@ -49,6 +50,31 @@ select
 from jobplatform.job_records r
 left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
 where r.workspace_id = %(workspace_id)s and r.id = %(job_id)s
+"""
+
+# Of what one job waits for; the first few are enough to say what is in its way, and how many more there are.
+WAITS = """
+select
+    e.after_id, e.of_batch, e.run_if,
+    case
+        when e.of_batch then (
+            select case when b.closed_at is null then 'open' else 'running' end
+            from jobplatform.batches b
+            where b.workspace_id = e.workspace_id and b.id = e.after_id
+        )
+        else (select j.status from jobplatform.jobs j where j.workspace_id = e.workspace_id and j.id = e.after_id)
+    end,
+    (select b.total from jobplatform.batches b where b.workspace_id = e.workspace_id and b.id = e.after_id),
+    (
+        select b.completed + b.failed + b.cancelled
+        from jobplatform.batches b
+        where b.workspace_id = e.workspace_id and b.id = e.after_id
+    ),
+    count(*) over ()
+from jobplatform.job_edges e
+where e.workspace_id = %(workspace_id)s and e.job_id = %(job_id)s and e.after_status is null
+order by e.number
+limit 10
 """
 
 # A bucket without a row is full. The tokens are those of this moment, as a claim would find them.
@@ -403,6 +429,18 @@ class JobFacts(NamedTuple):
     payload_version: int = 1
 
 
+class WaitFacts(NamedTuple):
+    """Something it waits for, and how many things it waits for in all. The counts are a batch's."""
+
+    after_id: uuid.UUID
+    of_batch: bool
+    run_if: str
+    status: str | None
+    jobs: int | None
+    ended: int | None
+    waits: int
+
+
 class PauseFacts(NamedTuple):
     kind: str
     key: str
@@ -513,6 +551,10 @@ class RetryFacts(NamedTuple):
 def read_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> JobFacts | None:
     row = run(session, JOB, workspace_id=workspace_id, job_id=job_id).one_or_none()
     return JobFacts(*row) if row else None
+
+
+def read_waits(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> list[WaitFacts]:
+    return [WaitFacts(*row) for row in run(session, WAITS, workspace_id=workspace_id, job_id=job_id)]
 
 
 def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Holds:

@@ -16,6 +16,7 @@ from jobplatform.queue import (
     fire_schedules,
     promote_jobs,
     rescue_jobs,
+    settle_endings,
     settle_schedules,
     succeed_jobs,
 )
@@ -27,7 +28,7 @@ SOURCE = "jobplatform.testing:drain"
 
 def do_chores(session: Session, tasks: Tasks) -> bool:
     """Do them all, on a Session that commits each statement. Whether any of them may have made a job ready."""
-    return any([_sweep(session), _fire(session, tasks), _succeed(session), _promote(session)])
+    return any([_sweep(session), _settle(session), _fire(session, tasks), _succeed(session), _promote(session)])
 
 
 def declare_schedules(session: Session, tasks: Tasks) -> None:
@@ -40,6 +41,16 @@ def _sweep(session: Session) -> bool:
     settings = Settings()
     bury_workers(session, datetime.timedelta(seconds=settings.lease_seconds))
     return bool(rescue_jobs(session, crash_limit=settings.crash_limit))
+
+
+def _settle(session: Session) -> bool:
+    """Until nothing is left but what somebody else has locked."""
+    released = False
+    while True:
+        settled = settle_endings(session)
+        released = released or bool(settled.released)
+        if not settled.notices or settled.wait is not None:
+            return released
 
 
 def _fire(session: Session, tasks: Tasks) -> bool:

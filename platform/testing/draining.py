@@ -1,7 +1,7 @@
 """Drain: run what is ready in this process, through the verbs and the ``execute()`` that a worker uses.
 
     1. commit what the test's Session holds: for a worker a job exists from then on
-    2. do the chores of a worker: rescue, do what schedules are due for, promote
+    2. do the chores of a worker: rescue, let go what waited for others, do what schedules are due for, promote
     3. claim one job, run its handler here, write down how it ended; again until nothing is ready
     4. go back to 2 until the chores bring nothing new either
 

@@ -19,6 +19,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from jobplatform.queue import is_unsettled, settle_yourself
+
 T = TypeVar("T")
 
 # Connection lost, out of resources, operator intervention, system error, serialization: never the statement's fault.
@@ -93,6 +95,7 @@ class DatabaseThread(ABC):
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._pauses: Iterator[float] | None = None
+        self._unsettled = False
         self._thread = threading.Thread(target=self._run, name=f"jobplatform-{name}", daemon=True)
 
     def start(self) -> None:
@@ -133,6 +136,7 @@ class DatabaseThread(ABC):
             session = self._connect()
             answer = work(session)
             session.commit()
+            self._unsettled = is_unsettled(session) or self._unsettled
         except Exception as error:
             if is_infrastructure(error):
                 self._disconnect()
@@ -144,6 +148,11 @@ class DatabaseThread(ABC):
         self.outage.worked()
         return answer
 
+    def take_unsettled(self) -> bool:
+        """Whether something ended, since this was last asked, that somebody waits for."""
+        unsettled, self._unsettled = self._unsettled, False
+        return unsettled
+
     def pause(self) -> None:
         """Wait before the next try, longer each time in a row; no longer than until the thread is to stop."""
         self._pauses = self._pauses or pauses()
@@ -153,6 +162,8 @@ class DatabaseThread(ABC):
         if self._session is None:
             self._connection = self._engine.connect()
             self._session = Session(self._connection, autoflush=False, expire_on_commit=False)
+            # The keeper of this very process is told, without a bell.
+            settle_yourself(self._session)
         return self._session
 
     def _roll_back(self) -> None:

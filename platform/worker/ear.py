@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
-from jobplatform.queue import CANCEL
+from jobplatform.queue import CANCEL, SETTLE
 
 WORKSPACE_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -18,7 +18,8 @@ logger = logging.getLogger("jobplatform.worker")
 
 class Ear:
     """Calls `on_jobs` for jobs in a queue of ours and `on_newcomers` with the workspaces that have new ones,
-    `on_cancel` for a cancelled running job, `on_broken` at the end.
+    `on_cancel` for a cancelled running job, `on_settle` when something ended that others wait for, `on_broken` at the
+    end.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Ear:
         on_jobs: Callable[[], None],
         on_newcomers: Callable[[Iterable[str]], None],
         on_cancel: Callable[[], None],
+        on_settle: Callable[[], None],
         on_broken: Callable[[], None],
     ) -> None:
         self.queues: Collection[str] = ()
@@ -35,6 +37,7 @@ class Ear:
         self._on_jobs = on_jobs
         self._on_newcomers = on_newcomers
         self._on_cancel = on_cancel
+        self._on_settle = on_settle
         self._on_broken = on_broken
         self._connection: psycopg.Connection[Any] | None = None
         self._fd = -1
@@ -73,6 +76,8 @@ class Ear:
     def _answer(self, payloads: set[str]) -> None:
         if CANCEL in payloads:
             self._on_cancel()
+        if SETTLE in payloads:
+            self._on_settle()
         if any(payload.startswith("q:") and payload[2:] in self.queues for payload in payloads):
             self._on_newcomers(_workspaces_in(payloads))
             self._on_jobs()

@@ -36,13 +36,15 @@ class Flushed:
     """What came of a flush.
 
     `lost` are endings that were not accepted, `not_held` running attempts whose progress was not. After a `repeated`
-    write an ending may also be missing because the first try had worked and only its answer was lost.
+    write an ending may also be missing because the first try had worked and only its answer was lost. `unsettled`:
+    somebody waits for something that ended.
     """
 
     flush: Flush
     lost: set[Lease] = field(default_factory=set)
     not_held: set[Lease] = field(default_factory=set)
     repeated: bool = False
+    unsettled: bool = False
 
 
 class Finisher(DatabaseThread):
@@ -66,6 +68,7 @@ class Finisher(DatabaseThread):
         held |= self._save(release_jobs, flush.releases, answer)
         self._save(note_findings, flush.notes, answer)
         answer.lost = _missing(flush.endings(), held)
+        answer.unsettled = self.take_unsettled()
 
     def _fail(self, session: Session, failures: Sequence[Failure]) -> Iterable[Lease]:
         return fail_jobs(session, failures, crash_limit=self._crash_limit)

@@ -46,6 +46,7 @@ from jobplatform.worker.keeper import (
     Listening,
     Registered,
     RegistrationFailed,
+    SettleNow,
 )
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.membership import Membership
@@ -87,6 +88,7 @@ class Hub:
             on_jobs=self.supply.wake,
             on_newcomers=self.supply.rang,
             on_cancel=self.membership.beat_soon,
+            on_settle=lambda: self.keeper.ask(SettleNow()),
             on_broken=lambda: self.keeper.ask(ListenAgain()),
         )
         self.answers: dict[type[Any], Callable[[Any], None]] = {
@@ -267,6 +269,8 @@ class Hub:
         for lease in answer.lost:
             facts = {"job_id": lease.job_id, "epoch": lease.epoch, "repeated": answer.repeated}
             logger.info("ending not accepted, the lease is lost", extra=facts)
+        if answer.unsettled:
+            self.keeper.ask(SettleNow())
         self.stop_lost(answer.not_held)
         delays = [failure.delay for failure in answer.flush.failures if failure.retry]
         delays += [release.delay for release in answer.flush.releases]

@@ -3,6 +3,7 @@
 promote   every poll, and when the next scheduled job is due
 schedule  enqueue what is due of schedules, every poll, and when the next one is
 settle    write down the schedules that our code declares, and say now and then that it still does
+endings   every poll, and when something ended that others wait for: count it, and let go what waited
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
 prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
 alerts    look whether something is wrong, and have the application told; the same
@@ -49,6 +50,7 @@ from jobplatform.queue import (
     register_worker,
     rescue_jobs,
     settle_alerts,
+    settle_endings,
     settle_schedules,
     succeed_jobs,
 )
@@ -103,6 +105,11 @@ class Due:
     """Something is due in so many seconds; look then, not at the next poll."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SettleNow:
+    """Something ended that somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +191,14 @@ class Keeper(DatabaseThread):
         super().__init__("keeper", engine, post)
         self._options = options
         self._promote = Chore("promote", options.poll, self._promote_jobs)
+        self._endings = Chore("endings", options.poll, self._settle_endings)
         self._listen = Chore("listen", options.poll, self._open_listener)
         self._chores = [
             self._promote,
             Chore("succeed", options.poll, self._succeed_jobs),
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
             Chore("schedule", options.poll, self._fire_schedules),
+            self._endings,
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
             *self._chores_of_all(TURN_BEATS * options.heartbeat),
         ]
@@ -238,6 +247,8 @@ class Keeper(DatabaseThread):
                 self._registered = False
             case Due():
                 self._promote.due_at = min(self._promote.due_at, monotonic() + request.seconds)
+            case SettleNow():
+                self._endings.due_at = monotonic()
             case ListenAgain():
                 self._wants_listener = True
                 self._listen.due_at = monotonic() + random.uniform(0, LISTEN_AGAIN_SECONDS)
@@ -344,6 +355,14 @@ class Keeper(DatabaseThread):
         if rescued:
             logger.warning("jobs rescued", extra={"jobs": len(rescued)})
             self.post(JobsReady())
+        if self.take_unsettled():
+            self._endings.due_at = monotonic()
+
+    def _settle_endings(self) -> float | None:
+        settled = self.once(settle_endings)
+        if settled.released:
+            self.post(JobsReady(list({job.workspace_id for job in settled.released})))
+        return 0.0 if settled.more else settled.wait
 
     def _prune(self) -> float | None:
         options = self._options

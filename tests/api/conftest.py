@@ -14,10 +14,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
 from jobplatform.api import create_app, mint_token
+from jobplatform.api.hub import Hub
 from jobplatform.models import Role
 from jobplatform.queue import (
     Completion,
     Failure,
+    Lease,
     Tasks,
     WorkerInfo,
     claim_job,
@@ -33,6 +35,12 @@ PROBLEM = "application/problem+json"
 READ_WRITE = ("jobs:read", "jobs:write")
 
 MintToken = Callable[..., str]
+
+
+def hub_of(app: Flask) -> Hub:
+    """What feeds the streams of an application of ours."""
+    hub: Hub = app.blueprints["jobplatform"].mounted.hub  # type: ignore[attr-defined]
+    return hub
 
 
 class Client:
@@ -67,6 +75,7 @@ def app(login_url: Callable[..., str]) -> Iterator[Flask]:
     """Its login may do what the API may, and nothing else: whatever a test does, row security was in force."""
     app = create_app(Settings(database_url=login_url(Role.API), tasks="tests.api.example_tasks:tasks"))
     yield app
+    hub_of(app).close()
     app.extensions["jobplatform.engine"].dispose()
 
 
@@ -122,7 +131,9 @@ class Hand:
         return claimed.lease
 
     def complete(self, workspace_id: uuid.UUID, job_id: str, result: str = "{}") -> None:
-        lease = self.claim(workspace_id, job_id)
+        self.end(self.claim(workspace_id, job_id), result)
+
+    def end(self, lease: Lease, result: str = "{}") -> None:
         with self.sessions.begin() as session:
             assert complete_jobs(session, [Completion(lease, result)])
 
@@ -140,7 +151,9 @@ class Hand:
     def fail(
         self, workspace_id: uuid.UUID, job_id: str, *, retry: bool = False, steps: dict[str, Any] | None = None
     ) -> None:
-        lease = self.save(workspace_id, job_id, steps or {})
+        self.give_up(self.save(workspace_id, job_id, steps or {}), retry=retry)
+
+    def give_up(self, lease: Lease, *, retry: bool = False) -> None:
         failure = Failure(lease, "error", "RuntimeError", "the far side said no", "Traceback …", delay=60, retry=retry)
         with self.sessions.begin() as session:
             assert fail_jobs(session, [failure])

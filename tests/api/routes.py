@@ -11,7 +11,14 @@ from flask import Flask
 
 from jobplatform.api import Scope
 
-PUBLIC = {"/healthz", "/livez", "/readyz", "/openapi.json"}
+PUBLIC = {
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/openapi.json",
+    "/client/v1/jobplatform.js",
+    "/client/v1/jobplatform.d.ts",
+}
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 
@@ -19,6 +26,7 @@ UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 NOBODYS = {
     "workspaceId": str(UNKNOWN),
     "jobId": str(UNKNOWN),
+    "batchId": str(UNKNOWN),
     "tokenId": "0" * 18,
     "scheduleId": str(UNKNOWN),
     "name": "gold",
@@ -53,7 +61,9 @@ class Route(NamedTuple):
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES
-        return Scope.JOBS_WRITE if self.writes else Scope.JOBS_READ
+        # A token for one job can do less than what it is made with.
+        reads = not self.writes or self.path.endswith("/jobs/{jobId}/token")
+        return Scope.JOBS_READ if reads else Scope.JOBS_WRITE
 
     def has(self, parameter: str) -> bool:
         return f"{{{parameter}}}" in self.path

@@ -25,6 +25,7 @@ from jobplatform.queue import (
     create_schedule,
     find_schedule,
     list_audit,
+    open_batch,
     pause,
     pause_schedule,
     set_plan,
@@ -52,6 +53,10 @@ class Stage:
         with self.sessions.begin() as session:
             job = make_tasks()["echo"].enqueue(session, {}, workspace_id=self.workspace_id)
         return {"jobId": job.job_id}
+
+    def batch(self) -> Values:
+        with self.sessions.begin() as session:
+            return {"batchId": open_batch(session, self.workspace_id)}
 
     def cancelled_job(self) -> Values:
         job = self.job()
@@ -112,6 +117,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/jobs"): Act("job.enqueue", body={"jobType": "echo"}),
     Route("POST", f"{WORKSPACE}/jobs/batch"): Act("job.enqueue_many", body={"jobs": [{"jobType": "echo"}]}),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/cancel"): Act("job.cancel", Stage.job),
+    Route("POST", f"{WORKSPACE}/batches/{{batchId}}/cancel"): Act("batch.cancel", Stage.batch),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/retry"): Act("job.retry", Stage.cancelled_job),
     Route("POST", f"{WORKSPACE}/schedules"): Act("schedule.create", body={"jobType": "echo", "everyMs": 60_000}),
     Route("PATCH", SCHEDULE): Act("schedule.change", Stage.schedule, body={"priority": 3}),
@@ -125,6 +131,8 @@ ACTS = {
     Route("POST", f"{PLATFORM_SCHEDULE}/pause"): Act("schedule.pause", Stage.platform_schedule),
     Route("POST", f"{PLATFORM_SCHEDULE}/resume"): Act("schedule.resume", Stage.paused_platform_schedule),
     Route("POST", f"{PLATFORM_SCHEDULE}/run-now"): Act("schedule.run_now", Stage.platform_schedule),
+    Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/token"): Act("job.token", Stage.job),
+    Route("POST", "/trigger"): Act("job.enqueue", body={"taskId": "echo"}),
     Route("POST", "/operator/workspaces"): Act("workspace.create", body={"name": "Acme"}),
     Route("PATCH", "/operator/workspaces/{workspaceId}"): Act("workspace.change", body={"name": "Acme"}),
     Route("PATCH", "/operator/workspaces/{workspaceId}/limits"): Act("workspace.limit", body={"plan": "gold"}),

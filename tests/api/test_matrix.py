@@ -16,15 +16,21 @@ from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
-from jobplatform.api import Scope, revoke_token
+from jobplatform.api import Scope, mint_job_token, revoke_token
 from jobplatform.models import JobLog, Workspace
 from jobplatform.queue import pause, set_plan, set_workspace_limits
-from tests.api.conftest import PROBLEM, Client, Hand, MintToken
+from tests.api.conftest import PROBLEM, Client, Hand, MintToken, hub_of
 from tests.api.routes import UNKNOWN, Route, guarded, routes, tenants
 
 TENANT_SCOPES = tuple(scope.value for scope in Scope if scope is not Scope.OPERATOR)
 #: What is different in every answer.
 CHANGING = ("X-Request-Id", "Content-Length", "Date")
+
+
+@pytest.fixture(autouse=True)
+def no_stream_lasts(app: Flask) -> None:
+    """Streams are answered, and end at once: what is asked here is who gets one."""
+    hub_of(app).end_all()
 
 
 @pytest.fixture
@@ -53,8 +59,20 @@ def nobodys_headers(
     yield "unknown", {"Authorization": f"Bearer jp_{'0' * 18}_{'0' * 64}"}
     yield "expired", {"Authorization": f"Bearer {mint(workspace_id, expires_at=long_ago)}"}
     yield "an expired operator's", {"Authorization": f"Bearer {mint(None, ('operator',), expires_at=long_ago)}"}
+    yield "a job's token, of a revoked one", {"Authorization": f"Bearer {job_token(sessions, workspace_id, revoked)}"}
+    yield "an expired job's token", {"Authorization": f"Bearer {job_token(sessions, workspace_id, good, seconds=-1)}"}
+    forged = job_token(sessions, workspace_id, good)
+    yield "a forged job's token", {"Authorization": f"Bearer {forged[:-1]}{'A' if forged[-1] != 'A' else 'B'}"}
     yield "revoked", {"Authorization": f"Bearer {revoked}"}
     yield "a revoked operator's", {"Authorization": f"Bearer {revoked_operator}"}
+
+
+def job_token(sessions: sessionmaker[Session], workspace_id: uuid.UUID, token: str, seconds: int = 60) -> str:
+    with sessions() as session:
+        valid_for = datetime.timedelta(seconds=seconds)
+        made = mint_job_token(session, token.split("_")[1], workspace_id, UNKNOWN, valid_for)
+    assert made is not None
+    return made[0]
 
 
 def test_every_route_says_401_to_whoever_is_nobody_and_always_the_same(
@@ -161,6 +179,43 @@ def test_no_route_knows_a_name_with_a_nul_in_it(app: Flask, operator: Client, wo
         url = route.url(workspaceId=workspace_id, name="%00", queue="%00", task="%00", resource="%00", key="%00")
         if "%00" in url:
             assert operator.request(route.method, url, json={}).status_code == 404, route
+
+
+def test_a_token_for_one_job_opens_what_is_about_that_job_and_nothing_else(
+    app: Flask,
+    client: Client,
+    bearer: Callable[[str], Client],
+    mint: MintToken,
+    jobs_url: str,
+    workspace_id: uuid.UUID,
+) -> None:
+    """403 at every other route, 404 for every other job, and in the query at the streams alone."""
+    job, other = (client.post(jobs_url, json={"jobType": "echo"}).get_json()["jobId"] for _ in range(2))
+    token = client.post(f"{jobs_url}/{job}/token").get_json()["token"]
+    browser, nobody = bearer(token), bearer(None)
+
+    for route in guarded(app):
+        mine = route.url(workspaceId=workspace_id, jobId=job)
+        answer = browser.request(route.method, mine)
+        in_query = nobody.request(route.method, mine + f"?token={token}")
+        if (route.method, route.path) in OF_ONE_JOB:
+            expected = 200 if "/sync/" not in route.path else 404
+            assert answer.status_code == expected, route
+            assert browser.request(route.method, route.url(workspaceId=workspace_id, jobId=other)).status_code == 404
+            assert in_query.status_code == (200 if route.path in STREAMS_OF_ONE_JOB else 401), route
+        else:
+            assert (answer.status_code, in_query.status_code) == (403, 401), route
+    foreign = bearer(token).get(f"/workspaces/{uuid.uuid4()}/jobs/{job}")
+    assert foreign.status_code == 404
+
+
+STREAMS_OF_ONE_JOB = {"/workspaces/{workspaceId}/jobs/{jobId}/events", "/jobs/stream/{jobId}"}
+OF_ONE_JOB = {
+    ("GET", "/workspaces/{workspaceId}/jobs/{jobId}"),
+    ("GET", "/workspaces/{workspaceId}/sync/jobs/{jobId}"),
+    ("GET", "/trigger/runs/{jobId}"),
+    *(("GET", path) for path in STREAMS_OF_ONE_JOB),
+}
 
 
 #: A key that both use: the guard of one must not be felt by the other.

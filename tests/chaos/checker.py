@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from jobplatform.queue import CancelAnswer
 from tests.chaos.evidence import Evidence, Row
+from tests.chaos.family_rules import FAMILY_RULES
 from tests.chaos.findings import Finding
 from tests.chaos.history import Event
 from tests.chaos.limit_rules import LIMIT_RULES
-from tests.chaos.replay import CANCELLED, COMPLETED, FAILED, Counts, Replay
+from tests.chaos.replay import CALLED_OFF, CANCELLED, COMPLETED, FAILED, Counts, Replay
 from tests.chaos.schedule_rules import SCHEDULE_RULES
 from tests.chaos.workload import MAY_FAIL, PAGES, POISON
 
@@ -165,6 +166,7 @@ RULES: tuple[Callable[[Evidence], Findings], ...] = (
     pages_exactly_once,
     ended_as_it_should,
     processes_behaved,
+    *FAMILY_RULES,
     *LIMIT_RULES,
     *SCHEDULE_RULES,
 )
@@ -176,7 +178,7 @@ def _wrong_end(evidence: Evidence, job_id: str, record: Row) -> str | None:
     status, outcome, task = record["status"], record["outcome"], record["task"]
     if evidence.promises.cancels.get(job_id) is CancelAnswer.CANCELLED and status != CANCELLED:
         return f"was cancelled and has status {status}"
-    if status == CANCELLED and record["error_type"] == "Shed":
+    if status == CANCELLED and record["error_type"] in ("Shed", *CALLED_OFF):
         # Whether rightly so is a rule of its own.
         return None
     if status == CANCELLED and job_id not in evidence.promises.cancels_begun:

@@ -32,7 +32,6 @@ from jobplatform.queue import (
     append_log_lines,
     cancel_job,
     complete_jobs,
-    enqueue_jobs,
     fail_jobs,
     release_jobs,
     report_progress,
@@ -40,6 +39,7 @@ from jobplatform.queue import (
 )
 from jobplatform.queue.save_step import save_step
 from tests.chaos.client import Client
+from tests.chaos.families import Families
 from tests.chaos.part import Part
 from tests.chaos.plan import Order, Plan
 from tests.chaos.terrain import Floods
@@ -54,6 +54,7 @@ class Promises:
     taken_back: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     duplicates: int = 0
+    families: int = 0
     cancels: dict[str, CancelAnswer] = field(default_factory=dict)
     cancels_begun: set[str] = field(default_factory=set)
     retries_begun: set[str] = field(default_factory=set)
@@ -84,7 +85,9 @@ class ClientThread(Part):
 class Producer(ClientThread):
     """Enqueues its plan evenly over ``seconds``. What a quota refuses is not asked for again."""
 
-    def __init__(self, *setup: Any, plan: Plan | Floods, seconds: float, doomed: SimpleQueue[NewJob]) -> None:
+    def __init__(
+        self, *setup: Any, plan: Plan | Floods | Families, seconds: float, doomed: SimpleQueue[NewJob]
+    ) -> None:
         super().__init__(*setup)
         self.plan = plan
         self.seconds = seconds
@@ -102,12 +105,11 @@ class Producer(ClientThread):
         if order.taken_back:
             self.promises.taken_back |= ids
         try:
-            answers = self.client.transact(
-                lambda session: enqueue_jobs(session, order.jobs), commit=not order.taken_back
-            )
+            answers = self.client.transact(order.enqueue, commit=not order.taken_back)
         except QuotaExceededError:
             self.promises.refused |= ids
             return
+        self.promises.families += isinstance(self.plan, Families)
         if answers is not None and not order.taken_back:
             self.promises.acknowledged |= {str(answer.job_id) for answer in answers}
             self.promises.duplicates += sum(not answer.created for answer in answers)
@@ -209,7 +211,9 @@ union all
 )
 """
 
-FAILED = "select workspace_id, id from jobplatform.job_records where status = 4 and task = 'flaky' limit 50"
+FAILED = (
+    "select workspace_id, id from jobplatform.job_records where status = 4 and task in ('flaky', 'hopeless') limit 50"
+)
 
 
 def stale_leases(session: Session) -> list[tuple[Lease, bool]]:

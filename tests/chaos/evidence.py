@@ -26,6 +26,13 @@ TICKS = """
 select *, schedule_id::text as schedule_id, job_id::text as job_id from jobplatform.schedule_ticks order by tick_at
 """
 PAGES = "select job_id, page, epoch from chaos.pages order by seq"
+EDGES = """
+select job_id::text as job_id, after_id::text as after_id, of_batch, run_if, after_status from jobplatform.job_edges
+"""
+BATCHES = """
+select id::text as id, total, completed, failed, cancelled, closed_at, ended_at from jobplatform.batches
+"""
+NOTICES = "select *, job_id::text as job_id from jobplatform.notices"
 EFFECTS = "select job_id, epoch from chaos.effects order by seq"
 
 
@@ -47,6 +54,9 @@ class Evidence:
     schedules: list[Row] = field(default_factory=list)
     ticks: list[Row] = field(default_factory=list)
     pages: list[Row] = field(default_factory=list)
+    edges: list[Row] = field(default_factory=list)
+    batches: list[Row] = field(default_factory=list)
+    notices: list[Row] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
     demanded: frozenset[str] = frozenset()
     """What must have been reached, or the run says nothing about it."""
@@ -54,6 +64,11 @@ class Evidence:
     """For how many seconds a job that could start may be left waiting while slots are free."""
     complaints: list[str] = field(default_factory=list)
     """What went wrong with processes rather than with jobs."""
+
+    @property
+    def ran(self) -> set[str]:
+        """The jobs of which some attempt was started."""
+        return {entry.job_id for entry in self.diary}
 
     def of_job(self, job_id: str) -> list[str]:
         """Everything about one job, to be read by somebody who looks for the cause."""
@@ -91,6 +106,9 @@ def gather(
         schedules=rows(SCHEDULES),
         ticks=rows(TICKS),
         pages=rows(PAGES),
+        edges=rows(EDGES),
+        batches=rows(BATCHES),
+        notices=rows(NOTICES),
         changes=read_changes(connection),
     )
 

@@ -26,6 +26,7 @@ from jobplatform.queue import NewJob
 from tests.chaos import diary, history
 from tests.chaos.clients import ClientThread, Intruder, Operator, Producer, Promises
 from tests.chaos.evidence import Evidence, gather
+from tests.chaos.families import Families
 from tests.chaos.fleet import Crowd, Fleet
 from tests.chaos.knobs import Knobs
 from tests.chaos.monkey import WEIGHTS, Monkey
@@ -38,6 +39,10 @@ from tests.chaos.variants import break_database
 from tests.chaos.watcher import Watcher
 
 DATABASE = "chaos"
+
+AT_REST = """
+select not exists (select from jobplatform.job_queue) and not exists (select from jobplatform.notices)
+"""
 
 #: Two connections are all a client needs; each worker has four and one more for each handler that uses its Session.
 SERVER = {"max_connections": "150", "shared_buffers": "128MB", "autovacuum_naptime": "5s"}
@@ -86,6 +91,8 @@ class Setup:
     """How many at once, at most."""
     turns: float = 1.0
     """Seconds between two turns of a knob, about."""
+    families: float = 0.1
+    """How many jobs wait for others or belong to batches, as a share of all the others."""
     crowd: int = 8
     """How many workers there are in the middle of the storm."""
     demanded: frozenset[str] = DEMANDED
@@ -235,7 +242,7 @@ class Experiment:
                 seconds=setup.seconds,
                 doomed=doomed,
             )
-            for number, plan in enumerate([*self._plans(), *self._floods()])
+            for number, plan in enumerate([*self._plans(), *self._floods(), *self._families()])
         ]
         operator = Operator("operator", *common, self.calm, draw=draw, doomed=doomed, most_retries=setup.retries)
         return [*producers, operator, Intruder("intruder", *common, self.over, pause=setup.pause)]
@@ -268,6 +275,11 @@ class Experiment:
             )
             for number in range(2)
         ]
+
+    def _families(self) -> list[Families]:
+        setup = self.setup
+        jobs = math.ceil(setup.jobs * setup.families)
+        return [Families(f"{setup.seed}:families", workspaces=self.workspaces, jobs=jobs)] if jobs else []
 
     def _knobs(self, url: str) -> list[Knobs]:
         setup = self.setup
@@ -319,7 +331,7 @@ class Experiment:
 
     def _all_ended(self, url: str) -> bool:
         with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
-            row = connection.execute("select not exists (select from jobplatform.job_queue)").fetchone()
+            row = connection.execute(AT_REST).fetchone()
             return bool(row and row[0])
         return False
 

@@ -21,6 +21,7 @@ from tests.chaos import history
 from tests.chaos.checker import judge
 from tests.chaos.clients import STALE_WRITES
 from tests.chaos.experiment import QUICK_SERVER
+from tests.chaos.family_mutants import FAMILY_MUTANTS
 from tests.chaos.findings import Finding
 from tests.chaos.limit_mutants import LIMIT_MUTANTS
 from tests.chaos.schedule_mutants import SCHEDULE_MUTANTS
@@ -214,6 +215,7 @@ MUTANTS = (
     Mutant("record not finished", a_job_completes, "lost"),
     Mutant("due jobs not promoted", a_job_becomes_due, "running"),
     Mutant("completed jobs retried", a_completed_job_is_retried, "twice"),
+    *(Mutant(*mutant) for mutant in FAMILY_MUTANTS),
     *(Mutant(*mutant) for mutant in LIMIT_MUTANTS),
     *(Mutant(*mutant) for mutant in SCHEDULE_MUTANTS),
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from jobplatform.queue import NewJob
+from sqlalchemy.orm import Session
+
+from jobplatform.queue import Enqueued, NewJob, enqueue_jobs
 from tests.chaos.workload import POISON, tasks
 
 #: Shares of the tasks in the mix, out of a thousand.
@@ -28,6 +30,11 @@ class Order:
     jobs: list[NewJob]
     doomed: list[NewJob] = field(default_factory=list)
     taken_back: bool = False
+    work: Callable[[Session], list[Enqueued]] | None = None
+    """How they are enqueued, where that takes more than one call."""
+
+    def enqueue(self, session: Session) -> list[Enqueued]:
+        return enqueue_jobs(session, self.jobs) if self.work is None else self.work(session)
 
 
 class Plan:

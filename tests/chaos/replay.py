@@ -12,10 +12,15 @@ from tests.chaos.history import Event
 
 Row = dict[str, Any]
 
-SCHEDULED, READY, RUNNING = 0, 1, 2
+BLOCKED, SCHEDULED, READY, RUNNING = -1, 0, 1, 2
 COMPLETED, FAILED, CANCELLED = 3, 4, 5
 
+#: What a job is called off with that waited for something else; only these come back by themselves.
+CALLED_OFF = ("PredecessorFailed", "NotNeeded")
+
 LEGAL = {
+    (BLOCKED, SCHEDULED),
+    (BLOCKED, READY),
     (SCHEDULED, READY),
     (READY, RUNNING),
     (RUNNING, RUNNING),
@@ -87,6 +92,10 @@ class Replay:
 
     def _changes(self, before: Row, after: Row) -> None:
         edge = (before["state"], after["state"])
+        if before == after | {"followed": before["followed"]}:
+            # Somebody has come to wait for its end, and nothing else happened.
+            self._demand(after["followed"], "edges", "is not followed any more")
+            return
         self._demand(edge in LEGAL, "edges", f"goes from state {edge[0]} to {edge[1]}")
         if edge == (READY, RUNNING):
             self._is_claimed(before, after)
@@ -129,7 +138,8 @@ class Replay:
 
     def _changes_after_its_end(self, before: Row, after: Row) -> None:
         self._demand(before["status"] != COMPLETED, "twice", f"changes after it completed, to {after}")
-        self._demand(after["status"] is None and self.may_reopen, "edges", f"is not final any more: {after}")
+        back = before["outcome"] == "discarded" and before["error_type"] in CALLED_OFF
+        self._demand(after["status"] is None and (back or self.may_reopen), "edges", f"is not final any more: {after}")
         self.counts.reopened += 1
 
     def _ends(self, after: Row) -> None:

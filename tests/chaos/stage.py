@@ -39,6 +39,7 @@ from jobplatform.queue import (
     release_unknown_jobs,
     rescue_jobs,
     set_workspace_limits,
+    settle_endings,
 )
 from tests.chaos.changes import Scope, change
 from tests.chaos.clients import Promises
@@ -231,11 +232,19 @@ class Stage:
         with self.statement() as session:
             promote_jobs(session)
 
+    def settle(self) -> None:
+        """Settle what there is to settle; what somebody has locked would go on for ever."""
+        for _ in range(ROUNDS):
+            with self.statement() as session:
+                if not settle_endings(session).notices:
+                    break
+
     def finish(self) -> None:
         """A healthy worker does all there is to do. It knows what to do with each task of the stage."""
         worker_id = self.worker()
         for _ in range(ROUNDS):
             self.sweep()
+            self.settle()
             jobs = self.claim(worker_id)
             self.look()
             self.crash([job for job in jobs if job.task == "poison"])
@@ -244,6 +253,7 @@ class Stage:
                     self.go_through(job)
             self.complete([job for job in jobs if job.task != "poison"])
             self.beat(worker_id, [])
+            self.settle()
             if not self.unfinished():
                 break
 

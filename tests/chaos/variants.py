@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import psycopg
 from sqlalchemy.orm import Session
 
+from tests.chaos.family_variants import FAMILY_VARIANTS
+
 
 class Patch(NamedTuple):
     """In a constant of a module of the queue, replace each ``good`` by its ``bad``."""
@@ -170,6 +172,8 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     "what went back takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state + 0 < 2 and q.epoch = 0"}),
     "what is due later takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state = 1"}),
+    # Jobs that wait for others, and batches
+    **{name: Patch(*patch) for name, patch in FAMILY_VARIANTS.items()},
     "as important jobs given up": Patch("quota", "LEAST_IMPORTANT", {"priority <": "priority <="}),
 }
 

@@ -26,7 +26,8 @@ SOON = RetryPolicy(max_attempts=3, base=0.2, cap=1.0)
 
 #: The task that ends with its cap of crashes, and those that may fail by themselves.
 POISON = "poison"
-MAY_FAIL = {"flaky": "error", "overdue": "timeout", "deaf": "timeout"}
+HOPELESS = "hopeless"
+MAY_FAIL = {"flaky": "error", HOPELESS: "error", "overdue": "timeout", "deaf": "timeout"}
 
 #: Pages of the pager, once as steps and once with a checkpoint.
 PAGES = 6
@@ -114,6 +115,15 @@ def flaky(job: RunningJob, payload: Payload) -> Proof:
     """Fails every third time, by its own seed."""
     with noted(job):
         if random.Random(job.fence).random() < 1 / 3:
+            raise HiccupError(job.fence)
+        return proof(job)
+
+
+@tasks.task(HOPELESS, max_attempts=1)
+def hopeless(job: RunningJob, payload: Payload) -> Proof:
+    """Fails, until somebody retries it by hand often enough."""
+    with noted(job):
+        if job.epoch < 2:
             raise HiccupError(job.fence)
         return proof(job)
 

@@ -26,6 +26,7 @@ from jobplatform.queue import (
     enqueue_job,
     find_schedule,
     list_audit,
+    open_batch,
     pause,
     pause_schedule,
     read_workspace_limits,
@@ -62,6 +63,11 @@ class Stage:
         made = enqueue_job(self.session, NewJob(workspace_id=self.workspace_id, task="sync", queue="sync"))
         self.session.commit()
         return str(made.job_id)
+
+    def batch(self) -> str:
+        batch_id = open_batch(self.session, self.workspace_id)
+        self.session.commit()
+        return str(batch_id)
 
     def cancelled_job(self) -> str:
         job_id = self.job()
@@ -136,6 +142,7 @@ class Act:
 ACTS = {
     "enqueue": Act("job.enqueue", "sync -w Acme", refused="sync -w Acme --priority 99999"),
     "jobs cancel": Act("job.cancel", "{} -w Acme", Stage.job, refused=f"{uuid.uuid4()} -w Acme"),
+    "batches cancel": Act("batch.cancel", "{} -w Acme", Stage.batch, refused=f"{uuid.uuid4()} -w Acme"),
     "jobs retry": Act("job.retry", "{} -w Acme", Stage.cancelled_job, refused=f"{uuid.uuid4()} -w Acme"),
     "schedules create": Act("schedule.create", "sync -w Acme --cron @daily", refused="sync -w Acme --cron @never"),
     "schedules pause": Act("schedule.pause", "{} -w Acme", Stage.schedule, refused="nothing"),
@@ -172,6 +179,7 @@ LOOKING = {
     *("workspaces list", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
     *("alerts ls", "alerts rules", "retention ls"),
     *("schedules ls", "schedules show", "schedules preview"),
+    *("batches ls", "batches show", "batches watch"),
 }
 #: Processes, and the command that makes the table for the lines in the first place.
 NO_ACTS = {"api", "demo", "migrate", "up", "worker"}

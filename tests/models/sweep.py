@@ -66,6 +66,9 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "kept_answers": {
         "workspace_id": str(MINE), "caller": "c", "key": "k", "fingerprint": "\\x" + "00" * 32, "answer": {"secret": 1}
     },
+    "batches": {"workspace_id": str(MINE), "id": str(JOB), "name": "secret"},
+    "job_edges": {"workspace_id": str(MINE), "job_id": str(JOB), "after_id": str(FOREIGN), "number": 0},
+    "notices": {"workspace_id": str(MINE), "kind": "ended", "job_id": str(JOB), "status": 3},
     "workspace_keys": {
         "workspace_id": str(MINE), "key_id": 1, "wrapped_key": "\\x" + "00" * 60, "wrapped_by": "a"
     },

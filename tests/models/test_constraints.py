@@ -15,12 +15,16 @@ from jobplatform.models import (
     SCHEMA,
     ApiToken,
     Base,
+    BatchRow,
     Bucket,
     Connection,
+    HealthRule,
     JobAttempt,
+    JobEdge,
     JobRecord,
     JobStep,
     KeptAnswer,
+    Notice,
     Pause,
     Plan,
     QueueLimits,
@@ -31,15 +35,22 @@ from jobplatform.models import (
     ScheduleTick,
     SyncLog,
     TaskLimits,
+    TaskRetention,
     Workspace,
     WorkspaceKey,
     WorkspaceLimits,
+    WorkspaceRetention,
 )
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 WORKSPACE = uuid.UUID(int=1)
 
+BEFORE = datetime.timedelta(days=-1)
+
 LEGAL: dict[type[Base], dict[str, Any]] = {
+    HealthRule: {"name": "r", "above": 1.0},
+    TaskRetention: {"task": "t", "completed": datetime.timedelta(days=1)},
+    WorkspaceRetention: {"workspace_id": WORKSPACE, "failed": datetime.timedelta(days=1)},
     SyncLog: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "job_id": uuid.UUID(int=3), "mode": "initial"},
     JobStep: {"workspace_id": WORKSPACE, "job_id": uuid.UUID(int=2), "name": "s", "epoch": 1, "value": 1},
     JobRecord: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "task": "t", "queue": "q", "payload": {}},
@@ -64,6 +75,9 @@ LEGAL: dict[type[Base], dict[str, Any]] = {
         "final": True,
     },
     KeptAnswer: {"workspace_id": WORKSPACE, "caller": "c", "key": "k", "fingerprint": bytes(32)},
+    BatchRow: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=4)},
+    JobEdge: {"workspace_id": WORKSPACE, "job_id": uuid.UUID(int=2), "after_id": uuid.UUID(int=5), "number": 0},
+    Notice: {"workspace_id": WORKSPACE, "kind": "ended", "job_id": uuid.UUID(int=2), "status": 3},
     WorkspaceKey: {"workspace_id": WORKSPACE, "key_id": 1, "wrapped_key": bytes(60), "wrapped_by": "a"},
     Workspace: {"id": WORKSPACE, "name": "Acme"},
     Schedule: {
@@ -149,6 +163,12 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (JobAttempt, {"outcome": "bad luck"}, "job_attempts_known_outcome"),
     (JobStep, {"name": "x" * 201}, "job_steps_name_not_long"),
     (SyncLog, {"status": "lost"}, "sync_logs_known_status"),
+    (BatchRow, {"ended_at": NOW}, "batches_ends_when_closed"),
+    (JobEdge, {"run_if": "sunny"}, "job_edges_known_run_if"),
+    (JobEdge, {"after_status": 2}, "job_edges_final_status"),
+    (JobEdge, {"after_id": uuid.UUID(int=2)}, "job_edges_not_itself"),
+    (Notice, {"kind": "rumour"}, "notices_known_kind"),
+    (Notice, {"job_id": None}, "notices_about_something"),
     (Workspace, {"name": ""}, "workspaces_name_not_empty"),
     *(
         (Schedule, change, f"schedules_{rule}")
@@ -168,6 +188,10 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
             ({"fan_tick_at": NOW, "fan_after": WORKSPACE}, "fanning_out_or_not"),
         )
     ),
+    (HealthRule, {"name": ""}, "health_rules_name_not_empty"),
+    (HealthRule, {"above": -1.0}, "health_rules_thresholds_not_negative"),
+    (TaskRetention, {"completed": BEFORE}, "task_retention_not_negative"),
+    (WorkspaceRetention, {"cancelled": BEFORE}, "workspace_retention_not_negative"),
     (ScheduleTick, {"outcome": "done", "job_id": None}, "schedule_ticks_known_outcome"),
     (ScheduleTick, {"job_id": None}, "schedule_ticks_job_when_enqueued"),
     (ScheduleTick, {"outcome": "skipped"}, "schedule_ticks_job_when_enqueued"),

@@ -18,6 +18,7 @@ WORKERS = {
     "job_records", "job_queue", "job_attempts", "job_logs", "job_steps", "workspace_limits", "workspace_retention",
     "schedules",
     "schedule_ticks",
+    "batches", "job_edges", "notices",
 }  # fmt: skip
 
 As = Callable[[Role], Engine]

@@ -32,6 +32,20 @@ INVARIANTS = {
             on h.workspace_id = s.workspace_id and h.unique_key = substr(s.unique_key, 2)
         where left(s.unique_key, 1) = chr(30) and (s.state <> -1 or h.state < 2)
     """,
+    "I9: a job is blocked only if it waits for something": """
+        select q.id
+        from jobplatform.job_queue q
+        where q.state = -1
+            and (q.unique_key is null or left(q.unique_key, 1) <> chr(30))
+            and not exists (
+                select from jobplatform.job_edges e where e.workspace_id = q.workspace_id and e.job_id = q.id
+            )
+    """,
+    "I10: a batch counts no more than it has": """
+        select id
+        from jobplatform.batches
+        where completed + failed + cancelled > total or least(total, completed, failed, cancelled) < 0
+    """,
     "I5: attempts and crashes stay within their caps": """
         select id from jobplatform.jobs where attempts > max_attempts or crash_count > 3
     """,

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from jobplatform.queue import (
     CancelAnswer,
     Completion,
+    Edge,
     Failure,
     Lease,
     NewJob,
@@ -33,6 +34,7 @@ from jobplatform.queue import (
     report_progress,
     rescue_jobs,
     retry_job,
+    settle_endings,
     succeed_jobs,
 )
 from jobplatform.testing import Clock
@@ -42,7 +44,10 @@ from tests.queue.invariants import violations
 BEGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 CRASHES = 3
 WORKSPACES = (uuid.UUID(int=1), uuid.UUID(int=2))
-EMPTY = "truncate jobplatform.job_records, jobplatform.job_queue, jobplatform.job_attempts, jobplatform.workers"
+EMPTY = """
+truncate jobplatform.job_records, jobplatform.job_queue, jobplatform.job_attempts, jobplatform.workers,
+    jobplatform.job_edges, jobplatform.notices
+"""
 FACTS = """
 select id, status, attempts, crash_count, epoch, cancel_requested_at is not null
 from jobplatform.jobs
@@ -52,6 +57,8 @@ BLOCKED, SCHEDULED, READY, RUNNING = "blocked", "scheduled", "ready", "running"
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 WAITING = (BLOCKED, SCHEDULED, READY)
 LIVE = (*WAITING, RUNNING)
+#: After which ends of what it waits for a job runs.
+FITS = {"completed": (COMPLETED,), "failed": (FAILED, CANCELLED), "ended": (COMPLETED, FAILED, CANCELLED)}
 
 DELAYS = st.sampled_from([0, 5, 60])
 
@@ -68,6 +75,12 @@ class ModelJob:
     epoch: int = 0
     worker_id: int | None = None
     cancel_requested: bool = False
+    after: uuid.UUID | None = None
+    run_if: str = ""
+    told: str | None = None
+    """How what it waits for had ended, when that was settled last."""
+    called_off: bool = False
+    recorded_due: float = 0.0
 
     @property
     def order(self) -> tuple[int, float, uuid.UUID]:
@@ -137,7 +150,8 @@ class QueueMachine(RuleBasedStateMachine):
 
         assert answer == (holder or request.id, holder is None)
         if holder is None:
-            self.jobs[request.id] = ModelJob(request, SCHEDULED if delay else READY, due=self.now + delay)
+            due = self.now + delay
+            self.jobs[request.id] = ModelJob(request, SCHEDULED if delay else READY, due=due, recorded_due=due)
         return answer.job_id
 
     @rule(
@@ -173,6 +187,21 @@ class QueueMachine(RuleBasedStateMachine):
         job.state = BLOCKED if job.state == BLOCKED else SCHEDULED if delay else READY
         job.due, job.attempts, job.crashes = self.now + delay, 0, 0
         return waits
+
+    @rule(target=ids, job_id=ids, run_if=st.sampled_from(sorted(FITS)), delay=DELAYS)
+    def enqueue_after(self, job_id: uuid.UUID, run_if: str, delay: int = 0) -> uuid.UUID:
+        request = NewJob(
+            workspace_id=self.jobs[job_id].request.workspace_id,
+            task="work",
+            delay=datetime.timedelta(seconds=delay),
+            max_attempts=2,
+            after=[Edge(job_id, run_if)],
+        )
+
+        assert enqueue_job(self.db, request) == (request.id, True)
+        due = self.now + delay
+        self.jobs[request.id] = ModelJob(request, BLOCKED, due=due, recorded_due=due, after=job_id, run_if=run_if)
+        return request.id
 
     @rule(job_id=ids)
     def enqueue_again(self, job_id: uuid.UUID) -> None:
@@ -284,7 +313,32 @@ class QueueMachine(RuleBasedStateMachine):
 
         assert answer == (expected, holder if expected == RetryKind.DUPLICATE else None)
         if expected == RetryKind.RETRIED:
-            job.state, job.due, job.attempts, job.crashes = READY, self.now, 0, 0
+            waits = job.after is not None and job.told is None
+            job.state, job.due, job.attempts, job.crashes = BLOCKED if waits else READY, self.now, 0, 0
+            job.recorded_due, job.called_off = self.now, False
+
+    @rule()
+    def settle(self) -> None:
+        while settle_endings(self.db).notices:
+            pass
+
+        # In the order in which they were made: what is waited for is older.
+        for job_id in sorted(self.jobs):
+            job = self.jobs[job_id]
+            if job.after is not None:
+                self._settle(job, self.jobs[job.after])
+
+    def _settle(self, job: ModelJob, first: ModelJob) -> None:
+        job.told = None if first.state in LIVE else first.state
+        against = job.told is not None and job.told not in FITS[job.run_if]
+        if job.called_off and not against:
+            job.state, job.called_off, job.due = BLOCKED, False, max(job.recorded_due, self.now)
+        if job.state == BLOCKED and against:
+            job.end(CANCELLED)
+            job.called_off = True
+        elif job.state == BLOCKED and job.told is not None:
+            job.state = SCHEDULED if job.due > self.now else READY
+            job.due = max(job.due, self.now)
 
     @rule(seconds=st.sampled_from([1, 5, 60, 1000]))
     def time_passes(self, seconds: int) -> None:
@@ -294,7 +348,7 @@ class QueueMachine(RuleBasedStateMachine):
         succeed_jobs(self.db)
 
         for job in self.jobs.values():
-            if job.state == BLOCKED and not self._runs(job.request):
+            if job.state == BLOCKED and job.after is None and not self._runs(job.request):
                 job.state = READY if job.due <= self.now else SCHEDULED
         for job in self.jobs.values():
             if job.state == SCHEDULED and job.due <= self.now:

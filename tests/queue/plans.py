@@ -70,7 +70,7 @@ def explain(engine: Engine, act: Callable[[Session], object]) -> Plan:
     sql, parameters = _statement_of(engine, act)
     with engine.connect() as connection:
         try:
-            return _run_generic_plan(connection, sql, parameters)
+            return run_generic_plan(connection, sql, parameters)
         finally:
             # What was prepared goes with the connection.
             connection.invalidate()
@@ -95,7 +95,7 @@ def explain_all(engine: Engine, act: Callable[[Session], object]) -> list[Plan]:
     for sql, parameters in seen:
         with engine.connect() as connection:
             try:
-                plans.append(_run_generic_plan(connection, sql, parameters))
+                plans.append(run_generic_plan(connection, sql, parameters))
             finally:
                 connection.invalidate()
     assert plans, "no statement was run"
@@ -120,7 +120,8 @@ def _statement_of(engine: Engine, act: Callable[[Session], object]) -> tuple[str
     raise AssertionError("no statement was run")
 
 
-def _run_generic_plan(connection: Connection, sql: str, parameters: dict[str, Any]) -> Plan:
+def run_generic_plan(connection: Connection, sql: str, parameters: dict[str, Any]) -> Plan:
+    """Explain and run a statement in the transaction of ``connection``, as it is planned for any values."""
     names = list(dict.fromkeys(PARAMETER.findall(sql)))
     numbered = PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", sql).replace("%%", "%")
     with ClientCursor(connection.connection.driver_connection) as cursor:  # type: ignore[arg-type]
@@ -136,6 +137,7 @@ def _run_generic_plan(connection: Connection, sql: str, parameters: dict[str, An
         cursor.execute(f"explain (analyze, buffers, timing off, format json) {execute}", values)  # type: ignore[arg-type]
         row = cursor.fetchone()
         assert row is not None
+        cursor.execute("deallocate verb")
         return Plan(row[0][0]["Plan"])
 
 

@@ -130,7 +130,7 @@ def test_a_page_says_what_is_in_it(session: Session, workspace_id: uuid.UUID, ex
     page = export(workspace_id).files["README.md"]
 
     assert str(workspace_id) in page
-    assert "| `job_records.jsonl` | 4 |" in page
+    assert "| `job_records.jsonl` | 6 |" in page
     assert "| `workspace_keys.jsonl` | 0 |" in page
     assert "`api_tokens.secret_hash`" in page
 

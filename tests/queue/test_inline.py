@@ -23,6 +23,7 @@ from jobplatform.queue import (
     Snooze,
     Task,
     Tasks,
+    chain,
     complete_jobs,
     list_attempts,
     list_jobs,
@@ -324,3 +325,75 @@ def test_an_attempt_goes_on_where_the_one_before_was(
     assert ("canary" in kept) is not encrypted
     if not encrypted:
         assert look(job_id).result == ["canary", {"seen": "canary"}]
+
+
+# Chains and batches
+
+
+def test_a_chain_runs_through_and_each_job_sees_what_came_before(
+    session: Session, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    tasks = Tasks(mode="sync")
+    seen: list[Any] = []
+
+    @tasks.task("step")
+    def step(job: RunningJob, payload: dict[str, Any]) -> dict[str, Any]:
+        seen.append([(one.task, one.status, one.result) for one in job.results_of_predecessors()])
+        return payload
+
+    tasks.enqueue_many(session, chain(*(step.new_job({"n": n}, workspace_id=workspace_id) for n in range(3))))
+    session.commit()
+
+    assert seen == [[], [("step", "completed", {"n": 0})], [("step", "completed", {"n": 1})]]
+    assert fact("select count(*) from jobplatform.notices") == 0
+
+
+def test_a_batch_runs_through_and_its_callback_knows_it(session: Session, workspace_id: uuid.UUID) -> None:
+    tasks = Tasks(mode="sync")
+    seen: list[Any] = []
+
+    @tasks.task("part")
+    def part(job: RunningJob, payload: dict[str, Any]) -> None:
+        assert job.batch is not None
+        seen.append(("part", job.batch.total))
+
+    @tasks.task("report")
+    def report(job: RunningJob, payload: dict[str, Any]) -> None:
+        assert job.batch is not None
+        seen.append(("report", job.batch.id, job.batch.completed, job.batch.status))
+
+    with tasks.batch(session, workspace_id=workspace_id, on_success=report.new_job(workspace_id=workspace_id)) as batch:
+        batch.add(*(part.new_job(workspace_id=workspace_id) for _ in range(2)))
+    session.commit()
+
+    assert seen == [("part", 2), ("part", 2), ("report", batch.id, 2, "completed")]
+
+
+def test_an_empty_batch_calls_back_at_once(session: Session, workspace_id: uuid.UUID) -> None:
+    tasks = Tasks(mode="sync")
+    seen: list[str] = []
+
+    @tasks.task("report")
+    def report(job: RunningJob, payload: dict[str, Any]) -> None:
+        seen.append(str(job.id))
+
+    callback = report.new_job(workspace_id=workspace_id)
+    with tasks.batch(session, workspace_id=workspace_id, on_complete=callback):
+        pass
+    session.commit()
+
+    assert seen == [str(callback.id)]
+
+
+def test_a_job_without_batch_and_predecessors_has_neither(session: Session, workspace_id: uuid.UUID) -> None:
+    tasks = Tasks(mode="sync")
+    seen: list[Any] = []
+
+    @tasks.task("alone")
+    def alone(job: RunningJob, payload: dict[str, Any]) -> None:
+        seen.append((job.batch, job.results_of_predecessors()))
+
+    alone.enqueue(session, workspace_id=workspace_id)
+    session.commit()
+
+    assert seen == [(None, [])]

@@ -14,6 +14,7 @@ from jobplatform.errors import InvalidLimitError
 from jobplatform.models import Role, make_engine
 from jobplatform.queue import (
     Completion,
+    Edge,
     Failure,
     Keep,
     LogLine,
@@ -21,16 +22,19 @@ from jobplatform.queue import (
     bury_workers,
     cancel_job,
     clear_retention,
+    close_batch,
     complete_jobs,
     count_due,
     count_pages,
     declare_retention,
     fail_jobs,
     list_retention,
+    open_batch,
     prune_jobs,
     record,
     retention,
     set_retention,
+    settle_endings,
 )
 from jobplatform.queue.save_step import save_checkpoint, save_step
 from jobplatform.queue.statement import run
@@ -383,3 +387,64 @@ def test_nobody_s_setting_deletes_lines_of_the_last_month(
 
     assert fact("select count(*) from jobplatform.audit_log") == 1
     engine.dispose()
+
+
+def test_what_a_live_job_waited_for_is_kept_as_long_as_it_may_ask_for_its_result(
+    put: Put, db: Session, worker: Worker, time: Time, prune: Prune, fact: Fact
+) -> None:
+    first = put()
+    other = put(run_after=datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC))
+    last = put(after=[first, other])
+    settle_endings(db)
+    complete_jobs(db, [Completion(worker.lease())])
+    settle_endings(db)
+    time.passes(100 * DAY.total_seconds())
+
+    assert prune() == 0
+    db.execute(text("update jobplatform.job_queue set state = 1, run_after = now() where id = :id"), {"id": other})
+    complete_jobs(db, [Completion(worker.lease())])
+    settle_endings(db)
+    assert prune() == 0
+    assert fact("select state from jobplatform.job_queue where id = :id", id=last) == 1
+
+    complete_jobs(db, [Completion(worker.lease())])
+    time.passes(8 * DAY.total_seconds())
+    assert prune() == 3
+    assert fact("select count(*) from jobplatform.job_edges") == 0
+
+
+def test_the_jobs_of_an_open_batch_are_kept_and_the_batch_goes_with_them(
+    put: Put, db: Session, worker: Worker, time: Time, prune: Prune, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    batch_id = open_batch(db, workspace_id)
+    put(batch_id=batch_id)
+    complete_jobs(db, [Completion(worker.lease())])
+    time.passes(100 * DAY.total_seconds())
+    assert prune() == 0
+
+    close_batch(db, workspace_id, batch_id)
+    settle_endings(db)
+
+    assert prune() == 1
+    assert fact("select count(*) from jobplatform.batches") == 1
+    time.passes(31 * DAY.total_seconds())
+    prune()
+    assert fact("select count(*) from jobplatform.batches") == 0
+
+
+def test_the_jobs_of_a_batch_are_kept_while_a_callback_may_look_at_them(
+    put: Put, db: Session, worker: Worker, time: Time, prune: Prune, workspace_id: uuid.UUID
+) -> None:
+    batch_id = open_batch(db, workspace_id)
+    put(batch_id=batch_id)
+    put(after=[Edge(batch_id, of_batch=True)])
+    close_batch(db, workspace_id, batch_id)
+    settle_endings(db)
+    complete_jobs(db, [Completion(worker.lease())])
+    settle_endings(db)
+    time.passes(100 * DAY.total_seconds())
+
+    assert prune() == 0
+    complete_jobs(db, [Completion(worker.lease())])
+    time.passes(8 * DAY.total_seconds())
+    assert prune() == 2

@@ -71,7 +71,18 @@ def story(machine: type[QueueMachine]) -> Callable[[], None]:
         after(run.time_passes(seconds=1000))
         after(run.fail(lease=claimed(0), delay=0, retry=False, crash=False))
         after(run.retry(job_id=second))
+        waiting = after(run.enqueue_after(job_id=second, run_if="completed"))
+        after(run.settle())
+        after(run.fail(lease=claimed(0), delay=0, retry=False, crash=False))
+        after(run.settle())
+        after(run.retry(job_id=second))
+        after(run.settle())
+        retried = claimed(0)
+        after(run.claim(number=1, limit=1))
+        after(run.complete(lease=retried))
+        after(run.settle())
         after(run.complete(lease=claimed(0)))
+        assert run.jobs[waiting].state == "completed"
         key = {"workspace_id": WORKSPACES[1], "key": "a"}
         after(run.enqueue_newest(**key, delay=0, max_attempts=3))
         after(run.release(lease=claimed(0), delay=5))
@@ -137,10 +148,22 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         "succeed.TAKE_OVER",
         lambda sql: sql.replace("is null\n", "is not null\n"),
     ),
+    "a failure that nobody is told of": (
+        "fail.FAIL",
+        lambda sql: sql.replace("where e.final and e.followed", "where false"),
+    ),
+    "a job let go before what it waits for has ended": (
+        "settle.DECIDE",
+        lambda sql: sql.replace("and e.after_status is null", "and false"),
+    ),
+    "a job called off that stays so when what failed is retried": (
+        "settle.DECIDE",
+        lambda sql: sql.replace("r.status = 5 and r.outcome", "false and r.outcome"),
+    ),
     "a retry that begins its epochs anew": (
         "retry_job.RETRY_JOB",
         lambda sql: sql.replace(
-            "units, epoch, payload_version\n    from final", "units, 0, payload_version\n    from final"
+            "units, epoch, payload_version,\n        batch_id", "units, 0, payload_version,\n        batch_id"
         ),
     ),
 }

@@ -16,6 +16,7 @@ from jobplatform.queue import (
     Blocker,
     CancelAnswer,
     Completion,
+    Edge,
     Failure,
     NewJob,
     Release,
@@ -28,12 +29,14 @@ from jobplatform.queue import (
     enqueue_jobs,
     fail_jobs,
     heartbeat,
+    open_batch,
     pause,
     promote_jobs,
     register_worker,
     release_jobs,
     resume,
     retry_job,
+    settle_endings,
     why_waiting,
 )
 from tests.queue.actors import Time, Worker
@@ -661,3 +664,64 @@ def test_a_workspace_that_never_ran_anything_is_estimated_by_what_others_took(
     worker.claim(limit=8)
 
     assert wait(ask(put())) == pytest.approx(10, abs=1)
+
+
+# Waiting for others
+
+
+def test_a_blocked_job_names_what_it_waits_for(db: Session, workspace_id: uuid.UUID, put: Put, ask: Ask) -> None:
+    first, second = put(), put()
+    waiting = put(after=[first, Edge(second, "ended")])
+
+    why = ask(waiting)
+
+    assert codes(why) == ["waiting-for-job", "waiting-for-job", "no-worker"]
+    assert why.blockers[0].message == f"it waits for job {first} (pending); it waits for 2 in all"
+    assert why.blockers[1].message == f"it waits for job {second} (pending), however that ends; it waits for 2 in all"
+    assert why.blockers[0].details == {"job_id": first, "run_if": "completed", "waits": 2}
+    assert (why.status, why.position, why.estimated_start_at) == (Status.PENDING, None, None)
+
+
+def test_what_has_ended_is_waited_for_no_longer(
+    db: Session, workspace_id: uuid.UUID, worker: Worker, put: Put, ask: Ask
+) -> None:
+    put()
+    running = worker.claim()
+    other = put()
+    waiting = put(after=[uuid.UUID(running[0].lease.job_id), other])
+    settle_endings(db)
+    assert "(running)" in ask(waiting).blockers[0].message
+
+    complete_jobs(db, [Completion(running[0].lease)])
+    settle_endings(db)
+
+    assert [blocker.message for blocker in ask(waiting).blockers] == [f"it waits for job {other} (pending)"]
+
+
+def test_a_callback_names_its_batch(db: Session, workspace_id: uuid.UUID, worker: Worker, put: Put, ask: Ask) -> None:
+    batch_id = open_batch(db, workspace_id)
+    put(batch_id=batch_id)
+    callback = put(after=[Edge(batch_id, "failed", of_batch=True)])
+    settle_endings(db)
+
+    (blocker,) = ask(callback).blockers
+
+    assert blocker.code == "waiting-for-batch"
+    assert blocker.message == (f"it waits for batch {batch_id} (open, 0 of 1 job ended), and runs only if that fails")
+    assert blocker.details["batch_id"] == batch_id
+
+
+def test_a_blocked_job_whose_predecessors_are_settled_is_about_to_be_released(
+    db: Session, put: Put, ask: Ask, worker: Worker
+) -> None:
+    waiting = put(after=[put()])
+    db.execute(text("update jobplatform.job_edges set after_status = 3"))
+
+    assert codes(ask(waiting)) == ["being-released"]
+
+
+def test_a_pause_is_in_the_way_of_a_blocked_job_too(db: Session, put: Put, ask: Ask, worker: Worker) -> None:
+    waiting = put(after=[put()])
+    pause(db, "task", "work", reason="bug", actor="ada")
+
+    assert codes(ask(waiting)) == ["waiting-for-job", "paused-task"]

@@ -26,6 +26,7 @@ from jobplatform.models import (
 )
 from jobplatform.queue import (
     Cron,
+    Edge,
     NewJob,
     RequestKey,
     RunningJob,
@@ -33,6 +34,7 @@ from jobplatform.queue import (
     create_schedule,
     enqueue_job,
     keep_answer,
+    open_batch,
     pause,
     record,
     run_schedule_now,
@@ -42,6 +44,7 @@ WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
     "schedule_ticks", "sync_streams", "sync_logs",
+    "batches", "job_edges", "notices",
 }  # fmt: skip
 
 
@@ -93,6 +96,10 @@ def fill(session: Session, workspace_id: uuid.UUID, *, encrypted: bool = False) 
         )
         session.commit()
         run_schedule_now(session, schedule, tasks["work"])
+        batch_id = open_batch(session, workspace_id, of("batch"))
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="work", batch_id=batch_id))
+        after = Edge(batch_id, of_batch=True)
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="work", after=[after]))
         _fill_other_tables(session, workspace_id)
     session.commit()
 

@@ -461,3 +461,23 @@ HOSTILE = {
     "snoozes for ever": snooze_for_ever,
     "raises in a thread": raise_in_thread,
 }
+
+
+@tasks.task("part")
+def part(job: RunningJob, payload: Payload) -> Payload:
+    """A part of a batch; one of them adds another, in the transaction in which it completes itself."""
+    if payload.get("adds"):
+        assert job.batch is not None
+        part.enqueue(job.session, {"number": 100}, workspace_id=job.workspace_id, batch_id=job.batch.id)
+        job.complete_in(job.session, payload)
+    return payload
+
+
+@tasks.task("sum_up")
+def sum_up(job: RunningJob, payload: Payload) -> dict[str, Any]:
+    """Says what it knows of what it waited for."""
+    batch = job.batch
+    return {
+        "batch": None if batch is None else [batch.status, batch.total, batch.completed],
+        "results": [one.result for one in job.results_of_predecessors()],
+    }

@@ -1,7 +1,7 @@
 """Rows know the version of their payload, tasks the limits of their code, and a newer request can wait in its place.
 
-Revision ID: 0012
-Revises: 0011
+Revision ID: 0014
+Revises: 0013
 
 Processes of the version before go on: rows that they enqueue are taken for version 1, as a worker that reads more of
 the record finds out. They never see a job that waits for the one before it: nothing makes one before all are new.
@@ -10,8 +10,8 @@ The queue table is rewritten once, under a lock; it holds only what is not done 
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,212 @@
+"""Events: what many open streams cost, and how soon an event is there."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import LiteralString
+
+import httpx
+import psycopg
+from harness.contenders import jobplatform
+from harness.figures import percentile, shown
+from harness.programs import ProgramError
+from harness.report import Table, Target
+from harness.run import Run
+from harness.workers import one
+from sqlalchemy.orm import Session
+
+from jobplatform.api import mint_token
+from jobplatform.models import make_engine
+from jobplatform.queue import NewJob, enqueue_jobs
+
+EXPLANATION = """
+One process of `gunicorn -k gevent`, and {streams} streams, each of a waiting job of its own, on one connection each.
+*API*: {asked} requests for a job, one after the other, milliseconds. *Event*: from the answer to a cancellation until
+the stream of that job has said so, milliseconds, {cancelled} times. *Memory*: the process's own share (PSS), MiB.
+*Connections*: those of the server process to the database.
+"""
+CONNECTIONS: LiteralString = """
+select count(*) from pg_stat_activity where application_name = 'jobplatform-api' and datname = current_database()
+"""
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 60
+
+
+def measure(run: Run) -> tuple[list[Table], list[Target]]:
+    streams, asked, cancelled = (200, 100, 10) if run.quick else (2_000, 500, 50)
+    url = jobplatform().fresh_database(run.databases)
+    workspace = uuid.uuid4()
+    token, jobs = _prepare(url, workspace, streams)
+    with _served(url) as server, httpx.Client(base_url=server.address, headers=_bearer(token), timeout=SECONDS) as api:
+        job = f"/workspaces/{workspace}/jobs/{jobs[0]}"
+        before = _asked(api, job, asked), server.memory(), one_connection(url)
+        with _streams(server, workspace, token, jobs) as followed:
+            after = _asked(api, job, asked), server.memory(), one_connection(url)
+            events = [followed.time_to_cancel(api, job_id) for job_id in jobs[1 : cancelled + 1]]
+    table = Table(
+        "Streams of events",
+        EXPLANATION.format(streams=f"{streams:,}", asked=asked, cancelled=cancelled),
+        ("", "API p50", "API p99", "event p50", "event p99", "memory", "connections"),
+        [_row("no streams", *before, []), _row(f"{streams:,} streams", *after, events)],
+    )
+    return [table], _targets(streams, before, after, events)
+
+
+def one_connection(url: str) -> int:
+    """The connections of the API's process, by now."""
+    with psycopg.connect(url) as connection:
+        return int(one(connection, CONNECTIONS))
+
+
+def _prepare(url: str, workspace: uuid.UUID, count: int) -> tuple[str, list[str]]:
+    engine = make_engine(url)
+    later = datetime.timedelta(hours=1)
+    jobs = [NewJob(workspace_id=workspace, task="sync", payload={}, delay=later) for _ in range(count)]
+    with Session(engine) as session, session.begin():
+        token = mint_token(session, workspace, ("jobs:read", "jobs:write"), "bench")
+        ids = [str(enqueued.job_id) for enqueued in enqueue_jobs(session, jobs)]
+    engine.dispose()
+    return token, ids
+
+
+class _Server:
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.port = port
+        self.address = f"http://127.0.0.1:{port}"
+
+    def memory(self) -> float:
+        """Of the worker process, in MiB."""
+        (worker,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+@contextlib.contextmanager
+def _served(url: str) -> Iterator[_Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "JOBPLATFORM_TRUST_LOGIN": "true",
+        "JOBPLATFORM_MAX_STREAMS_PER_WORKSPACE": "10000",
+        "JOBPLATFORM_MAX_STREAMS_PER_TOKEN": "10000",
+    }
+    # Half of the process's places is the most that one workspace gets.
+    environ["JOBPLATFORM_MAX_STREAMS"] = "10000"
+    options = ["-k", "gevent", "--worker-connections", "10000", "--no-control-socket", "--log-level", "warning"]
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, "jobplatform.api.wsgi:app"]
+    process = subprocess.Popen(command, env=environ, cwd=ROOT)
+    try:
+        server = _Server(process, port)
+        _wait_for(server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(server: _Server) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server.address}/readyz").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise ProgramError("the API did not become ready")
+
+
+class _Streams:
+    """Many sockets that are read in one loop."""
+
+    def __init__(self, selector: selectors.BaseSelector, workspace: uuid.UUID) -> None:
+        self.selector = selector
+        self.workspace = workspace
+        self.texts: dict[str, bytes] = {}
+
+    def read(self, seconds: float) -> None:
+        for key, _ in self.selector.select(seconds):
+            found = key.fileobj.recv(65_536)  # type: ignore[union-attr]  # a socket
+            if not found and b"job.cancelled" in self.texts[key.data]:
+                self.selector.unregister(key.fileobj)
+            elif not found:
+                raise ProgramError(f"the stream of job {key.data} ended: {self.texts[key.data][-300:]!r}")
+            self.texts[key.data] += found
+
+    def wait_for(self, job_id: str, word: bytes) -> None:
+        deadline = time.monotonic() + SECONDS
+        while word not in self.texts[job_id]:
+            if time.monotonic() > deadline:
+                raise ProgramError(f"no {word!r} of job {job_id}: {self.texts[job_id]!r}")
+            self.read(1.0)
+
+    def time_to_cancel(self, api: httpx.Client, job_id: str) -> float:
+        """Milliseconds."""
+        api.post(f"/workspaces/{self.workspace}/jobs/{job_id}/cancel").raise_for_status()
+        began = time.monotonic()
+        self.wait_for(job_id, b"job.cancelled")
+        return 1000 * (time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _streams(server: _Server, workspace: uuid.UUID, token: str, jobs: Sequence[str]) -> Iterator[_Streams]:
+    """Opened fifty at a time, each until its first event is there."""
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        followed = _Streams(selector, workspace)
+        for start in range(0, len(jobs), 50):
+            portion = jobs[start : start + 50]
+            for job_id in portion:
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                path = f"/workspaces/{workspace}/jobs/{job_id}/events"
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+                selector.register(client, selectors.EVENT_READ, job_id)
+                followed.texts[job_id] = b""
+            for job_id in portion:
+                followed.wait_for(job_id, b"job.pending")
+        yield followed
+
+
+def _asked(api: httpx.Client, path: str, count: int) -> list[float]:
+    durations = []
+    for _ in range(count):
+        began = time.monotonic()
+        api.get(path).raise_for_status()
+        durations.append(1000 * (time.monotonic() - began))
+    return durations
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _row(name: str, api: list[float], memory: float, connections: int, events: list[float]) -> list[str]:
+    times = [percentile(found, share) if found else None for found in (api, events) for share in (0.5, 0.99)]
+    return [name, *(shown(value, 1) for value in times), shown(memory, 0), str(connections)]
+
+
+def _targets(
+    streams: int,
+    before: tuple[list[float], float, int],
+    after: tuple[list[float], float, int],
+    events: list[float],
+) -> list[Target]:
+    ratio = percentile(after[0], 0.99) / percentile(before[0], 0.99)
+    return [
+        Target.at_most(f"{streams:,} streams: memory of the process, MiB", 120, after[1]),
+        Target.at_most(f"{streams:,} streams: API p99 beside none", 2, ratio, 2),
+        # As many as the pool of any API process: streams add none.
+        Target.at_most(f"{streams:,} streams: connections to the database", 10, after[2]),
+        Target.at_most("event of one job p50, ms", 300, percentile(events, 0.5)),
+    ]

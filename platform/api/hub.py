@@ -1,0 +1,261 @@
+"""The hub: one thread that looks for news on behalf of everybody who follows something in this process.
+
+    1. Which jobs are there in the workspaces that are followed whole.
+    2. Which followed jobs have changed: one statement for all of them.
+    3. What is new about those, a few at a time for each follower.
+    4. Every other second: whose token has been revoked.
+
+A round is one short transaction on one connection of the pool. Nobody's request holds one while it waits, and a process
+that nobody asks for news looks for none. It polls rather than listens, because nothing then has to be rung when a job
+changes, and a pooler may stand in between: see docs/decisions/the-api-polls-for-news.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from jobplatform.api.following import Follower, JobFollower, Reader, Waiter, WorkspaceFollower
+from jobplatform.api.tokens import find_dead_tokens
+from jobplatform.queue import Seen, find_news, look_at_jobs, look_at_workspace, reveal_facts
+from jobplatform.settings import Settings
+
+#: Seconds between two rounds. A round that took long is followed by a pause of four times that: with very many
+#: followers each hears a little later, and neither the process nor the database does much else for them.
+INTERVAL = 0.25
+LONGEST_INTERVAL = 0.75
+#: Seconds between two looks at tokens. With the longest pause it keeps revocation within 5 s.
+TOKENS_EVERY = 2.0
+#: Seconds without a follower after which the thread ends.
+IDLE = 5.0
+#: Jobs looked at in one statement.
+PORTION = 200
+#: Held requests of a process when nobody said how many: greenlets cost little, threads are few.
+GREENLETS_HOLD = 2_500
+THREADS_HOLD = 8
+
+log = logging.getLogger("jobplatform.api")
+
+Transaction = Callable[[], AbstractContextManager[Session]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """How many requests may be held open for news: in a process (0: by its kind), of a workspace, of a token."""
+
+    process: int = 0
+    workspace: int = 200
+    token: int = 100
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> StreamLimits:
+        return cls(settings.max_streams, settings.max_streams_per_workspace, settings.max_streams_per_token)
+
+    @property
+    def of_process(self) -> int:
+        return self.process or (GREENLETS_HOLD if _has_greenlets() else THREADS_HOLD)
+
+
+class CrowdedError(Exception):
+    """There is no room for another follower. ``who`` has too many."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        super().__init__(who)
+
+
+class Hub:
+    """Followers come and go (:meth:`following`); as long as there is one, a thread feeds them."""
+
+    def __init__(self, limits: StreamLimits | None = None) -> None:
+        self.limits = limits or StreamLimits()
+        self.rounds = 0
+        self._followers: set[Follower] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._running_in: int | None = None
+        self._thread: threading.Thread | None = None
+        self._leaving = False
+        self._tokens_seen_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._followers)
+
+    def join(self, follower: Follower, transaction: Transaction) -> None:
+        """Feed it from now on. Raises :class:`CrowdedError`; :meth:`leave` must follow otherwise."""
+        with self._lock:
+            if self._running_in != os.getpid():
+                # After a fork the parent's followers are not ours, nor is its thread.
+                self._followers.clear()
+            self._require_room(follower.reader)
+            self._followers.add(follower)
+            if self._running_in != os.getpid():
+                self._running_in = os.getpid()
+                run = self._run
+                self._thread = threading.Thread(target=run, args=(transaction,), name="jobplatform-hub", daemon=True)
+                self._thread.start()
+        if self._leaving:
+            follower.end()
+        self._wake.set()
+
+    def leave(self, follower: Follower) -> None:
+        with self._lock:
+            self._followers.discard(follower)
+
+    @contextmanager
+    def following(self, follower: Follower, transaction: Transaction) -> Iterator[None]:
+        self.join(follower, transaction)
+        try:
+            yield
+        finally:
+            self.leave(follower)
+
+    def end_all(self) -> None:
+        """Have everybody end, and whoever comes later: the process stops. May be called from a signal's handler."""
+        self._leaving = True
+
+    def close(self) -> None:
+        """The same, and wait for the thread: whoever disposes of the database afterwards finds it unused."""
+        self.end_all()
+        self._wake.set()
+        if self._thread is not None and self._running_in == os.getpid():
+            self._thread.join(10)
+
+    def _require_room(self, reader: Reader) -> None:
+        most = self.limits.of_process
+        # One workspace does not get all the places of a process, however few they are.
+        of_workspace = min(self.limits.workspace, max(1, most // 2))
+        others = [follower for follower in self._followers if not follower.ended]
+        if len(others) >= most:
+            raise CrowdedError("this process")
+        if sum(other.reader.workspace_id == reader.workspace_id for other in others) >= of_workspace:
+            raise CrowdedError("the workspace")
+        if reader.token_id and sum(other.reader.token_id == reader.token_id for other in others) >= self.limits.token:
+            raise CrowdedError("the token")
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self, transaction: Transaction) -> None:
+        idle_since = time.monotonic()
+        failed = 0
+        while True:
+            self._wake.clear()
+            started = time.monotonic()
+            # Those that have ended are still there until their requests notice.
+            if any(not follower.ended for follower in list(self._followers)):
+                idle_since = started
+            elif self._ends(idle_since):
+                return
+            try:
+                more = self._round(transaction)
+                failed = 0
+            except Exception as error:  # noqa: BLE001  # the thread serves everybody; whatever it is, it goes on
+                failed += 1
+                self._report(failed, error)
+                more = False
+            if not more:
+                pause = max(INTERVAL, 4 * (time.monotonic() - started)) if not failed else 0.5 * failed
+                self._wake.wait(min(pause, LONGEST_INTERVAL))
+
+    def _ends(self, idle_since: float) -> bool:
+        """Whether it was idle for long enough; it is written off under the lock, so that the next one is started."""
+        if time.monotonic() - idle_since < IDLE and not self._leaving:
+            return False
+        with self._lock:
+            if any(not follower.ended for follower in self._followers):
+                return False
+            self._running_in = None
+            return True
+
+    def _report(self, failed: int, error: Exception) -> None:
+        if failed == 1:
+            log.warning("api.events_interrupted", extra={"error": f"{type(error).__name__}: {error}"[:300]})
+
+    def _round(self, transaction: Transaction) -> bool:
+        with self._lock:
+            followers = [follower for follower in self._followers if not follower.ended]
+        followers = [follower for follower in followers if not self._has_to_go(follower)]
+        if not followers:
+            return False
+        with transaction() as session:
+            self.look(session, followers)
+        self.rounds += 1
+        return any(follower.has_room and _is_behind(follower) for follower in followers)
+
+    def _has_to_go(self, follower: Follower) -> bool:
+        now = time.monotonic()
+        if self._leaving or now > follower.reader.ends_at or follower.is_stalled(now):
+            follower.end()
+        return follower.ended
+
+    # -- one round -------------------------------------------------------------------------------
+
+    def look(self, session: Session, followers: list[Follower]) -> None:
+        """Everything that is new for ``followers``, as far as they have room for it."""
+        self._end_revoked(session, followers)
+        fed = [follower for follower in followers if follower.has_room and not follower.ended]
+        _look_at_workspaces(session, [follower for follower in fed if isinstance(follower, WorkspaceFollower)])
+        _note_news(session, fed)
+        _tell(session, fed)
+
+    def _end_revoked(self, session: Session, followers: list[Follower]) -> None:
+        if time.monotonic() - self._tokens_seen_at < TOKENS_EVERY:
+            return
+        self._tokens_seen_at = time.monotonic()
+        dead = find_dead_tokens(session, {token for follower in followers if (token := follower.reader.token_id)})
+        for follower in followers:
+            if follower.reader.token_id in dead:
+                follower.end()
+
+
+def _look_at_workspaces(session: Session, followers: list[WorkspaceFollower]) -> None:
+    """Followers of one workspace who looked last at the same moment are answered together."""
+    asked = list(dict.fromkeys(follower.asks for follower in followers))
+    looks = dict(zip(asked, look_at_workspace(session, asked), strict=True))
+    for follower in followers:
+        follower.meet(looks[follower.asks])
+
+
+def _note_news(session: Session, followers: list[Follower]) -> None:
+    asked = [(follower, followed) for follower in followers for followed in follower.followed()]
+    # Many may follow the same job and be at the same place.
+    distinct = list(dict.fromkeys(followed for _, followed in asked))
+    # Not all in one go: where requests are greenlets they get their turn while the database is asked.
+    portions = [distinct[start : start + PORTION] for start in range(0, len(distinct), PORTION)]
+    news = {portion[place] for portion in portions for place in find_news(session, portion)}
+    for follower, followed in asked:
+        if followed in news:
+            follower.note_news(followed)
+
+
+def _tell(session: Session, followers: list[Follower]) -> None:
+    asked = [(follower, followed) for follower in followers for followed in follower.to_look_at()]
+    for start in range(0, len(asked), PORTION):
+        portion = asked[start : start + PORTION]
+        found = look_at_jobs(session, [followed for _, followed in portion])
+        for place, (follower, followed) in enumerate(portion):
+            follower.tell(followed, _shown(session, follower, found.get(place)))
+
+
+def _shown(session: Session, follower: Follower, seen: Seen | None) -> Seen | None:
+    if seen is None or isinstance(follower, Waiter):
+        return seen
+    return seen._replace(facts=reveal_facts(session, seen.facts, to_reader=follower.reader.reads_sealed))
+
+
+def _is_behind(follower: Follower) -> bool:
+    """Whether there is more to be told at once. A job that has ended and may still speak is in no hurry."""
+    return isinstance(follower, WorkspaceFollower | JobFollower) and follower.is_behind
+
+
+def _has_greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return bool(monkey and monkey.is_module_patched("threading"))

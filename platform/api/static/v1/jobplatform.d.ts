@@ -1,0 +1,118 @@
+/** The browser's client of jobplatform, version 1. */
+
+export type Status = "pending" | "running" | "completed" | "failed" | "cancelled";
+
+export interface Progress {
+  current: number | null;
+  total: number | null;
+  message: string | null;
+}
+
+export interface JobError {
+  type: string;
+  message: string;
+}
+
+/** A job, as the API shows it. */
+export interface Job<Result = unknown, Payload = unknown> {
+  id: string;
+  workspaceId: string;
+  jobType: string;
+  queue: string;
+  status: Status;
+  outcome: string | null;
+  priority: number;
+  payload: Payload;
+  progress: Progress | null;
+  result: Result | null;
+  error: JobError | null;
+  attempts: number;
+  maxAttempts: number;
+  createdAt: string;
+  runAfter: string;
+  startedAt: string | null;
+  completedAt: string | null;
+  cancelRequestedAt: string | null;
+  statusUrl: string;
+}
+
+export interface LogLine {
+  epoch: number;
+  line: number;
+  level: string;
+  message: string;
+  at: string;
+}
+
+/** A job that is being watched: what is known of it by now. `status` is null until the first event. */
+export interface WatchedJob<Result = unknown> {
+  id?: string;
+  status: Status | null;
+  progress: Progress | null;
+  result: Result | null;
+  error: JobError | null;
+  /** The last thousand lines. */
+  log: LogLine[];
+  /** Why nothing more comes; set by `useJob` alone. */
+  failure?: unknown;
+}
+
+export interface JobEvent {
+  /** `job.pending`, `job.running`, `job.progress`, `job.log`, `job.completed`, `job.failed`, `job.cancelled`. */
+  name: string;
+  id?: string;
+  data: Record<string, unknown>;
+  /** It was asked for, and not streamed. */
+  polled?: boolean;
+}
+
+export interface Options {
+  /** A token, or a function that has a fresh one. Without it the browser's cookies decide. */
+  token?: string | (() => string | Promise<string>);
+  signal?: AbortSignal;
+  fetch?: typeof fetch;
+}
+
+export interface WatchOptions<Result = unknown> extends Options {
+  onChange?: (job: WatchedJob<Result>, event: JobEvent) => void;
+}
+
+export interface EnqueueOptions {
+  priority?: number;
+  runAfter?: string;
+  delayMs?: number;
+  maxAttempts?: number;
+  timeoutMs?: number;
+  queue?: string;
+  uniqueKey?: string;
+  tags?: string[];
+  ifActive?: "refuse" | "return";
+}
+
+export interface Client {
+  enqueue<Result = unknown>(jobType: string, payload?: unknown, options?: EnqueueOptions): Promise<Job<Result>>;
+  get<Result = unknown>(jobId: string): Promise<Job<Result>>;
+  list(filters?: Record<string, string>): AsyncGenerator<Job>;
+  cancel(jobId: string): Promise<Job>;
+  retry(jobId: string): Promise<Job>;
+  watch<Result = unknown>(jobId: string, options?: WatchOptions<Result>): Promise<WatchedJob<Result>>;
+}
+
+export class ApiError extends Error {
+  readonly status: number;
+  readonly problem: { type?: string; title?: string; detail?: string; [member: string]: unknown };
+  readonly retryAfter?: number;
+}
+
+export function createClient(baseUrl: string, workspaceId: string, options?: Options): Client;
+
+export function watchJob<Result = unknown>(url: string, options?: WatchOptions<Result>): Promise<WatchedJob<Result>>;
+
+interface ReactLike {
+  useState: (initial: never) => [never, (next: never) => void];
+  useEffect: (effect: () => (() => void) | undefined, dependencies: unknown[]) => void;
+}
+
+export function reactHooks(React: ReactLike | object): {
+  useJob: <Result = unknown>(url: string | null | undefined, options?: Options) => WatchedJob<Result>;
+};

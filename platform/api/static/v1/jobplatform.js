@@ -1,0 +1,209 @@
+// The browser's client of jobplatform. One module, no dependencies, no build step.
+// Types are in jobplatform.d.ts beside it; how to use it is in docs/howto/watch-a-job.md.
+
+const FINAL = ["completed", "failed", "cancelled"];
+const SILENCE = 30_000; // a stream says something every ten seconds
+const POLL_SECONDS = 20;
+const FIRST_PAUSE = 500;
+const LONGEST_PAUSE = 15_000;
+const MOST_LINES = 1_000;
+
+/** The API answered that it cannot: `status`, and the problem document that says why. */
+export class ApiError extends Error {
+  constructor(status, problem, retryAfter) {
+    super(problem.detail || `the API answered ${status}`);
+    this.name = "ApiError";
+    this.status = status;
+    this.problem = problem;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** Enqueue, look at, list, cancel and retry the jobs of one workspace. */
+export function createClient(baseUrl, workspaceId, options = {}) {
+  const root = `${baseUrl.replace(/\/+$/, "")}/workspaces/${workspaceId}`;
+  const ask = (method, path, body) => request(root + path, options, method, body);
+  const client = {
+    enqueue: async (jobType, payload = {}, more = {}) =>
+      (await ask("POST", "/jobs", { ...more, jobType, payload })).job,
+    get: (jobId) => ask("GET", `/jobs/${jobId}`),
+    async *list(filters = {}) {
+      let cursor;
+      do {
+        const query = new URLSearchParams({ ...filters, ...(cursor ? { cursor } : {}) });
+        const page = await ask("GET", `/jobs?${query}`);
+        yield* page.items;
+        cursor = page.nextCursor;
+      } while (cursor);
+    },
+    cancel: (jobId) => ask("POST", `/jobs/${jobId}/cancel`),
+    retry: (jobId) => ask("POST", `/jobs/${jobId}/retry`),
+    watch: (jobId, more = {}) => watchJob(`${root}/jobs/${jobId}`, { ...options, ...more }),
+  };
+  return client;
+}
+
+/**
+ * Follow a job by its status URL. Calls `onChange(job, event)` for everything that happens, in order and once, and
+ * resolves with the job when it has ended. Comes back by itself when the connection is lost, and asks now and then
+ * where there is no stream to be had.
+ */
+export async function watchJob(url, options = {}) {
+  let job = { status: null, progress: null, result: null, error: null, log: [] };
+  let ended;
+  const tell = (event) => {
+    job = changed(job, event);
+    options.onChange?.(job, event);
+    if (FINAL.includes(job.status)) ended?.();
+  };
+  const hasEnded = new Promise((resolve) => (ended = () => resolve()));
+  const follows = follow(url, options, tell, () => job);
+  // A line may still come after the end, and is told; nobody has to wait for it.
+  follows.catch(() => {});
+  await Promise.race([hasEnded, follows]);
+  return job;
+}
+
+/** `const { useJob } = reactHooks(React)`, and in a component `const job = useJob(statusUrl, { token })`. */
+export function reactHooks(React) {
+  function useJob(url, options = {}) {
+    const [job, setJob] = React.useState({ status: null, progress: null, result: null, error: null, log: [] });
+    React.useEffect(() => {
+      if (!url) return undefined;
+      const stop = new AbortController();
+      watchJob(url, { ...options, onChange: setJob, signal: stop.signal }).catch((failure) => {
+        if (!stop.signal.aborted) setJob((last) => ({ ...last, failure }));
+      });
+      return () => stop.abort();
+    }, [url, options.token]);
+    return job;
+  }
+  return { useJob };
+}
+
+async function follow(url, options, tell, current) {
+  const place = { id: "" };
+  let failures = 0;
+  while (!FINAL.includes(current().status)) {
+    try {
+      await readStream(`${url}/events`, options, place, (event) => {
+        failures = 0;
+        tell(event);
+      });
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
+      failures += 1;
+      // No place for a stream, or something in between that keeps it back: ask instead, and then try again.
+      if (error instanceof ApiError || error instanceof Silent || failures > 3) await poll(url, options, tell, current);
+    }
+    if (!FINAL.includes(current().status)) await pause(failures, options.signal);
+  }
+}
+
+class Silent extends Error {}
+
+async function readStream(url, options, place, tell) {
+  const silence = new AbortController();
+  const stop = () => silence.abort(options.signal?.reason);
+  options.signal?.addEventListener("abort", stop);
+  let timer;
+  const alive = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(new Silent("the stream is silent")), SILENCE);
+  };
+  try {
+    alive();
+    const headers = place.id ? { "Last-Event-ID": place.id } : {};
+    const answer = await send(url, options, "GET", undefined, { ...headers, Accept: "text/event-stream" }, silence.signal);
+    const decoder = new TextDecoder();
+    const reader = answer.body.getReader();
+    let rest = "";
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      alive();
+      const blocks = (rest + decoder.decode(part.value, { stream: true })).split("\n\n");
+      rest = blocks.pop();
+      for (const event of blocks.map(readEvent)) {
+        if (event.id) place.id = event.id;
+        if (event.data !== undefined) tell(event);
+      }
+    }
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener("abort", stop);
+  }
+}
+
+function readEvent(block) {
+  const event = { name: "message" };
+  for (const line of block.split("\n")) {
+    const at = line.indexOf(":");
+    if (at <= 0) continue;
+    const value = line.slice(at + 1).replace(/^ /, "");
+    if (line.startsWith("event:")) event.name = value;
+    else if (line.startsWith("id:")) event.id = value;
+    else if (line.startsWith("data:")) event.data = JSON.parse(value);
+  }
+  return event;
+}
+
+function changed(job, { name, data }) {
+  const next = { ...job, id: data.jobId ?? data.id ?? job.id };
+  if (name === "job.log") {
+    next.log = [...job.log, { epoch: data.epoch, line: data.line, level: data.level, message: data.message, at: data.at }];
+    if (next.log.length > MOST_LINES) next.log.shift();
+  } else if (name === "job.progress") {
+    next.progress = data.progress;
+  } else if (data.status) {
+    next.status = data.status;
+    next.error = data.error ?? null;
+    next.result = data.result ?? null;
+    if (data.progress !== undefined) next.progress = data.progress;
+    else if (data.status === "running") next.progress = null;
+  }
+  return next;
+}
+
+/** What a stream would have said, as far as the job itself still shows it: its log lines come with the next stream. */
+async function poll(url, options, tell, current) {
+  try {
+    const found = await request(`${url}?wait=${POLL_SECONDS}`, options, "GET");
+    const said = JSON.stringify([found.status, found.progress, found.result, found.error]);
+    const { status, progress, result, error } = current();
+    if (said !== JSON.stringify([status, progress, result, error])) {
+      tell({ name: `job.${found.status}`, data: found, polled: true });
+    }
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
+  }
+}
+
+async function request(url, options, method, body) {
+  return (await send(url, options, method, body, { Accept: "application/json" }, options.signal)).json();
+}
+
+async function send(url, options, method, body, headers, signal) {
+  const token = typeof options.token === "function" ? await options.token() : options.token;
+  const sent = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const doFetch = options.fetch ?? globalThis.fetch;
+  const answer = await doFetch(url, {
+    method,
+    headers: sent,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    signal,
+    cache: "no-store",
+  });
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({}));
+  throw new ApiError(answer.status, problem, Number(answer.headers.get("Retry-After")) || undefined);
+}
+
+function pause(failures, signal) {
+  const most = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures);
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, most / 2 + (Math.random() * most) / 2);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}

@@ -1,0 +1,160 @@
+"""Requests that are held open: server-sent events, and answers that wait for a change.
+
+Both put a follower into the hub and hold nothing else: no Session, no connection, no request's context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+from flask import Response, current_app, request
+
+from jobplatform.api.access import current_principal
+from jobplatform.api.answers import LIVE, show
+from jobplatform.api.fields import camel
+from jobplatform.api.following import Follower, Reader, Waiter
+from jobplatform.api.hub import CrowdedError, Hub, Transaction
+from jobplatform.api.mounted import Reach, mounted
+from jobplatform.api.problems import ProblemError, unavailable
+from jobplatform.api.reading import reader_sees_sealed
+from jobplatform.models import Job, Role
+from jobplatform.queue import Change
+
+EVENT_STREAM = "text/event-stream"
+#: A comment so often keeps whatever is in between from taking the silence for an end.
+HEARTBEAT = 10.0
+#: Seconds after which a stream ends, and its client comes back with its position.
+LONGEST_STREAM = 900.0
+#: Milliseconds after which a client comes back.
+RETRY_MS = 1_000
+#: Seconds after which it makes sense to ask again for a place.
+CROWDED_RETRY_AFTER = 10
+#: Seconds that a client may leave what it is sent unread. Then the connection is closed, and its thread is free.
+UNREAD = 30.0
+
+
+def reader_of_request(workspace_id: UUID) -> Reader:
+    """On whose behalf this request follows something."""
+    principal = current_principal()
+    age = LONGEST_STREAM if principal.expires_in is None else min(LONGEST_STREAM, principal.expires_in)
+    return Reader(str(workspace_id), principal.token_id, reader_sees_sealed(), time.monotonic() + age)
+
+
+def stream(follower: Follower, beat: Callable[[], str] = lambda: ": \n\n") -> Response:
+    """The answer that tells what ``follower`` is fed. ``beat`` is said at the beginning and when nothing else is."""
+    answer = Response(content_type=EVENT_STREAM)
+    # Or a proxy keeps events until it has a few kilobytes of them.
+    answer.headers["X-Accel-Buffering"] = "no"
+    if request.method == "HEAD":
+        return answer
+    hub = mounted().hub
+    try:
+        hub.join(follower, _transaction())
+    except CrowdedError as error:
+        raise _crowded(error) from None
+    # Not at the end of the iteration: one that never begins never ends.
+    answer.call_on_close(lambda: hub.leave(follower))
+    _limit_patience(request.environ)
+    # The server keeps the environment for as long as the stream lasts, and this would keep all of the request.
+    request.environ.pop("werkzeug.request", None)
+    answer.response = _tell(follower, beat)
+    return answer
+
+
+def show_after(seconds: int, read: Callable[[], Job]) -> Response:
+    """The job as soon as it is another than the client knows or, without a tag from the client, than it is now.
+
+    As it is when the time is over, when it has ended, or when nobody else may wait.
+    """
+    job = read()
+    answer = show(job)
+    is_news = bool(request.if_none_match) and answer.status_code == 200
+    if not seconds or is_news or job.status not in LIVE:
+        return answer
+    follower = Waiter(reader_of_request(job.workspace_id), str(job.id))
+    with _followed(mounted().hub, follower):
+        return _wait(follower, answer, read, time.monotonic() + seconds)
+
+
+def render_event(change: Change, position: str) -> str:
+    """A change as an event of a stream."""
+    data = {camel(name): value for name, value in change.about.items()}
+    return write_event(f"job.{change.kind}", position, data)
+
+
+def write_event(name: str | None, position: str, data: Any) -> str:
+    """One event. JSON has no line breaks of its own, so its text is one line.
+
+    Three further characters are line breaks to some clients, and to no specification.
+    """
+    named = f"event: {name}\n" if name else ""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_BREAKS)
+    return f"{named}id: {position}\ndata: {text}\n\n"
+
+
+_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
+
+def _tell(follower: Follower, beat: Callable[[], str]) -> Iterator[str]:
+    yield f"retry: {RETRY_MS}\n{beat()}"
+    while True:
+        text = follower.take(HEARTBEAT)
+        if text:
+            yield text
+        elif not follower.ended:
+            yield beat()
+        if follower.ended and not follower.waiting:
+            return
+
+
+def _wait(follower: Waiter, answer: Response, read: Callable[[], Job], until: float) -> Response:
+    """Read again whenever something has changed: it may be something that is not shown."""
+    tag = answer.get_etag()
+    while follower.take(max(0.0, until - time.monotonic())):
+        answer = show(read())
+        if answer.get_etag() != tag:
+            break
+    return answer
+
+
+@contextlib.contextmanager
+def _followed(hub: Hub, follower: Follower) -> Iterator[None]:
+    """With no place left nothing is waited for: the answer comes at once."""
+    try:
+        hub.join(follower, _transaction())
+    except CrowdedError:
+        follower.end()
+    try:
+        yield
+    finally:
+        hub.leave(follower)
+
+
+def _transaction() -> Transaction:
+    """For the hub's thread, which serves all workspaces and no request."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # Flask's way to hand it to a thread
+    api = mounted()
+
+    @contextlib.contextmanager
+    def transaction() -> Iterator[Any]:
+        with app.app_context(), api.transaction(Reach(Role.OPERATOR)) as session:
+            yield session
+
+    return transaction
+
+
+def _crowded(error: CrowdedError) -> ProblemError:
+    detail = f"As many streams are open as {error.who} may have. Poll instead, or try again."
+    return unavailable(detail, CROWDED_RETRY_AFTER)
+
+
+def _limit_patience(environ: dict[str, Any]) -> None:
+    """Where the server shows its socket: writing to a client that does not read fails after a while."""
+    for name in ("gunicorn.socket", "werkzeug.socket"):
+        if name in environ:
+            environ[name].settimeout(UNREAD)

@@ -1,0 +1,184 @@
+"""Tokens for browsers: one job, a short time, nothing else. Which routes they open is in test_matrix.py."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.api import create_blueprint, revoke_token
+from jobplatform.api.access import hide_token
+from jobplatform.api.requests import hide_secrets
+from jobplatform.queue import Tasks
+from tests.api.conftest import Client, MintToken, hub_of
+from tests.api.streams import Stream
+from tests.queue.actors import Time
+
+
+@pytest.fixture
+def time(engine: Engine) -> Time:
+    return Time(engine)
+
+
+@pytest.fixture
+def browser(app: Flask, client: Client, jobs_url: str) -> Callable[..., Client]:
+    """A client with a token for this job."""
+
+    def browser(job: str, **body: Any) -> Client:
+        answer = client.post(f"{jobs_url}/{job}/token", json=body)
+        assert answer.status_code == 201, answer.text
+        return Client(app.test_client(), answer.get_json()["token"])
+
+    return browser
+
+
+def test_a_job_s_token_says_when_it_ends_and_ends_then(
+    client: Client, browser: Callable[..., Client], jobs_url: str, echo: Callable[..., str], time: Time
+) -> None:
+    job = echo()
+    made = client.post(f"{jobs_url}/{job}/token", json={"validForMs": 60_000}).get_json()
+    looker = browser(job, validForMs=60_000)
+    left = datetime.datetime.fromisoformat(made["expiresAt"]) - datetime.datetime.now(datetime.UTC)
+    assert datetime.timedelta(seconds=30) < left <= datetime.timedelta(seconds=61)
+
+    assert looker.get(f"{jobs_url}/{job}").status_code == 200
+    time.passes(61)
+    assert looker.get(f"{jobs_url}/{job}").status_code == 401
+
+
+def test_a_job_s_token_ends_with_the_one_it_was_made_with(
+    client: Client,
+    browser: Callable[..., Client],
+    jobs_url: str,
+    echo: Callable[..., str],
+    sessions: sessionmaker[Session],
+) -> None:
+    job = echo()
+    looker = browser(job)
+    stream = Stream(looker.get(f"{jobs_url}/{job}/events"))
+    stream.next(1)
+    assert client.token is not None
+
+    with sessions.begin() as session:
+        revoke_token(session, client.token.split("_")[1])
+
+    assert looker.get(f"{jobs_url}/{job}").status_code == 401
+    assert list(stream) == []
+
+
+def test_a_job_s_token_s_stream_ends_with_it(
+    app: Flask, browser: Callable[..., Client], jobs_url: str, echo: Callable[..., str]
+) -> None:
+    job = echo()
+
+    stream = Stream(browser(job, validForMs=1_000).get(f"{jobs_url}/{job}/events"))
+
+    assert [event.name for event in stream] == ["job.pending"]
+    assert len(hub_of(app)) == 0
+
+
+def test_an_operator_can_make_one_for_the_workspace_s_job(
+    app: Flask, operator: Client, jobs_url: str, echo: Callable[..., str]
+) -> None:
+    job = echo()
+    token = operator.post(f"{jobs_url}/{job}/token").get_json()["token"]
+    looker = Client(app.test_client(), token)
+
+    assert looker.get(f"{jobs_url}/{job}").status_code == 200
+    assert looker.get("/operator/workers").status_code == 403
+
+
+def test_a_job_s_token_makes_no_other(browser: Callable[..., Client], jobs_url: str, echo: Callable[..., str]) -> None:
+    job = echo()
+
+    answer = browser(job).post(f"{jobs_url}/{job}/token")
+
+    assert (answer.status_code, answer.get_json()["type"]) == (403, "urn:jobplatform:problem:one-job-token")
+
+
+@pytest.mark.parametrize("body", [{"validForMs": 999}, {"validForMs": 86_400_001}, {"validForMs": "1000"}, {"x": 1}])
+def test_a_job_s_token_lives_for_a_day_at_most(
+    body: dict[str, Any], client: Client, jobs_url: str, echo: Callable[..., str]
+) -> None:
+    assert client.post(f"{jobs_url}/{echo()}/token", json=body).status_code == 422
+
+
+def test_nothing_is_stored_of_a_job_s_token(
+    client: Client, jobs_url: str, echo: Callable[..., str], sessions: sessionmaker[Session]
+) -> None:
+    job = echo()
+    with sessions() as session:
+        before = session.scalar(text("select count(*) from jobplatform.api_tokens"))
+        client.post(f"{jobs_url}/{job}/token")
+        assert session.scalar(text("select count(*) from jobplatform.api_tokens")) == before
+
+
+def test_a_host_that_knows_its_own_users_has_no_token_to_make_one_with(
+    sessions: sessionmaker[Session], mint: MintToken, workspace_id: uuid.UUID
+) -> None:
+    from jobplatform.api import Principal
+
+    tasks = Tasks()
+
+    @tasks.task("work")
+    def work(job: Any, payload: Any) -> None: ...
+
+    host = Flask(__name__)
+    ann = Principal("ann", workspace_id, frozenset({"jobs:read", "jobs:write"}))
+    blueprint = create_blueprint(sessions, tasks, lambda _request, _workspace: ann, trust_login=True)
+    host.register_blueprint(blueprint, url_prefix="/api")
+    client = Client(host.test_client(), None)
+    job = client.post(f"/api/workspaces/{workspace_id}/jobs", json={"jobType": "work"}).get_json()["jobId"]
+
+    answer = client.post(f"/api/workspaces/{workspace_id}/jobs/{job}/token")
+
+    assert (answer.status_code, answer.get_json()["type"]) == (403, "urn:jobplatform:problem:needs-a-token")
+
+
+def test_a_token_in_the_query_is_gone_before_anybody_logs_the_request(
+    app: Flask,
+    browser: Callable[..., Client],
+    jobs_url: str,
+    echo: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = echo()
+    token = browser(job).token
+    environ = {
+        "RAW_URI": f"/x?token={token}&a=1",
+        "REQUEST_URI": f"/x?a=1&token={token}",
+        "QUERY_STRING": f"token={token}",
+    }
+    caplog.set_level(logging.DEBUG)
+    served: list[Any] = []
+    inner = app.wsgi_app
+    monkeypatch.setattr(app, "wsgi_app", lambda environ, start: (served.append(environ), inner(environ, start))[1])
+
+    hide_token(environ)
+    answer = app.test_client().get(f"{jobs_url}/{job}/events?token={token}")
+
+    assert environ == {
+        "RAW_URI": "/x?token=[redacted]&a=1",
+        "REQUEST_URI": "/x?a=1&token=[redacted]",
+        "QUERY_STRING": "token=[redacted]",
+    }
+    assert answer.status_code == 200
+    assert [environ["QUERY_STRING"] for environ in served] == ["token=[redacted]"]
+    assert str(token) not in caplog.text + str([vars(record) for record in caplog.records])
+    answer.close()
+
+
+def test_the_development_server_s_log_shows_no_token() -> None:
+    line = logging.LogRecord("werkzeug", logging.INFO, "", 1, "%s", ("GET /x?token=jpj_" + "a" * 104,), None)
+
+    hide_secrets(line)
+
+    assert "jpj_" not in line.getMessage()

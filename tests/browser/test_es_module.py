@@ -1,0 +1,169 @@
+"""The ES module in a real browser, against a real server and a real worker."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobplatform.client import Client
+from jobplatform.testing import wait_until
+from tests.api.conftest import MintToken, mint
+from tests.api.servers import Server
+from tests.worker.processes import WorkerProcess
+
+__all__ = ["mint"]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+WATCH = """
+async ({ url, token }) => {
+  window.seen = [];
+  window.job = await window.jobplatform.watchJob(url, {
+    token,
+    onChange: (job, event) => window.seen.push([event.name, event.data.epoch ?? null, event.data.line ?? null]),
+  });
+  window.done = true;
+}
+"""
+LISTEN = """
+({ url, token }) => {
+  window.messages = [];
+  const source = new EventSource(`${url}?token=${token}`);
+  source.onmessage = (message) => {
+    window.messages.push(JSON.parse(message.data).status);
+    if (["COMPLETED", "FAILED", "CANCELLED"].includes(window.messages.at(-1))) source.close();
+  };
+}
+"""
+HOOK = """
+({ url, token }) => {
+  window.rendered = [];
+  const host = window.fakeReact((job) => window.rendered.push(job.status));
+  const { useJob } = window.jobplatform.reactHooks(host.React);
+  host.mount(() => useJob(url, { token }));
+}
+"""
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def serve(**environ: str) -> Server:
+        servers.append(Server(database_url, tmp_path, application="tests.browser.page:app", **environ))
+        servers[-1].start()
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.destroy()
+
+
+@pytest.fixture
+def worker(database_url: str, tmp_path: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(database_url, tmp_path / "worker.log", tasks="tests.api.stream_tasks:tasks")
+    yield worker
+    worker.destroy()
+
+
+def open_page(browser: Any, server: Server) -> Any:
+    page = browser.new_page()
+    page.goto(server.url)
+    wait_for(page, "window.ready")
+    return page
+
+
+def wait_for(page: Any, condition: str) -> None:
+    """Playwright's own way to wait is an `eval` in the page, which the page forbids."""
+    wait_until(lambda: page.evaluate(f"Boolean({condition})"), what=f"the page to say {condition}", seconds=60)
+
+
+def story(lines: int) -> list[list[Any]]:
+    told: list[list[Any]] = [["job.pending", 0, None]]
+    for epoch, end in ((1, "job.pending"), (2, "job.completed")):
+        told.append(["job.running", epoch, None])
+        told += [["job.log", epoch, line + 1] for line in range(lines)]
+        told.append([end, epoch, None])
+    return told
+
+
+def test_a_page_watches_a_job_while_the_server_is_killed_and_started_again(
+    browser: Any, serve: Callable[..., Server], worker: WorkerProcess, mint: MintToken, workspace_id: uuid.UUID
+) -> None:
+    """By the module, by the React hook, and by an EventSource with the token in its URL."""
+    server = serve()
+    worker.wait_for("worker ready")
+    page = open_page(browser, server)
+    with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
+        job = client.enqueue("talk", {"lines": 20, "pause": 0.1})
+        names = {"url": job.raw["statusUrl"], "token": client.token_for(job.id)}
+        page.evaluate("(names) => { (" + WATCH + ")(names); }", names)
+        page.evaluate(HOOK, names)
+        page.evaluate(LISTEN, {**names, "url": f"/api/jobs/stream/{job.id}"})
+        wait_for(page, "window.seen.length > 8 && window.messages.length > 1")
+
+        server.kill()
+        server.start()
+
+        wait_for(page, "window.done && window.messages.includes('COMPLETED')")
+        wait_for(page, "window.rendered.includes('completed')")
+
+    seen = [told for told in page.evaluate("window.seen") if told[0] != "job.progress"]
+    watched = page.evaluate("window.job")
+    assert seen == story(20)
+    assert (watched["status"], watched["result"], len(watched["log"])) == ("completed", {"lines": 20}, 40)
+    changes = page.evaluate("window.rendered.filter((status, at, all) => status !== all[at - 1])")
+    assert changes == [None, "pending", "running", "pending", "running", "completed"]
+    messages = page.evaluate("window.messages.filter((status, at, all) => status !== all[at - 1])")
+    assert messages == ["QUEUED", "EXECUTING", "QUEUED", "EXECUTING", "COMPLETED"]
+
+
+def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refused(
+    browser: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
+) -> None:
+    server = serve(JOBPLATFORM_MAX_STREAMS="1")
+    page = open_page(browser, server)
+    token = mint(workspace_id)
+    with Client(f"{server.url}/api", token, workspace_id) as client:
+        occupied, job = client.enqueue("talk"), client.enqueue("talk")
+        stream = client.stream(occupied.id)
+        next(stream)
+        page.evaluate("(names) => { (" + WATCH + ")(names); }", {"url": job.raw["statusUrl"], "token": token})
+        wait_for(page, "window.seen.length")
+
+        ended = page.evaluate(
+            """async ({ workspace, token, id }) => {
+              const client = window.jobplatform.createClient("/api", workspace, { token });
+              const listed = [];
+              for await (const job of client.list({ limit: "1" })) listed.push(job.id);
+              const refused = await client.get("nonsense").catch((error) => error);
+              const cancelled = await client.cancel(id);
+              const made = await client.enqueue("talk", {}, { priority: 5 });
+              return [listed.length, refused.name, refused.status, cancelled.status, made.priority];
+            }""",
+            {"workspace": str(workspace_id), "token": token, "id": job.id},
+        )
+        wait_for(page, "window.done")
+        stream.close()  # type: ignore[attr-defined]  # it is a generator's
+
+    assert ended == [2, "ApiError", 404, "cancelled", 5]
+    assert page.evaluate("window.job.status") == "cancelled"
+    assert page.evaluate("window.seen.map((told) => told[0])") == ["job.pending", "job.cancelled"]

@@ -1,0 +1,300 @@
+"""Whoever follows a job learns each of its states and each of its lines once, however seldom they look."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from jobplatform.queue import (
+    START,
+    CancelAnswer,
+    Change,
+    Completion,
+    Facts,
+    Failure,
+    Followed,
+    Lease,
+    LogLine,
+    Position,
+    ProgressReport,
+    Release,
+    append_log_lines,
+    cancel_job,
+    changes_since,
+    complete_jobs,
+    fail_jobs,
+    find_news,
+    look_at_jobs,
+    look_at_workspace,
+    read_position,
+    release_jobs,
+    report_progress,
+    retry_job,
+)
+from tests.queue.actors import Worker
+from tests.queue.conftest import Put
+
+Tell = Callable[[Position, Facts], tuple[list[Change], bool]]
+
+
+class Follower:
+    """Somebody who follows a job, and forgets all but a position between two looks."""
+
+    def __init__(self, db: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, tell: Tell = changes_since) -> None:
+        self.db = db
+        self.names = (str(workspace_id), str(job_id))
+        self.tell = tell
+        self.position = str(START)
+        self.changes: list[Change] = []
+
+    def look(self) -> list[Change]:
+        found: list[Change] = []
+        more = True
+        while more:
+            asked = Followed(*self.names, "", read_position(self.position))
+            changes, more = self.tell(asked.position, look_at_jobs(self.db, [asked])[0].facts)
+            found += changes
+            self.position = str(changes[-1].position) if changes else self.position
+        self.changes += found
+        return found
+
+    @property
+    def story(self) -> list[tuple[Any, ...]]:
+        """Without progress, of which only the newest is kept."""
+        return [_told(change) for change in self.changes if change.kind != "progress"]
+
+
+def _told(change: Change) -> tuple[Any, ...]:
+    about = change.about
+    return (change.kind, about["epoch"], about["line"]) if change.kind == "log" else (change.kind, about["epoch"])
+
+
+@pytest.fixture
+def follow(db: Session, workspace_id: uuid.UUID) -> Callable[..., Follower]:
+    return lambda job_id, **options: Follower(db, workspace_id, job_id, **options)
+
+
+def say(db: Session, lease: Lease, *lines: int) -> None:
+    append_log_lines(db, [LogLine(lease, line, "info", f"line {line}") for line in lines])
+
+
+def fail(db: Session, lease: Lease, *, retry: bool = True) -> None:
+    fail_jobs(db, [Failure(lease, "error", "RuntimeError", "no", retry=retry)])
+
+
+def test_a_job_s_whole_life_is_told_in_order(
+    put: Put, db: Session, worker: Worker, follow: Callable[..., Follower]
+) -> None:
+    follower = follow(put())
+    lease = worker.lease()
+    say(db, lease, 1, 2)
+    fail(db, lease)
+    lease = worker.lease()
+    report_progress(db, [ProgressReport(lease, '{"current": 1, "total": 2, "message": null}')])
+    say(db, lease, 1)
+    complete_jobs(db, [Completion(lease, '{"rows": 3}')])
+
+    changes = follower.look()
+
+    assert [_told(change) for change in changes] == [
+        ("pending", 0),
+        ("running", 1),
+        ("log", 1, 1),
+        ("log", 1, 2),
+        ("pending", 1),
+        ("running", 2),
+        ("log", 2, 1),
+        ("progress", 2),
+        ("completed", 2),
+    ]
+    assert changes[4].about["error"] == {"type": "RuntimeError", "message": "no"}
+    assert changes[-1].about["result"] == {"rows": 3}
+    assert [change.about["attempt"] for change in changes if change.kind == "running"] == [1, 2]
+    assert follower.look() == []
+
+
+def test_progress_is_told_when_it_has_changed_and_not_again(
+    put: Put, db: Session, worker: Worker, follow: Callable[..., Follower]
+) -> None:
+    follower = follow(put())
+    lease = worker.lease()
+    follower.look()
+
+    for report in ('{"current": 1}', '{"current": 2}'):
+        report_progress(db, [ProgressReport(lease, report)])
+
+    assert [change.about["progress"] for change in follower.look()] == [{"current": 2}]
+    assert follower.look() == []
+
+
+def test_the_same_progress_of_a_later_attempt_is_news(
+    put: Put, db: Session, worker: Worker, follow: Callable[..., Follower]
+) -> None:
+    follower = follow(put())
+    for _ in range(2):
+        lease = worker.lease()
+        report_progress(db, [ProgressReport(lease, '{"current": 1}')])
+        follower.look()
+        fail(db, lease)
+
+    assert [change.about["epoch"] for change in follower.changes if change.kind == "progress"] == [1, 2]
+
+
+def test_a_cancelled_job_that_was_waiting_again_is_told_from_one_that_ran(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, follow: Callable[..., Follower]
+) -> None:
+    waiting, running = put(), put()
+    leases = {job.lease.job_id: job.lease for job in worker.claim(50)}
+    release_jobs(db, [Release(leases[str(waiting)])])
+    for job_id in (waiting, running):
+        cancel_job(db, workspace_id, job_id)
+    release_jobs(db, [Release(leases[str(running)])])
+
+    stories = [[_told(change) for change in follow(job_id).look()] for job_id in (waiting, running)]
+
+    assert stories[0] == [("pending", 0), ("running", 1), ("pending", 1), ("cancelled", 1)]
+    assert stories[1] == [("pending", 0), ("running", 1), ("cancelled", 1)]
+
+
+def test_more_than_one_look_holds_is_told_in_several(
+    put: Put, db: Session, worker: Worker, follow: Callable[..., Follower]
+) -> None:
+    job_id = put(max_attempts=120)
+    for _ in range(60):
+        lease = worker.lease()
+        say(db, lease, 1, 2, 3)
+        fail(db, lease)
+
+    told = [_told(change) for change in follow(job_id).look()]
+
+    expected: list[tuple[Any, ...]] = [("pending", 0)]
+    for epoch in range(1, 61):
+        expected += [("running", epoch), *(("log", epoch, line) for line in (1, 2, 3)), ("pending", epoch)]
+    assert told == expected
+
+
+class Life:
+    """The one job there is, and what may happen to it; what is not possible just now does nothing."""
+
+    def __init__(self, db: Session, worker: Worker, job_id: uuid.UUID, workspace_id: uuid.UUID, seed: int) -> None:
+        self.db, self.worker, self.names = db, worker, (workspace_id, job_id)
+        self.dice = random.Random(seed)
+        self.lease = Lease(str(workspace_id), str(job_id), 0)
+        self.lines = 0
+
+    def step(self) -> None:
+        acts = [self.claim, self.claim, self.log, self.log, self.progress, self.fail, self.release, self.retry]
+        self.dice.choice([*acts, self.retry, self.cancel])()
+
+    def claim(self) -> None:
+        for job in self.worker.claim(1):
+            self.lease, self.lines = job.lease, 0
+
+    def log(self) -> None:
+        self.lines += 1
+        say(self.db, self.lease, self.lines)
+
+    def progress(self) -> None:
+        report_progress(self.db, [ProgressReport(self.lease, f'{{"current": {self.dice.randrange(3)}}}')])
+
+    def fail(self) -> None:
+        fail(self.db, self.lease, retry=self.dice.random() < 0.6)
+
+    def release(self) -> None:
+        release_jobs(self.db, [Release(self.lease)])
+
+    def retry(self) -> None:
+        retry_job(self.db, *self.names)
+
+    def cancel(self) -> None:
+        assert cancel_job(self.db, *self.names) is not CancelAnswer.UNKNOWN
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_looks_seldom_learns_the_same_as_who_looks_always(
+    seed: int, put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, follow: Callable[..., Follower]
+) -> None:
+    job_id = put(max_attempts=1000)
+    life = Life(db, worker, job_id, workspace_id, seed)
+    always, sometimes, at_last = (follow(job_id) for _ in range(3))
+
+    for _ in range(80):
+        life.step()
+        always.look()
+        if life.dice.random() < 0.1:
+            sometimes.look()
+    sometimes.look()
+    at_last.look()
+
+    assert len(always.story) > 20
+    assert sometimes.story == always.story
+    assert at_last.story == always.story
+    states = [change.position.state for change in always.changes if change.kind not in ("log", "progress")]
+    assert states == sorted(set(states))
+
+
+def test_the_comparison_notices_a_teller_that_forgets_what_retries_took_back(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, follow: Callable[..., Follower]
+) -> None:
+    """The test above, of a variant that is broken: or else it could not fail."""
+
+    def forgetful(position: Position, facts: Facts) -> tuple[list[Change], bool]:
+        return changes_since(position, dataclasses.replace(facts, past=()))
+
+    job_id = put()
+    always, at_last = (follow(job_id, tell=forgetful) for _ in range(2))
+    cancel_job(db, workspace_id, job_id)
+    always.look()
+    retry_job(db, workspace_id, job_id)
+    complete_jobs(db, [Completion(worker.lease())])
+    always.look()
+    at_last.look()
+
+    assert at_last.story != always.story
+
+
+def test_news_are_found_for_those_whose_job_changed_or_spoke(put: Put, db: Session, worker: Worker) -> None:
+    quiet, talking, ended = put(), put(), put()
+    leases = {job.lease.job_id: job.lease for job in worker.claim(50)}
+    workspace = leases[str(quiet)].workspace_id
+    names = [Followed(workspace, str(job_id), "", START) for job_id in (quiet, talking, ended)]
+    seen = look_at_jobs(db, names)
+    followed = [one._replace(version=seen[place].version) for place, one in enumerate(names)]
+    assert find_news(db, followed) == []
+
+    say(db, leases[str(talking)], 1)
+    complete_jobs(db, [Completion(leases[str(ended)])])
+
+    assert find_news(db, followed) == [1, 2]
+    assert find_news(db, [one._replace(lines=False) for one in followed]) == [2]
+
+
+def test_a_workspace_s_jobs_are_seen_and_no_others(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    other = uuid.uuid4()
+    ended, live = put(), put(run_after=None)
+    put(workspace_id=other)
+    lease = next(job.lease for job in worker.claim(50) if job.lease.job_id == str(ended))
+    complete_jobs(db, [Completion(lease)])
+
+    mine, nobodys = look_at_workspace(db, [(str(workspace_id), None), (str(uuid.uuid4()), None)])
+
+    assert (mine.live, mine.ended, mine.running) == ([str(live)], [str(ended)], [str(live)])
+    assert (nobodys.live, nobodys.ended, nobodys.running) == ([], [], [])
+
+
+def test_a_job_that_is_gone_is_not_in_the_answer(db: Session, workspace_id: uuid.UUID) -> None:
+    assert look_at_jobs(db, [Followed(str(workspace_id), str(uuid.uuid4()), "", START)]) == {}
+
+
+@pytest.mark.parametrize("text", ["", "1-", "1-1.1.3..0.0", "2-0.0.1..0.0", "1-0.9999999999.1..0.0", "1-0.0.1..0.0 "])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_position(text)
