@@ -8,6 +8,7 @@
     ├── TaskDefinitionError      a task was declared in a way that cannot work
     ├── InvalidJobError          an option or the payload of a job is not acceptable; lists every problem by path
     │   └── InvalidPayloadError  it is the payload
+    ├── InvalidResultError       what a handler returned is not what its task declares; lists every problem by path
     ├── InvalidLimitError        a limit, plan or pause was to get a value it cannot have; lists every problem by path
     ├── InvalidScheduleError     a schedule was to become what cannot be; lists every problem by path
     ├── ScheduleNameTakenError   the workspace has a schedule of this name already
@@ -20,6 +21,7 @@
     │   ├── SourceBusyError      it asks to come back after a while
     │   ├── SourceUnreachableError  it gives no answer now, which often passes
     │   └── AddressRefusedError  its address is none that a workspace may have asked
+    ├── JobError                 for handlers to raise: says whether, and when, to try the job again
     ├── SyncFailedError          every connection of a sync failed; lists each with its reason
     ├── EncryptionError          something cannot be sealed or opened
     │   ├── KeyMissingError      a key is not in this process's key ring; it may be in another's
@@ -44,6 +46,7 @@ for the person who reads it at night.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,6 +103,17 @@ class InvalidJobError(JobPlatformError):
 
 class InvalidPayloadError(InvalidJobError):
     """The payload of a job is not acceptable. Paths start at the payload itself."""
+
+
+class InvalidResultError(JobPlatformError):
+    """What a handler returned is not what its task declares. ``problems`` names each place and what is wrong there."""
+
+    should_retry = False
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        places = "; ".join(f"{path or '/'}: {message}" for path, message in self.problems)
+        super().__init__(f"the handler's result is not what its task declares: {places}")
 
 
 class InvalidLimitError(JobPlatformError):
@@ -277,6 +291,30 @@ class AddressRefusedError(SourceError):
     """An address is not public, or a URL none that is asked on behalf of a workspace. Nothing was connected to."""
 
     should_retry = False
+
+
+class JobError(JobPlatformError):
+    """An attempt failed. A handler raises it, or a class of its own made from it.
+
+    ``should_retry=False``: trying again is no use, so the job has failed. ``retry_after`` (a duration or seconds): the
+    next attempt runs after that and not after the task's own delay. Any exception may have these two attributes.
+    """
+
+    should_retry: bool = True
+    retry_after: datetime.timedelta | float | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        should_retry: bool | None = None,
+        retry_after: datetime.timedelta | float | None = None,
+    ) -> None:
+        if should_retry is not None:
+            self.should_retry = should_retry
+        if retry_after is not None:
+            self.retry_after = retry_after
+        super().__init__(message)
 
 
 class SyncFailedError(JobPlatformError):

@@ -22,7 +22,7 @@ from jobplatform.queue import (
     AlertEvent,
     Discard,
     Keep,
-    Retry,
+    RetryPolicy,
     RunningJob,
     Tasks,
     failed_jobs,
@@ -32,7 +32,7 @@ from jobplatform.queue import (
 )
 
 TIERS = {"dev.small", "dev.large"}
-SOON = Retry(max_attempts=3, base=1.0, cap=60.0)
+SOON = RetryPolicy(max_attempts=3, base=1.0, cap=60.0)
 
 tasks = Tasks()
 

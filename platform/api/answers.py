@@ -52,7 +52,7 @@ def show(job: Job) -> Response:
     return answer
 
 
-def accept(job: Job, *, deduplicated: bool = False) -> Response:
+def accept(job: Job, *, deduplicated: bool = False, replaced: bool = False) -> Response:
     """202: the job is durably there, and this is where to watch it."""
     described = describe(job)
     body = {
@@ -60,6 +60,7 @@ def accept(job: Job, *, deduplicated: bool = False) -> Response:
         "status": job.status,
         "status_url": described["status_url"],
         "deduplicated": deduplicated,
+        "replaced": replaced,
         "job": described,
     }
     headers = {"Location": described["status_url"], **_poll_headers(job)}

@@ -28,47 +28,54 @@ def enqueue(
     ``payload_at`` is where the body has the payload. The job is read again after the commit, because in
     synchronous mode that is where it ran.
     """
-    job, created = enqueue_quietly(task, payload, workspace_id, options, payload_at=payload_at)
-    return accept(job, deduplicated=not created)
+    accepted = enqueue_quietly(task, payload, workspace_id, options, payload_at=payload_at)
+    return accept(accepted.job, deduplicated=not accepted.created and not accepted.replaced, replaced=accepted.replaced)
 
 
 class Accepted(NamedTuple):
-    """The job that is there now, and whether this request made it."""
+    """The job that is there now, and whether this request made it, or made it what it is."""
 
     job: Job
     created: bool
+    replaced: bool = False
 
 
 def enqueue_quietly(
     task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, payload_at: str
 ) -> Accepted:
     """The same for whoever answers in another form. Raises the problem that stands in the way."""
-    if_active = options.pop("if_active")
+    if_active = if_active_of(task, options)
     try:
-        enqueued = _enqueue(
-            task, payload, workspace_id, _queue_options(options), accepts_existing=if_active == "return"
-        )
+        enqueued = _enqueue(task, payload, workspace_id, queue_options(options, if_active), if_active)
     except InvalidJobError as error:
         raise invalid(job_problems(error, payload_at)) from None
     job = read_existing(workspace_id, enqueued.job_id)
-    if not enqueued.created and if_active != "return":
+    if not enqueued.created and if_active == "refuse":
         raise duplicate(job)
-    return Accepted(job, enqueued.created)
+    return Accepted(job, enqueued.created, enqueued.replaced)
 
 
 def _enqueue(
-    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], *, accepts_existing: bool
+    task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], if_active: str
 ) -> Enqueued:
     with mounted().transaction() as session:
         enqueued = task.enqueue(session, payload, workspace_id=workspace_id, request_id=current_request_id(), **options)
-        if enqueued.created or accepts_existing:
-            audit(session, "job.enqueue", f"job:{enqueued.job_id}", workspace_id, created=enqueued.created)
+        if enqueued.created or if_active != "refuse":
+            facts = {"created": enqueued.created, **({"replaced": True} if enqueued.replaced else {})}
+            audit(session, "job.enqueue", f"job:{enqueued.job_id}", workspace_id, **facts)
         return enqueued
 
 
-def _queue_options(options: dict[str, Any]) -> dict[str, Any]:
+def if_active_of(task: Task[Any, Any], options: dict[str, Any]) -> str:
+    """What to do when the uniqueness guard is taken: as the request says, else as the task does, else refuse."""
+    said: str | None = options.pop("if_active", None)
+    return said or ("replace" if task.options.if_active == "replace" else "refuse")
+
+
+def queue_options(options: dict[str, Any], if_active: str) -> dict[str, Any]:
     """The options of a body under the names, and in the units, of the queue."""
-    return dict(_QUEUE_OPTIONS.get(name, _same)(name, value) for name, value in options.items())
+    named = dict(_QUEUE_OPTIONS.get(name, _same)(name, value) for name, value in options.items())
+    return named | {"if_active": "replace" if if_active == "replace" else "return"}
 
 
 def _same(name: str, value: Any) -> tuple[str, Any]:

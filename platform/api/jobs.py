@@ -10,6 +10,7 @@ from flask import Response
 from jobplatform.api.answers import duplicate, list_of_attempts, list_of_steps, show, status_conflict
 from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
+from jobplatform.api.enqueueing_many import enqueue_all
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found, unavailable
@@ -19,9 +20,11 @@ from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
     CancelQuerySchema,
+    JobsAcceptedSchema,
     JobSchema,
     JobsQuerySchema,
     NewJobSchema,
+    NewJobsSchema,
     PageSchema,
     RetryQuerySchema,
     StepsSchema,
@@ -57,6 +60,16 @@ def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
     """Enqueue a job of any registered task"""
     task = mounted().tasks[options.pop("job_type")]
     return enqueue(task, options.pop("payload"), workspace_id, options, payload_at="/payload")
+
+
+@jobs.endpoint("POST", JOBS + "/batch", Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
+@jobs.may_answer(409, **CONFLICT)
+@jobs.may_answer(429, **QUOTA)
+@jobs.body(NewJobsSchema)
+@jobs.answers(202, JobsAcceptedSchema)
+def enqueue_many_jobs(body: dict[str, Any], workspace_id: UUID) -> Response:
+    """Enqueue up to 1,000 jobs of any registered tasks in one transaction: all or none"""
+    return enqueue_all(workspace_id, body["jobs"])
 
 
 @jobs.endpoint("GET", JOBS, Scope.JOBS_READ, refuses=(404,))

@@ -22,6 +22,8 @@ from jobplatform.models import Outcome, RunIf, Status
 
 PAGE_LIMIT = 20
 LARGEST_PAGE = 200
+#: Jobs that one request may enqueue.
+MOST_JOBS = 1000
 #: Seconds that an answer about a job may wait. Less than what proxies commonly allow.
 LONGEST_WAIT = 50
 
@@ -134,13 +136,31 @@ class JobSchema(CamelSchema):
 
 
 class AcceptedSchema(CamelSchema):
-    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it."""
+    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it. ``replaced``: it was there,
+    waited, and is what was asked for now."""
 
     job_id = fields.UUID(required=True)
     status = fields.String(required=True, validate=_statuses)
     status_url = fields.String(required=True)
     deduplicated = fields.Boolean(required=True)
+    replaced = fields.Boolean(required=True)
     job = fields.Nested(JobSchema, required=True)
+
+
+class JobAcceptedSchema(CamelSchema):
+    """What became of one of many; see :class:`AcceptedSchema`."""
+
+    job_id = fields.UUID(required=True)
+    status = fields.String(required=True, validate=_statuses)
+    status_url = fields.String(required=True)
+    deduplicated = fields.Boolean(required=True)
+    replaced = fields.Boolean(required=True)
+
+
+class JobsAcceptedSchema(CamelSchema):
+    """What became of each job that was asked for, in the order of the request."""
+
+    items = fields.List(fields.Nested(JobAcceptedSchema), required=True)
 
 
 class PageSchema(CamelSchema):
@@ -223,9 +243,11 @@ class JobOptionsSchema(CamelSchema):
         metadata={"description": "What it waits for."},
     )
     if_active = fields.String(
-        load_default="refuse",
-        validate=validate.OneOf(["refuse", "return"]),
-        metadata={"description": "When the uniqueness guard is taken: refuse (409) or return its job (202)."},
+        validate=validate.OneOf(["refuse", "return", "replace"]),
+        metadata={
+            "description": "When the uniqueness guard is taken: refuse (409), return its job (202), or replace: what "
+            "waits becomes this, what runs gets this as its one successor (202). Default: as its task says, or refuse."
+        },
     )
 
     @validates_schema
@@ -239,6 +261,12 @@ class NewJobSchema(JobOptionsSchema):
 
     job_type = fields.String(required=True, validate=validate.Length(1, 100))
     payload = fields.Raw(load_default=dict, allow_none=True, metadata={"description": "What the task takes."})
+
+
+class NewJobsSchema(CamelSchema):
+    """Many requests to run registered tasks: all or none."""
+
+    jobs = fields.List(fields.Nested(NewJobSchema), required=True, validate=validate.Length(1, MOST_JOBS))
 
 
 class NewSyncSchema(JobOptionsSchema):
@@ -276,6 +304,7 @@ class JobsQuerySchema(PageQuerySchema):
     status = fields.Enum(Status, by_value=True)
     job_type = fields.String(validate=validate.Length(1, 100))
     queue = fields.String(validate=validate.Length(1, 100))
+    parent_id = fields.UUID()
     batch_id = fields.UUID()
     created_after = Moment()
     created_before = Moment()

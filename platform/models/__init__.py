@@ -9,6 +9,7 @@ from jobplatform.models.confine import confine, is_confined, reaching, set_free,
 from jobplatform.models.engine import make_engine
 from jobplatform.models.job import (
     FINAL_STATUSES,
+    SUCCESSOR,
     Job,
     JobAttempt,
     JobLog,
@@ -45,6 +46,7 @@ __all__ = [
     "KEPT_HOURS",
     "PLATFORM_WORKSPACE",
     "SCHEMA",
+    "SUCCESSOR",
     "AlertRow",
     "ApiToken",
     "AuditEntry",

@@ -129,18 +129,26 @@ class JobRecord(Base):
     )
 
 
-#: Jobs of one task on one resource form a lane: they may run, or have to wait, together.
+#: Jobs of one task on one resource form a lane: they may run, or have to wait, together. So do those whose payload has
+#: the same version, which the code of a worker can read or cannot.
 #: Every UPDATE of the queue table sets ``resource``, to what it is. PostgreSQL computes a generated column anew only
 #: when something it is made of was set; but when nothing was, it reads the column's definition again for each row to
 #: find that out (seen in 18): a seventh of a claim, where the computing itself is not to be noticed.
-LANE = "hashtextextended(task || coalesce(chr(31) || resource, ''), 0)"
+LANE = (
+    "hashtextextended(task || coalesce(chr(31) || resource, '') "
+    "|| case when payload_version > 1 then chr(30) || payload_version::text else '' end, 0)"
+)
+
+#: What stands before the key of a job that waits for the running one of that key.
+SUCCESSOR = "\x1e"
 
 
 class QueueRow(Base):
     """A live job as claims, leases and the guard see it.
 
     ``lane`` lets a claim step over everything of a task or a resource that must wait, in one index descent however
-    much of it there is. ``followed``: somebody waits for this job's end.
+    much of it there is. ``followed``: somebody waits for this job's end. ``unique_key`` is the record's, with
+    :data:`SUCCESSOR` before it for a job that waits for the running one of that key.
     """
 
     __tablename__ = "job_queue"
@@ -164,8 +172,9 @@ class QueueRow(Base):
     progress: Mapped[Any | None] = mapped_column(JSONB)
     resource: Mapped[str | None] = mapped_column(Text)
     units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
-    lane: Mapped[int] = mapped_column(BigInteger, Computed(LANE, persisted=True))
     followed: Mapped[bool] = mapped_column(server_default="false")
+    payload_version: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    lane: Mapped[int] = mapped_column(BigInteger, Computed(LANE, persisted=True))
 
     __table_args__ = (
         CheckConstraint("state in (-1, 0, 1, 2)", name="known_state"),
@@ -189,6 +198,15 @@ class QueueRow(Base):
             postgresql_where=text("state = 1"),
         ),
         Index("job_queue_due", "run_after", postgresql_where=text("state = 0")),
+        CheckConstraint(
+            "unique_key is null or left(unique_key, 1) <> chr(30) or state = -1", name="successor_is_blocked"
+        ),
+        Index(
+            "job_queue_successors",
+            "workspace_id",
+            "unique_key",
+            postgresql_where=text("state = -1 and left(unique_key, 1) = chr(30)"),
+        ),
         Index("job_queue_running", "workspace_id", "queue", postgresql_where=text("state = 2")),
         Index(
             "job_queue_unique",

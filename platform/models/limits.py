@@ -80,13 +80,19 @@ class QueueLimits(Base):
 
 
 class TaskLimits(Base):
-    """How many jobs of a task run at a time: in all, and for each workspace."""
+    """How many jobs of a task run at a time: in all, and for each workspace.
+
+    ``code_…`` is what the code of the task declares, as the last worker that started said. A limit that is the same
+    follows the code; any other is an operator's.
+    """
 
     __tablename__ = "task_limits"
 
     task: Mapped[str] = mapped_column(Text, primary_key=True)
     max_running: Mapped[int | None] = mapped_column(Integer)
     max_running_per_workspace: Mapped[int | None] = mapped_column(Integer)
+    code_max_running: Mapped[int | None] = mapped_column(Integer)
+    code_max_running_per_workspace: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
         CheckConstraint("max_running >= 0 and max_running_per_workspace >= 0", name="limits_not_negative"),

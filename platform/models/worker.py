@@ -31,6 +31,8 @@ class WorkerRow(Base):
     heartbeat_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     draining: Mapped[bool] = mapped_column(server_default="false")
     dead_at: Mapped[datetime.datetime | None]
+    versions: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), server_default="{}")
+    """The newest payload version of each of its ``tasks`` that it can read."""
     drain_requested_at: Mapped[datetime.datetime | None]
 
     # Room for the heartbeat to stay on its page (HOT) for ever.

@@ -1,5 +1,7 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits."""
 
+from jobplatform.errors import JobError
+from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
 from jobplatform.queue.audit import list_audit, record
 from jobplatform.queue.batches import (
@@ -42,11 +44,13 @@ from jobplatform.queue.enqueue import (
     PRIORITIES,
     Enqueued,
     NewJob,
+    Replaced,
     enqueue_job,
     enqueue_jobs,
 )
 from jobplatform.queue.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
 from jobplatform.queue.execute import Ended, decode_payload, execute
+from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
@@ -55,6 +59,7 @@ from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import as_worker, run_claimed, run_inline
+from jobplatform.queue.items import BatchResultError, Item, Items
 from jobplatform.queue.keep import (
     Keep,
     RetentionRule,
@@ -73,11 +78,13 @@ from jobplatform.queue.kept_answers import (
 )
 from jobplatform.queue.limits import (
     Limits,
+    LimitsInCode,
     LimitsOfWorkspace,
     PlanDeletion,
     clear_rate_limit,
     clear_task_limits,
     clear_workspace_limits,
+    declare_task_limits,
     delete_plan,
     find_plan,
     find_rate_limit,
@@ -98,12 +105,14 @@ from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
 from jobplatform.queue.notices import is_unsettled, settle_yourself
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
+    Cancel,
     Cancelled,
     Discard,
     HandlerOutcome,
     JobInterrupted,
     LeaseLost,
     RateLimited,
+    Retry,
     ShutDown,
     Skip,
     Snooze,
@@ -122,7 +131,7 @@ from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, r
 from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps
+from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps, statuses_of
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
@@ -137,7 +146,7 @@ from jobplatform.queue.retention import (
     prune_jobs,
     prune_pages,
 )
-from jobplatform.queue.retry import Retry
+from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.running import Channel, RunningJob
@@ -170,7 +179,10 @@ from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
 from jobplatform.queue.steps import MOST_STEPS, STEP_LIMIT, Step
-from jobplatform.queue.tasks import Task, Tasks, load_tasks
+from jobplatform.queue.succeed import Succeeded, succeed_jobs
+from jobplatform.queue.task import Task
+from jobplatform.queue.task_options import IfActive, JobOptions
+from jobplatform.queue.tasks import Tasks, load_tasks
 from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
     is_encrypting,
@@ -243,9 +255,11 @@ __all__ = [
     "AlertEvent",
     "AlertRule",
     "Batch",
+    "BatchResultError",
     "BatchSeen",
     "Blocker",
     "Callback",
+    "Cancel",
     "CancelAnswer",
     "Cancelled",
     "Change",
@@ -272,7 +286,12 @@ __all__ = [
     "HandlerOutcome",
     "Health",
     "Heartbeat",
+    "IfActive",
+    "Item",
+    "Items",
+    "JobError",
     "JobInterrupted",
+    "JobOptions",
     "JobsAhead",
     "Keep",
     "Keeps",
@@ -280,6 +299,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Limits",
+    "LimitsInCode",
     "LimitsOfWorkspace",
     "LogLine",
     "ManyCancelled",
@@ -299,13 +319,16 @@ __all__ = [
     "RateLimited",
     "Release",
     "Released",
+    "Replaced",
     "RequestKey",
     "Rescued",
     "ResourceNote",
     "RetentionRule",
     "Retry",
     "RetryAnswer",
+    "RetryFunction",
     "RetryKind",
+    "RetryPolicy",
     "Ring",
     "Rule",
     "RunningJob",
@@ -319,6 +342,7 @@ __all__ = [
     "Snooze",
     "Stats",
     "Step",
+    "Succeeded",
     "Task",
     "TaskDefaults",
     "Tasks",
@@ -360,6 +384,7 @@ __all__ = [
     "create_schedule",
     "declare_retention",
     "declare_rules",
+    "declare_task_limits",
     "decode_payload",
     "default_timezone",
     "delete_plan",
@@ -373,6 +398,7 @@ __all__ = [
     "examine_schema",
     "examine_server",
     "execute",
+    "execute_batch",
     "export_files",
     "export_workspace",
     "fail_jobs",
@@ -475,8 +501,10 @@ __all__ = [
     "settle_schedules",
     "settle_yourself",
     "silence",
+    "statuses_of",
     "stop_running",
     "strict_json",
+    "succeed_jobs",
     "tasks_served",
     "time_now",
     "use_key_ring",

@@ -215,6 +215,8 @@ def _nobody(job: JobFacts, workers: WorkerFacts) -> Iterator[Blocker]:
 
 def _who_is_missing(job: JobFacts, workers: WorkerFacts) -> str:
     queue, task, alive = f"the queue {job.queue!r}", f"the task {job.task!r}", _live(workers.live)
+    if job.payload_version > 1:
+        task += f" with version {job.payload_version} of its payload"
     if not workers.live:
         return "no worker is alive"
     if workers.draining:

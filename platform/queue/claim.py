@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 import random
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -33,6 +33,9 @@ MOST_WORKSPACES = 512
 MOST_EMPTY_LOOKS = 64
 #: Claims that weigh everything, since last there was something to weigh, before a plain one is tried again.
 WEIGHED_CLAIMS = 20
+
+#: Code that does not say which versions it reads reads all of them.
+NEWEST = 32_767
 
 LAST = uuid.UUID(int=2**128 - 1)
 
@@ -142,19 +145,22 @@ def claim_jobs(
     turn: int = 1,
     newcomers: Iterable[str] = (),
     ahead: Ahead = NOBODY,
+    versions: Mapping[str, int] | None = None,
 ) -> Claim:
     """Claim up to ``limit`` ready jobs of these ``tasks`` for this worker and move the ring on.
 
     ``turn`` is how many jobs a workspace has its turn for; more than one makes claims of very short jobs cheaper.
     ``newcomers`` are workspaces (ids) to look at before those whose turn it is on the ring; ``ahead`` are those that
     come after the others. Run it on an AUTOCOMMIT connection: a claim must be its own READ COMMITTED transaction. A job
-    of an unknown task is left alone for a worker that knows it.
+    of an unknown task is left alone for a worker that knows it, and so is one whose payload is of a newer version than
+    that of ``versions`` for its task.
     """
     jobs: list[ClaimedJob] = []
     more, held_back, waits = False, False, []
     values = {
         "worker_id": worker_id,
         "tasks": list(tasks),
+        "versions": array((versions or {}).get(task, NEWEST) for task in tasks),
         "newcomers": array(newcomers),
         "ahead": array(ahead.workspaces),
         "fair": ahead.fair,

@@ -5,7 +5,7 @@ lanes. It notices when that is not so, and then takes nothing. ``WEIGHED_CLAIM``
 it is half as fast again, which is why it is not the only one.
 
     lane     the workspaces ahead and, in each, its lanes: jobs of one task on one resource
-    open     the lanes that may run at all: task known here, nothing about them paused, no bucket closed
+    open     the lanes that may run at all: task and version known here, nothing about them paused, no bucket closed
     allowed  what limits leave free, counted under a lock; what rates leave, locked in buckets
     turn     each workspace's share of this claim by weight, those behind their fair share first
     best     its best jobs by priority, then ``run_after``, then age; locked, and what others have locked is skipped
@@ -39,6 +39,10 @@ _TAKE = """
         resource = q.resource
 """
 
+# A payload that newer code has written waits for a worker with such code. Nearly all are of the first version, and then
+# nothing is looked up.
+_READABLE = "(l.version = 1 or l.version <= (%(versions)s::integer[])[array_position(%(tasks)s::text[], l.task)])"
+
 # One row of `lane` is one lane of one workspace. A step goes to the workspace's next lane or, past the last one, to the
 # next workspace: one index descent either way. A workspace with many lanes is looked at in two stretches, its first
 # ones and those from a random point on, so that none of them is overlooked for ever. Newcomers come first, at negative
@@ -47,12 +51,16 @@ _TAKE = """
 # index condition; as a filter the scan of the wrapped part would run to the end of the index. `wrapped` is not read
 # off `high`: with the cursor on the last uuid of all, both parts have the same bound.
 _LANE = f"""
-lane(workspace_id, lane, task, resource, high, wrapped, place, nth, entry) as (
+lane(workspace_id, lane, task, resource, version, high, wrapped, place, nth, entry) as (
     (
-        select first.workspace_id, first.lane, first.task, first.resource, first.high, first.wrapped, 1, 1, 1
+        select
+            first.workspace_id, first.lane, first.task, first.resource, first.version, first.high, first.wrapped,
+            1, 1, 1
         from (
             (
-                select workspace_id, lane, task, resource, %(last)s::uuid as high, false as wrapped
+                select
+                    workspace_id, lane, task, resource, payload_version as version, %(last)s::uuid as high,
+                    false as wrapped
                 from jobplatform.job_queue
                 where state = 1 and queue = %(queue)s and workspace_id > %(cursor)s::uuid
                 order by workspace_id, lane
@@ -60,7 +68,7 @@ lane(workspace_id, lane, task, resource, high, wrapped, place, nth, entry) as (
             )
             union all
             (
-                select workspace_id, lane, task, resource, %(cursor)s::uuid, true
+                select workspace_id, lane, task, resource, payload_version, %(cursor)s::uuid, true
                 from jobplatform.job_queue
                 where state = 1 and queue = %(queue)s and workspace_id <= %(cursor)s::uuid
                 order by workspace_id, lane
@@ -71,10 +79,12 @@ lane(workspace_id, lane, task, resource, high, wrapped, place, nth, entry) as (
     )
     union all
     (
-        select newcomer.id, head.lane, head.task, head.resource, newcomer.id, true, -newcomer.nth::integer, 1, 1
+        select
+            newcomer.id, head.lane, head.task, head.resource, head.payload_version, newcomer.id, true,
+            -newcomer.nth::integer, 1, 1
         from unnest(%(newcomers)s::uuid[]) with ordinality as newcomer(id, nth)
         cross join lateral (
-            select lane, task, resource
+            select lane, task, resource, payload_version
             from jobplatform.job_queue
             where state = 1 and queue = %(queue)s and workspace_id = newcomer.id
             order by lane
@@ -83,14 +93,14 @@ lane(workspace_id, lane, task, resource, high, wrapped, place, nth, entry) as (
     )
     union all
     select
-        next.workspace_id, next.lane, next.task, next.resource, next.high, next.wrapped,
+        next.workspace_id, next.lane, next.task, next.resource, next.version, next.high, next.wrapped,
         case when next.workspace_id = lane.workspace_id then lane.place else lane.place + 1 end,
         case when next.workspace_id = lane.workspace_id then lane.nth + 1 else 1 end,
         lane.entry + 1
     from lane
     cross join lateral (
         (
-            select workspace_id, lane, task, resource, lane.high, lane.wrapped
+            select workspace_id, lane, task, resource, payload_version as version, lane.high, lane.wrapped
             from jobplatform.job_queue
             where state = 1 and queue = %(queue)s
                 and (workspace_id, lane) > (
@@ -107,7 +117,7 @@ lane(workspace_id, lane, task, resource, high, wrapped, place, nth, entry) as (
         )
         union all
         (
-            select workspace_id, lane, task, resource, %(cursor)s::uuid, true
+            select workspace_id, lane, task, resource, payload_version, %(cursor)s::uuid, true
             from jobplatform.job_queue
             where not lane.wrapped
                 and state = 1 and queue = %(queue)s and workspace_id <= %(cursor)s::uuid
@@ -135,7 +145,7 @@ taken as (
 # `lead` is 0 for a workspace that has not had more than its fair share; the others come after those, in the order of
 # their leads. `share` is a workspace's part of this claim by weight: of all of it for those whose lead is fair still,
 # of what they leave for the rest, so that nobody far ahead gets what others want and no slot stands idle.
-_PLAIN = """
+_PLAIN = f"""
 open as materialized (
     select
         l.workspace_id, l.lane, l.place,
@@ -146,7 +156,7 @@ open as materialized (
     from lane l
     left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
     left join jobplatform.plans p on p.name = w.plan
-    where l.task = any(%(tasks)s) and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
+    where l.task = any(%(tasks)s) and {_READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
 ),
 facts as materialized (
     select
@@ -185,7 +195,7 @@ pick as materialized (
 )
 """
 
-_WEIGHED = """
+_WEIGHED = f"""
 pause as materialized (
     select kind, key, until from jobplatform.pauses where until is null or until > jobplatform.clock()
 ),
@@ -207,7 +217,7 @@ open as materialized (
     left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
     left join jobplatform.plans p on p.name = w.plan
     left join jobplatform.task_limits t on t.task = l.task
-    where l.task = any(%(tasks)s) and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
+    where l.task = any(%(tasks)s) and {_READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
         and not exists (select from pause where kind = 'queue' and key = %(queue)s)
         and l.task not in (select key from pause where kind = 'task')
         and l.workspace_id::text not in (select key from pause where kind = 'workspace')

@@ -28,7 +28,7 @@ from jobplatform.queue.schedules import Plan
 from jobplatform.queue.zones import default_timezone
 
 if TYPE_CHECKING:
-    from jobplatform.queue.tasks import Task
+    from jobplatform.queue.task import Task
 
 T = TypeVar("T", bound="Task[Any, Any]")
 

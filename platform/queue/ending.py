@@ -6,7 +6,10 @@ what then happens to queue row, record and attempt history is the same for all, 
 
 Columns of ``verdict``: workspace_id, id, epoch, worker_id, attempts, crash_count, started_at, progress (from the row,
 locked), followed (whether others wait for its end), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until
-it may run again), final, cancelled, recorded (whether the attempt is kept), outcome, error_type, error, traceback.
+it may run again), final, cancelled, recorded (whether the attempt is kept), outcome, error_type, error, traceback,
+unique_key.
+
+A job that would go back to waiting while a newer one of its key waits for it is over too: superseded.
 
 Lock order: queue row, then the record of the same id; nothing is locked after a record.
 """
@@ -32,6 +35,26 @@ PAST_ENDINGS = """past_endings = coalesce(r.past_endings, '[]') || jsonb_build_o
         )"""
 
 ENDING = f"""
+settled as materialized (
+    select
+        n.workspace_id, n.id, n.epoch, n.worker_id, n.attempts, n.crash_count, n.started_at, n.progress, n.followed,
+        n.give_back, n.crash, n.delay, n.recorded, n.outcome, n.traceback,
+        n.final or n.superseded as final,
+        n.superseded,
+        n.cancelled or n.superseded as cancelled,
+        case when n.superseded then coalesce(n.error_type, 'Superseded') else n.error_type end as error_type,
+        case when n.superseded then coalesce(n.error, 'a newer job of its key was waiting') else n.error end as error
+    from (
+        select
+            v.*,
+            not v.final and v.unique_key is not null and (
+                select true
+                from jobplatform.job_queue successor
+                where successor.workspace_id = v.workspace_id and successor.unique_key = chr(30) || v.unique_key
+            ) is not null as superseded
+        from verdict v
+    ) n
+),
 waiting as (
     update jobplatform.job_queue q
     set state = case when v.delay > 0 then 0 else 1 end,
@@ -45,12 +68,12 @@ waiting as (
         started_at = null,
         cancel_requested_at = null,
         resource = q.resource
-    from verdict v
+    from settled v
     where q.workspace_id = v.workspace_id and q.id = v.id and not v.final
 ),
 gone as (
     delete from jobplatform.job_queue q
-    using verdict v
+    using settled v
     where q.workspace_id = v.workspace_id and q.id = v.id and v.final
 ),
 kept as (
@@ -61,13 +84,18 @@ kept as (
     select
         v.workspace_id, v.id, v.epoch, v.attempts, v.worker_id, v.started_at, jobplatform.clock(),
         v.outcome, v.final, v.error_type, v.error, v.traceback
-    from verdict v
+    from settled v
     where v.recorded
 ),
 written as (
     update jobplatform.job_records r
     set status = case when not v.final then null when v.cancelled then 5 else 4 end,
-        outcome = case when not v.final then null when v.cancelled then 'cancelled' else v.outcome end,
+        outcome = case
+            when not v.final then null
+            when v.superseded then 'discarded'
+            when v.cancelled then 'cancelled'
+            else v.outcome
+        end,
         error_type = coalesce(v.error_type, r.error_type),
         error = coalesce(v.error, r.error),
         attempts = v.attempts - v.give_back,
@@ -76,17 +104,17 @@ written as (
         started_at = v.started_at,
         completed_at = case when v.final then jobplatform.clock() end,
         progress = v.progress
-    from verdict v
+    from settled v
     where r.workspace_id = v.workspace_id and r.id = v.id and (v.recorded or v.final)
 ),
-{tell_ended("verdict", "case when e.cancelled then 5 else 4 end", "e.final and e.followed")}
+{tell_ended("settled", "case when e.cancelled then 5 else 4 end", "e.final and e.followed")}
 select
     v.workspace_id::text,
     v.id::text,
     v.epoch,
     case when not v.final then 'pending' when v.cancelled then 'cancelled' else 'failed' end,
     exists (select from told)
-from verdict v
+from settled v
 """
 
 

@@ -12,19 +12,21 @@ import datetime
 import functools
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPayloadError, Problem
-from jobplatform.models import reaching
+from jobplatform.models import SUCCESSOR, reaching
 from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.edges import Edge, Predecessor, hold_what_they_wait_for, link, problems_of_edges
+from jobplatform.queue.parent import adopted, parent_of
 from jobplatform.queue.quota import Wanted, make_room
+from jobplatform.queue.replace import enqueue_newest
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.seal import MARK, SealedPayload
 from jobplatform.queue.statement import array, one_transaction, run, text_array
@@ -49,18 +51,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
 # inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first, see quota.py.
+# The key may be free because the job that takes it over has not done so yet: see succeed.py.
 # `on conflict` names no index: a repeat of a request that is just being committed waits and is answered like any other.
 ENQUEUE_ONE = """
 with queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units
+        resource, units, payload_version
     )
     select
         a.workspace_id, a.id, %(queue)s, %(task)s,
         case when a.due_at > jobplatform.clock() then 0 else 1 end,
         %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int, a.due_at, %(unique_key)s,
-        %(resource)s, %(units)s::smallint
+        %(resource)s, %(units)s::smallint, %(version)s::smallint
     from (
         select
             %(workspace_id)s::uuid as workspace_id,
@@ -70,6 +73,11 @@ with queued as (
             ) as due_at
     ) a
     where not exists (select from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id)
+    and not exists (
+        select
+        from jobplatform.job_queue successor
+        where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || %(unique_key)s
+    )
     and not exists (
         select
         from jobplatform.workspace_limits l
@@ -140,16 +148,21 @@ unsealed as materialized (
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, followed
+        resource, units, followed, payload_version
     )
     select
         a.workspace_id, a.id, a.queue, a.task,
         case when a.blocked then -1 when a.due_at > jobplatform.clock() then 0 else 1 end,
         a.priority, a.max_attempts, a.timeout_ms, a.due_at, a.unique_key,
-        a.resource, a.units, coalesce(a.followed, false)
+        a.resource, a.units, coalesce(a.followed, false), a.payload_version
     from asked a
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
+    ) is null
+    and (
+        select true
+        from jobplatform.job_queue successor
+        where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
     ) is null
     and not exists (select from limited)
     and not exists (select from unsealed)
@@ -164,7 +177,7 @@ recorded as (
     )
     select
         a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
-        a.unique_key, a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent,
+        ltrim(a.unique_key, chr(30)), a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent,
         a.parent_id, a.batch_id, a.due_at
     from asked a
     full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
@@ -182,6 +195,11 @@ select
             select holder.id
             from jobplatform.job_queue holder
             where holder.workspace_id = a.workspace_id and holder.unique_key = a.unique_key
+        ),
+        (
+            select successor.id
+            from jobplatform.job_queue successor
+            where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
         )
     )::text,
     (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited),
@@ -196,12 +214,14 @@ class NewJob:
     """A request to run ``task`` for a workspace, checked when it is made.
 
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
-    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. ``resource`` names
-    what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt
-    takes. ``encrypted`` seals its payload and whatever it says while it runs. ``parent_id`` is the job that asked for
-    it, ``batch_id`` the batch it belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for more than
-    "until that has completed". ``blocked`` and ``followed`` follow from these and are not for users. ``id`` is made
-    here (UUIDv7), so repeating an enqueue whose outcome is unknown cannot make a second job.
+    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
+    ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for; a job
+    of a batch, or one that waits for others, takes nobody's place. ``resource`` names what the job uses outside, as
+    ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt takes. ``encrypted`` seals its
+    payload and whatever it says while it runs. ``parent_id`` is the job that asked for it, ``batch_id`` the batch it
+    belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for more than "until that has completed".
+    ``blocked`` and ``followed`` follow from these and are not for users. ``id`` is made here (UUIDv7), so repeating an
+    enqueue whose outcome is unknown cannot make a second job.
     Raises :class:`InvalidJobError` with every problem at once.
     """
 
@@ -227,6 +247,7 @@ class NewJob:
     after: Sequence[Edge | Predecessor] = ()
     blocked: bool = False
     followed: bool = False
+    if_active: Literal["return", "replace"] = "return"
     id: uuid.UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:
@@ -258,7 +279,7 @@ class NewJob:
 
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:
-            yield from _problems_of_text(self.unique_key, LONGEST_KEY, "/uniqueKey")
+            yield from _problems_of_key(self.unique_key, blocked=self.blocked)
         if self.resource is not None:
             yield from _problems_of_resource(self.resource)
         if self.tags:
@@ -278,10 +299,27 @@ class NewJob:
 
 
 class Enqueued(NamedTuple):
-    """What became of a request: ``created``, or the id of the unfinished job that holds its uniqueness guard."""
+    """What became of a request: ``created``, or the id of the unfinished job that holds its uniqueness guard.
+
+    ``replaced``: that job waited, and is what was asked for now.
+    """
 
     job_id: uuid.UUID
     created: bool
+
+    @property
+    def replaced(self) -> bool:
+        return False
+
+
+class Replaced(Enqueued):
+    """The request took the place of one that waited, under the id of that."""
+
+    __slots__ = ()
+
+    @property
+    def replaced(self) -> bool:
+        return True
 
 
 def enqueue_job(session: Session, job: NewJob) -> Enqueued:
@@ -299,9 +337,12 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     and this process has no key for that, :class:`InvalidJobError` for a batch or a predecessor that the workspace has
     not, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
+    if (parent := parent_of(session)) is not None:
+        jobs = adopted(parent, jobs)
     # By number: hashing a UUID is a call into Python.
     asked = list({job.id.int: job for job in jobs}.values())
     existing: dict[int, uuid.UUID] = {}
+    replaced: set[int] = set()
     with reaching(session, (job.workspace_id for job in asked)):
         if wants_sealing(asked):
             asked = seal_payloads(session, asked)
@@ -310,18 +351,47 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
                 related = any(map(_is_related, asked))
                 if related:
                     asked = hold_what_they_wait_for(session, asked)
-                existing = _enqueue_many(session, asked)
+                existing = _enqueue_many(session, [job for job in asked if not _replaces(job)])
                 if related:
                     link(session, asked, existing)
-    _wake_workers(session, (job for job in asked if job.id.int not in existing))
+                if any(map(_replaces, asked)):
+                    replaced = _enqueue_newest(session, asked, existing)
+    _wake_workers(session, (job for job in asked if job.id.int not in existing or job.id.int in replaced))
     if not existing:
         return [Enqueued(job.id, True) for job in jobs]
-    return [Enqueued(existing.get(job.id.int, job.id), job.id.int not in existing) for job in jobs]
+    return [_answer(job, existing, replaced) for job in jobs]
+
+
+def _answer(job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int]) -> Enqueued:
+    number = job.id.int
+    if number in replaced:
+        return Replaced(existing[number], False)
+    return Enqueued(existing.get(number, job.id), number not in existing)
+
+
+def _replaces(job: NewJob) -> bool:
+    """What is part of something larger takes nobody's place: whoever counts on it would count on another job."""
+    return job.if_active == "replace" and job.unique_key is not None and not _is_related(job)
+
+
+def _enqueue_newest(session: Session, jobs: Sequence[NewJob], existing: dict[int, uuid.UUID]) -> set[int]:
+    """Enqueue those that replace what waits, one after the other in one order for all; tell which did."""
+
+    def enqueue(job: NewJob) -> uuid.UUID | None:
+        return _enqueue_many(session, [job]).get(job.id.int)
+
+    replaced: set[int] = set()
+    for job in sorted(filter(_replaces, jobs), key=lambda job: (job.workspace_id.int, job.unique_key or "")):
+        job_id, was_there = enqueue_newest(session, job, enqueue, _parameters)
+        if was_there:
+            existing[job.id.int] = job_id
+            replaced.update([job.id.int] if job_id != job.id else [])
+    return replaced
 
 
 def _stands_alone(job: NewJob) -> bool:
     """The statement for one job knows nothing of what others have to do with it."""
-    return not _is_related(job) and not job.blocked and not job.followed
+    return not _is_related(job) and not job.blocked and not job.followed and job.if_active != "replace"
 
 
 def _is_related(job: NewJob) -> bool:
@@ -490,6 +560,15 @@ def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
         yield Problem(path, "must not be empty")
     elif len(value) > longest:
         yield Problem(path, f"must be at most {longest} characters")
+
+
+def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:
+    if value.startswith(SUCCESSOR):
+        # The mark is ours: what has it waits for the job without it.
+        if not blocked:
+            yield Problem("/uniqueKey", "must not begin with a control character")
+        value = value[1:]
+    yield from _problems_of_text(value, LONGEST_KEY, "/uniqueKey")
 
 
 def _problems_of_resource(value: str) -> Iterator[Problem]:

@@ -16,16 +16,27 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobplatform.errors import InvalidPayloadError, JobPlatformError, KeyMissingError, LeaseLostError, SettingsError
+from jobplatform.errors import InvalidResultError, JobPlatformError, KeyMissingError, LeaseLostError, SettingsError
 from jobplatform.models import Outcome
-from jobplatform.queue.outcomes import Discard, HandlerOutcome, JobInterrupted, LeaseLost, RateLimited, Skip, Snooze
+from jobplatform.queue.again import again
+from jobplatform.queue.outcomes import (
+    Cancel,
+    Discard,
+    HandlerOutcome,
+    JobInterrupted,
+    LeaseLost,
+    RateLimited,
+    Retry,
+    Skip,
+    Snooze,
+)
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import MARK, Seal, sealed_form
 from jobplatform.redaction import redact_text
 
 if TYPE_CHECKING:
-    from jobplatform.queue.tasks import Task
+    from jobplatform.queue.task import Task
 
 Kind = Literal["completed", "completed_in", "snoozed", "failed", "interrupted"]
 
@@ -56,7 +67,7 @@ class Ended(NamedTuple):
 
 _log = logging.getLogger("jobplatform.queue")
 
-#: Seconds for which a job waits that this worker cannot open, different for each.
+#: Seconds for which a job waits that this worker cannot open or read, different for each.
 KEY_PAUSE = (20.0, 40.0)
 
 #: How the attempts of most tasks end.
@@ -69,13 +80,50 @@ def execute(task: Task[Any, Any], job: RunningJob, payload: Any, *, runner: asyn
     Raises nothing an attempt could raise; only the death of the process itself gets past it. ``runner`` serves
     ``async`` handlers; without one each of them gets an event loop of its own.
     """
+    if job.payload_version is not None and job.payload_version > task.payload_version:
+        return _wait_for_newer_code(task, job)
     if type(payload) is dict and MARK in payload and (form := sealed_form(payload)):
         return _execute_sealed(task, job, form, runner)
     return _execute(task, job, payload, runner)
 
 
+class Prepared(NamedTuple):
+    """A payload as the handler takes it."""
+
+    payload: Any
+
+
+def prepare(task: Task[Any, Any], job: RunningJob, payload: Any) -> Prepared | Ended:
+    """What comes before a handler, for whoever calls one for several jobs: the payload, or how the attempt ended."""
+    if job.payload_version is not None and job.payload_version > task.payload_version:
+        return _wait_for_newer_code(task, job)
+    opened = _opened(task, job, payload)
+    if isinstance(opened, Ended):
+        return opened
+    job.result_type = task.result
+    try:
+        return Prepared(_loaded(task, job, opened.payload))
+    except Exception as error:  # noqa: BLE001 - the task's own upgrade may raise anything
+        ended = failure_of(task, job, error)
+        return ended if job.seal is None else sealed_end(job.seal, ended)
+
+
+def _opened(task: Task[Any, Any], job: RunningJob, payload: Any) -> Prepared | Ended:
+    if type(payload) is dict and MARK in payload and (form := sealed_form(payload)):
+        return _open(task, job, form)
+    return Prepared(payload)
+
+
 def _execute_sealed(task: Task[Any, Any], job: RunningJob, form: str, runner: asyncio.Runner | None) -> Ended:
     """The same, with what is said in between readable nowhere but here."""
+    opened = _open(task, job, form)
+    if isinstance(opened, Ended):
+        return opened
+    assert job.seal is not None
+    return sealed_end(job.seal, _execute(task, job, opened.payload, runner))
+
+
+def _open(task: Task[Any, Any], job: RunningJob, form: str) -> Prepared | Ended:
     try:
         payload = decode_payload(job.open_sealed(form))
         if job.epoch > 1:
@@ -85,9 +133,17 @@ def _execute_sealed(task: Task[Any, Any], job: RunningJob, form: str, runner: as
     except JobInterrupted as interruption:
         return Ended("interrupted", outcome=interruption.reason, message=str(interruption))
     except Exception as error:  # noqa: BLE001 - whatever a payload of unknown origin holds, this job ends
-        return _failure(task, job, error)
-    assert job.seal is not None
-    return _sealed(job.seal, _execute(task, job, payload, runner))
+        return failure_of(task, job, error)
+    return Prepared(payload)
+
+
+def _wait_for_newer_code(task: Task[Any, Any], job: RunningJob) -> Ended:
+    """Claims leave such a job alone. It gets here when its queue row was written by code that did not know versions."""
+    message = f"waits for a worker that can read version {job.payload_version} of its payload"
+    facts = {**job.facts(), "payload_version": job.payload_version, "known_version": task.payload_version}
+    _log.error("a job's payload is newer than this code, and the job goes back", extra=facts)
+    job.waits(message, "version")
+    return Ended("snoozed", delay=random.uniform(*KEY_PAUSE))
 
 
 def _wait_for_key(job: RunningJob, error: Exception) -> Ended:
@@ -95,11 +151,11 @@ def _wait_for_key(job: RunningJob, error: Exception) -> Ended:
     facts = {**job.facts(), "error": str(error), "key_id": getattr(error, "key_id", None)}
     _log.error("an encrypted job cannot be opened here and goes back", extra=facts)
     if isinstance(error, JobPlatformError):
-        job.wait_for_key(f"waits for a worker that can open it: {error}")
+        job.waits(f"waits for a worker that can open it: {error}", "key")
     return Ended("snoozed", delay=random.uniform(*KEY_PAUSE))
 
 
-def _sealed(seal: Seal, ended: Ended) -> Ended:
+def sealed_end(seal: Seal, ended: Ended) -> Ended:
     if ended.kind == "completed":
         return ended._replace(result=seal.seal("result", ended.result))
     if ended.kind != "failed":
@@ -115,24 +171,33 @@ def _execute(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asynci
     try:
         job.close_session(commit=ended.kind in ("completed", "completed_in", "snoozed"))
     except Exception as error:  # noqa: BLE001 - the handler's own commit failed: that is the attempt's failure
-        return _failure(task, job, error)
+        return failure_of(task, job, error)
     return ended
 
 
 def _attempt(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asyncio.Runner | None) -> Ended:
     try:
-        value = task.handler(job, task.payload.load(payload))
+        if task.result is not None:
+            job.result_type = task.result
+        value = task.handler(job, _loaded(task, job, payload))
         if inspect.iscoroutine(value):
             value = _run_coroutine(value, runner)
-        return _ended_well(job, value)
+        return ended_with(task, job, value)
     except JobInterrupted as interruption:
-        return Ended("interrupted", outcome=interruption.reason, message=safe_text(str(interruption), ERROR_LIMIT))
+        return interrupted_by(interruption)
     except HandlerOutcome as outcome:
-        return _ended_well(job, outcome)
+        return ended_with(task, job, outcome)
     except LeaseLostError as error:
         return Ended("interrupted", outcome=LeaseLost.reason, message=str(error))
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt are its failures too
-        return _failure(task, job, error)
+        return failure_of(task, job, error)
+
+
+def _loaded(task: Task[Any, Any], job: RunningJob, payload: Any) -> Any:
+    version = job.payload_version
+    if version is None or version == task.payload_version:
+        return task.payload.load(payload)
+    return task.read_payload(payload, version)
 
 
 def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
@@ -141,17 +206,26 @@ def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
     return asyncio.run(coroutine)
 
 
-def _ended_well(job: RunningJob, value: Any) -> Ended:
+def interrupted_by(interruption: JobInterrupted) -> Ended:
+    """The end of an attempt that was told to stop, and did."""
+    return Ended("interrupted", outcome=interruption.reason, message=safe_text(str(interruption), ERROR_LIMIT))
+
+
+def ended_with(task: Task[Any, Any], job: RunningJob, value: Any) -> Ended:
+    """The end of an attempt whose handler came to a value: a result, or one of our outcomes."""
     if job.completed_in_session:
         return Ended("completed_in")
-    if value is None:
-        return RETURNED_NOTHING
     if isinstance(value, HandlerOutcome):
-        return _said(value)
-    return _completed(value)
+        return _said(task, job, value)
+    if task.result is not None:
+        try:
+            value = task.result.dump(value)
+        except InvalidResultError as error:
+            return _final("InvalidResultError", str(error), Outcome.ERROR)
+    return RETURNED_NOTHING if value is None else _completed(value)
 
 
-def _said(outcome: HandlerOutcome) -> Ended:
+def _said(task: Task[Any, Any], job: RunningJob, outcome: HandlerOutcome) -> Ended:
     """The handler answered with one of ours instead of a result."""
     if isinstance(outcome, Skip):
         return Ended("completed", outcome=Outcome.SKIPPED, result=safe_json({"reason": outcome.reason}))
@@ -161,6 +235,11 @@ def _said(outcome: HandlerOutcome) -> Ended:
         return Ended("snoozed", delay=outcome.seconds, closes=outcome.resource, closed_for=outcome.seconds)
     if isinstance(outcome, Discard):
         return _final("Discard", outcome.reason, Outcome.DISCARDED)
+    if isinstance(outcome, Cancel):
+        return _final("Cancel", outcome.reason, Outcome.CANCELLED)
+    if isinstance(outcome, Retry):
+        delay = task.retry.delay(job.attempt) if outcome.seconds is None else outcome.seconds
+        return _final("Retry", outcome.reason, Outcome.ERROR)._replace(retry=True, delay=delay)
     return _completed(outcome)
 
 
@@ -181,17 +260,18 @@ def _final(error_type: str, message: str, outcome: str) -> Ended:
     return Ended("failed", outcome=outcome, error_type=error_type, message=safe_text(redact_text(message), ERROR_LIMIT))
 
 
-def _failure(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
-    # A payload that does not load will not load the next time either.
-    retry = getattr(error, "should_retry", not isinstance(error, InvalidPayloadError))
+def failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
+    """The end of an attempt whose handler raised."""
+    found = again(task.retry, task.options.decide, job.attempt, error)
     return Ended(
         "failed",
         outcome=Outcome.ERROR,
         error_type=safe_text(type(error).__name__, 200),
         message=_message(error),
         traceback=_traceback(error),
-        retry=bool(retry),
-        delay=task.retry.delay(job.attempt),
+        retry=found.retry,
+        delay=found.delay,
+        closed_for=found.closed_for,
         infrastructure=_is_infrastructure(error),
     )
 

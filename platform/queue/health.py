@@ -29,7 +29,8 @@ ears as materialized (
 )
 select alive.workers, ears.listening,
     array(
-        select distinct q.task
+        select distinct
+            q.task || case when q.payload_version > 1 then ' (payload version ' || q.payload_version || ')' else '' end
         from jobplatform.job_queue q
         where q.state = 1
             and (%(workspace_id)s::uuid is null or q.workspace_id = %(workspace_id)s::uuid)
@@ -38,6 +39,7 @@ select alive.workers, ears.listening,
                 where w.dead_at is null
                     and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
                     and q.task = any(w.tasks)
+                    and q.payload_version <= coalesce(w.versions[array_position(w.tasks, q.task)], 32767)
                     and q.queue = any(w.queues)
             )
         limit 20
@@ -102,8 +104,9 @@ def queue_health(
     Alerts of rules: ``stuck`` (running longer than 15 minutes), ``failing`` (more than 20 % of what ended in the last
     hour failed), ``backlog`` (more than 100 ready jobs), and those that the application declares. Their thresholds are
     rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are ready
-    and nobody is there), ``unserved`` (ready jobs whose task no live worker serves), ``no_key`` (encrypted jobs that a
-    worker could not open and handed back), ``overdue_schedules`` (due for more than a minute, and nobody does them).
+    and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no live worker knows), ``no_key``
+    (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
+    and nobody does them).
     """
     seconds = None if stuck_after is None else stuck_after.total_seconds()
     rules = _with_thresholds(list_rules(session), {STUCK: seconds, FAILING: failure_rate, BACKLOG: backlog})

@@ -11,10 +11,10 @@ import logging
 import os
 import socket
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,10 +32,12 @@ from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.settle import settle_endings
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.succeed import succeed_jobs
 from jobplatform.queue.workers import WorkerInfo, deregister_worker, heartbeat, register_worker
 
 if TYPE_CHECKING:
-    from jobplatform.queue.tasks import Task, Tasks
+    from jobplatform.queue.task import Task
+    from jobplatform.queue.tasks import Tasks
 
 _log = logging.getLogger("jobplatform.queue")
 
@@ -43,9 +45,7 @@ HEARTBEAT = 10.0
 _PENDING = "jobplatform.inline"
 
 
-def run_after_commit(
-    session: Session, tasks: Tasks, workspace_id: uuid.UUID, job_ids: Sequence[uuid.UUID] = ()
-) -> None:
+def run_after_commit(session: Session, tasks: Tasks, workspace_id: UUID, job_ids: Sequence[UUID] = ()) -> None:
     """Run these jobs of a workspace, and what waited for them, once this Session's transaction has committed.
 
     A rollback forgets them. Without any, what waits for something else that happened in the transaction is run.
@@ -77,7 +77,7 @@ def _forget_pending(session: Session, ended: SessionTransaction) -> None:
         session.info.pop(_PENDING, None)
 
 
-def run_inline(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
+def run_inline(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID) -> None:
     """Run one ready job to its end here and now, and then what waited for it and is ready by that.
 
     Does nothing when the job is not ready.
@@ -85,7 +85,7 @@ def run_inline(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id: uu
     _run_or_settle(engine, tasks, workspace_id, job_id)
 
 
-def _run_or_settle(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id: uuid.UUID | None) -> None:
+def _run_or_settle(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID | None) -> None:
     own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
     try:
         with Session(own) as session, as_worker(own, session, tasks) as worker_id:
@@ -97,20 +97,27 @@ def _run_or_settle(engine: Engine, tasks: Tasks, workspace_id: uuid.UUID, job_id
 
 
 def _run_to_its_end(
-    engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: uuid.UUID, job_id: uuid.UUID
+    engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID, job_id: UUID
 ) -> None:
     while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
         # No delay: whoever waits for the answer would wait for the retries too.
         run_claimed(engine, session, tasks[claimed.task], claimed, retry_at_once=True)
 
 
-def _run_what_follows(engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: uuid.UUID) -> None:
-    """Settle what ended in this workspace and run what is ready by that, until there is nothing more of it."""
+def _run_what_follows(engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID) -> None:
+    """Settle what ended in this workspace, let go on what waited for the key of a job, and run what is ready by that,
+    until there is nothing more of it."""
     while True:
         settled = settle_endings(session, workspace_id)
         for job in settled.released:
             if job.task in tasks:
-                _run_to_its_end(engine, session, tasks, worker_id, workspace_id, uuid.UUID(job.job_id))
+                _run_to_its_end(engine, session, tasks, worker_id, workspace_id, UUID(job.job_id))
+        successors = [job for job in succeed_jobs(session).jobs if job.task in tasks]
+        for successor in successors:
+            place = (UUID(successor.workspace_id), UUID(successor.job_id))
+            _run_to_its_end(engine, session, tasks, worker_id, *place)
+        if successors:
+            continue
         # What somebody else has locked is left to whoever settles next.
         if not settled.notices or settled.wait is not None:
             return
@@ -150,6 +157,8 @@ def run_claimed(
         attempt=claimed.attempt,
         max_attempts=claimed.max_attempts,
         request_id=claimed.request_id,
+        trace_parent=claimed.trace_parent,
+        payload_version=claimed.payload_version,
         channel=_DirectChannel(session, claimed.lease),
         open_session=lambda: confine(Session(engine), Role.HANDLER, claimed.lease.workspace_id),
     )

@@ -1,12 +1,15 @@
 """What a handler may say instead of a result, and what may be said to a handler.
 
-The first four can be returned or raised, whichever reads better. Interruptions are raised *in* a handler by the
-platform; they are not ``Exception``s, so that ``except Exception`` in a handler does not swallow its own end.
+Outcomes can be returned or raised, whichever reads better. Interruptions are raised *in* a handler by the platform;
+they are not ``Exception``s, so that ``except Exception`` in a handler does not swallow its own end.
 """
 
 from __future__ import annotations
 
 import datetime
+from typing import Any
+
+from jobplatform.queue.retry import RetryPolicy
 
 
 class HandlerOutcome(Exception):  # noqa: N818 - it is an answer, not an error
@@ -26,6 +29,33 @@ class Discard(HandlerOutcome):
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
+        super().__init__(reason)
+
+
+class Cancel(HandlerOutcome):
+    """The handler found that its job should not be done. It ends as cancelled, as if somebody had cancelled it."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Retry(HandlerOutcome):
+    """Not this time: this attempt is spent, and the next one runs ``after`` so long (a duration or seconds; the task's
+    own delay when nothing is said). The last attempt fails the job, with ``reason``.
+
+    ``Retry(max_attempts=5, base=5)``, with the options of a :class:`RetryPolicy`, is that policy's former name and may
+    be given to a task as its ``retry``.
+    """
+
+    def __init__(
+        self, after: datetime.timedelta | float | None = None, reason: str = "asked to be tried again", **policy: Any
+    ) -> None:
+        if policy and after is not None:
+            raise TypeError("Retry(after=…) says how an attempt ended; how a task is retried is a RetryPolicy(…)")
+        self.seconds = None if after is None else _seconds(after)
+        self.reason = reason
+        self.policy = RetryPolicy(**policy) if policy else None
         super().__init__(reason)
 
 

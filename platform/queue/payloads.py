@@ -1,4 +1,5 @@
-"""Payloads: what a task takes, checked by marshmallow when a job is enqueued and again when it runs.
+"""Payloads and results: what a task takes, checked by marshmallow when a job is enqueued and again when it runs, and
+what it returns, checked when it has run.
 
 A payload type is a dataclass (the handler gets an instance), a marshmallow schema (the handler gets what it loads) or
 nothing (any JSON object). A dataclass field may set its JSON name with ``metadata={"data_key": "connectorType"}``.
@@ -20,7 +21,8 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_typ
 import marshmallow
 from marshmallow import fields, post_load, validate
 
-from jobplatform.errors import InvalidPayloadError, Problem, TaskDefinitionError
+from jobplatform.errors import InvalidPayloadError, InvalidResultError, Problem, TaskDefinitionError
+from jobplatform.queue.outcomes import HandlerOutcome
 
 P = TypeVar("P")
 
@@ -74,6 +76,79 @@ class PayloadType(Generic[P]):
         self.load(value)
         return value
 
+    def complete(self, value: Any) -> Any:
+        """A payload's JSON value with every field that it need not name, as :meth:`dump` would write it."""
+        loaded: Any = self.load(value)
+        return loaded if self.schema is None else self.schema.dump(loaded)
+
+    def json_names(self) -> dict[str, str] | None:
+        """Each field's name in JSON, by that name and by the one in Python; None where any field is fine."""
+        if self.schema is None:
+            return None
+        names = {name: field.data_key or name for name, field in self.schema.fields.items()}
+        return names | {name: name for name in names.values()}
+
+
+class ResultType:
+    """Turns what a handler returns into JSON, after checking it, and back.
+
+    Both raise :class:`InvalidResultError` with paths. ``optional``: None fits too.
+    """
+
+    def __init__(self, taken: PayloadType[Any], *, optional: bool) -> None:
+        self._taken = taken
+        self._optional = optional
+
+    def dump(self, value: Any) -> Any:
+        if value is None and self._optional:
+            return None
+        schema, cls = self._taken.schema, self._taken.python_type
+        assert schema is not None
+        if cls is not None and not isinstance(value, cls | Mapping):
+            raise InvalidResultError([Problem("", f"is a {type(value).__name__}, the task returns a {cls.__name__}")])
+        if cls is None and value is None:
+            raise InvalidResultError([Problem("", "is nothing, and the task returns something")])
+        try:
+            dumped = dict(value) if cls is not None and isinstance(value, Mapping) else schema.dump(value)
+            self._taken.load(dumped)
+        except InvalidPayloadError as error:
+            raise InvalidResultError(error.problems) from None
+        except (TypeError, ValueError, AttributeError, marshmallow.ValidationError) as error:
+            # A field's own way to JSON met a value that it was not made for.
+            raise InvalidResultError([Problem("", f"cannot be written as JSON: {error}")]) from error
+        return dumped
+
+    def load(self, value: Any) -> Any:
+        """The result as the handler returned it, from its JSON."""
+        if value is None and self._optional:
+            return None
+        try:
+            return self._taken.load(value)
+        except InvalidPayloadError as error:
+            raise InvalidResultError(error.problems) from None
+
+
+def result_type(declared: Any, annotated: Any = inspect.Parameter.empty) -> ResultType | None:
+    """What a handler's results are checked with: what its task declares, else a dataclass that it is annotated with.
+
+    Outcomes in the annotation (``Report | Skip``) are no results. None where any JSON value is one.
+    """
+    parts = get_args(annotated) if get_origin(annotated) in (typing.Union, types.UnionType) else (annotated,)
+    optional = type(None) in parts
+    if declared is not None:
+        taken = payload_type(declared)
+        if taken.schema is None:
+            raise TaskDefinitionError(f"a result must be a dataclass or a marshmallow schema, not {declared!r}")
+        return ResultType(taken, optional=optional)
+    results = [part for part in parts if not _is_no_result(part)]
+    if len(results) == 1 and inspect.isclass(results[0]) and dataclasses.is_dataclass(results[0]):
+        return ResultType(payload_type(results[0]), optional=optional)
+    return None
+
+
+def _is_no_result(part: Any) -> bool:
+    return part is type(None) or (inspect.isclass(part) and issubclass(part, HandlerOutcome))
+
 
 def payload_type(declared: Any) -> PayloadType[Any]:
     """The payload type for what a task declares: a dataclass, a marshmallow schema (class or instance), or nothing."""
@@ -82,7 +157,12 @@ def payload_type(declared: Any) -> PayloadType[Any]:
     if isinstance(declared, marshmallow.Schema):
         return PayloadType(declared, None)
     if inspect.isclass(declared) and dataclasses.is_dataclass(declared):
-        return PayloadType(_schema_of(declared)(), declared)
+        try:
+            return PayloadType(_schema_of(declared)(), declared)
+        except RecursionError:
+            raise TaskDefinitionError(
+                f"{declared.__name__} contains itself; declare a marshmallow schema instead"
+            ) from None
     if declared in (None, Any, dict, Mapping, inspect.Parameter.empty) or get_origin(declared) in (
         dict,
         Mapping,
@@ -130,8 +210,10 @@ def _field_for(hint: Any, options: dict[str, Any]) -> fields.Field[Any]:
         return _union(arguments, options)
     if origin is Literal:
         return fields.Raw(validate=validate.OneOf(arguments), **options)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return fields.Tuple([_field_for(argument, {}) for argument in arguments], **options)
     if origin in (list, tuple, set, frozenset):
-        return fields.List(_field_for(arguments[0] if arguments else Any, {}), **options)
+        return _Many(origin, _field_for(arguments[0], {}), **options)
     if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
         return fields.Dict(keys=fields.String(), values=_field_for(arguments[1], {}), **options)
     if inspect.isclass(hint) and issubclass(hint, enum.Enum):
@@ -141,6 +223,17 @@ def _field_for(hint: Any, options: dict[str, Any]) -> fields.Field[Any]:
     if hint in _SIMPLE:
         return _SIMPLE[hint](**({"allow_none": True, **options} if hint in (Any, object) else options))
     raise TaskDefinitionError(f"there is no JSON form for {hint!r}; declare a marshmallow schema instead")
+
+
+class _Many(fields.List[Any]):
+    """A list in JSON and whatever collects the same things in Python."""
+
+    def __init__(self, make: Callable[[list[Any]], Any], inner: fields.Field[Any], **options: Any) -> None:
+        super().__init__(inner, **options)
+        self._make = make
+
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
+        return self._make(super()._deserialize(value, *arguments, **options))
 
 
 def _union(arguments: tuple[Any, ...], options: dict[str, Any]) -> fields.Field[Any]:

@@ -57,6 +57,11 @@ select
             select holder.id
             from jobplatform.job_queue holder
             where holder.workspace_id = w.workspace_id and holder.unique_key = w.unique_key
+        ),
+        (
+            select successor.id
+            from jobplatform.job_queue successor
+            where successor.workspace_id = w.workspace_id and successor.unique_key = chr(30) || w.unique_key
         )
     )::text,
     limited.quota,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, case, cast, func, select, type_coerce
@@ -28,6 +28,7 @@ def list_jobs(
     status: Status | str | None = None,
     task: str | None = None,
     queue: str | None = None,
+    parent_id: uuid.UUID | None = None,
     batch_id: uuid.UUID | None = None,
     created_after: datetime.datetime | None = None,
     created_before: datetime.datetime | None = None,
@@ -49,6 +50,8 @@ def list_jobs(
         statement = statement.where(Job.job_type == task)
     if queue is not None:
         statement = statement.where(Job.queue == queue)
+    if parent_id is not None:
+        statement = statement.where(Job.parent_id == parent_id)
     if batch_id is not None:
         statement = statement.where(Job.batch_id == batch_id)
     if created_after is not None:
@@ -56,6 +59,13 @@ def list_jobs(
     if created_before is not None:
         statement = statement.where(Job.created_at < created_before)
     return session.scalars(statement, execution_options={"populate_existing": True}).all()
+
+
+def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The status of each of these jobs of a workspace; what there is not is missing."""
+    visit(session, workspace_id)
+    statement = select(Job.id, Job.status).where(Job.workspace_id == workspace_id, Job.id.in_(job_ids))
+    return {job_id: str(status) for job_id, status in session.execute(statement)}
 
 
 def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Sequence[JobAttempt]:

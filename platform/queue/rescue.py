@@ -20,6 +20,7 @@ RESCUE = f"""
 with locked as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.unique_key,
         q.cancel_requested_at is not null as cancelled
     from jobplatform.job_queue q
     left join jobplatform.workers w on w.id = q.worker_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import backoff
@@ -21,14 +21,14 @@ STEPS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """How often a task is tried, and how long it waits in between.
 
     ``max_attempts`` counts the first one. ``base`` is the first delay in seconds, ``cap`` the longest. ``expo``
     doubles (2, 4, 8 …), ``fibo`` adds (2, 2, 4, 6 …), ``constant`` stays. ``jitter`` spreads retries that would come
     at once: ``equal`` keeps half of the delay and draws the rest, ``full`` draws all of it, ``none`` keeps it exact.
 
-    >>> Retry(jitter="none").delay(3)
+    >>> RetryPolicy(jitter="none").delay(3)
     8.0
     """
 
@@ -71,12 +71,16 @@ class Retry:
             return ((value or 0) * self.base for value in backoff.fibo())
         return backoff.constant(interval=[self.base] * (STEPS + 1))
 
+    def with_max_attempts(self, max_attempts: int | None) -> RetryPolicy:
+        """The same delays for another number of attempts; None for the same number."""
+        return self if max_attempts is None else replace(self, max_attempts=max_attempts)
+
     def as_dict(self) -> dict[str, Any]:
         """The policy as data, for a process that does not import the task."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Retry:
+    def from_dict(cls, data: dict[str, Any]) -> RetryPolicy:
         return cls(**data)
 
 

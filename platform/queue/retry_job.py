@@ -30,12 +30,17 @@ final as materialized (
     from jobplatform.job_records
     where workspace_id = %(workspace_id)s and id = %(id)s and status in (4, 5)
     and not exists (select from limited)
+    and not exists (
+        select
+        from jobplatform.job_queue successor
+        where successor.workspace_id = %(workspace_id)s and successor.unique_key = chr(30) || job_records.unique_key
+    )
     for update
 ),
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, epoch, followed
+        resource, units, epoch, payload_version, followed
     )
     select
         workspace_id, id, queue, task,
@@ -44,7 +49,7 @@ queued as (
             where e.workspace_id = final.workspace_id and e.job_id = final.id and e.after_status is null
         ) then -1 else 1 end,
         priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
-        resource, units, epoch,
+        resource, units, epoch, payload_version,
         batch_id is not null or exists (
             select from jobplatform.job_edges e where e.workspace_id = final.workspace_id and e.after_id = final.id
         )
@@ -85,10 +90,17 @@ told as (
 select
     r.status,
     (select queue from queued),
-    (
-        select holder.id::text
-        from jobplatform.job_queue holder
-        where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
+    coalesce(
+        (
+            select holder.id::text
+            from jobplatform.job_queue holder
+            where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
+        ),
+        (
+            select successor.id::text
+            from jobplatform.job_queue successor
+            where successor.workspace_id = r.workspace_id and successor.unique_key = chr(30) || r.unique_key
+        )
     ),
     case
         when r.status in (4, 5)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sized
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError
 from jobplatform.queue.batches import BatchSeen, batch_of_job
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.parent import Parent, remember_parent
 from jobplatform.queue.predecessors import PredecessorResult, results_of_predecessors
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import Seal
@@ -22,7 +23,14 @@ from jobplatform.queue.steps import Step, Steps, do_step
 from jobplatform.queue.vault import seal_of
 from jobplatform.redaction import redact_text
 
+if TYPE_CHECKING:
+    from jobplatform.queue.enqueue import Enqueued
+    from jobplatform.queue.payloads import ResultType
+    from jobplatform.queue.task import Task
+    from jobplatform.queue.task_options import JobOptions
+
 T = TypeVar("T")
+P = TypeVar("P")
 
 #: Seconds between two automatic reports of ``track()``: a loop of a million steps must not send a million reports.
 TRACK_INTERVAL = 0.25
@@ -55,6 +63,10 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
 class RunningJob:
     """The job that a handler is running. One attempt, one object."""
 
+    # Of the class, because hardly any job has one of its own.
+    result_type: ResultType | None = None
+    _shared: Callable[[], Session] | None = None
+
     def __init__(
         self,
         *,
@@ -65,6 +77,8 @@ class RunningJob:
         channel: Channel,
         open_session: Callable[[], Session],
         request_id: str | None = None,
+        trace_parent: str | None = None,
+        payload_version: int | None = None,
     ) -> None:
         self.lease = lease
         self.epoch = lease.epoch
@@ -72,6 +86,9 @@ class RunningJob:
         self.attempt = attempt
         self.max_attempts = max_attempts
         self.request_id = request_id
+        self.trace_parent = trace_parent
+        self.payload_version = payload_version
+        """Which version of the code wrote its payload; None for this one."""
         self.completed_in_session = False
         self.seal: Seal | None = None
         """What this job says leaves the process sealed, when its payload came that way."""
@@ -129,9 +146,40 @@ class RunningJob:
         What it holds is committed when the handler returns and rolled back when it raises; committing earlier, page
         by page, is fine.
         """
+        if self._shared is not None:
+            return self._shared()
         if self._session is None:
             self._session = self._open_session()
+            remember_parent(self._session, self._as_parent())
         return self._session
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether something that was done with ``session`` is not committed."""
+        return self._session is not None and self._session.in_transaction()
+
+    def share_session(self, open_session: Callable[[], Session]) -> None:
+        """Use a Session that others use too, and that they close. For whoever runs several jobs at once."""
+        self._shared = open_session
+
+    def _as_parent(self) -> Parent:
+        return Parent(self.workspace_id, self.id, self.request_id, self.trace_parent)
+
+    def enqueue(
+        self, task: Task[P, Any], payload: P | Mapping[str, Any] | None = None, **options: Unpack[JobOptions]
+    ) -> Enqueued:
+        """Enqueue a job of ``task`` as a child of this one: for the same workspace, in the transaction of ``session``.
+
+        It exists when what the handler has written there does, and not at all if that is rolled back. Options are
+        those of :meth:`Task.enqueue`.
+        """
+        session = self.session
+        remember_parent(session, self._as_parent())
+        try:
+            return task.enqueue(session, payload, **options)
+        finally:
+            if self._shared is not None:
+                remember_parent(session, None)
 
     @property
     def batch(self) -> BatchSeen | None:
@@ -230,7 +278,7 @@ class RunningJob:
         """
         if self.completed_in_session:
             raise RuntimeError(f"job {self.id} has already been completed in a session")
-        text = safe_json(result)
+        text = safe_json(result if self.result_type is None else self.result_type.dump(result))
         if self.seal is not None:
             text = self.seal.seal("result", text)
         if not complete_jobs(session, [Completion(self.lease, text)]):
@@ -238,7 +286,8 @@ class RunningJob:
         # Before the commit can happen: whoever finds the lease gone after it must have heard why.
         self._channel.completing()
         self.completed_in_session = True
-        self._completing_session = session
+        # One that others use too is not for us to look after.
+        self._completing_session = None if self._shared is not None and session is self._shared() else session
 
     def open_sealed(self, form: str) -> str:
         """The payload behind its sealed form; from now on what this job says is sealed too. For whoever runs it.
@@ -263,9 +312,9 @@ class RunningJob:
         """The handler's Session, if it has opened it."""
         return self._session
 
-    def wait_for_key(self, message: str) -> None:
-        """Say with the job why it does not run. ``waitsFor`` is for whoever counts such jobs."""
-        report = {"current": 0, "total": None, "message": message, "waitsFor": "key"}
+    def waits(self, message: str, waits_for: str) -> None:
+        """Say with the job why it does not run. ``waits_for`` is for whoever counts such jobs."""
+        report = {"current": 0, "total": None, "message": message, "waitsFor": waits_for}
         self._channel.progress(safe_json(report))
 
     def close_session(self, *, commit: bool) -> None:

@@ -32,7 +32,7 @@ from jobplatform.queue.vault import is_encrypting
 
 if TYPE_CHECKING:
     from jobplatform.queue.enqueue import NewJob
-    from jobplatform.queue.tasks import Task
+    from jobplatform.queue.task import Task
 
 #: Schedules of one workspace.
 MOST_SCHEDULES: Final = 500
@@ -106,7 +106,7 @@ class Plan:
             "max_attempts": self.max_attempts,
             "timeout": self.timeout,
             "unique_key": self.unique_key,
-            "tags": self.tags,
+            "tags": self.tags or None,
         }
 
     def columns(self, task: Task[Any, Any], workspace_id: uuid.UUID) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Plan:
             "unique_key": job.unique_key,
             "resource": job.resource,
             "units": job.units,
-            "tags": list(self.tags),
+            "tags": list(job.tags),
         }
 
     @property

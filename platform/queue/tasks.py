@@ -19,161 +19,41 @@ import importlib
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, Literal, TypeVar, get_type_hints
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.declare import Declarations
-from jobplatform.queue.edges import Edge, Predecessor
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.fill_batch import OpenBatch, open_batch_of
 from jobplatform.queue.inline import run_after_commit
+from jobplatform.queue.items import Items, batch_call, for_one, item_payload
 from jobplatform.queue.keep import Keep
-from jobplatform.queue.payloads import PayloadType, payload_type
+from jobplatform.queue.outcomes import Retry
+from jobplatform.queue.payloads import PayloadType, payload_type, result_type
 from jobplatform.queue.resources import Template
-from jobplatform.queue.retry import Retry
+from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.rules import AlertRule
 from jobplatform.queue.running import RunningJob
+from jobplatform.queue.task import Task, hints_of
+from jobplatform.queue.task_options import (
+    IfActive,
+    Isolation,
+    TaskOptions,
+    Upgrade,
+    options_problems,
+    retry_options,
+)
+from jobplatform.queue.unique import Unique, Uniqueness
 
 P = TypeVar("P")
 R = TypeVar("R")
 Mode = Literal["queue", "sync"]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """The defaults a task gives to its jobs; each can be overridden when one is enqueued."""
-
-    queue: str
-    priority: int
-    timeout: datetime.timedelta
-    retry: Retry
-    payload_version: int
-    units: int = 1
-    encrypted: bool = False
-    keep: Keep = field(default_factory=Keep)
-
-
-class Task(Generic[P, R]):
-    """Something we know how to do. Made by :meth:`Tasks.task`."""
-
-    def __init__(
-        self,
-        registry: Tasks,
-        name: str,
-        handler: Callable[[RunningJob, P], R],
-        payload: PayloadType[P],
-        options: TaskOptions,
-        unique: Literal["workspace"] | Callable[[P], str | None] | None,
-        resource: Template | Callable[[P], str | None] | None = None,
-    ) -> None:
-        self.name = name
-        self.handler = handler
-        self.payload = payload
-        self.options = options
-        self._registry = registry
-        self._unique = unique
-        self._resource = resource
-        self.__doc__ = handler.__doc__
-
-    def __call__(self, job: RunningJob, payload: P) -> R:
-        return self.handler(job, payload)
-
-    def __repr__(self) -> str:
-        return f"<Task {self.name!r}>"
-
-    @property
-    def queue(self) -> str:
-        return self.options.queue
-
-    @property
-    def retry(self) -> Retry:
-        return self.options.retry
-
-    def enqueue(
-        self,
-        session: Session,
-        payload: P | Mapping[str, Any] | None = None,
-        *,
-        workspace_id: uuid.UUID,
-        **options: Any,
-    ) -> Enqueued:
-        """Enqueue a job of this task in the caller's transaction. Never commits.
-
-        ``options`` are those of :meth:`new_job`. The answer says whether a job was created, or which unfinished job
-        holds the uniqueness guard. Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
-        """
-        return self._registry.enqueue(session, self.new_job(payload, workspace_id=workspace_id, **options))
-
-    def new_job(
-        self,
-        payload: P | Mapping[str, Any] | None = None,
-        *,
-        workspace_id: uuid.UUID,
-        queue: str | None = None,
-        priority: int | None = None,
-        run_after: datetime.datetime | None = None,
-        delay: datetime.timedelta | None = None,
-        max_attempts: int | None = None,
-        timeout: datetime.timedelta | None = None,
-        unique_key: str | None = None,
-        resource: str | None = None,
-        units: int | None = None,
-        tags: tuple[str, ...] = (),
-        request_id: str | None = None,
-        trace_parent: str | None = None,
-        after: Sequence[Edge | Predecessor] = (),
-        batch_id: uuid.UUID | None = None,
-    ) -> NewJob:
-        """A job of this task, checked and ready for :meth:`Tasks.enqueue_many`. The rest is the task's default.
-
-        ``after`` names jobs or batches that it waits for, ``batch_id`` an open batch that it is to belong to.
-        """
-        value = self.payload.dump(payload)
-        return NewJob(
-            workspace_id=workspace_id,
-            task=self.name,
-            payload=value,
-            payload_version=self.options.payload_version,
-            queue=self.options.queue if queue is None else queue,
-            priority=self.options.priority if priority is None else priority,
-            run_after=run_after,
-            delay=delay,
-            max_attempts=self.options.retry.max_attempts if max_attempts is None else max_attempts,
-            timeout=self.options.timeout if timeout is None else timeout,
-            unique_key=self._unique_key(value) if unique_key is None else unique_key,
-            resource=self._resource_of(value) if resource is None else resource,
-            units=self.options.units if units is None else units,
-            tags=tags,
-            request_id=request_id,
-            trace_parent=trace_parent,
-            encrypted=self.options.encrypted,
-            after=after,
-            batch_id=batch_id,
-        )
-
-    def _unique_key(self, value: Any) -> str | None:
-        if self._unique is None or self._unique == "workspace":
-            # The index behind the guard begins with the workspace, so the key need not name it.
-            return self.name if self._unique else None
-        key = self._unique(self.payload.load(value))
-        return None if key is None else f"{self.name}:{key}"
-
-    def _resource_of(self, value: Any) -> str | None:
-        if self._resource is None:
-            return None
-        if isinstance(self._resource, Template):
-            return self._resource.fill(value, lambda: self._with_defaults(value))
-        return self._resource(self.payload.load(value))
-
-    def _with_defaults(self, value: Any) -> Any:
-        """What came as a mapping need not name the fields that have a default."""
-        loaded: Any = self.payload.load(value)
-        return loaded if isinstance(loaded, Mapping) else self.payload.dump(loaded)
 
 
 class Tasks(Declarations):
@@ -220,10 +100,14 @@ class Tasks(Declarations):
                 "queue": task.queue,
                 "timeout_ms": round(task.options.timeout.total_seconds() * 1000),
                 "retry": task.retry.as_dict(),
-                "payload_version": task.options.payload_version,
+                "payload_version": task.payload_version,
+                "limit": task.options.limit,
+                "limit_per_workspace": task.options.limit_per_workspace,
+                "isolation": task.options.isolation,
+                "batch": None if task.batch is None else [task.batch.size, task.batch.wait],
+                "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
                 "priority": task.options.priority,
                 "encrypted": task.options.encrypted,
-                "is_async": inspect.iscoroutinefunction(task.handler),
                 "keep": task.options.keep.as_seconds(),
             }
             for task in sorted(self, key=lambda task: task.name)
@@ -255,7 +139,7 @@ class Tasks(Declarations):
         It runs as a job of the task ``jobplatform.alert``: in a handler's process, with ten attempts, in the platform's
         own workspace. So it may be called again if it fails or its worker dies.
         """
-        retry = Retry(max_attempts=HOOK_ATTEMPTS)
+        retry = RetryPolicy(max_attempts=HOOK_ATTEMPTS)
         return self.task(HOOK, retry=retry, timeout=HOOK_TIMEOUT, payload=AlertEvent)(hook)
 
     def task(
@@ -266,44 +150,114 @@ class Tasks(Declarations):
         priority: int = 0,
         timeout: datetime.timedelta = datetime.timedelta(minutes=10),
         max_attempts: int | None = None,
-        retry: Retry | None = None,
-        unique: Literal["workspace"] | Callable[[Any], str | None] | None = None,
+        retry: RetryPolicy | RetryFunction | Retry | None = None,
+        unique: Unique | None = None,
+        if_active: IfActive = "return",
+        limit: int | None = None,
+        limit_per_workspace: int | None = None,
         resource: str | Callable[[Any], str | None] | None = None,
         units: int = 1,
+        tags: Sequence[str] = (),
+        isolation: Isolation = "thread",
         encrypted: bool = False,
         keep: Keep | None = None,
         payload: Any = None,
         payload_version: int = 1,
+        upgrade: Upgrade | None = None,
+        result: Any = None,
+        description: str | None = None,
     ) -> Callable[[Callable[[RunningJob, P], R]], Task[P, R]]:
         """Declare a task; the decorated handler takes the :class:`RunningJob` and the payload, and may be ``async``.
 
-        ``unique="workspace"`` allows one unfinished job of this task in each workspace; a function from payload to
-        key allows one for each key. ``resource`` names what a job uses outside, so that limits and rates can be set
+        ``retry`` is a policy, or a function of the attempt's number and its exception (see :data:`RetryFunction`).
+        ``unique="workspace"`` allows one unfinished job of this task in each workspace; names of payload fields allow
+        one for each combination of their values, a function from payload to key one for each key. With
+        ``if_active="replace"`` a further request is not turned away: it waits, with the newest payload, until the
+        running one has ended. ``limit`` and ``limit_per_workspace`` are how many run at a time; operators may change
+        that while everything runs. ``resource`` names what a job uses outside, so that limits and rates can be set
         for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
-        ``units`` is how much of the resource's rate an attempt takes. ``encrypted`` seals payload, result, errors, log
+        ``units`` is how much of the resource's rate an attempt takes. ``isolation="process"`` keeps an attempt's
+        process to itself where workers run several in threads. ``encrypted`` seals payload, result, errors, log
         lines and progress messages of its jobs. ``keep`` says how long its jobs are kept after they ended. ``payload``
-        is only needed where the handler's annotation does not say it. Raises :class:`TaskDefinitionError` for what
-        cannot work.
+        and ``result`` are only needed where the handler's annotations do not say it. A payload that was enqueued with
+        an older ``payload_version`` goes through ``upgrade(payload, its version)`` first; one of a newer version waits
+        for a worker with newer code. Raises :class:`TaskDefinitionError` for what cannot work.
         """
-        policy = retry or Retry()
-        if max_attempts is not None:
-            policy = Retry(**{**policy.as_dict(), "max_attempts": max_attempts})
-        options = TaskOptions(queue, priority, timeout, policy, payload_version, units, encrypted, keep or Keep())
+        policy, decide = retry_options(retry, max_attempts)
 
         def declare(handler: Callable[[RunningJob, P], R]) -> Task[P, R]:
+            options = TaskOptions(
+                queue=queue,
+                priority=priority,
+                timeout=timeout,
+                retry=policy,
+                payload_version=payload_version,
+                units=units,
+                encrypted=encrypted,
+                decide=decide,
+                upgrade=upgrade,
+                if_active=if_active,
+                tags=tuple(tags),
+                description=description or _first_line(handler),
+                limit=limit,
+                limit_per_workspace=limit_per_workspace,
+                isolation=isolation,
+                keep=keep or Keep(),
+            )
             named = Template(resource) if isinstance(resource, str) else resource
-            self._refuse_bad_options(name, options, named)
-            taken: PayloadType[P] = payload_type(_annotated_payload(handler) if payload is None else payload)
-            task = Task(self, name, handler, taken, options, unique, named)
+            self._refuse_bad_options(name, options, named, unique)
+            annotated, returned = hints_of(handler, declared=payload is not None)
+            taken: PayloadType[P] = payload_type(annotated if payload is None else payload)
+            task = Task(
+                self,
+                name,
+                handler,
+                taken,
+                options,
+                result=result_type(result, returned),
+                unique=None if unique is None else Uniqueness(name, unique, taken),
+                resource=named,
+            )
             self._tasks[name] = task
             return task
 
         return declare
 
-    def _refuse_bad_options(self, name: str, options: TaskOptions, resource: object) -> None:
+    def batch_task(
+        self,
+        name: str,
+        *,
+        size: int,
+        wait: datetime.timedelta | float = 0.0,
+        payload: Any = None,
+        **options: Any,
+    ) -> Callable[[Callable[[Items[P]], Any]], Task[P, Any]]:
+        """Declare a task whose handler takes up to ``size`` jobs of one workspace at a time, as a :class:`Items`.
+
+        ``wait`` (a duration or seconds) is how long a worker lets some wait for more. Further options are those of
+        :meth:`task`; ``timeout`` is that of a whole call. A job that is tried again is called by itself, so that one
+        that fails all others costs each of them one attempt at most.
+        """
+        seconds = wait.total_seconds() if isinstance(wait, datetime.timedelta) else float(wait)
+
+        def declare(handler: Callable[[Items[P]], Any]) -> Task[P, Any]:
+            call = batch_call(handler, size, seconds)
+            taken = item_payload(handler, declared=payload is not None) if payload is None else payload
+            task: Task[P, Any] = self.task(name, payload=taken, **options)(for_one(handler))
+            task.batch = call
+            return task
+
+        return declare
+
+    def _refuse_bad_options(self, name: str, options: TaskOptions, resource: object, unique: object) -> None:
         """What no job of this task could be enqueued with is refused now, not at the first enqueue."""
         if name in self._tasks:
             raise TaskDefinitionError(f"two tasks are named {name!r}")
+        problems = options_problems(options)
+        if options.if_active == "replace" and unique is None:
+            problems.append('if_active="replace" needs unique=…: it is about jobs that are the same')
+        if problems:
+            raise TaskDefinitionError(f"task {name!r}: {'; '.join(problems)}")
         try:
             NewJob(
                 workspace_id=uuid.UUID(int=0),
@@ -315,6 +269,7 @@ class Tasks(Declarations):
                 # A name that fields are still to be put into is checked with them, at each enqueue.
                 resource=resource.text if isinstance(resource, Template) and not resource.fields else None,
                 units=options.units,
+                tags=options.tags,
             )
         except InvalidJobError as error:
             raise TaskDefinitionError(f"task {name!r}: {error}") from None
@@ -372,15 +327,6 @@ def load_tasks(name: str) -> Tasks:
     return tasks
 
 
-def _annotated_payload(handler: Callable[..., Any]) -> Any:
-    """The annotation of the handler's second parameter."""
-    parameters = list(inspect.signature(handler).parameters.values())
-    if len(parameters) != 2:
-        raise TaskDefinitionError(f"{handler.__qualname__} must take two arguments: the running job and the payload")
-    try:
-        hints = get_type_hints(handler)
-    except NameError as error:
-        raise TaskDefinitionError(
-            f"the annotations of {handler.__qualname__} cannot be read ({error}); pass payload= to the decorator"
-        ) from None
-    return hints.get(parameters[1].name, inspect.Parameter.empty)
+def _first_line(handler: Callable[..., Any]) -> str | None:
+    lines = inspect.cleandoc(handler.__doc__ or "").splitlines()
+    return lines[0] if lines else None

@@ -45,7 +45,8 @@ JOB = """
 select
     r.status, r.task, r.queue, r.resource, r.units, r.unique_key,
     coalesce(q.attempts, r.attempts), r.max_attempts, coalesce(q.crash_count, r.crash_count), r.error_type,
-    r.completed_at, q.state, r.priority, q.run_after, q.started_at, q.cancel_requested_at, jobplatform.clock()
+    r.completed_at, q.state, r.priority, q.run_after, q.started_at, q.cancel_requested_at, jobplatform.clock(),
+    r.payload_version
 from jobplatform.job_records r
 left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
 where r.workspace_id = %(workspace_id)s and r.id = %(job_id)s
@@ -157,7 +158,8 @@ with live as materialized (
     select
         w.id, w.slots, w.draining,
         %(queue)s = any(w.queues) as serves,
-        %(task)s = any(w.tasks) as knows,
+        %(task)s = any(w.tasks)
+            and %(version)s::integer <= coalesce(w.versions[array_position(w.tasks, %(task)s)], 32767) as knows,
         (
             select count(*)
             from unnest(w.queues) other
@@ -424,6 +426,7 @@ class JobFacts(NamedTuple):
     started_at: datetime.datetime | None
     cancel_requested_at: datetime.datetime | None
     now: datetime.datetime
+    payload_version: int = 1
 
 
 class WaitFacts(NamedTuple):
@@ -569,7 +572,7 @@ def read_pauses(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> lis
 
 
 def read_workers(session: Session, job: JobFacts) -> WorkerFacts:
-    return WorkerFacts(*run(session, WORKERS, queue=job.queue, task=job.task).one())
+    return WorkerFacts(*run(session, WORKERS, queue=job.queue, task=job.task, version=job.payload_version).one())
 
 
 def read_line(

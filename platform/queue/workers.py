@@ -18,8 +18,11 @@ from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.statement import Lease, lease_arrays, run
 
 REGISTER = """
-insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots)
-values (%(name)s, %(host)s, %(pid)s, %(version)s, %(queues)s::text[], %(tasks)s::text[], %(slots)s)
+insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots, versions)
+values (
+    %(name)s, %(host)s, %(pid)s, %(version)s, %(queues)s::text[], %(tasks)s::text[], %(slots)s,
+    %(versions)s::smallint[]
+)
 returning id
 """
 
@@ -85,6 +88,8 @@ class WorkerInfo:
     queues: tuple[str, ...]
     tasks: tuple[str, ...]
     slots: int
+    versions: tuple[int, ...] = ()
+    """The newest payload version of each of ``tasks`` that it can read; empty for all there will ever be."""
 
 
 class Heartbeat(NamedTuple):
@@ -112,6 +117,7 @@ def register_worker(session: Session, info: WorkerInfo) -> int:
         queues=list(info.queues),
         tasks=list(info.tasks),
         slots=info.slots,
+        versions=list(info.versions),
     ).one()
     return int(row[0])
 

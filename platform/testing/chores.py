@@ -18,6 +18,7 @@ from jobplatform.queue import (
     rescue_jobs,
     settle_endings,
     settle_schedules,
+    succeed_jobs,
 )
 from jobplatform.settings import Settings
 
@@ -27,7 +28,7 @@ SOURCE = "jobplatform.testing:drain"
 
 def do_chores(session: Session, tasks: Tasks) -> bool:
     """Do them all, on a Session that commits each statement. Whether any of them may have made a job ready."""
-    return any([_sweep(session), _settle(session), _fire(session, tasks), _promote(session)])
+    return any([_sweep(session), _settle(session), _fire(session, tasks), _succeed(session), _promote(session)])
 
 
 def declare_schedules(session: Session, tasks: Tasks) -> None:
@@ -55,6 +56,10 @@ def _settle(session: Session) -> bool:
 def _fire(session: Session, tasks: Tasks) -> bool:
     known = {task["name"]: TaskDefaults.of(task) for task in tasks.catalogue()}
     return bool(fire_schedules(session, known).workspaces)
+
+
+def _succeed(session: Session) -> bool:
+    return bool(succeed_jobs(session).queues)
 
 
 def _promote(session: Session) -> bool:

@@ -8,6 +8,8 @@ class Attempt:
     """One claimed job. Its sequence number is new each time it is given to a child."""
 
     __slots__ = (
+        "apart",
+        "call",
         "charged",
         "completes_itself",
         "is_suspect",
@@ -20,6 +22,7 @@ class Attempt:
         "started",
         "task",
         "timeout",
+        "told",
     )
 
     def __init__(self, job: ClaimedJob) -> None:
@@ -29,12 +32,22 @@ class Attempt:
         self.timeout: float = job.timeout_ms / 1000
         self.is_suspect = job.crash_count > 0
         self.seq = 0
+        self.call: int | None = None
+        """The sequence number of the call that it is part of, if it is."""
+        self.told: Reason | None = None
+        """Why this one alone of a call should stop."""
+        self.apart = False
         self.started: float | None = None
         self.reason: Reason | None = None
         self.release_after = False
         self.completes_itself = False
         self.charged = 0.0
         self.lines = 0
+
+    @property
+    def token(self) -> int:
+        """What a child reads to start it."""
+        return self.seq if self.call is None else self.call
 
     @property
     def facts(self) -> dict[str, object]:

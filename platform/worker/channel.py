@@ -174,6 +174,20 @@ class JobChannel:
         self._line.send(encode_frame(self._seq, kind, 0.0, 0.0, text.encode(errors="replace")))
 
 
+class ItemChannel(JobChannel):
+    """The channel of one job of a call: what stops the call is raised in it, what stops this job alone is told."""
+
+    def __init__(self, line: Line, seq: int, call: int) -> None:
+        super().__init__(line, seq)
+        self._call = call
+
+    def interruption(self) -> type[BaseException] | None:
+        return self._line.interruption(self._call)
+
+    def told(self) -> bool:
+        return self._line.interruption(self._seq) is not None
+
+
 class RecordHandler(logging.Handler):
     """Sends the log records of a child to the parent, whose handlers turn them into lines: one process writes a log."""
 

@@ -20,9 +20,20 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
-from jobplatform.queue import Ended, JobInterrupted, Lease, RunningJob, Tasks, execute
-from jobplatform.worker.channel import JobChannel, Line, RecordHandler
-from jobplatform.worker.frames import ENDED, NO_JOB, OK, READY, STARTED, TOKEN, BodyReader, JobSpec, encode_frame
+from jobplatform.queue import Ended, JobInterrupted, Lease, RunningJob, Tasks, execute, execute_batch
+from jobplatform.worker.channel import ItemChannel, JobChannel, Line, RecordHandler
+from jobplatform.worker.frames import (
+    ENDED,
+    NO_JOB,
+    OK,
+    READY,
+    STARTED,
+    TOKEN,
+    BatchSpec,
+    BodyReader,
+    JobSpec,
+    encode_frame,
+)
 from jobplatform.worker.handler_session import HandlerSessions
 from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
 
@@ -114,7 +125,10 @@ class Child:
                     spec = self.bodies.job(self.next_token())
             except (EOFError, OSError):
                 leave()
-            self.perform(spec)
+            if isinstance(spec, BatchSpec):
+                self.perform_batch(spec)
+            else:
+                self.perform(spec)
 
     def next_token(self) -> int:
         data = os.read(self.ends.tokens, TOKEN.size)
@@ -134,6 +148,19 @@ class Child:
         kind, body = encode_ended(ended)
         self.line.send(encode_frame(spec.seq, kind, started, monotonic() - started, body))
         self.line.ordered.pop(spec.seq, None)
+
+    def perform_batch(self, spec: BatchSpec) -> None:
+        """One call for several jobs, each of which has its result sent as soon as it counts."""
+        call = Call(self, spec)
+        try:
+            self.line.current = spec.seq
+            call.execute()
+            self.line.current = NO_JOB
+        except JobInterrupted as interruption:
+            self.line.current = NO_JOB
+            call.interrupted(interruption)
+        for seq in (spec.seq, *(job.seq for job in spec.jobs)):
+            self.line.ordered.pop(seq, None)
 
     def execute(self, spec: JobSpec, channel: JobChannel) -> Ended:
         """Run the handler. An order that arrives outside of it, at the edge, counts as an interruption all the same."""
@@ -157,7 +184,50 @@ class Child:
             channel=channel,
             open_session=lambda: self.sessions.open(spec.workspace_id),
             request_id=spec.request_id,
+            trace_parent=spec.trace_parent,
+            payload_version=spec.payload_version,
         )
+
+
+class Call:
+    """A call of a batch handler: its jobs, and who of them was heard of."""
+
+    def __init__(self, child: Child, spec: BatchSpec) -> None:
+        self.child = child
+        self.spec = spec
+        self.channels = {job.job_id: ItemChannel(child.line, job.seq, spec.seq) for job in spec.jobs}
+        self.open = {job.job_id: job.seq for job in spec.jobs}
+        self.since = monotonic()
+        if child.config.threads > 1:
+            for job in spec.jobs:
+                child.line.send(encode_frame(job.seq, STARTED, self.since, 0.0, b""))
+
+    def execute(self) -> None:
+        execute_batch(
+            self.child.tasks[self.spec.task],
+            [self.child.running_job(job, self.channels[job.job_id]) for job in self.spec.jobs],
+            [job.payload for job in self.spec.jobs],
+            told=lambda job: self.channels[job.lease.job_id].told(),
+            open_session=lambda: self.child.sessions.open(self.spec.jobs[0].workspace_id),
+            report=lambda job, ended: self.report(job.lease.job_id, ended),
+        )
+
+    def report(self, job_id: str, ended: Ended) -> None:
+        """Send how a job ended. It took the time since the one before: together they took as long as the call."""
+        if os.getpid() != self.child.pid:
+            os._exit(0)  # A copy that the handler has forked: the jobs are the original's.
+        seq = self.open.pop(job_id)
+        self.channels[job_id].finish()
+        if not self.open:
+            flush_output()
+        began, self.since = self.since, monotonic()
+        kind, body = encode_ended(ended)
+        self.child.line.send(encode_frame(seq, kind, began, self.since - began, body))
+
+    def interrupted(self, interruption: JobInterrupted) -> None:
+        """It came at the edge, outside of the handler."""
+        for job_id in list(self.open):
+            self.report(job_id, Ended("interrupted", outcome=interruption.reason, message=str(interruption)))
 
 
 def encode_ended(ended: Ended) -> tuple[int, bytes]:

@@ -1,7 +1,7 @@
 """The claimer: fetches jobs ahead of their being needed, and hands back those whose claim's answer was lost."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -65,11 +65,13 @@ class Claimer(DatabaseThread):
         self._ring = Ring([])
         self._repair = Repair(engine)
         self._tasks: Sequence[str] = ()
+        self._versions: Mapping[str, int] = {}
 
-    def know(self, queues: Sequence[str], tasks: Sequence[str]) -> None:
+    def know(self, queues: Sequence[str], tasks: Sequence[str], versions: Mapping[str, int]) -> None:
         """What to claim. Called once, before the first request."""
         self._ring = Ring(queues)
         self._tasks = tasks
+        self._versions = versions
 
     def serve(self) -> None:
         while (request := self.requests.get()) is not None:
@@ -100,6 +102,7 @@ class Claimer(DatabaseThread):
             turn=wanted.turn,
             newcomers=wanted.newcomers,
             ahead=wanted.ahead,
+            versions=self._versions,
         )
         self._repair.after_claim(session, monotonic() - began, len(claim.jobs))
         return claim

@@ -1,7 +1,8 @@
 """The bytes between the worker's parent process and its children.
 
-Parent to child: a body frame (u32 length, then a JSON list of jobs) into the body pipe, then one u32 token per job
-into the token socket; orders (sequence number and reason) into the order pipe.
+Parent to child: a body frame (u32 length, then a JSON list of jobs, and of batches of them for one call) into the body
+pipe, then one u32 token per job or batch into the token socket; orders (sequence number and reason) into the order
+pipe.
 Child to parent: a head of 25 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, in one
 `write`.
 
@@ -14,7 +15,7 @@ import struct
 from collections.abc import Collection, Iterable
 from enum import IntEnum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jobplatform.queue import ClaimedJob, quick_maker
 
@@ -35,6 +36,8 @@ LOG: Final = 5
 RECORD: Final = 6
 COMPLETING: Final = 7
 LAST_KIND: Final = COMPLETING
+
+FIELDS_OF_BATCH: Final = 3
 
 # Above what the queue accepts as a result; a longer frame can only come from a child whose memory is in ruins.
 MAX_FRAME: Final = 64 << 20
@@ -125,6 +128,19 @@ class JobSpec(NamedTuple):
 _job_spec = quick_maker(JobSpec)
 
 
+class BatchSpec(NamedTuple):
+    """Jobs for one call of a handler, all of one task and one workspace. Its own sequence number is what is started."""
+
+    seq: int
+    task: str
+    jobs: list[JobSpec]
+
+
+def encode_batch(seq: int, task: str, jobs: Iterable[str]) -> str:
+    """Jobs that `encode_job` made, for one call."""
+    return f"[{seq},{_quoted(task)},[{','.join(jobs)}]]"
+
+
 def encode_job(seq: int, job: ClaimedJob) -> str:
     """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
     (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = job
@@ -169,9 +185,9 @@ class BodyReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = bytearray()
-        self._jobs: dict[int, JobSpec] = {}
+        self._jobs: dict[int, JobSpec | BatchSpec] = {}
 
-    def job(self, seq: int) -> JobSpec:
+    def job(self, seq: int) -> JobSpec | BatchSpec:
         """Return the job, reading on until it is there. Raises EOFError when the parent is gone.
 
         Tokens rise, so whatever is older than `seq` was taken back by the parent and is dropped.
@@ -184,8 +200,8 @@ class BodyReader:
 
     def _read_run(self) -> None:
         (size,) = TOKEN.unpack(self._read(TOKEN.size))
-        for spec in map(_job_spec, json.loads(self._read(size))):
-            self._jobs[spec.seq] = spec
+        for fields in json.loads(self._read(size)):
+            self._jobs[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -196,6 +212,10 @@ class BodyReader:
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
+
+
+def _batch(seq: int, task: str, jobs: list[list[Any]]) -> BatchSpec:
+    return BatchSpec(seq, task, [JobSpec._make(fields) for fields in jobs])
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -175,7 +175,7 @@ class Hub:
             raise SettingsError([self.pool.cradle.import_error])
         if self.membership.worker_id is None and not self.departure.begun and self.pool.ready and self.holds_nothing:
             self.learn_catalogue()
-            self.membership.register(self.queues, self.tasks)
+            self.membership.register(self.queues, self.tasks, self.pool.cradle.catalogue)
         return self.membership.step(now)
 
     def learn_catalogue(self) -> None:
@@ -187,7 +187,7 @@ class Hub:
         self.tasks = tuple(task["name"] for task in catalogue)
         self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
         self.ear.queues = frozenset(self.queues)
-        self.claimer.know(self.queues, self.tasks)
+        self.claimer.know(self.queues, self.tasks, {task["name"]: task["payload_version"] for task in catalogue})
         self.keeper.ask(Know(catalogue, self.pool.cradle.schedules))
 
     def flush(self, now: float) -> float:
@@ -312,8 +312,7 @@ class Hub:
                 self.pool.read_results(slot)
                 if not attempt.completes_itself:
                     self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, monotonic())
-            if attempt in self.ledger.ready:
-                self.ledger.ready.remove(attempt)
+            if self.ledger.forget_waiting(attempt):
                 self.ledger.forget(lease)
 
     def cancel(self, lease: Lease) -> None:

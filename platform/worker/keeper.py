@@ -32,12 +32,15 @@ from jobplatform.queue import (
     Declared,
     Heartbeat,
     Lease,
+    LimitsInCode,
     Promoted,
+    Succeeded,
     TaskDefaults,
     WorkerInfo,
     bury_workers,
     declare_retention,
     declare_rules,
+    declare_task_limits,
     deregister_worker,
     fire_schedules,
     forget_ticks,
@@ -49,6 +52,7 @@ from jobplatform.queue import (
     settle_alerts,
     settle_endings,
     settle_schedules,
+    succeed_jobs,
 )
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
@@ -68,7 +72,10 @@ logger = logging.getLogger("jobplatform.worker")
 
 @dataclass(frozen=True, slots=True)
 class Register:
+    """``limits`` are written down by the first registration of a process: later, newer code may have said others."""
+
     info: WorkerInfo
+    limits: Sequence[LimitsInCode] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,7 @@ class Keeper(DatabaseThread):
         self._listen = Chore("listen", options.poll, self._open_listener)
         self._chores = [
             self._promote,
+            Chore("succeed", options.poll, self._succeed_jobs),
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
             Chore("schedule", options.poll, self._fire_schedules),
             self._endings,
@@ -196,6 +204,7 @@ class Keeper(DatabaseThread):
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
+        self._limits_declared = False
         self._wants_listener = True
         self.declarations = Declarations()
         """Set before the first registration."""
@@ -229,7 +238,7 @@ class Keeper(DatabaseThread):
     def _handle(self, request: Any) -> None:
         match request:
             case Register():
-                self._register(request.info)
+                self._register(request)
             case Know():
                 self._know(request)
             case Beat():
@@ -248,11 +257,12 @@ class Keeper(DatabaseThread):
 
     # -- being a worker --------------------------------------------------------------------------
 
-    def _register(self, info: WorkerInfo) -> None:
+    def _register(self, request: Register) -> None:
         since = lease_clock()
         try:
             self._declare()
-            worker_id = self.once(lambda session: register_worker(session, info))
+            self._declare_limits(request.limits)
+            worker_id = self.once(lambda session: register_worker(session, request.info))
         except SQLAlchemyError as error:
             if not is_infrastructure(error):
                 logger.error("registration refused by the database", extra={"error": str(error)[:500]})
@@ -261,6 +271,14 @@ class Keeper(DatabaseThread):
             return
         self._registered = True
         self.post(Registered(worker_id, since))
+
+    def _declare_limits(self, limits: Sequence[LimitsInCode]) -> None:
+        if self._limits_declared:
+            return
+        changed = self.once(lambda session: declare_task_limits(session, limits))
+        self._limits_declared = True
+        if changed:
+            logger.info("limits of tasks follow the code", extra={"tasks": changed})
 
     def _declare(self) -> None:
         """Before there is a worker, so that nothing is deleted that the code wants kept."""
@@ -307,6 +325,11 @@ class Keeper(DatabaseThread):
         if promoted.queues:
             self.post(JobsReady(promoted.workspaces))
         return 0.0 if promoted.more else promoted.next_due
+
+    def _succeed_jobs(self) -> None:
+        succeeded: Succeeded = self.once(succeed_jobs)
+        if succeeded.queues:
+            self.post(JobsReady(succeeded.workspaces))
 
     def _fire_schedules(self) -> float | None:
         fired = self.once(lambda session: fire_schedules(session, self._known))

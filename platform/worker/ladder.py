@@ -5,7 +5,9 @@
     3. After the grace, SIGTERM to the child's process group.
     4. After another, SIGKILL. A process that survives that waits in the kernel; its slot is counted as lost.
 
-So a signal that kills only ever hits what was running, and with one thread that is the guilty attempt alone.
+So a signal that kills only ever hits what was running, and with one thread that is the guilty attempt alone. The jobs
+of one call are guilty together; but when one of them alone is to stop, the handler is told and nothing else happens,
+until that is so for all.
 """
 
 import logging
@@ -19,6 +21,8 @@ from jobplatform.worker.frames import Reason
 from jobplatform.worker.slot import Slot, State
 
 UNKILLABLE_SECONDS: Final = 5.0
+# What befalls one job of a call and not the call.
+ABOUT_ONE: Final = (Reason.CANCELLED, Reason.LEASE_LOST)
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -52,6 +56,9 @@ class Ladder:
         self._settle_slot(slot)
         if attempt not in slot.run or attempt.reason is not None:
             return
+        if reason in ABOUT_ONE and any(other.told is None for other in slot.call_of(attempt) if other is not attempt):
+            self._tell(slot, attempt, reason)
+            return
         first = slot.state is not State.ASKED
         slot.order(attempt, reason)
         if self._threads == 1:
@@ -59,6 +66,12 @@ class Ladder:
         slot.settle()
         if first:
             slot.escalate_at = now + self.grace
+
+    def _tell(self, slot: Slot, attempt: Attempt, reason: Reason) -> None:
+        """The others of its call are innocent: the handler is told, and nothing is killed for this one."""
+        slot.tell(attempt, reason)
+        if self._threads == 1:
+            self._kill(slot, signal.SIGUSR1)
 
     def step(self, slot: Slot, now: float) -> float:
         """Do what is due for this slot and say when to look again."""

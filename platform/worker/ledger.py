@@ -16,7 +16,7 @@ from jobplatform.queue import (
     ProgressReport,
     Release,
     ResourceNote,
-    Retry,
+    RetryPolicy,
     Shares,
     note_of,
     quick_maker,
@@ -24,6 +24,7 @@ from jobplatform.queue import (
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.frames import Frame, Reason
+from jobplatform.worker.gathering import BatchSize, Gathering
 from jobplatform.worker.outbox import Flush, Outbox
 from jobplatform.worker.pace import Pace
 
@@ -44,14 +45,20 @@ class Ledger:
         self.outbox = Outbox()
         self.pace = Pace()
         self.shares = Shares()
-        self.retries: dict[str, Retry] = {}
+        self.retries: dict[str, RetryPolicy] = {}
+        self.gathering = Gathering()
+        self.apart: frozenset[str] = frozenset()
+        """Tasks whose jobs want their process to themselves."""
         self._seq = 0
 
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
-        """Take in the tasks' retry policies, for attempts that can't report how they ended."""
-        self.retries = {task["name"]: Retry.from_dict(task["retry"]) for task in catalogue}
+        """Take in what the tasks say of how to run their jobs, and of those that can't report how they ended."""
+        catalogue = list(catalogue)
+        self.gathering.learn({task["name"]: BatchSize(*task["batch"]) for task in catalogue if task["batch"]})
+        self.apart = frozenset(task["name"] for task in catalogue if task["isolation"] == "process")
+        self.retries = {task["name"]: RetryPolicy.from_dict(task["retry"]) for task in catalogue}
 
-    def retry(self, attempt: Attempt) -> Retry:
+    def retry(self, attempt: Attempt) -> RetryPolicy:
         return self.retries.get(attempt.task, verdicts.DEFAULT_RETRY)
 
     # -- coming in, going out --------------------------------------------------------------------
@@ -64,13 +71,15 @@ class Ledger:
         moment. One may always wait as the next: on a worker that is never idle none would ever run otherwise.
         """
         self.shares.only_these_want({job.lease.workspace_id for job in jobs})
+        self.gathering.saw(jobs)
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
         for job, charged in zip(jobs, self.shares.all_claimed(jobs), strict=True):
             attempt = Attempt(job)
             attempt.charged = charged
             self.known[attempt.lease] = attempt
             if not attempt.is_suspect:
-                self.ready.append(attempt)
+                if not self.gathering.add(attempt, monotonic()):
+                    self.ready.append(attempt)
             elif room > 0:
                 room -= 1
                 self.ready.appendleft(attempt)
@@ -81,13 +90,15 @@ class Ledger:
         """Take jobs from the front for one child, each with a new sequence number.
 
         Beyond what `free` threads take at once, the run ends before a job of a task whose own run would be shorter: one
-        slow job does not go behind 50 fast ones. A suspect (see `claimed`) has a run of its own.
+        slow job does not go behind 50 fast ones. A suspect (see `claimed`) has a run of its own, and so has a call.
         """
+        if together := self.gathering.together(self.ready):
+            return self._call(together)
         run: list[Attempt] = []
         size, task, length = 0, "", most
         while self.ready and len(run) < length and size < most_bytes:
             attempt = self.ready[0]
-            if attempt.is_suspect and run:
+            if run and (attempt.is_suspect or self.gathering.goes_together(attempt)):
                 break
             if attempt.task != task:
                 task, length = attempt.task, min(most, max(free, self.pace.run_length(attempt.task)))
@@ -99,8 +110,28 @@ class Ledger:
                 break
         return run
 
+    def _call(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Attempts for one call, which has a sequence number too: it is what a child starts."""
+        call = self._seq = self._seq + 1
+        for attempt in attempts:
+            attempt.call = call
+            attempt.seq = self._seq = self._seq + 1
+        return attempts
+
+    def release_gathered(self, now: float) -> float:
+        """Let those go on that are enough for a call or have waited for others long enough. When to look again."""
+        self.ready += self.gathering.take_due(now)
+        return self.gathering.due_at
+
+    @property
+    def waiting(self) -> int:
+        """How many wait here, for a child or for others."""
+        return len(self.ready) + len(self.gathering)
+
     def put_back(self, attempts: Sequence[Attempt]) -> None:
         """Jobs that were given and not started wait again, before all others and in their order."""
+        for attempt in attempts:
+            attempt.call = None
         self.ready.extendleft(reversed(attempts))
 
     def forget(self, lease: Lease) -> None:
@@ -121,6 +152,7 @@ class Ledger:
         self.outbox.complete(_completion((attempt.lease, result, "ok")), frame.started + frame.seconds)
 
     def ended(self, attempt: Attempt, frame: Frame) -> None:
+        attempt.reason = attempt.reason or attempt.told
         if attempt.reason is None:
             self.pace.took(attempt.task, frame.seconds)
         facts = json.loads(frame.body)
@@ -157,7 +189,7 @@ class Ledger:
 
     def release_ready(self) -> None:
         """Hand back everything that waits here, without spending an attempt."""
-        waiting = list(self.ready)
+        waiting = [*self.ready, *self.gathering.take_all()]
         self.ready.clear()
         self.release(waiting)
 
@@ -167,11 +199,17 @@ class Ledger:
 
     def cancel_ready(self, attempt: Attempt) -> bool:
         """End a job that was cancelled before it was started. False if it isn't waiting here."""
-        if attempt not in self.ready:
+        if not self.forget_waiting(attempt):
             return False
-        self.ready.remove(attempt)
         self.settle(attempt, verdicts.cancelled(attempt))
         return True
+
+    def forget_waiting(self, attempt: Attempt) -> bool:
+        """Let it wait no longer. False if it isn't waiting here."""
+        if attempt in self.ready:
+            self.ready.remove(attempt)
+            return True
+        return self.gathering.remove(attempt)
 
     def settle(self, attempt: Attempt, verdict: verdicts.Verdict, seconds: float | None = None) -> None:
         """An attempt is over; it ran for so long, or not at all."""

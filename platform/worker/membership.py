@@ -3,10 +3,11 @@
 import math
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
-from jobplatform.queue import WorkerInfo
+from jobplatform.queue import LimitsInCode, WorkerInfo
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.keeper import Beat, Beaten, Deregister, Keeper, Register, Registered
 from jobplatform.worker.ledger import Ledger
@@ -30,7 +31,7 @@ class Membership:
         self._beating = False
         self._beat_at = NEVER
 
-    def register(self, queues: tuple[str, ...], tasks: tuple[str, ...]) -> None:
+    def register(self, queues: tuple[str, ...], tasks: tuple[str, ...], catalogue: Sequence[Mapping[str, Any]]) -> None:
         """Ask for an id, if there is none and none is on its way."""
         if self.worker_id is not None or self._registering:
             return
@@ -43,8 +44,9 @@ class Membership:
             queues=queues,
             tasks=tasks,
             slots=self._options.slots,
+            versions=tuple(task["payload_version"] for task in catalogue),
         )
-        self._keeper.ask(Register(info))
+        self._keeper.ask(Register(info, limits_in_code(catalogue)))
 
     def registered(self, answer: Registered) -> None:
         self._registering = False
@@ -100,3 +102,8 @@ class Membership:
         self._keeper.ask(Deregister(self.worker_id))
         self.end()
         return True
+
+
+def limits_in_code(catalogue: Sequence[Mapping[str, Any]]) -> list[LimitsInCode]:
+    """What the code of each task says about how many of its jobs run at a time."""
+    return [LimitsInCode(task["name"], task["limit"], task["limit_per_workspace"]) for task in catalogue]

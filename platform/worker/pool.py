@@ -49,6 +49,7 @@ class Pool:
         self._by_pid: dict[int, Slot] = {}
         self._output: dict[int, OutputReader] = {}
         self._number = 0
+        self._reserved: int | None = None
         self._memory_at = 0.0
 
     # -- what the hub asks -----------------------------------------------------------------------
@@ -128,11 +129,52 @@ class Pool:
 
         Returns when to look again: what was just given may be slow, or have a short deadline.
         """
+        look_at = self.ledger.release_gathered(now) if self.ledger.gathering else NEVER
+        if not self.ledger.ready:
+            return look_at
+        if self.options.threads == 1 or not self.ledger.apart:
+            return min(look_at, self._dispatch(now))
+        waiting = self._give_apart(now)
+        given_at = self._dispatch(now)
+        self.ledger.ready.extendleft(reversed(waiting))
+        return min(look_at, given_at)
+
+    def _give_apart(self, now: float) -> list[Attempt]:
+        """Give jobs that want a child to themselves to those that have nothing to do, and answer with the rest.
+
+        While there is a rest one child gets nothing new, so that it will be free for the first of them.
+        """
+        apart = [attempt for attempt in self.ledger.ready if attempt.task in self.ledger.apart]
+        others = [attempt for attempt in self.ledger.ready if attempt.task not in self.ledger.apart]
+        self.ledger.ready.clear()
+        self.ledger.ready.extend(apart)
+        takers = [slot for slot in self.slots.values() if slot.takes_jobs]
+        for slot in takers:
+            if not slot.run and self.ledger.ready:
+                run = self.ledger.next_run(1, RUN_BYTES, free=1)
+                for attempt in run:
+                    attempt.apart = True
+                self._give(slot, run)
+        left = list(self.ledger.ready)
+        self.ledger.ready.clear()
+        self.ledger.ready.extend(others)
+        busy = [slot for slot in takers if slot.run and slot.takes_jobs]
+        self._reserved = self._reserve(busy) if left else None
+        return left
+
+    def _reserve(self, busy: list[Slot]) -> int | None:
+        """The child that is kept from new jobs: the one that was so before, else the one that will be free first."""
+        if any(slot.number == self._reserved for slot in busy):
+            return self._reserved
+        return min(busy, key=lambda slot: len(slot.run)).number if busy else None
+
+    def _dispatch(self, now: float) -> float:
         ready = self.ledger.ready
         if not ready:
             return NEVER
         takers = sorted((slot for slot in self.slots.values() if slot.takes_jobs), key=lambda slot: len(slot.run))
         look_at = NEVER
+        takers = [slot for slot in takers if slot.number != self._reserved]
         for position, slot in enumerate(takers):
             share = math.ceil(len(ready) / (len(takers) - position))
             room = self._room(slot, now)
@@ -347,6 +389,7 @@ class Pool:
 
     def _lost(self, slot: Slot, attempt: Attempt, code: int | None) -> None:
         """Say what became of an attempt that was running in a dead child."""
+        attempt.reason = attempt.reason or attempt.told
         if attempt.started is None and self.options.threads == 1:
             attempt.started = slot.since
         if attempt.reason is not None:

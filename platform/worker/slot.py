@@ -33,6 +33,7 @@ from jobplatform.worker.frames import (
     FrameReader,
     Reason,
     decode_tokens,
+    encode_batch,
     encode_run,
     encode_tokens,
 )
@@ -99,7 +100,8 @@ class Slot:
 
     @property
     def takes_jobs(self) -> bool:
-        return self.state in (State.IDLE, State.BUSY) and not self.retiring
+        """One that has a job which wants to be alone takes no other."""
+        return self.state in (State.IDLE, State.BUSY) and not self.retiring and not (self.run and self.run[0].apart)
 
     @property
     def has_rest(self) -> bool:
@@ -107,14 +109,15 @@ class Slot:
         return bool(self._rest)
 
     def give(self, attempts: Sequence[Attempt]) -> None:
-        """Send jobs: the bodies first, then one token each. Never blocks, however long a body is."""
+        """Send jobs, or those of one call: the bodies first, then the tokens. Never blocks, however long a body is."""
         if not self.run:
             self.since = monotonic()
             self.head_started = False
         self.run.extend(attempts)
-        self._rest += encode_run([attempt.wire() for attempt in attempts])
+        call, jobs = attempts[0].call, [attempt.wire() for attempt in attempts]
+        self._rest += encode_run(jobs if call is None else [encode_batch(call, attempts[0].task, jobs)])
         self.write_rest()
-        self.tokens.sendall(encode_tokens([attempt.seq for attempt in attempts]))
+        self.tokens.sendall(encode_tokens([attempt.seq for attempt in attempts] if call is None else [call]))
         self.settle()
 
     def write_rest(self) -> None:
@@ -139,8 +142,8 @@ class Slot:
                 seqs |= decode_tokens(data)
         if not seqs:
             return []
-        taken = [attempt for attempt in self.run if attempt.seq in seqs]
-        self.run = deque(attempt for attempt in self.run if attempt.seq not in seqs)
+        taken = [attempt for attempt in self.run if attempt.token in seqs]
+        self.run = deque(attempt for attempt in self.run if attempt.token not in seqs)
         self.settle()
         return taken
 
@@ -162,10 +165,28 @@ class Slot:
         return self._reader.broken
 
     def order(self, attempt: Attempt, reason: Reason) -> None:
-        """Tell the child which attempt is to stop and why; read by its signal handler, or by a thread of it."""
-        attempt.reason = reason
+        """Tell the child which attempt is to stop and why; read by its signal handler, or by a thread of it.
+
+        A call stops as a whole. What it was told of one of its jobs before stays that one's reason.
+        """
+        if attempt.call is None:
+            attempt.reason = reason
+        for other in self.call_of(attempt):
+            other.reason = other.told or reason
+        self._order(attempt.token, reason)
+
+    def tell(self, attempt: Attempt, reason: Reason) -> None:
+        """Tell the child that one job of a call is to stop, for the handler to ask about; the others go on."""
+        attempt.told = reason
+        self._order(attempt.seq, reason)
+
+    def call_of(self, attempt: Attempt) -> list[Attempt]:
+        """The jobs of its call that are not over; none for one that runs by itself."""
+        return [other for other in self.run if attempt.call is not None and other.call == attempt.call]
+
+    def _order(self, seq: int, reason: Reason) -> None:
         with suppress(BlockingIOError, BrokenPipeError):
-            os.write(self.orders, ORDER.pack(attempt.seq, reason))
+            os.write(self.orders, ORDER.pack(seq, reason))
 
     def finished(self, seq: int, at: float) -> Attempt | None:
         """Take the attempt whose result came out of the run; None if it isn't there."""
@@ -176,9 +197,10 @@ class Slot:
             attempt = next((attempt for attempt in run if attempt.seq == seq), None)
             if attempt is not None:
                 run.remove(attempt)
-        self.since = at
-        self.head_started = False
         self.served += 1
+        if attempt is None or attempt.call is None or not self.call_of(attempt):
+            self.since = at
+            self.head_started = False
         return attempt
 
     def find(self, seq: int) -> Attempt | None:

@@ -102,11 +102,17 @@ class Supply:
     def _hand_back_surplus(self, now: float) -> None:
         """Jobs that wait here for long ones to end could run elsewhere, and others' would have had their turn."""
         if waiting := len(self._ledger.ready):
-            surplus = waiting - self._ledger.pace.keep(self._capacity, self._pool.typical_seconds(now))
+            surplus = waiting - self._ledger.pace.keep(self._held_at_once, self._pool.typical_seconds(now))
             self._ledger.release_last(max(0, surplus))
 
     def _wanted(self, now: float) -> int:
-        working = len(self._ledger.ready) + self._pool.given
+        working = self._ledger.waiting + self._pool.given
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
-        room = self._ledger.pace.room(self._capacity, self._pool.typical_seconds(now))
-        return claim_size(room, working + unwritten, working, self._capacity)
+        capacity = self._held_at_once
+        room = self._ledger.pace.room(capacity, self._pool.typical_seconds(now))
+        return claim_size(room, working + unwritten, working, capacity)
+
+    @property
+    def _held_at_once(self) -> int:
+        """How many jobs can run at a time; more where one call takes several."""
+        return int(self._capacity * self._ledger.gathering.stretch)

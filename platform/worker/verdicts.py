@@ -7,17 +7,17 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobplatform.queue import Completion, Failure, Release, Retry
+from jobplatform.queue import Completion, Failure, Release, RetryPolicy
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.frames import Reason
 
 Verdict = Completion | Failure | Release | None
 
 LONGEST_DELAY: Final = 10 * 365 * 86_400.0
-DEFAULT_RETRY: Final = Retry()
+DEFAULT_RETRY: Final = RetryPolicy()
 
 
-def ended(attempt: Attempt, facts: Mapping[str, Any], retry: Retry) -> Verdict:
+def ended(attempt: Attempt, facts: Mapping[str, Any], retry: RetryPolicy) -> Verdict:
     """The child told how the handler ended, other than with a plain result.
 
     An attempt that was told to stop and failed, stopped: what it raised on the way out is not what ended it.
@@ -36,7 +36,7 @@ def ended(attempt: Attempt, facts: Mapping[str, Any], retry: Retry) -> Verdict:
     return failed(attempt, facts, retry)
 
 
-def failed(attempt: Attempt, facts: Mapping[str, Any], retry: Retry) -> Failure:
+def failed(attempt: Attempt, facts: Mapping[str, Any], retry: RetryPolicy) -> Failure:
     """The handler raised. What it raised that only the worker may raise counts as an error like any other."""
     by_handler = facts["kind"] == "failed"
     return Failure(
@@ -50,7 +50,7 @@ def failed(attempt: Attempt, facts: Mapping[str, Any], retry: Retry) -> Failure:
     )
 
 
-def interrupted(attempt: Attempt, reason: Reason, retry: Retry) -> Verdict:
+def interrupted(attempt: Attempt, reason: Reason, retry: RetryPolicy) -> Verdict:
     """The attempt was stopped because the worker wanted it, by an exception or by its process's end."""
     match reason:
         case Reason.TIMEOUT:
@@ -80,7 +80,7 @@ def cancelled(attempt: Attempt) -> Failure:
     )
 
 
-def crashed(attempt: Attempt, message: str, retry: Retry, error_type: str = "ProcessCrashed") -> Failure:
+def crashed(attempt: Attempt, message: str, retry: RetryPolicy, error_type: str = "ProcessCrashed") -> Failure:
     """The attempt's process ended under it. Counts against the job's crashes, not against its attempts."""
     return Failure(
         lease=attempt.lease,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from jobplatform.queue import Retry, RunningJob, Tasks
+from jobplatform.queue import RetryPolicy, RunningJob, Tasks
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,24 @@ class SyncPayload:
 class Addition:
     left: int
     right: int
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+@dataclass(frozen=True)
+class Line:
+    article: UUID
+    size: Size = Size.SMALL
+    due: datetime.datetime | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    lines: list[Line]
+    totals: dict[str, int] = field(default_factory=dict)
 
 
 def make_tasks() -> Tasks:
@@ -39,11 +59,19 @@ def make_tasks() -> Tasks:
     def echo(job: RunningJob, payload: Mapping[str, Any]) -> Any:
         return payload
 
-    @tasks.task("fail", retry=Retry(max_attempts=1))
+    @tasks.task("fail", retry=RetryPolicy(max_attempts=1))
     def fail(job: RunningJob, payload: Mapping[str, Any]) -> None:
         job.step("received", lambda: dict(payload))
         job.checkpoint(dict(payload))
         raise RuntimeError("the far side said no")
+
+    @tasks.task("newest", unique="workspace", if_active="replace")
+    def newest(job: RunningJob, payload: Mapping[str, Any]) -> Any:
+        return payload
+
+    @tasks.task("order")
+    def order(job: RunningJob, payload: Order) -> int:
+        return len(payload.lines)
 
     return tasks
 

@@ -129,7 +129,7 @@ def test_a_payload_is_an_object(client: Client, jobs_url: str, payload: Any) -> 
         ("uniqueKey", None),
         ("tags", "red"),
         ("tags", ["red"] * 21),
-        ("ifActive", "replace"),
+        ("ifActive", "overwrite"),
         ("jobType", 5),
         ("jobType", ""),
         ("status", "completed"),

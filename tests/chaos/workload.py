@@ -15,14 +15,14 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from jobplatform.queue import Retry, RunningJob, Tasks
+from jobplatform.queue import RetryPolicy, RunningJob, Tasks
 from tests.chaos.diary import noted
 
 Payload = dict[str, Any]
 Proof = dict[str, str]
 
 #: Quick retries: the run should be busy with jobs, not with waiting for them.
-SOON = Retry(max_attempts=3, base=0.2, cap=1.0)
+SOON = RetryPolicy(max_attempts=3, base=0.2, cap=1.0)
 
 #: The task that ends with its cap of crashes, and those that may fail by themselves.
 POISON = "poison"
@@ -65,7 +65,7 @@ def scarce(job: RunningJob, payload: Payload) -> Proof:
 
 
 # The database may be restarted under it, and its own queries then fail like anybody's: more attempts than the others.
-@tasks.task("ledger", retry=Retry(max_attempts=10, base=0.2, cap=1.0))
+@tasks.task("ledger", retry=RetryPolicy(max_attempts=10, base=0.2, cap=1.0))
 def ledger(job: RunningJob, payload: Payload) -> None:
     """Writes a row of its own and completes in the same transaction: the row must be there exactly once."""
     with noted(job):
@@ -74,7 +74,7 @@ def ledger(job: RunningJob, payload: Payload) -> None:
         job.complete_in(job.session, proof(job))
 
 
-@tasks.task("pager", retry=Retry(max_attempts=20, base=0.2, cap=1.0))
+@tasks.task("pager", retry=RetryPolicy(max_attempts=20, base=0.2, cap=1.0))
 def pager(job: RunningJob, payload: Payload) -> Proof:
     """Applies pages, each in a transaction of its own with the note that it is done: each must be there once."""
     with noted(job):
@@ -128,7 +128,7 @@ def hopeless(job: RunningJob, payload: Payload) -> Proof:
         return proof(job)
 
 
-@tasks.task("overdue", timeout=timedelta(milliseconds=300), retry=Retry(max_attempts=2, base=0.2))
+@tasks.task("overdue", timeout=timedelta(milliseconds=300), retry=RetryPolicy(max_attempts=2, base=0.2))
 def overdue(job: RunningJob, payload: Payload) -> None:
     """Never ends by itself."""
     with noted(job):

@@ -155,6 +155,7 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (QueueRow, {"started_at": NOW}, "job_queue_worker_when_running"),
     (QueueRow, {**RUNNING, "epoch": 0}, "job_queue_epoch_when_running"),
     (QueueRow, {"cancel_requested_at": NOW}, "job_queue_cancel_requested_when_running"),
+    (QueueRow, {"unique_key": "\x1ek"}, "job_queue_successor_is_blocked"),
     (QueueRow, {"attempts": 4}, "job_queue_attempts_in_range"),
     (QueueRow, {"attempts": -1}, "job_queue_attempts_in_range"),
     (QueueRow, {"crash_count": -1}, "job_queue_counters_not_negative"),

@@ -25,10 +25,18 @@ INVARIANTS = {
         group by workspace_id, unique_key
         having count(*) > 1
     """,
+    "I4b: whoever waits for a key waits for somebody, runs not, and nobody else of that key waits": """
+        select s.id
+        from jobplatform.job_queue s
+        left join jobplatform.job_queue h
+            on h.workspace_id = s.workspace_id and h.unique_key = substr(s.unique_key, 2)
+        where left(s.unique_key, 1) = chr(30) and (s.state <> -1 or h.state < 2)
+    """,
     "I9: a job is blocked only if it waits for something": """
         select q.id
         from jobplatform.job_queue q
         where q.state = -1
+            and (q.unique_key is null or left(q.unique_key, 1) <> chr(30))
             and not exists (
                 select from jobplatform.job_edges e where e.workspace_id = q.workspace_id and e.job_id = q.id
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import uuid
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from jobplatform.queue import (
     rescue_jobs,
     retry_job,
     settle_endings,
+    succeed_jobs,
 )
 from jobplatform.testing import Clock
 from tests.queue.actors import Worker
@@ -53,7 +55,8 @@ from jobplatform.jobs
 
 BLOCKED, SCHEDULED, READY, RUNNING = "blocked", "scheduled", "ready", "running"
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
-LIVE = (BLOCKED, SCHEDULED, READY, RUNNING)
+WAITING = (BLOCKED, SCHEDULED, READY)
+LIVE = (*WAITING, RUNNING)
 #: After which ends of what it waits for a job runs.
 FITS = {"completed": (COMPLETED,), "failed": (FAILED, CANCELLED), "ended": (COMPLETED, FAILED, CANCELLED)}
 
@@ -85,7 +88,7 @@ class ModelJob:
 
     @property
     def status(self) -> str:
-        return "pending" if self.state in (BLOCKED, SCHEDULED, READY) else self.state
+        return "pending" if self.state in WAITING else self.state
 
     @property
     def facts(self) -> tuple[Any, ...]:
@@ -151,6 +154,40 @@ class QueueMachine(RuleBasedStateMachine):
             self.jobs[request.id] = ModelJob(request, SCHEDULED if delay else READY, due=due, recorded_due=due)
         return answer.job_id
 
+    @rule(
+        target=ids,
+        workspace_id=st.sampled_from(WORKSPACES),
+        key=st.sampled_from(["a", "b"]),
+        delay=DELAYS,
+        max_attempts=st.integers(1, 3),
+    )
+    def enqueue_newest(self, workspace_id: uuid.UUID, key: str, delay: int, max_attempts: int) -> uuid.UUID:
+        """It replaces what waits, or waits for what runs."""
+        request = NewJob(
+            workspace_id=workspace_id,
+            task="work",
+            unique_key=key,
+            delay=datetime.timedelta(seconds=delay),
+            max_attempts=max_attempts,
+            if_active="replace",
+        )
+        waits = self._successor(request) or self._holder(request)
+        beside = waits is not None and self.jobs[waits].state == RUNNING
+
+        answer = enqueue_job(self.db, request)
+
+        if waits is None or beside:
+            assert answer == (request.id, True)
+            state = BLOCKED if beside else SCHEDULED if delay else READY
+            self.jobs[request.id] = ModelJob(request, state, due=self.now + delay)
+            return request.id
+        assert (*answer, answer.replaced) == (waits, False, True)
+        job = self.jobs[waits]
+        job.request = dataclasses.replace(request, id=waits)
+        job.state = BLOCKED if job.state == BLOCKED else SCHEDULED if delay else READY
+        job.due, job.attempts, job.crashes = self.now + delay, 0, 0
+        return waits
+
     @rule(target=ids, job_id=ids, run_if=st.sampled_from(sorted(FITS)), delay=DELAYS)
     def enqueue_after(self, job_id: uuid.UUID, run_if: str, delay: int = 0) -> uuid.UUID:
         request = NewJob(
@@ -168,7 +205,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(job_id=ids)
     def enqueue_again(self, job_id: uuid.UUID) -> None:
-        assert enqueue_job(self.db, self.jobs[job_id].request) == (job_id, False)
+        request = dataclasses.replace(self.jobs[job_id].request, if_active="return")
+
+        assert enqueue_job(self.db, request) == (job_id, False)
 
     # What workers do
 
@@ -214,7 +253,7 @@ class QueueMachine(RuleBasedStateMachine):
             held.attempts -= 1
             held.end(CANCELLED)
         elif held:
-            held.wait(self.now, delay, given_back=1)
+            self._wait(held, delay, given_back=1)
 
     @rule(lease=leases)
     def progress(self, lease: Lease) -> None:
@@ -306,7 +345,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.now += seconds
         self.clock.travel(seconds=seconds)
         promote_jobs(self.db)
+        succeed_jobs(self.db)
 
+        for job in self.jobs.values():
+            if job.state == BLOCKED and job.after is None and not self._runs(job.request):
+                job.state = READY if job.due <= self.now else SCHEDULED
         for job in self.jobs.values():
             if job.state == SCHEDULED and job.due <= self.now:
                 job.state = READY
@@ -326,11 +369,31 @@ class QueueMachine(RuleBasedStateMachine):
     # The model's own arithmetic
 
     def _holder(self, request: NewJob) -> uuid.UUID | None:
-        for job_id, job in self.jobs.items():
-            same = (job.request.workspace_id, job.request.unique_key) == (request.workspace_id, request.unique_key)
-            if request.unique_key and same and job.state in LIVE:
-                return job_id
-        return None
+        """Whoever has the key; whoever waits for it, while it is free."""
+        live = [job for job in self._same(request) if job.state != BLOCKED]
+        return live[0].request.id if live else self._successor(request)
+
+    def _successor(self, request: NewJob) -> uuid.UUID | None:
+        return next((job.request.id for job in self._same(request) if job.state == BLOCKED), None)
+
+    def _runs(self, request: NewJob) -> bool:
+        return any(job.state == RUNNING for job in self._same(request))
+
+    def _same(self, request: NewJob) -> list[ModelJob]:
+        """The live jobs of its key."""
+        if request.unique_key is None:
+            return []
+        key = (request.workspace_id, request.unique_key)
+        live = [job for job in self.jobs.values() if job.state in LIVE]
+        return [job for job in live if (job.request.workspace_id, job.request.unique_key) == key]
+
+    def _wait(self, job: ModelJob, delay: float, *, given_back: int) -> None:
+        """A job that would wait again is given up when a newer one waits already."""
+        if self._successor(job.request):
+            job.attempts -= given_back
+            job.end(CANCELLED)
+        else:
+            job.wait(self.now, delay, given_back=given_back)
 
     def _next_of_each_workspace(self, limit: int) -> dict[uuid.UUID, list[uuid.UUID]]:
         ready = [job for job in self.jobs.values() if job.state == READY]
@@ -362,7 +425,7 @@ class QueueMachine(RuleBasedStateMachine):
         cancelled = job.cancel_requested
         job.crashes += crash
         if retry and left and not cancelled:
-            job.wait(self.now, delay, given_back=int(crash))
+            self._wait(job, delay, given_back=int(crash))
         else:
             job.attempts -= int(crash)
             job.end(CANCELLED if cancelled else FAILED)

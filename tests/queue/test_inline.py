@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.errors import InvalidPayloadError
 from jobplatform.key_ring import generate_key
@@ -17,7 +17,7 @@ from jobplatform.models import Status
 from jobplatform.queue import (
     Discard,
     Enqueued,
-    Retry,
+    RetryPolicy,
     RunningJob,
     Skip,
     Snooze,
@@ -26,6 +26,7 @@ from jobplatform.queue import (
     chain,
     complete_jobs,
     list_attempts,
+    list_jobs,
 )
 from jobplatform.queue.complete import Completion
 from tests.queue.conftest import Fact, Look
@@ -110,7 +111,7 @@ def test_a_failing_job_is_tried_as_often_as_a_worker_would(
     def handler(job: RunningJob) -> None:
         raise ValueError(f"attempt {job.attempt}")
 
-    job_id = run(declare(handler, retry=Retry(base=1000, cap=1000)))
+    job_id = run(declare(handler, retry=RetryPolicy(base=1000, cap=1000)))
 
     assert (look(job_id).status, look(job_id).attempts, look(job_id).error) == (Status.FAILED, 3, "attempt 3")
     assert [attempt.error for attempt in list_attempts(db, workspace_id, job_id)] == [
@@ -273,6 +274,28 @@ def test_a_handler_can_enqueue_more(declare: Declare, run: Run, fact: Fact, work
     run(declare(lambda job: more.enqueue(job.session, {}, workspace_id=workspace_id) and None))
 
     assert fact("select array_agg(status) from jobplatform.jobs") == ["completed", "completed"]
+
+
+def test_a_handler_enqueues_its_successor_and_both_run(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> None:
+    tasks = Tasks(mode="sync")
+    ran: list[int] = []
+
+    @tasks.task("count", unique="workspace", if_active="replace")
+    def count(job: RunningJob, payload: dict[str, int]) -> None:
+        ran.append(payload["n"])
+        if payload["n"] == 1:
+            job.enqueue(count, {"n": 2})
+            assert job.enqueue(count, {"n": 3}).replaced
+
+    with sessions.begin() as session:
+        first = count.enqueue(session, {"n": 1}, workspace_id=workspace_id)
+
+    assert ran == [1, 3]
+    with sessions() as session:
+        (child,) = list_jobs(session, workspace_id, parent_id=first.job_id)
+        assert child.status == "completed"
 
 
 @pytest.mark.parametrize("encrypted", [False, True])

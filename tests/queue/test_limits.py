@@ -11,12 +11,14 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError
-from jobplatform.models import make_engine
+from jobplatform.models import Role, make_engine
 from jobplatform.queue import (
     Limits,
+    LimitsInCode,
     clear_rate_limit,
     clear_task_limits,
     clear_workspace_limits,
+    declare_task_limits,
     delete_plan,
     find_plan,
     find_rate_limit,
@@ -333,3 +335,100 @@ def test_a_dead_worker_s_queues_are_not_rung_for(loud: Engine, ear: Ear, db: Ses
         set_plan(session, "gold", {})
 
     assert ear.hear("q:default") == {"q:default"}
+
+
+# What code declares
+
+
+def limits_of(db: Session, task: str = "sync") -> tuple[int | None, int | None] | None:
+    row = find_task_limits(db, task)
+    return (row.max_running, row.max_running_per_workspace) if row else None
+
+
+def declare(db: Session, most: int | None, most_here: int | None = None, task: str = "sync") -> list[str]:
+    return declare_task_limits(db, [LimitsInCode(task, most, most_here)])
+
+
+def test_a_limit_in_code_counts_and_follows_the_code(db: Session) -> None:
+    assert declare(db, 5, 1) == ["sync"]
+    assert limits_of(db) == (5, 1)
+
+    assert declare(db, 8, 1) == ["sync"]
+    assert limits_of(db) == (8, 1)
+
+
+def test_a_worker_that_starts_with_the_same_code_changes_nothing(db: Session) -> None:
+    declare(db, 5, 1)
+
+    assert declare(db, 5, 1) == []
+
+
+def test_a_limit_that_is_gone_from_the_code_is_gone(db: Session) -> None:
+    declare(db, 5, 1)
+
+    assert declare(db, None) == ["sync"]
+    assert limits_of(db) is None
+
+
+def test_what_an_operator_has_set_outlives_every_start_of_a_worker(db: Session) -> None:
+    declare(db, 5, 1)
+    set_task_limits(db, "sync", {"max_running": 2})
+
+    declare(db, 8, 3)
+    assert limits_of(db) == (2, 3)
+
+    declare(db, None)
+    assert limits_of(db) == (2, None)
+
+
+def test_an_operator_can_lift_a_limit_that_the_code_declares(db: Session) -> None:
+    declare(db, 5)
+    set_task_limits(db, "sync", {"max_running": None})
+
+    declare(db, 8)
+
+    assert limits_of(db) == (None, None)
+
+
+def test_a_limit_of_an_operator_is_not_the_codes_because_code_comes_later(db: Session) -> None:
+    set_task_limits(db, "sync", {"max_running": 2})
+
+    declare(db, 8)
+
+    assert limits_of(db) == (2, None)
+
+
+def test_clearing_what_an_operator_has_set_brings_back_what_the_code_declares(db: Session) -> None:
+    declare(db, 5, 1)
+    set_task_limits(db, "sync", {"max_running": 2})
+
+    assert clear_task_limits(db, "sync")
+    assert limits_of(db) == (5, 1)
+    assert not clear_task_limits(db, "sync")
+
+
+def test_code_that_does_not_know_a_task_leaves_its_limits_alone(db: Session) -> None:
+    declare(db, 5)
+
+    declare(db, None, task="export")
+
+    assert limits_of(db) == (5, None)
+
+
+def test_two_workers_that_start_at_once_declare_one_after_the_other(
+    session: Session, db: Session, elsewhere: Elsewhere
+) -> None:
+    declare(session, 5)
+    other = elsewhere.start_and_wait_for_lock(lambda there: declare(there, 8))
+
+    session.commit()
+
+    assert other.result() == ["sync"]
+    assert limits_of(db) == (8, None)
+
+
+def test_a_worker_may_declare_limits(login_url: Callable[..., str]) -> None:
+    engine = make_engine(login_url(Role.WORKER), autocommit=True)
+    with Session(engine) as session:
+        assert declare(session, 5) == ["sync"]
+    engine.dispose()

@@ -83,6 +83,17 @@ def story(machine: type[QueueMachine]) -> Callable[[], None]:
         after(run.settle())
         after(run.complete(lease=claimed(0)))
         assert run.jobs[waiting].state == "completed"
+        key = {"workspace_id": WORKSPACES[1], "key": "a"}
+        after(run.enqueue_newest(**key, delay=0, max_attempts=3))
+        after(run.release(lease=claimed(0), delay=5))
+        after(run.enqueue_newest(**key, delay=0, max_attempts=2))
+        running = claimed(0)
+        after(run.enqueue_newest(**key, delay=60, max_attempts=2))
+        after(run.enqueue_newest(**key, delay=0, max_attempts=1))
+        after(run.time_passes(seconds=1))
+        after(run.fail(lease=running, delay=5, retry=True, crash=False))
+        after(run.time_passes(seconds=1))
+        after(run.complete(lease=claimed(1)))
 
     return tell
 
@@ -125,6 +136,18 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         "cancel.CANCEL_JOB",
         lambda sql: sql.replace("and state + 0 < 2", ""),
     ),
+    "an end that does not look who waits": (
+        "fail.FAIL",
+        lambda sql: sql.replace("= chr(30) || v.unique_key", "= v.unique_key || chr(30)"),
+    ),
+    "a newer request under the older one's time": (
+        "replace.REPLACE",
+        lambda sql: sql.replace("run_after = held.due_at,\n        progress", "progress"),
+    ),
+    "a key that nobody takes over": (
+        "succeed.TAKE_OVER",
+        lambda sql: sql.replace("is null\n", "is not null\n"),
+    ),
     "a failure that nobody is told of": (
         "fail.FAIL",
         lambda sql: sql.replace("where e.final and e.followed", "where false"),
@@ -139,7 +162,9 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a retry that begins its epochs anew": (
         "retry_job.RETRY_JOB",
-        lambda sql: sql.replace("resource, units, epoch,\n        batch_id", "resource, units, 0,\n        batch_id"),
+        lambda sql: sql.replace(
+            "units, epoch, payload_version,\n        batch_id", "units, 0, payload_version,\n        batch_id"
+        ),
     ),
 }
 

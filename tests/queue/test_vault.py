@@ -18,7 +18,7 @@ from jobplatform.queue import (
     CLOSED_TEXT,
     Discard,
     NewJob,
-    Retry,
+    RetryPolicy,
     RunningJob,
     Skip,
     Tasks,
@@ -41,7 +41,7 @@ from tests.queue.conftest import Fact, Look
 
 CANARY = "c4n4ry-in-the-mine"
 OLD, NEW = generate_key("old"), generate_key("new")
-AT_ONCE = Retry(base=0.0, cap=0.0, jitter="none")
+AT_ONCE = RetryPolicy(base=0.0, cap=0.0, jitter="none")
 
 #: Everything the database holds of jobs, as one text.
 ALL = """

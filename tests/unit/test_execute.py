@@ -6,20 +6,25 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from marshmallow import Schema, fields
 
-from jobplatform.errors import LeaseLostError
+from jobplatform.errors import InvalidResultError, JobError, LeaseLostError
 from jobplatform.queue import (
+    Cancel,
     Cancelled,
     Discard,
     Ended,
     Lease,
     Retry,
+    RetryPolicy,
     RunningJob,
     Skip,
     Snooze,
+    Task,
     Tasks,
     TimedOut,
     execute,
@@ -78,7 +83,7 @@ Run = Callable[..., Ended]
 def run(job: RunningJob) -> Run:
     """Run a function of the job as a handler."""
 
-    def run(handler: Callable[[RunningJob], Any], *, retry: Retry | None = None, payload: Any = None) -> Ended:
+    def run(handler: Callable[[RunningJob], Any], *, retry: RetryPolicy | None = None, payload: Any = None) -> Ended:
         def work(job: RunningJob, payload: dict[str, Any]) -> Any:
             return handler(job)
 
@@ -153,7 +158,7 @@ def test_snooze_asks_for_another_time(run: Run, say: Any) -> None:
 
 
 def test_an_exception_fails_the_attempt_and_asks_for_another(run: Run) -> None:
-    ended = run(raising(ValueError("no")), retry=Retry(jitter="none"))
+    ended = run(raising(ValueError("no")), retry=RetryPolicy(jitter="none"))
 
     assert (ended.kind, ended.outcome, ended.error_type, ended.message) == ("failed", "error", "ValueError", "no")
     assert ended.retry
@@ -285,3 +290,152 @@ def test_a_logged_line_goes_to_the_job_and_to_the_logger(
 def test_the_fence_changes_with_the_attempt_and_the_idempotency_key_does_not(job: RunningJob) -> None:
     assert job.fence == f"{JOB}:4"
     assert job.idempotency_key == str(JOB)
+
+
+# Spending the attempt, and ending the job
+
+
+def test_a_handler_that_asks_to_be_tried_again_spends_its_attempt(run: Run) -> None:
+    ended = run(lambda _job: Retry(after=30, reason="the export is not there yet"))
+
+    assert (ended.kind, ended.retry, ended.delay) == ("failed", True, 30.0)
+    assert (ended.error_type, ended.message) == ("Retry", "the export is not there yet")
+
+
+def test_asking_without_a_delay_means_the_tasks_own(run: Run) -> None:
+    ended = run(raising(Retry()), retry=RetryPolicy(wait="constant", base=9, jitter="none"))
+
+    assert (ended.retry, ended.delay) == (True, 9.0)
+
+
+def test_a_handler_can_end_its_own_job_as_cancelled(run: Run) -> None:
+    ended = run(lambda _job: Cancel("the campaign was stopped"))
+
+    assert (ended.kind, ended.outcome, ended.retry) == ("failed", "cancelled", False)
+    assert ended.message == "the campaign was stopped"
+
+
+def test_a_job_error_says_that_trying_again_is_no_use(run: Run) -> None:
+    ended = run(raising(JobError("the account is gone", should_retry=False)))
+
+    assert (ended.kind, ended.outcome, ended.retry, ended.error_type) == ("failed", "error", False, "JobError")
+
+
+# Results
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: int
+    url: str | None = field(default=None, metadata={"data_key": "downloadUrl"})
+
+
+class ReportSchema(Schema):
+    rows = fields.Integer(required=True, strict=True)
+
+
+def ended_of(job: RunningJob, handler: Callable[..., Any], **options: Any) -> Ended:
+    task: Task[Any, Any] = Tasks().task("work", payload=dict, **options)(handler)
+    return execute(task, job, {})
+
+
+def test_a_result_of_a_declared_kind_is_written_as_json(job: RunningJob) -> None:
+    def work(job: RunningJob, payload: Any) -> Report:
+        return Report(3, "https://files.example.com/1")
+
+    assert json.loads(ended_of(job, work).result) == {"rows": 3, "downloadUrl": "https://files.example.com/1"}
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [({"rows": "three"}, "/rows:"), ({}, "/rows:"), ({"rows": 1, "more": 2}, "/more:"), (None, "/:"), (7, "/:")],
+)
+def test_a_result_of_another_kind_fails_the_job_and_nobody_does_the_work_again(
+    job: RunningJob, value: Any, problem: str
+) -> None:
+    def work(job: RunningJob, payload: Any) -> Report:
+        return value  # type: ignore[no-any-return]
+
+    ended = ended_of(job, work)
+
+    assert (ended.kind, ended.retry, ended.error_type) == ("failed", False, "InvalidResultError")
+    assert problem in ended.message
+
+
+def test_a_marshmallow_schema_can_say_what_the_result_is(job: RunningJob) -> None:
+    def good(job: RunningJob, payload: Any) -> dict[str, Any]:
+        return {"rows": 3}
+
+    def bad(job: RunningJob, payload: Any) -> dict[str, Any]:
+        return {"rows": None}
+
+    assert json.loads(ended_of(job, good, result=ReportSchema).result) == {"rows": 3}
+    assert ended_of(job, bad, result=ReportSchema).error_type == "InvalidResultError"
+
+
+def test_an_outcome_is_no_result_and_nothing_is_one_where_the_annotation_says_so(job: RunningJob) -> None:
+    def skips(job: RunningJob, payload: Any) -> Report | Skip | None:
+        return Skip("nothing new")
+
+    def nothing(job: RunningJob, payload: Any) -> Report | Skip | None:
+        return None
+
+    assert ended_of(job, skips).outcome == "skipped"
+    assert ended_of(job, nothing) == Ended("completed")
+
+
+def test_a_result_is_read_back_as_what_it_was(job: RunningJob) -> None:
+    def work(job: RunningJob, payload: dict[str, Any]) -> Report:
+        return Report(3)
+
+    task = Tasks().task("work")(work)
+
+    assert task.load_result(json.loads(execute(task, job, {}).result)) == Report(3)
+    with pytest.raises(InvalidResultError):
+        task.load_result({"rows": "x"})
+
+
+# Versions of payloads
+
+
+@dataclass(frozen=True)
+class Move:
+    target: str
+
+
+def moved(job: RunningJob, payload: Move) -> str:
+    return payload.target
+
+
+def of_version(job: RunningJob, version: int) -> RunningJob:
+    job.payload_version = version
+    return job
+
+
+def test_yesterdays_payload_runs_under_todays_code(job: RunningJob) -> None:
+    def upgrade(payload: dict[str, Any], version: int) -> dict[str, Any]:
+        return {"target": f"{payload['to']} since {version}"}
+
+    task = Tasks().task("move", payload_version=3, upgrade=upgrade)(moved)
+
+    assert execute(task, of_version(job, 2), {"to": "there"}).result == '"there since 2"'
+    assert execute(task, of_version(job, 3), {"target": "here"}).result == '"here"'
+
+
+def test_an_old_payload_that_no_upgrade_makes_readable_fails_at_once_and_says_its_version(job: RunningJob) -> None:
+    task = Tasks().task("move", payload_version=2)(moved)
+
+    ended = execute(task, of_version(job, 1), {"to": "there"})
+
+    assert (ended.kind, ended.retry, ended.error_type) == ("failed", False, "InvalidPayloadError")
+    assert "a payload of version 1, read by code for version 2" in ended.message
+
+
+def test_a_payload_of_newer_code_goes_back_with_all_its_attempts(job: RunningJob, channel: RecordingChannel) -> None:
+    task = Tasks().task("move", payload_version=1)(moved)
+
+    ended = execute(task, of_version(job, 2), {"where": "there"})
+
+    assert ended.kind == "snoozed"
+    assert ended.delay >= 20
+    assert channel.reports[-1]["waitsFor"] == "version"

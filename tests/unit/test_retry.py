@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobplatform.errors import TaskDefinitionError
-from jobplatform.queue import Retry
+from jobplatform.queue import RetryPolicy
 
 SECONDS = st.floats(min_value=0, max_value=100_000, allow_nan=False)
 ATTEMPTS = st.integers(min_value=1, max_value=1000)
@@ -19,9 +19,9 @@ JITTERS = st.sampled_from(["equal", "full", "none"])
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> Retry:
+def policies(draw: st.DrawFn) -> RetryPolicy:
     base = draw(SECONDS)
-    return Retry(
+    return RetryPolicy(
         max_attempts=draw(ATTEMPTS),
         wait=draw(WAITS),
         base=base,
@@ -30,80 +30,80 @@ def policies(draw: st.DrawFn) -> Retry:
     )
 
 
-def exact(policy: Retry) -> Retry:
-    return Retry.from_dict({**policy.as_dict(), "jitter": "none"})
+def exact(policy: RetryPolicy) -> RetryPolicy:
+    return RetryPolicy.from_dict({**policy.as_dict(), "jitter": "none"})
 
 
 @given(policies(), ATTEMPTS)
-def test_no_delay_is_negative_or_longer_than_the_cap(policy: Retry, attempt: int) -> None:
+def test_no_delay_is_negative_or_longer_than_the_cap(policy: RetryPolicy, attempt: int) -> None:
     delay = policy.delay(attempt)
 
     assert 0 <= delay <= policy.cap
 
 
 @given(policies(), ATTEMPTS)
-def test_without_jitter_a_later_attempt_never_waits_less(policy: Retry, attempt: int) -> None:
+def test_without_jitter_a_later_attempt_never_waits_less(policy: RetryPolicy, attempt: int) -> None:
     policy = exact(policy)
 
     assert policy.delay(attempt) <= policy.delay(attempt + 1)
 
 
 @given(policies(), ATTEMPTS, st.randoms(use_true_random=False))
-def test_equal_jitter_keeps_at_least_half_of_the_delay(policy: Retry, attempt: int, draw: random.Random) -> None:
-    policy = Retry.from_dict({**policy.as_dict(), "jitter": "equal"})
+def test_equal_jitter_keeps_at_least_half_of_the_delay(policy: RetryPolicy, attempt: int, draw: random.Random) -> None:
+    policy = RetryPolicy.from_dict({**policy.as_dict(), "jitter": "equal"})
     full = exact(policy).delay(attempt)
 
     assert full / 2 <= policy.delay(attempt, draw) <= full
 
 
 @given(policies(), ATTEMPTS, st.randoms(use_true_random=False))
-def test_full_jitter_draws_from_the_whole_delay(policy: Retry, attempt: int, draw: random.Random) -> None:
-    policy = Retry.from_dict({**policy.as_dict(), "jitter": "full"})
+def test_full_jitter_draws_from_the_whole_delay(policy: RetryPolicy, attempt: int, draw: random.Random) -> None:
+    policy = RetryPolicy.from_dict({**policy.as_dict(), "jitter": "full"})
 
     assert 0 <= policy.delay(attempt, draw) <= exact(policy).delay(attempt)
 
 
 @given(policies())
-def test_a_policy_survives_the_trip_through_its_dictionary(policy: Retry) -> None:
-    assert Retry.from_dict(policy.as_dict()) == policy
+def test_a_policy_survives_the_trip_through_its_dictionary(policy: RetryPolicy) -> None:
+    assert RetryPolicy.from_dict(policy.as_dict()) == policy
 
 
 @given(policies())
-def test_the_first_delay_is_the_base(policy: Retry) -> None:
+def test_the_first_delay_is_the_base(policy: RetryPolicy) -> None:
     assert math.isclose(exact(policy).delay(1), policy.base)
 
 
 def test_the_default_waits_two_four_eight_seconds_before_its_jitter() -> None:
-    policy = exact(Retry())
+    policy = exact(RetryPolicy())
 
     assert [policy.delay(attempt) for attempt in (1, 2, 3)] == [2, 4, 8]
 
 
 def test_expo_doubles_until_the_cap() -> None:
-    policy = Retry(jitter="none", cap=20)
+    policy = RetryPolicy(jitter="none", cap=20)
 
     assert [policy.delay(attempt) for attempt in range(1, 7)] == [2, 4, 8, 16, 20, 20]
 
 
 def test_fibo_adds_the_last_two_delays() -> None:
-    policy = Retry(wait="fibo", base=2, jitter="none")
+    policy = RetryPolicy(wait="fibo", base=2, jitter="none")
 
     assert [policy.delay(attempt) for attempt in range(1, 7)] == [2, 2, 4, 6, 10, 16]
 
 
 def test_constant_stays() -> None:
-    policy = Retry(wait="constant", base=7, jitter="none")
+    policy = RetryPolicy(wait="constant", base=7, jitter="none")
 
     assert {policy.delay(attempt) for attempt in range(1, 50)} == {7}
 
 
 def test_an_attempt_number_below_one_counts_as_the_first() -> None:
-    assert Retry(jitter="none").delay(0) == 2
+    assert RetryPolicy(jitter="none").delay(0) == 2
 
 
 def test_a_policy_that_cannot_work_names_everything_that_is_wrong() -> None:
     with pytest.raises(TaskDefinitionError) as refused:
-        Retry(max_attempts=0, wait="never", base=-1, cap=-2, jitter="some")  # type: ignore[arg-type]
+        RetryPolicy(max_attempts=0, wait="never", base=-1, cap=-2, jitter="some")  # type: ignore[arg-type]
 
     message = str(refused.value)
     assert all(word in message for word in ("max_attempts", "wait", "base", "cap", "jitter"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from jobplatform.errors import (
     InvalidJobError,
@@ -18,7 +19,7 @@ from jobplatform.errors import (
     TaskDefinitionError,
     UnknownTaskError,
 )
-from jobplatform.queue import Retry, RunningJob, Tasks, load_tasks
+from jobplatform.queue import Retry, RetryPolicy, RunningJob, Tasks, load_tasks
 
 WORKSPACE = uuid.UUID(int=7)
 
@@ -226,6 +227,120 @@ def test_a_key_function_may_answer_that_there_is_no_guard(tasks: Tasks) -> None:
     assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).unique_key is None
 
 
+@dataclass
+class Stream:
+    account_id: int = field(metadata={"data_key": "accountId"})
+    stream: str = "contacts"
+    full: bool = False
+
+
+def sync_stream(job: RunningJob, payload: Stream) -> None: ...
+
+
+def test_fields_of_the_payload_make_a_key_by_their_names_in_python_or_json(tasks: Tasks) -> None:
+    one = tasks.task("one", unique=("account_id", "stream"))(sync_stream)
+    other = tasks.task("other", unique=["accountId", "stream"])(sync_stream)
+
+    keys = [
+        one.new_job(Stream(7, full=True), workspace_id=WORKSPACE).unique_key,
+        one.new_job({"accountId": 7}, workspace_id=WORKSPACE).unique_key,
+        other.new_job({"accountId": 7, "stream": "contacts"}, workspace_id=WORKSPACE).unique_key,
+    ]
+
+    assert keys == ['one:[7,"contacts"]', 'one:[7,"contacts"]', 'other:[7,"contacts"]']
+
+
+def test_fields_that_look_alike_together_are_still_told_apart(tasks: Tasks) -> None:
+    task = tasks.task("sync", unique=("a", "b"))(sync_anything)
+
+    keys = {
+        task.new_job({"a": a, "b": b}, workspace_id=WORKSPACE).unique_key
+        for a, b in [("x,y", "z"), ("x", "y,z"), (1, "1"), ("1", 1), (None, "null"), ("null", None)]
+    }
+
+    assert len(keys) == 6
+
+
+def test_a_key_of_long_fields_is_short_enough_to_be_kept(tasks: Tasks) -> None:
+    task = tasks.task("sync", unique=("a",))(sync_anything)
+
+    first = task.new_job({"a": "x" * 10_000}, workspace_id=WORKSPACE).unique_key
+    second = task.new_job({"a": "x" * 9_999 + "y"}, workspace_id=WORKSPACE).unique_key
+
+    assert first != second
+    assert len(first or "") < 100
+
+
+def test_a_payload_without_a_field_of_its_key_is_refused_by_place(tasks: Tasks) -> None:
+    task = tasks.task("sync", unique=("a",))(sync_anything)
+
+    with pytest.raises(InvalidPayloadError) as refused:
+        task.new_job({}, workspace_id=WORKSPACE)
+
+    assert [problem.path for problem in refused.value.problems] == ["/a"]
+
+
+def test_what_a_task_says_once_need_not_be_said_at_each_enqueue(tasks: Tasks) -> None:
+    task = tasks.task("greet", tags=["letters", "slow"])(handler)
+
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).tags == ("letters", "slow")
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE, tags=("fast",)).tags == ("fast",)
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE, tags=()).tags == ()
+
+
+def test_a_task_is_described_by_what_it_says_or_by_its_handler(tasks: Tasks) -> None:
+    assert tasks.task("greet")(handler).description == "Say hello."
+    assert tasks.task("meet", description="Meet people.")(handler).description == "Meet people."
+
+
+def test_the_former_name_of_a_retry_policy_still_makes_one(tasks: Tasks) -> None:
+    task = tasks.task("greet", retry=Retry(max_attempts=5, base=3))(handler)
+
+    assert task.retry == RetryPolicy(max_attempts=5, base=3)
+    assert tasks.task("meet", retry=Retry(), max_attempts=2)(handler).retry == RetryPolicy(max_attempts=2)
+
+
+def test_an_outcome_is_no_retry_policy(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError, match="RetryPolicy"):
+        tasks.task("greet", retry=Retry(after=5))(handler)
+    with pytest.raises(TypeError, match="RetryPolicy"):
+        Retry(5, max_attempts=3)
+
+
+def test_a_function_of_attempt_and_exception_comes_with_a_number_of_attempts(tasks: Tasks) -> None:
+    task = tasks.task("greet", retry=lambda attempt, _error: 60 * attempt, max_attempts=9)(handler)
+
+    assert task.retry == RetryPolicy(max_attempts=9)
+
+
+def test_a_payload_that_contains_itself_is_refused_where_it_is_declared(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError, match="contains itself"):
+        tasks.task("tree", payload=Tree)(sync_anything)
+
+
+@dataclass
+class Tree:
+    children: list[Tree]
+
+
+def test_many_payloads_that_do_not_fit_are_named_by_their_positions(tasks: Tasks) -> None:
+    task = tasks.task("greet")(handler)
+
+    with pytest.raises(InvalidPayloadError) as refused:
+        task.enqueue_many(Session(), [{"name": "Ada"}, {"nam": "x"}, {"name": 5}], workspace_id=WORKSPACE)
+
+    assert [problem.path for problem in refused.value.problems] == ["/1/name", "/1/nam", "/2/name"]
+
+
+def test_a_workspace_is_needed_where_no_job_runs(tasks: Tasks) -> None:
+    task = tasks.task("greet")(handler)
+
+    with pytest.raises(InvalidJobError) as refused:
+        task.enqueue(Session(), Greeting("Ada"))
+
+    assert [problem.path for problem in refused.value.problems] == ["/workspaceId"]
+
+
 def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
     tasks.task("greet")(handler)
 
@@ -241,6 +356,19 @@ def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
         {"timeout": datetime.timedelta(days=30)},
         {"timeout": datetime.timedelta(0)},
         {"max_attempts": 0},
+        {"limit": -1},
+        {"limit_per_workspace": True},
+        {"payload_version": 0},
+        {"payload_version": 40_000},
+        {"isolation": "container"},
+        {"unique": "everywhere"},
+        {"unique": ()},
+        {"unique": ("surname",)},
+        {"unique": "workspace", "if_active": "refuse"},
+        {"if_active": "replace"},
+        {"retry": 5},
+        {"result": int},
+        {"tags": ["x"] * 21},
     ],
 )
 def test_options_that_no_job_could_have_are_refused_where_they_are_declared(
@@ -268,9 +396,9 @@ def test_a_refused_task_is_not_registered(tasks: Tasks) -> None:
 
 
 def test_the_number_of_attempts_replaces_only_that_of_the_policy(tasks: Tasks) -> None:
-    task = tasks.task("greet", retry=Retry(wait="fibo"), max_attempts=9)(handler)
+    task = tasks.task("greet", retry=RetryPolicy(wait="fibo"), max_attempts=9)(handler)
 
-    assert task.retry == Retry(wait="fibo", max_attempts=9)
+    assert task.retry == RetryPolicy(wait="fibo", max_attempts=9)
 
 
 def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: Tasks) -> None:
@@ -284,8 +412,12 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "name": "greet",
             "queue": "default",
             "timeout_ms": 600_000,
-            "retry": Retry().as_dict(),
+            "retry": RetryPolicy().as_dict(),
             "payload_version": 1,
+            "limit": None,
+            "limit_per_workspace": None,
+            "isolation": "thread",
+            "batch": None,
             "priority": 0,
             "encrypted": False,
             "is_async": False,
@@ -295,8 +427,12 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "name": "slow",
             "queue": "big",
             "timeout_ms": 1500,
-            "retry": Retry().as_dict(),
+            "retry": RetryPolicy().as_dict(),
             "payload_version": 1,
+            "limit": None,
+            "limit_per_workspace": None,
+            "isolation": "thread",
+            "batch": None,
             "priority": 0,
             "encrypted": False,
             "is_async": True,

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import Role
-from jobplatform.queue import NewJob, enqueue_jobs
+from jobplatform.queue import NewJob, cancel_job, enqueue_jobs
 from jobplatform.testing import WorkerProcess, wait_until
 from tests.worker.fork_server import ForkServer
 from tests.worker.handlers import tasks
@@ -76,6 +76,10 @@ class Database:
         ]
         with self.sessions.begin() as session:
             return [answer.job_id for answer in enqueue_jobs(session, jobs)]
+
+    def cancel(self, job_id: uuid.UUID) -> None:
+        with self.sessions.begin() as session:
+            cancel_job(session, self.workspace_id, job_id)
 
     def dispose(self) -> None:
         """Let go of every connection."""

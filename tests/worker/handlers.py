@@ -13,19 +13,20 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
-from jobplatform.queue import Discard, JobInterrupted, RateLimited, Retry, RunningJob, Skip, Snooze, Tasks
+from jobplatform.queue import Discard, Items, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
 
 Payload = dict[str, Any]
 
-AT_ONCE = Retry(base=0.0, cap=0.0, jitter="none")
+AT_ONCE = RetryPolicy(base=0.0, cap=0.0, jitter="none")
 
 
 def append(path: str, line: object) -> None:
@@ -161,7 +162,7 @@ def family(job: RunningJob, payload: Payload) -> None:
             time.sleep(10)
 
 
-@tasks.task("boom", retry=Retry(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
+@tasks.task("boom", retry=RetryPolicy(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
 def boom(job: RunningJob, payload: Payload) -> None:
     raise ValueError(payload.get("text", "boom"))
 
@@ -291,6 +292,75 @@ def go_on_after_complete_in(job: RunningJob, payload: Payload) -> None:
         append(payload["file"], f"interrupted: {interruption.reason}")
         raise
     append(payload["file"], "went on to its end")
+
+
+@tasks.task("spawn", retry=AT_ONCE)
+def spawn(job: RunningJob, payload: Payload) -> None:
+    """Enqueues children together with rows of its own, and fails if it is told to."""
+    job.session.execute(text("insert into written values (:id)"), {"id": str(job.id)})
+    job.enqueue(echo, {"by": "job"}, tags=("child",))
+    echo.enqueue(job.session, {"by": "task"})
+    tasks.enqueue_many(job.session, [echo.new_job({"by": "many"}, workspace_id=job.workspace_id)])
+    if payload.get("fails") and job.attempt == 1:
+        raise RuntimeError("not yet")
+
+
+@tasks.batch_task("check", size=5, retry=AT_ONCE)
+def check(batch: Items[Payload]) -> list[Any]:
+    """Says who came together; each item ends as it asks for."""
+    append(batch[0].payload["file"], " ".join(str(item.payload["n"]) for item in batch))
+    ends: dict[str, Any] = {
+        "skip": Skip("nothing to do"),
+        "fail": ValueError("this one"),
+        "discard": Discard("never"),
+        "bad": b"no json",
+    }
+    return [ends.get(item.payload.get("end", ""), {"n": item.payload["n"]}) for item in batch]
+
+
+@tasks.batch_task("one_by_one", size=5, retry=AT_ONCE)
+def one_by_one(batch: Items[Payload]) -> None:
+    """Ends items one after the other; some never, some take the process along."""
+    append(batch[0].payload["file"], f"{os.getpid()}: " + " ".join(str(item.payload["n"]) for item in batch))
+    for item in batch:
+        if item.payload.get("end") == "hang":
+            while True:
+                with contextlib.suppress(BaseException):
+                    time.sleep(10)
+        if item.payload.get("end") == "crash":
+            os._exit(3)
+        while item.payload.get("end") == "until cancelled" and not item.cancelled:
+            time.sleep(0.01)
+        if item.payload.get("until") and not item.cancelled:
+            wait_for_file(item.payload["until"])
+        if not item.cancelled:
+            item.done(item.payload["n"])
+
+
+@tasks.batch_task("write_rows", size=5, retry=AT_ONCE)
+def write_rows(batch: Items[Payload]) -> None:
+    """Commits in between; the last one fails the call."""
+    for item in batch:
+        batch.session.execute(text("insert into written values (:id)"), {"id": str(item.job.id)})
+        item.done("written")
+        if item.payload.get("then") == "commit":
+            batch.session.commit()
+        if item.payload.get("then") == "raise" and item.job.attempt == 1:
+            raise RuntimeError("out of paper")
+
+
+@tasks.task("alone", isolation="process", retry=AT_ONCE)
+def alone(job: RunningJob, payload: Payload) -> None:
+    """Never ends by itself, and swallows whatever is raised in it."""
+    append(payload["file"], f"alone {os.getpid()}")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
+
+
+@tasks.task("trespass", retry=RetryPolicy(max_attempts=1))
+def trespass(job: RunningJob, payload: Payload) -> None:
+    echo.enqueue(job.session, {}, workspace_id=uuid.UUID(payload["workspace_id"]))
 
 
 def return_bytes(_job: RunningJob) -> object:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobplatform.queue import ClaimedJob, Completion, Failure, Lease, LogLine, ProgressReport, Release, Retry
+from jobplatform.queue import ClaimedJob, Completion, Failure, Lease, LogLine, ProgressReport, Release, RetryPolicy
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed
@@ -21,7 +21,7 @@ from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
 from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, LONGEST_TURN, RUN_JOBS, Pace, claim_size
 from jobplatform.worker.supply import Supply
 
-EXACT = Retry(jitter="none")
+EXACT = RetryPolicy(jitter="none")
 LEASE = Lease("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", 4)
 
 

@@ -1,0 +1,117 @@
+"""Execute a batch: call a handler once for several jobs and turn whatever happens into one value for each.
+
+What :mod:`jobplatform.queue.execute` is for one job. An exception fails all items that are not over by then; one item's
+failure is nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.execute import Ended, ended_with, failure_of, interrupted_by, prepare, sealed_end
+from jobplatform.queue.items import NOTHING, Item, Items
+from jobplatform.queue.outcomes import HandlerOutcome, JobInterrupted
+from jobplatform.queue.running import RunningJob
+
+if TYPE_CHECKING:
+    from jobplatform.queue.task import Task
+
+Report = Callable[[RunningJob, Ended], None]
+
+_log = logging.getLogger("jobplatform.queue")
+
+
+def execute_batch(
+    task: Task[Any, Any],
+    jobs: Sequence[RunningJob],
+    payloads: Sequence[Any],
+    *,
+    told: Callable[[RunningJob], bool],
+    open_session: Callable[[], Session],
+    report: Report,
+    runner: asyncio.Runner | None = None,
+) -> None:
+    """Run ``task``'s batch handler for ``jobs`` and ``report`` each end once, as soon as it counts.
+
+    ``told`` says whether one of them alone should stop. Raises only what interrupts the call outside of the handler.
+    """
+    assert task.batch is not None
+    items: list[Item[Any]] = []
+    for job, payload in zip(jobs, payloads, strict=True):
+        prepared = prepare(task, job, payload)
+        if isinstance(prepared, Ended):
+            report(job, prepared)
+        else:
+            items.append(Item(job, prepared.payload, lambda job=job: told(job)))  # type: ignore[misc]
+    if not items:
+        return
+    batch = Items(items, open_session, lambda item: report(item.job, _end(task, item)))
+    for job in (item.job for item in items):
+        job.share_session(lambda: batch.session)
+    error = _call(task, batch, runner)
+    error = _close(batch, error)
+    for item in batch.open_items():
+        item.settled = True
+        report(item.job, _end(task, item) if error is None else _end_by(task, item, error))
+
+
+def _call(task: Task[Any, Any], batch: Items[Any], runner: asyncio.Runner | None) -> BaseException | None:
+    """Call the handler; what it raised is what became of all that are not over."""
+    assert task.batch is not None
+    try:
+        answer = task.batch.handler(batch)
+        if inspect.iscoroutine(answer):
+            answer = runner.run(answer) if runner is not None else asyncio.run(answer)
+        batch.take(answer)
+    except HandlerOutcome as outcome:
+        for item in batch.open_items():
+            if not item.is_done:
+                item.value = outcome
+        return None
+    except BaseException as error:  # noqa: BLE001 - user code, see execute
+        return error
+    return None
+
+
+def _close(batch: Items[Any], error: BaseException | None) -> BaseException | None:
+    """Commit or roll back the Session they share. A commit that fails fails all that are not over."""
+    session = batch.opened_session
+    if session is None:
+        return error
+    try:
+        session.commit() if error is None else session.rollback()
+    except Exception as failed:  # noqa: BLE001 - the handler's own commit failed: that is the attempts' failure
+        return error or failed
+    finally:
+        session.close()
+    return error
+
+
+def _end(task: Task[Any, Any], item: Item[Any]) -> Ended:
+    job, value = item.job, item.value
+    try:
+        job.close_session(commit=True)
+    except RuntimeError as error:
+        return _sealed(job, failure_of(task, job, error))
+    if isinstance(value, BaseException) and not isinstance(value, HandlerOutcome):
+        return _sealed(job, failure_of(task, job, value))
+    if value is NOTHING and not job.completed_in_session:
+        # Nobody said how it ended, because it should stop.
+        return Ended("interrupted", outcome="cancelled", message="stopped on request")
+    return _sealed(job, ended_with(task, job, None if value is NOTHING else value))
+
+
+def _end_by(task: Task[Any, Any], item: Item[Any], error: BaseException) -> Ended:
+    if isinstance(error, JobInterrupted):
+        return interrupted_by(error)
+    return _sealed(item.job, failure_of(task, item.job, error))
+
+
+def _sealed(job: RunningJob, ended: Ended) -> Ended:
+    return ended if job.seal is None else sealed_end(job.seal, ended)

@@ -1,0 +1,149 @@
+"""Replace: a newer request for what is running or waits already.
+
+    1. One job of the key waits: it becomes what is asked for now, under its id. All of the request is replaced, and
+       its attempts are all ahead of it again.
+    2. One runs and none waits: this one waits for its end, blocked, under the key with a mark before it.
+    3. There is none: it is enqueued like any other.
+
+So there is at most one that runs and one that waits, which two unique keys enforce; and a row with the mark can't run,
+which a check enforces. The row of the running job is never touched: its worker reports into it, and whoever enqueues
+may be that very job, in a transaction that stays open for as long as it likes. What becomes of the one that waits
+is decided in ``succeed``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from jobplatform.errors import EnqueueConflictError
+from jobplatform.models import SUCCESSOR, State
+from jobplatform.queue.statement import run
+from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
+
+if TYPE_CHECKING:
+    from jobplatform.queue.enqueue import NewJob
+
+#: It can be claimed, end and begin again between our look and our lock; more often than this it is not chance.
+ROUNDS = 20
+
+# The one that waits for the other comes first: it is the newest.
+LOOK = """
+select q.id::text, q.state
+from jobplatform.job_queue q
+where q.workspace_id = %(workspace_id)s and q.unique_key in (%(unique_key)s, chr(30) || %(unique_key)s)
+order by q.state
+"""
+
+# As in ENQUEUE, nothing is written of a workspace that wants its payloads sealed when this one is not.
+REPLACE = """
+with held as materialized (
+    select
+        q.workspace_id, q.id, q.state,
+        coalesce(
+            %(run_after)s::timestamptz, jobplatform.clock() + make_interval(secs => %(delay)s::float8)
+        ) as due_at,
+        not %(sealed)s::bool and exists (
+            select from jobplatform.workspace_keys k where k.workspace_id = q.workspace_id and k.encrypts
+        ) as must_be_sealed
+    from jobplatform.job_queue q
+    where q.workspace_id = %(workspace_id)s and q.id = %(holder)s and q.state + 0 < 2
+    for update of q
+),
+queued as (
+    update jobplatform.job_queue q
+    set task = %(task)s,
+        queue = %(queue)s,
+        state = case when held.state = -1 then -1 when held.due_at > jobplatform.clock() then 0 else 1 end,
+        priority = %(priority)s::smallint,
+        attempts = 0,
+        max_attempts = %(max_attempts)s::smallint,
+        crash_count = 0,
+        timeout_ms = %(timeout)s::int,
+        run_after = held.due_at,
+        progress = null,
+        resource = %(resource)s,
+        units = %(units)s::smallint,
+        payload_version = %(version)s::smallint
+    from held
+    where q.workspace_id = held.workspace_id and q.id = held.id and not held.must_be_sealed
+    returning q.state
+),
+recorded as (
+    update jobplatform.job_records r
+    set task = %(task)s,
+        queue = %(queue)s,
+        payload = %(payload)s::jsonb,
+        payload_version = %(version)s::smallint,
+        priority = %(priority)s::smallint,
+        max_attempts = %(max_attempts)s::smallint,
+        timeout_ms = %(timeout)s::int,
+        resource = %(resource)s,
+        units = %(units)s::smallint,
+        tags = %(tags)s::text[],
+        request_id = %(request_id)s,
+        trace_parent = %(trace_parent)s,
+        parent_id = %(parent_id)s::uuid,
+        attempts = 0,
+        crash_count = 0,
+        started_at = null,
+        error_type = null,
+        error = null,
+        progress = null,
+        run_after = held.due_at
+    from held
+    where r.workspace_id = held.workspace_id and r.id = held.id and not held.must_be_sealed
+)
+select held.must_be_sealed, (select state from queued)
+from held
+"""
+
+
+def enqueue_newest(
+    session: Session,
+    job: NewJob,
+    enqueue: Callable[[NewJob], uuid.UUID | None],
+    parameters: Callable[[NewJob], Mapping[str, Any]],
+) -> tuple[uuid.UUID, bool]:
+    """Have ``job`` wait in the place of what waits under its key; answers with the id, and whether it was there before.
+
+    ``enqueue`` answers with the job that is there already, if one is. One transaction. Raises
+    :class:`EnqueueConflictError` when the key changed hands too often.
+    """
+    for _ in range(ROUNDS):
+        found = run(session, LOOK, workspace_id=job.workspace_id, unique_key=job.unique_key).all()
+        if found and found[0][1] != State.RUNNING:
+            if _replace(session, uuid.UUID(found[0][0]), job, parameters):
+                return uuid.UUID(found[0][0]), True
+            continue
+        existing = enqueue(_successor(job) if found else job)
+        if existing is None or existing == job.id:
+            return job.id, existing is not None
+    raise EnqueueConflictError(job.unique_key or "", job.workspace_id)
+
+
+def _successor(job: NewJob) -> NewJob:
+    return dataclasses.replace(job, unique_key=f"{SUCCESSOR}{job.unique_key}", blocked=True)
+
+
+def _replace(
+    session: Session, holder: uuid.UUID, job: NewJob, parameters: Callable[[NewJob], Mapping[str, Any]]
+) -> bool:
+    """Whether the job waited still, and is the new one now. What is sealed is sealed for the job that holds it."""
+    wanted = dataclasses.replace(job, id=holder)
+    if wants_sealing([wanted]):
+        (wanted,) = seal_payloads(session, [wanted])
+    row = _write(session, wanted, parameters)
+    if row is not None and row[0]:
+        (wanted,) = seal_payloads(session, [wanted])
+        row = _write(session, wanted, parameters)
+    return row is not None
+
+
+def _write(session: Session, wanted: NewJob, parameters: Callable[[NewJob], Mapping[str, Any]]) -> Any:
+    values = {**parameters(wanted), "holder": wanted.id, "sealed": not is_open(wanted)}
+    return run(session, REPLACE, **values).one_or_none()

@@ -1,0 +1,90 @@
+"""Retry-After: what an exception, or the HTTP response that it carries, says about when to come back. Pure.
+
+No HTTP library is imported: an error of ``httpx``, ``requests`` or any other whose ``response`` has ``status_code`` and
+``headers`` is read alike. An error that was raised ``from`` such a one says the same.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import numbers
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+#: Answers that mean "later", and not "no".
+LATER = (429, 503)
+#: Whoever asks for more than a day is asked again after a day.
+LONGEST = 86_400.0
+#: How far down the causes of an exception are looked at.
+DEPTH = 5
+
+
+class Wait(NamedTuple):
+    """So many seconds. ``everybody``: a service said so, to whoever uses it and not to this job alone."""
+
+    seconds: float
+    everybody: bool
+
+
+def asked_to_wait(error: BaseException) -> Wait | None:
+    """What ``error`` or one of its causes asks for; None when it asks for nothing that makes sense."""
+    cause: BaseException | None = error
+    for _ in range(DEPTH):
+        if cause is None:
+            return None
+        if (wait := _asked_by(cause)) is not None:
+            return wait
+        cause = cause.__cause__
+    return None
+
+
+def _asked_by(error: BaseException) -> Wait | None:
+    if (said := _sensible(getattr(error, "retry_after", None))) is not None:
+        return Wait(said, everybody=False)
+    response = getattr(error, "response", None)
+    if getattr(response, "status_code", None) not in LATER:
+        return None
+    headers = getattr(response, "headers", None)
+    said = _header_seconds(_header(headers, "Retry-After"), _header(headers, "Date"))
+    return None if said is None else Wait(said, everybody=True)
+
+
+def _header(headers: Any, name: str) -> str | None:
+    try:
+        value = headers.get(name)
+    except AttributeError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _header_seconds(after: str | None, now: str | None) -> float | None:
+    if after is None:
+        return None
+    if after.strip().isdigit():
+        return _sensible(float(after))
+    moment = _moment(after)
+    if moment is None:
+        return None
+    # The answer's own date, where it has one: two machines' clocks are not compared with each other.
+    return _sensible((moment - (_moment(now) or datetime.datetime.now(datetime.UTC))).total_seconds())
+
+
+def _moment(text: str | None) -> datetime.datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def _sensible(value: Any) -> float | None:
+    """Seconds from a number or a duration. Nothing, and less, is no wish: then the task's own delay counts."""
+    if isinstance(value, datetime.timedelta):
+        value = value.total_seconds()
+    if type(value) is bool or not isinstance(value, numbers.Real):
+        return None
+    seconds = float(value)
+    return min(seconds, LONGEST) if seconds > 0 and not math.isnan(seconds) else None

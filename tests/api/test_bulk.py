@@ -1,0 +1,165 @@
+"""Many jobs in one request: all of them or none, and an answer for each in their order."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from jobplatform.queue import set_workspace_limits
+from tests.api.conftest import Client, Hand
+
+
+def count(session: Session) -> int:
+    session.rollback()
+    return session.scalar(text("select count(*) from jobplatform.job_records")) or 0
+
+
+def problems_at(answer: Any) -> list[str]:
+    return [error["path"] for error in answer.get_json()["errors"]]
+
+
+def test_many_jobs_are_enqueued_at_once_and_answered_in_order(client: Client, jobs_url: str, session: Session) -> None:
+    wanted = [{"jobType": "add", "payload": {"left": n, "right": 1}, "priority": n % 3} for n in range(1000)]
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": wanted})
+
+    assert answer.status_code == 202
+    items = answer.get_json()["items"]
+    assert len(items) == count(session) == 1000
+    for n in (0, 7, 999):
+        assert items[n]["status"] == "pending"
+        job = client.get(items[n]["statusUrl"]).get_json()
+        assert (job["id"], job["payload"], job["priority"]) == (items[n]["jobId"], wanted[n]["payload"], n % 3)
+
+
+def test_one_that_does_not_fit_is_a_reason_to_enqueue_none(client: Client, jobs_url: str, session: Session) -> None:
+    wanted = [
+        {"jobType": "echo"},
+        {"jobType": "add", "payload": {"left": "one"}},
+        {"jobType": "ecko"},
+        {"jobType": "echo", "delayMs": -1},
+    ]
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": wanted[:3]})
+    assert answer.status_code == 422
+    assert problems_at(answer) == ["/jobs/1/payload/left", "/jobs/1/payload/right", "/jobs/2/jobType"]
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": wanted[3:]})
+    assert (answer.status_code, problems_at(answer)) == (422, ["/jobs/0/delayMs"])
+    assert count(session) == 0
+
+
+def test_the_path_of_a_mistake_leads_to_it_however_deep_it_is(client: Client, jobs_url: str) -> None:
+    article = str(uuid.uuid4())
+    order = {
+        "lines": [
+            {"article": article},
+            {"article": "seven", "size": "medium", "due": "2026-01-01T00:00:00", "color": "red"},
+        ],
+        "totals": {"net": "x"},
+    }
+
+    answer = client.post(jobs_url, json={"jobType": "order", "payload": order})
+
+    assert answer.status_code == 422
+    assert set(problems_at(answer)) == {
+        "/payload/lines/1/article",
+        "/payload/lines/1/size",
+        "/payload/lines/1/due",
+        "/payload/lines/1/color",
+        "/payload/totals/net/value",
+    }
+
+
+def test_a_guard_that_is_taken_refuses_all_of_them_and_names_who_has_it(
+    client: Client, jobs_url: str, sync_url: str, session: Session
+) -> None:
+    first = client.post(sync_url).get_json()["jobId"]
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": [{"jobType": "echo"}, {"jobType": "sync"}]})
+
+    assert (answer.status_code, answer.get_json()["jobId"]) == (409, first)
+    assert problems_at(answer) == ["/jobs/1"]
+    assert count(session) == 1
+
+
+def test_two_of_one_guard_in_a_request_are_a_mistake_of_the_request(client: Client, jobs_url: str) -> None:
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": [{"jobType": "sync"}, {"jobType": "sync"}]})
+
+    assert (answer.status_code, problems_at(answer)) == (422, ["/jobs/1"])
+
+
+def test_each_may_say_what_to_do_when_its_guard_is_taken(client: Client, jobs_url: str, sync_url: str) -> None:
+    first = client.post(sync_url).get_json()["jobId"]
+    wanted = [{"jobType": "sync", "ifActive": "return"}, {"jobType": "sync", "ifActive": "replace"}]
+
+    items = client.post(f"{jobs_url}/batch", json={"jobs": wanted}).get_json()["items"]
+
+    assert [(item["jobId"], item["deduplicated"], item["replaced"]) for item in items] == [
+        (first, True, False),
+        (first, False, True),
+    ]
+
+
+def test_a_workspace_without_room_for_all_takes_none(
+    client: Client, jobs_url: str, session: Session, workspace_id: uuid.UUID
+) -> None:
+    set_workspace_limits(session, workspace_id, {"max_pending": 2})
+    session.commit()
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": [{"jobType": "echo"}] * 3})
+
+    assert answer.status_code == 429
+    assert count(session) == 0
+
+
+def test_none_and_too_many_are_refused(client: Client, jobs_url: str) -> None:
+    for jobs in ([], [{"jobType": "echo"}] * 1001):
+        answer = client.post(f"{jobs_url}/batch", json={"jobs": jobs})
+        assert (answer.status_code, problems_at(answer)) == (422, ["/jobs"])
+
+
+def test_a_payload_that_is_too_large_is_named_by_its_position(client: Client, jobs_url: str) -> None:
+    wanted = [{"jobType": "echo"}, {"jobType": "echo", "payload": {"text": "x" * 300_000}}]
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": wanted})
+
+    assert (answer.status_code, problems_at(answer)) == (422, ["/jobs/1/payload"])
+
+
+# Replacing
+
+
+def test_a_newer_request_replaces_the_payload_of_the_one_that_waits(client: Client, jobs_url: str) -> None:
+    first = client.post(jobs_url, json={"jobType": "newest", "payload": {"n": 1}}).get_json()
+
+    second = client.post(jobs_url, json={"jobType": "newest", "payload": {"n": 2}}).get_json()
+
+    assert (second["jobId"], second["replaced"], second["deduplicated"]) == (first["jobId"], True, False)
+    assert second["job"]["payload"] == {"n": 2}
+
+
+def test_a_running_job_gets_one_successor(
+    client: Client, jobs_url: str, sync_url: str, hand: Hand, workspace_id: uuid.UUID
+) -> None:
+    running = client.post(sync_url).get_json()["jobId"]
+    hand.claim(workspace_id, running)
+
+    second = client.post(sync_url, json={"ifActive": "replace", "mode": "initial"}).get_json()
+    third = client.post(sync_url, json={"ifActive": "replace", "mode": "incremental"}).get_json()
+
+    assert second["jobId"] != running
+    assert (third["jobId"], third["replaced"]) == (second["jobId"], True)
+    assert third["job"]["payload"]["mode"] == "incremental"
+    refused = client.post(sync_url)
+    assert (refused.status_code, refused.get_json()["jobId"]) == (409, running)
+
+
+def test_a_request_can_refuse_to_replace_what_its_task_would(client: Client, jobs_url: str) -> None:
+    client.post(jobs_url, json={"jobType": "newest"})
+
+    assert client.post(jobs_url, json={"jobType": "newest", "ifActive": "refuse"}).status_code == 409
+    assert client.post(jobs_url, json={"jobType": "newest", "ifActive": "return"}).get_json()["deduplicated"] is True
