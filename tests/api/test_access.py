@@ -51,6 +51,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/batches/{batchId}/cancel",
         "/workspaces/{workspaceId}/events",
         "/workspaces/{workspaceId}/jobs",
+        "/workspaces/{workspaceId}/jobs/batch",
         "/workspaces/{workspaceId}/jobs/{jobId}",
         "/workspaces/{workspaceId}/jobs/{jobId}/attempts",
         "/workspaces/{workspaceId}/jobs/{jobId}/cancel",
