@@ -13,6 +13,7 @@ and no kind of request that could get past it.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import logging
@@ -279,14 +280,20 @@ class _Transport(httpx.HTTPTransport):
     """httpx's own, on our network."""
 
     def __init__(self, backend: httpcore.NetworkBackend) -> None:
-        super().__init__(trust_env=False)
+        super().__init__(verify=_certificates(), trust_env=False)
         # The one thing that httpx lets nobody say: where its connections come from.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=_certificates(),
             network_backend=backend,
             max_connections=4,
             keepalive_expiry=15,
         )
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to believe. Read once in a process: it takes longer than many a request."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
