@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.queue import set_plan, set_workspace_limits
 from tests.api.conftest import PROBLEM, Client
+from tests.api.example_tasks import make_tasks
 
 
 def put(client: Client, path: str, body: Any) -> Any:
@@ -120,7 +121,7 @@ def test_tasks_are_those_of_this_installation_and_those_with_limits(operator: Cl
 
     tasks = {task["task"]: task for task in operator.get("/operator/tasks").get_json()["items"]}
 
-    assert list(tasks) == sorted({"add", "echo", "elsewhere", "fail", "sync"})
+    assert list(tasks) == sorted({"elsewhere", *make_tasks().names()})
     assert (tasks["elsewhere"]["registered"], tasks["elsewhere"]["maxRunning"]) == (False, 1)
     assert (tasks["echo"]["registered"], tasks["echo"]["pause"]["reason"]) == (True, "a look")
     assert operator.get("/operator/tasks/nothing/limits").status_code == 404
