@@ -45,7 +45,8 @@ def _expected(start: str, name: str) -> set[str]:
     return {
         f"{name}/{path.relative_to(ROOT / start).as_posix()}"
         for path in (ROOT / start).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        # The ES module and its types are what a browser is served.
+        if path.suffix in (".py", ".js", ".ts") or path.name == "py.typed"
     }
 
 
