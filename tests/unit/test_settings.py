@@ -54,10 +54,16 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_LOG_FORMAT": "json",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "yes",
             "JOBPLATFORM_TRUST_LOGIN": "on",
+            "JOBPLATFORM_MAX_STREAMS": "50",
+            "JOBPLATFORM_MAX_STREAMS_PER_WORKSPACE": "20",
+            "JOBPLATFORM_MAX_STREAMS_PER_TOKEN": "10",
         }
     )
 
     assert dataclasses.asdict(settings) == {
+        "max_streams": 50,
+        "max_streams_per_workspace": 20,
+        "max_streams_per_token": 10,
         "database_url": "postgresql://pooler/jobs",
         "direct_database_url": "postgresql://db/jobs",
         "data_dir": Path("/srv/data"),

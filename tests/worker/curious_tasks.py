@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from jobplatform.errors import InvalidJobError
 from jobplatform.queue import RunningJob, Tasks
 
 tasks = Tasks()
@@ -56,10 +57,14 @@ def write_down(job: RunningJob, payload: dict[str, Any]) -> None:
 
 @tasks.task("enqueue_for")
 def enqueue_for(job: RunningJob, payload: dict[str, Any]) -> str:
-    """A job of another workspace is not this one's to make."""
+    """A job of another workspace is not this one's to make: we say so, and the database to whoever gets around us."""
+    workspace_id = UUID(payload["workspace"])
     try:
-        write_down.enqueue(job.session, {}, workspace_id=UUID(payload["workspace"]))
-    except DBAPIError as error:
-        job.session.rollback()
-        return str(getattr(error.orig, "sqlstate", "?"))
+        write_down.enqueue(job.session, {}, workspace_id=workspace_id)
+    except InvalidJobError:
+        with job.looking() as apart:
+            try:
+                write_down.enqueue(apart, {}, workspace_id=workspace_id)
+            except DBAPIError as error:
+                return str(getattr(error.orig, "sqlstate", "?"))
     return "enqueued"
