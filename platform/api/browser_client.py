@@ -1,4 +1,4 @@
-"""The client for browsers, served beside the API that it calls: one ES module, and its types.
+"""The client for browsers, served beside the API that it calls: an ES module, its types, and an element made with it.
 
 The version in the path is that of what it exports. It changes when an import could break, and the old one stays.
 """
@@ -16,6 +16,7 @@ browser_client = Resource("browser_client", __name__, description="The client fo
 
 MODULE = "/client/v1/jobplatform.js"
 TYPES = "/client/v1/jobplatform.d.ts"
+ELEMENT = "/client/v1/job-progress.js"
 #: Seconds for which a browser need not ask again. It changes with the installation, so not for ever.
 FRESH = 3600
 
@@ -34,6 +35,14 @@ def module() -> Response:
 def types() -> Response:
     """Show the types of the client for browsers"""
     return _file("jobplatform.d.ts", "text/plain; charset=utf-8")
+
+
+@browser_client.endpoint("GET", ELEMENT, None)
+@browser_client.may_answer(304, description="The client has it already", success=True)
+@browser_client.answers(200, content_type="text/javascript", description="An ES module that defines <job-progress>")
+def element() -> Response:
+    """Show the element that shows a job"""
+    return _file("job-progress.js", "text/javascript; charset=utf-8")
 
 
 def _file(name: str, content_type: str) -> Response:

@@ -1,5 +1,7 @@
 """The statements of :mod:`jobplatform.queue.settle`, in the order in which they run.
 
+They ask `(select true … limit 1) is true` and not `exists`, which the planner may answer by hashing the whole table.
+
 None of them waits for a lock: what somebody else holds is left out, and looked at again in the next round. So settling
 cannot deadlock with anybody, and nobody's long transaction keeps others' jobs from being settled.
 """
@@ -49,9 +51,11 @@ with recursive batch(workspace_id, batch_id, nth) as (
 select
     batch.workspace_id::text,
     batch.batch_id::text,
-    exists (
-        select from jobplatform.batches b where b.workspace_id = batch.workspace_id and b.id = batch.batch_id
-    )
+    (
+        select true from jobplatform.batches b
+        where b.workspace_id = batch.workspace_id and b.id = batch.batch_id
+        limit 1
+    ) is true
 from batch
 """
 
@@ -59,7 +63,10 @@ from batch
 LOCK_BATCHES = """
 select b.workspace_id::text, b.id::text
 from jobplatform.batches b
-where (b.workspace_id, b.id) in (select * from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]))
+where (b.workspace_id, b.id) in (
+    select * from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[])
+    limit cardinality(%(ids)s::uuid[])
+)
 order by b.workspace_id, b.id
 for no key update skip locked
 """
@@ -98,6 +105,7 @@ with delta as materialized (
         %(workspace_ids)s::uuid[], %(ids)s::uuid[],
         %(added)s::int[], %(completed)s::int[], %(failed)s::int[], %(cancelled)s::int[]
     ) as u(workspace_id, id, added, completed, failed, cancelled)
+    limit cardinality(%(ids)s::uuid[])
 )
 update jobplatform.batches b
 set total = b.total + d.added,
@@ -209,10 +217,11 @@ select
     l.id::text,
     q.state,
     r.status = 5 and r.outcome = 'discarded' and r.error_type in ('{PREDECESSOR_FAILED}', '{NOT_NEEDED}'),
-    exists (
-        select from jobplatform.job_edges e
+    (
+        select true from jobplatform.job_edges e
         where e.workspace_id = l.workspace_id and e.job_id = l.id and e.after_status is null
-    ),
+        limit 1
+    ) is true,
     against.run_if,
     against.of_batch,
     against.after_id::text,
@@ -312,9 +321,11 @@ queued as (
         case when f.blocked then -1 when f.run_after > jobplatform.clock() then 0 else 1 end,
         f.priority, f.max_attempts, f.timeout_ms, greatest(f.run_after, jobplatform.clock()), f.unique_key,
         f.resource, f.units, f.epoch,
-        f.batch_id is not null or exists (
-            select from jobplatform.job_edges e where e.workspace_id = f.workspace_id and e.after_id = f.id
-        )
+        f.batch_id is not null or (
+            select true from jobplatform.job_edges e
+            where e.workspace_id = f.workspace_id and e.after_id = f.id
+            limit 1
+        ) is true
     from final f
     on conflict do nothing
     returning workspace_id, id, queue, task, state, followed

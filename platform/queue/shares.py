@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -76,8 +76,7 @@ class Shares:
             seconds = self._task_means.get(task, 0.0) if mean is None else mean
             charges.append(seconds)
             owed[workspace_id, weight] += seconds
-        for (workspace_id, weight), seconds in owed.items():
-            self._charge(workspace_id, weight, seconds)
+        self._charge(owed)
         return charges
 
     def ended(self, job: ClaimedJob, charged: float, seconds: float | None) -> None:
@@ -117,7 +116,23 @@ class Shares:
         """No account is lower than this: more than that behind is only who has not asked."""
         return self._level - CREDIT_JOBS * self._mean_charge
 
-    def _charge(self, workspace_id: str, weight: int, seconds: float) -> None:
+    def _charge(self, owed: Mapping[tuple[str, int], float]) -> None:
+        """Charge workspaces, each with its weight, for what they were given together.
+
+        Together, because each charge moves the level: a workspace that is charged after another one must not be taken
+        for somebody who had not asked while that one was served.
+        """
+        floor = self._floor
+        for (workspace_id, weight), seconds in owed.items():
+            account = self._account(workspace_id, weight)
+            account.served = max(account.served, floor) + seconds / weight
+        # A correction may be negative, and then takes back what the charge had moved.
+        self._level += sum(owed.values()) / max(1, self._weights)
+        self._until_prune -= len(owed)
+        if self._until_prune <= 0:
+            self._prune()
+
+    def _account(self, workspace_id: str, weight: int) -> Account:
         account = self._accounts.get(workspace_id)
         if account is None:
             account = self._accounts[workspace_id] = Account(weight, self._level)
@@ -125,12 +140,7 @@ class Shares:
         elif account.weight != weight:
             self._weights += weight - account.weight
             account.weight = weight
-        account.served = max(account.served, self._floor) + seconds / weight
-        # A correction may be negative, and then takes back what the charge had moved.
-        self._level += seconds / self._weights
-        self._until_prune -= 1
-        if self._until_prune <= 0:
-            self._prune()
+        return account
 
     def _settle(self) -> None:
         """Take in what has ended since somebody asked: all of a workspace's jobs of one task together."""
@@ -140,10 +150,12 @@ class Shares:
         groups: dict[tuple[str, str, int], list[tuple[float, float | None]]] = defaultdict(list)
         for job, charged, seconds in ended:
             groups[_whose(job)].append((charged, seconds))
+        owed: dict[tuple[str, int], float] = defaultdict(float)
         for (workspace_id, task, weight), jobs in groups.items():
             took = [seconds for _, seconds in jobs if seconds is not None]
             self._learn(workspace_id, task, weight, took)
-            self._charge(workspace_id, weight, sum(took) - sum(charged for charged, _ in jobs))
+            owed[workspace_id, weight] += sum(took) - sum(charged for charged, _ in jobs)
+        self._charge(owed)
 
     def _learn(self, workspace_id: str, task: str, weight: int, took: Sequence[float]) -> None:
         if not took:

@@ -18,6 +18,7 @@ PUBLIC = {
     "/openapi.json",
     "/client/v1/jobplatform.js",
     "/client/v1/jobplatform.d.ts",
+    "/client/v1/job-progress.js",
 }
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")

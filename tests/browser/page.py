@@ -55,6 +55,11 @@ def page() -> str:
     return PAGE
 
 
+@app.get("/element")
+def element() -> str:
+    return '<!doctype html><title>A job</title><script type="module" src="/api/client/v1/job-progress.js"></script>'
+
+
 @app.get("/page.js")
 def script() -> Response:
     return Response(SCRIPT, content_type="text/javascript")

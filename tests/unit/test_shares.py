@@ -220,6 +220,28 @@ def test_a_job_that_did_not_run_is_not_paid_for() -> None:
     assert ahead.fair == len(ahead.workspaces)
 
 
+def test_a_claim_of_many_that_are_handed_back_again_costs_nobody_a_turn() -> None:
+    """As when jobs turn out long after a hundred were claimed ahead: nobody must have paid for what nobody got."""
+    shares = Shares()
+    heavy, light = a_job("heavy", weight=4), a_job("light")
+
+    def serve(job: ClaimedJob) -> None:
+        (charged,) = shares.all_claimed([job])
+        shares.ended(job, charged, SHORT)
+
+    for job in (heavy, light, heavy):
+        serve(job)
+    many = [heavy] * 160 + [light] * 40
+    for job, charged in zip(many, shares.all_claimed(many), strict=True):
+        shares.ended(job, charged, None)
+
+    served = 0
+    while not shares.is_behind("light"):
+        serve(heavy)
+        served += 1
+    assert served <= 4
+
+
 def test_those_ahead_are_named_with_the_furthest_last_and_never_too_many() -> None:
     shares = Shares()
     for n in range(6 * MOST_AHEAD):

@@ -1,0 +1,105 @@
+"""The element <job-progress> in a page that allows nothing inline."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from jobplatform.client import Client
+from jobplatform.testing import WorkerProcess
+from tests.api.conftest import MintToken, mint
+from tests.api.servers import Server
+from tests.browser.test_es_module import browser, serve, wait_for, worker
+
+__all__ = ["browser", "mint", "serve", "worker"]
+
+ADD = """
+({ url, token, label }) => {
+  window.told = [];
+  const element = document.createElement("job-progress");
+  for (const name of ["job-change", "job-end", "job-lost"]) {
+    document.addEventListener(name, (event) => window.told.push([event.type, event.detail.status ?? null]));
+  }
+  element.setAttribute("src", url);
+  element.setAttribute("label", label);
+  if (token) element.tokenSource = () => token;
+  document.body.append(element);
+}
+"""
+SEEN = """
+() => {
+  const element = document.querySelector("job-progress");
+  const text = (name) => element.shadowRoot.querySelector(`.${name}`).textContent;
+  const track = element.shadowRoot.querySelector(".track");
+  const fill = element.shadowRoot.querySelector(".fill");
+  return {
+    label: text("label"),
+    message: text("message"),
+    role: track.getAttribute("role"),
+    now: track.getAttribute("aria-valuenow"),
+    height: track.getBoundingClientRect().height,
+    filled: fill.getBoundingClientRect().width / track.getBoundingClientRect().width,
+  };
+}
+"""
+STATUS = "document.querySelector('job-progress').job?.status"
+
+
+def add(browser: Any, server: Server, url: str, token: str | None, label: str) -> Any:
+    page = browser.new_page()
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{server.url}/element")
+    wait_for(page, "customElements.get('job-progress')")
+    page.evaluate(ADD, {"url": url, "token": token, "label": label})
+    return page
+
+
+def test_it_shows_a_job_from_waiting_to_its_end(
+    browser: Any,
+    serve: Callable[..., Server],
+    worker: WorkerProcess,
+    mint: MintToken,
+    workspace_id: uuid.UUID,
+) -> None:
+    server = serve()
+    with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
+        job = client.enqueue("talk", {"lines": 3, "pause": 0}, delay_ms=3_600_000)
+        page = add(browser, server, job.raw["statusUrl"], client.token_for(job.id), "<b>Export</b>")
+        wait_for(page, f"{STATUS} === 'pending'")
+        waits = page.evaluate(SEEN)
+        # Another job in its place, which runs.
+        next_one = client.enqueue("talk", {"lines": 3, "pause": 0})
+        names = {"url": next_one.raw["statusUrl"], "token": client.token_for(next_one.id)}
+        page.evaluate(
+            """({ url, token }) => {
+              const element = document.querySelector("job-progress");
+              element.tokenSource = () => token;
+              element.setAttribute("src", url);
+            }""",
+            names,
+        )
+        wait_for(page, "window.told.some((told) => told[0] === 'job-end')")
+
+    # A label is text, and the style is there although the page forbids inline ones.
+    assert (waits["label"], waits["role"], waits["now"]) == ("<b>Export</b>: waiting", "progressbar", None)
+    assert waits["height"] == 8
+    ended = page.evaluate(SEEN)
+    assert (ended["label"], ended["now"], ended["filled"]) == ("<b>Export</b>: done", "100", 1)
+    assert page.evaluate("window.told.filter((told) => told[0] === 'job-end')") == [["job-end", "completed"]]
+    assert page.evaluate("window.told.map((told) => told[1]).includes('running')")
+
+
+def test_it_says_so_when_a_job_may_not_be_seen(
+    browser: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
+) -> None:
+    server = serve()
+    with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
+        job = client.enqueue("talk")
+    page = add(browser, server, job.raw["statusUrl"], None, "Export")
+    wait_for(page, "window.told.some((told) => told[0] === 'job-lost')")
+
+    seen = page.evaluate(SEEN)
+
+    assert seen["label"] == "Export: cannot be shown"
+    assert "token" in seen["message"].lower()
