@@ -115,6 +115,17 @@ def queue_health(
     if any(rule.metric == "failure_rate" and rule.broken_by(live, done) for rule in rules.values()):
         # Before anybody is alarmed, what went well is looked for as far back as ever.
         done = count_done(session, workspace_id, LONGEST_REACH)
+    return judge(session, rules, live, done, workspace_id)
+
+
+def judge(
+    session: Session,
+    rules: Mapping[str, AlertRule],
+    live: Sequence[Live],
+    done: Sequence[Done],
+    workspace_id: uuid.UUID | None = None,
+) -> Health:
+    """What the rules say of these counts, and who is there to do something about them."""
     row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
     workers, listening, unserved, overdue = row
     oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]
