@@ -28,7 +28,7 @@ from jobplatform.models import BulkActionRow, Status, clock
 from jobplatform.queue.audit import record
 from jobplatform.queue.cancel_many import cancel_each, tell_cancelled
 from jobplatform.queue.delete import DELETED, delete_jobs
-from jobplatform.queue.find import Capped, JobLine, count_jobs, find_jobs, find_keys
+from jobplatform.queue.find import Capped, JobLine, count_statuses, find_jobs, find_keys
 from jobplatform.queue.retry_job import RetryKind, retry_job
 from jobplatform.queue.safe_json import safe_text
 from jobplatform.queue.search import Search, parse_search
@@ -104,9 +104,9 @@ def preview_bulk(session: Session, deed: BulkDeed, search: Search) -> BulkPrevie
     Raises :class:`SearchError` when the search can find none to which it can be done.
     """
     wanted = _narrowed(deed, search)
-    counts = count_jobs(session, wanted)
-    by_status = {status: counts.of(status) for status in wanted.statuses if counts.of(status).count}
+    by_status = count_statuses(session, wanted, wanted.statuses)
     total = Capped(sum(one.count for one in by_status.values()), any(one.more for one in by_status.values()))
+    by_status = {status: count for status, count in by_status.items() if count.count}
     return BulkPreview(total, by_status, find_jobs(session, wanted, limit=SAMPLE).jobs)
 
 

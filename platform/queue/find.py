@@ -8,9 +8,9 @@ What leads to them is decided by what the search says:
     workspace   its jobs by key, newest first
     anything else                    all jobs by the index of ids, newest first
 
-All but the first look at the newest 20,000 that the way leads to; then the page says that it is not complete and where
-to go on. The other qualifiers are asked of each job on the way. What a live job's own row answers is asked of all of
-them: that table is small by design.
+All but the first look at the newest 20,000 that the way leads to, or at 5,000 if each has to be looked up; then the
+page says that it is not complete and where to go on. The other qualifiers are asked of each job on the way. What a live
+job's own row answers is asked of all of them: that table is small by design.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import base64
 import binascii
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -33,11 +33,15 @@ from jobplatform.queue.statement import array, run, text_array
 
 #: Jobs that one page, or one count, looks at.
 LOOK: Final = 20_000
+#: And those of which each has to be looked up by its key first: live ones with their records, attempts with theirs.
+LOOK_UP: Final = 5_000
 #: Counts go no further; "1,000+" is as good as any larger number.
 MOST_COUNTED: Final = 1_000
 ERROR_SHOWN: Final = 300
 #: Groups of errors that one search by type follows.
 MOST_FINGERPRINTS: Final = 50
+#: No failure has this one.
+NO_FINGERPRINT: Final = ""
 
 LIVE: Final = frozenset({Status.PENDING, Status.RUNNING})
 _NUMBERS: Final = {status: number for number, status in FINAL_STATUSES.items()}
@@ -70,8 +74,8 @@ class JobLine:
 class JobPage:
     """Jobs, newest first. ``next`` is what the next page is ``before``; None when there is nothing more.
 
-    Not ``complete``: only the newest 20,000 jobs on the way were looked at, back to ``looked_back_to``; ``next`` goes
-    on from there, even if this page has no job at all.
+    Not ``complete``: only so many of the newest jobs on the way were looked at, back to ``looked_back_to``; ``next``
+    goes on from there, even if this page has no job at all.
     """
 
     jobs: tuple[JobLine, ...]
@@ -141,10 +145,17 @@ def count_jobs(session: Session, search: Search) -> JobCounts:
 
     No count goes beyond 1,000, and those of ended jobs not beyond the newest 20,000 on their way.
     """
+    return JobCounts(**{status.value: count for status, count in count_statuses(session, search, Status).items()})
+
+
+def count_statuses(session: Session, search: Search, statuses: Iterable[Status]) -> dict[Status, Capped]:
+    """The same of some statuses, at the cost of those."""
     _visit(session, search)
-    live = {status: _count_live(session, search.with_status(status)) for status in (Status.RUNNING, Status.PENDING)}
-    ended = _count_ended(session, search.with_status(None))
-    return JobCounts(**{status.value: capped for status, capped in (live | ended).items()})
+    wanted = tuple(statuses)
+    found = {status: _count_live(session, search.with_status(status)) for status in wanted if status in LIVE}
+    if not LIVE.issuperset(wanted):
+        found |= _count_ended(session, search.with_status(None))
+    return {status: found[status] for status in wanted}
 
 
 def find_keys(
@@ -155,20 +166,14 @@ def find_keys(
     Those that were made after ``made_until`` are left out.
     """
     _visit(session, search)
-    way = _way(session, search, _cursor(before))
-    if way.is_live and not way.asked:
-        way = replace(way, relation=f"{way.relation} limit {LOOK}")
-    way = replace(
-        way,
-        asked=f"{way.asked} and r.created_at <= %(made_until)s",
-        parameters={**way.parameters, "made_until": made_until},
-    )
+    way = _way(session, search, _cursor(before), also="and r.created_at <= %(made_until)s")
+    way.parameters["made_until"] = made_until
     rows = _rows(session, way, "r.workspace_id, r.id", limit)
     keys = [(row[0], row[1]) for row in rows]
     if len(keys) == limit:
         return Keys(keys, limit, _cursor_text(keys[-1]))
     end = _end_of_look(session, way)
-    return Keys(keys, len(keys) if end is None else LOOK, None if end is None else _cursor_text(end))
+    return Keys(keys, len(keys) if end is None else way.look or 0, None if end is None else _cursor_text(end))
 
 
 # -- ways ---------------------------------------------------------------------------------------------
@@ -179,10 +184,11 @@ _LINE: Final = f"""
     coalesce(q.started_at, r.started_at), r.completed_at, r.error_type, left(r.error, {ERROR_SHOWN * 4}),
     case when q.id is null then r.progress else q.progress end
 """
-_RECORD: Final = """
-    r.workspace_id, r.id, r.task, r.queue, r.status, r.outcome, r.priority, r.attempts, r.max_attempts, r.tags,
-    r.created_at, r.run_after, r.started_at, r.completed_at, r.error_type, r.error, r.progress, r.epoch
+_REST: Final = """
+    r.task, r.queue, r.status, r.outcome, r.priority, r.attempts, r.max_attempts, r.tags, r.created_at, r.run_after,
+    r.started_at, r.completed_at, r.error_type, r.error, r.progress
 """
+_RECORD: Final = f"r.workspace_id, r.id, {_REST.strip()}"
 # Each relation `r` of at most so many jobs, in order; what is asked of each job comes outside. A LIMIT inside keeps the
 # planner from anything cleverer, and is why the first page of a common search touches a few dozen rows.
 ALL: Final = f"""
@@ -192,25 +198,19 @@ ALL: Final = f"""
     order by r.id desc, r.workspace_id desc
     limit {LOOK}
 """
-OF_WORKSPACES: Final = f"""
-    select r.*
-    from unnest(%(workspace_ids)s::uuid[]) as w(workspace_id)
-    cross join lateral (
-        select {_RECORD}
-        from jobplatform.job_records r
-        where r.workspace_id = w.workspace_id {{before}}
-        order by r.id desc
-        limit {LOOK}
-    ) r
-    order by r.id desc, r.workspace_id desc
-    limit {LOOK}
-"""
+# Several of these, in order already, are merged a row at a time.
 OF_WORKSPACE: Final = f"""
     select {_RECORD}
     from jobplatform.job_records r
-    where r.workspace_id = %(workspace_id)s {{before}}
+    where r.workspace_id = %({{name}})s {{before}}
     order by r.id desc, r.workspace_id desc
     limit {LOOK}
+"""
+MERGED: Final = """
+    select *
+    from ({branches}) r
+    order by r.id desc, r.workspace_id desc
+    limit {limit}
 """
 BY_IDS: Final = f"""
     select {_RECORD}
@@ -222,41 +222,36 @@ BY_IDS: Final = f"""
     limit {LOOK}
 """
 # An attempt that ended its job and was not retried since.
+OF_FINGERPRINT: Final = f"""
+    select a.workspace_id, a.job_id as id, a.epoch
+    from jobplatform.job_attempts a
+    where a.fingerprint = %({{name}})s {{workspaces}} {{before}}
+    order by a.job_id desc, a.workspace_id desc
+    limit {LOOK_UP}
+"""
 BY_FINGERPRINT: Final = f"""
-    select r.*
-    from unnest(%(fingerprints)s::text[]) as f(fingerprint)
+    select a.workspace_id, a.id, r.*
+    from ({{attempts}}) a
     cross join lateral (
-        select a.workspace_id, a.job_id, a.epoch
-        from jobplatform.job_attempts a
-        where a.fingerprint = f.fingerprint
-            {{workspaces}}
-            {{before}}
-        order by a.job_id desc, a.workspace_id desc
-        limit {LOOK}
-    ) a
-    cross join lateral (
-        select {_RECORD}
+        select {_REST}
         from jobplatform.job_records r
-        where r.workspace_id = a.workspace_id and r.id = a.job_id and r.status = 4 and r.epoch = a.epoch
+        where r.workspace_id = a.workspace_id and r.id = a.id and r.status = 4 and r.epoch = a.epoch
         limit 1
     ) r
-    order by r.id desc, r.workspace_id desc
-    limit {LOOK}
+    order by a.id desc, a.workspace_id desc
 """
 # Live jobs know most of themselves; the rest is read for those that are shown.
 OF_LIVE: Final = """
-    select
-        q.workspace_id, q.id, q.task, q.queue, null::smallint as status, null::text as outcome, q.priority, q.attempts,
-        q.max_attempts, null::text[] as tags, null::timestamptz as created_at, q.run_after, q.started_at,
-        null::timestamptz as completed_at, null::text as error_type, null::text as error, q.progress, q.epoch, q.state
+    select q.workspace_id, q.id, q.state, q.attempts, q.run_after, q.started_at, q.progress
     from jobplatform.job_queue q
     where true
         {workspaces}
         {before}
         {asked}
-    order by q.id desc, q.workspace_id desc
-    {limit}
+    {order}
+    limit {limit}
 """
+NEWEST_FIRST: Final = "order by q.id desc, q.workspace_id desc"
 
 _PAGE: Final = """
 select {columns}
@@ -271,35 +266,34 @@ where true {asked}
 order by r.id desc, r.workspace_id desc
 limit %(limit)s
 """
-_LIVE_PAGE: Final = """
-select {columns}
-from ({way}) q
+_LIVE_PAGE: Final = f"""
+select {{columns}}
+from ({{way}}) q
 cross join lateral (
-    select
-        r.workspace_id, r.id, r.task, r.queue, r.status, r.outcome, r.priority, r.attempts, r.max_attempts, r.tags,
-        r.created_at, r.run_after, r.started_at, r.completed_at, r.error_type, r.error, r.progress
+    select {_RECORD}
     from jobplatform.job_records r
     where r.workspace_id = q.workspace_id and r.id = q.id
     limit 1
 ) r
-where true {asked}
+where true {{asked}}
 order by q.id desc, q.workspace_id desc
 limit %(limit)s
 """
 # Where the look ended: the last one of it, if it is full.
 _END: Final = """
 select r.workspace_id, r.id
-from ({way}) r
+from ({looked_at}) r
 order by r.id desc, r.workspace_id desc
 offset {last}
 """
 _COUNT: Final = """
-select found.status, count(*)
-from ({page}) found
-group by found.status
+select r.status, count(*)
+from ({way}) r
+where r.status is not null {asked}
+group by r.status
 """
 
-_COUNT_LIVE: Final = "select count(*) from (select from ({way}) q limit %(limit)s) found"
+_COUNT_LIVE: Final = "select count(*) from (select from ({way}) counted limit %(limit)s) found"
 
 FINGERPRINTS_OF_TYPES: Final = f"""
 select distinct fingerprint
@@ -319,45 +313,75 @@ class _Way:
     asked: str
     parameters: dict[str, Any]
     is_live: bool = False
+    #: What is looked at, if that is not the relation; and how much of it at most, None if all of it.
+    looked_at: str | None = None
+    look: int | None = LOOK
 
 
-def _way(session: Session, search: Search, before: Key | None) -> _Way:
+def _way(session: Session, search: Search, before: Key | None, also: str = "") -> _Way:
+    """``also`` is asked of each record beside what the search says."""
     parameters: dict[str, Any] = {"workspace_ids": array(search.workspace_ids), "ids": array(search.ids)}
     if before is not None:
         parameters |= {"before_workspace": before[0], "before_id": before[1]}
     if search.ids:
         relation = BY_IDS.format(workspaces=_in_workspaces(search, "r"), before=_behind(before, "r.id", "r"))
-        return _Way(relation, " ".join(_asked(search, parameters, errors=True)), parameters)
+        return _Way(relation, " ".join([*_asked(search, parameters, errors=True), also]), parameters)
     if search.errors and (not search.statuses or Status.FAILED in search.statuses):
-        parameters["fingerprints"] = text_array(_fingerprints(session, search))
-        relation = BY_FINGERPRINT.format(
-            workspaces=_in_workspaces(search, "a"), before=_behind(before, "a.job_id", "a")
-        )
-        return _Way(relation, " ".join(_asked(search, parameters)), parameters)
+        return _way_by_errors(session, search, before, parameters, also)
     if search.statuses and LIVE.issuperset(search.statuses):
-        return _way_through_live(search, before, parameters)
-    asked = " ".join(_asked(search, parameters, errors=True))
-    if len(search.workspace_ids) == 1:
-        relation = OF_WORKSPACE.format(before="" if before is None else "and r.id < %(before_id)s")
-        return _Way(relation, asked, {**parameters, "workspace_id": search.workspace_ids[0]})
+        return _way_through_live(search, before, parameters, also)
+    asked = " ".join([*_asked(search, parameters, errors=True), also])
     if search.workspace_ids:
-        # Of each workspace by its key, which does not lead to a pair that begins with the id.
-        before_each = _behind(before, "r.id", "r") and f"and r.id <= %(before_id)s {_behind(before, 'r.id', 'r')}"
-        return _Way(OF_WORKSPACES.format(before=before_each), asked, parameters)
+        return _Way(_merged(_branches_of_workspaces(search, before, parameters), LOOK), asked, parameters)
     return _Way(ALL.format(before=_behind(before, "r.id", "r")), asked, parameters)
 
 
-def _way_through_live(search: Search, before: Key | None, parameters: dict[str, Any]) -> _Way:
+def _branches_of_workspaces(search: Search, before: Key | None, parameters: dict[str, Any]) -> Iterator[str]:
+    """Each by its key, which does not lead to a pair that begins with the id."""
+    behind = _behind(before, "r.id", "r") and f"and r.id <= %(before_id)s {_behind(before, 'r.id', 'r')}"
+    for number, workspace_id in enumerate(search.workspace_ids):
+        parameters[f"workspace_{number}"] = workspace_id
+        yield OF_WORKSPACE.format(name=f"workspace_{number}", before=behind)
+
+
+def _way_by_errors(session: Session, search: Search, before: Key | None, parameters: dict[str, Any], also: str) -> _Way:
+    branches = []
+    for number, fingerprint in enumerate(_fingerprints(session, search) or [NO_FINGERPRINT]):
+        parameters[f"fingerprint_{number}"] = fingerprint
+        branches.append(
+            OF_FINGERPRINT.format(
+                name=f"fingerprint_{number}",
+                workspaces=_in_workspaces(search, "a"),
+                before=_behind(before, "a.job_id", "a"),
+            )
+        )
+    attempts = _merged(branches, LOOK_UP)
+    asked = " ".join([*_asked(search, parameters), also])
+    relation = BY_FINGERPRINT.format(attempts=attempts)
+    return _Way(relation, asked, parameters, looked_at=attempts, look=LOOK_UP)
+
+
+def _merged(branches: Iterable[str], limit: int) -> str:
+    found = list(branches)
+    if len(found) == 1:
+        return found[0]
+    return MERGED.format(branches=" union all ".join(f"({branch})" for branch in found), limit=limit)
+
+
+def _way_through_live(
+    search: Search, before: Key | None, parameters: dict[str, Any], also: str, order: str = NEWEST_FIRST
+) -> _Way:
+    """Without a question about the record the narrow table answers alone, however many rows it looks at."""
     live = " ".join(_asked_of_live(search, parameters))
-    asked = " ".join(_asked_of_records(search, parameters))
+    asked = " ".join([*_asked_of_records(search, parameters), also]).strip()
     relation = OF_LIVE.format(
         workspaces=_in_workspaces(search, "q"),
         before=_behind(before, "q.id", "q"),
         asked=live,
-        # Without a question about the record the narrow table answers alone, however many rows it looks at.
-        limit=f"limit {LOOK}" if asked else "",
+        order=order,
+        limit=LOOK_UP if asked else "%(limit)s",
     )
-    return _Way(relation, asked, parameters, is_live=True)
+    return _Way(relation, asked, parameters, is_live=True, look=LOOK_UP if asked else None)
 
 
 def _behind(before: Key | None, job_id: str, row: str) -> str:
@@ -463,9 +487,10 @@ def _page(way: _Way, columns: str) -> str:
 
 
 def _end_of_look(session: Session, way: _Way) -> Key | None:
-    if way.is_live and not way.asked:
+    if way.look is None:
         return None
-    row = run(session, _END.format(way=way.relation, last=LOOK - 1), **way.parameters).one_or_none()
+    sql = _END.format(looked_at=way.looked_at or way.relation, last=way.look - 1)
+    row = run(session, sql, **way.parameters).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
@@ -474,16 +499,18 @@ def _count_live(session: Session, search: Search) -> Capped:
         return Capped(0)
     way = _way(session, search, None)
     if way.is_live and not way.asked:
+        # As many as are counted, whichever they are.
+        way = _way_through_live(search, None, way.parameters, "", order="")
         sql = _COUNT_LIVE.format(way=way.relation)
-        return _capped(run(session, sql, limit=MOST_COUNTED + 1, **way.parameters).scalar_one(), more=False)
-    page = _page(way, "r.status")
-    counted = sum(row[1] for row in run(session, _COUNT.format(page=page), limit=MOST_COUNTED + 1, **way.parameters))
+    else:
+        sql = _COUNT_LIVE.format(way=_page(way, "r.id"))
+    counted = run(session, sql, limit=MOST_COUNTED + 1, **way.parameters).scalar_one()
     return _capped(counted, more=counted <= MOST_COUNTED and _end_of_look(session, way) is not None)
 
 
 def _count_ended(session: Session, search: Search) -> dict[Status, Capped]:
     way = _way(session, search, None)
-    rows = run(session, _COUNT.format(page=_page(way, "r.status")), limit=LOOK, **way.parameters)
+    rows = run(session, _COUNT.format(way=way.relation, asked=way.asked), **way.parameters)
     counts = {row[0]: row[1] for row in rows}
     more = _end_of_look(session, way) is not None
     return {status: _capped(counts.get(number, 0), more=more) for number, status in FINAL_STATUSES.items()}
