@@ -10,6 +10,7 @@
     │   └── InvalidPayloadError  it is the payload
     ├── InvalidResultError       what a handler returned is not what its task declares; lists every problem by path
     ├── InvalidLimitError        a limit, plan or pause was to get a value it cannot have; lists every problem by path
+    ├── SearchError              a search for jobs cannot be understood, or nothing leads to what it asks for
     ├── InvalidScheduleError     a schedule was to become what cannot be; lists every problem by path
     ├── ScheduleNameTakenError   the workspace has a schedule of this name already
     ├── TooManySchedulesError    the workspace has as many schedules as it may have
@@ -122,6 +123,15 @@ class InvalidLimitError(JobPlatformError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class SearchError(JobPlatformError):
+    """A search cannot be understood, or nothing leads to what it asks for. The ``path`` of each of ``problems`` names
+    the qualifier, as ``/q/task``."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path.rpartition('/')[2]}: {message}" for path, message in self.problems))
 
 
 class InvalidScheduleError(JobPlatformError):

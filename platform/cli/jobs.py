@@ -18,7 +18,16 @@ from jobplatform.cli.show import as_json_option, cell, make_console, plain, prin
 from jobplatform.cli.watch import watch
 from jobplatform.cli.why import why
 from jobplatform.models import Job, JobAttempt, JobLog, JobStep, Status, clock
-from jobplatform.queue import failed_jobs, get_job, list_attempts, list_jobs, list_steps, reveal
+from jobplatform.queue import (
+    failed_jobs,
+    find_jobs,
+    get_job,
+    list_attempts,
+    list_jobs,
+    list_steps,
+    parse_search,
+    reveal,
+)
 
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
 
@@ -67,6 +76,33 @@ def ls(
         print_json(plain(found))
     else:
         _print_jobs(found)
+
+
+@jobs.command()
+@click.argument("search")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--before", help="What the page before this one said is next.")
+@as_json_option
+def find(search: str, limit: int, before: str | None, as_json: bool) -> None:
+    """Find jobs of all workspaces, newest first, by a search such as "task:sync status:failed tag:eu"."""
+    with open_session() as session:
+        page = find_jobs(session, parse_search(search), limit=limit, before=before)
+    if as_json:
+        print_json(plain(page))
+        return
+    columns = ["id", "workspace", "task", "queue", "status", "attempts", "created", "error"]
+    print_table(
+        columns,
+        [
+            (job.id, job.workspace_id, job.task, job.queue, job.status, f"{job.attempts}/{job.max_attempts}",
+             job.created_at, (job.error or "")[:80])
+            for job in page.jobs
+        ],
+    )  # fmt: skip
+    if page.next is not None:
+        back = page.looked_back_to
+        how_far = "" if back is None else f"looked back to {back:%Y-%m-%d %H:%M} (UTC); "
+        click.echo(f"{how_far}go on with --before {page.next}")
 
 
 @jobs.command()

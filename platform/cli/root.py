@@ -13,7 +13,7 @@ import sys
 import click
 import sqlalchemy.exc
 
-from jobplatform.errors import InvalidLimitError, InvalidScheduleError, JobPlatformError, SettingsError
+from jobplatform.errors import InvalidLimitError, InvalidScheduleError, JobPlatformError, SearchError, SettingsError
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -37,6 +37,7 @@ COMMANDS = {
     "keys": ("jobplatform.cli.keys:keys", "Make, list and rotate the master keys of encryption."),
     "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
     "jobs": ("jobplatform.cli.jobs:jobs", "List, show, watch, retry and cancel jobs; say why one waits."),
+    "bulk": ("jobplatform.cli.bulk:bulk", "Have workers retry, cancel or delete all jobs that a search finds."),
     "stats": ("jobplatform.cli.stats:stats", "How much there is to do, how quickly it is done, how it ends."),
     "schedules": ("jobplatform.cli.schedules:schedules", "Make, list, pause, run and preview schedules."),
     "batches": ("jobplatform.cli.batches:batches", "List, show, watch and cancel batches of jobs."),
@@ -77,7 +78,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SettingsError as error:
             raise _settings_problem(error) from error
-        except (InvalidLimitError, InvalidScheduleError) as error:
+        except (InvalidLimitError, InvalidScheduleError, SearchError) as error:
             raise click.UsageError(_limit_problem(error)) from error
         except JobPlatformError as error:
             raise click.ClickException(str(error)) from error
@@ -108,7 +109,7 @@ def _settings_problem(error: SettingsError) -> click.ClickException:
     return UnusableSettings(str(error))
 
 
-def _limit_problem(error: InvalidLimitError | InvalidScheduleError) -> str:
+def _limit_problem(error: InvalidLimitError | InvalidScheduleError | SearchError) -> str:
     """Without the slashes that lead to a place in a document."""
     return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
 

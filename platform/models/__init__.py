@@ -7,6 +7,18 @@ from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
 from jobplatform.models.chore import Chore
 from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
 from jobplatform.models.engine import make_engine
+from jobplatform.models.history import (
+    BUCKETS,
+    CELL_MINUTES,
+    UNKNOWN,
+    BulkActionRow,
+    ErrorGroupRow,
+    PlatformCell,
+    PlatformErrorGroup,
+    TaskType,
+    WorkspaceCell,
+    endings,
+)
 from jobplatform.models.job import (
     FINAL_STATUSES,
     SUCCESSOR,
@@ -42,11 +54,14 @@ from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
 
 __all__ = [
+    "BUCKETS",
+    "CELL_MINUTES",
     "FINAL_STATUSES",
     "KEPT_HOURS",
     "PLATFORM_WORKSPACE",
     "SCHEMA",
     "SUCCESSOR",
+    "UNKNOWN",
     "AlertRow",
     "ApiToken",
     "AuditEntry",
@@ -54,9 +69,11 @@ __all__ = [
     "BatchRow",
     "Bucket",
     "BucketKind",
+    "BulkActionRow",
     "CatchUp",
     "Chore",
     "Connection",
+    "ErrorGroupRow",
     "HealthRule",
     "Job",
     "JobAttempt",
@@ -70,6 +87,8 @@ __all__ = [
     "Pause",
     "PauseKind",
     "Plan",
+    "PlatformCell",
+    "PlatformErrorGroup",
     "QueueLimits",
     "QueueRow",
     "RateLimit",
@@ -84,15 +103,18 @@ __all__ = [
     "SyncStream",
     "TaskLimits",
     "TaskRetention",
+    "TaskType",
     "TickOutcome",
     "WorkerRow",
     "Workspace",
+    "WorkspaceCell",
     "WorkspaceKey",
     "WorkspaceLimits",
     "WorkspaceRetention",
     "clock",
     "confine",
     "embedded_login",
+    "endings",
     "is_confined",
     "is_shared",
     "make_engine",

@@ -124,6 +124,9 @@ class JobRecord(Base):
             postgresql_using="brin",
             postgresql_with={"pages_per_range": 32},
         ),
+        # Ids are in the order in which jobs were made: the newest of all workspaces, and a job of which only the id is
+        # known. It never changes, so finishing stays a HOT update.
+        Index("job_records_id", "id", "workspace_id"),
         Index("job_records_batch", "workspace_id", "batch_id", "id", postgresql_where=text("batch_id is not null")),
         {"postgresql_with": {"fillfactor": 80}},
     )
@@ -245,9 +248,19 @@ class JobAttempt(Base):
     error_type: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
+    #: What it has in common with other failures; written when it is counted, of those that ended a job.
+    fingerprint: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         CheckConstraint(f"outcome in ({OUTCOMES})", name="known_outcome"),
+        # All that failed alike, newest job first.
+        Index(
+            "job_attempts_fingerprint",
+            "fingerprint",
+            "job_id",
+            "workspace_id",
+            postgresql_where=text("fingerprint is not null"),
+        ),
         # "The failed jobs of a workspace, newest first", without an index on the record's status.
         Index("job_attempts_newest", "workspace_id", text("ended_at desc"), "job_id"),
         Index(

@@ -6,7 +6,7 @@ import datetime
 import uuid
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -90,4 +90,8 @@ class SyncLog(Base):
     started_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     ended_at: Mapped[datetime.datetime | None]
 
-    __table_args__ = (CheckConstraint("status in ('running', 'completed', 'failed')", name="known_status"),)
+    __table_args__ = (
+        CheckConstraint("status in ('running', 'completed', 'failed')", name="known_status"),
+        # The newest of all workspaces.
+        Index("sync_logs_id", "id", "workspace_id"),
+    )

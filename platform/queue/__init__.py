@@ -19,13 +19,29 @@ from jobplatform.queue.blockers import CODES as BLOCKER_CODES
 from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
+from jobplatform.queue.bulk_actions import (
+    BULK_STATUSES,
+    BulkAction,
+    BulkDeed,
+    BulkPreview,
+    begin_bulk,
+    continue_bulk,
+    find_bulk,
+    forget_bulk,
+    list_bulk,
+    preview_bulk,
+    stop_bulk,
+)
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
 from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.count import Counted, count_endings
 from jobplatform.queue.declare import Declarations, Declared
+from jobplatform.queue.delete import delete_jobs
+from jobplatform.queue.describe import describe_tasks, payload_schema
 from jobplatform.queue.doctor import (
     Finding,
     Severity,
@@ -56,6 +72,8 @@ from jobplatform.queue.export_files import export_files
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
 from jobplatform.queue.fill_batch import OpenBatch
+from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
+from jobplatform.queue.fingerprint import common_part, fingerprint_of
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import as_worker, run_claimed, run_inline
@@ -173,6 +191,7 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.search import QUALIFIERS, Search, parse_search
 from jobplatform.queue.settle import Released, Settlement, settle_endings
 from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
@@ -221,6 +240,7 @@ from jobplatform.queue.zones import default_timezone
 
 __all__ = [
     "BLOCKER_CODES",
+    "BULK_STATUSES",
     "CANCEL",
     "CHANNEL",
     "CLOSED",
@@ -244,6 +264,7 @@ __all__ = [
     "NOBODY",
     "NOBODYS",
     "PRIORITIES",
+    "QUALIFIERS",
     "RENEW_SECONDS",
     "SETTLE",
     "SHORTEST_AUDIT",
@@ -258,15 +279,20 @@ __all__ = [
     "BatchResultError",
     "BatchSeen",
     "Blocker",
+    "BulkAction",
+    "BulkDeed",
+    "BulkPreview",
     "Callback",
     "Cancel",
     "CancelAnswer",
     "Cancelled",
+    "Capped",
     "Change",
     "Channel",
     "Claim",
     "ClaimedJob",
     "Completion",
+    "Counted",
     "Cron",
     "Declarations",
     "Declared",
@@ -289,9 +315,12 @@ __all__ = [
     "IfActive",
     "Item",
     "Items",
+    "JobCounts",
     "JobError",
     "JobInterrupted",
+    "JobLine",
     "JobOptions",
+    "JobPage",
     "JobsAhead",
     "Keep",
     "Keeps",
@@ -332,6 +361,7 @@ __all__ = [
     "Ring",
     "Rule",
     "RunningJob",
+    "Search",
     "Seen",
     "Settled",
     "Settlement",
@@ -358,6 +388,7 @@ __all__ = [
     "append_log_lines",
     "as_worker",
     "batch_of_job",
+    "begin_bulk",
     "begin_erasing",
     "bury_workers",
     "cancel_batch",
@@ -375,9 +406,13 @@ __all__ = [
     "clear_workspace_limits",
     "clock_difference",
     "close_batch",
+    "common_part",
     "compact_now",
     "complete_jobs",
+    "continue_bulk",
     "count_due",
+    "count_endings",
+    "count_jobs",
     "count_matching",
     "count_pages",
     "count_running",
@@ -387,9 +422,11 @@ __all__ = [
     "declare_task_limits",
     "decode_payload",
     "default_timezone",
+    "delete_jobs",
     "delete_plan",
     "delete_schedule",
     "deregister_worker",
+    "describe_tasks",
     "drain_worker",
     "enqueue_job",
     "enqueue_jobs",
@@ -404,6 +441,8 @@ __all__ = [
     "fail_jobs",
     "failed_jobs",
     "find_answer",
+    "find_bulk",
+    "find_jobs",
     "find_news",
     "find_pause",
     "find_plan",
@@ -412,8 +451,10 @@ __all__ = [
     "find_schedule_named",
     "find_task_limits",
     "find_workspace",
+    "fingerprint_of",
     "finish_erasing",
     "fire_schedules",
+    "forget_bulk",
     "forget_the_past",
     "forget_ticks",
     "get_batch",
@@ -430,6 +471,7 @@ __all__ = [
     "list_attempts",
     "list_audit",
     "list_batches",
+    "list_bulk",
     "list_callbacks",
     "list_jobs",
     "list_pauses",
@@ -457,11 +499,14 @@ __all__ = [
     "note_resources",
     "open_batch",
     "owns_something",
+    "parse_search",
     "pause",
     "pause_schedule",
     "pauses_of",
+    "payload_schema",
     "present_position",
     "preview",
+    "preview_bulk",
     "promote_jobs",
     "prune_jobs",
     "prune_pages",
@@ -502,6 +547,7 @@ __all__ = [
     "settle_yourself",
     "silence",
     "statuses_of",
+    "stop_bulk",
     "stop_running",
     "strict_json",
     "succeed_jobs",

@@ -145,7 +145,7 @@ def cancel_tree(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) ->
         if not ids:
             return None
         places = [(str(workspace_id), found) for found in ids]
-        return _told(session, cancel_places(session, places))
+        return tell_cancelled(session, cancel_places(session, places))
 
 
 def cancel_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> ManyCancelled | None:
@@ -164,7 +164,7 @@ def cancel_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID)
         note(session, [(workspace_id, "look", None, batch_id, 0)])
         answers = cancel_members(session, str(workspace_id), str(batch_id), str(FIRST))
         ask_to_settle(session)
-        return _told(session, answers)
+        return tell_cancelled(session, answers)
 
 
 def cancel_members(session: Session, workspace_id: str, batch_id: str, beyond: str) -> list[str]:
@@ -177,8 +177,13 @@ def cancel_members(session: Session, workspace_id: str, batch_id: str, beyond: s
 
 def cancel_places(session: Session, places: Collection[tuple[str, str]]) -> list[str]:
     """Cancel these (workspace, job), and leave a notice for each that is not to be had now; a word for each."""
+    return list(cancel_each(session, places).values())
+
+
+def cancel_each(session: Session, places: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The same, saying of which (workspace, job) each word is."""
     if not places:
-        return []
+        return {}
     rows = run(
         session,
         CANCEL_MANY,
@@ -186,10 +191,11 @@ def cancel_places(session: Session, places: Collection[tuple[str, str]]) -> list
         ids=array(place[1] for place in places),
     ).all()
     note(session, [(row[0], "cancel", row[1], None, 0) for row in rows if row[2] == "busy"])
-    return [row[2] for row in rows]
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
-def _told(session: Session, answers: Sequence[str]) -> ManyCancelled:
+def tell_cancelled(session: Session, answers: Sequence[str]) -> ManyCancelled:
+    """Wake whoever has to do something about these answers, and count them."""
     if answers:
         ask_to_settle(session)
     if "requested" in answers:

@@ -328,7 +328,7 @@ def _late(session: Session) -> Iterator[Finding]:
             Severity.WARNING,
             "chore_late",
             f"the chore {name!r} has been due for {_words(seconds)} although workers are alive",
-            "old jobs are not deleted, or nobody is told of alerts; the workers' logs say why (`chore failed`)",
+            "old jobs stay, nobody hears of alerts, or charts stand still; the workers' logs say why (`chore failed`)",
             "jobplatform prune" if name == "prune" else "jobplatform alerts ls",
         )
 

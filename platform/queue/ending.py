@@ -107,7 +107,7 @@ written as (
     from settled v
     where r.workspace_id = v.workspace_id and r.id = v.id and (v.recorded or v.final)
 ),
-{tell_ended("settled", "case when e.cancelled then 5 else 4 end", "e.final and e.followed")}
+{tell_ended("settled", "case when e.cancelled then 5 else 4 end", "e.final")}
 select
     v.workspace_id::text,
     v.id::text,

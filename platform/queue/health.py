@@ -28,20 +28,25 @@ ears as materialized (
     where datname = current_database() and application_name = %(listener)s
 )
 select alive.workers, ears.listening,
+    -- Each kind of job is looked for once, and not each job.
     array(
         select distinct
             q.task || case when q.payload_version > 1 then ' (payload version ' || q.payload_version || ')' else '' end
-        from jobplatform.job_queue q
-        where q.state = 1
-            and (%(workspace_id)s::uuid is null or q.workspace_id = %(workspace_id)s::uuid)
-            and not exists (
-                select from jobplatform.workers w
-                where w.dead_at is null
-                    and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
-                    and q.task = any(w.tasks)
-                    and q.payload_version <= coalesce(w.versions[array_position(w.tasks, q.task)], 32767)
-                    and q.queue = any(w.queues)
-            )
+        from (
+            select distinct q.task, q.queue, q.payload_version
+            from jobplatform.job_queue q
+            where q.state = 1 and (%(workspace_id)s::uuid is null or q.workspace_id = %(workspace_id)s::uuid)
+            -- Not taken apart again.
+            offset 0
+        ) q
+        where not exists (
+            select from jobplatform.workers w
+            where w.dead_at is null
+                and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
+                and q.task = any(w.tasks)
+                and q.payload_version <= coalesce(w.versions[array_position(w.tasks, q.task)], 32767)
+                and q.queue = any(w.queues)
+        )
         limit 20
     ) as unserved,
     -- An index-only scan of what waits for a tick. A spread is in it already; two polls are not.
@@ -115,6 +120,17 @@ def queue_health(
     if any(rule.metric == "failure_rate" and rule.broken_by(live, done) for rule in rules.values()):
         # Before anybody is alarmed, what went well is looked for as far back as ever.
         done = count_done(session, workspace_id, LONGEST_REACH)
+    return judge(session, rules, live, done, workspace_id)
+
+
+def judge(
+    session: Session,
+    rules: Mapping[str, AlertRule],
+    live: Sequence[Live],
+    done: Sequence[Done],
+    workspace_id: uuid.UUID | None = None,
+) -> Health:
+    """What the rules say of these counts, and who is there to do something about them."""
     row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
     workers, listening, unserved, overdue = row
     oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]

@@ -1,6 +1,8 @@
 """Notices: what ends a job that others wait for says so, in the same statement; ``settle`` reads them.
 
-A job that nobody waits for (``followed`` is false) says nothing, and costs nothing.
+A job that nobody waits for (``followed`` is false) writes no notice. Every job is named in ``endings``, one row for all
+that end with it: what is not written down there would have to be found by its moment, and an index on that would be
+paid for by every job.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ _UNSETTLED = "jobplatform.unsettled"
 _SETTLES_ITSELF = "jobplatform.settles_itself"
 
 
-def tell_ended(source: str, status: str, which: str = "e.followed") -> str:
-    """The CTE ``told``: a notice for each ended job of ``source`` (as ``e``) that somebody follows.
+def tell_ended(source: str, status: str, which: str = "true") -> str:
+    """The CTEs ``told`` and ``counted`` for the ended jobs of ``source`` (as ``e``), which are those of ``which``.
 
-    The batch is looked up in the record, and only for those: a queue row does not have it.
+    ``told``: a notice for each that somebody follows. The batch is looked up in the record, and only for those: a queue
+    row does not have it. ``counted``: a row for each workspace that says which of its jobs have ended, for the charts;
+    see count.py.
     """
     return f"""
 told as (
@@ -28,8 +32,15 @@ told as (
         (select r.batch_id from jobplatform.job_records r where r.workspace_id = e.workspace_id and r.id = e.id),
         {status}
     from {source} e
-    where {which}
+    where {which} and e.followed
     returning true
+),
+counted as (
+    insert into jobplatform.endings (workspace_id, status, ids)
+    select e.workspace_id, {status}, array_agg(e.id)
+    from {source} e
+    where {which}
+    group by 1, 2
 )"""
 
 

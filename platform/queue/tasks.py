@@ -29,6 +29,7 @@ from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.declare import Declarations
+from jobplatform.queue.describe import payload_schema
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.fill_batch import OpenBatch, open_batch_of
 from jobplatform.queue.inline import run_after_commit
@@ -109,6 +110,9 @@ class Tasks(Declarations):
                 "priority": task.options.priority,
                 "encrypted": task.options.encrypted,
                 "keep": task.options.keep.as_seconds(),
+                "description": task.description and task.description[:500],
+                "tags": list(task.options.tags),
+                "payload_schema": payload_schema(task.payload.schema),
             }
             for task in sorted(self, key=lambda task: task.name)
         ]

@@ -7,6 +7,9 @@ endings   every poll, and when something ended that others wait for: count it, a
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
 prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
 alerts    look whether something is wrong, and have the application told; the same
+count     count what has ended, for the charts; every few seconds, whoever comes first of all workers
+bulk      go on with what an operator wants done to many jobs; whoever comes first
+describe  write down what our tasks are, for those who look at them without having them
 listen    keep a connection that LISTENs; the hub reads it
 """
 
@@ -38,11 +41,15 @@ from jobplatform.queue import (
     TaskDefaults,
     WorkerInfo,
     bury_workers,
+    continue_bulk,
+    count_endings,
     declare_retention,
     declare_rules,
     declare_task_limits,
     deregister_worker,
+    describe_tasks,
     fire_schedules,
+    forget_bulk,
     forget_ticks,
     heartbeat,
     promote_jobs,
@@ -62,6 +69,9 @@ from jobplatform.worker.options import WorkerOptions
 TURN_BEATS: Final = 3
 TURN_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
+COUNT_SECONDS: Final = 5.0
+BULK_SECONDS: Final = 2.0
+DESCRIBE_SECONDS: Final = 600.0
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
 DEAF: Final = "degraded to polling: LISTEN is impossible through a pooler"
@@ -199,6 +209,7 @@ class Keeper(DatabaseThread):
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
             Chore("schedule", options.poll, self._fire_schedules),
             self._endings,
+            Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
             *self._chores_of_all(TURN_BEATS * options.heartbeat),
         ]
@@ -208,6 +219,7 @@ class Keeper(DatabaseThread):
         self._wants_listener = True
         self.declarations = Declarations()
         """Set before the first registration."""
+        self._catalogue: Sequence[Mapping[str, Any]] = ()
         self._known: dict[str, TaskDefaults] = {}
         self._declared: list[Declared] = []
         self._is_new = True
@@ -218,6 +230,8 @@ class Keeper(DatabaseThread):
         return [
             Chore("prune", every, self._prune, monotonic() + random.uniform(0, within)),
             Chore("alerts", every, self._settle_alerts, monotonic() + random.uniform(0, within)),
+            Chore("count", min(every, COUNT_SECONDS), self._count_endings),
+            Chore("bulk", min(every, BULK_SECONDS), self._continue_bulk),
         ]
 
     def serve(self) -> None:
@@ -299,6 +313,7 @@ class Keeper(DatabaseThread):
         self.post(Deregistered())
 
     def _know(self, told: Know) -> None:
+        self._catalogue = told.catalogue
         self._known = {task["name"]: TaskDefaults.of(task) for task in told.catalogue}
         self._declared = [Declared.from_dict(declared) for declared in told.schedules]
 
@@ -380,12 +395,22 @@ class Keeper(DatabaseThread):
         # No job must outlive the record of the tick that it came from.
         kept = max(options.tick_retention, options.completed_retention, options.failed_retention)
         forgotten = self.once(lambda session: forget_ticks(session, after=kept))
+        self.once(forget_bulk)
         return 1.0 if max(pruned, forgotten) >= LARGEST_PRUNE else None
 
     def _settle_alerts(self) -> None:
         for event in self.once(settle_alerts):
             log = logger.warning if event.event == "raised" else logger.info
             log(f"alert {event.event}", extra={"code": event.code, "alert": event.message})
+
+    def _count_endings(self) -> float | None:
+        return 0.0 if self.once(lambda session: count_endings(session, now=False)).more else None
+
+    def _continue_bulk(self) -> float | None:
+        return 0.0 if self.once(continue_bulk) else None
+
+    def _describe_tasks(self) -> None:
+        self.once(lambda session: describe_tasks(session, self._catalogue))
 
     def _open_listener(self) -> float | None:
         if self._wants_listener:

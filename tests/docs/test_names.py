@@ -29,7 +29,7 @@ DEFAULTS_IN_WORDS = {
     "direct_database_url": "none",
 }
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
-PLACEHOLDERS = {"JOB_ID": AN_ID, "BATCH_ID": AN_ID, "WORKSPACE": AN_ID, "$WORKSPACE": AN_ID}
+PLACEHOLDERS = {"JOB_ID": AN_ID, "BATCH_ID": AN_ID, "ACTION_ID": AN_ID, "WORKSPACE": AN_ID, "$WORKSPACE": AN_ID}
 WORDS_OF_A_SHELL = {"|", "||", "&&", "&", ";", ">", "<", ")", "("}
 
 
@@ -128,7 +128,7 @@ def test_every_table_and_column_is_in_the_reference() -> None:
 
 def test_every_public_name_of_the_reference_can_be_imported() -> None:
     text = (REFERENCE / "python.md").read_text()
-    sections = re.split(r"^## (jobplatform\.\w+)$", text, flags=re.MULTILINE)[1:]
+    sections = re.split(r"^## (jobplatform[.\w]+)$", text, flags=re.MULTILINE)[1:]
 
     for module, section in zip(sections[::2], sections[1::2], strict=True):
         words = re.findall(r"`([A-Za-z_]+)`", section.split("```")[0])

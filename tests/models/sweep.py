@@ -69,6 +69,15 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "batches": {"workspace_id": str(MINE), "id": str(JOB), "name": "secret"},
     "job_edges": {"workspace_id": str(MINE), "job_id": str(JOB), "after_id": str(FOREIGN), "number": 0},
     "notices": {"workspace_id": str(MINE), "kind": "ended", "job_id": str(JOB), "status": 3},
+    "endings": {"workspace_id": str(MINE), "status": 3, "ids": [str(JOB)]},
+    "workspace_cells": {
+        "workspace_id": str(MINE), "minutes": 1, "at": "2026-01-01", "queue": "q", "task": "secret", "status": 3,
+        "outcome": "ok", "wait": 1, "run": 1, "amount": 1, "retries": 0, "wait_ms": 1, "run_ms": 1,
+    },
+    "error_groups": {
+        "workspace_id": str(MINE), "fingerprint": "f", "task": "t", "error_type": "E", "message": "secret",
+        "amount": 1, "first_at": "2026-01-01", "last_at": "2026-01-01", "last_job_id": str(JOB),
+    },
     "workspace_keys": {
         "workspace_id": str(MINE), "key_id": 1, "wrapped_key": "\\x" + "00" * 60, "wrapped_by": "a"
     },

@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from jobplatform.models import (
     SCHEMA,
     ApiToken,
-    Base,
     BatchRow,
     Bucket,
+    BulkActionRow,
     Connection,
+    ErrorGroupRow,
     HealthRule,
     JobAttempt,
     JobEdge,
@@ -27,6 +28,8 @@ from jobplatform.models import (
     Notice,
     Pause,
     Plan,
+    PlatformCell,
+    PlatformErrorGroup,
     QueueLimits,
     QueueRow,
     RateLimit,
@@ -37,9 +40,11 @@ from jobplatform.models import (
     TaskLimits,
     TaskRetention,
     Workspace,
+    WorkspaceCell,
     WorkspaceKey,
     WorkspaceLimits,
     WorkspaceRetention,
+    endings,
 )
 
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -47,7 +52,34 @@ WORKSPACE = uuid.UUID(int=1)
 
 BEFORE = datetime.timedelta(days=-1)
 
-LEGAL: dict[type[Base], dict[str, Any]] = {
+CELL = {
+    "minutes": 1,
+    "at": NOW,
+    "queue": "q",
+    "task": "t",
+    "status": 3,
+    "outcome": "ok",
+    **dict.fromkeys(("wait", "run", "amount", "retries", "wait_ms", "run_ms"), 1),
+}
+GROUP = {
+    "fingerprint": "f",
+    "task": "t",
+    "error_type": "E",
+    "message": "m",
+    "amount": 1,
+    "first_at": NOW,
+    "last_at": NOW,
+    "last_job_id": uuid.UUID(int=2),
+}
+
+#: By model, or by table where there is no model.
+LEGAL: dict[Any, dict[str, Any]] = {
+    endings: {"workspace_id": WORKSPACE, "status": 3, "ids": [uuid.UUID(int=2)]},
+    WorkspaceCell: {"workspace_id": WORKSPACE, **CELL},
+    PlatformCell: CELL,
+    ErrorGroupRow: {"workspace_id": WORKSPACE, **GROUP},
+    PlatformErrorGroup: {**GROUP, "last_workspace_id": WORKSPACE},
+    BulkActionRow: {"id": uuid.UUID(int=2), "deed": "retry", "search": "", "actor": "ada"},
     HealthRule: {"name": "r", "above": 1.0},
     TaskRetention: {"task": "t", "completed": datetime.timedelta(days=1)},
     WorkspaceRetention: {"workspace_id": WORKSPACE, "failed": datetime.timedelta(days=1)},
@@ -128,7 +160,21 @@ LEGAL: dict[type[Base], dict[str, Any]] = {
 RUNNING = {"state": 2, "epoch": 1, "attempts": 1, "worker_id": 1, "started_at": NOW}
 ENDED = {"status": 3, "outcome": "ok", "completed_at": NOW}
 
-ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
+ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
+    (endings, {"status": 2}, "endings_final_status"),
+    (WorkspaceCell, {"minutes": 2}, "workspace_cells_known_minutes"),
+    (WorkspaceCell, {"wait": 32}, "workspace_cells_known_buckets"),
+    (WorkspaceCell, {"run": -2}, "workspace_cells_known_buckets"),
+    (WorkspaceCell, {"status": 0}, "workspace_cells_known_status"),
+    (PlatformCell, {"status": 2}, "platform_cells_known_status"),
+    (PlatformCell, {"minutes": 2}, "platform_cells_known_minutes"),
+    (PlatformCell, {"run": 32}, "platform_cells_known_buckets"),
+    (ErrorGroupRow, {"amount": 0}, "error_groups_amount_positive"),
+    (PlatformErrorGroup, {"amount": 0}, "platform_error_groups_amount_positive"),
+    (BulkActionRow, {"deed": "praise"}, "bulk_actions_known_deed"),
+    (BulkActionRow, {"state": "lost", "ended_at": NOW}, "bulk_actions_known_state"),
+    (BulkActionRow, {"ended_at": NOW}, "bulk_actions_ended_when_final"),
+    (BulkActionRow, {"actor": ""}, "bulk_actions_by_somebody"),
     (JobRecord, {**ENDED, "status": 2}, "job_records_final_status"),
     (JobRecord, {**ENDED, "completed_at": None}, "job_records_completed_at_when_final"),
     (JobRecord, {"completed_at": NOW}, "job_records_completed_at_when_final"),
@@ -233,9 +279,7 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("model", "change", "constraint"), ILLEGAL, ids=[f"{name}-{sorted(change)}" for _, change, name in ILLEGAL]
 )
-def test_an_illegal_row_is_refused(
-    session: Session, model: type[Base], change: dict[str, Any], constraint: str
-) -> None:
+def test_an_illegal_row_is_refused(session: Session, model: Any, change: dict[str, Any], constraint: str) -> None:
     with pytest.raises(IntegrityError) as refused:
         session.execute(insert(model).values(**{**LEGAL[model], **change}))
 
@@ -252,7 +296,7 @@ def test_an_illegal_row_is_refused(
         (ApiToken, {"workspace_id": None, "scopes": ["operator"]}),
     ],
 )
-def test_a_legal_row_is_taken(session: Session, model: type[Base], change: dict[str, Any]) -> None:
+def test_a_legal_row_is_taken(session: Session, model: Any, change: dict[str, Any]) -> None:
     session.execute(insert(model).values(**{**LEGAL[model], **change}))
 
 

@@ -19,6 +19,7 @@ WORKERS = {
     "schedules",
     "schedule_ticks",
     "batches", "job_edges", "notices",
+    "endings", "workspace_cells", "error_groups",
 }  # fmt: skip
 
 As = Callable[[Role], Engine]
@@ -87,7 +88,10 @@ def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_se
     engine: Engine, rows: dict[str, str], as_role: As
 ) -> None:
     """No name and no key: whom a schedule for every workspace is for, and whose payloads it could not seal."""
-    readable = "select table_name || '.' || column_name from information_schema.column_privileges where grantee = %(r)s"
+    readable = (
+        "select table_name || '.' || column_name from information_schema.column_privileges "
+        "where grantee = %(r)s and privilege_type = 'SELECT'"
+    )
     with engine.connect() as connection:
         found = {row[0] for row in connection.exec_driver_sql(readable, {"r": str(Role.WORKER)})}
 
@@ -111,6 +115,15 @@ def test_nobody_changes_the_audit_log_or_takes_anything_out(
 
     for right in ("update", "delete"):
         assert not sweep.attempt(as_role(role), log[right], rows["audit_log"], str(sweep.MINE))
+
+
+def test_of_the_audit_log_a_worker_adds_lines_about_bulk_actions_and_no_others(engine: Engine, as_role: As) -> None:
+    add = "insert into jobplatform.audit_log (actor, action, target, details) values ('ada', 'job.retry', 'job:1', {})"
+
+    with as_role(Role.WORKER).connect() as connection:
+        connection.exec_driver_sql(add.format("""'{"bulk": "1"}'"""))
+        with pytest.raises(DBAPIError, match="row-level security"):
+            connection.exec_driver_sql(add.format("'{}'"))
 
 
 def test_no_role_of_ours_can_bypass_row_security(engine: Engine) -> None:

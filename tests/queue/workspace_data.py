@@ -17,10 +17,12 @@ from jobplatform.models import (
     ApiToken,
     Bucket,
     Connection,
+    ErrorGroupRow,
     Record,
     SyncLog,
     SyncStream,
     Workspace,
+    WorkspaceCell,
     WorkspaceLimits,
     WorkspaceRetention,
 )
@@ -44,7 +46,7 @@ WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
     "schedule_ticks", "sync_streams", "sync_logs",
-    "batches", "job_edges", "notices",
+    "batches", "job_edges", "notices", "endings", "workspace_cells", "error_groups",
 }  # fmt: skip
 
 
@@ -149,6 +151,33 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
         (
             SyncLog,
             {**mine, "id": uuid.uuid4(), "job_id": uuid.uuid4(), "mode": "initial", "reference": of("reference")},
+        ),
+        (
+            WorkspaceCell,
+            {
+                **mine,
+                "minutes": 1,
+                "at": text("now()"),
+                "queue": of("cellqueue"),
+                "task": of("celltask"),
+                "status": 3,
+                "outcome": "ok",
+                **dict.fromkeys(("wait", "run", "amount", "retries", "wait_ms", "run_ms"), 1),
+            },
+        ),
+        (
+            ErrorGroupRow,
+            {
+                **mine,
+                "fingerprint": "0123456789abcdef",
+                "task": of("failedtask"),
+                "error_type": "E",
+                "message": of("failure"),
+                "amount": 1,
+                "first_at": text("now()"),
+                "last_at": text("now()"),
+                "last_job_id": uuid.uuid4(),
+            },
         ),
         (
             Bucket,

@@ -422,6 +422,14 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "encrypted": False,
             "is_async": False,
             "keep": {"completed": None, "failed": None, "cancelled": None},
+            "description": "Say hello.",
+            "tags": [],
+            "payload_schema": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}},
+                "required": ["name"],
+                "additionalProperties": False,
+            },
         },
         {
             "name": "slow",
@@ -437,6 +445,9 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "encrypted": False,
             "is_async": True,
             "keep": {"completed": None, "failed": None, "cancelled": None},
+            "description": None,
+            "tags": [],
+            "payload_schema": {"type": "object"},
         },
     ]
 

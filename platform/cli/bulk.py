@@ -1,0 +1,123 @@
+"""``jobplatform bulk``: what workers do to all jobs that a search finds."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import click
+
+from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.database import open_session
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.queue import (
+    BULK_STATUSES,
+    BulkAction,
+    BulkDeed,
+    BulkPreview,
+    begin_bulk,
+    find_bulk,
+    list_bulk,
+    parse_search,
+    preview_bulk,
+    stop_bulk,
+)
+
+
+@click.group()
+def bulk() -> None:
+    """Have workers retry, cancel or delete all jobs that a search finds; list and stop that."""
+
+
+@bulk.command()
+@click.argument("deed", type=click.Choice(list(BULK_STATUSES)))
+@click.argument("search")
+@click.option("--dry-run", is_flag=True, help="Only say how many jobs it would be.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Retry, cancel or delete: say what, and a search such as "task:sync status:failed"."""
+    wanted = parse_search(search)
+    with open_session() as session:
+        preview = preview_bulk(session, deed, wanted)
+        if dry_run or not preview.matching.count:
+            _tell_preview(deed, preview, as_json=as_json)
+            return
+        if not (yes or _agrees(deed, preview, as_json=as_json)):
+            raise click.Abort
+        expected = None if preview.matching.more else preview.matching.count
+        action = begin_bulk(session, deed, wanted, actor=actor(), expected=expected)
+        audit(session, "bulk.begin", f"bulk:{action.id}", deed=deed, search=action.search)
+    if as_json:
+        print_json(plain(action))
+    else:
+        click.echo(f"{action.id}: workers {deed} what {action.search or 'there is'} finds")
+
+
+@bulk.command()
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@as_json_option
+def ls(limit: int, as_json: bool) -> None:
+    """List what was asked for, newest first."""
+    with open_session() as session:
+        found = list_bulk(session, limit=limit)
+    if as_json:
+        print_json(plain(found))
+    else:
+        columns = ["id", "deed", "search", "by", "state", "done", "left alone", "asked for"]
+        print_table(columns, [_row(action) for action in found])
+
+
+@bulk.command()
+@click.argument("action_id", type=UUID)
+@as_json_option
+def show(action_id: UUID, as_json: bool) -> None:
+    """Show how far it is."""
+    with open_session() as session:
+        found = find_bulk(session, action_id)
+    if found is None:
+        raise click.ClickException(f"{action_id} is no bulk action")
+    if as_json:
+        print_json(plain(found))
+    else:
+        print_table(["", ""], [(name, value) for name, value in plain(found).items() if value is not None])
+
+
+@bulk.command()
+@click.argument("action_id", type=UUID)
+def stop(action_id: UUID) -> None:
+    """End it; what is done stays done."""
+    with open_session() as session:
+        stopped = stop_bulk(session, action_id)
+        if stopped:
+            audit(session, "bulk.stop", f"bulk:{action_id}")
+    if not stopped:
+        raise click.ClickException(f"{action_id} is no bulk action that is still to be done")
+    click.echo(f"{action_id} is stopped")
+
+
+def _row(action: BulkAction) -> tuple[object, ...]:
+    left = ", ".join(f"{count} {reason}" for reason, count in action.left_alone.items())
+    return (
+        action.id, action.deed, action.search, action.actor, action.state, action.done, left, action.created_at
+    )  # fmt: skip
+
+
+def _tell_preview(deed: str, preview: BulkPreview, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"found": str(preview.matching), "byStatus": _by_status(preview)})
+    else:
+        click.echo(f"would {deed} {_words(preview)}" if preview.matching.count else f"there is nothing to {deed}")
+
+
+def _agrees(deed: str, preview: BulkPreview, *, as_json: bool) -> bool:
+    if as_json:
+        raise click.UsageError("with --json nobody can be asked: add --yes, or --dry-run")
+    return click.confirm(f"{deed} {_words(preview)}?")
+
+
+def _words(preview: BulkPreview) -> str:
+    return " and ".join(f"{count} {status}" for status, count in _by_status(preview).items()) + " job(s)"
+
+
+def _by_status(preview: BulkPreview) -> dict[str, str]:
+    return {str(status): str(count) for status, count in preview.by_status.items()}

@@ -1,0 +1,220 @@
+"""Job: one job with its attempts, its log and why it is not running."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, Status, WorkerRow, clock
+from jobplatform.queue.find import Capped
+from jobplatform.queue.read import get_job, list_attempts
+from jobplatform.queue.why import Why, why_waiting
+
+MOST_CHILDREN = 100
+#: Of a job with thousands of attempts the last ones are shown.
+MOST_TRIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An attempt, as far as something is known of it.
+
+    ``due_at`` is when it might have begun, ``wait_seconds`` how long it waited from then on. ``outcome`` is ``running``
+    for one that has not ended. ``worker`` is the host and process that ran it, while that is still known.
+    """
+
+    attempt: int
+    epoch: int
+    outcome: str
+    final: bool
+    due_at: datetime.datetime | None
+    started_at: datetime.datetime | None
+    ended_at: datetime.datetime | None
+    wait_seconds: float | None
+    run_seconds: float | None
+    worker_id: int | None
+    worker: str | None
+    error_type: str | None
+    error: str | None
+    traceback: str | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierEnding:
+    """An ending that somebody took back by retrying the job."""
+
+    epoch: int
+    status: str
+    outcome: str
+    ended_at: datetime.datetime
+    retried_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """A job and what there is to tell of it. ``logs`` are its last lines, oldest first; ``more_logs``: it has others.
+
+    ``tries`` are its attempts: those that went badly, and then the one that runs or went well. ``why`` is None once it
+    has ended. Sealed values are as they are stored: open them with ``reveal``.
+    """
+
+    job: Job
+    tries: tuple[Try, ...]
+    earlier_endings: tuple[EarlierEnding, ...]
+    logs: tuple[JobLog, ...]
+    more_logs: bool
+    steps: int
+    children: Capped
+    why: Why | None
+
+
+def job_detail(
+    session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, lines: int = 200, tells_all: bool = True
+) -> JobDetail | None:
+    """A job of this workspace; None when it has no such job. Of its log the last ``lines``.
+
+    ``tells_all=False``: ``why`` is fit for the workspace's own people.
+    """
+    job = get_job(session, workspace_id, job_id)
+    if job is None:
+        return None
+    logs = _logs(session, workspace_id, job_id, lines + 1)
+    attempts = list_attempts(session, workspace_id, job_id)[-MOST_TRIES:]
+    ended = job.completed_at is not None
+    due_at, past = _first_due(session, job)
+    return JobDetail(
+        job=job,
+        tries=tuple(_tries(job, attempts, due_at, _workers(session, job, attempts), _now(session))),
+        earlier_endings=tuple(_ending(ending) for ending in past),
+        logs=tuple(reversed(logs[:lines])),
+        more_logs=len(logs) > lines,
+        steps=_count_steps(session, workspace_id, job_id),
+        children=_children(session, workspace_id, job_id),
+        why=None if ended else why_waiting(session, workspace_id, job_id, tells_all=tells_all),
+    )
+
+
+def _tries(
+    job: Job,
+    attempts: Sequence[JobAttempt],
+    due_at: datetime.datetime | None,
+    workers: Mapping[int, str],
+    now: datetime.datetime,
+) -> Iterator[Try]:
+    """What is not kept of an attempt that only went well is kept of the job."""
+    for row in attempts:
+        yield Try(
+            attempt=row.attempt,
+            epoch=row.epoch,
+            outcome=row.outcome,
+            final=row.final,
+            due_at=due_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            wait_seconds=_between(due_at, row.started_at),
+            run_seconds=_between(row.started_at, row.ended_at),
+            worker_id=row.worker_id,
+            worker=workers.get(row.worker_id or 0),
+            error_type=row.error_type,
+            error=row.error,
+            traceback=row.traceback,
+            fingerprint=row.fingerprint,
+        )
+        # When the next one became due, nobody wrote down; it is known of the last one only.
+        due_at = None
+    status = Status(job.status)
+    if status not in (Status.RUNNING, Status.COMPLETED) or job.started_at is None:
+        return
+    if attempts and status is Status.RUNNING:
+        due_at = job.run_after
+    yield Try(
+        attempt=job.attempts,
+        epoch=job.epoch,
+        outcome="running" if status is Status.RUNNING else job.outcome or "ok",
+        final=status is Status.COMPLETED,
+        due_at=due_at,
+        started_at=job.started_at,
+        ended_at=job.completed_at,
+        wait_seconds=_between(due_at, job.started_at),
+        run_seconds=_between(job.started_at, job.completed_at or now),
+        worker_id=job.worker_id,
+        worker=workers.get(job.worker_id or 0),
+        error_type=None,
+        error=None,
+        traceback=None,
+        fingerprint=None,
+    )
+
+
+def _between(first: datetime.datetime | None, last: datetime.datetime | None) -> float | None:
+    return None if first is None or last is None else max(0.0, (last - first).total_seconds())
+
+
+def _workers(session: Session, job: Job, attempts: Sequence[JobAttempt]) -> dict[int, str]:
+    ids = {row.worker_id for row in attempts if row.worker_id is not None}
+    ids |= {job.worker_id} if job.worker_id is not None else set()
+    if not ids:
+        return {}
+    statement = select(WorkerRow.id, WorkerRow.host, WorkerRow.pid).where(WorkerRow.id.in_(ids))
+    return {worker_id: f"{host}:{pid}" for worker_id, host, pid in session.execute(statement)}
+
+
+def _first_due(session: Session, job: Job) -> tuple[datetime.datetime | None, Sequence[Mapping[str, Any]]]:
+    """When its first attempt might have begun, and the endings that were taken back. A retry by hand has changed when
+    it may run, so of such a job the former is not known any more."""
+    statement = select(JobRecord.run_after, JobRecord.past_endings)
+    statement = statement.where(JobRecord.workspace_id == job.workspace_id, JobRecord.id == job.id)
+    run_after, past = session.execute(statement).one()
+    return None if past else max(job.created_at, run_after), past or ()
+
+
+def _ending(ending: Mapping[str, Any]) -> EarlierEnding:
+    return EarlierEnding(
+        epoch=ending["epoch"],
+        status=ending["status"],
+        outcome=ending["outcome"],
+        ended_at=datetime.datetime.fromisoformat(ending["endedAt"]),
+        retried_at=datetime.datetime.fromisoformat(ending["retriedAt"]),
+    )
+
+
+def _logs(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, limit: int) -> Sequence[JobLog]:
+    statement = (
+        select(JobLog)
+        .where(JobLog.workspace_id == workspace_id, JobLog.job_id == job_id)
+        .order_by(JobLog.epoch.desc(), JobLog.line.desc())
+        .limit(limit)
+    )
+    return session.scalars(statement).all()
+
+
+def _count_steps(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> int:
+    statement = select(func.count()).where(
+        JobStep.workspace_id == workspace_id, JobStep.job_id == job_id, JobStep.name != ""
+    )
+    return session.scalar(statement) or 0
+
+
+def _children(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Capped:
+    """Nothing leads from a job to those that it made; they are younger than it, so the next jobs are looked at."""
+    younger = (
+        select(JobRecord.parent_id)
+        .where(JobRecord.workspace_id == workspace_id, JobRecord.id > job_id)
+        .order_by(JobRecord.id)
+        .limit(10_000)
+        .subquery()
+    )
+    found = select(younger.c.parent_id).where(younger.c.parent_id == job_id).limit(MOST_CHILDREN + 1).subquery()
+    count = session.scalar(select(func.count()).select_from(found)) or 0
+    return Capped(min(count, MOST_CHILDREN), more=count > MOST_CHILDREN)
+
+
+def _now(session: Session) -> datetime.datetime:
+    return session.execute(select(clock())).scalar_one()

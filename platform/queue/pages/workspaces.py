@@ -1,0 +1,181 @@
+"""Workspaces: who has how much to do, and gets how much of what there is."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy.orm import Session
+
+from jobplatform.models import Pause, PauseKind
+from jobplatform.queue.limits import LimitsOfWorkspace, limits_of_workspaces
+from jobplatform.queue.overview import WORKSPACES
+from jobplatform.queue.pause import pauses_of
+from jobplatform.queue.statement import array, run
+
+Order = Literal["id", "backlog", "oldest", "running", "share", "failed"]
+
+#: Names that are looked through for a text.
+MOST_NAMES: Final = 20_000
+RECENT: Final = datetime.timedelta(hours=1)
+
+BY_ID: Final = WORKSPACES + "select id from page order by id"
+
+# All live jobs are counted once: the narrow table is small by design.
+BY_LIVE: Final = """
+select q.workspace_id
+from jobplatform.job_queue q
+where {which}
+group by q.workspace_id
+order by {value} desc nulls last, q.workspace_id
+limit %(limit)s
+"""
+# Cells of what workspaces did of late, by moment.
+BY_DONE: Final = """
+select c.workspace_id
+from jobplatform.workspace_cells c
+where c.minutes = 1 and c.at > jobplatform.clock() - make_interval(secs => %(recent)s)
+group by c.workspace_id
+having {value} > 0
+order by {value} desc, c.workspace_id
+limit %(limit)s
+"""
+ORDERS: Final[dict[str, str]] = {
+    "backlog": BY_LIVE.format(which="q.state < 2", value="count(*)"),
+    "oldest": BY_LIVE.format(which="q.state = 1", value="jobplatform.clock() - min(q.run_after)"),
+    "running": BY_LIVE.format(which="q.state = 2", value="count(*)"),
+    "share": BY_DONE.format(value="sum(c.run_ms)"),
+    "failed": BY_DONE.format(value="coalesce(sum(c.amount) filter (where c.status = 4), 0)"),
+}
+NAMED: Final = f"""
+select w.id
+from (select id, name from jobplatform.workspaces where id > %(after)s::uuid order by id limit {MOST_NAMES}) w
+where strpos(lower(w.name), lower(%(text)s)) > 0
+order by w.id
+limit %(limit)s
+"""
+
+LINES: Final = """
+with page as materialized (
+    select u.id, u.nth from unnest(%(ids)s::uuid[]) with ordinality as u(id, nth)
+    limit cardinality(%(ids)s::uuid[])
+)
+select
+    page.id, w.name, w.created_at, live.ready, live.scheduled, live.blocked, live.running, live.oldest,
+    done.completed, done.failed, done.run_ms
+from page
+left join jobplatform.workspaces w on w.id = page.id
+cross join lateral (
+    select
+        count(*) filter (where q.state = 1) as ready,
+        count(*) filter (where q.state = 0) as scheduled,
+        count(*) filter (where q.state = -1) as blocked,
+        count(*) filter (where q.state = 2) as running,
+        extract(epoch from jobplatform.clock() - min(q.run_after) filter (where q.state = 1))::float8 as oldest
+    from jobplatform.job_queue q
+    where q.workspace_id = page.id
+) live
+cross join lateral (
+    select
+        coalesce(sum(c.amount) filter (where c.status = 3), 0)::bigint as completed,
+        coalesce(sum(c.amount) filter (where c.status = 4), 0)::bigint as failed,
+        coalesce(sum(c.run_ms), 0)::bigint as run_ms
+    from jobplatform.workspace_cells c
+    where c.workspace_id = page.id
+        and c.minutes = 1
+        and c.at > jobplatform.clock() - make_interval(secs => %(recent)s)
+) done
+order by page.nth
+"""
+ALL_RUN_MS: Final = """
+select coalesce(sum(run_ms), 0)::bigint
+from jobplatform.platform_cells
+where queue = '' and task = '' and minutes = 1 and at > jobplatform.clock() - make_interval(secs => %(recent)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceLine:
+    """A workspace: what it has to do, and what was done for it within the hour, as far as it is counted.
+
+    ``share``: how much of the time that handlers ran was for it, from 0 to 1; None when none ran. Without a name it has
+    jobs or limits, and no row of its own.
+    """
+
+    id: uuid.UUID
+    name: str | None
+    created_at: datetime.datetime | None
+    ready: int
+    scheduled: int
+    blocked: int
+    running: int
+    oldest_ready_seconds: float | None
+    completed: int
+    failed: int
+    share: float | None
+    limits: LimitsOfWorkspace
+    paused: Pause | None
+
+    @property
+    def pending(self) -> int:
+        return self.ready + self.scheduled + self.blocked
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspacePage:
+    """Workspaces in order. ``next``: what the next page is ``after``; None at the end, and for the first of an order
+    that has no pages."""
+
+    lines: tuple[WorkspaceLine, ...]
+    next: uuid.UUID | None
+
+
+def workspace_lines(
+    session: Session, *, order: Order = "id", limit: int = 50, after: uuid.UUID | None = None, text: str = ""
+) -> WorkspacePage:
+    """Workspaces by id, a page at a time; or the first ``limit`` of those that have the largest backlog, the oldest
+    ready job, the most running jobs, the largest share or the most failures.
+
+    ``text``: those whose name has it in it, or whose id it is. On a Session that sees all workspaces.
+    """
+    ids = _choose(session, order, limit + 1, after or uuid.UUID(int=0), text.strip())
+    page = ids[:limit]
+    has_pages = order == "id" or bool(text.strip())
+    return WorkspacePage(_lines(session, page), page[-1] if has_pages and len(ids) > limit else None)
+
+
+def workspace_line(session: Session, workspace_id: uuid.UUID) -> WorkspaceLine:
+    """One workspace; every id has an answer."""
+    (line,) = _lines(session, [workspace_id])
+    return line
+
+
+def _choose(session: Session, order: Order, limit: int, after: uuid.UUID, text: str) -> Sequence[uuid.UUID]:
+    if text:
+        try:
+            return [uuid.UUID(text)]
+        except ValueError:
+            return run(session, NAMED, after=after, text=text, limit=limit).scalars().all()
+    if order == "id":
+        return run(session, BY_ID, after=after, limit=limit).scalars().all()
+    return run(session, ORDERS[order], limit=limit, recent=RECENT.total_seconds()).scalars().all()
+
+
+def _lines(session: Session, ids: Sequence[uuid.UUID]) -> tuple[WorkspaceLine, ...]:
+    if not ids:
+        return ()
+    recent = RECENT.total_seconds()
+    limits = limits_of_workspaces(session, ids)
+    pauses = pauses_of(session, PauseKind.WORKSPACE, [str(found) for found in ids])
+    all_run_ms = run(session, ALL_RUN_MS, recent=recent).scalar_one()
+    rows = run(session, LINES, ids=array(ids), recent=recent)
+    return tuple(_line(row, all_run_ms, limits[row[0]], pauses.get(str(row[0]))) for row in rows)
+
+
+def _line(row: Any, all_run_ms: int, limits: LimitsOfWorkspace, paused: Pause | None) -> WorkspaceLine:
+    *facts, run_ms = row
+    values = [*facts, run_ms / all_run_ms if all_run_ms else None, limits, paused]
+    return WorkspaceLine(*values)
