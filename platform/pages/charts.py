@@ -88,7 +88,8 @@ def bar_chart(
     room = (WIDTH - LEFT - RIGHT) / max(1, len(moments))
     columns = []
     for at in range(len(moments)):
-        x, y, bars = LEFT + at * room, float(HEIGHT - BOTTOM), []
+        x, y = LEFT + at * room, float(HEIGHT - BOTTOM)
+        bars: list[Bar] = []
         for kind, values in series:
             height = values[at] / top * (HEIGHT - TOP - BOTTOM)
             # What there is is seen, be it one among thousands.
@@ -176,7 +177,9 @@ def stretches(
 
 
 def _line(kind: str, xs: Sequence[float], values: Sequence[float | None], top: float) -> Line:
-    path, dots, pen_down = [], [], False
+    path: list[str] = []
+    dots: list[tuple[float, float]] = []
+    pen_down = False
     for at, value in enumerate(values):
         if value is None:
             pen_down = False

@@ -64,26 +64,23 @@ class Section(Blueprint):
 
     def page(self, rule: str) -> Callable[[View], View]:
         """Something to look at."""
-        return self._declare(rule, "GET", Declared())
+        return self._declare(rule, ("GET",), Declared())
 
     def action(self, rule: str, verb: str | None) -> Callable[[View], View]:
         """Something to do, by a form. ``verb`` is one of :data:`VERBS`; None for what concerns the visitor alone."""
         if verb is not None and verb not in VERBS:
             raise ValueError(f"{verb!r} is not one of {', '.join(VERBS)}")
-        return self._declare(rule, "POST", Declared(verb))
+        return self._declare(rule, ("POST",), Declared(verb))
 
-    def open(self, rule: str, *methods: str) -> Callable[[View], View]:
+    def open(self, rule: str, method: str = "GET") -> Callable[[View], View]:
         """For everybody; it tells nothing about anybody."""
-        return self._declare(rule, *(methods or ("GET",)), declared=Declared(is_open=True))
+        return self._declare(rule, (method,), Declared(is_open=True))
 
-    def _declare(self, rule: str, *given: Any, declared: Declared | None = None) -> Callable[[View], View]:
-        methods = [one for one in given if isinstance(one, str)]
-        said = declared or given[-1]
-
+    def _declare(self, rule: str, methods: Sequence[str], declared: Declared) -> Callable[[View], View]:
         def decorate(view: View) -> View:
-            setattr(view, _DECLARED, said)
+            setattr(view, _DECLARED, declared)
             # Not a redirect to the same with a slash: it would say that there is something.
-            self.add_url_rule(rule, view.__name__, view, methods=methods, strict_slashes=False)
+            self.add_url_rule(rule, view.__name__, view, methods=list(methods), strict_slashes=False)
             return view
 
         return decorate

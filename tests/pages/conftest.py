@@ -152,5 +152,5 @@ def described(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
         session.execute(
             text("insert into jobplatform.task_types (name, details) values ('add', cast(:details as jsonb))"),
-            {"details": f'{{"queue": "default", "max_attempts": 3, "payload_schema": {schema}}}'},
+            {"details": f'{{"queue": "default", "timeout_ms": 60000, "payload_schema": {schema}}}'},
         )

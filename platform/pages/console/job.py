@@ -137,9 +137,10 @@ def _post(workspace_id: UUID, job_id: UUID, deed: str) -> Answer:
     return ask("POST", f"/workspaces/{workspace_id}/jobs/{job_id}/{deed}")
 
 
-def _life(detail: Any, now: datetime.datetime) -> tuple[tuple[Stretch, ...], str]:
+def _life(detail: pages.JobDetail, now: datetime.datetime) -> tuple[tuple[Stretch, ...], str]:
     """From being made to the end, or to now: waits and runs, to scale."""
-    job, parts = detail.job, []
+    job = detail.job
+    parts: list[tuple[str, datetime.datetime, datetime.datetime, str]] = []
     at, end = job.created_at, job.completed_at or now
     for one in detail.tries:
         if one.started_at is None:

@@ -139,12 +139,7 @@ def _by_field(complaints: dict[str, str]) -> dict[str, str]:
 
 
 def _form(task: str, form: dict[str, str], wrong: dict[str, str], status: int = 200) -> Response:
-    return render(
-        "task_new.html",
-        status=status,
-        one=(one := _line(task)),
-        schema=schema_of(one),
-        form=form,
-        wrong=wrong,
-        once=secrets.token_urlsafe(16),
-    )
+    one = _line(task)
+    # So that the same form sent twice enqueues once.
+    once = secrets.token_urlsafe(16)
+    return render("task_new.html", status=status, one=one, schema=schema_of(one), form=form, wrong=wrong, once=once)
