@@ -110,4 +110,13 @@ def examine(page: Any) -> list[str]:
 
 def wait_for(page: Any, condition: str, what: str = "") -> None:
     """Playwright's own way to wait is an `eval` in the page, which the page forbids."""
-    wait_until(lambda: page.evaluate(f"Boolean({condition})"), what=what or f"the page to say {condition}", seconds=60)
+    from playwright.sync_api import Error
+
+    def says() -> bool:
+        try:
+            return bool(page.evaluate(f"Boolean({condition})"))
+        except Error:
+            # The page is just being left for another one.
+            return False
+
+    wait_until(says, what=what or f"the page to say {condition}", seconds=60)

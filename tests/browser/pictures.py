@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
-from jobplatform.embedded import EmbeddedServer
 from jobplatform.migrations import upgrade
 from jobplatform.models import make_engine
 from jobplatform.testing import wait_until
+from jobplatform.testing.server import embedded_server, folder_of, remove_folder_of
 from jobplatform.testing.worker_process import WorkerProcess, environment_of
 from tests.api.servers import Server
 from tests.browser.chromium import open_browser, sign_in
@@ -31,13 +32,12 @@ PHONE = {"width": 390, "height": 844}
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        database = EmbeddedServer(Path(place) / "data")
-        database.start()
-        try:
-            _take_all(database.url(), Path(place), folder)
-        finally:
-            database.stop()
+    run = uuid.uuid4().hex[:12]
+    try:
+        with tempfile.TemporaryDirectory() as place, embedded_server(folder_of(run), run) as database:
+            _take_all(database.create(database.name("pictures")), Path(place), folder)
+    finally:
+        remove_folder_of(run)
 
 
 def _take_all(url: str, place: Path, folder: Path) -> None:

@@ -51,9 +51,10 @@ def haunted(stage: Stage) -> list[str]:
         session.execute(text("update jobplatform.workspaces set name = :evil"), {"evil": EVIL})
         session.execute(
             text(
-                "update jobplatform.job_records set error = :evil, error_type = :short, result = to_jsonb(:evil), "
-                "progress = jsonb_build_object('current', 1, 'total', 2, 'message', :evil), request_id = :evil, "
-                "trace_parent = :evil where status in (3, 4)"
+                "update jobplatform.job_records set error = :evil, error_type = :short, request_id = :evil, "
+                "result = to_jsonb(cast(:evil as text)), trace_parent = :evil, "
+                "progress = jsonb_build_object('current', 1, 'total', 2, 'message', cast(:evil as text)) "
+                "where status in (3, 4)"
             ),
             {"evil": EVIL, "short": CORPUS[1]},
         )
@@ -74,7 +75,7 @@ def haunted(stage: Stage) -> list[str]:
             tasks["sync"],
             Every(datetime.timedelta(hours=1)),
             workspace_id=stage.workspace_id,
-            name=EVIL[:150],
+            name=CORPUS[1] + CORPUS[2] + CORPUS[3],
             made_by=EVIL,
             payload={EVIL: 1},
         )
@@ -87,7 +88,8 @@ def haunted(stage: Stage) -> list[str]:
             text(
                 "insert into jobplatform.sync_logs "
                 "(workspace_id, id, job_id, reference, mode, status, errors, ended_at) values "
-                "(:workspace_id, :id, :job_id, :evil, 'initial', 'failed', jsonb_build_array(:evil), now())"
+                "(:workspace_id, :id, :job_id, :evil, 'initial', 'failed', "
+                "jsonb_build_array(cast(:evil as text)), now())"
             ),
             {**mine, "id": uuid.uuid4(), "evil": EVIL},
         )
