@@ -1,6 +1,6 @@
 """Charts, computed: where the marks of a picture go. Templates draw them, with a title, a description and a table.
 
-A picture is 600 wide whatever its place on the page is; SVG scales it. Pure.
+Pure.
 """
 
 from __future__ import annotations
@@ -10,9 +10,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH = 600
-HEIGHT = 150
-LEFT, RIGHT, TOP, BOTTOM = 44, 6, 8, 22
+LEFT, RIGHT, TOP, BOTTOM = 48, 6, 8, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How large a picture is drawn; SVG scales it to its place, so its words are of the size that they have there."""
+
+    width: int
+    height: int
+
+    def room(self, moments: int) -> float:
+        """For each of so many moments."""
+        return (self.width - LEFT - RIGHT) / max(1, moments)
+
+    def height_of(self, value: float, top: float) -> float:
+        return self.height - BOTTOM - value / top * (self.height - TOP - BOTTOM)
+
+
+WIDE = Frame(1050, 210)
+HALF = Frame(510, 160)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +66,7 @@ class BarChart:
     columns: tuple[Column, ...]
     grid: tuple[Mark, ...]
     words: tuple[Mark, ...]
-    width: int = WIDTH
-    height: int = HEIGHT
+    frame: Frame
     left: int = LEFT
     is_empty: bool = False
 
@@ -69,8 +85,7 @@ class LineChart:
     grid: tuple[Mark, ...]
     words: tuple[Mark, ...]
     columns: tuple[Column, ...]
-    width: int = WIDTH
-    height: int = HEIGHT
+    frame: Frame
     left: int = LEFT
     is_empty: bool = False
 
@@ -81,25 +96,26 @@ def bar_chart(
     tips: Sequence[str],
     *,
     step_seconds: float,
+    frame: Frame = HALF,
 ) -> BarChart:
     """Stacked bars, the first of ``series`` at the bottom: ``[("completed", [...]), ("failed", [...])]``."""
     sums = [sum(values[at] for _, values in series) for at in range(len(moments))]
     top = nice_top(max(sums, default=0))
-    room = (WIDTH - LEFT - RIGHT) / max(1, len(moments))
+    room = frame.room(len(moments))
     columns = []
     for at in range(len(moments)):
-        x, y = LEFT + at * room, float(HEIGHT - BOTTOM)
+        x, y = LEFT + at * room, float(frame.height - BOTTOM)
         bars: list[Bar] = []
         for kind, values in series:
-            height = values[at] / top * (HEIGHT - TOP - BOTTOM)
+            height = values[at] / top * (frame.height - TOP - BOTTOM)
             # What there is is seen, be it one among thousands.
             height = max(height, 1.5) if values[at] else 0.0
             if height:
                 y -= height
                 bars.append(Bar(_r(x + room * 0.12), _r(y), _r(room * 0.76), _r(height), kind))
         columns.append(Column(_r(x), _r(room), tips[at], tuple(bars)))
-    grid = tuple(Mark(_r(_height_of(value, top)), _amount(value)) for value in (0, top / 2, top))
-    return BarChart(tuple(columns), grid, time_words(moments, step_seconds), is_empty=not any(sums))
+    grid = tuple(Mark(_r(frame.height_of(value, top)), _amount(value)) for value in (0, top / 2, top))
+    return BarChart(tuple(columns), grid, time_words(moments, step_seconds, frame), frame, is_empty=not any(sums))
 
 
 def line_chart(
@@ -108,16 +124,17 @@ def line_chart(
     tips: Sequence[str],
     *,
     step_seconds: float,
+    frame: Frame = HALF,
 ) -> LineChart:
     """Lines of seconds: ``[("p50", [...]), ("p95", [...])]``; None where nothing is known."""
     known = [value for _, values in series for value in values if value is not None]
     top = nice_top(max(known, default=0), smallest=0.01)
-    room = (WIDTH - LEFT - RIGHT) / max(1, len(moments))
+    room = frame.room(len(moments))
     xs = [_r(LEFT + (at + 0.5) * room) for at in range(len(moments))]
-    lines = tuple(_line(kind, xs, values, top) for kind, values in series)
-    grid = tuple(Mark(_r(_height_of(value, top)), _seconds(value)) for value in (0, top / 2, top))
+    lines = tuple(_line(kind, xs, values, top, frame) for kind, values in series)
+    grid = tuple(Mark(_r(frame.height_of(value, top)), _seconds(value)) for value in (0, top / 2, top))
     columns = tuple(Column(_r(LEFT + at * room), _r(room), tips[at], ()) for at in range(len(moments)))
-    return LineChart(lines, grid, time_words(moments, step_seconds), columns, is_empty=not known)
+    return LineChart(lines, grid, time_words(moments, step_seconds, frame), columns, frame, is_empty=not known)
 
 
 def sparkline(values: Sequence[float], width: int = 120, height: int = 28) -> str:
@@ -138,12 +155,12 @@ def nice_top(most: float, smallest: float = 4) -> float:
     raise AssertionError("ten times the power is above it")
 
 
-def time_words(moments: Sequence[datetime.datetime], step_seconds: float) -> tuple[Mark, ...]:
+def time_words(moments: Sequence[datetime.datetime], step_seconds: float, frame: Frame = HALF) -> tuple[Mark, ...]:
     """Five words below the axis, in UTC."""
     if not moments:
         return ()
     form = "%H:%M" if step_seconds * len(moments) <= 90_000 else "%d %b"
-    room = (WIDTH - LEFT - RIGHT) / len(moments)
+    room = frame.room(len(moments))
     every = max(1, len(moments) // 5)
     return tuple(
         Mark(_r(LEFT + (at + 0.5) * room), moments[at].astimezone(datetime.UTC).strftime(form))
@@ -176,7 +193,7 @@ def stretches(
     return tuple(drawn)
 
 
-def _line(kind: str, xs: Sequence[float], values: Sequence[float | None], top: float) -> Line:
+def _line(kind: str, xs: Sequence[float], values: Sequence[float | None], top: float, frame: Frame) -> Line:
     path: list[str] = []
     dots: list[tuple[float, float]] = []
     pen_down = False
@@ -184,17 +201,13 @@ def _line(kind: str, xs: Sequence[float], values: Sequence[float | None], top: f
         if value is None:
             pen_down = False
             continue
-        y = _r(_height_of(value, top))
+        y = _r(frame.height_of(value, top))
         path.append(f"{'L' if pen_down else 'M'}{xs[at]:g} {y:g}")
         alone = not pen_down and (at + 1 >= len(values) or values[at + 1] is None)
         if alone:
             dots.append((xs[at], y))
         pen_down = True
     return Line(kind, " ".join(path), tuple(dots))
-
-
-def _height_of(value: float, top: float) -> float:
-    return HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM)
 
 
 def _amount(value: float) -> str:

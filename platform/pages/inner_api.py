@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import Flask, Request, Response, request
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from jobplatform.api import create_blueprint
@@ -102,7 +103,7 @@ class InnerApi:
     ) -> Response:
         sent = {**headers, REQUEST_ID: current_request_id()}
         known = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        builder = EnvironBuilder(path=path, method=method, query_string=known, headers=sent, json=body)
+        builder = EnvironBuilder(path=path, method=method, query_string=known, headers=Headers(sent), json=body)
         environ = builder.get_environ()
         environ[_PRINCIPAL] = principal
         for name in ("gunicorn.socket", "werkzeug.socket") if lend else ():

@@ -186,7 +186,8 @@ def current_visit() -> Visit:
 
 
 def visit_or_none() -> Visit | None:
-    return g.get("jobplatform_visit")
+    found: Visit | None = g.get("jobplatform_visit")
+    return found
 
 
 def may(verb: str) -> bool:

@@ -100,8 +100,9 @@ def _verify(shell: Shell, text: str) -> Principal | None:
 def _shell_of(principal: Principal) -> Shell | None:
     """The pages that a token opens: these, or the other ones of this application that have the same database."""
     here = current_shell()
-    for found in (here, *current_app.blueprints.values()):
-        is_ours = isinstance(found, Shell) and found.mounted is here.mounted and found.access is None
+    shells = [found for found in current_app.blueprints.values() if isinstance(found, Shell)]
+    for found in (here, *shells):
+        is_ours = found.mounted is here.mounted and found.access is None
         if is_ours and found.for_operators == principal.is_operator:
             return found
     return None

@@ -7,7 +7,7 @@ import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobplatform.pages.charts import HEIGHT, WIDTH, bar_chart, line_chart, nice_top, sparkline, stretches
+from jobplatform.pages.charts import HALF, bar_chart, line_chart, nice_top, sparkline, stretches
 
 NOON = datetime.datetime(2026, 1, 5, 12, tzinfo=datetime.UTC)
 MINUTES = [NOON + datetime.timedelta(minutes=at) for at in range(60)]
@@ -25,9 +25,9 @@ def test_every_bar_is_inside_its_picture_and_what_there_is_is_seen(good: list[in
     for column, (ok, failed) in zip(chart.columns, zip(good, bad, strict=True), strict=True):
         assert [bar.kind for bar in column.bars] == ["completed"] * bool(ok) + ["failed"] * bool(failed)
         for bar in column.bars:
-            assert 0 <= bar.x <= bar.x + bar.width <= WIDTH
+            assert 0 <= bar.x <= bar.x + bar.width <= HALF.width
             # A hair more where one is drawn although it is too small to be.
-            assert -2 <= bar.y <= bar.y + bar.height <= HEIGHT
+            assert -2 <= bar.y <= bar.y + bar.height <= HALF.height
             assert bar.height >= 1.5
     assert chart.is_empty == (not any(good) and not any(bad))
 

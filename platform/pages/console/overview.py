@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from flask import Response, request
 
-from jobplatform.pages.charts import BarChart, LineChart, bar_chart, line_chart
+from jobplatform.pages.charts import HALF, WIDE, BarChart, Frame, LineChart, bar_chart, line_chart
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, looking
 from jobplatform.pages.words import duration, number
@@ -28,7 +28,7 @@ def show_overview() -> Response:
     span = asked_span()
     with looking() as session:
         seen = pages.overview(session, span)
-    done, wait, run = charts(seen.throughput)
+    done, wait, run = charts(seen.throughput, WIDE)
     return render(
         "overview.html",
         seen=seen,
@@ -48,7 +48,7 @@ def asked_span() -> pages.Span:
     return next((span for span in SPANS if span == asked), SPANS[0])
 
 
-def charts(throughput: pages.Throughput) -> tuple[BarChart, LineChart, LineChart]:
+def charts(throughput: pages.Throughput, frame: Frame = HALF) -> tuple[BarChart, LineChart, LineChart]:
     """What ended, how long it waited, how long it ran."""
     points = throughput.points
     moments, step = [point.at for point in points], throughput.step_seconds
@@ -65,6 +65,7 @@ def charts(throughput: pages.Throughput) -> tuple[BarChart, LineChart, LineChart
         ],
         tips,
         step_seconds=step,
+        frame=frame,
     )
     return done, _times(throughput, "wait", form), _times(throughput, "run", form)
 
