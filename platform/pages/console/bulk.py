@@ -11,6 +11,7 @@ from flask import Response, redirect, request
 
 from jobplatform.api.auditing import audit
 from jobplatform.errors import SearchError
+from jobplatform.pages.console.searching import explained
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
@@ -104,4 +105,4 @@ def _understood() -> Iterator[None]:
     try:
         yield
     except SearchError as error:
-        raise PageError(400, "Nothing to do", " ".join(problem.message for problem in error.problems)) from None
+        raise PageError(400, "Nothing to do", explained(error)) from None

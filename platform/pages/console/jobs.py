@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import SearchError
 from jobplatform.models import Status, Workspace
 from jobplatform.pages.console.bulk import begin
+from jobplatform.pages.console.searching import explained
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError
 from jobplatform.pages.rendering import render
@@ -48,8 +49,7 @@ def list_jobs() -> Response:
     try:
         search = pages.parse_search(q)
     except SearchError as error:
-        words = " ".join(problem.message for problem in error.problems)
-        return render("jobs.html", status=400, complaints=words, page=None, tabs=_tabs(None), **about)
+        return render("jobs.html", status=400, complaints=explained(error), page=None, tabs=_tabs(None), **about)
     chosen = search.with_status(tab) if tab else search
     with looking() as session:
         counts = pages.count_jobs(session, search)
