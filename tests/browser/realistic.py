@@ -181,7 +181,7 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
         session.add(
             Connection(workspace_id=found, id=connection_id, connector_type="http_json", name=f"{name} CRM", config={})
         )
-        _sync_logs(session, found, now, failed=name == "Globex")
+        _sync_logs(session, found, connection_id, now, failed=name == "Globex")
     for actor, action, target in (
         ("ada", "queue.pause", "queue:media"),
         ("night shift", "job.retry", f"job:{uuid.uuid4()}"),
@@ -192,16 +192,20 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
         record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details={"reason": "…"})
 
 
-def _sync_logs(session: Session, workspace_id: uuid.UUID, now: datetime.datetime, *, failed: bool) -> None:
+def _sync_logs(
+    session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, now: datetime.datetime, *, failed: bool
+) -> None:
     for number in range(3):
         begun = now - datetime.timedelta(hours=number * 4 + 1)
         ended = begun + datetime.timedelta(seconds=40 + number)
         session.execute(
             text("""
                 insert into jobplatform.sync_logs (
-                    workspace_id, id, job_id, reference, mode, status, total_records, errors, started_at, ended_at
+                    workspace_id, id, job_id, reference, mode, status, total_records, errors, results,
+                    started_at, ended_at
                 ) values (
                     :workspace_id, :id, :job_id, :reference, :mode, :status, :total, cast(:errors as jsonb),
+                    jsonb_build_array(jsonb_build_object('connectionId', cast(:connection_id as text))),
                     :begun, :ended
                 )
             """),
@@ -209,6 +213,7 @@ def _sync_logs(session: Session, workspace_id: uuid.UUID, now: datetime.datetime
                 "workspace_id": workspace_id,
                 "id": _id(random.Random(number), begun),
                 "job_id": uuid.uuid4(),
+                "connection_id": str(connection_id),
                 "reference": f"sync-{4711 - number}",
                 "mode": "initial" if number == 2 else "incremental",
                 "status": "failed" if failed and number == 0 else "completed",

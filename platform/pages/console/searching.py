@@ -12,5 +12,5 @@ def explained(error: SearchError) -> str:
 
 def _sentence(path: str, message: str) -> str:
     word = path.removeprefix("/q").lstrip("/")
-    said = f"{word} {message}" if word else message
+    said = f"{word} {message}" if word else message[:1].upper() + message[1:]
     return said if said.endswith((".", "?")) else said + "."
