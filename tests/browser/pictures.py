@@ -102,6 +102,13 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
         }.items():
             page.goto(server.url + "/console" + path)
             page.screenshot(path=folder / f"{name}.png", full_page=True)
+        for name, path in {
+            "overview": "/?span=24h",
+            "jobs": "/jobs?status=failed",
+            "job": f"/jobs/{owner}/{failed}",
+        }.items():
+            page.goto(server.url + "/console" + path)
+            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=80)
         page.goto(server.url + "/console/bulk/preview?deed=retry&q=status:failed+queue:webhooks")
         page.click("form[action$='/bulk/begin'] button")
         page.screenshot(path=folder / "bulk.png", full_page=True)
