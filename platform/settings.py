@@ -98,6 +98,16 @@ class Settings:
     """Whether connectors may fetch from private and loopback addresses. For development only."""
     trust_login: bool = False
     """Whether a database login that could bypass row security (a superuser) is accepted. For development only."""
+    pages_prefix: str = "/console"
+    """Where the operator's console is; empty for nowhere."""
+    portal_prefix: str = "/w"
+    """Where the portals of workspaces are; empty for nowhere."""
+    pages_read_only: bool = False
+    """Whether nothing can be done in the pages, whoever looks."""
+    pages_session_hours: float = 8.0
+    """How long a session of the pages lasts that a token was exchanged for."""
+    portal_frame_ancestors: str = ""
+    """Who may show a portal inside a page of theirs, as in ``'self' https://app.example.com``; empty for nobody."""
     encryption_keys: KeyRing | None = field(default=None, repr=False)
     """The master keys for payload encryption, as ``id:base64,…``; the first one wraps what is new."""
 
@@ -166,6 +176,11 @@ class _Reader:
             "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),
             "allow_private_addresses": self._read("ALLOW_PRIVATE_ADDRESSES", _boolean),
             "trust_login": self._read("TRUST_LOGIN", _boolean),
+            "pages_prefix": self._read("PAGES_PREFIX", _prefix),
+            "portal_prefix": self._read("PORTAL_PREFIX", _prefix),
+            "pages_read_only": self._read("PAGES_READ_ONLY", _boolean),
+            "pages_session_hours": self._read("PAGES_SESSION_HOURS", _hours(0.1, 720)),
+            "portal_frame_ancestors": self._read("PORTAL_FRAME_ANCESTORS", _ancestors),
             "encryption_keys": self._read_key_ring(),
         }
 
@@ -250,6 +265,30 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
         return float(text)
 
     return parse
+
+
+def _hours(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or not low <= float(text) <= high:
+            raise ValueError(f"must be a number of hours from {low:g} to {high:g}")
+        return float(text)
+
+    return parse
+
+
+def _prefix(text: str) -> str:
+    text = text.rstrip("/")
+    if text and not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+", text):
+        raise ValueError("must be a path such as /console, or empty for nowhere")
+    return text
+
+
+def _ancestors(text: str) -> str:
+    """It becomes part of a header, so it can be nothing but sources."""
+    for word in text.split():
+        if not re.fullmatch(r"'self'|https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?", word):
+            raise ValueError(f"{word!r} is neither 'self' nor an origin such as https://app.example.com")
+    return " ".join(text.split())
 
 
 def _time_zone(text: str) -> str:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from flask import Flask
 from sqlalchemy.orm import sessionmaker
 
+from jobplatform.api.admission import Admission
 from jobplatform.api.blueprint import create_blueprint, register_error_handlers
-from jobplatform.api.hub import StreamLimits
+from jobplatform.api.hub import Hub, StreamLimits
+from jobplatform.api.mounted import Mounted
+from jobplatform.api.pages import mount_pages
 from jobplatform.api.requests import accompany_requests, hide_secrets
 from jobplatform.api.stopping import end_streams_when_told_to_stop
 from jobplatform.embedded import EmbeddedServer
@@ -43,9 +46,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["jobplatform.engine"] = engine
     # It looks at the login too: the database may not have been there just now.
     streams = StreamLimits.from_settings(settings)
-    blueprint = create_blueprint(sessionmaker(engine), tasks, trust_login=settings.trust_login, streams=streams)
+    mounted = Mounted(
+        sessionmaker(engine), tasks, admission=Admission(trust_login=settings.trust_login), hub=Hub(streams)
+    )
+    blueprint = create_blueprint(mounted.sessions, tasks, trust_login=settings.trust_login, hub=mounted.hub)
     app.register_blueprint(blueprint)
     end_streams_when_told_to_stop(blueprint)
+    mount_pages(app, mounted, settings)
     # Flask's development server writes down what was asked for, with the query.
     logging.getLogger("werkzeug").addFilter(hide_secrets)
     # For what happens outside every route: unknown paths, unknown methods.

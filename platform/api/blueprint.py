@@ -84,6 +84,7 @@ def create_blueprint(
     name: str = "jobplatform",
     trust_login: bool = False,
     streams: StreamLimits | None = None,
+    hub: Hub | None = None,
 ) -> Blueprint:
     """The API, to be mounted in any Flask application::
 
@@ -93,10 +94,10 @@ def create_blueprint(
     place of our tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for
     nobody. With a database login that could see more than one workspace at a time every request is answered 503, and
     the log says what to correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may
-    follow events in one process. Mounted with a prefix, unknown paths below it answer with problems too; everything
-    else stays the application's own.
+    follow events in one process; with ``hub`` it shares those of another blueprint. Mounted with a prefix, unknown
+    paths below it answer with problems too; everything else stays the application's own.
     """
-    mounted = Mounted(sessions, tasks, authorize, Admission(trust_login=trust_login), Hub(streams))
+    mounted = Mounted(sessions, tasks, authorize, Admission(trust_login=trust_login), hub or Hub(streams))
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:
         blueprint.register_blueprint(resource)

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api.admission import Admission
 from jobplatform.api.blueprint import create_blueprint
-from jobplatform.api.hub import StreamLimits
+from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.api.pages import mount_pages
 from jobplatform.api.stopping import end_streams_when_told_to_stop
 from jobplatform.errors import SettingsError
 from jobplatform.models import make_engine
@@ -44,6 +45,14 @@ class JobPlatform:
     - ``JOBPLATFORM_TRUST_LOGIN``: the environment's, else false. Whether the API works with a database login that
       could bypass row security, as a developer's superuser; otherwise it answers 503 and logs what to correct.
 
+    - ``JOBPLATFORM_PAGES_PREFIX`` and ``JOBPLATFORM_PORTAL_PREFIX``: the environment's, else ``/console`` and ``/w``.
+      Where the pages for operators and for a workspace's own people are; empty for nowhere.
+    - ``JOBPLATFORM_PAGES_READ_ONLY``, ``JOBPLATFORM_PAGES_SESSION_HOURS``, ``JOBPLATFORM_PORTAL_FRAME_ANCESTORS``: see
+      docs/howto/console.md.
+
+    ``pages_access(request, workspace_id)`` is the application's own way to say who looks at the pages: it answers with
+    a :class:`jobplatform.pages.Visitor`, or None for nobody. Without it one of our tokens opens them.
+
     ``flask jobs`` has the commands of ``jobplatform`` for this application's database and tasks.
     """
 
@@ -54,12 +63,14 @@ class JobPlatform:
         *,
         sessions: Callable[[], Session] | None = None,
         authorize: Authorize | None = None,
+        pages_access: Callable[..., Any] | None = None,
     ) -> None:
         self.tasks = Tasks() if tasks is None else tasks
         #: Registers a handler; see :meth:`jobplatform.queue.Tasks.task`.
         self.task = self.tasks.task
         self._sessions = sessions
         self._authorize = authorize
+        self._pages_access = pages_access
         if app is not None:
             self.init_app(app)
 
@@ -72,14 +83,20 @@ class JobPlatform:
         if app.config.get("JOBPLATFORM_MODE", settings.mode) == "sync":
             self.tasks.mode = "sync"
         trust = app.config.get("JOBPLATFORM_TRUST_LOGIN", settings.trust_login)
-        app.extensions[EXTENSION] = Mounted(sessions, self.tasks, self._authorize, Admission(trust_login=trust))
+        mounted = Mounted(
+            sessions,
+            self.tasks,
+            self._authorize,
+            Admission(trust_login=trust),
+            Hub(StreamLimits.from_settings(settings)),
+        )
+        app.extensions[EXTENSION] = mounted
         app.cli.add_command(_Commands("jobs", help="Background jobs: list, enqueue, watch, retry and cancel them."))
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
-            blueprint = create_blueprint(
-                sessions, self.tasks, self._authorize, trust_login=trust, streams=StreamLimits.from_settings(settings)
-            )
+            blueprint = create_blueprint(sessions, self.tasks, self._authorize, trust_login=trust, hub=mounted.hub)
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
             end_streams_when_told_to_stop(blueprint)
+        mount_pages(app, mounted, settings, self._pages_access)
 
 
 class _Commands(click.Group):

@@ -34,6 +34,7 @@ from jobplatform.api.streaming import show_after
 from jobplatform.queue import (
     CancelAnswer,
     RetryKind,
+    RunNowAnswer,
     cancel_job,
     cancel_tree,
     get_job,
@@ -41,6 +42,7 @@ from jobplatform.queue import (
     list_steps,
     retry_job,
     reveal,
+    run_job_now,
 )
 
 jobs = Resource("jobs", __name__, description="Jobs of a workspace")
@@ -162,4 +164,24 @@ def retry(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     job = read_job(workspace_id, job_id)
     if answer.kind is not RetryKind.RETRIED:
         raise status_conflict(job, "retried")
+    return show(job)
+
+
+@jobs.endpoint("POST", JOB + "/run-now", Scope.JOBS_WRITE, refuses=(404,))
+@jobs.may_answer(409, **CONFLICT)
+@jobs.answers(200, JobSchema)
+def run_now(workspace_id: UUID, job_id: UUID) -> Response:
+    """Make a job ready that was to run, or to be tried again, later
+
+    It takes its turn among what is ready: pauses, limits and the fair share count as ever.
+    """
+    with mounted().transaction() as session:
+        answer = run_job_now(session, workspace_id, job_id)
+        if answer is RunNowAnswer.READY:
+            audit(session, "job.run_now", f"job:{job_id}", workspace_id)
+    job = read_job(workspace_id, job_id)
+    if answer is RunNowAnswer.BUSY:
+        raise unavailable("The job changed hands too often to be run now; try again.", retry_after=1)
+    if answer is not RunNowAnswer.READY:
+        raise status_conflict(job, "run now, as it waits for others" if answer is RunNowAnswer.BLOCKED else "run now")
     return show(job)

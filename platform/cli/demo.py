@@ -6,6 +6,7 @@ get the answer it promises ends the demo with an error.
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.api import Scope, mint_token
+from jobplatform.api import Scope, mint_token, presented_id
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_database
 from jobplatform.cli.demo_story import Story
@@ -28,11 +29,13 @@ from jobplatform.cli.up import start_demo_source, start_platform, tell_database
 from jobplatform.connectors.demo_source import connection_config
 from jobplatform.logs import escape_controls
 from jobplatform.migrations import head, upgrade
-from jobplatform.models import Connection, Record, Role, Workspace, confine, make_engine
+from jobplatform.models import Connection, Record, Role, Workspace, clock, confine, make_engine
 from jobplatform.settings import Settings
 
 WORKSPACES = ("Acme", "Globex")
 PAGE_DELAY = 0.15
+#: For how long a token for the console is good.
+KEPT = datetime.timedelta(days=1)
 #: The demo is of the platform's own sync, whatever application the environment is set up for.
 OWN_TASKS = {
     "JOBPLATFORM_TASKS": "jobplatform.connectors:tasks",
@@ -70,9 +73,12 @@ def demo(keep: bool, fast: bool) -> None:
             Stack(settings.database_url, log.write_line, stop_seconds=patience, environment=OWN_TASKS) as stack,
         ):
             acme, globex, api_url = _start(stack, settings, url, delay=0.0 if fast else PAGE_DELAY)
+            operator_token = _create_operator(url) if keep and settings.pages_prefix else None
             _tell_story(api_url, acme, globex, url)
             _say_goodbye(api_url, (acme, globex), log.path)
             if keep:
+                if operator_token:
+                    click.echo(f"console       {api_url}{settings.pages_prefix}   (sign in with {operator_token})")
                 click.echo("\neverything is left running; Ctrl-C stops all of it")
                 stack.run_until_interrupted()
                 click.echo("stopping")
@@ -103,6 +109,20 @@ def _create_tenants(database_url: str, source_url: str) -> tuple[Tenant, Tenant]
         acme, globex = (_create_tenant(session, name, source_url) for name in WORKSPACES)
     engine.dispose()
     return acme, globex
+
+
+def _create_operator(database_url: str) -> str:
+    """A token for the console, as long as somebody is there to look at it."""
+    engine = make_engine(database_url, application_name="jobplatform-demo", pool_size=1)
+    with confine(Session(engine), Role.OPERATOR) as session, session.begin():
+        token = mint_token(session, None, (Scope.OPERATOR,), "demo", _now(session) + KEPT)
+        audit(session, "demo.create_token", f"token:{presented_id(token)}")
+    engine.dispose()
+    return token
+
+
+def _now(session: Session) -> datetime.datetime:
+    return session.execute(select(clock())).scalar_one()
 
 
 def _create_tenant(session: Session, name: str, source_url: str) -> Tenant:

@@ -41,6 +41,9 @@ def up(concurrency: int | None, demo_source: bool) -> None:
             click.echo(f"demo source  {start_demo_source(stack)}")
         api_url = start_platform(stack, settings, url, concurrency)
         click.echo(f"api          {api_url}  (documented at {api_url}/openapi.json)")
+        if settings.pages_prefix:
+            opens = "jobplatform tokens create --operator"
+            click.echo(f"console      {api_url}{settings.pages_prefix}  (a token for it: {opens})")
         click.echo("Ctrl-C stops all of it")
         stack.run_until_interrupted()
         click.echo("stopping")

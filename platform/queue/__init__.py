@@ -167,6 +167,7 @@ from jobplatform.queue.retention import (
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
+from jobplatform.queue.run_now import RunNowAnswer, run_job_now
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json, strict_json
 from jobplatform.queue.schedules import (
@@ -360,6 +361,7 @@ __all__ = [
     "RetryPolicy",
     "Ring",
     "Rule",
+    "RunNowAnswer",
     "RunningJob",
     "Search",
     "Seen",
@@ -531,6 +533,7 @@ __all__ = [
     "rule_of",
     "run_claimed",
     "run_inline",
+    "run_job_now",
     "run_schedule_now",
     "safe_json",
     "set_encrypting",

@@ -46,7 +46,7 @@ def _expected(start: str, name: str) -> set[str]:
         f"{name}/{path.relative_to(ROOT / start).as_posix()}"
         for path in (ROOT / start).rglob("*")
         # The ES module and its types are what a browser is served.
-        if path.suffix in (".py", ".js", ".ts") or path.name == "py.typed"
+        if path.suffix in (".py", ".js", ".ts", ".css", ".svg", ".html") or path.name == "py.typed"
     }
 
 

@@ -1,0 +1,40 @@
+"""Who did what, to whom, and when."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Response, request
+
+from jobplatform.pages.console.jobs import workspace_names
+from jobplatform.pages.rendering import render
+from jobplatform.pages.shell import Section, looking
+from jobplatform.queue import pages
+
+PER_PAGE = 100
+LARGEST = 2**63 - 1
+
+
+def make_audit() -> Section:
+    section = Section("audit", __name__)
+    section.page("/audit")(list_audit)
+    return section
+
+
+def list_audit() -> Response:
+    asked = {name: request.args.get(name, "").strip() for name in ("workspace", "actor", "action", "target")}
+    complaint, workspace_id = "", None
+    try:
+        workspace_id = UUID(asked["workspace"]) if asked["workspace"] else None
+    except ValueError:
+        complaint = "A workspace is searched for by its id."
+    before = request.args.get("before", "")
+    number = min(int(before), LARGEST) if before.isdecimal() and len(before) < 20 else None
+    filters = {name: asked[name] or None for name in ("actor", "action", "target")}
+    with looking() as session:
+        found = pages.audit_lines(session, workspace_id=workspace_id, limit=PER_PAGE, before=number, **filters)
+        ids = (line.workspace_id for line in found.lines if line.workspace_id)
+        names = workspace_names(session, ids)
+    return render(
+        "audit.html", found=found, names=names, asked=asked, complaint=complaint, before=number, deep=bool(number)
+    )

@@ -1,0 +1,108 @@
+"""Many jobs at once: what would be done is shown, agreed to, done by workers, and watched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, get_args
+from uuid import UUID
+
+from flask import Response, redirect, request
+
+from jobplatform.api.auditing import audit
+from jobplatform.errors import SearchError
+from jobplatform.pages.console.searching import explained
+from jobplatform.pages.notices import notify
+from jobplatform.pages.problems import PageError, nothing_here
+from jobplatform.pages.rendering import render
+from jobplatform.pages.shell import Section, current_shell, current_visit, looking, may, url
+from jobplatform.pages.signing_in import safe_back
+from jobplatform.queue import pages
+
+DEEDS: tuple[pages.BulkDeed, ...] = get_args(pages.BulkDeed)
+
+
+def make_bulk() -> Section:
+    section = Section("bulk", __name__)
+    section.page("/bulk")(list_actions)
+    section.page("/bulk/preview")(preview)
+    section.action("/bulk/begin", None)(begin_from_form)
+    section.page("/bulk/<uuid:action_id>")(show_action)
+    section.action("/bulk/<uuid:action_id>/stop", None)(stop)
+    return section
+
+
+def list_actions() -> Response:
+    with looking() as session:
+        actions = pages.list_bulk(session, limit=50)
+    return render("bulk_actions.html", actions=actions)
+
+
+def preview() -> Response:
+    deed, q = _deed(request.args.get("deed", "")), request.args.get("q", "")
+    search = _search(q)
+    with looking() as session, _understood():
+        found = pages.preview_bulk(session, deed, search)
+    return render("bulk_preview.html", deed=deed, search=search, found=found)
+
+
+def begin_from_form() -> Any:
+    deed = _deed(request.form.get("deed", ""))
+    expected = request.form.get("expected", "")
+    return begin(deed, request.form.get("q", ""), int(expected) if expected.isdecimal() else None)
+
+
+def begin(deed: pages.BulkDeed, q: str, expected: int | None) -> Any:
+    """Have workers do it, and show how far they are."""
+    if not may(f"job.{deed}"):
+        raise PageError(403, "You may not do this", f"It takes the right to {deed} jobs, which you do not have.")
+    search = _search(q)
+    with current_shell().mounted.transaction() as session, _understood():
+        action = pages.begin_bulk(session, deed, search, actor=current_visit().visitor.name, expected=expected)
+        audit(session, f"bulk.{deed}", f"bulk:{action.id}", search=search.text, expected=expected)
+        action_id = action.id
+    return redirect(url("bulk.show_action", action_id=action_id), 303)
+
+
+def show_action(action_id: UUID) -> Response:
+    with looking() as session:
+        action = pages.find_bulk(session, action_id)
+    if action is None:
+        raise nothing_here()
+    return render("bulk_action.html", action=action)
+
+
+def stop(action_id: UUID) -> Any:
+    with current_shell().mounted.transaction() as session:
+        action = pages.find_bulk(session, action_id)
+        if action is None:
+            raise nothing_here()
+        if not may(f"job.{action.deed}"):
+            raise PageError(403, "You may not do this", f"It takes the right to {action.deed} jobs.")
+        stopped = pages.stop_bulk(session, action_id)
+        if stopped:
+            audit(session, "bulk.stop", f"bulk:{action_id}")
+    answer = redirect(safe_back(url("bulk.show_action", action_id=action_id)), 303)
+    notify(answer, "No more jobs are taken." if stopped else "It had ended already.", "done" if stopped else "refused")
+    return answer
+
+
+def _deed(text: str) -> pages.BulkDeed:
+    for deed in DEEDS:
+        if text == deed:
+            return deed
+    raise PageError(400, "Nothing to do", f"{text!r} is not one of {', '.join(DEEDS)}.")
+
+
+def _search(q: str) -> pages.Search:
+    with _understood():
+        return pages.parse_search(q)
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """A search that cannot be, or that finds nothing to which this can be done, is answered with what is wrong."""
+    try:
+        yield
+    except SearchError as error:
+        raise PageError(400, "Nothing to do", explained(error)) from None

@@ -1,0 +1,51 @@
+"""Queues: what waits in each and for how long, who serves it, its limit, and pausing it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from flask import Response, request
+
+from jobplatform.pages.charts import sparkline
+from jobplatform.pages.console.acting import done
+from jobplatform.pages.console.pausing import pause_it, resume_it
+from jobplatform.pages.rendering import render
+from jobplatform.pages.shell import Section, ask, looking
+from jobplatform.queue import list_pauses, pages
+
+
+def make_queues() -> Section:
+    section = Section("queues", __name__)
+    section.page("/queues")(list_queues)
+    section.action("/queues/<queue>/pause", "pause")(pause)
+    section.action("/queues/<queue>/resume", "pause")(resume)
+    section.action("/queues/<queue>/limit", "limit")(limit)
+    return section
+
+
+def list_queues() -> Response:
+    with looking() as session:
+        lines = pages.queue_lines(session)
+        others = [one for one in list_pauses(session) if one.kind != "queue"]
+    sparks = {
+        line.queue: sparkline([point.completed + point.failed for point in line.throughput.points])
+        for line in lines
+        if line.throughput
+    }
+    return render("queues.html", lines=lines, sparks=sparks, others=others)
+
+
+def pause(queue: str) -> Any:
+    return pause_it("queue", queue)
+
+
+def resume(queue: str) -> Any:
+    return resume_it("queue", queue)
+
+
+def limit(queue: str) -> Any:
+    text = request.form.get("max_running", "").strip()
+    value: Any = (int(text) if text.isdecimal() and len(text) < 12 else text) if text else None
+    answer = ask("PATCH", f"/operator/queues/{quote(queue, safe='')}/limits", {"maxRunning": value})
+    return done(answer, f"At most {value} jobs of {queue} run at a time." if text else f"{queue} has no limit.")

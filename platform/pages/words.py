@@ -1,0 +1,95 @@
+"""Numbers, durations and moments as people read them. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def number(value: float | None) -> str:
+    """``12,345``; a dash where there is none."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    """``12 %``, and a decimal where it says something."""
+    if value is None:
+        return "–"
+    shown = value * 100
+    return f"{shown:.1f} %" if 0 < shown < 10 else f"{shown:.0f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """``0 ms``, ``230 ms``, ``1.2 s``, ``48 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``: two parts at most."""
+    if seconds is None:
+        return "–"
+    seconds = max(0.0, seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if round(seconds) < MINUTE:
+        return f"{seconds:.0f} s"
+    if round(seconds) < HOUR:
+        return _two(round(seconds), MINUTE, "min", 1, "s")
+    if seconds < DAY:
+        return _two(round(seconds / 60) * 60, HOUR, "h", MINUTE, "min")
+    return _two(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+
+
+def ago(moment: datetime.datetime | None, now: datetime.datetime) -> str:
+    """``3 min ago``, ``in 2 h``, ``just now``."""
+    if moment is None:
+        return "–"
+    seconds = (now - moment).total_seconds()
+    if abs(seconds) < 5:
+        return "just now"
+    words = coarse(abs(seconds))
+    return f"{words} ago" if seconds > 0 else f"in {words}"
+
+
+def coarse(seconds: float) -> str:
+    """One part only."""
+    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {name}"
+    return f"{int(seconds)} s"
+
+
+def moment(at: datetime.datetime | None) -> str:
+    """``2026-01-05 09:00:00 UTC``."""
+    return "–" if at is None else at.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso(at: datetime.datetime) -> str:
+    """For the attribute that scripts and screen readers read."""
+    return at.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def pretty(value: Any) -> str:
+    """JSON for reading."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def short_id(value: Any) -> str:
+    """The end of an id tells jobs apart; their beginnings are the moment they were made in."""
+    return str(value)[-8:]
+
+
+def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
+    whole, rest = divmod(seconds, large)
+    rest //= small
+    return f"{whole} {large_name} {rest} {small_name}" if rest else f"{whole} {large_name}"
+
+
+def compact(value: Any) -> str:
+    """JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)

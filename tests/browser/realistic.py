@@ -1,0 +1,242 @@
+"""A day of a made-up product, as rows: what the pages look like when they have something to show."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.models import Connection, Plan, Workspace
+from jobplatform.queue import Cron, Every, create_schedule, pause, record, set_queue_limit, set_workspace_limits
+from jobplatform.queue.count import count_endings
+from tests.browser.shop_tasks import tasks
+
+Sessions = sessionmaker[Session]
+
+NAMES = (
+    "Northwind Traders", "Acme & Sons", "Globex", "Initech", "Umbrella Catering", "Hooli", "Stark Bicycles",
+    "Wonka Chocolates", "Vandelay Imports", "Soylent Kitchens", "Tyrell Optics", "Wayne Logistics",
+    "Gesellschaft für außergewöhnlich lange Unternehmensbezeichnungen mbH & Co. KG", "株式会社さくら",
+)  # fmt: skip
+#: Task, queue, how often in a day for each workspace, usual seconds of waiting and running, share that fails.
+DAY = (
+    ("sync", "sync", 24, 0.4, 6.0, 0.01),
+    ("webhook.deliver", "webhooks", 140, 0.08, 0.15, 0.02),
+    ("invoice.send", "mail", 30, 0.3, 0.8, 0.035),
+    ("report.build", "reports", 4, 2.0, 40.0, 0.01),
+    ("image.resize", "media", 60, 0.1, 0.5, 0.004),
+)
+ERRORS = {
+    "sync": ("SourceUnavailableError", "crm.example.com answered 503 three times"),
+    "webhook.deliver": ("WebhookError", "https://app.example.com/hook answered 500 Internal Server Error"),
+    "invoice.send": ("ConnectionRefusedError", "[Errno 111] Connection refused by smtp.example.com for invoice {n}"),
+    "report.build": ("MemoryError", "the attempt used more than 512 MB"),
+    "image.resize": ("UnidentifiedImageError", "cannot identify image file 'upload-{n}.heic'"),
+}
+TRACEBACK = """Traceback (most recent call last):
+  File "/srv/shop/jobs.py", line 58, in send_invoice
+    with smtplib.SMTP(settings.smtp_host, timeout=10) as smtp:
+         ~~~~~~~~~~~~^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  File "/usr/lib/python3.12/smtplib.py", line 255, in __init__
+    (code, msg) = self.connect(host, port)
+  File "/usr/lib/python3.12/socket.py", line 852, in create_connection
+    raise exceptions[0]
+{error}: {message}
+"""
+
+RECORD = text("""
+insert into jobplatform.job_records (
+    workspace_id, id, task, queue, payload, max_attempts, status, outcome, result, error_type, error, attempts, epoch,
+    created_at, run_after, started_at, completed_at, tags
+) values (
+    :workspace_id, :id, :task, :queue, cast(:payload as jsonb), 3, :status, :outcome, cast(:result as jsonb),
+    :error_type, :error, :attempts, :attempts, :created_at, :created_at, :started_at, :completed_at, :tags
+)
+""")
+ATTEMPT = text("""
+insert into jobplatform.job_attempts (
+    workspace_id, job_id, epoch, attempt, worker_id, started_at, ended_at, outcome, final, error_type, error, traceback
+) values (
+    :workspace_id, :id, :epoch, :epoch, 1, :started_at, :ended_at, 'error', :final, :error_type, :error, :traceback
+)
+""")
+ENDED = text("""
+insert into jobplatform.endings (workspace_id, status, ended_at, ids)
+values (:workspace_id, :status, :completed_at, array[cast(:id as uuid)])
+""")
+
+
+def furnish(sessions: Sessions, *, share: float = 1.0) -> dict[str, uuid.UUID]:
+    """Workspaces with a day behind them, by name. ``share``: so much of the day's jobs."""
+    dice = random.Random(7)
+    workspaces = {
+        name: uuid.UUID(int=(0x0199F0C2 << 96) | (7 << 76) | (2 << 62) | dice.getrandbits(60)) for name in NAMES
+    }
+    with sessions.begin() as session:
+        session.add_all(Workspace(id=found, name=name) for name, found in workspaces.items())
+        session.add_all([Plan(name="gold", weight=10, max_running=50), Plan(name="trial", weight=1, max_running=2)])
+    with sessions.begin() as session:
+        now = session.scalar(text("select jobplatform.clock()"))
+        rows = [row for name in NAMES for row in _day(dice, workspaces[name], now, share * _size(name))]
+        session.execute(RECORD, rows)
+        session.execute(ATTEMPT, [attempt for row in rows for attempt in _attempts(row)])
+        session.execute(ENDED, rows)
+    for _ in range(50):
+        with sessions.begin() as session:
+            if not count_endings(session).more:
+                break
+    with sessions.begin() as session:
+        _surroundings(session, workspaces, now)
+    return workspaces
+
+
+def _size(name: str) -> float:
+    return {"Northwind Traders": 3.0, "Hooli": 2.0}.get(name, 0.6)
+
+
+def _day(dice: random.Random, workspace_id: uuid.UUID, now: datetime.datetime, size: float) -> Iterator[dict[str, Any]]:
+    for task, queue, often, wait, run, fails in DAY:
+        for _ in range(round(often * size)):
+            # More by day than by night, and a bad hour of the mail server.
+            hours = dice.triangular(0.02, 24, 3)
+            created = now - datetime.timedelta(hours=hours)
+            started = created + datetime.timedelta(seconds=dice.lognormvariate(0, 0.8) * wait)
+            ended = started + datetime.timedelta(seconds=dice.lognormvariate(0, 0.6) * run)
+            failed = dice.random() < (0.5 if task == "invoice.send" and 5 < hours < 5.6 else fails)
+            error_type, message = ERRORS[task] if failed else (None, None)
+            number = dice.randrange(1000, 9999)
+            yield {
+                "workspace_id": workspace_id,
+                "id": _id(dice, created),
+                "task": task,
+                "queue": queue,
+                "payload": _payload(task, number),
+                "status": 4 if failed else 3,
+                "outcome": "error" if failed else "ok",
+                "result": None if failed else '{"ok": true}',
+                "error_type": error_type,
+                "error": message.format(n=number) if message else None,
+                "attempts": 3 if failed else 1,
+                "created_at": created,
+                "started_at": started,
+                "completed_at": min(ended, now),
+                "tags": dice.choice([[], [], [], ["eu"], ["us", "vip"]]),
+            }
+
+
+def _payload(task: str, number: int) -> str:
+    return {
+        "sync": '{"mode": "incremental"}',
+        "invoice.send": f'{{"number": {number}, "recipient": "billing@example.com"}}',
+        "report.build": '{"kind": "revenue", "month": "2026-10", "format": "pdf"}',
+    }.get(task, f'{{"id": {number}, "apiKey": "sk-very-secret"}}')
+
+
+def _id(dice: random.Random, created: datetime.datetime) -> uuid.UUID:
+    """As it would have been made then."""
+    milliseconds = int(created.timestamp() * 1000)
+    return uuid.UUID(
+        int=(milliseconds << 80) | (7 << 76) | (dice.getrandbits(12) << 64) | (2 << 62) | dice.getrandbits(62)
+    )
+
+
+def _attempts(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if row["error_type"] is None:
+        return
+    whole = (row["completed_at"] - row["created_at"]) / 3
+    for epoch in (1, 2, 3):
+        start = row["created_at"] + whole * (epoch - 1) + whole * 0.5
+        yield {
+            **{name: row[name] for name in ("workspace_id", "id", "error_type", "error")},
+            "epoch": epoch,
+            "final": epoch == 3,
+            "started_at": start,
+            "ended_at": row["created_at"] + whole * epoch,
+            "traceback": TRACEBACK.format(error=row["error_type"], message=row["error"]),
+        }
+
+
+def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datetime.datetime) -> None:
+    acme, northwind = workspaces["Acme & Sons"], workspaces["Northwind Traders"]
+    set_workspace_limits(session, northwind, {"plan": "gold"})
+    set_workspace_limits(session, workspaces["Hooli"], {"plan": "gold", "max_running": 20})
+    set_workspace_limits(session, workspaces["Initech"], {"plan": "trial", "max_pending": 500})
+    set_queue_limit(session, "reports", 4)
+    pause(session, "queue", "media", reason="the image server is being moved", actor="ada")
+    pause(session, "resource", "smtp.example.com", reason="it refuses connections", actor="night shift")
+    for name, rule, options in (
+        ("nightly sync", Cron("30 2 * * *", "Europe/Berlin"), {}),
+        ("monthly revenue", Cron("0 6 1 * *", "Europe/Berlin"), {}),
+        ("every quarter of an hour", Every(datetime.timedelta(minutes=15)), {}),
+    ):
+        task = tasks["report.build" if "revenue" in name else "sync"]
+        create_schedule(session, task, rule, workspace_id=acme, name=name, made_by="ada", **options)
+    for name, found in list(workspaces.items())[:6]:
+        connection_id = uuid.uuid4()
+        session.add(
+            Connection(workspace_id=found, id=connection_id, connector_type="http_json", name=f"{name} CRM", config={})
+        )
+        _sync_logs(session, found, connection_id, now, failed=name == "Globex")
+    for actor, action, target in (
+        ("ada", "queue.pause", "queue:media"),
+        ("night shift", "job.retry", f"job:{uuid.uuid4()}"),
+        ("cli:deploy", "workspace.limit", f"workspace:{northwind}"),
+        ("ada", "schedule.create", f"schedule:{uuid.uuid4()}"),
+    ):
+        workspace_id = northwind if action == "workspace.limit" else None
+        record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details={"reason": "…"})
+
+
+def _sync_logs(
+    session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, now: datetime.datetime, *, failed: bool
+) -> None:
+    for number in range(3):
+        begun = now - datetime.timedelta(hours=number * 4 + 1)
+        ended = begun + datetime.timedelta(seconds=40 + number)
+        session.execute(
+            text("""
+                insert into jobplatform.sync_logs (
+                    workspace_id, id, job_id, reference, mode, status, total_records, errors, results,
+                    started_at, ended_at
+                ) values (
+                    :workspace_id, :id, :job_id, :reference, :mode, :status, :total, cast(:errors as jsonb),
+                    jsonb_build_array(jsonb_build_object('connectionId', cast(:connection_id as text))),
+                    :begun, :ended
+                )
+            """),
+            {
+                "workspace_id": workspace_id,
+                "id": _id(random.Random(number), begun),
+                "job_id": uuid.uuid4(),
+                "connection_id": str(connection_id),
+                "reference": f"sync-{4711 - number}",
+                "mode": "initial" if number == 2 else "incremental",
+                "status": "failed" if failed and number == 0 else "completed",
+                "total": 0 if failed and number == 0 else 1200 - 430 * number,
+                "errors": '["crm.example.com answered 503 three times"]' if failed and number == 0 else "[]",
+                "begun": begun,
+                "ended": ended,
+            },
+        )
+
+
+def enqueue_live(sessions: Sessions, workspaces: dict[str, uuid.UUID]) -> uuid.UUID:
+    """Jobs for a worker to run now; the id of a long one."""
+    with sessions.begin() as session:
+        for name, found in list(workspaces.items())[:7]:
+            tasks["sync"].enqueue(session, {"pages": 40, "pause": 0.5}, workspace_id=found)
+            tasks["webhook.deliver"].enqueue(session, {"id": 1}, workspace_id=found)
+            tasks["image.resize"].enqueue(session, {"id": 2}, workspace_id=found, tags=("eu",))
+            if name in ("Acme & Sons", "Globex"):
+                tasks["invoice.send"].enqueue(
+                    session, {"number": 4711, "recipient": "billing@example.com"}, workspace_id=found
+                )
+        later = datetime.timedelta(hours=3)
+        tasks["report.build"].enqueue(session, {}, workspace_id=workspaces["Initech"], delay=later)
+        made = tasks["report.build"].enqueue(session, {}, workspace_id=workspaces["Northwind Traders"], tags=("vip",))
+        return made.job_id

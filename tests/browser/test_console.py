@@ -1,0 +1,338 @@
+"""The console in a real browser, beside a real worker."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from jobplatform.models import Connection
+from jobplatform.queue import Every, create_schedule, pause
+from jobplatform.testing import wait_until
+from tests.browser.conftest import Stage, examine, harm_of, wait_for
+from tests.browser.shop_tasks import tasks
+
+#: Ways by which texts have become programs in pages like these.
+CORPUS = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    '"><svg onload=alert(3)>',
+    "' onmouseover='alert(4)' x='",
+    "javascript:alert(5)",
+    "</script><script>alert(6)</script>",
+    "</textarea><script>alert(7)</script>",
+    "{{ 7*'7' }}${7*7}<%= 7*7 %>",
+    "<a href=javascript:alert(8)>x</a><iframe srcdoc='<script>parent.alert(9)</script>'>",
+    "\u2028\u202e<style>@import'//evil.example'</style><base href=//evil.example>",
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(10)>",
+)
+EVIL = " ".join(CORPUS)
+PHONE = {"width": 390, "height": 844}
+WIDE = {"width": 1360, "height": 860}
+
+
+@pytest.fixture(scope="module")
+def haunted(stage: Stage) -> list[str]:
+    """Harm in every field that a tenant, an application or a source can write; the addresses of every page."""
+    resource = {"resource": EVIL[:190]}
+    failed = stage.enqueue(
+        "invoice.send", {"number": 1, "recipient": EVIL}, max_attempts=1, tags=(CORPUS[0], CORPUS[2])
+    )
+    later = stage.enqueue(
+        "webhook.deliver", {EVIL: [EVIL]}, delay=datetime.timedelta(hours=1), unique_key=EVIL[:200], tags=(CORPUS[1],)
+    )
+    done = stage.enqueue("webhook.deliver", {"url": EVIL})
+    stage.wait_for_status(failed, "failed")
+    stage.wait_for_status(done, "completed")
+    with stage.sessions.begin() as session:
+        session.execute(text("update jobplatform.workspaces set name = :evil"), {"evil": EVIL})
+        session.execute(
+            text(
+                "update jobplatform.job_records set error = :evil, error_type = :short, request_id = :evil, "
+                "result = to_jsonb(cast(:evil as text)), trace_parent = :evil, "
+                "progress = jsonb_build_object('current', 1, 'total', 2, 'message', cast(:evil as text)) "
+                "where status in (3, 4)"
+            ),
+            {"evil": EVIL, "short": CORPUS[1]},
+        )
+        session.execute(
+            text("update jobplatform.job_attempts set error = :evil, error_type = :short, traceback = :evil"),
+            {"evil": EVIL, "short": CORPUS[1]},
+        )
+        mine = {"workspace_id": stage.workspace_id, "job_id": failed}
+        session.execute(
+            text(
+                "insert into jobplatform.job_logs (workspace_id, job_id, epoch, line, level, message) "
+                "values (:workspace_id, :job_id, 1, 100, :level, :evil)"
+            ),
+            {**mine, "level": CORPUS[1][:20], "evil": EVIL},
+        )
+        schedule = create_schedule(
+            session,
+            tasks["sync"],
+            Every(datetime.timedelta(hours=1)),
+            workspace_id=stage.workspace_id,
+            name=CORPUS[1] + CORPUS[2] + CORPUS[3],
+            made_by=EVIL,
+            payload={EVIL: 1},
+        )
+        session.add(
+            Connection(
+                workspace_id=stage.workspace_id, id=uuid.uuid4(), connector_type=CORPUS[1], name=EVIL, config={EVIL: 1}
+            )
+        )
+        session.execute(
+            text(
+                "insert into jobplatform.sync_logs "
+                "(workspace_id, id, job_id, reference, mode, status, errors, ended_at) values "
+                "(:workspace_id, :id, :job_id, :evil, 'initial', 'failed', "
+                "jsonb_build_array(cast(:evil as text)), now())"
+            ),
+            {**mine, "id": uuid.uuid4(), "evil": EVIL},
+        )
+        pause(session, "resource", resource["resource"], reason=EVIL[:400], actor=EVIL)
+        schedule_id = schedule.id
+    wait_until(
+        lambda: stage.scalar("select count(*) from jobplatform.platform_error_groups") > 0,
+        what="the failure to be counted",
+        seconds=60,
+    )
+    fingerprint = stage.scalar("select fingerprint from jobplatform.platform_error_groups limit 1")
+    here = stage.workspace_id
+    return [
+        "/", "/?span=24h", "/jobs", "/jobs?status=failed", "/jobs?q=task:nothing", "/jobs?q=nonsense:1",
+        f"/jobs/{here}/{failed}", f"/jobs/{here}/{later}", f"/jobs/{here}/{done}", "/errors", f"/errors/{fingerprint}",
+        "/bulk", "/bulk/preview?deed=retry&q=status:failed", "/workspaces", f"/workspaces/{here}", "/queues",
+        "/schedules", f"/schedules/{here}/{schedule_id}", "/workers", "/tasks", "/tasks/report.build",
+        "/tasks/report.build/new", "/connections", "/connections/syncs", "/audit", "/health", "/nowhere",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(stage: Stage) -> Any:
+    """One that is signed in, for tests that only look."""
+    return stage.page()
+
+
+def test_no_text_of_anybody_becomes_a_program_and_the_policy_has_nothing_to_report(
+    stage: Stage, page: Any, haunted: list[str]
+) -> None:
+    harm, shown = {}, 0
+    for path in haunted:
+        page.goto(stage.url + path)
+        for summary in page.locator("main details:not([open]) > summary").all():
+            summary.click()
+        shown += page.content().count("alert(")
+        if found := harm_of(page):
+            harm[path] = found
+
+    assert harm == {}
+    assert shown > 100
+
+
+def test_every_page_can_be_read_heard_and_held_in_a_hand(stage: Stage, page: Any, haunted: list[str]) -> None:
+    found = {}
+    for path in ("/sign-in", *haunted):
+        page.set_viewport_size(WIDE)
+        page.emulate_media(color_scheme="light")
+        page.goto(stage.url + path)
+        found[path, "light"] = examine(page)
+        page.emulate_media(color_scheme="dark")
+        found[path, "dark"] = examine(page)
+        page.set_viewport_size(PHONE)
+        found[path, "phone"] = examine(page)
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="light")
+
+    assert {where: what for where, what in found.items() if what} == {}
+
+
+def test_the_examination_finds_what_is_wrong(stage: Stage, page: Any) -> None:
+    """Or the test above could not fail."""
+    page.goto(stage.url + "/queues")
+    page.evaluate(
+        """() => {
+          const main = document.querySelector("main");
+          main.append(document.createElement("button"), document.createElement("input"), document.createElement("h4"));
+          const faint = document.createElement("p");
+          faint.className = "muted chip info";
+          faint.textContent = "faint";
+          main.append(faint);
+          const sheet = new CSSStyleSheet();
+          sheet.replaceSync("p.muted.chip { color: #999; background: #aaa; width: 3000px }");
+          document.adoptedStyleSheets.push(sheet);
+        }"""
+    )
+
+    found = " ".join(examine(page))
+
+    for complaint in ("it has no name", "it has no label", "the contrast is", "wider than its window"):
+        assert complaint in found
+
+
+def test_a_keyboard_reaches_everything_and_shows_where_it_is(stage: Stage, page: Any, haunted: list[str]) -> None:
+    page.goto(stage.url + "/jobs")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+    page.goto(stage.url + "/jobs")
+    wanted = page.evaluate(
+        """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+          .filter((one) => one.type !== "hidden" && !one.disabled && one.checkVisibility()).length"""
+    )
+    places = []
+    for _ in range(wanted):
+        page.keyboard.press("Tab")
+        places.append(
+            page.evaluate(
+                """() => {
+                  const one = document.activeElement;
+                  const style = getComputedStyle(one);
+                  window.walked ??= new Set();
+                  window.walked.add(one);
+                  return [one.tagName, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
+                }"""
+            )
+        )
+
+    assert page.evaluate("window.walked.size") == wanted
+    assert [place for place in places if not place[1]] == []
+
+
+def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage) -> None:
+    page = stage.page()
+    job_id = stage.enqueue("sync", {"pages": 12, "pause": 0.25})
+    page.goto(f"{stage.url}/jobs/{stage.workspace_id}/{job_id}")
+    page.evaluate("window.here = true; document.querySelector('#fold-payload').open = false")
+    page.focus("form[action$='/sign-out'] button")
+
+    wait_for(page, "document.querySelector('#head .chip.running')")
+    wait_for(page, "document.querySelectorAll('#log .line').length > 3")
+    wait_for(page, "document.querySelector('#head .chip.completed')")
+    wait_for(page, "document.querySelectorAll('#log .line').length === 12")
+    wait_for(page, "document.querySelector('#fold-result')")
+
+    assert page.evaluate("window.here")
+    assert page.evaluate("document.querySelector('#fold-payload').open") is False
+    assert page.evaluate("document.activeElement.closest('form').action").endswith("/sign-out")
+    wait_for(page, "!document.querySelector('.live-bar')")
+    assert harm_of(page) == []
+    page.context.close()
+
+
+def test_a_list_follows_too_unless_somebody_types_picks_or_pauses(stage: Stage) -> None:
+    page = stage.page()
+    first = stage.enqueue("webhook.deliver", {}, tags=("followed",))
+    page.goto(stage.url + "/jobs?q=tag:followed")
+    page.evaluate("window.here = true")
+    page.evaluate("document.querySelector('main').dataset.live = '0.3'")
+    page.fill("#q", "tag:follo")
+
+    second = stage.enqueue("webhook.deliver", {}, tags=("followed",))
+    wait_for(page, f"document.getElementById('job-{second}')")
+    assert page.input_value("#q") == "tag:follo"
+    assert page.evaluate("document.activeElement.id") == "q"
+
+    page.focus(f"[id='job-{first}']")
+    third = stage.enqueue("webhook.deliver", {}, tags=("followed",))
+    wait_for(page, f"document.getElementById('job-{third}')")
+    assert page.evaluate("document.activeElement.id") == f"job-{first}"
+
+    page.check(f"input[value$='{first}']")
+    fourth = stage.enqueue("webhook.deliver", {}, tags=("followed",))
+    stage.wait_for_status(fourth, "completed")
+    wait_for(page, "document.querySelector('#tabs').textContent.includes('4')")
+    assert page.is_checked(f"input[value$='{first}']")
+    assert page.evaluate(f"document.getElementById('job-{fourth}')") is None
+    assert page.text_content("[data-selected-count]") == "1 selected:"
+
+    page.click(".live-switch")
+    assert page.text_content(".live-switch") == "Paused"
+    page.reload()
+    assert page.text_content(".live-switch") == "Paused"
+    assert harm_of(page) == []
+    page.context.close()
+
+
+def test_what_cannot_be_taken_back_asks_first(stage: Stage) -> None:
+    page = stage.page()
+    job_id = stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1))
+    page.goto(f"{stage.url}/jobs/{stage.workspace_id}/{job_id}")
+    asked: list[str] = []
+
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.click("form[action$='/cancel'] button")
+    assert stage.scalar("select status from jobplatform.jobs where id = :id", id=job_id) == "pending"
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+    page.click("form[action$='/cancel'] button")
+    page.wait_for_selector(".notice.done")
+
+    assert page.text_content(".notice.done").strip() == "The job is cancelled."
+    assert asked == ["Cancel this job?"] * 2
+    page.context.close()
+
+
+def test_all_rows_of_a_page_are_picked_at_once_and_the_filter_stays(stage: Stage) -> None:
+    page = stage.page()
+    for _ in range(3):
+        stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1), tags=("picked",))
+    page.goto(stage.url + "/jobs?q=tag:picked&status=pending")
+    page.check("[data-select-all]")
+    assert page.text_content("[data-selected-count]") == "3 selected:"
+
+    page.click("button[name=deed][value=cancel]")
+    page.wait_for_selector(".notice.done")
+
+    assert page.text_content(".notice.done").strip() == "3 jobs cancelled or told to stop."
+    assert page.url.endswith("/jobs?q=tag:picked&status=pending")
+    page.context.close()
+
+
+def test_all_that_match_are_cancelled_by_workers_while_somebody_watches(stage: Stage) -> None:
+    page = stage.page()
+    for _ in range(5):
+        stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1), tags=("many",))
+    page.goto(stage.url + "/jobs?q=tag:many")
+    page.click("a[href*='/bulk/preview?deed=cancel']")
+    assert "Cancel 5 jobs?" in page.text_content("h1")
+
+    page.click("form[action$='/bulk/begin'] button")
+    wait_for(page, "document.querySelector('#head .chip.completed')", "the bulk action to be done")
+
+    assert page.text_content("#far .stat dd").strip() == "5"
+    statement = "select count(*) from jobplatform.jobs where status = 'cancelled' and 'many' = any(tags)"
+    assert stage.scalar(statement) == 5
+    page.context.close()
+
+
+def test_colours_are_chosen_without_a_button(stage: Stage) -> None:
+    page = stage.page(color_scheme="light")
+    page.goto(stage.url + "/queues")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.select_option("#theme", "dark")
+    wait_for(page, "document.documentElement.dataset.theme === 'dark'")
+
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+    assert page.url == stage.url + "/queues"
+    page.context.close()
+
+
+def test_without_scripts_everything_is_done_all_the_same(stage: Stage) -> None:
+    page = stage.page(java_script_enabled=False)
+    job_id = stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1), tags=("plain",))
+
+    page.goto(stage.url + "/jobs?q=tag:plain")
+    page.check(f"input[value$='{job_id}']")
+    page.click("button[name=deed][value=cancel]")
+    page.select_option("#theme", "dark")
+    page.click("form.theme button")
+
+    assert page.get_attribute("html", "data-theme") == "dark"
+    assert stage.scalar("select status from jobplatform.jobs where id = :id", id=job_id) == "cancelled"
+    page.context.close()

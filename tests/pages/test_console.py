@@ -1,0 +1,332 @@
+"""Every page of the console with something on it, and everything that can be done there, without a script."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.models import Connection
+from jobplatform.queue import Every, Tasks, create_schedule
+from tests.api.conftest import Hand
+from tests.pages.conftest import Visitor
+
+Sessions = sessionmaker[Session]
+Enqueue = Callable[..., uuid.UUID]
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"{{7*7}}"
+
+
+@pytest.fixture
+def enqueue(sessions: Sessions, tasks: Tasks, acme: uuid.UUID) -> Enqueue:
+    def enqueue(task: str = "echo", payload: Any = None, **options: Any) -> uuid.UUID:
+        with sessions.begin() as session:
+            if "delay" in options:
+                options["delay"] = datetime.timedelta(seconds=options["delay"])
+            return tasks[task].enqueue(session, payload or {}, workspace_id=acme, **options).job_id
+
+    return enqueue
+
+
+@pytest.fixture
+def failed(enqueue: Enqueue, hand: Hand, acme: uuid.UUID) -> uuid.UUID:
+    job_id = enqueue("fail")
+    hand.fail(acme, str(job_id))
+    return job_id
+
+
+def scalar(sessions: Sessions, statement: str) -> Any:
+    with sessions() as session:
+        return session.scalar(text(statement))
+
+
+def audited(sessions: Sessions) -> list[tuple[str, str]]:
+    """What was done, beside coming in, and by whom."""
+    with sessions() as session:
+        rows = session.execute(
+            text("select action, actor from jobplatform.audit_log where action <> 'session.begin' order by id")
+        )
+        return [(row[0], row[1]) for row in rows]
+
+
+PAGES = (
+    "/", "/?span=7d", "/jobs", "/jobs?q=task:echo&status=failed", "/errors", "/bulk", "/workspaces",
+    "/workspaces?sort=share&q=acme", "/queues", "/schedules", "/workers", "/tasks", "/tasks/echo", "/tasks/echo/new",
+    "/connections", "/connections/syncs", "/audit", "/audit?action=job.retry", "/health",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_of_an_empty_installation_says_so(operator: Visitor, path: str) -> None:
+    if path.startswith("/tasks/"):
+        pytest.skip("no worker has described a task yet: there is no such page")
+    answer = operator.get(path)
+
+    assert answer.status_code == 200
+    assert "<h1>" in answer.text
+
+
+@pytest.fixture
+def furnished(
+    sessions: Sessions, tasks: Tasks, enqueue: Enqueue, hand: Hand, failed: uuid.UUID, acme: uuid.UUID
+) -> uuid.UUID:
+    """Something on every page, with names that mean harm."""
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.workspaces set name = :name"), {"name": EVIL})
+        create_schedule(
+            session, tasks["echo"], Every(datetime.timedelta(hours=1)), workspace_id=acme, name=EVIL, made_by=EVIL
+        )
+        session.add(Connection(workspace_id=acme, id=uuid.uuid4(), connector_type="http_json", name=EVIL, config={}))
+        session.execute(
+            text("insert into jobplatform.pauses (kind, key, reason, actor) values ('resource', :what, :what, :what)"),
+            {"what": EVIL},
+        )
+    enqueue("echo", {EVIL: EVIL}, tags=[EVIL], unique_key=EVIL)
+    enqueue("add", {"left": 1, "right": 2}, delay=3600)
+    done = enqueue("echo", {"password": "hunter2"})
+    hand.complete(acme, str(done), '{"token": "hunter3", "said": "<b>bold</b>"}')
+    hand.claim(acme, str(enqueue("sync")))
+    return done
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_shows_what_there_is_as_text(operator: Visitor, furnished: uuid.UUID, path: str) -> None:
+    answer = operator.get(path)
+
+    assert answer.status_code == 200 or path.startswith("/tasks/")
+    assert "<script>alert" not in answer.text
+    assert "<img src=x" not in answer.text
+    assert ">49" not in answer.text
+    ids = re.findall(r'\sid="([^"]+)"', answer.text)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_job_s_page_shows_all_of_it_without_its_secrets(
+    operator: Visitor, furnished: uuid.UUID, failed: uuid.UUID, acme: uuid.UUID
+) -> None:
+    page = operator.get(f"/jobs/{acme}/{furnished}").text
+
+    assert "[redacted]" in page
+    assert "hunter" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    page = operator.get(f"/jobs/{acme}/{failed}").text
+    assert "the far side said no" in page
+    assert "RuntimeError" in page
+    assert "Traceback …" in page
+
+
+def test_a_waiting_job_says_why(operator: Visitor, enqueue: Enqueue, acme: uuid.UUID) -> None:
+    page = operator.get(f"/jobs/{acme}/{enqueue()}").text
+
+    assert "Why it is not running yet" in page
+    assert "worker" in page.split("Why it is not running yet")[1].split("</section>")[0]
+
+
+def test_a_search_that_is_none_says_what_is_wrong_and_keeps_what_was_typed(operator: Visitor) -> None:
+    answer = operator.get("/jobs?q=taks:sync+%3Cb%3E")
+
+    assert answer.status_code == 400
+    assert "task" in answer.text.split('id="q-complaint"')[1].split("</p>")[0]
+    assert 'value="taks:sync &lt;b&gt;"' in answer.text
+
+
+def test_jobs_are_found_by_state_and_by_what_is_searched_for(
+    operator: Visitor, failed: uuid.UUID, enqueue: Enqueue, acme: uuid.UUID
+) -> None:
+    other = enqueue("add", {"left": 1, "right": 2})
+
+    assert str(failed) in operator.get("/jobs?status=failed").text
+    assert str(other) not in operator.get("/jobs?status=failed").text
+    assert str(other) in operator.get(f"/jobs?q=workspace:{acme} task:add").text
+    assert "No job fits" in operator.get("/jobs?q=task:nothing").text
+
+
+def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
+    operator: Visitor, failed: uuid.UUID, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    here = f"/jobs/{acme}/{failed}"
+    operator.get(here)
+    assert operator.do("/retry") == "The job is pending again, with all its attempts ahead of it."
+    assert operator.do("/cancel") == "The job is cancelled."
+    later = enqueue("echo", {"n": 2**60}, delay=3600, priority=3, tags=["x"])
+    operator.get(f"/jobs/{acme}/{later}")
+    assert operator.do("/run-now") == "The job is ready to run."
+    form = operator.form("/enqueue-again")
+    for _ in range(2):
+        # Sent twice, by an impatient hand.
+        answer = operator.http.post(form.action, data=form.fields, headers={"Sec-Fetch-Site": "same-origin"})
+        assert answer.status_code == 303
+
+    with sessions() as session:
+        rows = session.execute(
+            text("select payload, priority, tags from jobplatform.job_records where task = 'echo'")
+        ).all()
+    assert rows == [({"n": 2**60}, 3, ["x"])] * 2
+    by = {actor for _, actor in audited(sessions)}
+    assert [action for action, _ in audited(sessions)] == ["job.retry", "job.cancel", "job.run_now"]
+    assert by == {"a test"}
+
+
+def test_what_cannot_be_done_is_said(
+    operator: Visitor, enqueue: Enqueue, hand: Hand, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    job_id = enqueue()
+    operator.get(f"/jobs/{acme}/{job_id}")
+    hand.complete(acme, str(job_id))
+
+    assert operator.do("/cancel") == "The job is completed and cannot be cancelled."
+    assert audited(sessions) == []
+
+
+def test_selected_jobs_are_retried_and_the_rest_is_explained(
+    operator: Visitor, failed: uuid.UUID, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    alive = enqueue()
+    operator.get("/jobs?q=workspace:" + str(acme))
+
+    said = operator.do("/jobs/selected", deed="retry", job=[f"{acme}/{failed}", f"{acme}/{alive}"])
+
+    assert said == "1 job pending again. 1 job left: The job is pending and cannot be retried."
+    assert operator.page is not None
+    assert operator.page.request.query_string.decode() == f"q=workspace:{acme}"
+    assert audited(sessions) == [("job.retry", "a test")]
+
+
+def test_all_that_match_are_shown_first_and_then_handed_to_workers(
+    operator: Visitor, failed: uuid.UUID, sessions: Sessions
+) -> None:
+    operator.get("/bulk/preview?deed=retry&q=task:fail")
+    assert operator.page is not None
+    assert "Retry 1 job?" in " ".join(operator.page.text.split())
+
+    answer = operator.follow(operator.send("/bulk/begin"))
+
+    assert "waiting" in answer.text
+    assert audited(sessions) == [("bulk.retry", "a test")]
+    assert operator.do("/stop") == "No more jobs are taken."
+    assert audited(sessions)[1:] == [("bulk.stop", "a test")]
+    assert "Retry" in operator.get("/bulk").text
+
+
+def test_selected_jobs_are_deleted_by_workers(
+    operator: Visitor, failed: uuid.UUID, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    operator.get("/jobs")
+
+    page = operator.follow(operator.send("/jobs/selected", deed="delete", job=f"{acme}/{failed}"))
+
+    assert f"id:{failed}" in page.text
+    assert audited(sessions) == [("bulk.delete", "a test")]
+
+
+@pytest.mark.parametrize("query", ["deed=retry&q=nonsense:1", "deed=explode&q=", "deed=retry&q=status:running"])
+def test_a_bulk_action_that_cannot_be_says_why(operator: Visitor, query: str) -> None:
+    answer = operator.get("/bulk/preview?" + query)
+
+    assert answer.status_code == 400
+    assert "Nothing to do" in answer.text
+
+
+def test_a_workspace_s_limits_are_changed_and_what_is_wrong_with_them_is_said(
+    operator: Visitor, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    enqueue()
+    operator.get(f"/workspaces/{acme}")
+
+    assert operator.do("/limits", max_running="20", weight="5") == "The limits count from the next claim on."
+    assert "max_running" not in operator.do("/limits", max_running="many")
+    assert operator.do("/limits", max_running="-1").startswith("maxRunning:")
+    with sessions() as session:
+        limits = session.execute(text("select weight, max_running from jobplatform.workspace_limits")).one()
+    assert limits == (5, 20)
+    assert operator.do(f"/workspaces/{acme}/pause", reason="unpaid").startswith("Nothing more of")
+    assert operator.page is not None
+    assert "unpaid" in operator.page.text
+    assert operator.do(f"/workspaces/{acme}/resume").endswith("goes on.")
+    assert [action for action, _ in audited(sessions)] == ["workspace.limit", "workspace.pause", "workspace.resume"]
+
+
+def test_a_queue_is_limited_paused_and_resumed(operator: Visitor, enqueue: Enqueue, sessions: Sessions) -> None:
+    enqueue()
+    operator.get("/queues")
+
+    assert operator.do("/queues/default/limit", max_running="3") == "At most 3 jobs of default run at a time."
+    assert operator.do("/queues/default/limit", max_running="") == "default has no limit."
+    assert operator.do("/queues/default/limit", max_running="x").startswith("maxRunning:")
+    assert operator.do("/queues/default/pause", reason="r") == (
+        "Nothing more of default is started. What runs goes on to its end."
+    )
+    assert operator.do("/queues/default/resume") == "default goes on."
+    assert [action for action, _ in audited(sessions)] == ["queue.limit", "queue.limit", "queue.pause", "queue.resume"]
+
+
+def test_a_schedule_is_paused_resumed_and_run_now(
+    operator: Visitor, tasks: Tasks, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        create_schedule(
+            session, tasks["echo"], Every(datetime.timedelta(hours=1)), workspace_id=acme, name="hourly", made_by="x"
+        )
+    operator.get("/schedules")
+
+    assert operator.do("/pause") == "It is paused: no more of its ticks are done."
+    assert operator.do("/resume") == "Its ticks are done again, from now on."
+    assert operator.do("/run-now") == "A job was enqueued."
+    actions = ["schedule.pause", "schedule.resume", "schedule.run_now"]
+    assert [action for action, _ in audited(sessions)] == actions
+    page = operator.get(operator.get("/schedules").text.split('class="strong" href="')[1].split('"')[0])
+    assert "every hour" in page.text.lower()
+    assert page.text.count("<li>") == 5
+
+
+def test_a_worker_is_drained(operator: Visitor, hand: Hand, sessions: Sessions) -> None:
+    operator.get("/workers")
+
+    assert operator.do("/drain") == "It takes nothing new, finishes what it runs, and stops."
+    assert scalar(sessions, "select drain_requested_at is not null from jobplatform.workers")
+    assert "asked to drain" in operator.get("/workers").text
+    assert audited(sessions) == [("worker.drain", "a test")]
+
+
+def test_a_test_job_is_enqueued_by_a_form_that_loses_nothing(
+    operator: Visitor, described: None, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    operator.get(f"/tasks/add/new?workspace={acme}")
+    assert operator.form("/new").fields["payload"] == '{\n  "left": 0,\n  "right": 0\n}'
+
+    operator.page = operator.send("/new", workspace="?", payload='{"left": 1', priority="high")
+    assert operator.page.status_code == 422
+    assert operator.form("/new").fields["payload"] == '{"left": 1'
+    for complaint in ("not the id of a workspace", "not JSON", "not a whole number"):
+        assert complaint in operator.page.text
+    operator.page = operator.send("/new", workspace=str(acme), payload='{"left": "x"}', priority="")
+    assert operator.page.status_code == 422
+    assert 'id="payload-wrong"' in operator.page.text
+    page = operator.follow(operator.send("/new", workspace=str(acme), payload='{"left": 1, "right": 2}', priority="7"))
+
+    assert "The job is enqueued." in page.text
+    assert scalar(sessions, "select priority from jobplatform.job_records where 'test' = any(tags)") == 7
+
+
+def test_the_audit_log_is_searched_by_who_and_what(operator: Visitor, enqueue: Enqueue) -> None:
+    enqueue()
+    operator.get("/queues")
+    operator.do("/queues/default/pause", reason="because")
+
+    assert "because" in operator.get("/audit?actor=a+test&action=queue.pause").text
+    assert "No line fits" in operator.get("/audit?actor=nobody").text
+    assert "searched for by its id" in operator.get("/audit?workspace=acme").text
+
+
+def test_the_doctor_s_findings_are_a_page(operator: Visitor, enqueue: Enqueue) -> None:
+    enqueue()
+    page = operator.get("/health").text
+
+    assert "no_worker" in page
+    assert "failing" in page

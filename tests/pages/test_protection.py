@@ -1,0 +1,205 @@
+"""What an answer's headers say, which forms count, and what becomes of errors."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.pages.shell import Shell
+from tests.api.conftest import MintToken
+from tests.pages.conftest import Visitor, notice_of
+
+Sessions = sessionmaker[Session]
+
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs", "/nothing", "/sign-in"])
+def test_a_page_runs_shows_and_asks_nothing_that_is_not_ours_and_is_kept_by_nobody(
+    operator: Visitor, path: str
+) -> None:
+    headers = operator.get(path).headers
+
+    assert dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";")) == POLICY
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_files_are_kept_for_ever_at_an_address_that_changes_with_them(operator: Visitor) -> None:
+    page = operator.get("/jobs").text
+    addresses = re.findall(r'(?:href|src)="(/console/assets/[^"]+)"', page)
+
+    assert len(addresses) == 3
+    for address in addresses:
+        answer = operator.http.get(address)
+        assert (answer.status_code, "immutable" in answer.headers["Cache-Control"]) == (200, True)
+        old = re.sub(r"assets/\w+/", "assets/0123456789abcdef/", address)
+        assert operator.http.get(old).headers["Cache-Control"] == "no-cache"
+    for name in ("../shell.py", "x.css", "base.html", "%2e%2e/shell.py"):
+        assert operator.http.get(f"/console/assets/x/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "token", "accepted"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, True, True),
+        ({"Origin": "http://localhost"}, True, True),
+        ({}, True, True),
+        ({"Sec-Fetch-Site": "same-origin"}, False, False),
+        ({"Sec-Fetch-Site": "cross-site"}, True, False),
+        ({"Sec-Fetch-Site": "same-site"}, True, False),
+        ({"Sec-Fetch-Site": "none"}, True, False),
+        ({"Origin": "https://evil.example"}, True, False),
+        ({"Origin": "null"}, True, False),
+    ],
+)
+def test_a_form_counts_when_it_was_sent_from_a_page_of_ours(
+    operator: Visitor, sessions: Sessions, headers: dict[str, str], token: bool, accepted: bool
+) -> None:
+    with sessions.begin() as session:
+        session.execute(text("insert into jobplatform.queue_limits (queue, max_running) values ('slow', 3)"))
+    operator.get("/queues")
+    form = operator.form("/queues/slow/pause")
+    fields = form.fields | {"reason": "because"} | ({} if token else {"form_token": "0" * 64})
+
+    answer = operator.http.post(form.action, data=fields, headers=headers)
+
+    with sessions() as session:
+        paused = session.scalar(text("select count(*) from jobplatform.pauses"))
+    assert (answer.status_code, paused) == ((303, 1) if accepted else (403, 0))
+
+
+def test_a_form_of_another_session_does_not_count(operator: Visitor, app: Flask, mint: MintToken) -> None:
+    other = Visitor(app.test_client())
+    other.sign_in(mint(None, ("operator",)))
+    other.get("/jobs")
+    fields = other.form("/sign-out").fields
+
+    answer = operator.http.post("/console/sign-out", data=fields, headers={"Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "back", ["https://evil.example/", "//evil.example", "/elsewhere", "/console\\@evil.example", "/consoleevil", "\n"]
+)
+def test_a_form_leads_back_into_the_console_and_nowhere_else(operator: Visitor, back: str) -> None:
+    operator.get("/jobs")
+
+    answer = operator.send("/theme", theme="dark", back=back)
+
+    assert answer.headers["Location"] == "/console/"
+
+
+def test_filters_survive_an_action(operator: Visitor) -> None:
+    operator.get("/jobs?q=task:sync&status=failed")
+
+    answer = operator.send("/theme", theme="dark")
+
+    assert answer.headers["Location"] == "/console/jobs?q=task:sync&status=failed"
+    assert '<html lang="en" data-theme="dark">' in operator.follow(answer).text
+
+
+def test_links_and_cookies_keep_the_prefix_of_a_proxy(app: Flask, mint: MintToken) -> None:
+    http, operator_token = app.test_client(), mint(None, ("operator",))
+    behind = {"SCRIPT_NAME": "/behind"}
+    page = http.get("/console/sign-in", environ_overrides=behind)
+    token = re.findall(r'name="form_token" value="(\w+)"', page.text)[0]
+
+    http.set_cookie("jobplatform_form", page.headers["Set-Cookie"].split("=", 1)[1].split(";")[0], path="/")
+    answer = http.post(
+        "/console/sign-in",
+        data={"form_token": token, "token": operator_token},
+        environ_overrides=behind,
+    )
+
+    assert answer.headers["Location"] == "/behind/console/"
+    assert "Path=/behind/console;" in answer.headers["Set-Cookie"] + ";"
+    assert 'href="/behind/console/assets/' in page.text
+    assert not re.findall(r'(?:href|src|action)="/console', page.text)
+
+
+def test_a_page_that_breaks_says_so_and_nothing_of_the_inside(
+    operator: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the secret of the inside")
+
+    monkeypatch.setattr("jobplatform.queue.pages.queue_lines", broken)
+
+    answer = operator.get("/queues")
+
+    assert answer.status_code == 500
+    assert "Something went wrong on our side" in answer.text
+    assert answer.headers["X-Request-Id"] in answer.text
+    assert "secret of the inside" not in answer.text
+
+
+def test_a_page_cannot_write_and_is_given_up_when_it_takes_too_long(
+    operator: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writes(session: Session) -> None:
+        session.execute(text("delete from jobplatform.pauses"))
+
+    def dawdles(session: Session) -> None:
+        session.execute(text("set local statement_timeout = '10ms'; select pg_sleep(30)"))
+
+    monkeypatch.setattr("jobplatform.queue.pages.queue_lines", writes)
+    assert operator.get("/queues").status_code == 500
+    monkeypatch.setattr("jobplatform.queue.pages.queue_lines", dawdles)
+    answer = operator.get("/queues")
+
+    assert answer.status_code == 503
+    assert "This takes too long" in answer.text
+
+
+def test_in_read_only_mode_nothing_is_done_by_anybody(app: Flask, operator: Visitor, described: None) -> None:
+    operator.get("/tasks/add/new")
+    form = operator.form("/tasks/add/new")
+    shell = app.blueprints["console"]
+    assert isinstance(shell, Shell)
+    object.__setattr__(shell.options, "read_only", True)
+
+    answer = operator.http.post(form.action, data=form.fields, headers={"Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status_code == 403
+    assert "These pages are for looking" in answer.text
+    assert "read-only" in operator.get("/jobs").text
+
+
+def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None) -> None:
+    operator.get("/tasks/add/new")
+    evil = "<img src=x onerror=alert(1)>"
+    page = operator.send("/tasks/add/new", workspace=evil, payload="{")
+    assert page.status_code == 422
+    assert evil not in page.text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page.text
+
+    operator.get("/jobs")
+    page = operator.follow(operator.send("/jobs/selected", deed="retry"))
+
+    assert notice_of(page) == "No job was selected."
+    assert notice_of(operator.get("/jobs")) == ""
+
+
+def test_a_path_of_nobody_is_a_page_that_says_so(operator: Visitor) -> None:
+    for path in (f"/jobs/{uuid.uuid4()}/{uuid.uuid4()}", "/errors/0123456789abcdef", "/no/such/page"):
+        answer = operator.get(path)
+        assert (answer.status_code, "There is nothing here" in answer.text) == (404, True), path
