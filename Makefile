@@ -32,10 +32,10 @@ up: $(READY) ## Run database, API and worker until Ctrl-C
 	@$(BIN)/jobplatform up $(UP)
 
 test: $(READY) ## All tests, on an embedded PostgreSQL
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not package'
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 -m 'not package'
 
 pooled: $(READY) ## The tests that use the database, through PgBouncer (which has to be installed)
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not package' --pooled
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 -m 'not package' --pooled
 
 check: lint types imports drift package ## What CI asks beside the tests
 

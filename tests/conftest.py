@@ -58,10 +58,22 @@ def _keep_bytecode(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--pooled`` only what goes through the pooler: nothing is new about the rest."""
+    _give_examples_time(items)
     if config.getoption("--pooled"):
         pooled = [item for item in items if "reach" in item.fixturenames and not item.get_closest_marker("direct")]  # type: ignore[attr-defined]
         config.hook.pytest_deselected(items=[item for item in items if item not in pooled])
         items[:] = pooled
+
+
+def _give_examples_time(items: list[pytest.Item]) -> None:
+    """An example of hypothesis may take as long as a busy machine takes for it.
+
+    A profile would do that too, but it has to be there before any property is: every run would import hypothesis.
+    """
+    for function in {item.function for item in items if isinstance(item, pytest.Function)}:
+        if (chosen := getattr(function, "_hypothesis_internal_use_settings", None)) is not None:
+            patient = type(chosen)(chosen, deadline=None)
+            function._hypothesis_internal_use_settings = patient
 
 
 @pytest.fixture(scope="session")

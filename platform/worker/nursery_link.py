@@ -33,6 +33,16 @@ class NurseryGoneError(Exception):
     """The nursery's socket is closed; every child of it is dead or about to be."""
 
 
+def start_nursery(control: socket.socket) -> subprocess.Popen[bytes]:
+    """A process that obeys what comes through ``control``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobplatform.worker.nursery", str(control.fileno())],
+        pass_fds=[control.fileno()],
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": _python_path()},
+    )
+
+
 class NurseryLink:
     """A running nursery process and the socket to it. Requests never block."""
 
@@ -40,12 +50,7 @@ class NurseryLink:
         # One request is one message, and descriptors can't be torn from theirs.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "jobplatform.worker.nursery", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": _python_path()},
-            )
+            self._process = start_nursery(theirs)
         ours.setblocking(False)
         self._socket = ours
         self._send(["configure", config.as_message()])

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session, sessionmaker
+from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from jobplatform.api import create_app, mint_token
@@ -63,6 +64,24 @@ class Client:
         if options.get("json") is None:
             options.pop("json", None)
         return self.http.open(path, method=method, headers=sent, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rules_are_compiled_once() -> Iterator[None]:
+    """Werkzeug writes and compiles two functions for each route, which is nearly all that an application costs. They
+    depend on the rule's text alone, and each test has an application of its own."""
+    compiled: dict[Any, Any] = {}
+    compile_builder = Rule._compile_builder
+
+    def once(rule: Rule, append_unknown: bool = True) -> Any:
+        key = (append_unknown, rule.rule, tuple(rule._trace))
+        if rule.defaults or key not in compiled:
+            compiled[key] = compile_builder(rule, append_unknown)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", once)
+        yield
 
 
 @pytest.fixture

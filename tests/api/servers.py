@@ -22,9 +22,11 @@ class Server:
     def __init__(
         self, database_url: str, folder: Path, *options: str, application: str = "wsgi:app", **environ: str
     ) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        # Kept as long as we are: nobody else gets the port, also while the server is down.
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._place.getsockname()[1]}"
         self.url = f"http://{self.address}"
         self.log = folder / "server.log"
         self._application = application
@@ -40,7 +42,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "gunicorn", "--bind", self.address, "--no-control-socket"]
+        command = [sys.executable, "-m", "gunicorn", "--bind", self.address, "--reuse-port", "--no-control-socket"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self._options, self._application],
@@ -66,6 +68,7 @@ class Server:
     def destroy(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
+        self._place.close()
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -52,9 +52,8 @@ SERVER = {"max_connections": "150", "shared_buffers": "128MB", "autovacuum_napti
 QUICK_SERVER = SERVER | {"fsync": "off", "full_page_writes": "off"}
 
 
-#: For how many leases a job may be left waiting while slots are free and nothing forbids it to start. A worker that is
-#: stopped looks healthy for a lease, and one that lost its connection, or just began, has no use for its slots a while.
-PATIENCE = 3
+#: Seconds that a storm may go on for, after its time, until each kind of fault has hit somebody.
+MOST_LATE = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +95,10 @@ class Setup:
     crowd: int = 8
     """How many workers there are in the middle of the storm."""
     demanded: frozenset[str] = DEMANDED
+    patience: float = 3
+    """For how many leases a job may be left waiting while slots are free and nothing forbids it to start. A worker that
+    is stopped looks healthy for a lease, and one that lost its connection, or just began, has no use for its slots a
+    while."""
     schedules: int = 8
     """How many schedules tick every second."""
     without_index: bool = False
@@ -161,7 +164,9 @@ class Experiment:
         parts: list[Part] = [watcher, monkey, crowd, *clients]
         for part in parts:
             part.start()
-        self._until(lambda: not _producing(clients), self.setup.seconds * 2, "producing")
+        # On a busy machine a worker that ended is not there again for a while, and what finds nobody comes again later.
+        stormy = self.setup.seconds * 2 + MOST_LATE
+        self._until(lambda: not _producing(clients) and monkey.through, stormy, "producing")
         self.calm.set()
         for part in parts:
             # The monkey, the operator and who turns the knobs: nobody may reopen a job, or pause anything, while we
@@ -337,7 +342,7 @@ class Experiment:
 
     def _complaints(self, fleet: Fleet, parts: list[Part]) -> list[str]:
         """What went wrong with processes, and with the parts of the run itself."""
-        complaints = fleet.end(seconds=20) + fleet.fallen
+        complaints = fleet.end(seconds=60) + fleet.fallen
         complaints += [f"{part.name} gave up: {part.error!r}" for part in parts if part.error]
         deadline = time.monotonic() + 10
         while (orphans := fleet.orphans()) and time.monotonic() < deadline:
@@ -354,7 +359,7 @@ class Experiment:
                 seen=watcher.seen,
             )
         evidence.demanded = self.setup.demanded if self.terrain else frozenset()
-        evidence.patience = PATIENCE * self.setup.lease + 1
+        evidence.patience = self.setup.patience * self.setup.lease + 1
         return evidence
 
 

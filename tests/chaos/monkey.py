@@ -94,6 +94,11 @@ class Monkey(Part):
             RESTART: self.restart_server,
         }
 
+    @property
+    def through(self) -> bool:
+        """Whether each kind of fault has hit somebody, and the server was restarted as often as it was to be."""
+        return not self._restarts and self.injected.keys() >= set(self.kinds)
+
     def live(self) -> None:
         begun = time.monotonic()
         while not self.stop.wait(self.pause * self.draw.uniform(0.5, 1.5)):

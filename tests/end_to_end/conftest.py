@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy.orm import Session
 
 from jobplatform.cli import main
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Workspace
 from jobplatform.testing import wait_until
 
@@ -37,6 +38,26 @@ def data_dir() -> Iterator[Path]:
     yield folder
     wait_until(lambda: not processes_with(folder), what="every process of the test to be gone")
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def initialised() -> Iterator[Path]:
+    """What a server that was started once and stopped leaves in its folder."""
+    folder = Path(tempfile.mkdtemp(prefix="jobplatform-test-"))
+    server = EmbeddedServer(folder, {"fsync": "off"})
+    server.start()
+    server.stop()
+    yield folder / "postgresql"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def prepared(data_dir: Path, initialised: Path) -> Path:
+    """The test's folder with a server in it that only has to be started: to initialise one takes longer than most
+    tests of what comes after that."""
+    # Whoever owns the files here owns them there, which Python's own copies leave to chance.
+    subprocess.run(["cp", "-a", str(initialised), str(data_dir)], check=True)
+    return data_dir
 
 
 @pytest.fixture

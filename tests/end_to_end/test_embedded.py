@@ -26,8 +26,8 @@ print("stopped" if server.stop() else "left running", flush=True)
 
 
 @pytest.fixture
-def embedded(data_dir: Path) -> Iterator[EmbeddedServer]:
-    server = EmbeddedServer(data_dir, {"fsync": "off", "max_connections": "37"})
+def embedded(prepared: Path) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(prepared, {"fsync": "off", "max_connections": "37"})
     yield server
     server.stop()
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role
-from tests.end_to_end.conftest import COMMAND, Running
+from tests.end_to_end.conftest import COMMAND, Cli, Running
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
@@ -37,35 +37,27 @@ def test_a_login_that_is_no_member_ends_the_command_with_what_to_grant(
     ],
 )
 def test_commands_do_with_the_login_of_a_process(
-    login_url: Callable[..., str], role: Role, arguments: list[str]
+    run: Cli, login_url: Callable[..., str], role: Role, arguments: list[str]
 ) -> None:
-    environment = {**os.environ, "DATABASE_URL": login_url(role)}
+    done = run(*arguments, DATABASE_URL=login_url(role))
 
-    done = subprocess.run(
-        [*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
 
 
-def test_a_worker_s_login_is_no_operator_s(login_url: Callable[..., str]) -> None:
-    environment = {**os.environ, "DATABASE_URL": login_url(Role.WORKER)}
+def test_a_worker_s_login_is_no_operator_s(run: Cli, login_url: Callable[..., str]) -> None:
+    done = run("tokens", "list", DATABASE_URL=login_url(Role.WORKER))
 
-    done = subprocess.run(
-        [*COMMAND, "tokens", "list"], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "jobplatform_operator" in done.stderr
 
 
 def test_a_stack_on_the_embedded_server_runs_without_its_superuser(
-    start: Callable[..., Running], data_dir: Path
+    start: Callable[..., Running], prepared: Path
 ) -> None:
     up = start("up")
     up.wait_for_line("Ctrl-C stops all of it")
 
-    server = EmbeddedServer(data_dir)
+    server = EmbeddedServer(prepared)
     with psycopg.connect(server.url("postgres")) as connection:
         found = connection.execute(
             "select distinct application_name, usename from pg_stat_activity "

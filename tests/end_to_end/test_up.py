@@ -17,7 +17,7 @@ Start = Callable[..., Running]
 
 
 @pytest.fixture
-def up(start: Start) -> Running:
+def up(start: Start, prepared: Path) -> Running:
     stack = start("up", "-c", "2")
     stack.wait_for_line("Ctrl-C stops all of it")
     return stack

@@ -83,17 +83,18 @@ def test_every_row_of_every_table_is_in_it_and_none_of_another_workspace(
     assert str(other) not in "".join(files.files.values())
 
 
-@pytest.mark.parametrize(
-    "place",
-    ["payload", "result", "error", "line", "key", "tag", "request", "name", "token", "connection", "config", "external",
-     "data", "reason", "details"],
+PLACES = (
+    "payload", "result", "error", "line", "key", "tag", "request", "name", "token", "connection", "config", "external",
+    "data", "reason", "details",
 )  # fmt: skip
-def test_its_texts_are_all_there(
-    session: Session, workspace_id: uuid.UUID, export: Callable[..., InMemory], place: str
-) -> None:
+
+
+def test_its_texts_are_all_there(session: Session, workspace_id: uuid.UUID, export: Callable[..., InMemory]) -> None:
     fill(session, workspace_id)
 
-    assert canary(place, workspace_id) in "".join(export(workspace_id).files.values())
+    everything = "".join(export(workspace_id).files.values())
+
+    assert [place for place in PLACES if canary(place, workspace_id) not in everything] == []
 
 
 def test_nothing_by_which_somebody_could_act_as_another_is_in_it(
@@ -176,7 +177,7 @@ def test_a_transaction_that_sees_several_moments_is_refused(session: Session, wo
 def test_a_large_table_is_never_in_memory_as_a_whole(
     one_moment: Session, session: Session, workspace_id: uuid.UUID, tmp_path: Path
 ) -> None:
-    payload = {"text": "x" * 20_000}
+    payload = {"text": "x" * 5_000}
     enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="work", payload=payload) for _ in range(2_000)])
     session.commit()
 
@@ -186,7 +187,7 @@ def test_a_large_table_is_never_in_memory_as_a_whole(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert peak < 25_000_000, "forty megabytes went through"
+    assert peak < 6_000_000, "ten megabytes went through"
 
 
 # Sealed

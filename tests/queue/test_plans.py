@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pkgutil
 import re
 import uuid
@@ -49,7 +50,8 @@ from jobplatform.queue import (
 )
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
-from jobplatform.testing.databases import Databases
+from jobplatform.testing import DatabaseServer
+from jobplatform.testing.databases import Databases, database_of
 from tests.queue.plans import Plan, explain
 
 RUNNING = 2_000
@@ -115,16 +117,30 @@ class Backlog:
 
 
 @pytest.fixture(scope="module", params=[(1_000, 100), (200_000, 5_000)], ids=["1k", "200k"])
-def backlog(request: pytest.FixtureRequest, jobplatform_databases: Databases) -> Iterator[Backlog]:
-    """Loaded once for all of these tests: each of them rolls back what it does."""
-    jobs, workspaces = request.param
-    url = jobplatform_databases.fresh()
+def backlog(
+    request: pytest.FixtureRequest, jobplatform_server: DatabaseServer, jobplatform_databases: Databases
+) -> Iterator[Backlog]:
+    """One for all tests of a module: each of them rolls back what it does."""
+    loaded = _loaded(jobplatform_server, jobplatform_databases, *request.param)
+    url = jobplatform_server.create(f"{loaded}_{os.getpid()}", loaded)
     engine = make_engine(url)
     silence(engine)
-    _load(engine, jobs, workspaces)
     yield Backlog(engine)
     engine.dispose()
     jobplatform_databases.drop(url)
+
+
+def _loaded(server: DatabaseServer, databases: Databases, jobs: int, workspaces: int) -> str:
+    """The name of a database that the first who asks for it in this run has loaded. A copy costs a tenth of that."""
+    name = server.name(f"backlog_{jobs}")
+    with server.alone():
+        if not server.exists(name):
+            url = databases.fresh()
+            engine = make_engine(url)
+            _load(engine, jobs, workspaces)
+            engine.dispose()
+            server.rename(database_of(url), name)
+    return name
 
 
 def _load(engine: Engine, jobs: int, workspaces: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from jobplatform import pytest_plugin
 from jobplatform.testing import DatabaseServer, wait_until
+from jobplatform.testing.server import PREFIX
 from tests.docs.pages import ROOT, blocks_of
 
 pytest_plugins = ["pytester"]
@@ -47,17 +48,6 @@ def project(
     monkeypatch.setenv("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
     pytester.syspathinsert()
     return pytester
-
-
-@pytest.fixture
-def left_behind(jobplatform_server: DatabaseServer) -> object:
-    """The test databases there are beside ours."""
-
-    def left_behind() -> set[str]:
-        ours = jobplatform_server.name("")
-        return {name for name in jobplatform_server._databases("jobplatform_test_") if not name.startswith(ours)}
-
-    return left_behind
 
 
 def test_the_page_about_testing_is_a_project_whose_tests_pass(project: pytest.Pytester) -> None:
@@ -133,7 +123,11 @@ def test_inline_and_manual_last_until_the_end_of_the_test(project: pytest.Pytest
     project.runpytest_inprocess("-q").assert_outcomes(passed=3)
 
 
-def test_processes_of_one_run_share_a_template_and_leave_nothing(project: pytest.Pytester, left_behind) -> None:  # type: ignore[no-untyped-def]
+def test_processes_of_one_run_share_a_template_and_leave_nothing(
+    project: pytest.Pytester, jobplatform_server: DatabaseServer
+) -> None:
+    run = uuid.uuid4().hex
+    theirs = f"{PREFIX}{run[:12]}_"
     project.makeconftest("""
         from pathlib import Path
 
@@ -141,22 +135,22 @@ def test_processes_of_one_run_share_a_template_and_leave_nothing(project: pytest
             with Path("made").open("a") as file:
                 file.write("once\\n")
     """)
-    project.makepyfile("""
+    project.makepyfile(
+        """
         import pytest
 
         @pytest.mark.parametrize("number", range(6))
         def test_it(jobplatform_session, number):
-            pass
-    """)
-    before = left_behind()
+            assert jobplatform_session.get_bind().url.database.startswith("{theirs}")
+    """.replace("{theirs}", theirs)
+    )
 
-    result = project.runpytest_subprocess("-q", "-n2", "-p", "no:cacheprovider")
+    result = project.runpytest_subprocess("-q", "-n2", "-p", "no:cacheprovider", "--testrunuid", run)
 
     result.assert_outcomes(passed=6)
     assert (project.path / "made").read_text() == "once\n"
-    # Runs of other test processes make databases beside these meanwhile; theirs go too.
-    new = left_behind() - before
-    wait_until(lambda: not new & left_behind(), what="the end of every database that was made meanwhile", seconds=60)
+    # Another run that begins at this moment may be the one that drops them.
+    wait_until(lambda: not jobplatform_server._databases(theirs), what="the end of the run's databases")
 
 
 def test_what_a_worker_logged_is_shown_when_its_test_fails(project: pytest.Pytester) -> None:

@@ -182,7 +182,7 @@ def test_any_json_has_a_redacted_form_that_is_its_own(value: Any) -> None:
 )
 def test_a_hostile_text_is_searched_in_linear_time(piece: str) -> None:
     """A pattern that tries every split of a text would not come back from these within the test's time limit."""
-    assert isinstance(redact_text(piece * (1_000_000 // len(piece))), str)
+    assert isinstance(redact_text(piece * (250_000 // len(piece))), str)
 
 
 @pytest.mark.parametrize("as_text", [True, False])

@@ -1,8 +1,8 @@
 """Workers without the wait for their imports: a process that has imported everything and forks for each of them.
 
-Half of what a worker's start costs is importing. A forked worker is a process like any other (its own pid, signals,
-log, interpreter exit, and a nursery that is started the long way); only how it was born differs, and the tests about
-starting and stopping don't use it.
+Nearly all that a worker's start costs is importing, in the worker and once more in its nursery. A forked worker is a
+process like any other (its own pid, signals, log, interpreter exit, and a nursery of its own); only how both were born
+differs, and the tests about starting and stopping don't use it.
 
     1. ``python -m tests.worker.fork_server FD`` imports the worker and waits at the socket FD.
     2. A message asks for a worker: its options, environment and folder, with the log's descriptor.
@@ -154,6 +154,7 @@ def reap(control: socket.socket) -> None:
 
 def main() -> int:
     from tests.worker.run_worker import run  # imports the worker
+    from tests.worker.waiting_nursery import use_a_waiting_nursery
 
     assert threading.active_count() == 1, "a fork has no other threads"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -166,6 +167,7 @@ def main() -> int:
         options = request.options
     else:
         return 0
+    use_a_waiting_nursery()
     return run(options)
 
 

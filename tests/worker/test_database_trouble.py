@@ -67,17 +67,17 @@ def switch(server: EmbeddedServer, database_url: str) -> Iterator[Switch]:
 def test_dropped_connections_lose_no_job_and_start_none_twice(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
-    database.enqueue_many("tell", [{"file": told.path, "number": number} for number in range(2000)])
+    database.enqueue_many("tell", [{"file": told.path, "number": number} for number in range(800)])
 
     worker = start_worker(slots=2)
     for round_ in range(1, 11):
-        told.wait(round_ * 150)
+        told.wait(round_ * 60)
         database.rows(TERMINATE)
     database.wait_until_done()
 
-    assert sorted(map(int, told.read())) == list(range(2000))
+    assert sorted(map(int, told.read())) == list(range(800))
     assert database.rows("select status, attempts, crash_count, count(*) from jobplatform.jobs group by 1, 2, 3") == [
-        ("completed", 1, 0, 2000)
+        ("completed", 1, 0, 800)
     ]
     assert worker.exit_code is None
 

@@ -9,6 +9,9 @@ import signal
 from jobplatform.testing import is_dead, wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
+#: Enough for a worker to have learnt that they are quick and to take a stock of them, and for a slow one now and then.
+JOBS = 800
+
 
 def enqueue_tellers(database: Database, told: Lines, count: int, **options: object) -> None:
     payloads = [{"file": told.path, "number": number} for number in range(count)]
@@ -18,26 +21,26 @@ def enqueue_tellers(database: Database, told: Lines, count: int, **options: obje
 def test_jobs_taken_back_from_behind_slow_ones_start_exactly_once(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
-    enqueue_tellers(database, told, 2000)
+    enqueue_tellers(database, told, JOBS)
 
     start_worker(slots=3)
     database.wait_until_done()
 
-    assert sorted(map(int, told.read())) == list(range(2000))
+    assert sorted(map(int, told.read())) == list(range(JOBS))
     assert database.rows("select status, attempts, count(*) from jobplatform.jobs group by 1, 2") == [
-        ("completed", 1, 2000)
+        ("completed", 1, JOBS)
     ]
 
 
 def test_killing_children_at_random_hits_only_what_they_were_running(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
-    enqueue_tellers(database, told, 2000)
+    enqueue_tellers(database, told, JOBS)
     draw = random.Random(2)
 
     worker = start_worker(slots=3, crash_limit=1)
     for round_ in range(1, 13):
-        told.wait(round_ * 100)
+        told.wait(round_ * 50)
         if victims := worker.children():
             os.kill(draw.choice(victims), signal.SIGKILL)
     database.wait_until_done()
@@ -47,19 +50,20 @@ def test_killing_children_at_random_hits_only_what_they_were_running(
     assert len(numbers) == len(set(numbers))
     assert {error for error, _ in crashed} <= {"signal SIGKILL"}
     hit = sum(count for _, count in crashed)
-    assert database.statuses() == {"completed": 2000 - hit} | ({"failed": hit} if hit else {})
-    assert 2000 - len(numbers) <= hit
+    assert database.statuses() == {"completed": JOBS - hit} | ({"failed": hit} if hit else {})
+    assert JOBS - len(numbers) <= hit
 
 
 def test_the_death_of_the_nursery_hits_only_what_was_running(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
-    enqueue_tellers(database, told, 2000)
+    enqueue_tellers(database, told, JOBS)
 
     worker = start_worker(slots=2, crash_limit=1)
     first = worker.nursery
-    told.wait(300)
+    told.wait(200)
     os.kill(first, signal.SIGKILL)
+    worker.wait_for("nursery up", 2)
     database.wait_until_done()
 
     numbers = list(map(int, told.read()))
@@ -67,8 +71,8 @@ def test_the_death_of_the_nursery_hits_only_what_was_running(
     assert len(numbers) == len(set(numbers))
     statuses = database.statuses()
     assert statuses.get("failed", 0) <= 2
-    assert sum(statuses.values()) == 2000
-    assert 2000 - len(numbers) <= statuses.get("failed", 0)
+    assert sum(statuses.values()) == JOBS
+    assert JOBS - len(numbers) <= statuses.get("failed", 0)
 
 
 def test_the_death_of_the_parent_takes_every_descendant_along(
