@@ -6,22 +6,21 @@ connection). What is still wrong after that is the connection's failure; a sourc
 
 from __future__ import annotations
 
-import email.utils
-import json
 import logging
-import re
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import backoff
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import fields, validate
 
 from jobplatform.connectors.addresses import check_url
-from jobplatform.connectors.outside import Answer, OutsideClient
+from jobplatform.connectors.asking import pause_of, says_too_often
+from jobplatform.connectors.opening import Opening
+from jobplatform.connectors.outside import Answer
+from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.source import Page, SourceRecord
-from jobplatform.errors import SourceBusyError, SourceError, SourceUnreachableError
+from jobplatform.errors import SourceAnswerError, SourceBusyError, SourceError, SourceUnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +30,17 @@ MOST_TRIES = 6
 LONGEST_TRYING = 120.0
 #: A source that wants a longer pause than this has its connection fail: waiting would hold a slot of the worker.
 LONGEST_PAUSE = 60.0
-DEFAULT_PAUSE = 1.0
 
 
-class StreamConfig(Schema):
+class StreamConfig(ConfigSchema):
     """One stream: where it is, and which field of a record is its id."""
 
     path = fields.String(required=True, validate=validate.Regexp(r"^/"))
     id_field = fields.String(data_key="idField", load_default="id")
 
 
-class HttpJsonConfig(Schema):
+class HttpJsonConfig(ConfigSchema):
     """The configuration of a connection of this type. Names of fields may be dotted paths."""
-
-    class Meta:
-        unknown = RAISE
 
     base_url = fields.Url(data_key="baseUrl", required=True, schemes={"http", "https"}, require_tld=False)
     streams = fields.Dict(
@@ -75,11 +70,11 @@ def _pause(error: Any) -> float:
 class HttpJson:
     """An open connection to such a source."""
 
-    def __init__(self, config: Mapping[str, Any], *, allow_private: bool = False) -> None:
-        self.config = _load(config)
+    def __init__(self, opening: Opening) -> None:
+        self.config = opening.config
         # One that is never asked is told at once, and not after the first page of another stream.
-        check_url(self.config["base_url"], allow_private=allow_private)
-        self.client = OutsideClient(allow_private=allow_private, headers=self.config["headers"], largest=LARGEST_PAGE)
+        check_url(self.config["base_url"], allow_private=opening.allow_private)
+        self.client = opening.client(headers=self.config["headers"], largest=LARGEST_PAGE)
 
     def __enter__(self) -> Self:
         return self
@@ -139,33 +134,14 @@ class HttpJson:
         return answer.json()
 
 
-def _load(config: Mapping[str, Any]) -> Any:
-    try:
-        return HttpJsonConfig().load(config)
-    except ValidationError as error:
-        raise SourceError(f"the connection's configuration is wrong: {json.dumps(error.messages)}") from error
-
-
 def _check_status(answer: Answer) -> None:
-    status, url, headers = answer.status, answer.url, answer.headers
-    if status == 429 or (status == 503 and "retry-after" in headers):
-        raise SourceBusyError(f"{url} is busy (HTTP {status})", _retry_after(headers.get("retry-after")))
+    status, url = answer.status, answer.url
+    if says_too_often(answer):
+        raise SourceBusyError(f"{url} is busy (HTTP {status})", pause_of(answer))
     if status >= 500:
         raise SourceUnreachableError(f"{url} failed (HTTP {status})")
     if status != 200:
-        raise SourceError(f"{url} refused (HTTP {status})")
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds or a date, as HTTP allows; a second when it is missing or makes no sense."""
-    if value is None:
-        return DEFAULT_PAUSE
-    if re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return DEFAULT_PAUSE
+        raise SourceAnswerError(f"{url} refused (HTTP {status})", status)
 
 
 def _look_up(body: Any, path: str) -> Any:

@@ -1,0 +1,119 @@
+"""A connection is opened: its configuration is read, its credentials are opened, and its connector is made."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from marshmallow import Schema, ValidationError
+from sqlalchemy.orm import Session
+
+from jobplatform.connectors.asking import Pause, SourceClient, pause_of
+from jobplatform.connectors.keeping import Credentials, Keeper, NobodyElse, Rate
+from jobplatform.connectors.outside import LARGEST_ANSWER, LONGEST_REQUEST, OutsideClient
+from jobplatform.connectors.registry import CONNECTORS, unknown_type
+from jobplatform.connectors.source import Connector
+from jobplatform.errors import SourceError
+from jobplatform.models import Connection
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One connection, for the length of one attempt: what a connector is made from.
+
+    ``config`` is as the type's schema loads it. ``account`` is what the source counts requests by: connections of a
+    workspace that say the same share a rate and the breaks that the source asks for.
+    """
+
+    workspace_id: uuid.UUID
+    connection_id: uuid.UUID
+    name: str
+    config: dict[str, Any]
+    account: str
+    sealed: Credentials | None = field(default=None, repr=False)
+    allow_private: bool = False
+    keeper: Keeper = field(default_factory=NobodyElse)
+    origin: str | None = None
+    seconds: float = LONGEST_REQUEST
+
+    @classmethod
+    def of(
+        cls,
+        schema: type[Schema],
+        config: Mapping[str, Any],
+        *,
+        credentials: Mapping[str, Any] | None = None,
+        allow_private: bool = False,
+    ) -> Self:
+        """Of a configuration alone, without a database: for trying out a connector."""
+        found = None
+        if credentials is not None:
+            found = Credentials(str(credentials["scheme"]), {k: v for k, v in credentials.items() if k != "scheme"})
+        return cls(uuid.UUID(int=0), uuid.UUID(int=0), "alone", _load(schema, config), "alone", found, allow_private)
+
+    @property
+    def credentials(self) -> Mapping[str, Any] | None:
+        """Those of the connection with their ``scheme``, or None where it has none."""
+        return None if self.sealed is None else {"scheme": self.sealed.scheme, **self.sealed.values}
+
+    def client(
+        self,
+        *,
+        rate: Rate | None = None,
+        pause: Pause = pause_of,
+        headers: Mapping[str, str] | None = None,
+        largest: int = LARGEST_ANSWER,
+        seconds: float | None = None,
+    ) -> SourceClient:
+        """A client that asks on behalf of this connection. Close it with the connector.
+
+        ``rate`` is the account's; ``pause`` reads from an answer of 429 how long the account is to be left alone.
+        """
+        outside = OutsideClient(
+            allow_private=self.allow_private,
+            headers=headers,
+            largest=largest,
+            seconds=min(seconds or self.seconds, self.seconds),
+        )
+        return SourceClient(
+            outside,
+            keeper=self.keeper,
+            resource=self.account,
+            rate=rate,
+            credentials=self.sealed,
+            origin=self.origin,
+            pause=pause,
+        )
+
+
+def open_connector(session: Session, connection: Connection, allow_private: bool) -> Connector:  # noqa: ARG001 - soon
+    """The connector of a connection. Raises :class:`SourceError` for what cannot be opened.
+
+    The session is used between pages too, for short transactions: none may be open when the connector is asked.
+    """
+    kind = CONNECTORS.get(connection.connector_type)
+    if kind is None:
+        raise SourceError(unknown_type(connection.connector_type))
+    config = _load(kind.config, connection.config)
+    account = f"{connection.connector_type}:{config.get('account') or connection.id}"
+    return kind.open(
+        Opening(
+            connection.workspace_id,
+            connection.id,
+            connection.name,
+            config,
+            account,
+            allow_private=allow_private,
+            origin=kind.asks(config),
+        )
+    )
+
+
+def _load(schema: type[Schema], config: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(schema().load(config))
+    except ValidationError as error:
+        raise SourceError(f"the connection's configuration is wrong: {json.dumps(error.messages)}") from error
