@@ -60,6 +60,7 @@ class SourceClient:
         credentials: Credentials | None = None,
         origin: str | None = None,
         pause: Pause = pause_of,
+        rest: Pause | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._outside = outside
@@ -69,6 +70,7 @@ class SourceClient:
         self._credentials = credentials
         self._origin = None if origin is None else origin_of(origin)
         self._pause = pause
+        self._rest = rest
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -116,6 +118,8 @@ class SourceClient:
                 raise self._refused(answer)
         if says_too_often(answer):
             self.leave_alone(self._pause(answer), resource)
+        elif self._rest is not None:
+            self.leave_alone(self._rest(answer))
         return answer
 
     def leave_alone(self, seconds: float, resource: str | None = None) -> None:

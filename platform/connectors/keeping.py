@@ -32,6 +32,9 @@ class Credentials:
 
     @property
     def are_stale(self) -> bool:
+        """Whether they have to be renewed before they can be shown."""
+        if self.scheme == "oauth2" and not self.values.get("access_token"):
+            return True
         return self.good_until is not None and time.monotonic() >= self.good_until
 
 

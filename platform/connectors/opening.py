@@ -12,12 +12,17 @@ from marshmallow import Schema, ValidationError
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors.asking import Pause, SourceClient, pause_of
+from jobplatform.connectors.credentials import find_credentials
 from jobplatform.connectors.keeping import Credentials, Keeper, NobodyElse, Rate
 from jobplatform.connectors.outside import LARGEST_ANSWER, LONGEST_REQUEST, OutsideClient
-from jobplatform.connectors.registry import CONNECTORS, unknown_type
+from jobplatform.connectors.registry import CONNECTORS, ConnectorType, unknown_type
+from jobplatform.connectors.renewing import DatabaseKeeper, alone
 from jobplatform.connectors.source import Connector
-from jobplatform.errors import SourceError
+from jobplatform.errors import NeedsAttentionError, SourceError
 from jobplatform.models import Connection
+
+#: Seconds for a request that somebody waits for.
+LONGEST_TRY = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Opening:
     allow_private: bool = False
     keeper: Keeper = field(default_factory=NobodyElse)
     origin: str | None = None
-    seconds: float = LONGEST_REQUEST
+    patient: bool = True
+    """Whether a connector may take its time and ask again; somebody waits for the answer otherwise."""
 
     @classmethod
     def of(
@@ -64,19 +70,21 @@ class Opening:
         *,
         rate: Rate | None = None,
         pause: Pause = pause_of,
+        rest: Pause | None = None,
         headers: Mapping[str, str] | None = None,
         largest: int = LARGEST_ANSWER,
-        seconds: float | None = None,
+        seconds: float = LONGEST_REQUEST,
     ) -> SourceClient:
         """A client that asks on behalf of this connection. Close it with the connector.
 
-        ``rate`` is the account's; ``pause`` reads from an answer of 429 how long the account is to be left alone.
+        ``rate`` is the account's; ``pause`` reads from an answer of 429 how long the account is to be left alone, and
+        ``rest`` from any other one.
         """
         outside = OutsideClient(
             allow_private=self.allow_private,
             headers=headers,
             largest=largest,
-            seconds=min(seconds or self.seconds, self.seconds),
+            seconds=seconds if self.patient else min(seconds, LONGEST_TRY),
         )
         return SourceClient(
             outside,
@@ -86,29 +94,48 @@ class Opening:
             credentials=self.sealed,
             origin=self.origin,
             pause=pause,
+            rest=rest,
         )
 
 
-def open_connector(session: Session, connection: Connection, allow_private: bool) -> Connector:  # noqa: ARG001 - soon
-    """The connector of a connection. Raises :class:`SourceError` for what cannot be opened.
+def open_connector(session: Session, connection: Connection, allow_private: bool, *, patient: bool = True) -> Connector:
+    """The connector of a connection. Raises :class:`SourceError` for what cannot be opened, and
+    :class:`NeedsAttentionError` for what is of no use until somebody gives it new credentials.
 
-    The session is used between pages too, for short transactions: none may be open when the connector is asked.
+    The session is used between pages too, for short transactions: none may be open now, or when the connector is asked.
     """
+    if connection.attention is not None:
+        raise NeedsAttentionError(connection.attention)
     kind = CONNECTORS.get(connection.connector_type)
     if kind is None:
         raise SourceError(unknown_type(connection.connector_type))
+    return kind.open(_opening(session, connection, kind, allow_private=allow_private, patient=patient))
+
+
+def account_of(connection: Connection, config: Mapping[str, Any]) -> str:
+    """What a source counts requests by: an account that the configuration names, or else the connection."""
+    return f"{connection.connector_type}:{config.get('account') or connection.id}"
+
+
+def _opening(
+    session: Session, connection: Connection, kind: ConnectorType, *, allow_private: bool, patient: bool
+) -> Opening:
     config = _load(kind.config, connection.config)
-    account = f"{connection.connector_type}:{config.get('account') or connection.id}"
-    return kind.open(
-        Opening(
-            connection.workspace_id,
-            connection.id,
-            connection.name,
-            config,
-            account,
-            allow_private=allow_private,
-            origin=kind.asks(config),
-        )
+    with alone(session):
+        credentials = find_credentials(session, connection)
+    if credentials is None and kind.needs_credentials:
+        raise NeedsAttentionError(f"the connection has no credentials; give it some ({', '.join(kind.credentials)})")
+    return Opening(
+        workspace_id=connection.workspace_id,
+        connection_id=connection.id,
+        name=connection.name,
+        config=config,
+        account=account_of(connection, config),
+        sealed=credentials,
+        allow_private=allow_private,
+        keeper=DatabaseKeeper(session, connection, kind.token_url(config), allow_private=allow_private),
+        origin=kind.asks(config),
+        patient=patient,
     )
 
 

@@ -76,6 +76,8 @@ def run_sync(
     connections = _choose_connections(job, connector_type, connection_id)
     if not connections:
         return Skip("this workspace has no such connection to sync")
+    if job.checkpoint_state is None and all(connection.attention for connection in connections):
+        return Skip("; ".join(f"{connection.name}: {connection.attention}" for connection in connections))
     sync = _Sync(job, connections, mode, allow_private)
     sync.begin(reference)
     for connection in connections:

@@ -18,6 +18,7 @@ from jobplatform.models import (
     BatchRow,
     Bucket,
     Connection,
+    ConnectionCredentials,
     HealthRule,
     JobAttempt,
     JobEdge,
@@ -33,6 +34,7 @@ from jobplatform.models import (
     Record,
     Schedule,
     ScheduleTick,
+    SourceLimit,
     SyncLog,
     TaskLimits,
     TaskRetention,
@@ -110,6 +112,13 @@ LEGAL: dict[type[Base], dict[str, Any]] = {
         "name": "CRM",
         "config": {},
     },
+    ConnectionCredentials: {
+        "workspace_id": WORKSPACE,
+        "connection_id": uuid.UUID(int=3),
+        "scheme": "bearer",
+        "sealed": '{"$sealed":"v1:1:AA"}',
+    },
+    SourceLimit: {"workspace_id": WORKSPACE, "resource": "crm:1"},
     Record: {
         "workspace_id": WORKSPACE,
         "connection_id": uuid.UUID(int=3),
@@ -203,6 +212,12 @@ ILLEGAL: list[tuple[type[Base], dict[str, Any], str]] = [
     (ApiToken, {"scopes": ["operator"]}, "api_tokens_operator_or_workspace"),
     (Connection, {"name": ""}, "connections_named"),
     (Connection, {"connector_type": ""}, "connections_named"),
+    (Connection, {"attention": "the grant is gone"}, "connections_attention_whole"),
+    (Connection, {"attention_at": NOW}, "connections_attention_whole"),
+    (ConnectionCredentials, {"scheme": ""}, "connection_credentials_named_and_counted"),
+    (ConnectionCredentials, {"version": 0}, "connection_credentials_named_and_counted"),
+    (ConnectionCredentials, {"sealed": '{"token": "the secret itself"}'}, "connection_credentials_sealed_is_sealed"),
+    (SourceLimit, {"resource": ""}, "source_limits_named"),
     (Plan, {"name": ""}, "plans_name_not_empty"),
     *(
         (model, change, f"{model.__tablename__}_{rule}")
@@ -245,7 +260,7 @@ def test_an_illegal_row_is_refused(
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        *((model, {}) for model in LEGAL if model is not Record),
+        *((model, {}) for model in LEGAL if model not in (Record, ConnectionCredentials)),
         (QueueRow, RUNNING),
         (QueueRow, {"state": 0}),
         (JobRecord, ENDED),

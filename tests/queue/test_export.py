@@ -107,6 +107,8 @@ def test_nothing_by_which_somebody_could_act_as_another_is_in_it(
 
     assert "secret_hash" not in rows["api_tokens"][0]
     assert "wrapped_key" not in rows["workspace_keys"][0]
+    assert "sealed" not in rows["connection_credentials"][0]
+    assert rows["connection_credentials"][0]["scheme"] == canary("scheme", workspace_id)
 
 
 def test_an_operator_s_login_is_enough(

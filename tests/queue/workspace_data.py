@@ -17,7 +17,9 @@ from jobplatform.models import (
     ApiToken,
     Bucket,
     Connection,
+    ConnectionCredentials,
     Record,
+    SourceLimit,
     SyncLog,
     SyncStream,
     Workspace,
@@ -43,7 +45,7 @@ from jobplatform.queue import (
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
-    "schedule_ticks", "sync_streams", "sync_logs",
+    "schedule_ticks", "sync_streams", "sync_logs", "connection_credentials", "source_limits",
     "batches", "job_edges", "notices",
 }  # fmt: skip
 
@@ -135,6 +137,16 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "config": {"k": of("config")},
             },
         ),
+        (
+            ConnectionCredentials,
+            {
+                **mine,
+                "connection_id": connection_id,
+                "scheme": of("scheme"),
+                "sealed": '{"$sealed":"v1:1:AA"}',
+            },
+        ),
+        (SourceLimit, {**mine, "resource": of("account")}),
         (
             Record,
             {
