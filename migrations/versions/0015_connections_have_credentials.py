@@ -40,7 +40,7 @@ CHANGES = (
         constraint connection_credentials_workspace_id_connection_id_fkey foreign key (workspace_id, connection_id)
             references jobplatform.connections (workspace_id, id) on delete cascade,
         constraint connection_credentials_named_and_counted check (scheme <> '' and version > 0),
-        constraint connection_credentials_sealed_is_sealed check (sealed like '{"$sealed":"v1:%')
+        constraint connection_credentials_sealed_is_sealed check (left(sealed, 15) = '{"$sealed":"v1:')
     )
     """,
     """

@@ -73,6 +73,7 @@ PARAMETERS = {
     "batchId": "batch_id",
     "tokenId": "token_id",
     "scheduleId": "schedule_id",
+    "connectionId": "connection_id",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -223,7 +223,7 @@ def _is_storable(config: Any) -> bool:
 
 
 def _name_problems(name: str) -> list[Problem]:
-    if isinstance(name, str) and 1 <= len(name) <= LONGEST_NAME and name.strip():
+    if 1 <= len(name) <= LONGEST_NAME and name.strip():
         return []
     return [Problem("/name", f"Must be a text of 1 to {LONGEST_NAME} characters.")]
 

@@ -104,7 +104,8 @@ def find_credentials(session: Session, connection: Connection, *, lock: bool = F
     row = session.execute(statement.with_for_update() if lock else statement).one_or_none()
     if row is None:
         return None
-    scheme, sealed, version, seconds = row
+    scheme, sealed, version = row[:3]
+    seconds: Any = row[3]
     good_until = None if seconds is None else time.monotonic() + float(seconds) - MARGIN
     return Credentials(scheme, _opened(session, connection, scheme, sealed), version, good_until)
 

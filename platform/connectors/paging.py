@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
 import httpx
@@ -72,7 +72,6 @@ class Turner(Protocol):
 class _Turner:
     stream: Stream
     base_url: str
-    sized: bool = field(default=True)
 
     @property
     def url(self) -> str:
@@ -175,14 +174,13 @@ class AllAtOnce(_Turner):
         return None
 
 
-TURNERS = {
+TURNERS: Mapping[str, Callable[[Stream, str], Turner]] = {
     "cursor": ByCursor, "offset": ByOffset, "page": ByPage, "link": ByLink, "url": ByUrl, "none": AllAtOnce
 }  # fmt: skip
 
 
 def turner_of(stream: Stream, base_url: str) -> Turner:
-    turner: Turner = TURNERS[stream.pagination](stream, base_url)
-    return turner
+    return TURNERS[stream.pagination](stream, base_url)
 
 
 def next_link(header: str) -> str | None:

@@ -29,10 +29,12 @@ from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.pacing import close_resource, take_turn
 from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError, SourceUnreachableError
 from jobplatform.models import Connection, clock
-from jobplatform.redaction import redact_text
+from jobplatform.redaction import REDACTED, redact_text
 
 LONGEST_RENEWAL = 15.0
 LARGEST_TOKEN = 65_536
+#: Seconds. One that says it is good for longer is asked for anew when it is refused.
+LONGEST_TOKEN = 10 * 365 * 86_400
 LONGEST_REASON = 300
 
 #: Asks a provider with what it is told, and gives its answer.
@@ -97,7 +99,7 @@ def renew_credentials(
         return _gone(session, connection, "the source does not accept the connection's credentials; give it new ones")
     answer = post_form(str(url), grant_form(found.values))
     if answer.status in (400, 401, 403):
-        said = what_was_said(answer)
+        said = what_was_said(answer, found.values)
         return _gone(
             session,
             connection,
@@ -147,13 +149,18 @@ def read_token(answer: Answer, before: Mapping[str, Any]) -> tuple[dict[str, Any
         raise SourceError(f"{answer.url} answered no access token (HTTP {answer.status})")
     refresh_token = body.get("refresh_token")
     kept = refresh_token if isinstance(refresh_token, str) and refresh_token else before["refresh_token"]
-    expires_in = body.get("expires_in")
-    is_number = isinstance(expires_in, int | float) and not isinstance(expires_in, bool)
-    return {**before, "access_token": token, "refresh_token": kept}, float(expires_in) if is_number else None
+    return {**before, "access_token": token, "refresh_token": kept}, _seconds(body.get("expires_in"))
 
 
-def what_was_said(answer: Answer) -> str:
-    """The words of a refusal, as far as they are of use: never more than a line, and no secrets."""
+def _seconds(value: Any) -> float | None:
+    """For how long a token is good, if that is said and makes sense."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST_TOKEN:
+        return float(value)
+    return None
+
+
+def what_was_said(answer: Answer, secrets: Mapping[str, Any]) -> str:
+    """The words of a refusal, as far as they are of use: never more than a line, and nothing that we said."""
     try:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -162,6 +169,8 @@ def what_was_said(answer: Answer) -> str:
     if isinstance(body, dict):
         words = [str(body[name]) for name in ("error", "status", "error_description", "message") if body.get(name)]
     said = ": ".join(words) or f"HTTP {answer.status}"
+    for secret in map(str, secrets.values()):
+        said = said.replace(secret, REDACTED) if len(secret) > 3 else said
     return " ".join(redact_text(said).split())[:LONGEST_REASON]
 
 

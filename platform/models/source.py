@@ -67,7 +67,7 @@ class ConnectionCredentials(Base):
         _of_a_connection(),
         CheckConstraint("scheme <> '' and version > 0", name="named_and_counted"),
         # Whatever a program does wrong: in the clear they are never written.
-        CheckConstraint("""sealed like '{"$sealed":"v1:%'""", name="sealed_is_sealed"),
+        CheckConstraint("""left(sealed, 15) = '{"$sealed":"v1:'""", name="sealed_is_sealed"),
     )
 
 

@@ -186,7 +186,7 @@ class Asker:
         self.stage = stage
         self.tokens = {
             True: stage.mint(None, ("operator",)),
-            False: stage.mint(stage.workspace_id, ("jobs:read", "jobs:write", "schedules")),
+            False: stage.mint(stage.workspace_id, ("jobs:read", "jobs:write", "schedules", "connections")),
         }
         self.clients = {key: Client(app.test_client(), token) for key, token in self.tokens.items()}
 
