@@ -14,7 +14,7 @@ import importlib.util
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +117,34 @@ def ring_of(environ: Mapping[str, str]) -> KeyRing | None:
         raise SettingsError([f"{VARIABLE}: {error}"]) from None
 
 
-def adopt_ring_beside(folder: Path) -> None:
+def adopt_ring_beside(folder: Path) -> bool:
     """Give this process, and those that it starts, the key ring of the embedded database in ``folder``: a file beside
     it, made the first time. Without the package, or when the environment has a key ring, nothing is done.
 
-    For a machine for daily work: whoever has the folder has the keys. A database elsewhere has its own, or none.
+    For a machine for daily work: whoever has the folder has the keys. A database elsewhere has its own, or none. Says
+    whether the environment has one now that it had not before.
     """
     if os.environ.get(VARIABLE, "").strip() or importlib.util.find_spec("cryptography") is None:
-        return
+        return False
     file = folder / FILE
     try:
         if not file.exists():
             _write_once(file, generate_key("local") + "\n")
         os.environ[VARIABLE] = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        return  # What needs a key ring will say so, and what to do.
+        return False  # What needs a key ring will say so, and what to do.
+    return True
+
+
+@contextlib.contextmanager
+def ring_beside(folder: Path) -> Iterator[None]:
+    """:func:`adopt_ring_beside`, for as long as the block lasts."""
+    adopted = adopt_ring_beside(folder)
+    try:
+        yield
+    finally:
+        if adopted:
+            os.environ.pop(VARIABLE, None)
 
 
 def _write_once(file: Path, text: str) -> None:
