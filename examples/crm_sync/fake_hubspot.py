@@ -91,7 +91,7 @@ class FakeHubSpot(StandIn):
             return refused
         match asked.method, asked.path.strip("/").split("/"):
             case "GET", ["crm", "v3", "objects", kind] if kind in CHANGED:
-                return self._allowed(kind) or self._list(kind, asked)
+                return self._allowed(kind) or self._list(kind, asked)._replace(headers=self._told())
             case "POST", ["crm", "v3", "objects", kind, "search"] if kind in CHANGED:
                 return self._allowed(kind) or self._search(kind, asked.json())
             case "POST", ["crm", "v4", "associations", kind, other, "batch", "read"]:
@@ -115,6 +115,14 @@ class FakeHubSpot(StandIn):
         if len(self.searched_at) > self.searches_per_second:
             return self._too_often("SECONDLY")
         return None
+
+    def _told(self) -> dict[str, str]:
+        """Of searches nothing is told."""
+        return {
+            "X-HubSpot-RateLimit-Max": str(self.per_10_seconds),
+            "X-HubSpot-RateLimit-Remaining": str(max(0, self.per_10_seconds - len(self.asked_at))),
+            "X-HubSpot-RateLimit-Interval-Milliseconds": "10000",
+        }
 
     def _too_often(self, policy: str) -> Answer:
         self.too_often += 1

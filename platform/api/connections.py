@@ -37,7 +37,7 @@ from jobplatform.connectors import (
 )
 from jobplatform.errors import KeyMissingError, Problem
 from jobplatform.models import Connection, confine, set_free
-from jobplatform.redaction import redacted
+from jobplatform.redaction import redact_configuration
 from jobplatform.settings import Settings
 
 connections = Resource("connections", __name__, description="Connections of a workspace to its sources")
@@ -199,7 +199,7 @@ def _describe_one(connection: Connection, seen: CredentialsSeen | None) -> dict[
     return {
         **columns,
         # One of before there were credentials may hold some.
-        "config": redacted(connection.config),
+        "config": redact_configuration(connection.config),
         "has_credentials": seen is not None,
         "credentials_scheme": seen.scheme if seen else None,
         "credentials_set_at": seen.set_at if seen else None,

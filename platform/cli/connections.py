@@ -28,7 +28,7 @@ from jobplatform.connectors import (
     try_connection,
 )
 from jobplatform.models import Connection
-from jobplatform.redaction import redacted
+from jobplatform.redaction import redact_configuration
 from jobplatform.settings import Settings
 
 PAGE = 200
@@ -290,7 +290,7 @@ def _describe(session: Session, connection: Connection) -> dict[str, Any]:
         "workspaceId": connection.workspace_id,
         "connectorType": connection.connector_type,
         "name": connection.name,
-        "config": redacted(connection.config),
+        "config": redact_configuration(connection.config),
         "hasCredentials": seen is not None,
         "credentialsScheme": seen.scheme if seen else None,
         "credentialsSetAt": seen.set_at if seen else None,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -175,7 +176,7 @@ class HubSpot:
         self.base_url = str(self.config["base_url"]).rstrip("/")
         check_url(self.base_url, allow_private=opening.allow_private)
         self.searches = f"{opening.account}:search"
-        client = opening.client(rate=Rate(self.config["requests_per10_seconds"], 10.0), pause=pause_of)
+        client = opening.client(rate=Rate(self.config["requests_per10_seconds"], 10.0), pause=pause_of, rest=rest_of)
         self.asker = Asker(client, judge=judge, patient=opening.patient)
         self.listing = HttpJson.over(self.asker, self._as_http_json())
 
@@ -339,7 +340,15 @@ def pause_of(answer: Answer) -> float:
     policy = _body_of(answer).get("policyName")
     named = PAUSES.get(policy, DEFAULT_PAUSE) if isinstance(policy, str) else DEFAULT_PAUSE
     said = answer.headers.get("retry-after", "")
-    return max(named, float(said)) if said.isascii() and said.isdigit() and len(said) < 8 else named
+    return max(named, float(said)) if re.fullmatch(r"[0-9]{1,7}", said) else named
+
+
+def rest_of(answer: Answer) -> float:
+    """The same before it comes to that: nothing is left of the running ten seconds. Searches do not say."""
+    if answer.headers.get("x-hubspot-ratelimit-remaining", "").strip() != "0":
+        return 0.0
+    interval = answer.headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
+    return int(interval) / 1000 if re.fullmatch(r"[0-9]{1,7}", interval) else PAUSES["TEN_SECONDLY_ROLLING"]
 
 
 def judge(answer: Answer) -> None:

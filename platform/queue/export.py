@@ -23,7 +23,7 @@ from jobplatform.queue.belongings import Belonging, belongings
 from jobplatform.queue.export_files import Files, Write
 from jobplatform.queue.seal import close, sealed_form
 from jobplatform.queue.vault import seal_of
-from jobplatform.redaction import redacted
+from jobplatform.redaction import redact_configuration
 
 #: Rows the server sends at a time.
 PORTION = 500
@@ -128,7 +128,7 @@ class _Opener:
         values: dict[str, Any] = {str(name): value for name, value in row.items()}
         if table == "connections":
             # One of before there were credentials may hold some.
-            values["config"] = redacted(values["config"])
+            values["config"] = redact_configuration(values["config"])
         id_column, fields = SEALED.get(table, ("", {}))
         for column, field in fields.items():
             value = values[column]

@@ -146,7 +146,8 @@ def test_credentials_are_not_sent_to_another_address(connecting: Client, url: st
 def test_a_secret_in_an_older_configuration_is_not_answered(
     connecting: Client, url: str, session: Session, workspace_id: uuid.UUID
 ) -> None:
-    config = {**CONFIG, "headers": {"Authorization": f"Bearer {SECRET}"}}
+    streams = {"tokens": {"path": "/tokens"}}
+    config = {**CONFIG, "streams": streams, "headers": {"Authorization": f"Bearer {SECRET}"}}
     session.add(
         Connection(workspace_id=workspace_id, id=uuid.uuid4(), connector_type="http_json", name="Old", config=config)
     )
@@ -155,7 +156,9 @@ def test_a_secret_in_an_older_configuration_is_not_answered(
     answer = connecting.get(url)
 
     assert SECRET not in answer.text
-    assert answer.get_json()["items"][0]["config"]["headers"] == {"Authorization": "[redacted]"}
+    shown = answer.get_json()["items"][0]["config"]
+    assert shown["headers"] == {"Authorization": "[redacted]"}
+    assert shown["streams"] == streams, "a stream may be called anything"
 
 
 def test_a_connection_is_tried_and_says_what_was_found(connecting: Client, url: str, hubspot: FakeHubSpot) -> None:

@@ -194,6 +194,19 @@ def test_a_daily_limit_has_the_job_wait(hubspot: FakeHubSpot) -> None:
     assert len(hubspot.requests) == 1
 
 
+def test_an_account_with_nothing_left_is_left_alone_before_it_says_so(hubspot: FakeHubSpot) -> None:
+    """Another application has used what there was."""
+    hubspot.per_10_seconds = 1
+
+    with open_hubspot(hubspot) as connector:
+        connector.fetch("contacts", None)
+        with pytest.raises(SourceBusyError) as caught:
+            connector.fetch("contacts", None)
+
+    assert 0 < caught.value.retry_after <= 10
+    assert hubspot.too_often == 0
+
+
 def test_a_missing_scope_is_told_in_hubspot_s_words_and_not_tried_again(hubspot: FakeHubSpot) -> None:
     hubspot.scopes = {"deals"}
 
