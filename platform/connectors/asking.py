@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import email.utils
 import re
 import time
@@ -110,12 +111,11 @@ class SourceClient:
         self._wait_for_turn(self._resource, self._rate)
         credentials = self._fresh() if self._trusts(url) else None
         answer = self._ask(method, url, params, headers, content, credentials)
-        if answer.status == 401 and credentials is not None:
+        while answer.status == 401 and credentials is not None:
+            # Those that somebody else has renewed may have run out by now, too; new ones cannot have.
             credentials = self._renewed(credentials, answer)
             self._wait_for_turn(self._resource, self._rate)
             answer = self._ask(method, url, params, headers, content, credentials)
-            if answer.status == 401:
-                raise self._refused(answer)
         if says_too_often(answer):
             self.leave_alone(self._pause(answer), resource)
         elif self._rest is not None:
@@ -142,14 +142,15 @@ class SourceClient:
 
     def _fresh(self) -> Credentials | None:
         if self._credentials is not None and self._credentials.are_stale:
-            self._credentials = self._keeper.renew(self._credentials)
+            self._credentials = dataclasses.replace(self._keeper.renew(self._credentials), is_new=False)
         return self._credentials
 
     def _renewed(self, refused: Credentials, answer: Answer) -> Credentials:
-        if not can_be_renewed(refused):
+        if refused.is_new or not can_be_renewed(refused):
             raise self._refused(answer)
-        self._credentials = self._keeper.renew(refused)
-        return self._credentials
+        renewed = self._keeper.renew(refused)
+        self._credentials = dataclasses.replace(renewed, is_new=False)
+        return renewed
 
     def _refused(self, answer: Answer) -> NeedsAttentionError:
         reason = f"{answer.url} does not accept the connection's credentials (HTTP 401); give it new ones"

@@ -16,13 +16,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from jobplatform.connectors.addresses import check_url
 from jobplatform.connectors.credentials import credentials_problems, give_credentials, take_credentials
 from jobplatform.connectors.http_json import looks_secret
 from jobplatform.connectors.opening import account_of
 from jobplatform.connectors.pacing import forget_resource
 from jobplatform.connectors.registry import CONNECTORS, ConnectorType, unknown_type
 from jobplatform.connectors.schemas import problems_of
-from jobplatform.errors import InvalidConnectionError, Problem
+from jobplatform.errors import AddressRefusedError, InvalidConnectionError, Problem
 from jobplatform.models import Connection, ConnectionCredentials, clock, visit
 
 #: Connections of one workspace.
@@ -68,7 +69,7 @@ def create_connection(
     kind = _kind(connector_type)
     problems = [*_name_problems(name), *config_problems(kind, config, allow_private=allow_private)]
     if credentials is not None:
-        problems += credentials_problems(kind, credentials)
+        problems += _credentials_problems(kind, credentials, allow_private=allow_private)
     _refuse(problems)
     visit(session, workspace_id)
     _require_room(session, workspace_id)
@@ -104,7 +105,7 @@ def change_connection(
         if not problems and credentials is UNCHANGED:
             problems += _audience_problems(session, connection, kind, config)
     if credentials is not UNCHANGED and credentials is not None:
-        problems += credentials_problems(kind, credentials)
+        problems += _credentials_problems(kind, credentials, allow_private=allow_private)
     _refuse(problems)
     if not isinstance(name, _Unchanged):
         connection.name = name
@@ -226,6 +227,17 @@ def _name_problems(name: str) -> list[Problem]:
     if 1 <= len(name) <= LONGEST_NAME and name.strip():
         return []
     return [Problem("/name", f"Must be a text of 1 to {LONGEST_NAME} characters.")]
+
+
+def _credentials_problems(kind: ConnectorType, given: Any, *, allow_private: bool) -> list[Problem]:
+    problems = credentials_problems(kind, given)
+    if problems or "tokenUrl" not in given:
+        return problems
+    try:
+        check_url(given["tokenUrl"], allow_private=allow_private)
+    except AddressRefusedError as error:
+        return [Problem("/credentials/tokenUrl", str(error))]
+    return []
 
 
 def _audience_problems(

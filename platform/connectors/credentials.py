@@ -127,7 +127,7 @@ def keep_renewed(
         execution_options={"synchronize_session": False},
     ).scalar_one()
     good_until = None if expires_in is None else time.monotonic() + expires_in - MARGIN
-    return Credentials(renewed.scheme, renewed.values, version, good_until)
+    return Credentials(renewed.scheme, renewed.values, version, good_until, is_new=True)
 
 
 def _of(connection: Connection) -> tuple[Any, Any]:

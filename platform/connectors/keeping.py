@@ -22,13 +22,14 @@ class Credentials:
     """What a source is told to know us by. Its text never shows a value.
 
     ``version`` goes up whenever they change. ``good_until`` is on this process's monotonic clock; None: for ever, as
-    far as anybody knows.
+    far as anybody knows. ``is_new``: the source has given them this moment, so there are no newer ones to be had.
     """
 
     scheme: str
     values: Mapping[str, Any] = field(repr=False)
     version: int = 0
     good_until: float | None = None
+    is_new: bool = False
 
     @property
     def are_stale(self) -> bool:

@@ -12,6 +12,7 @@ that dies lets go of it at once, which a lease would not.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import urllib.parse
@@ -37,8 +38,8 @@ LARGEST_TOKEN = 65_536
 LONGEST_TOKEN = 10 * 365 * 86_400
 LONGEST_REASON = 300
 
-#: Asks a provider with what it is told, and gives its answer.
-PostForm = Callable[[str, Mapping[str, str]], Answer]
+#: Asks a provider with a form and headers, and gives its answer.
+PostForm = Callable[[str, Mapping[str, str], Mapping[str, str]], Answer]
 
 
 class DatabaseKeeper:
@@ -70,8 +71,8 @@ class DatabaseKeeper:
             raise renewed
         return renewed
 
-    def _post_form(self, url: str, form: Mapping[str, str]) -> Answer:
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    def _post_form(self, url: str, form: Mapping[str, str], more: Mapping[str, str]) -> Answer:
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **more}
         with OutsideClient(allow_private=self._allow_private, largest=LARGEST_TOKEN, seconds=LONGEST_RENEWAL) as client:
             return client.request("POST", url, headers=headers, content=urllib.parse.urlencode(form).encode())
 
@@ -92,12 +93,12 @@ def renew_credentials(
     found = find_credentials(session, connection, lock=True)
     if found is None:
         return NeedsAttentionError("the connection's credentials have been taken away; give it new ones")
-    if found.version != seen.version:
+    if found.version != seen.version and not found.are_stale:
         return found
     url = found.values.get("token_url") or token_url
     if found.scheme != "oauth2" or url is None:
         return _gone(session, connection, "the source does not accept the connection's credentials; give it new ones")
-    answer = post_form(str(url), grant_form(found.values))
+    answer = post_form(str(url), *grant_request(found.values))
     if answer.status in (400, 401, 403):
         said = what_was_said(answer, found.values)
         return _gone(
@@ -124,14 +125,14 @@ def note_attention(session: Session, connection: Connection, reason: str) -> Non
     )
 
 
-def grant_form(values: Mapping[str, Any]) -> dict[str, str]:
-    """What a token is asked for with."""
-    return {
-        "grant_type": "refresh_token",
-        "client_id": values["client_id"],
-        "client_secret": values["client_secret"],
-        "refresh_token": values["refresh_token"],
-    }
+def grant_request(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """The form and the headers by which a token is asked for. Who the client is stands in one of them."""
+    form = {"grant_type": "refresh_token", "refresh_token": values["refresh_token"]}
+    client = {"client_id": values["client_id"], "client_secret": values["client_secret"]}
+    if values.get("client_authentication") != "header":
+        return {**form, **client}, {}
+    pair = ":".join(urllib.parse.quote(part, safe="") for part in client.values())
+    return form, {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def read_token(answer: Answer, before: Mapping[str, Any]) -> tuple[dict[str, Any], float | None]:

@@ -65,9 +65,10 @@ class GrantCredentials(ConfigSchema):
 
 
 class OAuth2Credentials(GrantCredentials):
-    """The same, and where tokens are refreshed."""
+    """The same, where tokens are refreshed, and whether the client is named in the form or in a header there."""
 
     token_url = fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    client_authentication = fields.String(validate=validate.OneOf(("body", "header")))
 
 
 HTTP_SCHEMES: Mapping[str, type[Schema]] = {

@@ -29,6 +29,7 @@ from jobplatform.connectors import (
 from jobplatform.connectors.credentials import find_credentials, take_credentials
 from jobplatform.connectors.renewing import DatabaseKeeper
 from jobplatform.errors import (
+    AddressRefusedError,
     InvalidConnectionError,
     KeyMissingError,
     SourceError,
@@ -321,6 +322,72 @@ def test_a_token_near_its_end_is_renewed_before_it_is_refused(
 
     assert strava.requests[asked].path == "/oauth/token"
     assert strava.refreshed == 2
+
+
+def test_a_token_that_somebody_else_renewed_and_that_ran_out_again_is_renewed_too(
+    session: Session, make: Callable[..., Connection], strava: FakeStrava
+) -> None:
+    """Who has been at it for hours knows neither the first token nor the second, and asks for a third."""
+    strava.add(1, "2026-05-01T06:00:00Z")
+    connection = make(strava.url, grant(strava), "strava")
+    with open_connector(session, connection, True) as slow:
+        strava.expire()
+        with open_connector(session, connection, True) as other:
+            other.fetch("activities", None)
+        strava.expire()
+
+        slow.fetch("activities", None)
+        slow.fetch("activities", None)
+
+    assert strava.refreshed == 2
+
+
+def test_a_source_that_refuses_a_new_token_too_is_not_asked_for_ever(
+    session: Session, make: Callable[..., Connection], notes: Notes
+) -> None:
+    connection = make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token"))
+    notes.knows = lambda _: False
+
+    tried = try_connection(session, connection, allow_private=True)
+
+    assert tried.needs_attention
+    assert [request.path for request in notes.requests] == ["/notes", "/token", "/notes"]
+
+
+def test_a_provider_may_want_the_client_in_a_header(
+    session: Session, make: Callable[..., Connection], notes: Notes
+) -> None:
+    connection = make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token", clientAuthentication="header"))
+    notes.expire()
+
+    assert try_connection(session, connection, allow_private=True).needs_attention, "this one wants it in the form"
+    asked = next(request for request in notes.requests if request.path == "/token")
+    assert asked.form() == {"grant_type": "refresh_token", "refresh_token": "refresh-token-0"}
+    pair = base64.b64decode(asked.headers["authorization"].removeprefix("Basic ")).decode()
+    assert pair == f"{notes.client_id}:{notes.client_secret}"
+
+
+def test_a_token_is_not_asked_for_at_an_address_that_may_not_be_asked(
+    session: Session, make: Callable[..., Connection], notes: Notes, workspace_id: uuid.UUID
+) -> None:
+    with pytest.raises(InvalidConnectionError, match="/credentials/tokenUrl"):
+        create_connection(
+            session,
+            workspace_id,
+            connector_type="http_json",
+            name="CRM",
+            config=config_of("https://crm.example.com"),
+            credentials=grant(notes, tokenUrl=f"{notes.url}/token"),
+        )
+    session.rollback()
+    connection = make(notes.url, grant(notes, tokenUrl=notes.url.replace("http:", "https:") + "/token"))
+    seen = find_credentials(session, connection)
+    session.commit()
+    assert seen is not None
+
+    with pytest.raises(AddressRefusedError, match="not a public address"):
+        DatabaseKeeper(session, connection, None, allow_private=False).renew(seen)
+    assert notes.requests == []
 
 
 def test_a_grant_that_is_gone_fails_the_job_for_good_and_new_credentials_end_that(
