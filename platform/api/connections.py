@@ -129,7 +129,8 @@ def delete_workspace_connection(workspace_id: UUID, connection_id: UUID) -> Resp
 def test_workspace_connection(body: dict[str, Any], workspace_id: UUID, connection_id: UUID) -> Response:
     """Ask for one page, and say what was found; nothing is stored
 
-    It is asked once and takes ten seconds at most. A source that does not accept the credentials is an answer, too.
+    It is asked once, for ten seconds at most, and as long for a new token where one is needed. A source that does not
+    accept the credentials is an answer, too.
     """
     with mounted().reading() as session:
         found = _found(session, workspace_id, connection_id)

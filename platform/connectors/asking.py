@@ -62,6 +62,7 @@ class SourceClient:
         origin: str | None = None,
         pause: Pause = pause_of,
         rest: Pause | None = None,
+        longest_wait: float = LONGEST_WAIT,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._outside = outside
@@ -72,6 +73,7 @@ class SourceClient:
         self._origin = None if origin is None else origin_of(origin)
         self._pause = pause
         self._rest = rest
+        self._longest_wait = longest_wait
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -117,7 +119,7 @@ class SourceClient:
             self._wait_for_turn(self._resource, self._rate)
             answer = self._ask(method, url, params, headers, content, credentials)
         if says_too_often(answer):
-            self.leave_alone(self._pause(answer), resource)
+            self._leave_alone_after(self._pause(answer), resource, rate)
         elif self._rest is not None:
             self.leave_alone(self._rest(answer))
         return answer
@@ -133,9 +135,16 @@ class SourceClient:
         waited = 0.0
         while (wait := self._keeper.turn(resource, rate)) > 0:
             waited += wait
-            if waited > LONGEST_WAIT:
+            if waited > self._longest_wait:
                 raise SourceBusyError(f"{resource} has been asked as often as it may be for now", wait)
             self._sleep(wait)
+
+    def _leave_alone_after(self, pause: float, resource: str | None, rate: Rate | None) -> None:
+        """The part that was asked for; and the account, if it is for longer than the part's own rate lasts."""
+        if resource is not None:
+            self.leave_alone(pause, resource)
+        if resource is None or rate is None or pause > rate.seconds:
+            self.leave_alone(pause)
 
     def _trusts(self, url: str) -> bool:
         return self._origin is None or origin_of(url) == self._origin

@@ -11,7 +11,7 @@ from typing import Any, Self
 from marshmallow import Schema, ValidationError
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors.asking import Pause, SourceClient, pause_of
+from jobplatform.connectors.asking import LONGEST_WAIT, Pause, SourceClient, pause_of
 from jobplatform.connectors.credentials import find_credentials
 from jobplatform.connectors.keeping import Credentials, Keeper, NobodyElse, Rate
 from jobplatform.connectors.outside import LARGEST_ANSWER, LONGEST_REQUEST, OutsideClient
@@ -23,6 +23,8 @@ from jobplatform.models import Connection
 
 #: Seconds for a request that somebody waits for.
 LONGEST_TRY = 10.0
+#: And for its turn.
+SHORT_WAIT = 2.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Opening:
             origin=self.origin,
             pause=pause,
             rest=rest,
+            longest_wait=LONGEST_WAIT if self.patient else SHORT_WAIT,
         )
 
 

@@ -32,7 +32,7 @@ from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError
 from jobplatform.models import Connection, clock
 from jobplatform.redaction import REDACTED, redact_text
 
-LONGEST_RENEWAL = 15.0
+LONGEST_RENEWAL = 10.0
 LARGEST_TOKEN = 65_536
 #: Seconds. One that says it is good for longer is asked for anew when it is refused.
 LONGEST_TOKEN = 10 * 365 * 86_400
