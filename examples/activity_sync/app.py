@@ -25,7 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from jobplatform.api import JobPlatform
 from jobplatform.connectors import create_connection, get_connection, open_connector
 from jobplatform.errors import SourceAnswerError, SourceBusyError
-from jobplatform.models import Connection, Role, confine, make_engine
+from jobplatform.models import Connection, make_engine
 from jobplatform.queue import RateLimited, RetryPolicy, RunningJob, Skip, Tasks
 from jobplatform.settings import Settings
 
@@ -227,7 +227,6 @@ def create_app() -> Flask:
     def join(workspace_id: UUID) -> tuple[dict[str, Any], int]:
         """Where Strava's consent page leads back to, once the code has been changed into tokens."""
         with sessions.begin() as session:
-            confine(session, Role.API, workspace_id)
             made = create_connection(
                 session,
                 workspace_id,
@@ -268,7 +267,6 @@ def create_app() -> Flask:
             authorized=told.get("updates", {}).get("authorized") != "false",
         )
         with sessions.begin() as session:
-            confine(session, Role.API, workspace_id)
             job = process_activity.enqueue(session, event, workspace_id=workspace_id)
         return {"jobId": str(job.job_id), "created": job.created}
 

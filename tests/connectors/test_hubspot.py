@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,10 +40,11 @@ def hubspot() -> Iterator[FakeHubSpot]:
         yield server
 
 
-def open_hubspot(server: FakeHubSpot, **config: Any) -> HubSpot:
+def open_hubspot(server: FakeHubSpot, *, patient: bool = True, **config: Any) -> HubSpot:
     said = {"baseUrl": server.url, "objects": ["contacts"], **config}
     token = {"scheme": "bearer", "token": next(iter(server.access))}
-    return HubSpot(Opening.of(HubSpotConfig, said, credentials=token, allow_private=True))
+    opening = Opening.of(HubSpotConfig, said, credentials=token, allow_private=True)
+    return HubSpot(dataclasses.replace(opening, patient=patient))
 
 
 def read_all(connector: HubSpot, cursor: str | None = None, stream: str = "contacts") -> tuple[list[Any], str]:
@@ -195,10 +197,10 @@ def test_a_daily_limit_has_the_job_wait(hubspot: FakeHubSpot) -> None:
 
 
 def test_an_account_with_nothing_left_is_left_alone_before_it_says_so(hubspot: FakeHubSpot) -> None:
-    """Another application has used what there was."""
+    """Another application has used what there was. Somebody waits for this answer, so it is not waited for here."""
     hubspot.per_10_seconds = 1
 
-    with open_hubspot(hubspot) as connector:
+    with open_hubspot(hubspot, patient=False) as connector:
         connector.fetch("contacts", None)
         with pytest.raises(SourceBusyError) as caught:
             connector.fetch("contacts", None)
