@@ -155,15 +155,15 @@ class SourceClient:
         return self._credentials
 
     def _renewed(self, refused: Credentials, answer: Answer) -> Credentials:
-        if refused.is_new or not can_be_renewed(refused):
-            raise self._refused(answer)
+        if refused.is_new:
+            raise self._refused(refused, answer)
         renewed = self._keeper.renew(refused)
         self._credentials = dataclasses.replace(renewed, is_new=False)
         return renewed
 
-    def _refused(self, answer: Answer) -> NeedsAttentionError:
-        reason = f"{answer.url} does not accept the connection's credentials (HTTP 401); give it new ones"
-        self._keeper.needs_attention(reason)
+    def _refused(self, refused: Credentials, answer: Answer) -> NeedsAttentionError:
+        reason = f"{answer.url} does not accept the connection's credentials, new as they are; give it others"
+        self._keeper.needs_attention(reason, refused)
         return NeedsAttentionError(reason)
 
     def _ask(
@@ -183,10 +183,6 @@ class SourceClient:
             headers={**(headers or {}), **shown_headers},
             content=content,
         )
-
-
-def can_be_renewed(credentials: Credentials) -> bool:
-    return credentials.scheme == "oauth2"
 
 
 def shown(credentials: Credentials | None) -> tuple[dict[str, str], dict[str, str]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from jobplatform.errors import NeedsAttentionError
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -49,13 +51,14 @@ class Keeper(Protocol):
         """Have nobody ask the resource for so long."""
 
     def renew(self, seen: Credentials) -> Credentials:
-        """Newer credentials than those that the source has refused: somebody else's, or new ones from the source.
+        """Newer credentials than those that the source has refused: given by somebody, renewed by another worker, or
+        new ones from the source.
 
         Raises :class:`~jobplatform.errors.NeedsAttentionError` when there can be none, and has that noted.
         """
 
-    def needs_attention(self, reason: str) -> None:
-        """Note that the connection is of no use until it has new credentials."""
+    def needs_attention(self, reason: str, seen: Credentials) -> None:
+        """Note that the connection is of no use until it has other credentials than these."""
 
 
 class NobodyElse:
@@ -71,7 +74,7 @@ class NobodyElse:
         self.closed_until[resource] = time.monotonic() + seconds
 
     def renew(self, seen: Credentials) -> Credentials:
-        return seen
+        raise NeedsAttentionError("the source does not accept the credentials")
 
-    def needs_attention(self, reason: str) -> None:
+    def needs_attention(self, reason: str, seen: Credentials) -> None:
         """There is nobody to be told."""

@@ -1,6 +1,6 @@
 """OAuth2: a new access token is got with the refresh token, by one of all who want it.
 
-    1. Who was refused locks the row of the credentials, in a transaction of its own.
+    1. Who was refused locks the rows of connection and credentials, in a transaction of its own.
     2. If they are newer by now than those that were refused, somebody else has renewed them: those are taken.
     3. If not, the provider is asked for a token, and what it answers (its refresh token may be new too, and the old one
        of no use from then on) is written, sealed, in the same transaction.
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors.asking import pause_of, says_too_often
@@ -59,9 +59,11 @@ class DatabaseKeeper:
         with alone(self._session) as session:
             close_resource(session, self._connection.workspace_id, resource, seconds)
 
-    def needs_attention(self, reason: str) -> None:
+    def needs_attention(self, reason: str, seen: Credentials) -> None:
         with alone(self._session) as session:
-            note_attention(session, self._connection, reason)
+            found = locked_credentials(session, self._connection)
+            if found is not None and found.version == seen.version:
+                note_attention(session, self._connection, reason)
 
     def renew(self, seen: Credentials) -> Credentials:
         with alone(self._session) as session:
@@ -90,7 +92,7 @@ def renew_credentials(
     session: Session, connection: Connection, seen: Credentials, token_url: str | None, post_form: PostForm
 ) -> Credentials | NeedsAttentionError:
     """Newer credentials than ``seen``, or why there cannot be any; the caller commits in either case."""
-    found = find_credentials(session, connection, lock=True)
+    found = locked_credentials(session, connection)
     if found is None:
         return NeedsAttentionError("the connection's credentials have been taken away; give it new ones")
     if found.version != seen.version and not found.are_stale:
@@ -109,6 +111,19 @@ def renew_credentials(
         )
     values, expires_in = read_token(answer, found.values)
     return keep_renewed(session, connection, Credentials("oauth2", values), expires_in=expires_in)
+
+
+def locked_credentials(session: Session, connection: Connection) -> Credentials | None:
+    """Those of a connection, held until the transaction ends.
+
+    The connection first, as whoever changes it does: two that lock in different orders would wait for each other. Not
+    its key, which is what the records that are written meanwhile refer to.
+    """
+    mine = select(Connection.id).where(
+        Connection.workspace_id == connection.workspace_id, Connection.id == connection.id
+    )
+    session.execute(mine.with_for_update(key_share=True))
+    return find_credentials(session, connection, lock=True)
 
 
 def note_attention(session: Session, connection: Connection, reason: str) -> None:

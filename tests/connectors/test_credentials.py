@@ -274,6 +274,57 @@ def test_credentials_that_are_not_accepted_have_the_connection_need_attention(
     assert len(notes.requests) == 1, "the second sync asks nobody"
 
 
+def test_credentials_that_were_given_meanwhile_are_used_and_the_old_ones_refusal_is_not_noted(
+    session: Session, make: Callable[..., Connection], notes: Notes, workspace_id: uuid.UUID
+) -> None:
+    """A sync under way holds the old token; somebody has just given a new one."""
+    made = make(notes.url, {"scheme": "bearer", "token": "old"})
+    with open_connector(session, made, True) as connector:
+        connection = get_connection(session, workspace_id, made.id)
+        assert connection is not None
+        change_connection(session, connection, credentials={"scheme": "bearer", "token": "access-token-0"})
+        session.commit()
+
+        assert len(connector.fetch("notes", None).records) == 1
+
+    connection = get_connection(session, workspace_id, made.id)
+    assert connection is not None
+    assert connection.attention is None
+
+
+def test_a_change_waits_for_a_renewal_and_a_renewal_for_a_change(
+    engine: Engine, session: Session, make: Callable[..., Connection], notes: Notes, workspace_id: uuid.UUID
+) -> None:
+    """Both lock the connection first. In different orders they would wait for each other."""
+    made = make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token"))
+    notes.revoke()
+    changed = threading.Event()
+
+    def change() -> None:
+        with Session(engine) as other, other.begin():
+            found = get_connection(other, workspace_id, made.id, lock=True)
+            assert found is not None
+            change_connection(other, found, credentials={"scheme": "bearer", "token": "new"})
+        changed.set()
+
+    answer = notes.answer
+    threads = [threading.Thread(target=change)]
+
+    def begin_a_change(asked: Asked) -> Answer:
+        if asked.path == "/token":
+            threads[0].start()
+        return answer(asked)
+
+    notes.answer = begin_a_change  # type: ignore[method-assign]  # a double
+
+    assert try_connection(session, made, allow_private=True).needs_attention
+    assert changed.wait(20)
+    threads[0].join()
+    found = get_connection(session, workspace_id, made.id)
+    assert found is not None
+    assert found.attention is None, "the new credentials came after the old ones' refusal"
+
+
 # -- renewed -----------------------------------------------------------------------------------------
 
 
