@@ -21,7 +21,10 @@
     ├── SourceError              a source of records refused, failed, or answered something that cannot be used
     │   ├── SourceBusyError      it asks to come back after a while
     │   ├── SourceUnreachableError  it gives no answer now, which often passes
+    │   ├── SourceAnswerError    it answered with an error; has its status
+    │   ├── NeedsAttentionError  its connection is of no use until somebody gives it new credentials
     │   └── AddressRefusedError  its address is none that a workspace may have asked
+    ├── InvalidConnectionError   a connection was to become what cannot be; lists every problem by path
     ├── JobError                 for handlers to raise: says whether, and when, to try the job again
     ├── SyncFailedError          every connection of a sync failed; lists each with its reason
     ├── EncryptionError          something cannot be sealed or opened
@@ -297,10 +300,32 @@ class SourceUnreachableError(SourceError):
     infrastructure = True
 
 
+class SourceAnswerError(SourceError):
+    """The source answered with the error ``status``. Asking again brings the same."""
+
+    def __init__(self, message: str, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class NeedsAttentionError(SourceError):
+    """The connection cannot be used until somebody gives it (new) credentials: it has none, or they are refused."""
+
+    should_retry = False
+
+
 class AddressRefusedError(SourceError):
     """An address is not public, or a URL none that is asked on behalf of a workspace. Nothing was connected to."""
 
     should_retry = False
+
+
+class InvalidConnectionError(JobPlatformError):
+    """A connection was to become what it cannot be. ``problems`` names each place and what is wrong there."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
 
 
 class JobError(JobPlatformError):
@@ -328,10 +353,14 @@ class JobError(JobPlatformError):
 
 
 class SyncFailedError(JobPlatformError):
-    """Every connection of a sync failed. ``reasons`` has a sentence for each."""
+    """Every connection of a sync failed. ``reasons`` has a sentence for each.
 
-    def __init__(self, reasons: Sequence[str]) -> None:
+    ``should_retry`` is False when none of them could do better at another attempt.
+    """
+
+    def __init__(self, reasons: Sequence[str], *, should_retry: bool = True) -> None:
         self.reasons = tuple(reasons)
+        self.should_retry = should_retry
         super().__init__("no connection could be synced: " + "; ".join(self.reasons))
 
 

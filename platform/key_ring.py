@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from jobplatform.errors import KeyMissingError, SettingsError
@@ -20,6 +23,8 @@ from jobplatform.errors import KeyMissingError, SettingsError
 VARIABLE = "JOBPLATFORM_ENCRYPTION_KEYS"
 KEY_BYTES = 32
 NONCE_BYTES = 12
+#: Where the embedded database's own key ring is, in its folder.
+FILE = "encryption-keys"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
@@ -110,6 +115,49 @@ def ring_of(environ: Mapping[str, str]) -> KeyRing | None:
         return KeyRing.parse(text)
     except ValueError as error:
         raise SettingsError([f"{VARIABLE}: {error}"]) from None
+
+
+def adopt_ring_beside(folder: Path) -> bool:
+    """Give this process, and those that it starts, the key ring of the embedded database in ``folder``: a file beside
+    it, made the first time. Without the package, or when the environment has a key ring, nothing is done.
+
+    For a machine for daily work: whoever has the folder has the keys. A database elsewhere has its own, or none. Says
+    whether the environment has one now that it had not before.
+    """
+    if os.environ.get(VARIABLE, "").strip() or importlib.util.find_spec("cryptography") is None:
+        return False
+    file = folder / FILE
+    try:
+        if not file.exists():
+            _write_once(file, generate_key("local") + "\n")
+        os.environ[VARIABLE] = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return False  # What needs a key ring will say so, and what to do.
+    return True
+
+
+@contextlib.contextmanager
+def ring_beside(folder: Path) -> Iterator[None]:
+    """:func:`adopt_ring_beside`, for as long as the block lasts."""
+    adopted = adopt_ring_beside(folder)
+    try:
+        yield
+    finally:
+        if adopted:
+            os.environ.pop(VARIABLE, None)
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Whole or not at all, and by the first of several processes: another key would open nothing of the first one's."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent)  # Nobody else may read it.
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as made:
+            made.write(text)
+        with contextlib.suppress(FileExistsError):
+            os.link(name, file)
+    finally:
+        os.unlink(name)
 
 
 def _decode(text: str, position: int) -> bytes:

@@ -14,6 +14,8 @@ from typing import Any
 
 REDACTED = "[redacted]"
 DEEPEST = 32
+#: Where a source's configuration says what is sent with each request.
+SENT = ("headers", "params")
 
 #: Parts of names that say "what stands here is secret".
 _NAMES = (
@@ -84,6 +86,23 @@ def redacted(value: Any) -> Any:
     comes back as it is.
     """
     return _redacted(value, DEEPEST)
+
+
+def redact_configuration(value: Any) -> Any:
+    """A source's configuration without secrets: those in what is sent with requests, by name, and in texts, by form.
+
+    Elsewhere in it names are chosen by people, and a stream may well be called ``tokens``.
+    """
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, list):
+        return [redact_configuration(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: redacted(item) if key in SENT and isinstance(item, Mapping) else redact_configuration(item)
+        for key, item in value.items()
+    }
 
 
 def redact_field(name: str, value: Any) -> Any:

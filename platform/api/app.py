@@ -18,6 +18,7 @@ from jobplatform.api.pages import mount_pages
 from jobplatform.api.requests import accompany_requests, hide_secrets
 from jobplatform.api.stopping import end_streams_when_told_to_stop
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.key_ring import adopt_ring_beside
 from jobplatform.models import Role, embedded_login, make_engine, require_roles
 from jobplatform.queue import load_tasks
 from jobplatform.settings import Settings
@@ -85,6 +86,7 @@ class PrefixMiddleware:
 def _database_url(settings: Settings) -> str:
     if settings.database_url:
         return settings.database_url
+    adopt_ring_beside(settings.data_dir)
     server = EmbeddedServer(settings.data_dir)
     server.start()
     # The last process to stop using the server stops it.

@@ -15,6 +15,7 @@ from jobplatform.api.admission import Admission
 from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.browser_client import browser_client
+from jobplatform.api.connections import connections
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.health import health
@@ -47,6 +48,7 @@ RESOURCES: tuple[Resource, ...] = (
     short_forms,
     why,
     schedules,
+    connections,
     batches,
     health,
     workspaces,
@@ -71,6 +73,7 @@ PARAMETERS = {
     "batchId": "batch_id",
     "tokenId": "token_id",
     "scheduleId": "schedule_id",
+    "connectionId": "connection_id",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import (
     EnqueueConflictError,
+    InvalidConnectionError,
     InvalidJobError,
     InvalidLimitError,
     InvalidPayloadError,
@@ -196,6 +197,10 @@ def _invalid_schedule(error: InvalidScheduleError) -> ProblemError:
     return invalid(error.problems)
 
 
+def _invalid_connection(error: InvalidConnectionError) -> ProblemError:
+    return invalid(error.problems)
+
+
 def _name_taken(error: ScheduleNameTakenError) -> ProblemError:
     detail = f"A schedule is named {error.name!r} already."
     return ProblemError(409, detail, kind="schedule-exists", title="Schedule exists")
@@ -259,6 +264,7 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (UnknownTaskError, _unknown_task),
     (InvalidJobError, _invalid_job),
     (InvalidLimitError, _invalid_limit),
+    (InvalidConnectionError, _invalid_connection),
     (InvalidScheduleError, _invalid_schedule),
     (ScheduleNameTakenError, _name_taken),
     (ScheduleMadeInCodeError, _made_in_code),

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.key_ring import ring_beside
 from jobplatform.models import Role, Workspace, confine, embedded_login, make_engine, set_free
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.queue import find_workspace as look_for_workspace
@@ -27,11 +28,12 @@ def open_database(settings: Settings, *roles: Role) -> Iterator[str]:
         yield settings.database_url
         return
     server = EmbeddedServer(settings.data_dir)
-    try:
-        url = server.start()
-        yield embedded_login(server, *roles) if roles else url
-    finally:
-        server.stop()
+    with ring_beside(settings.data_dir):
+        try:
+            url = server.start()
+            yield embedded_login(server, *roles) if roles else url
+        finally:
+            server.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ COMMANDS = {
     "bulk": ("jobplatform.cli.bulk:bulk", "Have workers retry, cancel or delete all jobs that a search finds."),
     "stats": ("jobplatform.cli.stats:stats", "How much there is to do, how quickly it is done, how it ends."),
     "schedules": ("jobplatform.cli.schedules:schedules", "Make, list, pause, run and preview schedules."),
+    "connections": ("jobplatform.cli.connections:connections", "Connect sources, try them, and give them credentials."),
     "batches": ("jobplatform.cli.batches:batches", "List, show, watch and cancel batches of jobs."),
     "health": ("jobplatform.cli.health:health", "Is work being done? What is stuck, what fails, and what to do."),
     "alerts": ("jobplatform.cli.alerts:alerts", "List what is wrong now, and change when that is said."),

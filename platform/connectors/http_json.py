@@ -1,85 +1,52 @@
 """A connector for sources that answer JSON pages over HTTP, described by its configuration alone.
 
-A page is fetched again when the source is busy (429 or 503 with ``Retry-After``) or fails for a moment (5xx, a lost
-connection). What is still wrong after that is the connection's failure; a source that is still busy has the job wait.
+Pages are asked for in one of the ways of :mod:`~jobplatform.connectors.paging`: all of them, or those with something
+that has changed since (:mod:`~jobplatform.connectors.since`).
 """
 
 from __future__ import annotations
 
-import email.utils
-import json
-import logging
-import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import backoff
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
-
 from jobplatform.connectors.addresses import check_url
-from jobplatform.connectors.outside import Answer, OutsideClient
+from jobplatform.connectors.http_json_config import HttpJsonConfig, Stream, stream_of
+from jobplatform.connectors.keeping import Rate
+from jobplatform.connectors.opening import Opening
+from jobplatform.connectors.outside import Answer
+from jobplatform.connectors.paging import Place, Turner, turner_of
+from jobplatform.connectors.patience import Asker
+from jobplatform.connectors.since import Since
 from jobplatform.connectors.source import Page, SourceRecord
-from jobplatform.errors import SourceBusyError, SourceError, SourceUnreachableError
+from jobplatform.errors import AddressRefusedError, Problem, SourceError
+from jobplatform.redaction import is_secret_name, redact_text
 
-log = logging.getLogger(__name__)
+__all__ = ["HttpJson", "HttpJsonConfig", "check_config", "look_up"]
 
 LARGEST_PAGE = 16 * 1024 * 1024
-MOST_TRIES = 6
-#: Seconds for all tries of one page.
-LONGEST_TRYING = 120.0
-#: A source that wants a longer pause than this has its connection fail: waiting would hold a slot of the worker.
-LONGEST_PAUSE = 60.0
-DEFAULT_PAUSE = 1.0
-
-
-class StreamConfig(Schema):
-    """One stream: where it is, and which field of a record is its id."""
-
-    path = fields.String(required=True, validate=validate.Regexp(r"^/"))
-    id_field = fields.String(data_key="idField", load_default="id")
-
-
-class HttpJsonConfig(Schema):
-    """The configuration of a connection of this type. Names of fields may be dotted paths."""
-
-    class Meta:
-        unknown = RAISE
-
-    base_url = fields.Url(data_key="baseUrl", required=True, schemes={"http", "https"}, require_tld=False)
-    streams = fields.Dict(
-        keys=fields.String(), values=fields.Nested(StreamConfig), required=True, validate=validate.Length(min=1)
-    )
-    page_size = fields.Integer(data_key="pageSize", load_default=100, validate=validate.Range(1, 1000))
-    limit_parameter = fields.String(data_key="limitParameter", load_default="limit")
-    cursor_parameter = fields.String(data_key="cursorParameter", load_default="after")
-    items_field = fields.String(data_key="itemsField", load_default="results")
-    cursor_field = fields.String(data_key="cursorField", load_default="paging.next.after")
-    total_field = fields.String(data_key="totalField", load_default="total")
-    headers = fields.Dict(keys=fields.String(), values=fields.String(), load_default=dict)
-
-
-def _tell(details: Any) -> None:
-    log.info(
-        "source asks for patience",
-        extra={"tries": details["tries"], "wait_seconds": details["wait"], "reason": str(details["exception"])},
-    )
-
-
-def _pause(error: Any) -> float:
-    """The pause that a :class:`SourceBusyError` asks for."""
-    return float(error.retry_after)
 
 
 class HttpJson:
     """An open connection to such a source."""
 
-    def __init__(self, config: Mapping[str, Any], *, allow_private: bool = False) -> None:
-        self.config = _load(config)
+    def __init__(self, opening: Opening) -> None:
         # One that is never asked is told at once, and not after the first page of another stream.
-        check_url(self.config["base_url"], allow_private=allow_private)
-        self.client = OutsideClient(allow_private=allow_private, headers=self.config["headers"], largest=LARGEST_PAGE)
+        check_url(opening.config["base_url"], allow_private=opening.allow_private)
+        client = opening.client(headers=opening.config["headers"], largest=LARGEST_PAGE, rate=rate_of(opening.config))
+        self._begin(opening.config, Asker(client, patient=opening.patient))
+
+    @classmethod
+    def over(cls, asker: Asker, config: Mapping[str, Any]) -> Self:
+        """The streams of a configuration, asked for by somebody else's client, which the caller closes."""
+        made = cls.__new__(cls)
+        made._begin(dict(HttpJsonConfig().load(config)), asker)
+        return made
+
+    def _begin(self, config: dict[str, Any], asker: Asker) -> None:
+        self.config = config
+        self.base_url = config["base_url"].rstrip("/")
+        self.asker = asker
 
     def __enter__(self) -> Self:
         return self
@@ -87,97 +54,93 @@ class HttpJson:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.client.close()
+        self.asker.client.close()
 
     def streams(self) -> Sequence[str]:
         return tuple(self.config["streams"])
 
     def fetch(self, stream: str, cursor: str | None) -> Page:
-        settings = self.config["streams"][stream]
-        body = self._get(self.config["base_url"].rstrip("/") + settings["path"], self._parameters(cursor))
-        items = _look_up(body, self.config["items_field"])
+        settings = stream_of(self.config, stream)
+        turner = turner_of(settings, self.base_url)
+        place = Place.read(cursor) if settings.incremental else Place(cursor)
+        since = Since(settings.incremental, place) if settings.incremental else None
+        request = turner.request(place)
+        parameters = {**settings.params, **(since.parameters() if since else {}), **request.parameters}
+        # A link of the source's own holds all that it needs.
+        answer = self.asker.get(request.url, {} if request.is_whole else parameters)
+        return self._page(stream, settings, turner, place, since, answer)
+
+    # --------------------------------------------------------------------------------------------
+
+    def _page(
+        self, stream: str, settings: Stream, turner: Turner, place: Place, since: Since | None, answer: Answer
+    ) -> Page:
+        body = answer.json()
+        items = look_up(body, settings.items_field)
         if not isinstance(items, list):
-            raise SourceError(f"{stream}: the answer has no list at {self.config['items_field']!r}")
-        following = _look_up(body, self.config["cursor_field"])
-        total = _look_up(body, self.config["total_field"])
+            where = repr(settings.items_field) if settings.items_field else "its top"
+            raise SourceError(f"{stream}: the answer has no list at {where}")
+        total = look_up(body, settings.total_field) if isinstance(body, dict) else None
+        following = turner.following(place, answer, body, len(items), total if _is_count(total) else None)
+        if since is not None:
+            since.see(items, stream)
+            since.note_begin(answer)
         return Page(
-            records=[_as_record(stream, item, settings["id_field"]) for item in items],
-            next_cursor=None if following is None else str(following),
-            total=total if isinstance(total, int) else None,
+            records=[as_record(stream, item, settings.id_field) for item in items],
+            next_cursor=since.cursor(following) if since else following,
+            total=total if _is_count(total) else None,
+            state=since.state() if since else None,
         )
 
-    def _parameters(self, cursor: str | None) -> dict[str, str]:
-        parameters = {self.config["limit_parameter"]: str(self.config["page_size"])}
-        if cursor is not None:
-            parameters[self.config["cursor_parameter"]] = cursor
-        return parameters
 
-    @backoff.on_exception(
-        backoff.runtime,
-        SourceBusyError,
-        value=_pause,
-        jitter=None,
-        max_tries=MOST_TRIES,
-        max_time=LONGEST_TRYING,
-        giveup=lambda error: _pause(error) > LONGEST_PAUSE,
-        on_backoff=_tell,
-        logger=None,
-    )
-    @backoff.on_exception(
-        backoff.expo,
-        SourceUnreachableError,
-        factor=0.5,
-        max_value=10,
-        max_tries=MOST_TRIES,
-        max_time=LONGEST_TRYING,
-        on_backoff=_tell,
-        logger=None,
-    )
-    def _get(self, url: str, parameters: Mapping[str, str]) -> Any:
-        answer = self.client.get(url, params=parameters)
-        _check_status(answer)
-        return answer.json()
-
-
-def _load(config: Mapping[str, Any]) -> Any:
+def check_config(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:
+    """What the schema cannot know: whether the address may be asked, and secrets that do not belong here."""
     try:
-        return HttpJsonConfig().load(config)
-    except ValidationError as error:
-        raise SourceError(f"the connection's configuration is wrong: {json.dumps(error.messages)}") from error
+        check_url(config["base_url"], allow_private=allow_private)
+    except AddressRefusedError as error:
+        yield Problem("/baseUrl", str(error))
+    yield from _secrets(config.get("headers", {}), "/headers", "header")
+    yield from _secrets(config.get("params", {}), "/params", "query")
+    for name, stream in config["streams"].items():
+        yield from _secrets(stream.get("params", {}), f"/streams/{name}/params", "query")
 
 
-def _check_status(answer: Answer) -> None:
-    status, url, headers = answer.status, answer.url, answer.headers
-    if status == 429 or (status == 503 and "retry-after" in headers):
-        raise SourceBusyError(f"{url} is busy (HTTP {status})", _retry_after(headers.get("retry-after")))
-    if status >= 500:
-        raise SourceUnreachableError(f"{url} failed (HTTP {status})")
-    if status != 200:
-        raise SourceError(f"{url} refused (HTTP {status})")
+def _secrets(values: Mapping[str, str], path: str, scheme: str) -> Iterator[Problem]:
+    for name, value in values.items():
+        if looks_secret(name, value):
+            yield Problem(
+                f"{path}/{name}",
+                "Looks like a secret, and a configuration is shown to whoever may see the connection. Give it as "
+                f'credentials: {{"scheme": "{scheme}", "name": "{name}", "value": "…"}}, or as scheme bearer or basic.',
+            )
 
 
-def _retry_after(value: str | None) -> float:
-    """Seconds or a date, as HTTP allows; a second when it is missing or makes no sense."""
-    if value is None:
-        return DEFAULT_PAUSE
-    if re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return DEFAULT_PAUSE
+def looks_secret(name: str, value: str) -> bool:
+    """Whether a header or parameter is better kept sealed."""
+    return is_secret_name(name) or redact_text(value) != value
 
 
-def _look_up(body: Any, path: str) -> Any:
-    for name in path.split("."):
+def rate_of(config: Mapping[str, Any]) -> Rate | None:
+    """The rate that a configuration names for its account."""
+    limit = config.get("rate_limit")
+    return None if limit is None else Rate(limit["requests"], limit["period_ms"] / 1000)
+
+
+def look_up(body: Any, path: str) -> Any:
+    """What is at a dotted path; at an empty one is the body itself."""
+    for name in path.split(".") if path else ():
         if not isinstance(body, dict):
             return None
         body = body.get(name)
     return body
 
 
-def _as_record(stream: str, item: Any, id_field: str) -> SourceRecord:
-    identifier = _look_up(item, id_field)
+def as_record(stream: str, item: Any, id_field: str) -> SourceRecord:
+    identifier = look_up(item, id_field)
     if not isinstance(identifier, str | int) or isinstance(identifier, bool) or identifier == "":
         raise SourceError(f"{stream}: a record has no id at {id_field!r}")
     return SourceRecord(str(identifier), item)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -126,11 +126,14 @@ class OutsideClient:
                 method, target, params=dict(params) if params else None, headers=asked, content=content
             ) as response:
                 return Answer(where, response.status_code, response.headers, self._read(response))
+        except httpx.LocalProtocolError:
+            # Its words repeat the header, which may be somebody's secret.
+            raise SourceError(f"{where} cannot be asked: a header has a value that none can have") from None
         except httpx.HTTPError as error:
             raise SourceUnreachableError(f"{where} cannot be reached: {_reason(error)}") from error
         except (ValueError, TypeError) as error:
-            # A header that cannot be one, say.
-            raise SourceError(f"{where} cannot be asked: {error}") from error
+            # A header that cannot be one, say: its words may repeat a secret.
+            raise SourceError(f"{where} cannot be asked: {type(error).__name__}") from None
 
     def _read(self, response: httpx.Response) -> bytes:
         unpack = _unpacker(response.headers.get("content-encoding", "identity"))

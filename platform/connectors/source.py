@@ -10,10 +10,14 @@ from typing import Any, Protocol, Self
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """One record as the source sent it. ``external_id`` is what the source calls it, unique within its stream."""
+    """One record as the source sent it. ``external_id`` is what the source calls it, unique within its stream.
+
+    ``deleted``: the source says that it is not there any more. Its copy is marked and keeps its data.
+    """
 
     external_id: str
     data: Mapping[str, Any]
+    deleted: bool = False
 
 
 @dataclass(frozen=True)

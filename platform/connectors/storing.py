@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -79,7 +79,7 @@ def store_records(
 ) -> int:
     """Store a page, and return how many rows were written. One statement; a record that comes twice in a page
     counts as its last copy, because a statement may not touch a row twice."""
-    rows = {record.external_id: record.data for record in records}
+    rows = {record.external_id: record for record in records}
     if not rows:
         return 0
     values = [
@@ -89,10 +89,11 @@ def store_records(
             "stream": stream,
             "external_id": external_id,
             # What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal.
-            "data": json.loads(safe_json(data)),
+            "data": json.loads(safe_json(record.data)),
             "generation": generation,
+            "deleted_at": clock() if record.deleted else None,
         }
-        for external_id, data in rows.items()
+        for external_id, record in rows.items()
     ]
     given = insert(Record).values(values)
     upsert = given.on_conflict_do_update(
@@ -101,11 +102,17 @@ def store_records(
             "data": given.excluded.data,
             "generation": given.excluded.generation,
             "synced_at": clock(),
-            "deleted_at": None,
+            # One that is said again to be gone has been gone since it was first said.
+            "deleted_at": case(
+                (given.excluded.deleted_at.is_not(None), func.coalesce(Record.deleted_at, given.excluded.deleted_at))
+            ),
         },
         where=None
         if initial
-        else or_(Record.data.is_distinct_from(given.excluded.data), Record.deleted_at.is_not(None)),
+        else or_(
+            Record.data.is_distinct_from(given.excluded.data),
+            Record.deleted_at.is_(None) != given.excluded.deleted_at.is_(None),
+        ),
     )
     return len(session.execute(upsert.returning(Record.external_id)).all())
 

@@ -7,13 +7,13 @@ synced; a source that asks for patience is asked again when it said, and until t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import select
 
-from jobplatform.connectors.http_json import HttpJson
+from jobplatform.connectors.opening import open_connector
 from jobplatform.connectors.place import ConnectionPlace, SyncPlace, place_of
 from jobplatform.connectors.source import Connector, Page
 from jobplatform.connectors.storing import (
@@ -29,12 +29,6 @@ from jobplatform.models import Connection
 from jobplatform.queue import RateLimited, RunningJob, Skip
 
 Mode = Literal["initial", "incremental"]
-OpenConnector = Callable[[Mapping[str, Any], bool], Connector]
-
-#: Connector types by name. A connection's ``connector_type`` is one of these.
-CONNECTORS: dict[str, OpenConnector] = {
-    "http_json": lambda config, allow_private: HttpJson(config, allow_private=allow_private),
-}
 
 #: So often a sync may wait for sources that are busy; then that is how it failed.
 MOST_WAITS = 20
@@ -82,6 +76,8 @@ def run_sync(
     connections = _choose_connections(job, connector_type, connection_id)
     if not connections:
         return Skip("this workspace has no such connection to sync")
+    if job.checkpoint_state is None and all(connection.attention for connection in connections):
+        return Skip("; ".join(f"{connection.name}: {connection.attention}" for connection in connections))
     sync = _Sync(job, connections, mode, allow_private)
     sync.begin(reference)
     for connection in connections:
@@ -114,6 +110,7 @@ class _Sync:
         self.initial = mode == "initial"
         self.allow_private = allow_private
         self.pause = 0.0
+        self.may_do_better = False
         self.place = SyncPlace()
 
     def begin(self, reference: str | None) -> None:
@@ -140,6 +137,7 @@ class _Sync:
         except SourceError as error:
             self._note(connection, place, error)
             place.status = "failed"
+            self.may_do_better |= getattr(error, "should_retry", True)
 
     def end(self) -> SyncResult:
         """The result, or what has the job tried again."""
@@ -150,7 +148,7 @@ class _Sync:
         result = self.result()
         if len(result["errors"]) == len(self.connections):
             self._write_log("failed", ended=True)
-            raise SyncFailedError(result["errors"])
+            raise SyncFailedError(result["errors"], should_retry=self.may_do_better)
         self._write_log("completed", ended=True)
         return result
 
@@ -170,7 +168,7 @@ class _Sync:
     # -- one connection --------------------------------------------------------------------------
 
     def _pull_streams(self, connection: Connection, place: ConnectionPlace) -> None:
-        with _open_connector(connection, self.allow_private) as connector:
+        with open_connector(self.job.session, connection, self.allow_private) as connector:
             streams = list(connector.streams())
             first = {} if place.stream or place.finished else self._first_pages(connector, connection, streams, place)
             if place.stream is not None:
@@ -252,13 +250,6 @@ class _Sync:
             records=place.records, written=place.written, deleted=place.deleted,
             status="completed" if place.status == "completed" else "failed",
         )  # fmt: skip
-
-
-def _open_connector(connection: Connection, allow_private: bool) -> Connector:
-    open_connector = CONNECTORS.get(connection.connector_type)
-    if open_connector is None:
-        raise SourceError(f"there is no connector type {connection.connector_type!r}")
-    return open_connector(connection.config, allow_private)
 
 
 def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:

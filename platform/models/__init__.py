@@ -48,7 +48,7 @@ from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
-from jobplatform.models.source import Connection, Record, SyncLog, SyncStream
+from jobplatform.models.source import Connection, ConnectionCredentials, Record, SourceLimit, SyncLog, SyncStream
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
@@ -73,6 +73,7 @@ __all__ = [
     "CatchUp",
     "Chore",
     "Connection",
+    "ConnectionCredentials",
     "ErrorGroupRow",
     "HealthRule",
     "Job",
@@ -97,6 +98,7 @@ __all__ = [
     "RunIf",
     "Schedule",
     "ScheduleTick",
+    "SourceLimit",
     "State",
     "Status",
     "SyncLog",

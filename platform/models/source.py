@@ -22,7 +22,10 @@ def _of_a_connection() -> ForeignKeyConstraint:
 
 
 class Connection(Base):
-    """A workspace's configured connector."""
+    """A workspace's configured connector.
+
+    ``attention`` says why it is of no use until somebody gives it new credentials, and ``attention_at`` since when.
+    """
 
     __tablename__ = "connections"
 
@@ -32,8 +35,60 @@ class Connection(Base):
     name: Mapped[str] = mapped_column(Text)
     config: Mapped[dict[str, Any]]
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    updated_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    attention: Mapped[str | None] = mapped_column(Text)
+    attention_at: Mapped[datetime.datetime | None]
 
-    __table_args__ = (CheckConstraint("name <> '' and connector_type <> ''", name="named"),)
+    __table_args__ = (
+        CheckConstraint("name <> '' and connector_type <> ''", name="named"),
+        CheckConstraint("(attention is null) = (attention_at is null)", name="attention_whole"),
+    )
+
+
+class ConnectionCredentials(Base):
+    """What a connection's source is told to know the workspace by: sealed, and nobody's to read but the connector's.
+
+    A table of its own, so that who reads connections never holds them, and so that its row can be locked while they
+    are renewed without holding up what is written of the connection. ``version`` goes up whenever they change.
+    """
+
+    __tablename__ = "connection_credentials"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    connection_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    scheme: Mapped[str] = mapped_column(Text)
+    sealed: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(server_default="1")
+    set_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    renewed_at: Mapped[datetime.datetime | None]
+    expires_at: Mapped[datetime.datetime | None]
+
+    __table_args__ = (
+        _of_a_connection(),
+        CheckConstraint("scheme <> '' and version > 0", name="named_and_counted"),
+        # Whatever a program does wrong: in the clear they are never written.
+        CheckConstraint("""left(sealed, 15) = '{"$sealed":"v1:'""", name="sealed_is_sealed"),
+    )
+
+
+class SourceLimit(Base):
+    """What the connections of a workspace that use one account of a source share.
+
+    ``full_at``: when as many requests as the account's rate has at once are free again. ``closed_until``: nobody asks
+    before, because the source said so.
+    """
+
+    __tablename__ = "source_limits"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    resource: Mapped[str] = mapped_column(Text, primary_key=True)
+    full_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    closed_until: Mapped[datetime.datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("resource <> ''", name="named"),
+        {"postgresql_with": {"fillfactor": 50}},
+    )
 
 
 class Record(Base):

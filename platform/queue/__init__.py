@@ -211,6 +211,8 @@ from jobplatform.queue.vault import (
     master_keys_in_use,
     reveal,
     rewrap_keys,
+    seal_of,
+    seal_value,
     set_encrypting,
     use_key_ring,
 )
@@ -536,6 +538,8 @@ __all__ = [
     "run_job_now",
     "run_schedule_now",
     "safe_json",
+    "seal_of",
+    "seal_value",
     "set_encrypting",
     "set_plan",
     "set_queue_limit",

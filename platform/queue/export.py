@@ -23,11 +23,14 @@ from jobplatform.queue.belongings import Belonging, belongings
 from jobplatform.queue.export_files import Files, Write
 from jobplatform.queue.seal import close, sealed_form
 from jobplatform.queue.vault import seal_of
+from jobplatform.redaction import redact_configuration
 
 #: Rows the server sends at a time.
 PORTION = 500
-#: By these nobody could be anybody else: the hash of a token's secret, and a wrapped key.
-LEFT_OUT = frozenset({("api_tokens", "secret_hash"), ("workspace_keys", "wrapped_key")})
+#: By these somebody could be somebody else: the hash of a token's secret, a wrapped key, what a source knows us by.
+LEFT_OUT = frozenset(
+    {("api_tokens", "secret_hash"), ("workspace_keys", "wrapped_key"), ("connection_credentials", "sealed")}
+)
 #: Copies of answers to requests, gone after a day. What they tell of is in the other tables.
 PASSING = frozenset({"kept_answers"})
 #: Which field a column holds, by the names that :mod:`jobplatform.queue.seal` is told; and where the job's id is.
@@ -51,6 +54,8 @@ WHAT = {
     "job_logs": "Lines that jobs logged.",
     "job_steps": "What jobs have done, and their checkpoints.",
     "connections": "Connections to sources, with their configuration.",
+    "connection_credentials": "Which connections have credentials, of which scheme, since when; not they themselves.",
+    "source_limits": "How soon the sources of the connections may be asked again.",
     "sync_streams": "Where syncs of the connections go on.",
     "sync_logs": "Syncs, and what came of them.",
     "records": "The copy of the sources' records.",
@@ -124,6 +129,9 @@ class _Opener:
 
     def opened(self, table: str, row: RowMapping) -> dict[str, Any]:
         values: dict[str, Any] = {str(name): value for name, value in row.items()}
+        if table == "connections":
+            # One of before there were credentials may hold some.
+            values["config"] = redact_configuration(values["config"])
         id_column, fields = SEALED.get(table, ("", {}))
         for column, field in fields.items():
             value = values[column]

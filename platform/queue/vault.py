@@ -251,6 +251,18 @@ def seal_if_keys(session: Session, workspace_id: object, place: object, field: s
     return Seal(found.unwrap(_require_ring()), workspace, place).seal(field, text)
 
 
+def seal_value(session: Session, workspace_id: object, place: object, field: str, text: str) -> str:
+    """JSON text sealed for ``place`` by the workspace's newest key, which is made where there is none.
+
+    :func:`seal_of` opens it. Raises :class:`KeyMissingError` where this process cannot seal: nothing is written then.
+    """
+    workspace = uuid.UUID(str(workspace_id))
+    visit(session, workspace)
+    found = _newest(session, [workspace]).get(str(workspace))
+    key = found.unwrap(_require_ring()) if found else make_key(session, workspace)
+    return Seal(key, workspace, place).seal(field, text)
+
+
 class _Newest(NamedTuple):
     workspace_id: str
     key_id: int

@@ -30,6 +30,7 @@ NOBODYS = {
     "batchId": str(UNKNOWN),
     "tokenId": "0" * 18,
     "scheduleId": str(UNKNOWN),
+    "connectionId": str(UNKNOWN),
     "name": "gold",
     "queue": "default",
     "task": "echo",
@@ -62,6 +63,8 @@ class Route(NamedTuple):
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES
+        if "/connections" in self.path:
+            return Scope.CONNECTIONS
         # A token for one job can do less than what it is made with.
         reads = not self.writes or self.path.endswith("/jobs/{jobId}/token")
         return Scope.JOBS_READ if reads else Scope.JOBS_WRITE

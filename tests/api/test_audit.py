@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
 from jobplatform.api import Principal, Scope, create_blueprint
+from jobplatform.connectors import create_connection
 from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry
 from jobplatform.queue import (
     Cron,
@@ -86,6 +87,13 @@ class Stage:
     def paused_platform_schedule(self) -> Values:
         return self.paused_schedule(PLATFORM_WORKSPACE)
 
+    def connection(self) -> Values:
+        """To an address that is never asked, so that trying it ends at once."""
+        config = {"baseUrl": "https://127.0.0.1:9", "streams": {"contacts": {"path": "/contacts"}}}
+        with self.sessions.begin() as session:
+            made = create_connection(session, self.workspace_id, connector_type="http_json", name="CRM", config=config)
+            return {"connectionId": made.id}
+
     def token(self) -> Values:
         return {"tokenId": self.mint(self.workspace_id).split("_")[1]}
 
@@ -112,7 +120,17 @@ class Act:
 WORKSPACE = "/workspaces/{workspaceId}"
 SCHEDULE = f"{WORKSPACE}/schedules/{{scheduleId}}"
 PLATFORM_SCHEDULE = "/operator/schedules/{scheduleId}"
+CONNECTION = f"{WORKSPACE}/connections/{{connectionId}}"
+A_CONNECTION = {
+    "connectorType": "http_json",
+    "name": "CRM",
+    "config": {"baseUrl": "https://crm.example.com", "streams": {"contacts": {"path": "/contacts"}}},
+}
 ACTS = {
+    Route("POST", f"{WORKSPACE}/connections"): Act("connection.create", body=A_CONNECTION),
+    Route("PATCH", CONNECTION): Act("connection.change", Stage.connection, body={"name": "Our CRM"}),
+    Route("DELETE", CONNECTION): Act("connection.delete", Stage.connection),
+    Route("POST", f"{CONNECTION}/test"): Act("connection.test", Stage.connection),
     Route("POST", f"{WORKSPACE}/sync"): Act("job.enqueue", body={"mode": "initial"}),
     Route("POST", f"{WORKSPACE}/jobs"): Act("job.enqueue", body={"jobType": "echo"}),
     Route("POST", f"{WORKSPACE}/jobs/batch"): Act("job.enqueue_many", body={"jobs": [{"jobType": "echo"}]}),
@@ -168,7 +186,7 @@ class Asker:
         self.stage = stage
         self.tokens = {
             True: stage.mint(None, ("operator",)),
-            False: stage.mint(stage.workspace_id, ("jobs:read", "jobs:write", "schedules")),
+            False: stage.mint(stage.workspace_id, ("jobs:read", "jobs:write", "schedules", "connections")),
         }
         self.clients = {key: Client(app.test_client(), token) for key, token in self.tokens.items()}
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors import CONNECTORS, Page, SourceRecord, run_sync
+from jobplatform.connectors import CONNECTORS, AnyConfig, ConnectorType, Page, SourceRecord, run_sync
 from jobplatform.connectors.syncing import MOST_WAITS
 from jobplatform.errors import LeaseLostError, SourceBusyError, SourceError, SyncFailedError
 from jobplatform.models import Record, Role, SyncLog, SyncStream, confine
@@ -87,7 +87,7 @@ class Dying(Session):
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Source:
     source = Source()
-    monkeypatch.setitem(CONNECTORS, "listed", lambda _config, _allow: source)
+    monkeypatch.setitem(CONNECTORS, "listed", ConnectorType(lambda _opening: source, AnyConfig))
     return source
 
 
@@ -212,7 +212,7 @@ def test_a_busy_source_has_the_job_wait_and_go_on_and_the_others_are_not_done_ag
     jobs: Jobs, source: Source, connection: uuid.UUID, connect: Callable[..., uuid.UUID], monkeypatch: Any
 ) -> None:
     other = Source()
-    monkeypatch.setitem(CONNECTORS, "other", lambda _config, _allow: other)
+    monkeypatch.setitem(CONNECTORS, "other", ConnectorType(lambda _opening: other, AnyConfig))
     connect("https://y.example", name="other", connector="other")
     source.answers["b"] = [SourceBusyError("come back", 90)]
     job = jobs.start()

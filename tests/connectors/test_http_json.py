@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jobplatform.connectors.demo_source import STREAMS, DemoSource, connection_config
-from jobplatform.connectors.http_json import HttpJson
+from jobplatform.connectors.http_json import HttpJson, HttpJsonConfig
+from jobplatform.connectors.opening import Opening
 from jobplatform.errors import AddressRefusedError, SourceBusyError, SourceError
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -45,15 +46,19 @@ def say(status: int, body: str, **headers: str) -> Answer:
     return answer
 
 
+def open_source(config: dict[str, Any], *, allow_private: bool = True) -> HttpJson:
+    return HttpJson(Opening.of(HttpJsonConfig, config, allow_private=allow_private))
+
+
 def fetch_contacts(url: str, **config: Any) -> Any:
-    with HttpJson({**connection_config(url), **config}, allow_private=True) as connector:
+    with open_source({**connection_config(url), **config}) as connector:
         return connector.fetch("contacts", None)
 
 
 def test_every_page_of_a_busy_and_failing_source_is_fetched(source: DemoSource) -> None:
     ids: set[str] = set()
 
-    with HttpJson(connection_config(source.url), allow_private=True) as connector:
+    with open_source(connection_config(source.url)) as connector:
         page = connector.fetch("contacts", None)
         total = page.total
         ids.update(record.external_id for record in page.records)
@@ -132,7 +137,7 @@ def test_a_page_without_end_is_not_read_into_memory(monkeypatch: pytest.MonkeyPa
 
 def test_a_private_address_is_refused_unless_allowed() -> None:
     with (
-        HttpJson(connection_config("https://127.0.0.1:9")) as connector,
+        open_source(connection_config("https://127.0.0.1:9"), allow_private=False) as connector,
         pytest.raises(SourceError, match="not a public address"),
     ):
         connector.fetch("contacts", None)
@@ -140,7 +145,7 @@ def test_a_private_address_is_refused_unless_allowed() -> None:
 
 def test_a_url_that_is_never_asked_is_told_when_the_connection_is_opened() -> None:
     with pytest.raises(AddressRefusedError, match="use https"):
-        HttpJson(connection_config("http://9.9.9.9"))
+        open_source(connection_config("http://9.9.9.9"), allow_private=False)
 
 
 def test_a_host_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +155,7 @@ def test_a_host_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
     with (
-        HttpJson(connection_config("https://crm.example")) as connector,
+        open_source(connection_config("https://crm.example"), allow_private=False) as connector,
         pytest.raises(SourceError, match=r"crm\.example"),
     ):
         connector.fetch("contacts", None)
@@ -168,4 +173,4 @@ def test_a_host_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_a_wrong_configuration_names_the_field(changes: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match=next(iter(changes))):
-        HttpJson({**connection_config("http://crm.example"), **changes})
+        open_source({**connection_config("http://crm.example"), **changes})

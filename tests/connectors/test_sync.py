@@ -9,7 +9,16 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors import CONNECTORS, Page, SourceRecord, SyncPayload, run_sync, sync
+from jobplatform.connectors import (
+    CONNECTORS,
+    AnyConfig,
+    ConnectorType,
+    Page,
+    SourceRecord,
+    SyncPayload,
+    run_sync,
+    sync,
+)
 from jobplatform.connectors.demo_source import STREAMS, DemoSource
 from jobplatform.errors import SourceError, SyncFailedError
 from jobplatform.models import Connection, Record
@@ -48,7 +57,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str | None, Page |
     """Makes the connector type ``listed`` answer these pages."""
 
     def listed(pages: dict[str | None, Page | Exception]) -> None:
-        monkeypatch.setitem(CONNECTORS, "listed", lambda _config, _allow: ListedConnector(pages))
+        monkeypatch.setitem(CONNECTORS, "listed", ConnectorType(lambda _opening: ListedConnector(pages), AnyConfig))
 
     return listed
 

@@ -48,6 +48,10 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "job_logs": {**_ATTEMPT, "line": 1, "level": "info", "message": "secret"},
     "job_steps": {**_ATTEMPT, "name": "page-1", "value": {"secret": 1}},
     "connections": {"workspace_id": str(MINE), "id": str(JOB), "connector_type": "x", "name": "n", "config": {}},
+    "connection_credentials": {
+        "workspace_id": str(MINE), "connection_id": str(JOB), "scheme": "bearer", "sealed": '{"$sealed":"v1:1:AA"}'
+    },
+    "source_limits": {"workspace_id": str(MINE), "resource": "crm:1"},
     "records": {
         "workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s", "external_id": "1", "data": {"secret": 1}
     },
@@ -90,6 +94,9 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 
+#: What refers to a connection comes after it.
+OF_A_CONNECTION = ("connection_credentials", "records", "sync_streams")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -129,7 +136,9 @@ def tables(engine: Engine) -> list[Table]:
 def populate(engine: Engine) -> dict[str, str]:
     """A row of MINE in every table, as JSON and whole. The engine is a superuser's."""
     with engine.begin() as connection:
-        for table in sorted(tables(engine), key=lambda table: table.name in ("records", "sync_streams")):
+        for table in sorted(
+            tables(engine), key=lambda table: table.name in ("records", "sync_streams", "connection_credentials")
+        ):
             row = ROWS[table.name]
             names = ", ".join(row)
             connection.exec_driver_sql(

@@ -18,6 +18,7 @@ from jobplatform.models import (
     Bucket,
     BulkActionRow,
     Connection,
+    ConnectionCredentials,
     ErrorGroupRow,
     HealthRule,
     JobAttempt,
@@ -36,6 +37,7 @@ from jobplatform.models import (
     Record,
     Schedule,
     ScheduleTick,
+    SourceLimit,
     SyncLog,
     TaskLimits,
     TaskRetention,
@@ -142,6 +144,13 @@ LEGAL: dict[Any, dict[str, Any]] = {
         "name": "CRM",
         "config": {},
     },
+    ConnectionCredentials: {
+        "workspace_id": WORKSPACE,
+        "connection_id": uuid.UUID(int=3),
+        "scheme": "bearer",
+        "sealed": '{"$sealed":"v1:1:AA"}',
+    },
+    SourceLimit: {"workspace_id": WORKSPACE, "resource": "crm:1"},
     Record: {
         "workspace_id": WORKSPACE,
         "connection_id": uuid.UUID(int=3),
@@ -249,6 +258,12 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (ApiToken, {"scopes": ["operator"]}, "api_tokens_operator_or_workspace"),
     (Connection, {"name": ""}, "connections_named"),
     (Connection, {"connector_type": ""}, "connections_named"),
+    (Connection, {"attention": "the grant is gone"}, "connections_attention_whole"),
+    (Connection, {"attention_at": NOW}, "connections_attention_whole"),
+    (ConnectionCredentials, {"scheme": ""}, "connection_credentials_named_and_counted"),
+    (ConnectionCredentials, {"version": 0}, "connection_credentials_named_and_counted"),
+    (ConnectionCredentials, {"sealed": '{"token": "the secret itself"}'}, "connection_credentials_sealed_is_sealed"),
+    (SourceLimit, {"resource": ""}, "source_limits_named"),
     (Plan, {"name": ""}, "plans_name_not_empty"),
     *(
         (model, change, f"{model.__tablename__}_{rule}")
@@ -289,7 +304,7 @@ def test_an_illegal_row_is_refused(session: Session, model: Any, change: dict[st
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        *((model, {}) for model in LEGAL if model is not Record),
+        *((model, {}) for model in LEGAL if model not in (Record, ConnectionCredentials)),
         (QueueRow, RUNNING),
         (QueueRow, {"state": 0}),
         (JobRecord, ENDED),

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, select
 from sqlalchemy.orm import Session
 
 from jobplatform.key_ring import generate_key
-from jobplatform.models import Base, Role, confine, make_engine
+from jobplatform.models import Base, Connection, Role, confine, make_engine
 from jobplatform.queue import NewJob, enqueue_job, enqueue_jobs, export_files, export_workspace
 from jobplatform.queue.belongings import belongings
 from jobplatform.queue.export import PASSING
@@ -108,6 +108,23 @@ def test_nothing_by_which_somebody_could_act_as_another_is_in_it(
 
     assert "secret_hash" not in rows["api_tokens"][0]
     assert "wrapped_key" not in rows["workspace_keys"][0]
+    assert "sealed" not in rows["connection_credentials"][0]
+    assert rows["connection_credentials"][0]["scheme"] == canary("scheme", workspace_id)
+
+
+def test_a_secret_in_a_connection_s_older_configuration_is_not_in_it(
+    session: Session, workspace_id: uuid.UUID, export: Callable[..., InMemory]
+) -> None:
+    config = {"headers": {"Authorization": "Bearer 7f3a7f3a"}, "streams": {"tokens": {"path": "/tokens"}}}
+    session.add(
+        Connection(workspace_id=workspace_id, id=uuid.uuid4(), connector_type="http_json", name="Old", config=config)
+    )
+    session.commit()
+
+    files = export(workspace_id)
+
+    assert "7f3a7f3a" not in "".join(files.files.values())
+    assert files.rows()["connections"][0]["config"]["streams"] == config["streams"]
 
 
 def test_an_operator_s_login_is_enough(

@@ -17,8 +17,10 @@ from jobplatform.models import (
     ApiToken,
     Bucket,
     Connection,
+    ConnectionCredentials,
     ErrorGroupRow,
     Record,
+    SourceLimit,
     SyncLog,
     SyncStream,
     Workspace,
@@ -45,7 +47,7 @@ from jobplatform.queue import (
 WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
-    "schedule_ticks", "sync_streams", "sync_logs",
+    "schedule_ticks", "sync_streams", "sync_logs", "connection_credentials", "source_limits",
     "batches", "job_edges", "notices", "endings", "workspace_cells", "error_groups",
 }  # fmt: skip
 
@@ -137,6 +139,16 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "config": {"k": of("config")},
             },
         ),
+        (
+            ConnectionCredentials,
+            {
+                **mine,
+                "connection_id": connection_id,
+                "scheme": of("scheme"),
+                "sealed": '{"$sealed":"v1:1:AA"}',
+            },
+        ),
+        (SourceLimit, {**mine, "resource": of("account")}),
         (
             Record,
             {

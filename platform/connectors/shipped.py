@@ -1,0 +1,43 @@
+"""The connector types that come with the platform. A new one is one entry here."""
+
+from __future__ import annotations
+
+from jobplatform.connectors import hubspot, strava
+from jobplatform.connectors.http_json import HttpJson, HttpJsonConfig, check_config
+from jobplatform.connectors.registry import CONNECTORS, Config, ConnectorType
+from jobplatform.connectors.schemes import HTTP_SCHEMES
+
+
+def _base_url(config: Config) -> str:
+    return str(config["base_url"])
+
+
+SHIPPED = {
+    "http_json": ConnectorType(
+        open=HttpJson,
+        config=HttpJsonConfig,
+        credentials=HTTP_SCHEMES,
+        check=check_config,
+        asks=_base_url,
+    ),
+    "hubspot": ConnectorType(
+        open=hubspot.HubSpot,
+        config=hubspot.HubSpotConfig,
+        credentials=hubspot.CREDENTIALS,
+        needs_credentials=True,
+        check=hubspot.check_hubspot,
+        asks=_base_url,
+        token_url=hubspot.token_url,
+    ),
+    "strava": ConnectorType(
+        open=strava.Strava,
+        config=strava.StravaConfig,
+        credentials=strava.CREDENTIALS,
+        needs_credentials=True,
+        check=strava.check_strava,
+        asks=_base_url,
+        token_url=strava.token_url,
+    ),
+}
+
+CONNECTORS.update(SHIPPED)

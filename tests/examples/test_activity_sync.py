@@ -1,0 +1,199 @@
+"""The example of the running club as somebody runs it: their application, a stand-in for Strava, a worker process."""
+
+from __future__ import annotations
+
+import hmac
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from examples.activity_sync.fake_strava import FakeStrava
+from jobplatform.api import mint_token
+from jobplatform.key_ring import generate_key
+from jobplatform.testing import wait_until
+
+FOLDER = Path(__file__).parents[2] / "examples" / "activity_sync"
+ATHLETE = 4711
+
+
+@pytest.fixture
+def strava(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStrava]:
+    with FakeStrava() as server:
+        environment = {
+            "STRAVA_URL": server.url,
+            "STRAVA_CLIENT_ID": server.client_id,
+            "STRAVA_CLIENT_SECRET": server.client_secret,
+            "STRAVA_CALLBACK_SECRET": "of-this-application",
+            "STRAVA_VERIFY_TOKEN": "tell-me-this",
+            "STRAVA_SUBSCRIPTION": "99",
+            "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true",
+            "JOBPLATFORM_TRUST_LOGIN": "true",
+            "JOBPLATFORM_ENCRYPTION_KEYS": generate_key("a"),
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def club(database_url: str, strava: FakeStrava, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    spec = importlib.util.spec_from_file_location("activity_sync_app", FOLDER / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def client(club: ModuleType, sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> Iterator[FlaskClient]:
+    app = club.create_app()
+    with sessions.begin() as session:
+        token = mint_token(session, workspace_id, ["jobs:read", "connections"], "test")
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    yield client
+    app.extensions["jobplatform"].sessions.kw["bind"].dispose()
+
+
+@pytest.fixture
+def worker(client: FlaskClient) -> Iterator[None]:
+    command = [sys.executable, "-m", "jobplatform.cli", "worker", "-c", "2"]
+    environment = {**os.environ, "JOBPLATFORM_TASKS": "app:tasks"}
+    process = subprocess.Popen(command, cwd=FOLDER, env=environment, stderr=subprocess.PIPE)
+    yield
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def callback(workspace_id: uuid.UUID) -> str:
+    key = hmac.digest(b"of-this-application", workspace_id.bytes, "sha256").hex()
+    return f"/clubs/{workspace_id}/strava/{key}"
+
+
+def event(kind: str, identifier: int, **more: Any) -> dict[str, Any]:
+    told = {"object_type": "activity", "object_id": identifier, "aspect_type": kind, "owner_id": ATHLETE}
+    return {**told, "subscription_id": 99, "event_time": 1_700_000_000, "updates": {}, **more}
+
+
+@pytest.fixture
+def done(client: FlaskClient, callback: str, workspace_id: uuid.UUID) -> Callable[..., dict[str, Any]]:
+    """Has Strava deliver an event, and answers with the job at its end."""
+
+    def done(told: dict[str, Any]) -> dict[str, Any]:
+        answer = client.post(callback, json=told)
+        assert answer.status_code == 200, answer.text
+        url = f"/api/workspaces/{workspace_id}/jobs/{answer.get_json()['jobId']}"
+        wait_until(lambda: client.get(url).get_json()["completedAt"] is not None, what="the end of a job", seconds=60)
+        found: dict[str, Any] = client.get(url).get_json()
+        return found
+
+    return done
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_activity_counts_towards_its_member_s_progress_as_soon_as_it_is_there(
+    client: FlaskClient,
+    strava: FakeStrava,
+    done: Callable[..., dict[str, Any]],
+    session: Session,
+    workspace_id: uuid.UUID,
+) -> None:
+    def progress() -> list[Any]:
+        session.rollback()
+        return [tuple(row) for row in session.execute(text("select activities, distance from progress order by month"))]
+
+    joined = client.post(
+        f"/clubs/{workspace_id}/members", json={"athleteId": ATHLETE, "refreshToken": "refresh-token-0"}
+    )
+    assert joined.status_code == 201, joined.text
+    strava.add(1, "2026-05-01T06:00:00Z", points=100)
+    strava.add(2, "2026-05-09T06:00:00Z")
+    strava.add(3, "2026-06-01T06:00:00Z", points=10)
+    strava.private.add(3)
+
+    # Recorded: its points are read, and it counts. A token is got with the refresh token on the way.
+    first = done(event("create", 1))
+    assert (first["status"], first["result"]) == ("completed", {"activity": 1, "month": "2026-05", "points": 100})
+    assert progress() == [(1, 1000.0)]
+    assert strava.refreshed == 1
+
+    # Entered by hand: there are no streams, and it counts too. The token has run out, and its refresh token rotates.
+    strava.expire()
+    assert done(event("create", 2))["result"]["points"] == 0
+    assert progress() == [(2, 1000.0)]
+    assert strava.refreshed == 2
+
+    # Told again, private, deleted at once: completed, and skipped. No try is made again.
+    for told, reason in (
+        (event("create", 1), "processed before"),
+        (event("create", 3), "not to be had"),
+        (event("create", 99), "not to be had"),
+        (event("create", 1, owner_id=1), "no member"),
+    ):
+        job = done(told)
+        assert (job["status"], job["outcome"], job["attempts"]) == ("completed", "skipped", 1), job
+        assert reason in job["result"]["reason"]
+
+    # Changed, and deleted.
+    strava.add(1, "2026-05-01T06:00:00Z", points=300)
+    done(event("update", 1, updates={"title": "Long run"}))
+    assert progress() == [(2, 3000.0)]
+    assert done(event("delete", 1))["result"] == {"forgotten": 1}
+    assert progress() == [(1, 0.0)]
+
+    # The member takes the access back: a job fails once, for good, and the connection says why. Strava tells it, too.
+    strava.revoke()
+    gone = done(event("update", 2))
+    assert (gone["status"], gone["attempts"]) == ("failed", 1)
+    assert gone["error"]["type"] == "NeedsAttentionError"
+    shown = client.get(f"/api/workspaces/{workspace_id}/connections").get_json()["items"][0]
+    assert shown["status"] == "needs_attention"
+    athlete = {"object_type": "athlete", "object_id": ATHLETE, "updates": {"authorized": "false"}}
+    assert done(event("update", 0, **athlete))["result"] == {"left": ATHLETE}
+    assert "has left" in done(event("create", 5))["result"]["reason"]
+
+
+def test_the_webhook_is_answered_before_anything_is_asked(
+    client: FlaskClient, strava: FakeStrava, callback: str, session: Session
+) -> None:
+    """There is no worker: the job waits, and Strava has its answer. It tells everything up to three times."""
+    first, again = (client.post(callback, json=event("create", 1)) for _ in range(2))
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (first.get_json()["created"], again.get_json()["created"]) == (True, False)
+    assert strava.requests == []
+    assert session.scalar(text("select count(*) from jobplatform.jobs")) == 1
+
+
+def test_who_does_not_know_the_address_or_the_token_is_turned_away(
+    client: FlaskClient, callback: str, workspace_id: uuid.UUID, session: Session
+) -> None:
+    asked = "hub.mode=subscribe&hub.challenge=abc&hub.verify_token="
+
+    assert client.get(f"{callback}?{asked}tell-me-this").get_json() == {"hub.challenge": "abc"}
+    assert client.get(f"{callback}?{asked}guessed").status_code == 403
+    assert client.post(f"/clubs/{workspace_id}/strava/guessed", json=event("create", 1)).status_code == 404
+    assert client.post(callback, json=event("create", 1, subscription_id=1)).status_code == 403
+    assert session.scalar(text("select count(*) from jobplatform.jobs")) == 0
