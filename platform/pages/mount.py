@@ -15,6 +15,8 @@ from jobplatform.pages.forms import keep_binding
 from jobplatform.pages.inner_api import InnerApi
 from jobplatform.pages.nothing import make_nothing
 from jobplatform.pages.notices import forget_notice
+from jobplatform.pages.portal import NAVIGATION as PORTAL_NAVIGATION
+from jobplatform.pages.portal import make_portal_sections
 from jobplatform.pages.shell import PagesOptions, Shell, current_shell
 from jobplatform.pages.signing_in import make_signing_in
 from jobplatform.pages.visitors import Access
@@ -39,10 +41,10 @@ def mount_pages(
     the same application works with, so that both count the same followers.
     """
     options, api = options or PagesOptions(), InnerApi(mounted)
-    # The portal comes with its own sections.
-    del portal_prefix
     if console_prefix:
         register(app, make_console(mounted, api, access, options), console_prefix)
+    if portal_prefix:
+        register(app, make_portal(mounted, api, access, options), portal_prefix)
 
 
 def make_console(mounted: Mounted, api: InnerApi, access: Access | None, options: PagesOptions) -> Shell:
@@ -54,6 +56,21 @@ def make_console(mounted: Mounted, api: InnerApi, access: Access | None, options
         home="overview.show_overview",
         navigation=NAVIGATION,
         sections=[make_signing_in(), make_assets(), *make_console_sections(), make_nothing()],
+        api=api,
+        access=access,
+        options=options,
+    )
+
+
+def make_portal(mounted: Mounted, api: InnerApi, access: Access | None, options: PagesOptions) -> Shell:
+    return Shell(
+        "portal",
+        mounted,
+        title="Activity",
+        for_operators=False,
+        home="syncs.show_syncs",
+        navigation=PORTAL_NAVIGATION,
+        sections=[make_signing_in(), make_assets(), *make_portal_sections(), make_nothing()],
         api=api,
         access=access,
         options=options,

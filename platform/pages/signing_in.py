@@ -82,7 +82,9 @@ def safe_back(fallback: str | None = None) -> str:
     parts = urlsplit(sent)
     here = shell.cookie_path
     is_ours = parts.path == here or parts.path.startswith(here.rstrip("/") + "/")
-    return sent if is_ours and _is_plain(sent) else fallback or url(shell.home)
+    if is_ours and _is_plain(sent):
+        return sent
+    return fallback or (url(shell.home) if shell.for_operators else url("start.choose_workspace"))
 
 
 def _form(status: int = 200, complaint: str = "") -> Response:

@@ -12,8 +12,8 @@ from flask import Response, redirect, request
 
 from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.models import Job, Outcome, Status
+from jobplatform.pages.acting import done
 from jobplatform.pages.charts import Stretch, stretches
-from jobplatform.pages.console.acting import done
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify

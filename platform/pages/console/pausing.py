@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from flask import request
 
-from jobplatform.pages.console.acting import done
+from jobplatform.pages.acting import done
 from jobplatform.pages.shell import ask
 
 DEFAULT_REASON = "paused in the console"

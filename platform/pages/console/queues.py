@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from flask import Response, request
 
+from jobplatform.pages.acting import done
 from jobplatform.pages.charts import sparkline
-from jobplatform.pages.console.acting import done
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking

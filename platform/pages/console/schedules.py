@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Response, request
 
 from jobplatform.models import PLATFORM_WORKSPACE
-from jobplatform.pages.console.acting import done
+from jobplatform.pages.acting import done
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from jobplatform.pages.console.acting import done
+from jobplatform.pages.acting import done
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking

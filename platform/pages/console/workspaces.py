@@ -9,7 +9,7 @@ from flask import Response, request
 
 from jobplatform.api.fields import camel
 from jobplatform.models import PauseKind
-from jobplatform.pages.console.acting import done
+from jobplatform.pages.acting import done
 from jobplatform.pages.console.overview import asked_span, charts
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.problems import nothing_here

@@ -11,8 +11,8 @@ from jobplatform.pages.notices import notify
 from jobplatform.pages.signing_in import safe_back
 
 
-def done(answer: Answer, words: str, there: str | None = None) -> Any:
-    """To ``there``, or back, whatever the address was: filters and all."""
+def done(answer: Answer, words: str, there: str | None = None, *, refusal: str = "") -> Any:
+    """To ``there``, or back, whatever the address was: filters and all. ``refusal`` in place of the API's complaint."""
     response = redirect(there if there and answer.ok else safe_back(), 303)
-    notify(response, words if answer.ok else answer.complaint, "done" if answer.ok else "refused")
+    notify(response, words if answer.ok else refusal or answer.complaint, "done" if answer.ok else "refused")
     return response
