@@ -13,7 +13,7 @@ import hmac
 import itertools
 import os
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -163,7 +163,8 @@ def process(session: Session, activity: Activity) -> datetime:
 
 
 def count_month(session: Session, workspace_id: UUID, athlete_id: int, moment: datetime) -> datetime:
-    month = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    # A database tells moments in a time zone of its own.
+    month = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     following = (month + timedelta(days=32)).replace(day=1)
     # Two jobs of one member take turns: the second counts what the first has written.
     session.get_one(Member, (workspace_id, athlete_id), with_for_update=True)
