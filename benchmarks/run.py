@@ -19,7 +19,22 @@ from harness.facts import gather
 from harness.peers import installed_peers
 from harness.report import Report
 from harness.run import Run
-from sections import claim, drain, enqueue, events, latency, limits, noisy, pages, shares, snapshot, stuck, upkeep, why
+from sections import (
+    claim,
+    drain,
+    enqueue,
+    events,
+    latency,
+    limits,
+    noisy,
+    pages,
+    shares,
+    snapshot,
+    stuck,
+    sync,
+    upkeep,
+    why,
+)
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -35,10 +50,11 @@ SECTIONS = {
     "stuck": stuck.measure,
     "upkeep": upkeep.measure,
     "pages": pages.measure,
+    "sync": sync.measure,
     "snapshot": snapshot.measure,
 }
 #: Rounds of those that take long, or whose targets are not ratios to anybody.
-FEWER_ROUNDS = {"events": 1, "why": 1, "stuck": 2, "upkeep": 1, "pages": 1, "snapshot": 1}
+FEWER_ROUNDS = {"events": 1, "why": 1, "stuck": 2, "upkeep": 1, "pages": 1, "sync": 1, "snapshot": 1}
 
 
 def main() -> None:

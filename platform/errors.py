@@ -22,9 +22,12 @@
     │   ├── SourceBusyError      it asks to come back after a while
     │   ├── SourceUnreachableError  it gives no answer now, which often passes
     │   ├── SourceAnswerError    it answered with an error; has its status
-    │   ├── NeedsAttentionError  its connection is of no use until somebody gives it new credentials
+    │   ├── CursorLostError      it cannot go on from where it was; the stream is to be read anew
+    │   ├── NeedsAttentionError  its connection is of no use until somebody looks after it
+    │   │   └── SourceGoneError  it says that it is gone for good
     │   └── AddressRefusedError  its address is none that a workspace may have asked
     ├── InvalidConnectionError   a connection was to become what cannot be; lists every problem by path
+    ├── StoreError               a file of an export cannot be written to its store, read or deleted there
     ├── JobError                 for handlers to raise: says whether, and when, to try the job again
     ├── SyncFailedError          every connection of a sync failed; lists each with its reason
     ├── EncryptionError          something cannot be sealed or opened
@@ -308,10 +311,18 @@ class SourceAnswerError(SourceError):
         super().__init__(message)
 
 
+class CursorLostError(SourceError):
+    """The source cannot go on from this cursor: what it named is gone, or has changed. From the beginning it can."""
+
+
 class NeedsAttentionError(SourceError):
     """The connection cannot be used until somebody gives it (new) credentials: it has none, or they are refused."""
 
     should_retry = False
+
+
+class SourceGoneError(NeedsAttentionError):
+    """The source says that it is gone and will not come back."""
 
 
 class AddressRefusedError(SourceError):
@@ -326,6 +337,10 @@ class InvalidConnectionError(JobPlatformError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class StoreError(JobPlatformError):
+    """A file of an export cannot be written to its store, read or deleted there. That often passes."""
 
 
 class JobError(JobPlatformError):

@@ -82,6 +82,18 @@ class Settings:
     audit_retention_days: int = 400
     tick_retention_days: int = 35
     """Days the ticks of schedules are kept; longer where jobs are."""
+    sync_log_retention_days: int = 90
+    """Days the entries of syncs are kept, longer than their jobs or shorter."""
+    exports: str | None = None
+    """Where exports go: a folder, or ``s3://bucket/prefix``. The API and the workers have to reach it."""
+    exports_endpoint: str | None = None
+    """The URL of a store that speaks S3; without one it is Amazon's."""
+    export_link_hours: int = 24
+    """Hours the link to an export is good for."""
+    export_retention_days: int = 7
+    """Days an export is kept."""
+    public_url: str | None = None
+    """Where clients reach the API. Links in results begin with it; without one they are paths."""
     cron_tz: str = "UTC"
     """``JOBS_CRON_TZ``: the time zone of cron lines that name none."""
     doorbell: bool = True
@@ -130,6 +142,13 @@ def _contradictions(settings: Settings) -> list[str]:
             f"JOBPLATFORM_HEARTBEAT_SECONDS={settings.heartbeat_seconds:g} must be at most half of "
             f"JOBPLATFORM_LEASE_SECONDS={settings.lease_seconds:g}: one late heartbeat would cost the lease"
         )
+    if settings.export_link_hours > settings.export_retention_days * 24:
+        problems.append(
+            f"JOBPLATFORM_EXPORT_LINK_HOURS={settings.export_link_hours} is longer than exports are kept "
+            f"(JOBPLATFORM_EXPORT_RETENTION_DAYS={settings.export_retention_days})"
+        )
+    if settings.exports_endpoint and not (settings.exports or "").startswith("s3://"):
+        problems.append("JOBPLATFORM_EXPORTS_ENDPOINT goes with JOBPLATFORM_EXPORTS=s3://bucket, which is not set")
     if settings.direct_database_url and not settings.database_url:
         problems.append("JOBPLATFORM_DIRECT_DATABASE_URL goes with DATABASE_URL, which is not set")
     return problems
@@ -165,6 +184,12 @@ class _Reader:
             "failed_retention_days": self._read("FAILED_RETENTION_DAYS", _integer(0, 36_500)),
             "audit_retention_days": self._read("AUDIT_RETENTION_DAYS", _integer(30, 36_500)),
             "tick_retention_days": self._read("TICK_RETENTION_DAYS", _integer(1, 36_500)),
+            "sync_log_retention_days": self._read("SYNC_LOG_RETENTION_DAYS", _integer(1, 36_500)),
+            "exports": self._read("EXPORTS", _store),
+            "exports_endpoint": self._read("EXPORTS_ENDPOINT", _base_url),
+            "export_link_hours": self._read("EXPORT_LINK_HOURS", _integer(1, 168)),
+            "export_retention_days": self._read("EXPORT_RETENTION_DAYS", _integer(1, 365)),
+            "public_url": self._read("PUBLIC_URL", _base_url),
             "cron_tz": self._parse("JOBS_CRON_TZ", _time_zone),
             "doorbell": self._read("DOORBELL", _boolean),
             "host": self._read("HOST", str),
@@ -297,6 +322,18 @@ def _time_zone(text: str) -> str:
     except (KeyError, ValueError, OSError):
         raise ValueError("is not a time zone, such as Europe/Berlin or UTC") from None
     return text or "UTC"
+
+
+def _store(text: str) -> str:
+    if not (re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", text) or os.path.isabs(text)):
+        raise ValueError("must be the absolute path of a folder, or s3://bucket or s3://bucket/prefix")
+    return text.rstrip("/")
+
+
+def _base_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("must be an http or https URL, such as https://jobs.example.com/api")
+    return text.rstrip("/")
 
 
 def _boolean(text: str) -> bool:

@@ -28,6 +28,15 @@ def stamp(_job: RunningJob, payload: dict[str, Any]) -> dict[str, float]:
     return {"started": started}
 
 
+@tasks.task("sync")
+def sync(job: RunningJob, _payload: Any) -> Any:
+    """Copies what the workspace has connected."""
+    # Only here: no other measurement should pay for its imports.
+    from jobplatform.connectors import run_sync
+
+    return run_sync(job, mode="initial", allow_private=True)
+
+
 @tasks.task("marked")
 def marked(_job: RunningJob, payload: dict[str, Any]) -> None:
     """Writes into a file when it starts and when it ends: what does not end by itself leaves no result."""

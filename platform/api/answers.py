@@ -106,8 +106,13 @@ def page_of(
     """The same for a list of anything. ``place`` is what a cursor holds: where a page ends, so that the next begins."""
     shown = found[:limit]
     cursor = write_cursor(place(shown[-1])) if len(found) > limit else None
+    return page_with(schema, [describe(item) for item in shown], cursor)
+
+
+def page_with(schema: Schema, items: Sequence[Any], cursor: str | None) -> Response:
+    """A page of what has been described already, and the cursor of the next one, if there is one."""
     headers = {"Link": f'<{_next_url(cursor)}>; rel="next"'} if cursor else {}
-    return respond(schema, {"items": [describe(item) for item in shown], "next_cursor": cursor}, headers=headers)
+    return respond(schema, {"items": items, "next_cursor": cursor}, headers=headers)
 
 
 def list_of_attempts(attempts: Sequence[JobAttempt]) -> Response:

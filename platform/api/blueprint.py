@@ -18,6 +18,7 @@ from jobplatform.api.browser_client import browser_client
 from jobplatform.api.connections import connections
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
+from jobplatform.api.exports import downloads, exports
 from jobplatform.api.health import health
 from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.job_tokens import job_tokens
@@ -32,16 +33,24 @@ from jobplatform.api.operator_workers import workers
 from jobplatform.api.operator_workspaces import workspaces
 from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
+from jobplatform.api.records import records
 from jobplatform.api.requests import accompany_requests
-from jobplatform.api.resource import Resource
+from jobplatform.api.resource import LARGEST_BODY, Resource
 from jobplatform.api.schedules import schedules
 from jobplatform.api.short_forms import short_forms
+from jobplatform.api.sync_logs import sync_logs
 from jobplatform.api.syncs import syncs
+from jobplatform.api.uploads import uploads
 from jobplatform.api.why import why
 from jobplatform.queue import Tasks
 
 RESOURCES: tuple[Resource, ...] = (
     syncs,
+    sync_logs,
+    records,
+    uploads,
+    exports,
+    downloads,
     jobs,
     events,
     job_tokens,
@@ -74,6 +83,9 @@ PARAMETERS = {
     "tokenId": "token_id",
     "scheduleId": "schedule_id",
     "connectionId": "connection_id",
+    "exportId": "export_id",
+    "recordId": "record_id",
+    "syncLogId": "sync_log_id",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -145,7 +157,8 @@ def _limit_body() -> None:
 
     werkzeug cuts such a body off at its limit, and says so only to somebody who reads on.
     """
-    request.max_content_length = MAX_BODY_BYTES + 1
+    view = current_app.view_functions.get(request.endpoint or "")
+    request.max_content_length = getattr(view, LARGEST_BODY, MAX_BODY_BYTES) + 1
 
 
 def _refuse_unstorable_path() -> None:

@@ -29,6 +29,10 @@ ONCE = frozenset({409, 422})
 SECURITY_SCHEME = "bearer"
 
 
+#: Says of a view how many bytes it reads.
+LARGEST_BODY = "_jobplatform_largest_body"
+
+
 def _problem(status: int) -> dict[str, Any]:
     phrase = HTTPStatus(status).phrase
     return {"schema": ProblemSchema, "content_type": PROBLEM_JSON, "description": phrase}
@@ -96,12 +100,13 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         shows_secret: bool = False,
         one_job: bool = False,
         query_token: bool = False,
+        largest_body: int | None = None,
     ) -> Callable[[View], View]:
         """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
 
         A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. ``one_job`` opens
-        it to tokens for one job, ``query_token`` to those in the query. The outermost decorator, as flask-smorest's
-        ``route`` is.
+        it to tokens for one job, ``query_token`` to those in the query. ``largest_body`` is for a view that reads a
+        larger one than usual, by itself. The outermost decorator, as flask-smorest's ``route`` is.
         """
         repeatable = method == "POST" and scope is not None
         statuses = {*refuses, *(ALWAYS if scope else (500,))}
@@ -115,6 +120,8 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
             guarded = requires(scope)(documented) if scope else public(documented)
             guarded = for_one_job(guarded) if one_job else guarded
             guarded = token_in_query(guarded) if query_token else guarded
+            if largest_body is not None:
+                setattr(guarded, LARGEST_BODY, largest_body)
             self.add_url_rule(rule, view.__name__, guarded, methods=[method], tags=[self.name])
             return view
 

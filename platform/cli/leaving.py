@@ -8,11 +8,12 @@ from pathlib import Path
 from uuid import UUID
 
 import click
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.models import Role, confine
+from jobplatform.models import ExportFile, Role, confine
 from jobplatform.queue import (
     begin_erasing,
     count_running,
@@ -24,6 +25,7 @@ from jobplatform.queue import (
     set_encrypting,
     stop_running,
 )
+from jobplatform.settings import Settings
 
 LOOK_EVERY = 0.2
 
@@ -85,6 +87,7 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float) -> None:
         counts = Counter(begin_erasing(session, workspace_id, actor=actor()))
         session.commit()
         _wait_for_running(session, workspace_id, wait, cancel=cancel_running)
+        _delete_files(session, workspace_id)
         while some := erase_some(session, workspace_id):
             session.commit()
             counts += Counter(some)
@@ -98,6 +101,19 @@ def _find_owner(session: Session, text: str) -> UUID:
     if not owns_something(session, workspace_id):
         raise click.BadParameter(f"there is nothing of a workspace {workspace_id}; see `jobplatform workspaces list`")
     return workspace_id
+
+
+def _delete_files(session: Session, workspace_id: UUID) -> None:
+    """Exported files, before the rows by which they are known."""
+    keys = session.scalars(select(ExportFile.key).where(ExportFile.workspace_id == workspace_id)).all()
+    session.commit()
+    if not keys:
+        return
+    from jobplatform.connectors import open_store
+
+    store = open_store(Settings.from_env())
+    for key in keys:
+        store.delete(key)
 
 
 def _wait_for_running(session: Session, workspace_id: UUID, seconds: float, *, cancel: bool) -> None:

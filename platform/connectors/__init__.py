@@ -13,17 +13,24 @@ from jobplatform.connectors.connections import (
     list_connections,
     seal_headers,
 )
+from jobplatform.connectors.export_task import ExportPayload, declare_export, export
+from jobplatform.connectors.exporting import ExportResult, Lifetimes, run_export
 from jobplatform.connectors.keeping import Rate
+from jobplatform.connectors.links import find_linked, read_link_token, renew_link
 from jobplatform.connectors.opening import Opening, open_connector
 from jobplatform.connectors.outside import Answer, OutsideClient
+from jobplatform.connectors.records import RecordPlace, RecordSeen, get_record, list_records
 from jobplatform.connectors.registry import CONNECTORS, ConnectorType
 from jobplatform.connectors.schemas import AnyConfig, ConfigSchema
 from jobplatform.connectors.schemes import HTTP_SCHEMES
 from jobplatform.connectors.shipped import SHIPPED
 from jobplatform.connectors.source import Connector, Page, SourceRecord
+from jobplatform.connectors.spool import Spool
+from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store
 from jobplatform.connectors.sync_task import SyncPayload, sync, tasks
 from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.trying import Tried, try_connection
+from jobplatform.connectors.uploads import find_upload, forget_upload, keep_upload
 
 __all__ = [
     "CONNECTORS",
@@ -37,22 +44,43 @@ __all__ = [
     "Connector",
     "ConnectorType",
     "CredentialsSeen",
+    "ExportPayload",
+    "ExportResult",
+    "FolderStore",
+    "Lifetimes",
     "Opening",
     "OutsideClient",
     "Page",
     "Rate",
+    "RecordPlace",
+    "RecordSeen",
+    "S3Store",
     "SourceClient",
     "SourceRecord",
+    "Spool",
+    "Store",
     "SyncPayload",
     "SyncResult",
     "Tried",
     "change_connection",
     "create_connection",
     "credentials_seen",
+    "declare_export",
     "delete_connection",
+    "export",
+    "find_linked",
+    "find_upload",
+    "forget_upload",
     "get_connection",
+    "get_record",
+    "keep_upload",
     "list_connections",
+    "list_records",
     "open_connector",
+    "open_store",
+    "read_link_token",
+    "renew_link",
+    "run_export",
     "run_sync",
     "seal_headers",
     "sync",

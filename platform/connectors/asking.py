@@ -20,7 +20,7 @@ from typing import Any, Self
 import httpx
 
 from jobplatform.connectors.keeping import Credentials, Keeper, Rate
-from jobplatform.connectors.outside import Answer, OutsideClient
+from jobplatform.connectors.outside import Answer, OutsideClient, Sink
 from jobplatform.errors import NeedsAttentionError, SourceBusyError
 
 DEFAULT_PAUSE = 1.0
@@ -99,11 +99,12 @@ class SourceClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        into: Sink | None = None,
         resource: str | None = None,
         rate: Rate | None = None,
     ) -> Answer:
-        """Ask, and read all of the answer, whatever its status. ``resource`` and ``rate`` are of a part of the account
-        that has a rate of its own, besides the account's.
+        """Ask, and read all of the answer, whatever its status; ``into`` a file, if there is one. ``resource`` and
+        ``rate`` are of a part of the account that has a rate of its own, besides the account's.
 
         Raises what :class:`OutsideClient` does; :class:`SourceBusyError` while the account is to be left alone; and
         :class:`NeedsAttentionError` when the credentials are not accepted, which is noted for all.
@@ -112,12 +113,12 @@ class SourceClient:
             self._wait_for_turn(resource, rate)
         self._wait_for_turn(self._resource, self._rate)
         credentials = self._fresh() if self._trusts(url) else None
-        answer = self._ask(method, url, params, headers, content, credentials)
+        answer = self._ask(method, url, params, headers, content, credentials, into)
         while answer.status == 401 and credentials is not None:
             # Those that somebody else has renewed may have run out by now, too; new ones cannot have.
             credentials = self._renewed(credentials, answer)
             self._wait_for_turn(self._resource, self._rate)
-            answer = self._ask(method, url, params, headers, content, credentials)
+            answer = self._ask(method, url, params, headers, content, credentials, into)
         if says_too_often(answer):
             self._leave_alone_after(self._pause(answer), resource, rate)
         elif self._rest is not None:
@@ -174,6 +175,7 @@ class SourceClient:
         headers: Mapping[str, str] | None,
         content: bytes | None,
         credentials: Credentials | None,
+        into: Sink | None = None,
     ) -> Answer:
         shown_headers, shown_params = shown(credentials)
         return self._outside.request(
@@ -182,6 +184,7 @@ class SourceClient:
             params={**(params or {}), **shown_params},
             headers={**(headers or {}), **shown_headers},
             content=content,
+            into=into,
         )
 
 

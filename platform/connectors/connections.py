@@ -111,6 +111,8 @@ def change_connection(
         connection.name = name
     if config is not UNCHANGED:
         connection.config = dict(config)
+        # Whatever was wrong may not be any more; the next sync finds out.
+        connection.attention = connection.attention_at = None
     if credentials is None:
         take_credentials(session, connection)
     elif credentials is not UNCHANGED:

@@ -57,8 +57,9 @@ class Keeper(Protocol):
         Raises :class:`~jobplatform.errors.NeedsAttentionError` when there can be none, and has that noted.
         """
 
-    def needs_attention(self, reason: str, seen: Credentials) -> None:
-        """Note that the connection is of no use until it has other credentials than these."""
+    def needs_attention(self, reason: str, seen: Credentials | None) -> None:
+        """Note that the connection is of no use until it has other credentials than these; or, with None, until it is
+        changed: what is wrong has nothing to do with credentials."""
 
 
 class NobodyElse:
@@ -76,5 +77,5 @@ class NobodyElse:
     def renew(self, seen: Credentials) -> Credentials:
         raise NeedsAttentionError("the source does not accept the credentials")
 
-    def needs_attention(self, reason: str, seen: Credentials) -> None:
+    def needs_attention(self, reason: str, seen: Credentials | None) -> None:
         """There is nobody to be told."""

@@ -43,6 +43,8 @@ class Opening:
     sealed: Credentials | None = field(default=None, repr=False)
     allow_private: bool = False
     keeper: Keeper = field(default_factory=NobodyElse)
+    session: Session | None = field(default=None, repr=False)
+    """For short transactions of a connector's own; None without a database. None may be open between its pages."""
     origin: str | None = None
     patient: bool = True
     """Whether a connector may take its time and ask again; somebody waits for the answer otherwise."""
@@ -137,6 +139,7 @@ def _opening(
         sealed=credentials,
         allow_private=allow_private,
         keeper=DatabaseKeeper(session, connection, kind.token_url(config), allow_private=allow_private),
+        session=session,
         origin=kind.asks(config),
         patient=patient,
     )

@@ -24,7 +24,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import httpcore
 import httpx
@@ -44,6 +44,14 @@ TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _CHUNK = 65_536
 #: zlib's word for "gzip or zlib, see for yourself".
 _ANY_HEADER = 47
+
+
+class Sink(Protocol):
+    """Where an answer can go that is too large for memory. It is cleared first: it may have half of an earlier one."""
+
+    def clear(self) -> object: ...
+
+    def write(self, content: bytes, /) -> object: ...
 
 
 class Answer(NamedTuple):
@@ -110,8 +118,9 @@ class OutsideClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        into: Sink | None = None,
     ) -> Answer:
-        """Ask, and read all of the answer.
+        """Ask, and read all of the answer. The content of one with status 200 goes ``into`` a file, if there is one.
 
         Raises :class:`AddressRefusedError` for what must not be asked, :class:`SourceUnreachableError` when there is no
         answer (in time), :class:`SourceError` for one that is too large or cannot be read.
@@ -125,7 +134,7 @@ class OutsideClient:
             with self._client.stream(
                 method, target, params=dict(params) if params else None, headers=asked, content=content
             ) as response:
-                return Answer(where, response.status_code, response.headers, self._read(response))
+                return Answer(where, response.status_code, response.headers, self._read(response, into))
         except httpx.LocalProtocolError:
             # Its words repeat the header, which may be somebody's secret.
             raise SourceError(f"{where} cannot be asked: a header has a value that none can have") from None
@@ -135,14 +144,21 @@ class OutsideClient:
             # A header that cannot be one, say: its words may repeat a secret.
             raise SourceError(f"{where} cannot be asked: {type(error).__name__}") from None
 
-    def _read(self, response: httpx.Response) -> bytes:
+    def _read(self, response: httpx.Response, into: Sink | None) -> bytes:
         unpack = _unpacker(response.headers.get("content-encoding", "identity"))
-        content, sent = bytearray(), 0
+        content, sent, size = bytearray(), 0, 0
+        # What says that something is wrong is short, and no part of what was asked for.
+        keep: Callable[[bytes], object] = content.extend
+        if into is not None and response.status_code == 200:
+            into.clear()
+            keep = into.write
         for chunk in response.iter_raw(_CHUNK):
             sent += len(chunk)
-            content += unpack(chunk, self._largest + 1 - len(content))
-            if max(sent, len(content)) > self._largest:
+            unpacked = unpack(chunk, self._largest + 1 - size)
+            size += len(unpacked)
+            if max(sent, size) > self._largest:
                 raise SourceError(f"an answer is larger than {_size(self._largest)}; ask for smaller pages")
+            keep(unpacked)
         return bytes(content)
 
 
@@ -211,17 +227,33 @@ class _CheckedBackend(httpcore.NetworkBackend):
         return _LimitedStream(stream, self._deadline)
 
     def _addresses(self, host: str, timeout: float | None) -> Sequence[Address]:
-        found = _looked_up(self._resolve, host, self._deadline.within(timeout, httpcore.ConnectTimeout))
-        addresses = [_parsed(text) for text in dict.fromkeys(found)]
-        # One that is not public among others is a trick, or a mistake; there is no good reason to ask the others.
-        if not addresses or not (self._allow_private or all(map(is_public, addresses))):
-            # Not in the message: it is shown to whoever chose the name, and is none of their business.
-            log.warning("an address was refused", extra={"host": host, "addresses": [*map(str, addresses)]})
-            raise AddressRefusedError(
-                f"{host} is not a public address; "
-                "in development it can be allowed with JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true"
-            )
-        return addresses
+        seconds = self._deadline.within(timeout, httpcore.ConnectTimeout)
+        return _judged(_looked_up(self._resolve, host, seconds), host, allow_private=self._allow_private)
+
+
+def judged_addresses(host: str, seconds: float, *, allow_private: bool) -> Sequence[Address]:
+    """Every address of a host, all of them public: for whoever connects by other means, and then to one of these.
+
+    Raises :class:`AddressRefusedError` when one is not, :class:`SourceError` for a host that cannot be found,
+    :class:`SourceUnreachableError` when that takes too long.
+    """
+    try:
+        return _judged(_looked_up(resolve_host, host, seconds), host, allow_private=allow_private)
+    except httpcore.ConnectTimeout as error:
+        raise SourceUnreachableError(str(error)) from error
+
+
+def _judged(found: Sequence[str], host: str, *, allow_private: bool) -> Sequence[Address]:
+    addresses = [_parsed(text) for text in dict.fromkeys(found)]
+    # One that is not public among others is a trick, or a mistake; there is no good reason to ask the others.
+    if not addresses or not (allow_private or all(map(is_public, addresses))):
+        # Not in the message: it is shown to whoever chose the name, and is none of their business.
+        log.warning("an address was refused", extra={"host": host, "addresses": [*map(str, addresses)]})
+        raise AddressRefusedError(
+            f"{host} is not a public address; "
+            "in development it can be allowed with JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true"
+        )
+    return addresses
 
 
 def _looked_up(resolve: Resolve, host: str, seconds: float) -> Sequence[str]:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from uuid_utils.compat import uuid7
+
+from jobplatform.queue import safe_text
+
+#: Warnings that are kept of one connection, and characters of each.
+MOST_WARNINGS = 20
+LONGEST_WARNING = 500
 
 Status = Literal["waiting", "running", "busy", "failed", "completed"]
 
@@ -18,6 +26,10 @@ class ConnectionPlace:
     records: int = 0
     written: int = 0
     deleted: int = 0
+    skipped: int = 0
+    warnings: list[str] = field(default_factory=list)
+    restarts: int = 0
+    complete: bool = True
     expected: int | None = 0
     error: str | None = None
     finished: list[str] = field(default_factory=list)
@@ -26,8 +38,15 @@ class ConnectionPlace:
     state: str | None = None
     generation: int = 0
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Keep the first few; what is odd about a source is mostly odd a thousand times."""
+        self.warnings += [safe_text(warning, LONGEST_WARNING) for warning in warnings[: MOST_WARNINGS + 1]]
+        if len(self.warnings) > MOST_WARNINGS:
+            self.warnings[MOST_WARNINGS:] = ["and more"]
+
     def enter(self, stream: str, cursor: str | None, generation: int) -> None:
         self.stream, self.cursor, self.state, self.generation = stream, cursor, None, generation
+        self.complete = True
 
     def leave(self) -> None:
         if self.stream is not None:
@@ -39,7 +58,7 @@ class ConnectionPlace:
 class SyncPlace:
     """How far the sync is, its entry in the log, and how often it had to wait for a source."""
 
-    log_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    log_id: str = field(default_factory=lambda: str(uuid7()))
     waits: int = 0
     connections: dict[str, ConnectionPlace] = field(default_factory=dict)
 
@@ -61,5 +80,10 @@ class SyncPlace:
 
 def place_of(state: dict[str, Any]) -> SyncPlace:
     """What :meth:`SyncPlace.as_state` wrote."""
-    connections = {name: ConnectionPlace(**place) for name, place in state["connections"].items()}
+    # Newer code may have written it, of which this one does not know every word.
+    known = {field.name for field in dataclasses.fields(ConnectionPlace)}
+    connections = {
+        name: ConnectionPlace(**{word: value for word, value in place.items() if word in known})
+        for name, place in state["connections"].items()
+    }
     return SyncPlace(state["log_id"], state["waits"], connections)

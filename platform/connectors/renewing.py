@@ -59,10 +59,10 @@ class DatabaseKeeper:
         with alone(self._session) as session:
             close_resource(session, self._connection.workspace_id, resource, seconds)
 
-    def needs_attention(self, reason: str, seen: Credentials) -> None:
+    def needs_attention(self, reason: str, seen: Credentials | None) -> None:
         with alone(self._session) as session:
             found = locked_credentials(session, self._connection)
-            if found is not None and found.version == seen.version:
+            if seen is None or (found is not None and found.version == seen.version):
                 note_attention(session, self._connection, reason)
 
     def renew(self, seen: Credentials) -> Credentials:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobplatform.connectors import hubspot, strava
+from jobplatform.connectors import csv_file, hubspot, rss, sql, strava
+from jobplatform.connectors.following import check_url_of
 from jobplatform.connectors.http_json import HttpJson, HttpJsonConfig, check_config
 from jobplatform.connectors.registry import CONNECTORS, Config, ConnectorType
 from jobplatform.connectors.schemes import HTTP_SCHEMES
@@ -10,6 +11,10 @@ from jobplatform.connectors.schemes import HTTP_SCHEMES
 
 def _base_url(config: Config) -> str:
     return str(config["base_url"])
+
+
+def _url(config: Config) -> str | None:
+    return config.get("url")
 
 
 SHIPPED = {
@@ -37,6 +42,28 @@ SHIPPED = {
         check=strava.check_strava,
         asks=_base_url,
         token_url=strava.token_url,
+    ),
+    "rss": ConnectorType(
+        open=rss.Rss,
+        config=rss.RssConfig,
+        credentials=HTTP_SCHEMES,
+        check=check_url_of,
+        asks=_url,
+    ),
+    "csv": ConnectorType(
+        open=csv_file.CsvFile,
+        config=csv_file.CsvConfig,
+        credentials=HTTP_SCHEMES,
+        check=check_url_of,
+        asks=_url,
+    ),
+    "sql": ConnectorType(
+        open=sql.Sql,
+        config=sql.SqlConfig,
+        credentials={"password": sql.PasswordCredentials},
+        needs_credentials=True,
+        check=sql.check_encryption,
+        asks=sql.server_of,
     ),
 }
 

@@ -12,8 +12,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors.source import SourceRecord
+from jobplatform.errors import SourceError
 from jobplatform.models import Connection, Record, SyncLog, SyncStream, clock
-from jobplatform.queue import safe_json
+from jobplatform.queue import safe_json, safe_text
+
+#: It is part of a key, and the database takes keys of up to 2,700 bytes in all.
+LONGEST_ID = 1000
 
 
 def saved_states(session: Session, connection: Connection) -> dict[str, str | None]:
@@ -37,10 +41,17 @@ def begin_stream(session: Session, connection: Connection, stream: str, *, initi
 
 
 def finish_stream(
-    session: Session, connection: Connection, stream: str, *, generation: int, state: str | None, initial: bool
+    session: Session,
+    connection: Connection,
+    stream: str,
+    *,
+    generation: int,
+    state: str | None,
+    initial: bool,
+    complete: bool = True,
 ) -> int:
-    """Keep where the next incremental sync begins, and mark as deleted what an initial one has not seen. Says how
-    many that were."""
+    """Keep where the next incremental sync begins, and mark as deleted what an initial one has not seen, if it has seen
+    all there is. Says how many that were."""
     session.execute(
         update(SyncStream)
         .where(
@@ -51,7 +62,7 @@ def finish_stream(
         .values(state=state if state is not None or initial else SyncStream.state, synced_at=clock()),
         execution_options={"synchronize_session": False},
     )
-    if not initial:
+    if not (initial and complete):
         return 0
     vanished: Any = session.execute(
         update(Record)
@@ -62,10 +73,31 @@ def finish_stream(
             Record.generation != generation,
             Record.deleted_at.is_(None),
         )
-        .values(deleted_at=clock()),
+        .values(deleted_at=clock(), synced_at=clock()),
         execution_options={"synchronize_session": False},
     )
     return int(vanished.rowcount)
+
+
+def _storable(records: Sequence[SourceRecord]) -> dict[str, tuple[Any, bool]]:
+    """Data, and whether it is gone, by external id. A record that comes twice in a page counts as its last copy,
+    because a statement may not touch a row twice."""
+    return {_storable_id(record.external_id): (_storable_data(record), record.deleted) for record in records}
+
+
+def _storable_id(external_id: str) -> str:
+    text = safe_text(external_id, len(external_id) + 1)
+    if not 1 <= len(text.encode()) <= LONGEST_ID:
+        raise SourceError(f"a record's id must have 1 to {LONGEST_ID} bytes; {text[:50]!r} has {len(text.encode())}")
+    return text
+
+
+def _storable_data(record: SourceRecord) -> Any:
+    """What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal."""
+    try:
+        return json.loads(safe_json(record.data))
+    except TypeError as error:
+        raise SourceError(f"the record {record.external_id!r} cannot be stored: {error}") from error
 
 
 def store_records(
@@ -77,9 +109,11 @@ def store_records(
     generation: int,
     initial: bool,
 ) -> int:
-    """Store a page, and return how many rows were written. One statement; a record that comes twice in a page
-    counts as its last copy, because a statement may not touch a row twice."""
-    rows = {record.external_id: record for record in records}
+    """Store a page, and return how many rows were written. One statement.
+
+    Raises :class:`SourceError`, before anything is written, for what is no record.
+    """
+    rows = _storable(records)
     if not rows:
         return 0
     values = [
@@ -88,12 +122,11 @@ def store_records(
             "connection_id": connection.id,
             "stream": stream,
             "external_id": external_id,
-            # What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal.
-            "data": json.loads(safe_json(record.data)),
+            "data": data,
             "generation": generation,
-            "deleted_at": clock() if record.deleted else None,
+            "deleted_at": clock() if is_gone else None,
         }
-        for external_id, record in rows.items()
+        for external_id, (data, is_gone) in rows.items()
     ]
     given = insert(Record).values(values)
     upsert = given.on_conflict_do_update(
@@ -117,6 +150,16 @@ def store_records(
     return len(session.execute(upsert.returning(Record.external_id)).all())
 
 
+def reopen_log(session: Session, workspace_id: UUID, log_id: str) -> None:
+    """Its job is tried again after it had ended: the entry, which was closed, tells of one sync still."""
+    session.execute(
+        update(SyncLog)
+        .where(SyncLog.workspace_id == workspace_id, SyncLog.id == UUID(log_id), SyncLog.status != "running")
+        .values(status="running", ended_at=None),
+        execution_options={"synchronize_session": False},
+    )
+
+
 def open_log(session: Session, workspace_id: UUID, log_id: str, **facts: Any) -> None:
     """An entry for a sync that begins."""
     session.execute(insert(SyncLog).values(workspace_id=workspace_id, id=UUID(log_id), **facts))
@@ -134,6 +177,7 @@ def write_log(
             total_records=result["totalRecords"],
             results=result["results"],
             errors=json.loads(safe_json(result["errors"])),
+            warnings=json.loads(safe_json(result["warnings"])),
             ended_at=clock() if ended else None,
         ),
         execution_options={"synchronize_session": False},

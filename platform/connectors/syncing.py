@@ -7,11 +7,13 @@ synced; a source that asks for patience is asked again when it said, and until t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobplatform.connectors.opening import open_connector
 from jobplatform.connectors.place import ConnectionPlace, SyncPlace, place_of
@@ -20,11 +22,18 @@ from jobplatform.connectors.storing import (
     begin_stream,
     finish_stream,
     open_log,
+    reopen_log,
     saved_states,
     store_records,
     write_log,
 )
-from jobplatform.errors import SourceBusyError, SourceError, SyncFailedError
+from jobplatform.errors import (
+    CursorLostError,
+    JobPlatformError,
+    SourceBusyError,
+    SourceError,
+    SyncFailedError,
+)
 from jobplatform.models import Connection
 from jobplatform.queue import RateLimited, RunningJob, Skip
 
@@ -32,11 +41,13 @@ Mode = Literal["initial", "incremental"]
 
 #: So often a sync may wait for sources that are busy; then that is how it failed.
 MOST_WAITS = 20
+#: So often a stream may have to be read from its beginning again, because its source cannot go on.
+MOST_RESTARTS = 3
 
 
 class ConnectionResult(TypedDict):
     """What became of one connection; ``written`` counts the records that were new or different, ``deleted`` those that
-    an initial sync did not see any more."""
+    an initial sync did not see any more, ``skipped`` what was no record."""
 
     connectionId: str
     connectorType: str
@@ -44,6 +55,7 @@ class ConnectionResult(TypedDict):
     records: int
     written: int
     deleted: int
+    skipped: int
     status: Literal["completed", "failed"]
 
 
@@ -53,6 +65,7 @@ class SyncResult(TypedDict):
     results: list[ConnectionResult]
     totalRecords: int
     errors: list[str]
+    warnings: list[str]
     syncLogId: str
 
 
@@ -117,6 +130,8 @@ class _Sync:
         state = self.job.checkpoint_state
         if state is not None:
             self.place = place_of(state)
+            reopen_log(self.job.session, self.job.workspace_id, self.place.log_id)
+            self.job.session.commit()
             return
         facts = {"job_id": self.job.id, "mode": self.mode, "reference": reference}
         open_log(self.job.session, self.job.workspace_id, self.place.log_id, **facts)
@@ -162,33 +177,50 @@ class _Sync:
                 for connection in self.connections
                 if (error := self.place.of(connection.id).error) is not None
             ],
+            warnings=[
+                f"{connection.name}: {warning}"
+                for connection in self.connections
+                for warning in self.place.of(connection.id).warnings
+            ],
             syncLogId=self.place.log_id,
         )
 
     # -- one connection --------------------------------------------------------------------------
 
     def _pull_streams(self, connection: Connection, place: ConnectionPlace) -> None:
-        with open_connector(self.job.session, connection, self.allow_private) as connector:
-            streams = list(connector.streams())
-            first = {} if place.stream or place.finished else self._first_pages(connector, connection, streams, place)
-            if place.stream is not None:
-                self._pull_pages(connector, connection, place, _fetch(connector, place.stream, place.cursor))
+        with self._opened(connection) as connector:
+            streams = _streams(connector)
             starts = self._starts(connection)
+            first = {} if place.stream or place.finished else self._first_pages(connector, starts, streams, place)
+            if place.stream is not None:
+                self._pull_pages(connector, connection, place, place.stream, place.cursor)
             for stream in streams:
                 if stream in place.finished:
                     continue
-                page = first.pop(stream, None) or _fetch(connector, stream, starts.get(stream))
-                generation = begin_stream(self.job.session, connection, stream, initial=self.initial)
-                place.enter(stream, starts.get(stream), generation)
-                self._pull_pages(connector, connection, place, page)
+                self._enter(connection, place, stream, starts.get(stream))
+                self._pull_pages(connector, connection, place, stream, starts.get(stream), first.pop(stream, None))
+
+    @contextmanager
+    def _opened(self, connection: Connection) -> Iterator[Connector]:
+        """The connection's connector, open for the block."""
+        with ExitStack() as stack:
+            with _blaming("opening the connection"):
+                connector = stack.enter_context(open_connector(self.job.session, connection, self.allow_private))
+            yield connector
+            with _blaming("closing the connection"):
+                stack.close()
+
+    def _enter(self, connection: Connection, place: ConnectionPlace, stream: str, cursor: str | None) -> None:
+        place.enter(stream, cursor, begin_stream(self.job.session, connection, stream, initial=self.initial))
+        # Not left open while the source is asked. What was begun and goes no further is begun again.
+        self.job.session.commit()
 
     def _first_pages(
-        self, connector: Connector, connection: Connection, streams: Sequence[str], place: ConnectionPlace
+        self, connector: Connector, starts: Mapping[str, str | None], streams: Sequence[str], place: ConnectionPlace
     ) -> dict[str, Page]:
         """The first page of each stream tells its size; together they make an honest progress bar."""
-        starts = self._starts(connection)
-        pages = {stream: _fetch(connector, stream, starts.get(stream)) for stream in streams}
-        totals = [page.total for page in pages.values()]
+        pages = {stream: page for stream in streams if (page := _fetch_first(connector, stream, starts.get(stream)))}
+        totals = [pages[stream].total if stream in pages else None for stream in streams]
         place.expected = None if None in totals else sum(filter(None, totals))
         return pages
 
@@ -199,14 +231,38 @@ class _Sync:
         self.job.session.commit()  # A source may take its time; no transaction is kept open for that.
         return states
 
-    def _pull_pages(self, connector: Connector, connection: Connection, place: ConnectionPlace, page: Page) -> None:
-        stream = place.stream or ""
+    def _pull_pages(
+        self,
+        connector: Connector,
+        connection: Connection,
+        place: ConnectionPlace,
+        stream: str,
+        cursor: str | None,
+        page: Page | None = None,
+    ) -> None:
+        """The pages of a stream from ``cursor`` on; ``page`` is the first of them where it has been fetched already."""
         while True:
+            try:
+                page = page or _fetch(connector, stream, cursor)
+            except CursorLostError as error:
+                self._begin_again(connection, place, stream, cursor, error)
+                cursor = None
+                continue
             self._apply(connection, place, page)
             self.job.progress(self.place.records, self.place.expected, f"{connection.name}: {stream}")
             if page.next_cursor is None:
                 return
-            page = _fetch(connector, stream, page.next_cursor)
+            cursor, page = page.next_cursor, None
+
+    def _begin_again(
+        self, connection: Connection, place: ConnectionPlace, stream: str, cursor: str | None, error: CursorLostError
+    ) -> None:
+        """Read the stream from its beginning, as a new generation: what was stored so far may have vanished since."""
+        if cursor is None or place.restarts >= MOST_RESTARTS:
+            raise SourceError(str(error)) from error
+        place.restarts += 1
+        place.warn([f"{stream} is read from its beginning: {error}"])
+        self._enter(connection, place, stream, None)
 
     def _apply(self, connection: Connection, place: ConnectionPlace, page: Page) -> None:
         """A page, and where to go on after it: one transaction."""
@@ -215,10 +271,19 @@ class _Sync:
             session, connection, stream, page.records, generation=generation, initial=self.initial
         )
         place.records += len(page.records)
+        place.skipped += page.skipped
+        place.warn(page.warnings)
+        place.complete = place.complete and page.complete
         place.cursor, place.state = page.next_cursor, page.state if page.state is not None else place.state
         if page.next_cursor is None:
             place.deleted += finish_stream(
-                session, connection, stream, generation=generation, state=place.state, initial=self.initial
+                session,
+                connection,
+                stream,
+                generation=generation,
+                state=place.state,
+                initial=self.initial,
+                complete=place.complete,
             )
             place.leave()
         self._save()
@@ -247,18 +312,38 @@ class _Sync:
         place = self.place.of(connection.id)
         return ConnectionResult(
             connectionId=str(connection.id), connectorType=connection.connector_type, name=connection.name,
-            records=place.records, written=place.written, deleted=place.deleted,
+            records=place.records, written=place.written, deleted=place.deleted, skipped=place.skipped,
             status="completed" if place.status == "completed" else "failed",
         )  # fmt: skip
 
 
-def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Whatever a connector raises is its connection's failure. Our own errors, and our database's, are not its."""
     try:
-        page = connector.fetch(stream, cursor)
-    except SourceError:
+        yield
+    except (JobPlatformError, SQLAlchemyError):
         raise
     except Exception as error:
-        raise SourceError(f"{stream}: {type(error).__name__}: {error}") from error
+        raise SourceError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _streams(connector: Connector) -> list[str]:
+    with _blaming("asking for the streams"):
+        return list(connector.streams())
+
+
+def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page | None:
+    try:
+        return _fetch(connector, stream, cursor)
+    except CursorLostError:
+        # Its turn comes, and then it is read from the beginning.
+        return None
+
+
+def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
+    with _blaming(stream):
+        page = connector.fetch(stream, cursor)
     if page.next_cursor is not None and page.next_cursor == cursor:
         raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
     return page

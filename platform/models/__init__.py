@@ -7,6 +7,7 @@ from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
 from jobplatform.models.chore import Chore
 from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
 from jobplatform.models.engine import make_engine
+from jobplatform.models.export_file import ExportFile
 from jobplatform.models.history import (
     BUCKETS,
     CELL_MINUTES,
@@ -48,7 +49,17 @@ from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
-from jobplatform.models.source import Connection, ConnectionCredentials, Record, SourceLimit, SyncLog, SyncStream
+from jobplatform.models.source import (
+    CHUNK,
+    Connection,
+    ConnectionCredentials,
+    Record,
+    SourceLimit,
+    SyncLog,
+    SyncStream,
+    Upload,
+    UploadChunk,
+)
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
@@ -56,6 +67,7 @@ from jobplatform.models.workspace_key import WorkspaceKey
 __all__ = [
     "BUCKETS",
     "CELL_MINUTES",
+    "CHUNK",
     "FINAL_STATUSES",
     "KEPT_HOURS",
     "PLATFORM_WORKSPACE",
@@ -75,6 +87,7 @@ __all__ = [
     "Connection",
     "ConnectionCredentials",
     "ErrorGroupRow",
+    "ExportFile",
     "HealthRule",
     "Job",
     "JobAttempt",
@@ -107,6 +120,8 @@ __all__ = [
     "TaskRetention",
     "TaskType",
     "TickOutcome",
+    "Upload",
+    "UploadChunk",
     "WorkerRow",
     "Workspace",
     "WorkspaceCell",

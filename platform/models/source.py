@@ -6,7 +6,7 @@ import datetime
 import uuid
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, Text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -102,12 +102,64 @@ class Record(Base):
     external_id: Mapped[str] = mapped_column(Text, primary_key=True)
     data: Mapped[dict[str, Any]]
     synced_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    """When a sync last wrote it, or marked it as deleted."""
     generation: Mapped[int] = mapped_column(server_default="0")
     """The last initial sync of the stream that saw it."""
     deleted_at: Mapped[datetime.datetime | None]
     """When an initial sync did not see it any more."""
 
-    __table_args__ = (_of_a_connection(),)
+    __table_args__ = (
+        _of_a_connection(),
+        # For whoever asks what has changed since: the tie-breakers are read from the rows of one moment.
+        Index("records_changed", "workspace_id", "connection_id", "synced_at"),
+    )
+
+
+class Upload(Base):
+    """The file that was uploaded for a connection; a new one takes its place. What is in it are its chunks."""
+
+    __tablename__ = "uploads"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    connection_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    id: Mapped[uuid.UUID]
+    name: Mapped[str] = mapped_column(Text)
+    """What whoever uploaded it calls it."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[bytes]
+    """SHA-256 of all of it."""
+    uploaded_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+
+    __table_args__ = (
+        _of_a_connection(),
+        CheckConstraint("octet_length(digest) = 32", name="digest_is_sha256"),
+        CheckConstraint("size >= 0", name="size_not_negative"),
+    )
+
+
+#: Bytes in one row of an upload. Small, because whoever exports a workspace reads some hundred rows at a time.
+CHUNK = 65_536
+
+
+class UploadChunk(Base):
+    """A piece of an uploaded file."""
+
+    __tablename__ = "upload_chunks"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    connection_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    upload_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "connection_id"],
+            ["jobplatform.uploads.workspace_id", "jobplatform.uploads.connection_id"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint(f"number >= 0 and octet_length(content) between 1 and {CHUNK}", name="bounded"),
+    )
 
 
 class SyncStream(Base):
@@ -128,7 +180,11 @@ class SyncStream(Base):
 
 
 class SyncLog(Base):
-    """One sync and what came of it. It stays when its job is deleted."""
+    """One sync and what came of it. It stays when its job is deleted.
+
+    The sync itself writes down how it ended. Where it could not (killed, out of time, cancelled), a worker closes the
+    entry in the course of a minute after its job has ended.
+    """
 
     __tablename__ = "sync_logs"
 
@@ -142,11 +198,21 @@ class SyncLog(Base):
     total_records: Mapped[int] = mapped_column(server_default="0")
     results: Mapped[Any] = mapped_column(JSONB, server_default="[]")
     errors: Mapped[Any] = mapped_column(JSONB, server_default="[]")
+    warnings: Mapped[Any] = mapped_column(JSONB, server_default="[]")
+    """What was odd and did not keep it from going on."""
     started_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     ended_at: Mapped[datetime.datetime | None]
 
     __table_args__ = (
-        CheckConstraint("status in ('running', 'completed', 'failed')", name="known_status"),
+        CheckConstraint("status in ('running', 'completed', 'failed', 'cancelled')", name="known_status"),
+        # Those that may have to be closed: as many as there are syncs under way.
+        Index("sync_logs_running", "workspace_id", "job_id", postgresql_where=text("status = 'running'")),
+        Index(
+            "sync_logs_started_at",
+            "started_at",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": 32},
+        ),
         # The newest of all workspaces.
         Index("sync_logs_id", "id", "workspace_id"),
     )

@@ -69,6 +69,9 @@ from jobplatform.queue.execute import Ended, decode_payload, execute
 from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
+from jobplatform.queue.exports import QUEUE as EXPORT_QUEUE
+from jobplatform.queue.exports import TASK as EXPIRE_EXPORTS
+from jobplatform.queue.exports import expire_exports
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
 from jobplatform.queue.fill_batch import OpenBatch
@@ -169,7 +172,7 @@ from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.run_now import RunNowAnswer, run_job_now
 from jobplatform.queue.running import Channel, RunningJob
-from jobplatform.queue.safe_json import safe_json, strict_json
+from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
 from jobplatform.queue.schedules import (
     LONGEST_SPREAD,
     MOST_PREVIEWED,
@@ -200,6 +203,8 @@ from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
 from jobplatform.queue.steps import MOST_STEPS, STEP_LIMIT, Step
 from jobplatform.queue.succeed import Succeeded, succeed_jobs
+from jobplatform.queue.sync_logs import STATUSES as SYNC_LOG_STATUSES
+from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_logs, tend_sync_logs
 from jobplatform.queue.task import Task
 from jobplatform.queue.task_options import IfActive, JobOptions
 from jobplatform.queue.tasks import Tasks, load_tasks
@@ -248,6 +253,8 @@ __all__ = [
     "CHANNEL",
     "CLOSED",
     "CLOSED_TEXT",
+    "EXPIRE_EXPORTS",
+    "EXPORT_QUEUE",
     "INTERRUPTIONS",
     "LATE_LINES",
     "LISTENER",
@@ -273,6 +280,7 @@ __all__ = [
     "SHORTEST_AUDIT",
     "START",
     "STEP_LIMIT",
+    "SYNC_LOG_STATUSES",
     "WINDOW_MS",
     "Ahead",
     "Alert",
@@ -377,6 +385,7 @@ __all__ = [
     "Stats",
     "Step",
     "Succeeded",
+    "SyncLogSeen",
     "Task",
     "TaskDefaults",
     "Tasks",
@@ -440,6 +449,7 @@ __all__ = [
     "examine_server",
     "execute",
     "execute_batch",
+    "expire_exports",
     "export_files",
     "export_workspace",
     "fail_jobs",
@@ -464,6 +474,7 @@ __all__ = [
     "get_batch",
     "get_job",
     "get_schedule",
+    "get_sync_log",
     "heartbeat",
     "is_encrypting",
     "is_unsettled",
@@ -487,6 +498,7 @@ __all__ = [
     "list_rules",
     "list_schedules",
     "list_steps",
+    "list_sync_logs",
     "list_task_limits",
     "list_ticks",
     "list_waits",
@@ -538,6 +550,7 @@ __all__ = [
     "run_job_now",
     "run_schedule_now",
     "safe_json",
+    "safe_text",
     "seal_of",
     "seal_value",
     "set_encrypting",
@@ -559,6 +572,7 @@ __all__ = [
     "strict_json",
     "succeed_jobs",
     "tasks_served",
+    "tend_sync_logs",
     "time_now",
     "use_key_ring",
     "why_waiting",

@@ -29,7 +29,12 @@ from jobplatform.redaction import redact_configuration
 PORTION = 500
 #: By these somebody could be somebody else: the hash of a token's secret, a wrapped key, what a source knows us by.
 LEFT_OUT = frozenset(
-    {("api_tokens", "secret_hash"), ("workspace_keys", "wrapped_key"), ("connection_credentials", "sealed")}
+    {
+        ("api_tokens", "secret_hash"),
+        ("workspace_keys", "wrapped_key"),
+        ("connection_credentials", "sealed"),
+        ("exports", "link_hash"),
+    }
 )
 #: Copies of answers to requests, gone after a day. What they tell of is in the other tables.
 PASSING = frozenset({"kept_answers"})
@@ -59,6 +64,9 @@ WHAT = {
     "sync_streams": "Where syncs of the connections go on.",
     "sync_logs": "Syncs, and what came of them.",
     "records": "The copy of the sources' records.",
+    "uploads": "Files that were uploaded for connections.",
+    "upload_chunks": "What is in these files.",
+    "exports": "Files that records were exported to.",
     "schedules": "Schedules: rules that enqueue jobs.",
     "schedule_ticks": "What came of each tick of a schedule.",
     "workspaces": "The workspace itself.",

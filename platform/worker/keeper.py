@@ -6,6 +6,8 @@ settle    write down the schedules that our code declares, and say now and then 
 endings   every poll, and when something ended that others wait for: count it, and let go what waited
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
 prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
+syncs     close entries of syncs whose job has ended, delete old ones; the same
+exports   have those that are due deleted, by jobs; the same
 alerts    look whether something is wrong, and have the application told; the same
 count     count what has ended, for the charts; every few seconds, whoever comes first of all workers
 bulk      go on with what an operator wants done to many jobs; whoever comes first
@@ -48,6 +50,7 @@ from jobplatform.queue import (
     declare_task_limits,
     deregister_worker,
     describe_tasks,
+    expire_exports,
     fire_schedules,
     forget_bulk,
     forget_ticks,
@@ -60,6 +63,7 @@ from jobplatform.queue import (
     settle_endings,
     settle_schedules,
     succeed_jobs,
+    tend_sync_logs,
 )
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
@@ -229,6 +233,8 @@ class Keeper(DatabaseThread):
         within = min(every, TURN_WITHIN)
         return [
             Chore("prune", every, self._prune, monotonic() + random.uniform(0, within)),
+            Chore("syncs", every, self._tend_syncs, monotonic() + random.uniform(0, within)),
+            Chore("exports", every, self._expire_exports, monotonic() + random.uniform(0, within)),
             Chore("alerts", every, self._settle_alerts, monotonic() + random.uniform(0, within)),
             Chore("count", min(every, COUNT_SECONDS), self._count_endings),
             Chore("bulk", min(every, BULK_SECONDS), self._continue_bulk),
@@ -397,6 +403,17 @@ class Keeper(DatabaseThread):
         forgotten = self.once(lambda session: forget_ticks(session, after=kept))
         self.once(forget_bulk)
         return 1.0 if max(pruned, forgotten) >= LARGEST_PRUNE else None
+
+    def _tend_syncs(self) -> float | None:
+        after = self._options.sync_log_retention
+        tended = self.once(lambda session: tend_sync_logs(session, after=after, now=False))
+        if tended.closed:
+            logger.info("entries of syncs closed whose jobs had ended", extra={"entries": tended.closed})
+        return 1.0 if tended.more else None
+
+    def _expire_exports(self) -> None:
+        if self.once(lambda session: expire_exports(session, now=False)):
+            self.post(JobsReady())
 
     def _settle_alerts(self) -> None:
         for event in self.once(settle_alerts):

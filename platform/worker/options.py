@@ -33,6 +33,7 @@ class WorkerOptions:
     failed_retention: timedelta = timedelta(days=30)
     audit_retention: timedelta = timedelta(days=400)
     tick_retention: timedelta = timedelta(days=35)
+    sync_log_retention: timedelta = timedelta(days=90)
     doorbell: bool = True
     trust_login: bool = False
 
@@ -62,6 +63,7 @@ class WorkerOptions:
             "failed_retention": timedelta(days=settings.failed_retention_days),
             "audit_retention": timedelta(days=settings.audit_retention_days),
             "tick_retention": timedelta(days=settings.tick_retention_days),
+            "sync_log_retention": timedelta(days=settings.sync_log_retention_days),
             "doorbell": settings.doorbell,
             "trust_login": settings.trust_login,
         }

@@ -19,6 +19,8 @@ PUBLIC = {
     "/client/v1/jobplatform.js",
     "/client/v1/jobplatform.d.ts",
     "/client/v1/job-progress.js",
+    # The token in the path is all there is.
+    "/exports/{token}",
 }
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
@@ -31,6 +33,9 @@ NOBODYS = {
     "tokenId": "0" * 18,
     "scheduleId": str(UNKNOWN),
     "connectionId": str(UNKNOWN),
+    "exportId": str(UNKNOWN),
+    "syncLogId": str(UNKNOWN),
+    "recordId": "WyJzIiwiMSJd",
     "name": "gold",
     "queue": "default",
     "task": "echo",
@@ -63,7 +68,7 @@ class Route(NamedTuple):
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES
-        if "/connections" in self.path:
+        if "/connections" in self.path or "/exports" in self.path:
             return Scope.CONNECTIONS
         # A token for one job can do less than what it is made with.
         reads = not self.writes or self.path.endswith("/jobs/{jobId}/token")

@@ -53,7 +53,13 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/connections",
         "/workspaces/{workspaceId}/connections/{connectionId}",
         "/workspaces/{workspaceId}/connections/{connectionId}/test",
+        "/workspaces/{workspaceId}/connections/{connectionId}/file",
+        "/workspaces/{workspaceId}/connections/{connectionId}/records",
+        "/workspaces/{workspaceId}/connections/{connectionId}/records/{recordId}",
         "/workspaces/{workspaceId}/events",
+        "/workspaces/{workspaceId}/exports",
+        "/workspaces/{workspaceId}/exports/{exportId}",
+        "/workspaces/{workspaceId}/exports/{exportId}/link",
         "/workspaces/{workspaceId}/jobs",
         "/workspaces/{workspaceId}/jobs/batch",
         "/workspaces/{workspaceId}/jobs/{jobId}",
@@ -74,6 +80,8 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/schedules/{scheduleId}/ticks",
         "/workspaces/{workspaceId}/sync",
         "/workspaces/{workspaceId}/sync/jobs",
+        "/workspaces/{workspaceId}/sync/logs",
+        "/workspaces/{workspaceId}/sync/logs/{syncLogId}",
         "/workspaces/{workspaceId}/sync/jobs/{jobId}",
     }
 

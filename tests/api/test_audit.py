@@ -5,6 +5,7 @@ A route without an entry here fails the first test: write down what it is called
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
 from jobplatform.api import Principal, Scope, create_blueprint
-from jobplatform.connectors import create_connection
-from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry
+from jobplatform.connectors import Spool, create_connection, keep_upload
+from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry, ExportFile, clock
 from jobplatform.queue import (
     Cron,
     Tasks,
@@ -94,6 +95,32 @@ class Stage:
             made = create_connection(session, self.workspace_id, connector_type="http_json", name="CRM", config=config)
             return {"connectionId": made.id}
 
+    def csv_connection(self) -> Values:
+        """With a file."""
+        with self.sessions.begin() as session, Spool() as spool:
+            config = {"idColumn": "id"}
+            made = create_connection(session, self.workspace_id, connector_type="csv", name="CSV", config=config)
+            spool.write(b"id")
+            keep_upload(session, self.workspace_id, made.id, name="a", file=spool.file, size=2, digest=spool.digest)
+            return {"connectionId": made.id}
+
+    def export(self) -> Values:
+        with self.sessions.begin() as session:
+            export = ExportFile(
+                workspace_id=self.workspace_id,
+                id=uuid.uuid4(),
+                job_id=uuid.uuid4(),
+                name="r.csv",
+                key="k",
+                rows=0,
+                size=0,
+                digest=bytes(32),
+                expires_at=clock() + datetime.timedelta(days=1),
+            )
+            session.add(export)
+            session.flush()
+            return {"exportId": export.id}
+
     def token(self) -> Values:
         return {"tokenId": self.mint(self.workspace_id).split("_")[1]}
 
@@ -114,13 +141,22 @@ class Act:
     action: str
     prepare: Callable[[Stage], Values] = Stage.limits
     body: Any = None
+    file: bytes | None = None
     values: Values = field(default_factory=dict)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is sent, as the test client takes it."""
+        if self.file is None:
+            return {"json": self.body}
+        return {"data": self.file, "content_type": "application/octet-stream"}
 
 
 WORKSPACE = "/workspaces/{workspaceId}"
 SCHEDULE = f"{WORKSPACE}/schedules/{{scheduleId}}"
 PLATFORM_SCHEDULE = "/operator/schedules/{scheduleId}"
 CONNECTION = f"{WORKSPACE}/connections/{{connectionId}}"
+EXPORT = f"{WORKSPACE}/exports/{{exportId}}"
 A_CONNECTION = {
     "connectorType": "http_json",
     "name": "CRM",
@@ -131,6 +167,10 @@ ACTS = {
     Route("PATCH", CONNECTION): Act("connection.change", Stage.connection, body={"name": "Our CRM"}),
     Route("DELETE", CONNECTION): Act("connection.delete", Stage.connection),
     Route("POST", f"{CONNECTION}/test"): Act("connection.test", Stage.connection),
+    Route("PUT", f"{CONNECTION}/file"): Act("connection.upload", Stage.csv_connection, file=b"id"),
+    Route("DELETE", f"{CONNECTION}/file"): Act("connection.file.delete", Stage.csv_connection),
+    Route("POST", f"{EXPORT}/link"): Act("export.link", Stage.export),
+    Route("DELETE", EXPORT): Act("export.delete", Stage.export),
     Route("POST", f"{WORKSPACE}/sync"): Act("job.enqueue", body={"mode": "initial"}),
     Route("POST", f"{WORKSPACE}/jobs"): Act("job.enqueue", body={"jobType": "echo"}),
     Route("POST", f"{WORKSPACE}/jobs/batch"): Act("job.enqueue_many", body={"jobs": [{"jobType": "echo"}]}),
@@ -195,7 +235,7 @@ class Asker:
 
     def do(self, route: Route, act: Act) -> TestResponse:
         url = route.url({"workspaceId": self.stage.workspace_id, **act.prepare(self.stage), **act.values})
-        return self.send(route, url, json=act.body)
+        return self.send(route, url, **act.content)
 
     def send(self, route: Route, url: str, **options: Any) -> TestResponse:
         client = self.clients[route.scope is Scope.OPERATOR]
@@ -245,7 +285,7 @@ def test_no_line_no_change(route: Route, act: Act, asker: Asker, sessions: sessi
         session.execute(text(NO_NUMBER_LEFT))
     before = everything(sessions)
 
-    answer = asker.send(route, url, json=act.body)
+    answer = asker.send(route, url, **act.content)
 
     assert answer.status_code == 500, answer.text
     assert everything(sessions) == before

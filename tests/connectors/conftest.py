@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -22,6 +23,7 @@ from jobplatform.queue import (
     register_worker,
     release_jobs,
 )
+from tests.connectors.site import Site, running
 
 
 @pytest.fixture
@@ -33,6 +35,13 @@ def source() -> Iterator[DemoSource]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A site that answers what the test says."""
+    with running() as site:
+        yield site
 
 
 class RecordingChannel:
@@ -123,10 +132,18 @@ def connect(session: Session, workspace_id: uuid.UUID) -> Callable[..., uuid.UUI
     """Gives a workspace (the test's own unless named) a connection to a URL."""
 
     def connect(
-        url: str, name: str = "CRM", workspace: uuid.UUID = workspace_id, connector: str = "http_json"
+        url: str = "",
+        name: str = "CRM",
+        workspace: uuid.UUID = workspace_id,
+        connector: str = "http_json",
+        config: dict[str, Any] | None = None,
     ) -> uuid.UUID:
         connection = Connection(
-            workspace_id=workspace, id=uuid.uuid4(), connector_type=connector, name=name, config=connection_config(url)
+            workspace_id=workspace,
+            id=uuid.uuid4(),
+            connector_type=connector,
+            name=name,
+            config=connection_config(url) if config is None else config,
         )
         session.add(connection)
         session.commit()

@@ -20,7 +20,7 @@ from jobplatform.connectors import (
     sync,
 )
 from jobplatform.connectors.demo_source import STREAMS, DemoSource
-from jobplatform.errors import SourceError, SyncFailedError
+from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
 from jobplatform.models import Connection, Record
 from jobplatform.queue import RunningJob, Skip
 from tests.connectors.conftest import Jobs
@@ -89,6 +89,7 @@ def test_a_sync_stores_every_record_and_says_so(
             "records": ALL,
             "written": ALL,
             "deleted": 0,
+            "skipped": 0,
             "status": "completed",
         }
     ]
@@ -122,10 +123,9 @@ def test_a_connection_that_fails_does_not_keep_the_others_from_being_synced(
     result = run(job)
 
     assert result["totalRecords"] == ALL
-    assert sorted(result["errors"]) == [
-        "bad: the password is wrong",
-        "odd: there is no connector type 'unheard_of'",
-    ]
+    bad, odd = sorted(result["errors"])
+    assert bad == "bad: the password is wrong"
+    assert odd.startswith("odd: there is no connector type 'unheard_of'; there are csv, http_json,")
     assert {row["name"]: row["status"] for row in result["results"]} == {
         "good": "completed",
         "bad": "failed",
@@ -251,3 +251,81 @@ def test_a_deleted_connection_takes_its_records_along(
     session.commit()
 
     assert stored(session, workspace_id) == 0
+
+
+class Faulty(ListedConnector):
+    """A connector that breaks, where a test says."""
+
+    def __init__(self, place: str, record: SourceRecord) -> None:
+        super().__init__({None: Page([record])})
+        self.place = place
+
+    def __enter__(self) -> Faulty:
+        if self.place == "enter":
+            raise ZeroDivisionError("enter")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.place == "exit":
+            raise ZeroDivisionError("exit")
+
+    def streams(self) -> list[str]:
+        if self.place == "streams":
+            raise ZeroDivisionError("streams")
+        return super().streams()
+
+
+GOOD_RECORD = SourceRecord("1", {"a": 1})
+FAULTS = {
+    "open": GOOD_RECORD,
+    "enter": GOOD_RECORD,
+    "streams": GOOD_RECORD,
+    "exit": GOOD_RECORD,
+    "an empty id": SourceRecord("", {}),
+    "a long id": SourceRecord("x" * 1001, {}),
+    "no JSON": SourceRecord("1", {"a": {1, 2}}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_breaks_in_a_connector_is_that_connection_s_failure_alone(
+    job: RunningJob, source: DemoSource, connect: Connect, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def open_faulty(_opening: object) -> Faulty:
+        if fault == "open":
+            raise ZeroDivisionError("open")
+        return Faulty(fault, FAULTS[fault])
+
+    monkeypatch.setitem(CONNECTORS, "faulty", ConnectorType(open_faulty, AnyConfig))
+    connect(source.url, name="good")
+    connect(connector="faulty", name="faulty", config={})
+
+    result = run(job)
+
+    assert {row["name"]: row["status"] for row in result["results"]} == {"good": "completed", "faulty": "failed"}
+    (error,) = result["errors"]
+    assert error.startswith("faulty: ")
+    assert job.session.in_transaction() is False
+
+
+def test_a_record_s_id_and_data_are_stored_without_what_the_database_refuses(
+    job: RunningJob, connect: Connect, listed: Any, session: Session
+) -> None:
+    listed({None: Page([SourceRecord("a\0b", {"text": "c\0d\ud800", "number": float("nan")})])})
+    connect("http://x.example", connector="listed")
+
+    run(job)
+
+    record = session.scalars(select(Record)).one()
+    assert record.external_id == "a\ufffdb"
+    assert record.data == {"text": "c\ufffdd\ufffd", "number": None}
+
+
+def test_a_source_that_lost_its_place_again_and_again_is_given_up(
+    job: RunningJob, connect: Connect, listed: Any
+) -> None:
+    listed({None: Page([GOOD_RECORD], "1"), "1": CursorLostError("it has changed")})
+    connect("http://x.example", connector="listed")
+
+    with pytest.raises(SyncFailedError, match="it has changed"):
+        run(job, mode="initial")

@@ -190,6 +190,7 @@ LOOKING = {
     *("schedules ls", "schedules show", "schedules preview"),
     *("batches ls", "batches show", "batches watch"),
     *("connections ls", "connections show", "connections types"),
+    *("records ls", "records show", "syncs ls", "syncs show", "exports ls"),
 }
 #: Processes, and the command that makes the table for the lines in the first place.
 NO_ACTS = {"api", "demo", "migrate", "up", "worker"}

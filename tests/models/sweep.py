@@ -57,6 +57,17 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     },
     "sync_streams": {"workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s"},
     "sync_logs": {"workspace_id": str(MINE), "id": str(JOB), "job_id": str(JOB), "mode": "initial"},
+    "uploads": {
+        "workspace_id": str(MINE), "connection_id": str(JOB), "id": str(JOB), "name": "secret", "size": 1,
+        "digest": "\\x" + "00" * 32,
+    },
+    "upload_chunks": {
+        "workspace_id": str(MINE), "connection_id": str(JOB), "upload_id": str(JOB), "number": 0, "content": "\\x00"
+    },
+    "exports": {
+        "workspace_id": str(MINE), "id": str(JOB), "job_id": str(JOB), "name": "secret", "key": "k",
+        "expires_at": "2026-01-01",
+    },
     "workspaces": {"id": str(MINE), "name": "mine"},
     "workspace_limits": {"workspace_id": str(MINE), "weight": 2},
     "workspace_retention": {"workspace_id": str(MINE), "task": "sync", "failed": "90 days"},
@@ -98,6 +109,10 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 OF_A_CONNECTION = ("connection_credentials", "records", "sync_streams")
 
 
+#: Tables with rows that refer to others, and how far down they are.
+REFERRING = {"records": 1, "sync_streams": 1, "connection_credentials": 1, "uploads": 1, "upload_chunks": 2}
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with a workspace, and its row of the workspace MINE."""
@@ -136,9 +151,7 @@ def tables(engine: Engine) -> list[Table]:
 def populate(engine: Engine) -> dict[str, str]:
     """A row of MINE in every table, as JSON and whole. The engine is a superuser's."""
     with engine.begin() as connection:
-        for table in sorted(
-            tables(engine), key=lambda table: table.name in ("records", "sync_streams", "connection_credentials")
-        ):
+        for table in sorted(tables(engine), key=lambda table: REFERRING.get(table.name, 0)):
             row = ROWS[table.name]
             names = ", ".join(row)
             connection.exec_driver_sql(

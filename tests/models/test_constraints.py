@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from jobplatform.models import (
+    CHUNK,
     SCHEMA,
     ApiToken,
     BatchRow,
@@ -20,6 +21,7 @@ from jobplatform.models import (
     Connection,
     ConnectionCredentials,
     ErrorGroupRow,
+    ExportFile,
     HealthRule,
     JobAttempt,
     JobEdge,
@@ -41,6 +43,8 @@ from jobplatform.models import (
     SyncLog,
     TaskLimits,
     TaskRetention,
+    Upload,
+    UploadChunk,
     Workspace,
     WorkspaceCell,
     WorkspaceKey,
@@ -158,6 +162,29 @@ LEGAL: dict[Any, dict[str, Any]] = {
         "external_id": "1",
         "data": {},
     },
+    Upload: {
+        "workspace_id": WORKSPACE,
+        "connection_id": uuid.UUID(int=3),
+        "id": uuid.UUID(int=4),
+        "name": "people.csv",
+        "size": 0,
+        "digest": bytes(32),
+    },
+    UploadChunk: {
+        "workspace_id": WORKSPACE,
+        "connection_id": uuid.UUID(int=3),
+        "upload_id": uuid.UUID(int=4),
+        "number": 0,
+        "content": b"x",
+    },
+    ExportFile: {
+        "workspace_id": WORKSPACE,
+        "id": uuid.UUID(int=2),
+        "job_id": uuid.UUID(int=3),
+        "name": "records.csv",
+        "key": "1/2.csv",
+        "expires_at": NOW,
+    },
     Plan: {"name": "pro"},
     WorkspaceLimits: {"workspace_id": WORKSPACE},
     QueueLimits: {"queue": "q", "max_running": 1},
@@ -264,6 +291,14 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (ConnectionCredentials, {"version": 0}, "connection_credentials_named_and_counted"),
     (ConnectionCredentials, {"sealed": '{"token": "the secret itself"}'}, "connection_credentials_sealed_is_sealed"),
     (SourceLimit, {"resource": ""}, "source_limits_named"),
+    (Upload, {"digest": b"short"}, "uploads_digest_is_sha256"),
+    (Upload, {"size": -1}, "uploads_size_not_negative"),
+    (UploadChunk, {"content": b""}, "upload_chunks_bounded"),
+    (UploadChunk, {"content": bytes(CHUNK + 1)}, "upload_chunks_bounded"),
+    (UploadChunk, {"number": -1}, "upload_chunks_bounded"),
+    (ExportFile, {"rows": 1}, "exports_whole"),
+    (ExportFile, {"link_hash": bytes(32)}, "exports_link_expires"),
+    (ExportFile, {"key": ""}, "exports_named"),
     (Plan, {"name": ""}, "plans_name_not_empty"),
     *(
         (model, change, f"{model.__tablename__}_{rule}")
@@ -304,7 +339,7 @@ def test_an_illegal_row_is_refused(session: Session, model: Any, change: dict[st
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        *((model, {}) for model in LEGAL if model not in (Record, ConnectionCredentials)),
+        *((model, {}) for model in LEGAL if model not in (Record, ConnectionCredentials, Upload, UploadChunk)),
         (QueueRow, RUNNING),
         (QueueRow, {"state": 0}),
         (JobRecord, ENDED),

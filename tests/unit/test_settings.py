@@ -46,6 +46,12 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_FAILED_RETENTION_DAYS": "2",
             "JOBPLATFORM_AUDIT_RETENTION_DAYS": "60",
             "JOBPLATFORM_TICK_RETENTION_DAYS": "40",
+            "JOBPLATFORM_SYNC_LOG_RETENTION_DAYS": "50",
+            "JOBPLATFORM_EXPORTS": "s3://shop-exports/jobs/",
+            "JOBPLATFORM_EXPORTS_ENDPOINT": "http://store:9000/",
+            "JOBPLATFORM_EXPORT_LINK_HOURS": "2",
+            "JOBPLATFORM_EXPORT_RETENTION_DAYS": "3",
+            "JOBPLATFORM_PUBLIC_URL": "https://jobs.example.com/api/",
             "JOBS_CRON_TZ": "Europe/Berlin",
             "JOBPLATFORM_DOORBELL": "off",
             "JOBPLATFORM_HOST": "::1",
@@ -84,6 +90,12 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "failed_retention_days": 2,
         "audit_retention_days": 60,
         "tick_retention_days": 40,
+        "sync_log_retention_days": 50,
+        "exports": "s3://shop-exports/jobs",
+        "exports_endpoint": "http://store:9000",
+        "export_link_hours": 2,
+        "export_retention_days": 3,
+        "public_url": "https://jobs.example.com/api",
         "cron_tz": "Europe/Berlin",
         "doorbell": False,
         "host": "::1",
@@ -117,6 +129,24 @@ def test_all_problems_are_told_at_once() -> None:
         "JOBPLATFORM_TASKS",
         "JOBPLATFORM_LEASE_SECONDS",
     }
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"JOBPLATFORM_EXPORTS": "exports"}, "absolute path"),
+        ({"JOBPLATFORM_EXPORTS": "s3://"}, "s3://bucket"),
+        ({"JOBPLATFORM_EXPORTS": "s3://Bucket"}, "s3://bucket"),
+        ({"JOBPLATFORM_EXPORTS_ENDPOINT": "http://store:9000"}, "goes with JOBPLATFORM_EXPORTS=s3://bucket"),
+        ({"JOBPLATFORM_PUBLIC_URL": "jobs.example.com"}, "an http or https URL"),
+        ({"JOBPLATFORM_PUBLIC_URL": "https://user:secret@jobs.example.com"}, "an http or https URL"),
+        ({"JOBPLATFORM_EXPORT_RETENTION_DAYS": "1", "JOBPLATFORM_EXPORT_LINK_HOURS": "48"}, "longer than exports"),
+    ],
+)
+def test_where_exports_go_and_for_how_long_has_to_make_sense(variables: dict[str, str], said: str) -> None:
+    (problem,) = problems_of(variables)
+
+    assert said in problem
 
 
 def test_a_misspelt_variable_is_a_problem_and_not_silence() -> None:

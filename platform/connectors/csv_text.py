@@ -1,0 +1,107 @@
+"""Rows of a CSV file: told one from the other, numbered, and each either values or what is wrong with it.
+
+Does no input or output but reading the file that it is given. No file can make it take much memory: a row and a line
+have a longest.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple, cast
+
+from jobplatform.errors import SourceError
+
+LONGEST_LINE = 1024 * 1024
+MOST_COLUMNS = 1000
+#: What is left in a text of bytes that are no characters.
+_NO_CHARACTER = re.compile("[\udc80-\udcff]")
+#: By what a file of this encoding may begin with, which is no part of its first cell.
+_WITH_MARK = {"utf-8": "utf-8-sig"}
+
+
+class Row(NamedTuple):
+    """A row: the line of the file where it begins, and its values or what is wrong with it."""
+
+    line: int
+    values: Sequence[str] = ()
+    problem: str | None = None
+
+
+class Dialect(NamedTuple):
+    """How a file is written."""
+
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    quote: str | None = '"'
+
+
+def is_text_encoding(name: str) -> bool:
+    """Whether files can be written in it."""
+    try:
+        return bool(codecs.lookup(name)._is_text_encoding)  # as the open() of Python asks
+    except (LookupError, ValueError):
+        return False
+
+
+def read_rows(file: BinaryIO, dialect: Dialect) -> Iterator[Row]:
+    """The rows of a file from its beginning, without empty ones."""
+    file.seek(0)
+    reader = csv.reader(
+        _lines(file, dialect.encoding),
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        # What is quoted wrongly would be read as something that nobody has written.
+        strict=True,
+    )
+    while True:
+        line = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(line, problem=str(error))
+            continue
+        if values:
+            yield _checked(line, values, dialect.encoding)
+
+
+def _checked(line: int, values: Sequence[str], encoding: str) -> Row:
+    if all(map(str.isascii, values)) or not any(map(_NO_CHARACTER.search, values)):
+        return Row(line, values)
+    return Row(line, problem=f"has bytes that are no characters in {encoding}")
+
+
+def _lines(file: BinaryIO, encoding: str) -> Iterator[str]:
+    name = codecs.lookup(encoding).name
+    text = io.TextIOWrapper(
+        cast(BinaryIO, _Unclosed(file)), _WITH_MARK.get(name, name), errors="surrogateescape", newline=""
+    )
+    try:
+        while line := text.readline(LONGEST_LINE):
+            if len(line) >= LONGEST_LINE:
+                raise SourceError(f"the file has a line of more than {LONGEST_LINE} characters; is it a CSV file?")
+            yield line
+    except UnicodeError as error:
+        raise SourceError(f"the file is not written in {encoding}: {error}") from error
+
+
+class _Unclosed(io.BufferedIOBase):
+    """The file for a reader of text, which would close it when it is thrown away."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._file.read(-1 if size is None else size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._file.read(size)

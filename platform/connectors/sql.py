@@ -1,0 +1,371 @@
+"""A connector for the tables of a customer's own PostgreSQL database.
+
+    1. The host is resolved once, every address of it is judged as that of a URL is, and the connection goes to one that
+       was judged (``hostaddr``), with the name left for the certificate.
+    2. Each page is a short, read-only transaction with a time limit: rows behind the last one of the page before, by
+       the id column or, for changes, by the cursor column and then the id. Nothing is held open between pages.
+    3. The server itself makes JSON of a row, so every type it has can be copied.
+
+Only PostgreSQL: drivers of other databases resolve the name again, or let the server send the client elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import psycopg
+from marshmallow import ValidationError, fields, validate, validates_schema
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from jobplatform.connectors.opening import Opening
+from jobplatform.connectors.outside import judged_addresses
+from jobplatform.connectors.schemas import ConfigSchema
+from jobplatform.connectors.source import Page, SourceRecord
+from jobplatform.errors import NeedsAttentionError, Problem, SourceError, SourceUnreachableError
+
+CONNECT_SECONDS = 10
+LARGEST_PAGE = 64 * 1024 * 1024
+LONGEST_MESSAGE = 500
+NO_ENCRYPTION = (
+    "has to be require or verify-full: the database would be asked without encryption "
+    "(in development disable is allowed with JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true)"
+)
+#: No comma (several hosts), no slash or @ (a socket of this machine), no zone: one host of the network.
+_HOST = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_.-]{0,251}[0-9A-Za-z_.])?\Z")
+
+SETTINGS = """
+select
+    set_config('statement_timeout', %(timeout)s, true),
+    set_config('datestyle', 'ISO, YMD', true),
+    set_config('timezone', 'UTC', true)
+"""
+
+
+def _host(value: str) -> None:
+    if not (_HOST.match(value) or _is_address(value)):
+        raise ValidationError("Must be the name or the address of one host.")
+
+
+def server_of(config: Mapping[str, Any]) -> str:
+    """Whom the password is given to."""
+    return f"postgresql://{config['host']}:{config['port']}"
+
+
+def check_encryption(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:
+    """A database is asked without encryption in development only."""
+    if config["ssl_mode"] == "disable" and not allow_private:
+        yield Problem("/sslMode", NO_ENCRYPTION)
+
+
+def _is_address(value: str) -> bool:
+    try:
+        return "%" not in value and bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
+
+
+_name = validate.Regexp(r"[^\0]{1,63}\Z", error="Must be a name of at most 63 characters.")
+
+
+class TableConfig(ConfigSchema):
+    """One stream: a table, or a query, and the columns by which its rows are told apart and in order."""
+
+    table = fields.String(validate=_name)
+    schema = fields.String(validate=_name)
+    query = fields.String(validate=validate.Length(1, 20_000))
+    columns = fields.List(fields.String(validate=_name), validate=validate.Length(1, 1000))
+    id_column = fields.String(load_default="id", validate=_name)
+    cursor_column = fields.String(validate=_name)
+    overlap_seconds = fields.Integer(load_default=0, validate=validate.Range(0, 86_400))
+
+    @validates_schema
+    def table_or_query(self, data: Mapping[str, Any], **_: Any) -> None:
+        if ("table" in data) == ("query" in data):
+            raise ValidationError("Give a table or a query.", "table")
+        if "query" in data and "schema" in data:
+            raise ValidationError("Goes with a table; a query names its own.", "schema")
+        if "\0" in data.get("query", ""):
+            raise ValidationError("Must not have NUL characters.", "query")
+
+
+class SqlConfig(ConfigSchema):
+    """The configuration of a connection of this type."""
+
+    dialect = fields.String(
+        load_default="postgresql",
+        validate=validate.OneOf(
+            ["postgresql"],
+            error="Must be postgresql: of no other database's driver can it be said where it connects to.",
+        ),
+    )
+    host = fields.String(required=True, validate=_host)
+    port = fields.Integer(load_default=5432, validate=validate.Range(1, 65_535))
+    database = fields.String(required=True, validate=_name)
+    streams = fields.Dict(
+        keys=fields.String(validate=validate.Length(1, 100)),
+        values=fields.Nested(TableConfig),
+        required=True,
+        validate=validate.Length(min=1),
+    )
+    ssl_mode = fields.String(load_default="require", validate=validate.OneOf(["require", "verify-full", "disable"]))
+    page_size = fields.Integer(load_default=500, validate=validate.Range(1, 5000))
+    statement_timeout_seconds = fields.Integer(load_default=60, validate=validate.Range(1, 600))
+
+
+class PasswordCredentials(ConfigSchema):
+    """A user of the database and their password. One who may only read is enough."""
+
+    username = fields.String(required=True, validate=_name)
+    password = fields.String(required=True, validate=validate.Length(1, 1000))
+
+
+class Keyset(NamedTuple):
+    """Which rows come next: those behind ``place`` in the order of ``columns``, or from ``since`` on."""
+
+    columns: Sequence[str]
+    place: Sequence[str] = ()
+    since: str | None = None
+
+
+class Sql:
+    """An open connection to such a database. It connects when the first page is asked for."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.config = opening.config
+        self._allow_private = opening.allow_private
+        self._keeper = opening.keeper
+        self._sealed = opening.sealed
+        if self.config["ssl_mode"] == "disable" and not opening.allow_private:
+            raise SourceError(f"sslMode {NO_ENCRYPTION}")
+        if opening.credentials is None:
+            raise NeedsAttentionError("the connection has no credentials; give it a username and a password")
+        self._credentials = opening.credentials
+        # A dialect of SQLAlchemy's, and connections that only we make.
+        self._engine = create_engine(
+            "postgresql+psycopg://", creator=self._connect, poolclass=NullPool, use_native_hstore=False
+        )
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._let_go()
+        self._engine.dispose()
+
+    def streams(self) -> Sequence[str]:
+        return tuple(self.config["streams"])
+
+    def fetch(self, stream: str, cursor: str | None) -> Page:
+        table = _Table(self.config["streams"][stream], self.config["page_size"], self._quoted)
+        place = json.loads(cursor) if cursor else {}
+        with self._transaction() as connection:
+            if place.keys() <= {"id", "highest"}:
+                return self._everything(connection, table, place)
+            return self._changes(connection, table, place)
+
+    # -- pages -----------------------------------------------------------------------------------
+
+    def _everything(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> Page:
+        """All rows by id. What changes meanwhile is behind the highest cursor there was when this began."""
+        highest = place["highest"] if place else table.highest(connection)
+        rows = table.read(connection, Keyset([table.id], [place["id"]] if place else []))
+        following = {"id": rows[-1].id, "highest": highest} if len(rows) == table.page_size else None
+        return _page(rows, following, {"since": highest} if highest is not None else None)
+
+    def _changes(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> Page:
+        """Rows from the last cursor on, by cursor and id. Those at that very cursor come again: who came first there is
+        not known."""
+        if table.cursor is None:
+            raise SourceError("the stream has no cursorColumn any more; sync it in the mode initial")
+        since = None if "after" in place else table.earlier(connection, place["since"])
+        rows = table.read(connection, Keyset([table.cursor, table.id], place.get("after", []), since))
+        newest = rows[-1].cursor if rows else place["since"]
+        following = {"after": [newest, rows[-1].id], "since": newest} if len(rows) == table.page_size else None
+        return _page(rows, following, {"since": newest})
+
+    # -- the connection --------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            connection = self._opened()
+            with connection.begin():
+                timeout = f"{self.config['statement_timeout_seconds']}s"
+                connection.exec_driver_sql(SETTINGS, {"timeout": timeout})
+                yield connection
+        except DBAPIError as error:
+            raise self._explained(error) from error
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(postgresql_readonly=True)
+        return self._connection
+
+    def _let_go(self) -> None:
+        """Of a connection that has nothing more to say, or from which nothing good comes."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(DBAPIError):
+                connection.close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """To an address that was judged. Nothing is left to the environment of this process or to its user's files."""
+        addresses = judged_addresses(self.config["host"], CONNECT_SECONDS, allow_private=self._allow_private)
+        for address in addresses[:-1]:
+            try:
+                return psycopg.connect(**self._parameters(str(address)))
+            except psycopg.OperationalError:
+                continue
+        return psycopg.connect(**self._parameters(str(addresses[-1])))
+
+    def _parameters(self, address: str) -> dict[str, Any]:
+        mode = self.config["ssl_mode"]
+        parameters = {
+            "host": self.config["host"],
+            "hostaddr": address,
+            "port": self.config["port"],
+            "dbname": self.config["database"],
+            "user": self._credentials["username"],
+            "password": self._credentials["password"],
+            "passfile": "/nonexistent",
+            "sslmode": mode,
+            "gssencmode": "disable",
+            "options": "",
+            "client_encoding": "utf8",
+            "application_name": "jobplatform",
+            "target_session_attrs": "any",
+            "connect_timeout": CONNECT_SECONDS,
+            "keepalives": 1,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+            "prepare_threshold": None,
+        }
+        if mode == "verify-full":
+            parameters["sslrootcert"] = "system"
+        if psycopg.pq.version() >= 160_000:
+            # Not who this process is elsewhere: no certificate and no ticket of its user.
+            parameters |= {"sslcertmode": "disable", "require_auth": "password,md5,scram-sha-256,none"}
+        return parameters
+
+    def _quoted(self, name: str) -> str:
+        """With every % doubled, as the driver wants it."""
+        return str(self._engine.dialect.identifier_preparer.quote_identifier(name))
+
+    def _explained(self, error: DBAPIError) -> SourceError:
+        self._let_go()
+        message = str(error.orig).strip().splitlines()[0][:LONGEST_MESSAGE] if str(error.orig).strip() else "no reason"
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        if sqlstate == "57014":
+            seconds = self.config["statement_timeout_seconds"]
+            return SourceError(f"a page took longer than {seconds} s; an index of the columns it is ordered by helps")
+        if "password authentication failed" in message:
+            reason = (
+                f"the database {self.config['host']} does not accept the connection's credentials; give it new ones"
+            )
+            self._keeper.needs_attention(reason, self._sealed)
+            return NeedsAttentionError(reason)
+        if sqlstate is None or sqlstate[:2] in ("08", "53", "57"):
+            return SourceUnreachableError(f"the database {self.config['host']} cannot be reached: {message}")
+        return SourceError(f"the database refused: {message}")
+
+
+class _Row(NamedTuple):
+    data: str
+    id: str
+    cursor: str | None
+
+
+class _Table:
+    """The statements of one stream."""
+
+    def __init__(self, config: Mapping[str, Any], page_size: int, quoted: Any) -> None:
+        self.id: str = config["id_column"]
+        self.cursor: str | None = config.get("cursor_column")
+        self.page_size = page_size
+        self._overlap: int = config["overlap_seconds"]
+        self._quoted = quoted
+        self._source = f"({self._columns(config)}) as r"
+
+    def _columns(self, config: Mapping[str, Any]) -> str:
+        wanted = config.get("columns")
+        needed = [self.id, *([self.cursor] if self.cursor else [])]
+        listed = ", ".join(map(self._quoted, dict.fromkeys([*wanted, *needed]))) if wanted else "*"
+        if "query" in config:
+            # On lines of its own: it may end with a comment.
+            query = config["query"].strip().rstrip(";").replace("%", "%%")
+            return f"select {listed} from (\n{query}\n) as q"
+        schema = [config["schema"]] if "schema" in config else []
+        return f"select {listed} from {'.'.join(map(self._quoted, [*schema, config['table']]))}"
+
+    def highest(self, connection: Connection) -> str | None:
+        """The highest cursor there is, as text."""
+        if self.cursor is None:
+            return None
+        found: str | None = connection.exec_driver_sql(
+            f"select max(r.{self._quoted(self.cursor)})::text from {self._source}", {}
+        ).scalar()
+        return found
+
+    def earlier(self, connection: Connection, since: str) -> str:
+        """``since``, or a moment that lies the overlap before it."""
+        if not self._overlap or self.cursor is None:
+            return since
+        column = self._quoted(self.cursor)
+        one = f"select pg_typeof(r.{column})::text from {self._source} limit 1"
+        kind = connection.exec_driver_sql(one, {}).scalar()
+        if kind is None:
+            return since
+        if not kind.startswith(("timestamp", "date")):
+            raise SourceError(f"overlapSeconds needs a cursorColumn of moments, and {self.cursor!r} is {kind}")
+        moment = f"(%(since)s::{kind} - make_interval(secs => %(overlap)s))::text"
+        found = connection.exec_driver_sql(f"select {moment}", {"since": since, "overlap": self._overlap}).scalar_one()
+        return str(found)
+
+    def read(self, connection: Connection, keyset: Keyset) -> Sequence[_Row]:
+        order = ", ".join(f"r.{self._quoted(name)}" for name in keyset.columns)
+        parameters: dict[str, Any] = {f"p{number}": value for number, value in enumerate(keyset.place)}
+        where = "true"
+        if keyset.place:
+            where = f"({order}) > ({', '.join(f'%({name})s' for name in parameters)})"
+        elif keyset.since is not None:
+            where, parameters = f"r.{self._quoted(keyset.columns[0])} >= %(since)s", {"since": keyset.since}
+        cursor = f"r.{self._quoted(self.cursor)}::text" if self.cursor else "null"
+        found = connection.exec_driver_sql(
+            f"select to_jsonb(r)::text, r.{self._quoted(self.id)}::text, {cursor} from {self._source} "
+            f"where {where} order by {order} limit {self.page_size}",
+            parameters,
+        )
+        return [_Row(*row) for row in found]
+
+
+def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapping[str, Any] | None) -> Page:
+    if sum(len(row.data) for row in rows) > LARGEST_PAGE:
+        raise SourceError(f"a page is larger than {LARGEST_PAGE // 1024 // 1024} MiB; make pageSize smaller")
+    records = [SourceRecord(row.id, json.loads(row.data, parse_float=_number)) for row in rows if row.id]
+    missing = len(rows) - len(records)
+    return Page(
+        records,
+        None if following is None else json.dumps(following),
+        state=None if state is None else json.dumps(state),
+        skipped=missing,
+        warnings=[f"{missing} rows have no id"] if missing else [],
+    )
+
+
+def _number(text: str) -> float | str:
+    """As a number where that is the same number; else as it is written, because it may be money."""
+    number = float(text)
+    return number if Decimal(repr(number)) == Decimal(text) else text

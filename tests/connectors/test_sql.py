@@ -1,0 +1,307 @@
+"""Tables of a customer's database: here a schema of the test's own, behind a port of this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from marshmallow import ValidationError
+from sqlalchemy import Engine, make_url, select, text
+from sqlalchemy.orm import Session
+
+from jobplatform.connectors import CONNECTORS, SHIPPED, ConnectorType, Opening, Page, run_sync
+from jobplatform.connectors.keeping import Credentials
+from jobplatform.connectors.sql import Sql, SqlConfig
+from jobplatform.errors import (
+    AddressRefusedError,
+    NeedsAttentionError,
+    SourceError,
+    SourceUnreachableError,
+)
+from jobplatform.models import Record
+from tests.connectors.conftest import Jobs
+from tests.connectors.forwarding import forwarded
+
+TABLES = """
+create schema shop;
+create table shop.orders (
+    id bigint primary key, "total %" numeric, paid boolean, placed_at timestamptz, tags text[], note text, odd float8
+);
+insert into shop.orders
+select n, n / 3.0, n % 2 = 0, timestamptz '2026-01-01' + n * interval '1 minute', array['a', 'b'], null, 'NaN'
+from generate_series(1, 25) n;
+insert into shop.orders values (100, 12345678901234567.89, null, null, null, 'never placed', 0.1);
+create table shop.words (word text primary key);
+insert into shop.words values ('it''s'), ('a:b'), ('50%'), ('ü');
+"""
+
+Connect = Callable[..., uuid.UUID]
+OpenSql = Callable[..., Sql]
+
+ORDERS = {"table": "orders", "schema": "shop", "cursorColumn": "placed_at"}
+
+
+@pytest.fixture
+def port(engine: Engine, direct_url: str) -> Iterator[int]:
+    with engine.begin() as connection:
+        connection.execute(text(TABLES))
+    folder = str(make_url(direct_url).query["host"])
+    with forwarded(next(Path(folder).glob(".s.PGSQL.[0-9]*[0-9]"))) as port:
+        yield port
+
+
+@pytest.fixture
+def config(port: int, direct_url: str) -> Callable[..., dict[str, Any]]:
+    def config(**streams: Any) -> dict[str, Any]:
+        database = make_url(direct_url).database
+        base = {"host": "127.0.0.1", "port": port, "database": database, "sslMode": "disable", "pageSize": 10}
+        return {**base, "streams": streams or {"orders": ORDERS}}
+
+    return config
+
+
+@pytest.fixture
+def credentials(direct_url: str) -> dict[str, str]:
+    url = make_url(direct_url)
+    return {"scheme": "password", "username": url.username or "postgres", "password": url.password or "unused"}
+
+
+def opened(config: dict[str, Any], credentials: dict[str, str] | None, *, allow_private: bool = True) -> Sql:
+    return Sql(Opening.of(SqlConfig, config, credentials=credentials, allow_private=allow_private))
+
+
+def pages_of(config: dict[str, Any], credentials: dict[str, str], stream: str, cursor: str | None = None) -> list[Page]:
+    with opened(config, credentials) as connector:
+        found = [connector.fetch(stream, cursor)]
+        while (following := found[-1].next_cursor) is not None:
+            found.append(connector.fetch(stream, following))
+        return found
+
+
+def ids(pages: list[Page]) -> list[str]:
+    return [record.external_id for page in pages for record in page.records]
+
+
+def test_a_table_is_read_by_its_id_a_page_at_a_time_with_every_type(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    pages = pages_of(config(), credentials, "orders")
+
+    assert [len(page.records) for page in pages] == [10, 10, 6]
+    assert ids(pages) == [*map(str, range(1, 26)), "100"]
+    assert pages[0].records[0].data == {
+        "id": 1,
+        # More digits than a number of JSON keeps.
+        "total %": "0.33333333333333333333",
+        "paid": False,
+        "placed_at": "2026-01-01T00:01:00+00:00",
+        "tags": ["a", "b"],
+        "note": None,
+        "odd": "NaN",
+    }
+    assert pages[-1].records[-1].data["total %"] == "12345678901234567.89"
+    assert pages[-1].records[-1].data["odd"] == 0.1
+
+
+def test_changes_are_read_from_the_last_cursor_on_and_ties_come_again(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], engine: Engine
+) -> None:
+    state = pages_of(config(), credentials, "orders")[-1].state
+    assert ids(pages_of(config(), credentials, "orders", state)) == ["25"]
+
+    with engine.begin() as connection:
+        connection.execute(text("update shop.orders set placed_at = '2026-02-01' where id <= 15"))
+        connection.execute(text("insert into shop.orders (id, placed_at) values (200, '2026-01-01 00:25')"))
+    pages = pages_of(config(), credentials, "orders", state)
+
+    # Fifteen of the same moment, over two pages, and one that was committed late with the moment of the last.
+    assert ids(pages) == ["25", "200", *map(str, range(1, 16))]
+    assert ids(pages_of(config(), credentials, "orders", pages[-1].state)) == [*map(str, range(1, 16))]
+
+
+def test_what_changes_while_everything_is_read_is_read_by_the_next_sync(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], engine: Engine
+) -> None:
+    with opened(config(), credentials) as connector:
+        page = connector.fetch("orders", None)
+        with engine.begin() as connection:
+            connection.execute(text("update shop.orders set placed_at = '2026-03-01', note = 'late' where id = 1"))
+        while page.next_cursor is not None:
+            page = connector.fetch("orders", page.next_cursor)
+
+    changes = pages_of(config(), credentials, "orders", page.state)
+
+    assert ids(changes) == ["25", "1"]
+    assert changes[0].records[-1].data["note"] == "late"
+
+
+def test_an_overlap_reads_the_moments_before_again(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    lagging = config(orders={**ORDERS, "overlapSeconds": 180})
+    state = pages_of(lagging, credentials, "orders")[-1].state
+
+    assert ids(pages_of(lagging, credentials, "orders", state)) == ["22", "23", "24", "25"]
+
+    of_numbers = config(orders={**ORDERS, "cursorColumn": "id", "overlapSeconds": 180})
+    with pytest.raises(SourceError, match="needs a cursorColumn of moments"):
+        pages_of(of_numbers, credentials, "orders", '{"since": "3"}')
+
+
+def test_a_query_and_chosen_columns_are_read_whatever_characters_are_in_them(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    streams = {
+        "odd": {
+            "query": "select word, word like '%\\%' as percent from shop.words where word <> ':x' -- all;",
+            "idColumn": "word",
+        },
+        "few": {**ORDERS, "columns": ["total %"]},
+    }
+    odd = pages_of(config(**streams), credentials, "odd")
+    few = pages_of(config(**streams), credentials, "few")
+
+    assert {record.external_id: record.data["percent"] for record in odd[0].records} == {
+        "it's": False, "a:b": False, "50%": True, "ü": False
+    }  # fmt: skip
+    assert set(few[0].records[0].data) == {"total %", "id", "placed_at"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "delete from shop.words returning word",
+        "with gone as (delete from shop.words returning word) select word from gone",
+        "select word from shop.words; delete from shop.words",
+        "select word from shop.words) as q; delete from shop.words; select (1",
+        "select set_config('transaction_read_only', 'off', false), 'x' as word",
+    ],
+)
+def test_a_query_cannot_change_anything(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], engine: Engine, query: str
+) -> None:
+    streams = {"words": {"query": query, "idColumn": "word"}}
+
+    with pytest.raises(SourceError, match="the database refused"):
+        pages_of(config(**streams), credentials, "words")
+
+    with engine.connect() as connection:
+        assert connection.scalar(text("select count(*) from shop.words")) == 4
+
+
+def test_a_page_that_takes_too_long_is_given_up(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    slow = {"slow": {"query": "select 1 as id from pg_sleep(30)"}}
+
+    with pytest.raises(SourceError, match="took longer than 1 s"):
+        pages_of({**config(**slow), "statementTimeoutSeconds": 1}, credentials, "slow")
+
+
+def test_mistakes_are_told_in_the_database_s_words(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], port: int
+) -> None:
+    with pytest.raises(SourceError, match=r'relation "shop.nothing" does not exist'):
+        pages_of(config(x={**ORDERS, "table": "nothing"}), credentials, "x")
+    with pytest.raises(SourceUnreachableError, match="cannot be reached"):
+        pages_of({**config(), "database": "no_such_database"}, credentials, "orders")
+    with pytest.raises(NeedsAttentionError, match="no credentials"):
+        opened(config(), None)
+
+
+def test_nothing_is_taken_from_the_environment_of_the_process(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What libpq would read there is somebody else's: another host, and this user's passwords and certificates."""
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    monkeypatch.setenv("PGOPTIONS", "-c search_path=nowhere")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    with opened(config(), credentials) as connector:
+        parameters = connector._parameters("127.0.0.1")
+
+    assert ids(pages_of(config(), credentials, "orders"))[:2] == ["1", "2"]
+    assert parameters["passfile"] == "/nonexistent"
+    assert parameters["sslcertmode"] == "disable"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "::1", "10.0.0.1", "169.254.169.254"]
+)
+def test_a_database_at_an_address_that_is_not_public_is_refused(host: str) -> None:
+    config = {"host": host, "database": "x", "streams": {"a": {"table": "a"}}}
+    credentials = {"scheme": "password", "username": "u", "password": "p"}
+
+    with opened(config, credentials, allow_private=False) as connector, pytest.raises(AddressRefusedError):
+        connector.fetch("a", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"host": "a.example,127.0.0.1"}, "host"),
+        ({"host": "/var/run/postgresql"}, "host"),
+        ({"host": "@socket"}, "host"),
+        ({"host": "fe80::1%eth0"}, "host"),
+        ({"host": "a b"}, "host"),
+        ({"host": ""}, "host"),
+        ({"hostaddr": "127.0.0.1"}, "hostaddr"),
+        ({"dialect": "mysql"}, "dialect"),
+        ({"sslMode": "prefer"}, "sslMode"),
+        ({"database": "a\0b"}, "database"),
+        ({"streams": {"x": {}}}, "streams"),
+        ({"streams": {"x": {"table": "t", "query": "select 1"}}}, "streams"),
+        ({"streams": {"x": {"query": "select 1", "schema": "s"}}}, "streams"),
+    ],
+)
+def test_a_wrong_configuration_names_the_field(changes: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        SqlConfig().load({"host": "db.example", "database": "d", "streams": {"x": {"table": "t"}}, **changes})
+
+    assert list(error.value.messages) == [place]  # type: ignore[arg-type]
+
+
+def test_without_encryption_only_in_development() -> None:
+    config = {"host": "db.example", "database": "d", "sslMode": "disable", "streams": {"x": {"table": "t"}}}
+
+    with pytest.raises(SourceError, match="without encryption"):
+        opened(config, {"scheme": "password", "username": "u", "password": "p"}, allow_private=False)
+
+
+def test_a_table_is_synced_and_then_its_changes(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], jobs: Jobs, connect: Connect, session: Session,
+    engine: Engine, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    connect(connector="sql", config=config())
+    given = {name: value for name, value in credentials.items() if name != "scheme"}
+
+    def open_sql(opening: Opening) -> Sql:
+        return Sql(dataclasses.replace(opening, sealed=Credentials("password", given)))
+
+    monkeypatch.setitem(CONNECTORS, "sql", ConnectorType(open_sql, SqlConfig))
+    first: Any = run_sync(jobs.start(), allow_private=True)
+    with engine.begin() as connection:
+        connection.execute(text("update shop.orders set note = 'x', placed_at = '2027-01-01' where id = 3"))
+        connection.execute(text("delete from shop.orders where id = 4"))
+    second: Any = run_sync(jobs.start(), allow_private=True)
+    third: Any = run_sync(jobs.start(), mode="initial", allow_private=True)
+
+    assert [result["totalRecords"] for result in (first, second, third)] == [26, 2, 25]
+    assert [result["results"][0]["written"] for result in (first, second)] == [26, 1]
+    assert third["results"][0]["deleted"] == 1
+    note = select(Record.data["note"].astext).where(Record.external_id == "3")
+    assert session.scalar(note) == "x"
+    assert os.environ.get("PGPASSWORD") is None
+
+
+def test_a_password_is_not_given_to_another_server_than_it_was_given_for() -> None:
+    def asked(**changes: Any) -> str | None:
+        config = {"host": "db.example", "database": "d", "streams": {"x": {"table": "t"}}, **changes}
+        return SHIPPED["sql"].asks(SqlConfig().load(config))
+
+    assert asked() == asked(database="other", port=5432)
+    assert len({asked(), asked(host="evil.example"), asked(port=5433)}) == 3
