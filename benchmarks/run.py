@@ -19,7 +19,22 @@ from harness.facts import gather
 from harness.peers import installed_peers
 from harness.report import Report
 from harness.run import Run
-from sections import claim, drain, enqueue, events, latency, limits, noisy, pages, shares, snapshot, stuck, upkeep, why
+from sections import (
+    claim,
+    drain,
+    enqueue,
+    events,
+    hooks,
+    latency,
+    limits,
+    noisy,
+    pages,
+    shares,
+    snapshot,
+    stuck,
+    upkeep,
+    why,
+)
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -27,6 +42,7 @@ SECTIONS = {
     "drain": drain.measure,
     "latency": latency.measure,
     "events": events.measure,
+    "hooks": hooks.measure,
     "claim": claim.measure,
     "limits": limits.measure,
     "noisy": noisy.measure,

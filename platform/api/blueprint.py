@@ -19,6 +19,7 @@ from jobplatform.api.connections import connections
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.health import health
+from jobplatform.api.hooks import hooks
 from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
@@ -32,11 +33,13 @@ from jobplatform.api.operator_workers import workers
 from jobplatform.api.operator_workspaces import workspaces
 from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
+from jobplatform.api.receiving import receiving
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import Resource
 from jobplatform.api.schedules import schedules
 from jobplatform.api.short_forms import short_forms
 from jobplatform.api.syncs import syncs
+from jobplatform.api.webhooks import webhooks
 from jobplatform.api.why import why
 from jobplatform.queue import Tasks
 
@@ -50,6 +53,9 @@ RESOURCES: tuple[Resource, ...] = (
     schedules,
     connections,
     batches,
+    hooks,
+    receiving,
+    webhooks,
     health,
     workspaces,
     plans,
@@ -74,6 +80,9 @@ PARAMETERS = {
     "tokenId": "token_id",
     "scheduleId": "schedule_id",
     "connectionId": "connection_id",
+    "hookId": "hook_id",
+    "webhookId": "webhook_id",
+    "connectionKey": "connection_key",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -24,6 +24,7 @@ from jobplatform.connectors.source import Connector, Page, SourceRecord
 from jobplatform.connectors.sync_task import SyncPayload, sync, tasks
 from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.trying import Tried, try_connection
+from jobplatform.connectors.webhook_task import add_webhooks, require_askable
 
 __all__ = [
     "CONNECTORS",
@@ -46,6 +47,7 @@ __all__ = [
     "SyncPayload",
     "SyncResult",
     "Tried",
+    "add_webhooks",
     "change_connection",
     "create_connection",
     "credentials_seen",
@@ -53,6 +55,7 @@ __all__ = [
     "get_connection",
     "list_connections",
     "open_connector",
+    "require_askable",
     "run_sync",
     "seal_headers",
     "sync",

@@ -19,6 +19,7 @@ from jobplatform.models.history import (
     WorkspaceCell,
     endings,
 )
+from jobplatform.models.hook import Hook, HookDelivery
 from jobplatform.models.job import (
     FINAL_STATUSES,
     SUCCESSOR,
@@ -49,6 +50,7 @@ from jobplatform.models.roles import Role, embedded_login, may_serve, require_ro
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import Connection, ConnectionCredentials, Record, SourceLimit, SyncLog, SyncStream
+from jobplatform.models.webhook import WebhookSubscription
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
@@ -76,6 +78,8 @@ __all__ = [
     "ConnectionCredentials",
     "ErrorGroupRow",
     "HealthRule",
+    "Hook",
+    "HookDelivery",
     "Job",
     "JobAttempt",
     "JobEdge",
@@ -107,6 +111,7 @@ __all__ = [
     "TaskRetention",
     "TaskType",
     "TickOutcome",
+    "WebhookSubscription",
     "WorkerRow",
     "Workspace",
     "WorkspaceCell",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from flask import Flask
 
 from jobplatform.api import Scope
+from jobplatform.queue.hook_key import new_hook_key
 
 PUBLIC = {
     "/healthz",
@@ -20,6 +21,8 @@ PUBLIC = {
     "/client/v1/jobplatform.d.ts",
     "/client/v1/job-progress.js",
 }
+#: For whoever has the key that the path ends with; nobody's token is asked for.
+BY_KEY = {"/hooks/{connectionKey}"}
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 
@@ -31,6 +34,9 @@ NOBODYS = {
     "tokenId": "0" * 18,
     "scheduleId": str(UNKNOWN),
     "connectionId": str(UNKNOWN),
+    "hookId": str(UNKNOWN),
+    "webhookId": str(UNKNOWN),
+    "connectionKey": new_hook_key(UNKNOWN, UNKNOWN),
     "name": "gold",
     "queue": "default",
     "task": "echo",
@@ -57,13 +63,17 @@ class Route(NamedTuple):
         return self.path in PUBLIC
 
     @property
+    def is_by_key(self) -> bool:
+        return self.path in BY_KEY
+
+    @property
     def scope(self) -> Scope:
         """The scope that this API gives to a route by where it is and what it does."""
         if self.path.startswith("/operator/"):
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES
-        if "/connections" in self.path:
+        if any(f"/{kind}" in self.path for kind in ("connections", "hooks", "webhooks")):
             return Scope.CONNECTIONS
         # A token for one job can do less than what it is made with.
         reads = not self.writes or self.path.endswith("/jobs/{jobId}/token")
@@ -85,7 +95,11 @@ def routes(app: Flask) -> Iterator[Route]:
 
 
 def guarded(app: Flask) -> list[Route]:
-    return [route for route in routes(app) if not route.is_public]
+    return [route for route in routes(app) if not (route.is_public or route.is_by_key)]
+
+
+def by_key(app: Flask) -> list[Route]:
+    return [route for route in routes(app) if route.is_by_key]
 
 
 def tenants(app: Flask) -> list[Route]:

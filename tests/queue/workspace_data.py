@@ -19,10 +19,13 @@ from jobplatform.models import (
     Connection,
     ConnectionCredentials,
     ErrorGroupRow,
+    Hook,
+    HookDelivery,
     Record,
     SourceLimit,
     SyncLog,
     SyncStream,
+    WebhookSubscription,
     Workspace,
     WorkspaceCell,
     WorkspaceLimits,
@@ -49,6 +52,7 @@ WITH_ROWS = {
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
     "schedule_ticks", "sync_streams", "sync_logs", "connection_credentials", "source_limits",
     "batches", "job_edges", "notices", "endings", "workspace_cells", "error_groups",
+    "hooks", "hook_deliveries", "webhook_subscriptions",
 }  # fmt: skip
 
 
@@ -157,6 +161,35 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "stream": "s",
                 "external_id": of("external"),
                 "data": {"d": of("data")},
+            },
+        ),
+        (
+            Hook,
+            {
+                **mine,
+                "id": connection_id,
+                "name": of("hook"),
+                "scheme": "none",
+                "task": of("task"),
+                "key_hash": os.urandom(32),
+                "made_by": "ada",
+            },
+        ),
+        (
+            HookDelivery,
+            {**mine, "hook_id": connection_id, "delivery_id": of("delivery"), "job_id": uuid.uuid4()},
+        ),
+        (
+            WebhookSubscription,
+            {
+                **mine,
+                "id": connection_id,
+                "name": of("webhook"),
+                "url": of("url"),
+                "events": ["job.failed"],
+                "tasks": [of("task")],
+                "secret": '{"$sealed":"v1"}',
+                "made_by": "ada",
             },
         ),
         (SyncStream, {**mine, "connection_id": connection_id, "stream": "s", "state": of("cursor")}),
