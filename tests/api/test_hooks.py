@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
+from jobplatform.connectors import delete_connection
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Connection, HookDelivery, Job
 from jobplatform.queue import set_workspace_limits
@@ -392,9 +393,13 @@ def test_a_hook_belongs_to_a_connection_of_its_workspace(
             options = {"connector_type": "x", "name": "n", "config": {}}
             session.add(Connection(workspace_id=workspace, id=connection, **options))
 
-    assert make(connectionId=str(mine)).made["connectionId"] == str(mine)
+    hook = make(connectionId=str(mine))
+    assert hook.made["connectionId"] == str(mine)
     body = {"name": "a", "scheme": "none", "jobType": "echo", "connectionId": str(theirs)}
     assert [error["path"] for error in owner.post(url, json=body).get_json()["errors"]] == ["/connectionId"]
+    with sessions.begin() as session:
+        delete_connection(session, session.get_one(Connection, (workspace_id, mine)))
+    assert owner.get(hook.at).status_code == 404
 
 
 @pytest.mark.parametrize(
