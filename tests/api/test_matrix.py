@@ -179,7 +179,6 @@ def test_every_route_by_key_hides_what_it_has_no_key_of_from_whoever_asks(
         canary.hook_key[:-1] + ("A" if canary.hook_key[-1] != "A" else "B"),
         "jph_" + "A" * 75,
         "nonsense",
-        str(canary.hook_id),
     ]
     clients = [bearer(None), bearer(mint(canary.workspace_id, TENANT_SCOPES)), bearer(mint(None, ("operator",)))]
 
