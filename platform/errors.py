@@ -15,6 +15,8 @@
     ├── ScheduleNameTakenError   the workspace has a schedule of this name already
     ├── TooManySchedulesError    the workspace has as many schedules as it may have
     ├── ScheduleMadeInCodeError  the schedule is declared in code, and is to be changed or removed there
+    ├── InvalidHookError         a hook or webhook was to become what cannot be; lists every problem by path
+    ├── DeliveryRefusedError     a delivery is not signed as it should be, or too old; says which
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
@@ -170,6 +172,24 @@ class ScheduleMadeInCodeError(JobPlatformError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"the schedule {name!r} is declared in code; change it there, or pause it")
+
+
+class InvalidHookError(JobPlatformError):
+    """A hook or a webhook was to become what it cannot be. ``problems`` names each place and what is wrong there."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class DeliveryRefusedError(JobPlatformError):
+    """A delivery was not believed. ``reason`` is a word for it: ``unsigned``, ``bad-signature``, ``too-old``,
+    ``wrong-subscription``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class EnqueueConflictError(JobPlatformError):

@@ -62,12 +62,15 @@ _FORMS = (
     (re.compile(r"\beyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*"), REDACTED),
     (re.compile(r"\bjp_[0-9A-Za-z]{1,64}_[\w\-]{16,}"), REDACTED),
     (re.compile(r"\bjpj_[\w\-]{16,}"), REDACTED),
+    # The key in a hook's URL, and a secret of Standard Webhooks.
+    (re.compile(r"\bjph_[\w\-]{16,}"), REDACTED),
+    (re.compile(r"\bwhsec_[\w+/=\-]{16,}"), REDACTED),
 )
 #: Nearly every message has none of these and is not looked at more closely. Some twenty searches for plain words take a
 #: microsecond, one for a pattern of them thirty.
 _HINTS = (
     "passw", "passp", "pass_p", "pass-p", "pwd", "secret", "token", "authori", "api", "key", "cookie", "credential",
-    "assertion", "session", "bearer", "basic", "://", "eyj", "jp_", "jpj_",
+    "assertion", "session", "bearer", "basic", "://", "eyj", "jp_", "jpj_", "jph_", "whsec_",
 )  # fmt: skip
 
 

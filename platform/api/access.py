@@ -1,7 +1,7 @@
 """The guard before every view: who is asking, may they do this, and is it theirs.
 
-It runs before anything of the request is read, and it refuses by default: a view says with :func:`requires`
-or :func:`public` what it wants, and an application with one that says neither does not start.
+It runs before anything of the request is read, and it refuses by default: a view says with :func:`requires`,
+:func:`public` or :func:`by_key` what it wants, and an application with one that says neither does not start.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jobplatform.api.principals import Principal, Scope
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.tokens import is_job_token, presented_id, verify_token
 from jobplatform.models import Role
+from jobplatform.queue import HookKey, read_hook_key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -28,6 +29,7 @@ _ACCESS = "_jobplatform_access"
 _FOR_ONE_JOB = "_jobplatform_for_one_job"
 _TOKEN_IN_QUERY = "_jobplatform_token_in_query"
 _PUBLIC = object()
+_BY_KEY = object()
 _TOKEN = re.compile(r"(^|[?&;])token=[^&;#]*")
 
 
@@ -39,6 +41,15 @@ def requires(scope: Scope) -> Callable[[View], View]:
 def public(view: View) -> View:
     """The view is for everybody and tells nothing about anybody."""
     return _declare(_PUBLIC)(view)
+
+
+def by_key(view: View) -> View:
+    """The view is for whoever has the key that its path ends with; it asks nobody for a token.
+
+    Here only the form of a key is looked at. The view finds what it is the key of, and answers 404 when there is
+    nothing (:func:`presented_key`), before it does anything else.
+    """
+    return _declare(_BY_KEY)(view)
 
 
 def for_one_job(view: View) -> View:
@@ -57,7 +68,7 @@ def require_declarations(app: Flask, prefix: str) -> None:
     """Refuse to start when an endpoint below ``prefix`` forgot to say who may use it."""
     for endpoint, view in app.view_functions.items():
         if endpoint.startswith(f"{prefix}.") and not hasattr(view, _ACCESS):
-            raise RuntimeError(f"the view {endpoint} declares no scope; use requires(Scope...) or public")
+            raise RuntimeError(f"the view {endpoint} declares no scope; use requires(Scope...), public or by_key")
 
 
 def guard() -> None:
@@ -66,6 +77,9 @@ def guard() -> None:
     access = getattr(view, _ACCESS)
     token = _take_from_query() if hasattr(view, _TOKEN_IN_QUERY) else ""
     if access is _PUBLIC:
+        return
+    if access is _BY_KEY:
+        let_request_reach(Reach(Role.API, presented_key().workspace_id))
         return
     workspace_id: UUID | None = (request.view_args or {}).get("workspace_id")
     principal = _identify(workspace_id, token)
@@ -90,6 +104,18 @@ def current_principal() -> Principal:
     """Who the guard let in. Only in views that are not public."""
     principal: Principal = g.jobplatform_principal
     return principal
+
+
+def presented_key() -> HookKey:
+    """The key in the path, which stands there no longer for whoever logs the request. Only for views by key."""
+    text = str((request.view_args or {}).get("connection_key"))
+    for name in ("RAW_URI", "REQUEST_URI"):
+        if text in request.environ.get(name, ""):
+            request.environ[name] = request.environ[name].replace(text, "[redacted]")
+    key = read_hook_key(text)
+    if key is None:
+        raise not_found()
+    return key
 
 
 def _declare(access: object) -> Callable[[View], View]:

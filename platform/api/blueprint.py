@@ -20,6 +20,7 @@ from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.exports import downloads, exports
 from jobplatform.api.health import health
+from jobplatform.api.hooks import hooks
 from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
@@ -33,6 +34,7 @@ from jobplatform.api.operator_workers import workers
 from jobplatform.api.operator_workspaces import workspaces
 from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
+from jobplatform.api.receiving import receiving
 from jobplatform.api.records import records
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import LARGEST_BODY, Resource
@@ -41,6 +43,7 @@ from jobplatform.api.short_forms import short_forms
 from jobplatform.api.sync_logs import sync_logs
 from jobplatform.api.syncs import syncs
 from jobplatform.api.uploads import uploads
+from jobplatform.api.webhooks import webhooks
 from jobplatform.api.why import why
 from jobplatform.queue import Tasks
 
@@ -59,6 +62,9 @@ RESOURCES: tuple[Resource, ...] = (
     schedules,
     connections,
     batches,
+    hooks,
+    receiving,
+    webhooks,
     health,
     workspaces,
     plans,
@@ -86,6 +92,9 @@ PARAMETERS = {
     "exportId": "export_id",
     "recordId": "record_id",
     "syncLogId": "sync_log_id",
+    "hookId": "hook_id",
+    "webhookId": "webhook_id",
+    "connectionKey": "connection_key",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 
 from flask import Request
 from marshmallow import RAISE, Schema, ValidationError
@@ -25,6 +26,7 @@ from jobplatform.errors import Problem
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DEPTH = 64
+MOST_FIELDS = 1000
 #: More mistakes than this are not worth naming: a megabyte of them would be answered by ten.
 MOST_ERRORS = 100
 
@@ -42,12 +44,32 @@ def read_json(request: Request) -> Any:
     if len(body) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     _require_json(request)
-    text = _decode(body)
+    return parse_json(_decode(body))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text that somebody sent. Raises the problem that fits what is wrong."""
     _require_shallow(text)
     value = _parse(text)
     if "\\u" in text:  # Only an escape can spell them: the decoder refuses both in the raw.
         _require_storable(value)
     return value
+
+
+def read_event(body: bytes, content_type: str) -> Any:
+    """What a provider sent, whatever it calls it: JSON, or a form, with JSON in its field ``payload`` or without."""
+    kind = content_type.partition(";")[0].strip().lower()
+    text = _decode(body)
+    if kind != "application/x-www-form-urlencoded":
+        return parse_json(text)
+    try:
+        form = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:
+        raise ProblemError(400, f"The form has more than {MOST_FIELDS} fields.") from None
+    if set(form) == {"payload"}:
+        return parse_json(form["payload"])
+    _require_storable(form)
+    return form
 
 
 class StrictParser(FlaskParser):

@@ -23,6 +23,7 @@ from jobplatform.api.requests import current_request_id
 from jobplatform.errors import (
     EnqueueConflictError,
     InvalidConnectionError,
+    InvalidHookError,
     InvalidJobError,
     InvalidLimitError,
     InvalidPayloadError,
@@ -193,7 +194,7 @@ def _invalid_limit(error: InvalidLimitError) -> ProblemError:
     return invalid([Problem(named.get(path, path), message) for path, message in error.problems])
 
 
-def _invalid_schedule(error: InvalidScheduleError) -> ProblemError:
+def _invalid_schedule(error: InvalidScheduleError | InvalidHookError) -> ProblemError:
     return invalid(error.problems)
 
 
@@ -265,7 +266,7 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (InvalidJobError, _invalid_job),
     (InvalidLimitError, _invalid_limit),
     (InvalidConnectionError, _invalid_connection),
-    (InvalidScheduleError, _invalid_schedule),
+    ((InvalidScheduleError, InvalidHookError), _invalid_schedule),
     (ScheduleNameTakenError, _name_taken),
     (ScheduleMadeInCodeError, _made_in_code),
     (TooManySchedulesError, _too_many_schedules),

@@ -11,6 +11,7 @@ import flask_smorest  # type: ignore[import-untyped]  # it ships no types
 from flask import request
 from marshmallow import Schema
 
+from jobplatform.api.access import by_key as opened_by_key
 from jobplatform.api.access import for_one_job, public, requires, token_in_query
 from jobplatform.api.bodies import StrictParser
 from jobplatform.api.fields import camel
@@ -101,15 +102,17 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         one_job: bool = False,
         query_token: bool = False,
         largest_body: int | None = None,
+        by_key: bool = False,
     ) -> Callable[[View], View]:
         """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
 
         A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. ``one_job`` opens
-        it to tokens for one job, ``query_token`` to those in the query. ``largest_body`` is for a view that reads a
-        larger one than usual, by itself. The outermost decorator, as flask-smorest's ``route`` is.
+        it to tokens for one job, ``query_token`` to those in the query; ``by_key`` to whoever has the key in the path,
+        and to nobody's token. ``largest_body`` is for a view that reads a larger one than usual, by itself. The
+        outermost decorator, as flask-smorest's ``route`` is.
         """
         repeatable = method == "POST" and scope is not None
-        statuses = {*refuses, *(ALWAYS if scope else (500,))}
+        statuses = {*refuses, *(ALWAYS if scope else (500,)), *((404, 503) if by_key else ())}
 
         def decorate(view: View) -> View:
             refused = statuses
@@ -117,7 +120,8 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
                 refused = statuses | (ONCE - _declared(view))
                 view = self.about(parameters=[IDEMPOTENCY_KEY])(once(view, keeps_answer=not shows_secret))
             documented = self._documented(view, scope, sorted(refused))
-            guarded = requires(scope)(documented) if scope else public(documented)
+            unscoped = opened_by_key if by_key else public
+            guarded = requires(scope)(documented) if scope else unscoped(documented)
             guarded = for_one_job(guarded) if one_job else guarded
             guarded = token_in_query(guarded) if query_token else guarded
             if largest_body is not None:

@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.migrations import check
-from jobplatform.models import Job, JobAttempt, Schedule, Status, WorkerRow, clock
-from jobplatform.queue import CLOSED_TEXT, Health, list_rules, queue_health
+from jobplatform.models import Job, JobAttempt, Schedule, Status, WebhookSubscription, WorkerRow, clock
+from jobplatform.queue import CLOSED_TEXT, PLATFORM, Health, list_rules, queue_health
 
 ALIVE_WITHIN = datetime.timedelta(minutes=1)
 MOST_ROWS = 10
@@ -203,6 +203,17 @@ def _explain_overdue(session: Session, workspace_id: UUID | None) -> None:
            "jobplatform schedules pause SCHEDULE     (when it is not to run for now)")  # fmt: skip
 
 
+def _explain_given_up(session: Session, workspace_id: UUID | None) -> None:
+    click.echo("A receiver that answers 410 is gone; one that has taken nothing for five days is not asked any more.")
+    statement = select(WebhookSubscription).where(WebhookSubscription.disabled_by == PLATFORM).limit(MOST_ROWS)
+    statement = statement.order_by(WebhookSubscription.disabled_at.desc())
+    found = session.scalars(_of_workspace(statement, WebhookSubscription.workspace_id, workspace_id)).all()
+    print_table(["id", "workspace", "name", "why", "since"], [
+        (one.id, one.workspace_id, one.name, one.disabled_why, one.disabled_at) for one in found
+    ])  # fmt: skip
+    _go_on("jobplatform webhooks show WEBHOOK -w WORKSPACE", "jobplatform webhooks enable WEBHOOK -w WORKSPACE")
+
+
 EXPLANATIONS: dict[str, Callable[[Session, UUID | None], None]] = {
     "stuck": _explain_stuck,
     "failing": _explain_failing,
@@ -211,6 +222,7 @@ EXPLANATIONS: dict[str, Callable[[Session, UUID | None], None]] = {
     "unserved": _explain_not_processing,
     "no_key": _explain_no_key,
     "overdue_schedules": _explain_overdue,
+    "webhooks_disabled": _explain_given_up,
 }
 
 

@@ -13,7 +13,14 @@ import sys
 import click
 import sqlalchemy.exc
 
-from jobplatform.errors import InvalidLimitError, InvalidScheduleError, JobPlatformError, SearchError, SettingsError
+from jobplatform.errors import (
+    InvalidHookError,
+    InvalidLimitError,
+    InvalidScheduleError,
+    JobPlatformError,
+    SearchError,
+    SettingsError,
+)
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -41,6 +48,8 @@ COMMANDS = {
     "stats": ("jobplatform.cli.stats:stats", "How much there is to do, how quickly it is done, how it ends."),
     "schedules": ("jobplatform.cli.schedules:schedules", "Make, list, pause, run and preview schedules."),
     "connections": ("jobplatform.cli.connections:connections", "Connect sources, try them, and give them credentials."),
+    "hooks": ("jobplatform.cli.hooks:hooks", "Where providers deliver to: make, list, rotate, disable."),
+    "webhooks": ("jobplatform.cli.webhooks:webhooks", "Where endings of jobs are told: make, list, test, disable."),
     "batches": ("jobplatform.cli.batches:batches", "List, show, watch and cancel batches of jobs."),
     "syncs": ("jobplatform.cli.syncs:syncs", "List and show what came of syncs."),
     "records": ("jobplatform.cli.records:records", "List and show what syncs have copied."),
@@ -82,7 +91,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SettingsError as error:
             raise _settings_problem(error) from error
-        except (InvalidLimitError, InvalidScheduleError, SearchError) as error:
+        except (InvalidHookError, InvalidLimitError, InvalidScheduleError, SearchError) as error:
             raise click.UsageError(_limit_problem(error)) from error
         except JobPlatformError as error:
             raise click.ClickException(str(error)) from error
@@ -113,7 +122,7 @@ def _settings_problem(error: SettingsError) -> click.ClickException:
     return UnusableSettings(str(error))
 
 
-def _limit_problem(error: InvalidLimitError | InvalidScheduleError | SearchError) -> str:
+def _limit_problem(error: InvalidHookError | InvalidLimitError | InvalidScheduleError | SearchError) -> str:
     """Without the slashes that lead to a place in a document."""
     return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
 

@@ -31,6 +31,7 @@ from jobplatform.connectors.sync_task import SyncPayload, sync, tasks
 from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.trying import Tried, try_connection
 from jobplatform.connectors.uploads import find_upload, forget_upload, keep_upload
+from jobplatform.connectors.webhook_task import add_webhooks, require_askable
 
 __all__ = [
     "CONNECTORS",
@@ -62,6 +63,7 @@ __all__ = [
     "SyncPayload",
     "SyncResult",
     "Tried",
+    "add_webhooks",
     "change_connection",
     "create_connection",
     "credentials_seen",
@@ -80,6 +82,7 @@ __all__ = [
     "open_store",
     "read_link_token",
     "renew_link",
+    "require_askable",
     "run_export",
     "run_sync",
     "seal_headers",

@@ -25,6 +25,7 @@ from jobplatform.connectors.registry import CONNECTORS, ConnectorType, unknown_t
 from jobplatform.connectors.schemas import problems_of
 from jobplatform.errors import AddressRefusedError, InvalidConnectionError, Problem
 from jobplatform.models import Connection, ConnectionCredentials, clock, visit
+from jobplatform.queue import delete_hooks_of
 
 #: Connections of one workspace.
 MOST_CONNECTIONS: Final = 500
@@ -123,7 +124,8 @@ def change_connection(
 
 
 def delete_connection(session: Session, connection: Connection) -> None:
-    """Delete a connection with all that was copied through it."""
+    """Delete a connection with all that was copied through it, and the hooks that belong to it."""
+    delete_hooks_of(session, connection.workspace_id, connection.id)
     forget_resource(session, connection.workspace_id, account_of(connection, {}))
     session.delete(connection)
     session.flush()

@@ -1,4 +1,4 @@
-"""The task ``sync``, as the API enqueues it and a worker runs it."""
+"""The task ``sync``, as the API enqueues it and a worker runs it; and beside it the one that delivers webhooks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from jobplatform.connectors.syncing import Mode, SyncResult, run_sync
+from jobplatform.connectors.webhook_task import add_webhooks
 from jobplatform.queue import RunningJob, Skip, Tasks
 from jobplatform.settings import Settings
 
 tasks = Tasks()
+add_webhooks(tasks)
 
 
 @dataclass(frozen=True)

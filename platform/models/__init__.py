@@ -20,6 +20,7 @@ from jobplatform.models.history import (
     WorkspaceCell,
     endings,
 )
+from jobplatform.models.hook import Hook, HookDelivery
 from jobplatform.models.job import (
     FINAL_STATUSES,
     SUCCESSOR,
@@ -60,6 +61,7 @@ from jobplatform.models.source import (
     Upload,
     UploadChunk,
 )
+from jobplatform.models.webhook import WebhookSubscription
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
@@ -89,6 +91,8 @@ __all__ = [
     "ErrorGroupRow",
     "ExportFile",
     "HealthRule",
+    "Hook",
+    "HookDelivery",
     "Job",
     "JobAttempt",
     "JobEdge",
@@ -122,6 +126,7 @@ __all__ = [
     "TickOutcome",
     "Upload",
     "UploadChunk",
+    "WebhookSubscription",
     "WorkerRow",
     "Workspace",
     "WorkspaceCell",

@@ -4,6 +4,7 @@
     2. Ask how the queue is doing.
     3. Write down what is newly wrong and what is over. An alert's row is its state, so an edge is seen once.
     4. Enqueue a job of the application's hook for each edge, if it has one.
+    5. Write down in the audit log which webhooks the platform has given up since.
 
 All of it is one transaction: after a crash in between nothing has happened, and the next worker does it. The hook's job
 has retries, and a row that says whether somebody was told.
@@ -22,6 +23,7 @@ from jobplatform.models import PLATFORM_WORKSPACE, AlertRow
 from jobplatform.queue.enqueue import PRIORITIES, NewJob, enqueue_jobs
 from jobplatform.queue.health import Alert, queue_health
 from jobplatform.queue.statement import one_transaction, run, text_array
+from jobplatform.queue.tell_webhooks import tell_of_disabled
 from jobplatform.queue.turns import leave_turn, take_turn
 
 CHORE = "alerts"
@@ -93,6 +95,7 @@ def settle_alerts(session: Session, *, now: bool = False) -> Sequence[AlertEvent
             return []
         events = _edges(session, queue_health(session).alerts)
         _tell(session, events)
+        tell_of_disabled(session)
         leave_turn(session, turn, 0, EVERY)
     return events
 

@@ -30,6 +30,7 @@ from jobplatform.queue.replace import enqueue_newest
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.seal import MARK, SealedPayload
 from jobplatform.queue.statement import array, one_transaction, run, text_array
+from jobplatform.queue.told import told
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
 from jobplatform.settings import QUEUE_NAME
 
@@ -52,18 +53,25 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
 # inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first, see quota.py.
 # The key may be free because the job that takes it over has not done so yet: see succeed.py.
+# The end of a job that a webhook is told of leaves a notice: see tell_webhooks.py.
 # `on conflict` names no index: a repeat of a request that is just being committed waits and is answered like any other.
-ENQUEUE_ONE = """
+ENQUEUE_ONE = f"""
 with queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, payload_version
+        resource, units, payload_version, followed
     )
     select
         a.workspace_id, a.id, %(queue)s, %(task)s,
         case when a.due_at > jobplatform.clock() then 0 else 1 end,
         %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int, a.due_at, %(unique_key)s,
-        %(resource)s, %(units)s::smallint, %(version)s::smallint
+        %(resource)s, %(units)s::smallint, %(version)s::smallint,
+        (
+            select true
+            from jobplatform.webhook_subscriptions s
+            where {told("a.workspace_id", "%(task)s")}
+            limit 1
+        ) is true
     from (
         select
             %(workspace_id)s::uuid as workspace_id,
@@ -114,7 +122,7 @@ from queued
 # the locks that looking at it takes are taken here already, which saves such a workspace a round trip.
 # `unsealed` are the workspaces of payloads that are not sealed. If one of them wants all of its sealed nothing is
 # written either: no process can forget that, whatever it knows of keys.
-ENQUEUE = """
+ENQUEUE = f"""
 with asked as materialized (
     select
         u.*,
@@ -154,7 +162,14 @@ queued as (
         a.workspace_id, a.id, a.queue, a.task,
         case when a.blocked then -1 when a.due_at > jobplatform.clock() then 0 else 1 end,
         a.priority, a.max_attempts, a.timeout_ms, a.due_at, a.unique_key,
-        a.resource, a.units, coalesce(a.followed, false), a.payload_version
+        a.resource, a.units,
+        coalesce(a.followed, false) or (
+            select true
+            from jobplatform.webhook_subscriptions s
+            where {told("a.workspace_id", "a.task")}
+            limit 1
+        ) is true,
+        a.payload_version
     from asked a
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
@@ -177,8 +192,8 @@ recorded as (
     )
     select
         a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
-        ltrim(a.unique_key, chr(30)), a.resource, a.units, coalesce(a.tags, '{}')::text[], a.request_id, a.trace_parent,
-        a.parent_id, a.batch_id, a.due_at
+        ltrim(a.unique_key, chr(30)), a.resource, a.units, coalesce(a.tags, '{{}}')::text[], a.request_id,
+        a.trace_parent, a.parent_id, a.batch_id, a.due_at
     from asked a
     full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
     where num_nulls(queued.id, a.id) = 0
@@ -360,6 +375,19 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     if not existing:
         return [Enqueued(job.id, True) for job in jobs]
     return [_answer(job, existing, replaced) for job in jobs]
+
+
+def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> None:
+    """Enqueue what the platform itself has to do for a workspace, in the caller's transaction.
+
+    No quota is asked: it is not the workspace that wants it, and what asks may be busy with others' jobs too. Payloads
+    are written as they are: they hold nothing that does not stand in the open elsewhere.
+    """
+    if not jobs:
+        return
+    with reaching(session, {job.workspace_id for job in jobs}):
+        run(session, ENQUEUE, gated="{}", unsealed="{}", **_columns(jobs))
+    _wake_workers(session, jobs)
 
 
 def _answer(job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int]) -> Enqueued:

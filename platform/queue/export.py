@@ -27,13 +27,19 @@ from jobplatform.redaction import redact_configuration
 
 #: Rows the server sends at a time.
 PORTION = 500
-#: By these somebody could be somebody else: the hash of a token's secret, a wrapped key, what a source knows us by.
+#: By these somebody could be somebody else: hashes of secrets, wrapped keys, what a source knows us by, what is signed
+#: with.
 LEFT_OUT = frozenset(
     {
         ("api_tokens", "secret_hash"),
         ("workspace_keys", "wrapped_key"),
         ("connection_credentials", "sealed"),
         ("exports", "link_hash"),
+        ("hooks", "key_hash"),
+        ("hooks", "secret"),
+        ("hooks", "previous_secret"),
+        ("webhook_subscriptions", "secret"),
+        ("webhook_subscriptions", "previous_secret"),
     }
 )
 #: Copies of answers to requests, gone after a day. What they tell of is in the other tables.
@@ -67,6 +73,9 @@ WHAT = {
     "uploads": "Files that were uploaded for connections.",
     "upload_chunks": "What is in these files.",
     "exports": "Files that records were exported to.",
+    "hooks": "Where providers deliver to, without keys and secrets.",
+    "hook_deliveries": "What they delivered, and which job it became.",
+    "webhook_subscriptions": "Where the endings of its jobs are told, without the secrets.",
     "schedules": "Schedules: rules that enqueue jobs.",
     "schedule_ticks": "What came of each tick of a schedule.",
     "workspaces": "The workspace itself.",

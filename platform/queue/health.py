@@ -55,7 +55,13 @@ select alive.workers, ears.listening,
         from jobplatform.schedules s
         where s.next_run_at < jobplatform.clock() - interval '1 minute'
             and (%(workspace_id)s::uuid is null or s.workspace_id = %(workspace_id)s::uuid)
-    ) as overdue
+    ) as overdue,
+    (
+        select count(*)
+        from jobplatform.webhook_subscriptions s
+        where s.disabled_by = 'jobplatform' and s.disabled_at > jobplatform.clock() - interval '1 day'
+            and (%(workspace_id)s::uuid is null or s.workspace_id = %(workspace_id)s::uuid)
+    ) as given_up
 from alive, ears
 """
 
@@ -111,7 +117,7 @@ def queue_health(
     rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are ready
     and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no live worker knows), ``no_key``
     (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
-    and nobody does them).
+    and nobody does them), ``webhooks_disabled`` (by the platform, within the last day).
     """
     seconds = None if stuck_after is None else stuck_after.total_seconds()
     rules = _with_thresholds(list_rules(session), {STUCK: seconds, FAILING: failure_rate, BACKLOG: backlog})
@@ -132,7 +138,7 @@ def judge(
 ) -> Health:
     """What the rules say of these counts, and who is there to do something about them."""
     row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
-    workers, listening, unserved, overdue = row
+    workers, listening, unserved, overdue, given_up = row
     oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]
     health = Health(
         running=sum(one.running for one in live),
@@ -148,7 +154,7 @@ def judge(
         unserved_tasks=tuple(unserved),
         alerts=(),
     )
-    alerts = [*_alerts_of_rules(rules, live, done), *_plain_alerts(rules, live, health, overdue)]
+    alerts = [*_alerts_of_rules(rules, live, done), *_plain_alerts(rules, live, health, overdue, given_up)]
     return replace(health, alerts=tuple(alerts))
 
 
@@ -165,7 +171,7 @@ def _alerts_of_rules(rules: Mapping[str, AlertRule], live: Sequence[Live], done:
 
 
 def _plain_alerts(
-    rules: Mapping[str, AlertRule], live: Sequence[Live], health: Health, overdue: int
+    rules: Mapping[str, AlertRule], live: Sequence[Live], health: Health, overdue: int, given_up: int
 ) -> Iterator[Alert]:
     locked = sum(one.locked for one in live)
     found = {
@@ -181,6 +187,10 @@ def _plain_alerts(
         "overdue_schedules": (
             overdue > 0,
             f"{overdue} schedule(s) have been due for more than a minute; is there a worker that knows their tasks?",
+        ),
+        "webhooks_disabled": (
+            given_up > 0,
+            f"{given_up} webhook(s) were disabled within a day: their receivers are gone, or have failed for days",
         ),
     }
     for code, (is_so, message) in found.items():

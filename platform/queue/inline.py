@@ -33,6 +33,7 @@ from jobplatform.queue.running import RunningJob
 from jobplatform.queue.settle import settle_endings
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.succeed import succeed_jobs
+from jobplatform.queue.webhook_job import WEBHOOK_TASK
 from jobplatform.queue.workers import WorkerInfo, deregister_worker, heartbeat, register_worker
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def _run_what_follows(engine: Engine, session: Session, tasks: Tasks, worker_id:
     while True:
         settled = settle_endings(session, workspace_id)
         for job in settled.released:
-            if job.task in tasks:
+            # A receiver outside is not waited for here: that is for a worker.
+            if job.task in tasks and job.task != WEBHOOK_TASK:
                 _run_to_its_end(engine, session, tasks, worker_id, workspace_id, UUID(job.job_id))
         successors = [job for job in succeed_jobs(session).jobs if job.task in tasks]
         for successor in successors:

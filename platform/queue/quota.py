@@ -18,13 +18,15 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import QuotaExceededError, QuotaIsolationError
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, run, text_array
+from jobplatform.queue.webhook_job import WEBHOOK_TASK
 
 #: Places get free when jobs are started, which nobody can foretell; asking again sooner than this is mostly in vain.
 RETRY_AFTER = 10
 
 # For each wanted job the one there is already, and the quota, its rule and what waits, of each workspace that has one.
+# What waits to be told to a webhook is the platform's own: a receiver that is down takes no place of anybody's.
 # Scalar subselects and `state + 0` for the reasons given at ENQUEUE and COMPLETE.
-LOOK = """
+LOOK = f"""
 with wanted as materialized (
     select *
     from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(unique_keys)s::text[])
@@ -39,7 +41,7 @@ limited as materialized (
         (
             select count(*)
             from jobplatform.job_queue q
-            where q.workspace_id = l.workspace_id and q.state + 0 < 2
+            where q.workspace_id = l.workspace_id and q.state + 0 < 2 and q.task <> '{WEBHOOK_TASK}'
         ) as waiting
     from jobplatform.workspace_limits l
     left join jobplatform.plans p on p.name = l.plan
@@ -75,11 +77,12 @@ left join limited on limited.workspace_id = w.workspace_id
 # What waits for other jobs stays: somebody counts on it. Rows that somebody has locked are about to be claimed or
 # cancelled, and wait no longer. To wait for them could deadlock with another call that gives up jobs of several
 # workspaces.
-LEAST_IMPORTANT = """
+LEAST_IMPORTANT = f"""
 select id::text
 from jobplatform.job_queue
 where workspace_id = %(workspace_id)s
 and state + 0 in (0, 1)
+and task <> '{WEBHOOK_TASK}'
 and priority < %(below)s
 and id <> all(%(sparing)s::uuid[])
 order by priority, id desc

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
+from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.needed import NEEDED, forget_batches
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
@@ -181,10 +182,10 @@ def prune_jobs(
         turn = take_turn(session, CHORE, now=now)
         if turn is None:
             return 0
-        lines = forget_the_past(session, audit_after)
+        most_forgotten = max(forget_the_past(session, audit_after), forget_deliveries(session))
         forget_batches(session, max(completed_after, failed_after))
         pruned = prune_pages(session, keeps, turn.position)
-        again = pruned.jobs >= MOST or lines >= MOST
+        again = max(pruned.jobs, most_forgotten) >= MOST
         leave_turn(session, turn, 0 if pruned.done else pruned.next_page, AGAIN if again else EVERY)
     return pruned.jobs
 

@@ -14,6 +14,7 @@ from jobplatform.queue.ending import PAST_ENDINGS
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.statement import one_transaction, run
+from jobplatform.queue.told import told
 
 # For a workspace with a quota nothing is written at first, and its lock is taken: see quota.py.
 # The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
@@ -50,9 +51,16 @@ queued as (
         ) then -1 else 1 end,
         priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
         resource, units, epoch, payload_version,
-        batch_id is not null or exists (
+        batch_id is not null
+        or exists (
             select from jobplatform.job_edges e where e.workspace_id = final.workspace_id and e.after_id = final.id
         )
+        or (
+            select true
+            from jobplatform.webhook_subscriptions s
+            where {told("final.workspace_id", "final.task")}
+            limit 1
+        ) is true
     from final
     on conflict do nothing
     returning id, queue, followed

@@ -37,7 +37,7 @@ METRICS = {
 
 STUCK, FAILING, BACKLOG = "stuck", "failing", "backlog"
 #: Alerts without a threshold; they can be switched off.
-PLAIN = ("no_worker", "unserved", "no_key", "overdue_schedules")
+PLAIN = ("no_worker", "unserved", "no_key", "overdue_schedules", "webhooks_disabled")
 
 DECLARE = """
 with said as materialized (

@@ -1,6 +1,7 @@
 """Settle: count the jobs of batches that ended, and let go, call off or bring back what waited for them.
 
-    1. Take notices: those of jobs in no batch, and those of batches that nobody else is counting.
+    1. Take notices: those of jobs in no batch, and those of batches that nobody else is counting. Whoever subscribed
+       to these endings is told (:mod:`jobplatform.queue.tell_webhooks`).
     2. Count them into their batches. A closed batch whose jobs have all ended has ended.
     3. Ask jobs that somebody has come to wait for to say when they end.
     4. Find what waits for the jobs and batches of these notices, and hold it.
@@ -50,6 +51,7 @@ from jobplatform.queue.settle_sql import (
     TAKE,
 )
 from jobplatform.queue.statement import array, one_transaction, run, text_array
+from jobplatform.queue.tell_webhooks import Ending, tell_webhooks
 
 #: Seconds after which to look again at what somebody else had locked.
 PATIENCE = 0.2
@@ -136,6 +138,7 @@ class _Round:
         self.called_off = 0
 
     def settle(self) -> Settlement:
+        self._tell_webhooks()
         self._count()
         self._follow()
         self._decide(self._hold_successors())
@@ -144,6 +147,17 @@ class _Round:
         self._ring()
         wait = PATIENCE if self.again or self.waits else None
         return Settlement(len(self.notices), self.released, self.called_off, self.more, wait)
+
+    # Before anything is brought back: the records say how they ended
+
+    def _tell_webhooks(self) -> None:
+        endings = [
+            Ending(notice.id, notice.workspace_id, notice.job_id, notice.status)
+            for notice in self.notices
+            if notice.kind == "ended" and notice.job_id is not None and notice.status is not None
+        ]
+        for job in tell_webhooks(self.session, endings):
+            self.released.append(Released(str(job.workspace_id), str(job.id), job.queue, job.task, later=False))
 
     # Steps 2 and 3
 

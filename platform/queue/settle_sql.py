@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from jobplatform.queue.ending import PAST_ENDINGS
 from jobplatform.queue.notices import tell_ended
+from jobplatform.queue.told import told
 
 #: Batches of one round, and notices: of jobs in no batch, and of all its batches.
 MOST_BATCHES = 64
@@ -321,9 +322,15 @@ queued as (
         case when f.blocked then -1 when f.run_after > jobplatform.clock() then 0 else 1 end,
         f.priority, f.max_attempts, f.timeout_ms, greatest(f.run_after, jobplatform.clock()), f.unique_key,
         f.resource, f.units, f.epoch,
-        f.batch_id is not null or (
+        f.batch_id is not null
+        or (
             select true from jobplatform.job_edges e
             where e.workspace_id = f.workspace_id and e.after_id = f.id
+            limit 1
+        ) is true
+        or (
+            select true from jobplatform.webhook_subscriptions s
+            where {told("f.workspace_id", "f.task")}
             limit 1
         ) is true
     from final f

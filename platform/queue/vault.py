@@ -263,6 +263,14 @@ def seal_value(session: Session, workspace_id: object, place: object, field: str
     return Seal(key, workspace, place).seal(field, text)
 
 
+def open_secret(session: Session, workspace_id: uuid.UUID, place: object, field: str, sealed: str) -> str:
+    """A secret's text that :func:`seal_value` sealed. Raises :class:`KeyMissingError` or :class:`SealBrokenError`."""
+    form = sealed_form(sealed)
+    if form is None:
+        raise SealBrokenError(f"the {field} is not sealed")
+    return seal_of(session, workspace_id, place, form).open(field, form)
+
+
 class _Newest(NamedTuple):
     workspace_id: str
     key_id: int

@@ -393,6 +393,7 @@ select
             select
             from jobplatform.job_queue q
             where q.workspace_id = %(workspace_id)s and q.state + 0 < 2 and l.quota is not null
+                and q.task <> 'jobplatform.webhook'
             limit l.quota
         ) found
     )

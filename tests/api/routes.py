@@ -10,6 +10,7 @@ from typing import NamedTuple
 from flask import Flask
 
 from jobplatform.api import Scope
+from jobplatform.queue.hook_key import new_hook_key
 
 PUBLIC = {
     "/healthz",
@@ -22,6 +23,8 @@ PUBLIC = {
     # The token in the path is all there is.
     "/exports/{token}",
 }
+#: For whoever has the key that the path ends with; nobody's token is asked for.
+BY_KEY = {"/hooks/{connectionKey}"}
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 
@@ -36,6 +39,9 @@ NOBODYS = {
     "exportId": str(UNKNOWN),
     "syncLogId": str(UNKNOWN),
     "recordId": "WyJzIiwiMSJd",
+    "hookId": str(UNKNOWN),
+    "webhookId": str(UNKNOWN),
+    "connectionKey": new_hook_key(UNKNOWN, UNKNOWN),
     "name": "gold",
     "queue": "default",
     "task": "echo",
@@ -62,13 +68,17 @@ class Route(NamedTuple):
         return self.path in PUBLIC
 
     @property
+    def is_by_key(self) -> bool:
+        return self.path in BY_KEY
+
+    @property
     def scope(self) -> Scope:
         """The scope that this API gives to a route by where it is and what it does."""
         if self.path.startswith("/operator/"):
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES
-        if "/connections" in self.path or "/exports" in self.path:
+        if any(f"/{kind}" in self.path for kind in ("connections", "exports", "hooks", "webhooks")):
             return Scope.CONNECTIONS
         # A token for one job can do less than what it is made with.
         reads = not self.writes or self.path.endswith("/jobs/{jobId}/token")
@@ -90,7 +100,11 @@ def routes(app: Flask) -> Iterator[Route]:
 
 
 def guarded(app: Flask) -> list[Route]:
-    return [route for route in routes(app) if not route.is_public]
+    return [route for route in routes(app) if not (route.is_public or route.is_by_key)]
+
+
+def by_key(app: Flask) -> list[Route]:
+    return [route for route in routes(app) if route.is_by_key]
 
 
 def tenants(app: Flask) -> list[Route]:

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.api import Scope, create_blueprint
 from jobplatform.queue import Tasks
 from tests.api.conftest import Client, MintToken
-from tests.api.routes import PUBLIC, routes
+from tests.api.routes import BY_KEY, PUBLIC, routes
 
 
 def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
-    assert {path for _, path in routes(app)} == PUBLIC | {
+    assert {path for _, path in routes(app)} == PUBLIC | BY_KEY | {
         "/jobs/health",
         "/jobs/stats",
         "/jobs/stream/{jobId}",
@@ -60,6 +60,13 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/exports",
         "/workspaces/{workspaceId}/exports/{exportId}",
         "/workspaces/{workspaceId}/exports/{exportId}/link",
+        "/workspaces/{workspaceId}/hooks",
+        "/workspaces/{workspaceId}/hooks/{hookId}",
+        "/workspaces/{workspaceId}/hooks/{hookId}/deliveries",
+        "/workspaces/{workspaceId}/hooks/{hookId}/disable",
+        "/workspaces/{workspaceId}/hooks/{hookId}/enable",
+        "/workspaces/{workspaceId}/hooks/{hookId}/rotate-key",
+        "/workspaces/{workspaceId}/hooks/{hookId}/rotate-secret",
         "/workspaces/{workspaceId}/jobs",
         "/workspaces/{workspaceId}/jobs/batch",
         "/workspaces/{workspaceId}/jobs/{jobId}",
@@ -83,6 +90,13 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/sync/logs",
         "/workspaces/{workspaceId}/sync/logs/{syncLogId}",
         "/workspaces/{workspaceId}/sync/jobs/{jobId}",
+        "/workspaces/{workspaceId}/webhooks",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}/disable",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}/enable",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}/rotate-secret",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}/test",
     }
 
 

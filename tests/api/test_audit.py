@@ -19,13 +19,20 @@ from werkzeug.test import TestResponse
 
 from jobplatform.api import Principal, Scope, create_blueprint
 from jobplatform.connectors import Spool, create_connection, keep_upload
+from jobplatform.key_ring import generate_key
 from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry, ExportFile, clock
 from jobplatform.queue import (
     Cron,
     Tasks,
     cancel_job,
+    create_hook,
     create_schedule,
+    create_webhook,
+    disable_hook,
+    disable_webhook,
+    find_hook,
     find_schedule,
+    find_webhook,
     list_audit,
     open_batch,
     pause,
@@ -121,6 +128,34 @@ class Stage:
             session.flush()
             return {"exportId": export.id}
 
+    def hook(self) -> Values:
+        from tests.api.example_tasks import make_tasks
+
+        with self.sessions.begin() as session:
+            options = {"workspace_id": self.workspace_id, "name": "a hook", "scheme": "standard"}
+            return {"hookId": create_hook(session, make_tasks()["echo"], **options).hook.id}
+
+    def disabled_hook(self) -> Values:
+        made = self.hook()
+        with self.sessions.begin() as session:
+            found = find_hook(session, self.workspace_id, made["hookId"])  # type: ignore[arg-type]  # it is an id
+            assert found is not None
+            disable_hook(session, found, actor="ann")
+        return made
+
+    def webhook(self) -> Values:
+        with self.sessions.begin() as session:
+            made = create_webhook(session, workspace_id=self.workspace_id, name="a", url="https://crm.example.com")
+            return {"webhookId": made.webhook.id}
+
+    def disabled_webhook(self) -> Values:
+        made = self.webhook()
+        with self.sessions.begin() as session:
+            found = find_webhook(session, self.workspace_id, made["webhookId"])  # type: ignore[arg-type]  # it is an id
+            assert found is not None
+            disable_webhook(session, found, actor="ann")
+        return made
+
     def token(self) -> Values:
         return {"tokenId": self.mint(self.workspace_id).split("_")[1]}
 
@@ -154,6 +189,8 @@ class Act:
 
 WORKSPACE = "/workspaces/{workspaceId}"
 SCHEDULE = f"{WORKSPACE}/schedules/{{scheduleId}}"
+HOOK = f"{WORKSPACE}/hooks/{{hookId}}"
+WEBHOOK = f"{WORKSPACE}/webhooks/{{webhookId}}"
 PLATFORM_SCHEDULE = "/operator/schedules/{scheduleId}"
 CONNECTION = f"{WORKSPACE}/connections/{{connectionId}}"
 EXPORT = f"{WORKSPACE}/exports/{{exportId}}"
@@ -183,6 +220,22 @@ ACTS = {
     Route("POST", f"{SCHEDULE}/pause"): Act("schedule.pause", Stage.schedule),
     Route("POST", f"{SCHEDULE}/resume"): Act("schedule.resume", Stage.paused_schedule),
     Route("POST", f"{SCHEDULE}/run-now"): Act("schedule.run_now", Stage.schedule),
+    Route("POST", f"{WORKSPACE}/hooks"): Act(
+        "hook.create", body={"name": "a hook", "scheme": "none", "jobType": "echo"}
+    ),
+    Route("PATCH", HOOK): Act("hook.change", Stage.hook, body={"name": "another"}),
+    Route("DELETE", HOOK): Act("hook.delete", Stage.hook),
+    Route("POST", f"{HOOK}/rotate-key"): Act("hook.rotate_key", Stage.hook),
+    Route("POST", f"{HOOK}/rotate-secret"): Act("hook.rotate_secret", Stage.hook, body={"keepOldMs": 0}),
+    Route("POST", f"{HOOK}/disable"): Act("hook.disable", Stage.hook),
+    Route("POST", f"{HOOK}/enable"): Act("hook.enable", Stage.disabled_hook),
+    Route("POST", f"{WORKSPACE}/webhooks"): Act("webhook.create", body={"name": "a", "url": "https://crm.example.com"}),
+    Route("PATCH", WEBHOOK): Act("webhook.change", Stage.webhook, body={"name": "another"}),
+    Route("DELETE", WEBHOOK): Act("webhook.delete", Stage.webhook),
+    Route("POST", f"{WEBHOOK}/rotate-secret"): Act("webhook.rotate_secret", Stage.webhook, body={"keepOldMs": 0}),
+    Route("POST", f"{WEBHOOK}/test"): Act("webhook.test", Stage.webhook),
+    Route("POST", f"{WEBHOOK}/disable"): Act("webhook.disable", Stage.webhook),
+    Route("POST", f"{WEBHOOK}/enable"): Act("webhook.enable", Stage.disabled_webhook),
     Route("POST", "/operator/schedules"): Act("schedule.create", body={"jobType": "echo", "cron": "@daily"}),
     Route("PATCH", PLATFORM_SCHEDULE): Act("schedule.change", Stage.platform_schedule, body={"priority": 3}),
     Route("DELETE", PLATFORM_SCHEDULE): Act("schedule.delete", Stage.platform_schedule),
@@ -212,6 +265,11 @@ ACTS = {
 }
 
 every_act = pytest.mark.parametrize(("route", "act"), ACTS.items(), ids=[" ".join(route) for route in ACTS])
+
+
+@pytest.fixture(autouse=True)
+def key_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
 
 
 @pytest.fixture
@@ -253,7 +311,8 @@ def lines(sessions: sessionmaker[Session]) -> list[AuditEntry]:
 
 
 def test_every_route_that_changes_something_is_written_down_here(app: Flask) -> None:
-    assert {route for route in routes(app) if route.writes} == set(ACTS)
+    """But for what providers deliver: each delivery has a row of its own that says so."""
+    assert {route for route in routes(app) if route.writes and not route.is_by_key} == set(ACTS)
 
 
 @every_act

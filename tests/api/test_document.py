@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 
 from tests.api.conftest import Client
-from tests.api.routes import PUBLIC, routes
+from tests.api.routes import BY_KEY, PUBLIC, routes
 
 
 def document(client: Client, prefix: str = "") -> Any:
@@ -28,10 +28,20 @@ def test_every_route_is_documented_and_nothing_else(app: Flask, nobody: Client) 
 def test_every_guarded_operation_documents_its_scope_and_refusals(nobody: Client) -> None:
     for path, operations in document(nobody)["paths"].items():
         for method, operation in operations.items():
-            if method == "parameters" or path in PUBLIC:
+            if method == "parameters" or path in PUBLIC | BY_KEY:
                 continue
             assert operation["security"][0]["bearer"], path
             assert {"401", "403", "500", "503"} <= set(operation["responses"]), path
+
+
+def test_every_operation_by_key_asks_for_no_token_and_hides_what_it_has_no_key_of(nobody: Client) -> None:
+    paths = document(nobody)["paths"]
+
+    for path in BY_KEY:
+        for operation in (paths[path]["get"], paths[path]["post"]):
+            assert operation["security"] == []
+            assert {"403", "404", "500", "503"} <= set(operation["responses"])
+            assert "401" not in operation["responses"]
 
 
 def test_the_sync_operation_documents_its_answers(nobody: Client) -> None:

@@ -19,8 +19,9 @@ from werkzeug.test import TestResponse
 from jobplatform.api import Scope, mint_job_token, revoke_token
 from jobplatform.models import JobLog, Workspace
 from jobplatform.queue import pause, set_plan, set_workspace_limits
+from jobplatform.queue.hook_key import new_hook_key
 from tests.api.conftest import PROBLEM, Client, Hand, MintToken, hub_of
-from tests.api.routes import UNKNOWN, Route, guarded, routes, tenants
+from tests.api.routes import UNKNOWN, Route, by_key, guarded, routes, tenants
 
 TENANT_SCOPES = tuple(scope.value for scope in Scope if scope is not Scope.OPERATOR)
 #: What is different in every answer.
@@ -167,6 +168,35 @@ def test_a_workspace_s_token_learns_nothing_from_the_operators_routes(
         assert without_what_changes(there, "gold", "default") == without_what_changes(missing, "none"), route
 
 
+def test_every_route_by_key_hides_what_it_has_no_key_of_from_whoever_asks(
+    app: Flask, bearer: Callable[[str | None], Client], mint: MintToken, workspace_id: uuid.UUID, canary: Canary
+) -> None:
+    """A key is all there is to it: no token opens anything there, nor closes it. Every wrong key is answered alike."""
+    wrong = [
+        new_hook_key(UNKNOWN, UNKNOWN),
+        new_hook_key(canary.workspace_id, UNKNOWN),
+        new_hook_key(canary.workspace_id, canary.hook_id),
+        canary.hook_key[:-1] + ("A" if canary.hook_key[-1] != "A" else "B"),
+        "jph_" + "A" * 75,
+        "nonsense",
+    ]
+    clients = [bearer(None), bearer(mint(canary.workspace_id, TENANT_SCOPES)), bearer(mint(None, ("operator",)))]
+
+    assert by_key(app) != []
+    for route in by_key(app):
+        answers = {
+            without_what_changes(client.request(route.method, url, json=body), key)
+            for key in wrong
+            for url in (route.url(connectionKey=key), route.url(connectionKey=key) + "?hub.mode=subscribe")
+            for client in clients
+            for body in (None, {"a": 1})
+        }
+        assert len(answers) == 1, route
+        assert answers.pop()[0] == "404 NOT FOUND"
+        for client in clients:
+            assert client.request(route.method, route.url(connectionKey=canary.hook_key)).status_code != 401
+
+
 def test_every_route_lets_an_operator_in(app: Flask, operator: Client, workspace_id: uuid.UUID) -> None:
     for route in guarded(app):
         answer = operator.request(route.method, route.url(workspaceId=workspace_id))
@@ -227,14 +257,16 @@ class Canary:
 
     WORD = "canary7f3a"
 
-    def __init__(self, workspace_id: uuid.UUID, job_ids: list[str], schedule_id: str) -> None:
+    def __init__(self, workspace_id: uuid.UUID, job_ids: list[str], schedule_id: str, hook: Any) -> None:
         self.workspace_id = workspace_id
         self.job_ids = job_ids
         self.schedule_id = schedule_id
+        self.hook_id = uuid.UUID(hook["id"])
+        self.hook_key: str = hook["url"].rpartition("/")[2]
 
     @property
     def traces(self) -> list[str]:
-        return [self.WORD, str(self.workspace_id), *self.job_ids, self.schedule_id]
+        return [self.WORD, str(self.workspace_id), *self.job_ids, self.schedule_id, str(self.hook_id), self.hook_key]
 
 
 @pytest.fixture
@@ -273,7 +305,9 @@ def canary(app: Flask, mint: MintToken, sessions: sessionmaker[Session], hand: H
         json={"jobType": "echo", "name": word, "payload": {word: word}, "cron": "@daily", "tags": [word]},
     )
     assert scheduled.status_code == 201, scheduled.text
-    return Canary(workspace_id, job_ids, scheduled.get_json()["id"])
+    hooked = client.post(f"/workspaces/{workspace_id}/hooks", json={"name": word, "scheme": "none", "jobType": "echo"})
+    assert hooked.status_code == 201, hooked.text
+    return Canary(workspace_id, job_ids, scheduled.get_json()["id"], hooked.get_json())
 
 
 #: What a curious client sends to every route.
@@ -282,6 +316,8 @@ BODIES: tuple[Any, ...] = (
     {"jobType": "echo", "uniqueKey": f"{GUARD}-3"},
     {"jobType": "ecko"},
     {"jobType": "echo", "cron": "@daily", "name": "canary"},
+    {"jobType": "echo", "scheme": "none", "name": "canary"},
+    {"url": "https://crm.example.com", "name": "canary"},
     {"nonsense": 1},
 )
 
@@ -322,7 +358,9 @@ def test_who_names_another_workspace_s_ids_gets_back_no_more_than_those_ids(
         for asked_in in (canary.workspace_id, workspace_id):
             for job_id in canary.job_ids:
                 caplog.clear()
-                url = route.url(workspaceId=asked_in, jobId=job_id, scheduleId=canary.schedule_id)
+                url = route.url(
+                    workspaceId=asked_in, jobId=job_id, scheduleId=canary.schedule_id, hookId=canary.hook_id
+                )
                 answer = client.request(route.method, url, json=body)
                 assert_no_trace(canary.traces, answer, caplog, sent=f"{body} {url}", about=route)
 

@@ -36,6 +36,15 @@ AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 PLACEHOLDERS = dict.fromkeys(
     ("JOB_ID", "BATCH_ID", "ACTION_ID", "CONNECTION_ID", "SYNC_LOG_ID", "WORKSPACE", "$WORKSPACE"), AN_ID
 )
+PLACEHOLDERS = {
+    "HOOK": AN_ID,
+    "WEBHOOK": AN_ID,
+    "JOB_ID": AN_ID,
+    "BATCH_ID": AN_ID,
+    "ACTION_ID": AN_ID,
+    "WORKSPACE": AN_ID,
+    "$WORKSPACE": AN_ID,
+}
 WORDS_OF_A_SHELL = {"|", "||", "&&", "&", ";", ">", "<", ")", "("}
 
 

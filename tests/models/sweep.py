@@ -96,6 +96,17 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "workspace_keys": {
         "workspace_id": str(MINE), "key_id": 1, "wrapped_key": "\\x" + "00" * 60, "wrapped_by": "a"
     },
+    "hooks": {
+        "workspace_id": str(MINE), "id": str(JOB), "name": "secret", "scheme": "github", "task": "sync",
+        "key_hash": "\\x" + "00" * 32, "secret": '{"$sealed":"secret"}', "made_by": "ada",
+    },
+    "hook_deliveries": {
+        "workspace_id": str(MINE), "hook_id": str(JOB), "delivery_id": "secret", "job_id": str(JOB)
+    },
+    "webhook_subscriptions": {
+        "workspace_id": str(MINE), "id": str(JOB), "name": "secret", "url": "https://x", "events": ["job.failed"],
+        "secret": '{"$sealed":"secret"}', "made_by": "ada",
+    },
     "schedules": {
         "workspace_id": str(MINE), "id": str(JOB), "name": "nightly", "task": "sync", "payload": {"secret": 1},
         "cron": "0 3 * * *", "made_by": "ada",

@@ -23,6 +23,8 @@ from jobplatform.models import (
     ErrorGroupRow,
     ExportFile,
     HealthRule,
+    Hook,
+    HookDelivery,
     JobAttempt,
     JobEdge,
     JobRecord,
@@ -45,6 +47,7 @@ from jobplatform.models import (
     TaskRetention,
     Upload,
     UploadChunk,
+    WebhookSubscription,
     Workspace,
     WorkspaceCell,
     WorkspaceKey,
@@ -56,6 +59,7 @@ from jobplatform.models import (
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 WORKSPACE = uuid.UUID(int=1)
 
+SEALED = '{"$sealed":"v1:1:…"}'
 BEFORE = datetime.timedelta(days=-1)
 
 CELL = {
@@ -125,6 +129,31 @@ LEGAL: dict[Any, dict[str, Any]] = {
         "task": "t",
         "payload": {},
         "cron": "0 3 * * *",
+        "made_by": "ann",
+    },
+    Hook: {
+        "workspace_id": WORKSPACE,
+        "id": uuid.UUID(int=2),
+        "name": "pushes",
+        "scheme": "github",
+        "task": "t",
+        "key_hash": bytes(32),
+        "secret": SEALED,
+        "made_by": "ann",
+    },
+    HookDelivery: {
+        "workspace_id": WORKSPACE,
+        "hook_id": uuid.UUID(int=2),
+        "delivery_id": "d-1",
+        "job_id": uuid.UUID(int=3),
+    },
+    WebhookSubscription: {
+        "workspace_id": WORKSPACE,
+        "id": uuid.UUID(int=2),
+        "name": "the CRM",
+        "url": "https://crm.example.com/hooks",
+        "events": ["job.failed"],
+        "secret": SEALED,
         "made_by": "ann",
     },
     ScheduleTick: {
@@ -270,6 +299,41 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
             ({"fan_tick_at": NOW, "fan_after": WORKSPACE}, "fanning_out_or_not"),
         )
     ),
+    *(
+        (Hook, change, f"hooks_{rule}")
+        for change, rule in (
+            ({"name": ""}, "named"),
+            ({"task": ""}, "named"),
+            ({"split": "line"}, "known_split"),
+            ({"key_hash": b"the key itself"}, "key_hash_is_a_digest"),
+            ({"replay_seconds": 0}, "replay_in_range"),
+            ({"secret": "s3cret"}, "secrets_sealed"),
+            ({"previous_secret": "s3cret", "previous_until": NOW}, "secrets_sealed"),
+            ({"secret": None}, "secret_unless_none"),
+            ({"scheme": "none"}, "secret_unless_none"),
+            ({"previous_secret": SEALED}, "previous_for_a_while"),
+            ({"disabled_at": NOW}, "disabled_by_somebody"),
+        )
+    ),
+    *(
+        (WebhookSubscription, change, f"webhook_subscriptions_{rule}")
+        for change, rule in (
+            ({"name": ""}, "named"),
+            ({"url": ""}, "named"),
+            ({"events": []}, "known_events"),
+            ({"events": ["job.failed", "job.lost"]}, "known_events"),
+            ({"tasks": []}, "some_tasks"),
+            ({"secret": "whsec_x"}, "secrets_sealed"),
+            ({"previous_secret": "whsec_x", "previous_until": NOW}, "secrets_sealed"),
+            ({"previous_until": NOW}, "previous_for_a_while"),
+            ({"disabled_at": NOW}, "disabled_by_somebody"),
+            ({"disabled_at": NOW, "disabled_by": "ann", "disabled_why": "bored"}, "known_why"),
+        )
+    ),
+    (HookDelivery, {"delivery_id": ""}, "hook_deliveries_id_in_range"),
+    (HookDelivery, {"job_id": None}, "hook_deliveries_job_when_accepted"),
+    (HookDelivery, {"answer": 429}, "hook_deliveries_job_when_accepted"),
+    (HookDelivery, {"repeats": 1}, "hook_deliveries_repeated_or_not"),
     (HealthRule, {"name": ""}, "health_rules_name_not_empty"),
     (HealthRule, {"above": -1.0}, "health_rules_thresholds_not_negative"),
     (TaskRetention, {"completed": BEFORE}, "task_retention_not_negative"),

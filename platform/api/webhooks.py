@@ -1,0 +1,241 @@
+"""Webhooks of a workspace: where it is told how its jobs ended."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from sqlalchemy.orm import Session
+
+from jobplatform.api.access import current_principal
+from jobplatform.api.answers import job_url, page_of, respond
+from jobplatform.api.auditing import audit
+from jobplatform.api.mounted import mounted, serving_url
+from jobplatform.api.principals import Scope
+from jobplatform.api.problems import not_found
+from jobplatform.api.resource import LISTED, Resource
+from jobplatform.api.schemas import PageQuerySchema
+from jobplatform.api.webhook_schemas import (
+    NewWebhookSchema,
+    NewWebhookSecretSchema,
+    ShownWebhookSchema,
+    TestSentSchema,
+    WebhookChangeSchema,
+    WebhookDeliveriesSchema,
+    WebhookPageSchema,
+    WebhookSchema,
+)
+from jobplatform.connectors import require_askable
+from jobplatform.models import Job, WebhookSubscription
+from jobplatform.queue import (
+    WEBHOOK_TASK,
+    change_webhook,
+    create_webhook,
+    delete_webhook,
+    delivery_id,
+    disable_webhook,
+    enable_webhook,
+    find_webhook,
+    get_webhook,
+    list_webhook_jobs,
+    list_webhooks,
+    rotate_webhook_secret,
+    send_test,
+    tasks_served,
+)
+
+webhooks = Resource("webhooks", __name__, description="Webhooks: where endings of jobs are told")
+
+WEBHOOKS = "/workspaces/<uuid:workspaceId>/webhooks"
+WEBHOOK = WEBHOOKS + "/<uuid:webhookId>"
+
+_WEBHOOK, _SHOWN, _PAGE = WebhookSchema(), ShownWebhookSchema(), WebhookPageSchema()
+_DELIVERIES, _TEST = WebhookDeliveriesSchema(), TestSentSchema()
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+
+A_WEBHOOK = {
+    "name": "the CRM",
+    "url": "https://crm.example.com/hooks/jobs",
+    "events": ["job.completed", "job.failed"],
+    "jobTypes": ["sync"],
+}
+LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
+
+
+@webhooks.endpoint("GET", WEBHOOKS, Scope.CONNECTIONS, refuses=(404,))
+@webhooks.query(PageQuerySchema)
+@webhooks.answers(200, WebhookPageSchema, headers=LISTED)
+def list_all_webhooks(query: dict[str, Any], workspace_id: UUID) -> Response:
+    """List webhooks, oldest first"""
+    limit = query["limit"]
+    with mounted().reading() as session:
+        found = list_webhooks(session, workspace_id, limit=limit + 1, after=query["cursor"])
+        described = _describe(session, found)
+    return page_of(_PAGE, described, limit, lambda item: UUID(str(item["id"])))
+
+
+@webhooks.endpoint("POST", WEBHOOKS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415), shows_secret=True)
+@webhooks.body(NewWebhookSchema, example=A_WEBHOOK)
+@webhooks.answers(201, ShownWebhookSchema, headers=LOCATED)
+def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
+    """Have endings of jobs told to a URL, and show the secret they are signed with this once
+
+    It is told of jobs that are enqueued from now on, in the format of Standard Webhooks.
+    """
+    require_askable(body["url"])
+    with mounted().transaction() as session:
+        options = _options(body)
+        made = create_webhook(session, workspace_id=workspace_id, made_by=current_principal().name, **options)
+        _audit(session, "webhook.create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
+        location = serving_url("webhooks.show_webhook", workspaceId=workspace_id, webhookId=made.webhook.id)
+        shown = {**_describe(session, [made.webhook])[0], "secret": made.secret}
+        return respond(_SHOWN, shown, 201, {"Location": location})
+
+
+@webhooks.endpoint("GET", WEBHOOK, Scope.CONNECTIONS, refuses=(404,))
+@webhooks.answers(200, WebhookSchema)
+def show_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Show a webhook"""
+    with mounted().reading() as session:
+        found = get_webhook(session, workspace_id, webhook_id)
+        if found is None:
+            raise not_found()
+        return respond(_WEBHOOK, _describe(session, [found])[0])
+
+
+@webhooks.endpoint("PATCH", WEBHOOK, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
+@webhooks.body(WebhookChangeSchema, example={"events": ["job.failed"], "jobTypes": None})
+@webhooks.answers(200, WebhookSchema)
+def alter_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Change a webhook; what is not named stays"""
+    if "url" in body:
+        require_askable(body["url"])
+    with mounted().transaction() as session:
+        webhook = _locked(session, workspace_id, webhook_id)
+        changed = sorted(body)
+        change_webhook(session, webhook, **_options(body))
+        _audit(session, "webhook.change", webhook, changed=changed)
+        return respond(_WEBHOOK, _describe(session, [webhook])[0])
+
+
+@webhooks.endpoint("DELETE", WEBHOOK, Scope.CONNECTIONS, refuses=(404,))
+@webhooks.answers(204)
+def remove_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Delete a webhook; deliveries that wait are not sent"""
+    with mounted().transaction() as session:
+        webhook = _locked(session, workspace_id, webhook_id)
+        delete_webhook(session, webhook)
+        _audit(session, "webhook.delete", webhook)
+    return Response(status=204)
+
+
+@webhooks.endpoint(
+    "POST", WEBHOOK + "/rotate-secret", Scope.CONNECTIONS, refuses=(400, 404, 413, 415), shows_secret=True
+)
+@webhooks.body(NewWebhookSecretSchema, required=False, example={"keepOldMs": 3_600_000})
+@webhooks.answers(200, ShownWebhookSchema)
+def rotate_secret_of_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Sign with another secret, and show it this once; for a while the old one signs too"""
+    options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
+    with mounted().transaction() as session:
+        webhook = _locked(session, workspace_id, webhook_id)
+        secret = rotate_webhook_secret(session, webhook, body.get("secret"), **options)
+        _audit(session, "webhook.rotate_secret", webhook, oldUntil=webhook.previous_until)
+        return respond(_SHOWN, {**_describe(session, [webhook])[0], "secret": secret})
+
+
+@webhooks.endpoint("POST", WEBHOOK + "/test", Scope.CONNECTIONS, refuses=(404,))
+@webhooks.answers(202, TestSentSchema, headers=LOCATED)
+def test_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Send the event `webhook.test`"""
+    with mounted().transaction() as session:
+        webhook = _locked(session, workspace_id, webhook_id)
+        job_id = send_test(session, webhook)
+        _audit(session, "webhook.test", webhook, jobId=job_id)
+    where = job_url(workspace_id, job_id)
+    return respond(_TEST, {"job_id": job_id, "status_url": where}, 202, {"Location": where})
+
+
+test_webhook.__test__ = False  # type: ignore[attr-defined]  # no test, though it is called one
+
+
+@webhooks.endpoint("POST", WEBHOOK + "/disable", Scope.CONNECTIONS, refuses=(404,))
+@webhooks.answers(200, WebhookSchema)
+def disable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Tell it nothing more; deliveries that wait are not sent"""
+    with mounted().transaction() as session:
+        webhook = _locked(session, workspace_id, webhook_id)
+        if disable_webhook(session, webhook, actor=current_principal().name):
+            _audit(session, "webhook.disable", webhook)
+        return respond(_WEBHOOK, _describe(session, [webhook])[0])
+
+
+@webhooks.endpoint("POST", WEBHOOK + "/enable", Scope.CONNECTIONS, refuses=(404,))
+@webhooks.answers(200, WebhookSchema)
+def enable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
+    """Tell it again, of jobs that are enqueued from now on"""
+    with mounted().transaction() as session:
+        webhook = _locked(session, workspace_id, webhook_id)
+        if enable_webhook(session, webhook):
+            _audit(session, "webhook.enable", webhook)
+        return respond(_WEBHOOK, _describe(session, [webhook])[0])
+
+
+@webhooks.endpoint("GET", WEBHOOK + "/deliveries", Scope.CONNECTIONS, refuses=(404,))
+@webhooks.answers(200, WebhookDeliveriesSchema)
+def list_webhook_deliveries(workspace_id: UUID, webhook_id: UUID) -> Response:
+    """List the last 100 deliveries, newest first; each is a job, with its attempts"""
+    with mounted().reading() as session:
+        if get_webhook(session, workspace_id, webhook_id) is None:
+            raise not_found()
+        found = list_webhook_jobs(session, workspace_id, webhook_id)
+    return respond(_DELIVERIES, {"items": [_describe_delivery(job) for job in found]})
+
+
+def _locked(session: Session, workspace_id: UUID, webhook_id: UUID) -> WebhookSubscription:
+    found = find_webhook(session, workspace_id, webhook_id)
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _audit(session: Session, action: str, webhook: WebhookSubscription, **details: Any) -> None:
+    audit(session, action, f"webhook:{webhook.id}", webhook.workspace_id, name=webhook.name, **details)
+
+
+def _options(body: dict[str, Any]) -> dict[str, Any]:
+    return {("tasks" if name == "job_types" else name): value for name, value in body.items()}
+
+
+def _describe(session: Session, found: Sequence[WebhookSubscription]) -> list[dict[str, Any]]:
+    is_served = WEBHOOK_TASK in tasks_served(session)
+    return [_describe_one(webhook, is_served) for webhook in found]
+
+
+def _describe_one(webhook: WebhookSubscription, is_served: bool) -> dict[str, Any]:
+    columns = {name: getattr(webhook, name) for name in _WEBHOOK.fields if hasattr(webhook, name)}
+    problem = None if is_served else "no live worker delivers webhooks: add_webhooks(tasks) has it do so"
+    return {**columns, "job_types": webhook.tasks, "rotating_until": webhook.previous_until, "problem": problem}
+
+
+def _describe_delivery(job: Job) -> dict[str, Any]:
+    event = job.payload.get("event", {})
+    answer = job.result.get("status") if isinstance(job.result, dict) else None
+    return {
+        "job_id": job.id,
+        "delivery_id": delivery_id(job.id),
+        "type": event.get("type", ""),
+        "about_job_id": event.get("data", {}).get("jobId"),
+        "status": job.status,
+        "outcome": job.outcome,
+        "attempts": job.attempts,
+        "answer": answer,
+        "error": job.error,
+        "created_at": job.created_at,
+        "next_attempt_at": job.run_after if job.status == "pending" else None,
+        "completed_at": job.completed_at,
+        "status_url": job_url(job.workspace_id, job.id),
+    }

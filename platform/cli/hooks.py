@@ -1,0 +1,228 @@
+"""``jobplatform hooks``: where providers deliver to. A secret is read from standard input, never from the line."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.amounts import Duration
+from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.models import Hook
+from jobplatform.queue import (
+    NewHook,
+    change_hook,
+    create_hook,
+    delete_hook,
+    disable_hook,
+    enable_hook,
+    find_hook,
+    list_deliveries,
+    list_hooks,
+    rotate_hook_key,
+    rotate_hook_secret,
+)
+from jobplatform.webhooks import SCHEMES
+
+PAGE = 200
+#: What is nobody's to see.
+CLOSED = ("keyHash", "secret", "previousSecret")
+workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
+secret_option = click.option("--secret-stdin", is_flag=True, help="Read the secret from standard input.")
+_hook = click.argument("hook", type=click.UUID)
+
+
+@click.group()
+def hooks() -> None:
+    """Make, list, rotate and disable hooks: where providers deliver to. One is given by its id."""
+
+
+@hooks.command()
+@workspace_option
+@as_json_option
+def ls(workspace: str, as_json: bool) -> None:
+    """List hooks."""
+    with open_session() as session:
+        found = _list(session, find_known_workspace(session, workspace))
+    if as_json:
+        print_json([_as_dict(hook) for hook in found])
+        return
+    rows = [(hook.id, hook.name, hook.scheme, hook.task, hook.subscription_id, _state(hook)) for hook in found]
+    print_table(["id", "name", "scheme", "task", "subscription", "state"], rows)
+
+
+@hooks.command()
+@click.argument("task")
+@workspace_option
+@click.option("--name", required=True, help="For people.")
+@click.option("--scheme", type=click.Choice(list(SCHEMES)), required=True, help="How the provider signs.")
+@secret_option
+@click.option("--url", "base_url", help="Where the API is reached from outside, as in https://jobs.example.com/api.")
+@click.option("--connection", "connection_id", type=click.UUID, help="The connection it belongs to.")
+@click.option("--one-job", is_flag=True, help="Make a delivery of several events one job.")
+@click.option("--subscription", "subscription_id", help="The subscription's id, where nothing is signed.")
+@as_json_option
+def create(task: str, workspace: str, secret_stdin: bool, one_job: bool, as_json: bool, **options: Any) -> None:
+    """Make a hook whose deliveries become jobs of TASK, and show its URL this once."""
+    wanted = known_tasks()[task]
+    secret = _read_secret(secret_stdin)
+    with open_session() as session:
+        made = create_hook(
+            session,
+            wanted,
+            workspace_id=find_known_workspace(session, workspace),
+            secret=secret,
+            split="delivery" if one_job else "event",
+            made_by=actor(),
+            **options,
+        )
+        _audit(session, "hook.create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
+    _show_once(made, as_json)
+
+
+@hooks.command()
+@_hook
+@workspace_option
+@as_json_option
+def show(hook: UUID, workspace: str, as_json: bool) -> None:
+    """Show a hook, and what was delivered to it last."""
+    with open_session() as session:
+        found = _find(session, hook, workspace)
+        deliveries = list_deliveries(session, found.workspace_id, found.id)
+    if as_json:
+        print_json({**_as_dict(found), "deliveries": [plain(delivery) for delivery in deliveries]})
+        return
+    print_table(["", ""], list(_as_dict(found).items()), title=found.name)
+    rows = [(one.received_at, one.answer, one.job_id, one.delivery_id, one.repeats) for one in deliveries]
+    print_table(["received", "answer", "job", "delivery", "repeats"], rows)
+
+
+@hooks.command()
+@_hook
+@workspace_option
+@click.option("--name", help="For people.")
+@click.option("--task", help="Have deliveries become jobs of another task.")
+@click.option("--url", "base_url", help="Where the API is reached from outside.")
+@click.option("--subscription", "subscription_id", help="The subscription's id, where nothing is signed.")
+def change(hook: UUID, workspace: str, task: str | None, **options: Any) -> None:
+    """Change a hook; what is not named stays."""
+    wanted = known_tasks()[task] if task else None
+    changes = {name: value for name, value in options.items() if value is not None}
+    with open_session() as session:
+        found = _find(session, hook, workspace)
+        change_hook(session, found, wanted, **changes)
+        _audit(session, "hook.change", found, changed=sorted([*changes, *(["task"] if wanted else [])]))
+    click.echo(f"{found.name} is changed")
+
+
+@hooks.command("rotate-key")
+@_hook
+@workspace_option
+@as_json_option
+def rotate_key(hook: UUID, workspace: str, as_json: bool) -> None:
+    """Give a hook another URL, and show it this once; the old one leads nowhere."""
+    with open_session() as session:
+        made = rotate_hook_key(session, _find(session, hook, workspace))
+        _audit(session, "hook.rotate_key", made.hook)
+    _show_once(made, as_json)
+
+
+@hooks.command("rotate-secret")
+@_hook
+@workspace_option
+@secret_option
+@click.option("--keep-old", type=Duration(), help="How long the old one is good too, as in 1h. Default: a day.")
+def rotate_secret(hook: UUID, workspace: str, secret_stdin: bool, keep_old: datetime.timedelta | None) -> None:
+    """Have deliveries checked by another secret."""
+    secret = _read_secret(secret_stdin)
+    options = {} if keep_old is None else {"keep_old": keep_old}
+    with open_session() as session:
+        found = _find(session, hook, workspace)
+        made = rotate_hook_secret(session, found, secret, **options)
+        _audit(session, "hook.rotate_secret", found, oldUntil=found.previous_until)
+    click.echo(f"{found.name} has another secret" + (f": {made}" if made else ""))
+
+
+@hooks.command()
+@_hook
+@workspace_option
+def disable(hook: UUID, workspace: str) -> None:
+    """Take nothing more; providers are asked to come again later."""
+    with open_session() as session:
+        found = _find(session, hook, workspace)
+        if not disable_hook(session, found, actor=actor()):
+            raise click.ClickException(f"{found.name} is disabled already, by {found.disabled_by}")
+        _audit(session, "hook.disable", found)
+    click.echo(f"{found.name} is disabled")
+
+
+@hooks.command()
+@_hook
+@workspace_option
+def enable(hook: UUID, workspace: str) -> None:
+    """Take deliveries again."""
+    with open_session() as session:
+        found = _find(session, hook, workspace)
+        if not enable_hook(session, found):
+            raise click.ClickException(f"{found.name} is not disabled")
+        _audit(session, "hook.enable", found)
+    click.echo(f"{found.name} is enabled")
+
+
+@hooks.command()
+@_hook
+@workspace_option
+def delete(hook: UUID, workspace: str) -> None:
+    """Delete a hook: its URL leads nowhere; the jobs it has enqueued stay."""
+    with open_session() as session:
+        found = _find(session, hook, workspace)
+        delete_hook(session, found)
+        _audit(session, "hook.delete", found)
+    click.echo(f"{found.name} is deleted")
+
+
+def _find(session: Session, hook_id: UUID, workspace: str) -> Hook:
+    found = find_hook(session, find_known_workspace(session, workspace), hook_id)
+    if found is None:
+        raise click.ClickException(f"no hook has the id {hook_id}; see `jobplatform hooks ls`")
+    return found
+
+
+def _list(session: Session, workspace_id: UUID) -> list[Hook]:
+    found: list[Hook] = []
+    while page := list_hooks(session, workspace_id, limit=PAGE, after=found[-1].id if found else None):
+        found += page
+    return found
+
+
+def _read_secret(wanted: bool) -> str | None:
+    """Where it stands in no list of processes and in no history of a shell."""
+    return str(click.get_text_stream("stdin").read()).strip() if wanted else None
+
+
+def _audit(session: Session, action: str, hook: Hook, **details: Any) -> None:
+    audit(session, action, f"hook:{hook.id}", hook.workspace_id, name=hook.name, **details)
+
+
+def _state(hook: Hook) -> str:
+    return "disabled" if hook.disabled_at is not None else "takes deliveries"
+
+
+def _as_dict(hook: Hook) -> dict[str, Any]:
+    return {name: value for name, value in plain(hook).items() if name not in CLOSED}
+
+
+def _show_once(made: NewHook, as_json: bool) -> None:
+    if as_json:
+        print_json({**_as_dict(made.hook), "url": made.url, "secret": made.secret})
+        return
+    click.echo(f"{made.hook.id} {made.hook.name}")
+    click.echo(f"url: {made.url}")
+    if made.secret:
+        click.echo(f"secret: {made.secret}")
+    click.echo("Keep this; it is not shown again.")

@@ -1,0 +1,231 @@
+"""``jobplatform webhooks``: where a workspace is told how its jobs ended."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from sqlalchemy.orm import Session
+
+from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.amounts import Duration
+from jobplatform.cli.database import find_known_workspace, open_session
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.connectors import require_askable
+from jobplatform.models import Job, WebhookSubscription
+from jobplatform.queue import (
+    EVENTS,
+    change_webhook,
+    create_webhook,
+    delete_webhook,
+    disable_webhook,
+    enable_webhook,
+    find_webhook,
+    list_webhook_jobs,
+    list_webhooks,
+    rotate_webhook_secret,
+    send_test,
+)
+
+PAGE = 200
+CLOSED = ("secret", "previousSecret")
+workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
+event_option = click.option("--event", "events", multiple=True, type=click.Choice(EVENTS), help="Default: all.")
+task_option = click.option("--task", "tasks", multiple=True, help="Of this task only; more than once. Default: all.")
+_webhook = click.argument("webhook", type=click.UUID)
+
+
+@click.group()
+def webhooks() -> None:
+    """Make, list, test and disable webhooks: where endings of jobs are told. One is given by its id."""
+
+
+@webhooks.command()
+@workspace_option
+@as_json_option
+def ls(workspace: str, as_json: bool) -> None:
+    """List webhooks."""
+    with open_session() as session:
+        found = _list(session, find_known_workspace(session, workspace))
+    if as_json:
+        print_json([_as_dict(webhook) for webhook in found])
+        return
+    rows = [
+        (one.id, one.name, one.url, " ".join(one.events), " ".join(one.tasks or ["all"]), _state(one)) for one in found
+    ]
+    print_table(["id", "name", "url", "events", "tasks", "state"], rows)
+
+
+@webhooks.command()
+@workspace_option
+@click.option("--name", required=True, help="For people.")
+@click.option("--url", required=True, help="https, and a public address.")
+@event_option
+@task_option
+@as_json_option
+def create(workspace: str, name: str, url: str, events: tuple[str, ...], tasks: tuple[str, ...], as_json: bool) -> None:
+    """Have endings of jobs told to a URL, and show the secret this once."""
+    require_askable(url)
+    with open_session() as session:
+        made = create_webhook(
+            session,
+            workspace_id=find_known_workspace(session, workspace),
+            name=name,
+            url=url,
+            events=events or EVENTS,
+            tasks=tasks or None,
+            made_by=actor(),
+        )
+        _audit(session, "webhook.create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
+    if as_json:
+        print_json({**_as_dict(made.webhook), "secret": made.secret})
+        return
+    click.echo(f"{made.webhook.id} {made.webhook.name}")
+    click.echo(f"secret: {made.secret}")
+    click.echo("Keep this; it is not shown again.")
+
+
+@webhooks.command()
+@_webhook
+@workspace_option
+@as_json_option
+def show(webhook: UUID, workspace: str, as_json: bool) -> None:
+    """Show a webhook, and its last deliveries."""
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        jobs = list_webhook_jobs(session, found.workspace_id, found.id)
+        deliveries = [_delivery(job) for job in jobs]
+    if as_json:
+        print_json({**_as_dict(found), "deliveries": deliveries})
+        return
+    print_table(["", ""], list(_as_dict(found).items()), title=found.name)
+    columns = ["createdAt", "type", "status", "attempts", "jobId", "error"]
+    print_table(
+        ["at", "type", "status", "tries", "job", "error"], [[one[name] for name in columns] for one in deliveries]
+    )
+
+
+@webhooks.command()
+@_webhook
+@workspace_option
+@click.option("--name", help="For people.")
+@click.option("--url", help="https, and a public address.")
+@event_option
+@task_option
+def change(webhook: UUID, workspace: str, **options: Any) -> None:
+    """Change a webhook; what is not named stays."""
+    changes = {name: value for name, value in options.items() if value}
+    if "url" in changes:
+        require_askable(changes["url"])
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        change_webhook(session, found, **changes)
+        _audit(session, "webhook.change", found, changed=sorted(changes))
+    click.echo(f"{found.name} is changed")
+
+
+@webhooks.command()
+@_webhook
+@workspace_option
+def test(webhook: UUID, workspace: str) -> None:
+    """Send the event webhook.test."""
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        job_id = send_test(session, found)
+        _audit(session, "webhook.test", found, jobId=job_id)
+    click.echo(f"{job_id} will deliver it")
+
+
+@webhooks.command("rotate-secret")
+@_webhook
+@workspace_option
+@click.option("--keep-old", type=Duration(), help="How long the old one signs too, as in 1h. Default: a day.")
+def rotate_secret(webhook: UUID, workspace: str, keep_old: datetime.timedelta | None) -> None:
+    """Sign with another secret, and show it this once."""
+    options = {} if keep_old is None else {"keep_old": keep_old}
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        made = rotate_webhook_secret(session, found, **options)
+        _audit(session, "webhook.rotate_secret", found, oldUntil=found.previous_until)
+    click.echo(f"{found.name} has another secret: {made}")
+
+
+@webhooks.command()
+@_webhook
+@workspace_option
+def disable(webhook: UUID, workspace: str) -> None:
+    """Tell it nothing more; deliveries that wait are not sent."""
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        if not disable_webhook(session, found, actor=actor()):
+            raise click.ClickException(f"{found.name} is disabled already, by {found.disabled_by}")
+        _audit(session, "webhook.disable", found)
+    click.echo(f"{found.name} is disabled")
+
+
+@webhooks.command()
+@_webhook
+@workspace_option
+def enable(webhook: UUID, workspace: str) -> None:
+    """Tell it again, of jobs that are enqueued from now on."""
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        if not enable_webhook(session, found):
+            raise click.ClickException(f"{found.name} is not disabled")
+        _audit(session, "webhook.enable", found)
+    click.echo(f"{found.name} is enabled")
+
+
+@webhooks.command()
+@_webhook
+@workspace_option
+def delete(webhook: UUID, workspace: str) -> None:
+    """Delete a webhook; deliveries that wait are not sent."""
+    with open_session() as session:
+        found = _find(session, webhook, workspace)
+        delete_webhook(session, found)
+        _audit(session, "webhook.delete", found)
+    click.echo(f"{found.name} is deleted")
+
+
+def _find(session: Session, webhook_id: UUID, workspace: str) -> WebhookSubscription:
+    found = find_webhook(session, find_known_workspace(session, workspace), webhook_id)
+    if found is None:
+        raise click.ClickException(f"no webhook has the id {webhook_id}; see `jobplatform webhooks ls`")
+    return found
+
+
+def _list(session: Session, workspace_id: UUID) -> list[WebhookSubscription]:
+    found: list[WebhookSubscription] = []
+    while page := list_webhooks(session, workspace_id, limit=PAGE, after=found[-1].id if found else None):
+        found += page
+    return found
+
+
+def _audit(session: Session, action: str, webhook: WebhookSubscription, **details: Any) -> None:
+    audit(session, action, f"webhook:{webhook.id}", webhook.workspace_id, name=webhook.name, **details)
+
+
+def _state(webhook: WebhookSubscription) -> str:
+    if webhook.disabled_at is not None:
+        return f"disabled ({webhook.disabled_why})"
+    return "is told" if webhook.failing_since is None else "fails"
+
+
+def _as_dict(webhook: WebhookSubscription) -> dict[str, Any]:
+    return {name: value for name, value in plain(webhook).items() if name not in CLOSED}
+
+
+def _delivery(job: Job) -> dict[str, Any]:
+    return {
+        "jobId": job.id,
+        "type": job.payload["event"]["type"],
+        "aboutJobId": job.parent_id,
+        "status": job.status,
+        "attempts": job.attempts,
+        "error": job.error,
+        "createdAt": job.created_at,
+        "completedAt": job.completed_at,
+    }

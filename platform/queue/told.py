@@ -1,0 +1,13 @@
+"""Whose endings are told to webhooks: the condition that makes a job say when it ends."""
+
+from __future__ import annotations
+
+from jobplatform.queue.webhook_job import WEBHOOK_TASK
+
+
+def told(workspace_id: str, task: str) -> str:
+    """That the subscription ``s`` is told of jobs of this workspace and task. That something was told never is."""
+    return f"""s.workspace_id = {workspace_id}
+            and s.disabled_at is null
+            and (s.tasks is null or {task} = any(s.tasks))
+            and {task} <> '{WEBHOOK_TASK}'"""

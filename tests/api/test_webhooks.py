@@ -1,0 +1,119 @@
+"""Webhooks over HTTP: made, tested, rotated, disabled, and what was delivered to them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.key_ring import generate_key
+from jobplatform.models import Job
+from jobplatform.queue import settle_endings
+from tests.api.conftest import Client, Hand, MintToken
+
+WEBHOOK = {"name": "the CRM", "url": "https://crm.example.com/hooks"}
+
+
+@pytest.fixture(autouse=True)
+def key_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+
+
+@pytest.fixture
+def owner(app: Flask, workspace_id: uuid.UUID, mint: MintToken) -> Client:
+    return Client(app.test_client(), mint(workspace_id, ("connections", "jobs:read", "jobs:write")))
+
+
+@pytest.fixture
+def url(workspace_id: uuid.UUID) -> str:
+    return f"/workspaces/{workspace_id}/webhooks"
+
+
+def make(owner: Client, url: str, **body: Any) -> Any:
+    answer = owner.post(url, json={**WEBHOOK, **body})
+    assert answer.status_code == 201, answer.text
+    return answer.get_json()
+
+
+def test_a_webhook_shows_its_secret_once(owner: Client, url: str, workspace_id: uuid.UUID) -> None:
+    answer = owner.post(url, json={**WEBHOOK, "events": ["job.failed"], "jobTypes": ["sync"]})
+    made = answer.get_json()
+
+    assert made["secret"].startswith("whsec_")
+    shown = owner.get(answer.headers["Location"]).get_json()
+    assert shown == {name: value for name, value in made.items() if name != "secret"}
+    assert owner.get(url).get_json() == {"items": [shown], "nextCursor": None}
+    assert (shown["events"], shown["jobTypes"], shown["workspaceId"]) == (["job.failed"], ["sync"], str(workspace_id))
+    assert shown["problem"] == "no live worker delivers webhooks: add_webhooks(tasks) has it do so"
+
+
+def test_it_is_changed_rotated_disabled_enabled_and_deleted(owner: Client, url: str) -> None:
+    made = make(owner, url)
+    at = f"{url}/{made['id']}"
+
+    changed = owner.request("PATCH", at, json={"jobTypes": ["sync"], "events": ["job.failed"]}).get_json()
+    assert (changed["jobTypes"], changed["events"], changed["name"]) == (["sync"], ["job.failed"], "the CRM")
+    assert owner.request("PATCH", at, json={"jobTypes": None}).get_json()["jobTypes"] is None
+    rotated = owner.post(f"{at}/rotate-secret", json={"keepOldMs": 1000}).get_json()
+    assert rotated["secret"] not in ("", made["secret"])
+    assert rotated["rotatingUntil"] is not None
+    assert owner.post(f"{at}/rotate-secret", json={"keepOldMs": 0}).get_json()["rotatingUntil"] is None
+    assert owner.post(f"{at}/disable").get_json()["disabledWhy"] == "by hand"
+    assert owner.post(f"{at}/enable").get_json()["disabledAt"] is None
+    assert owner.request("DELETE", at).status_code == 204
+    assert owner.get(at).status_code == 404
+
+
+def test_deliveries_are_jobs(
+    owner: Client,
+    url: str,
+    hand: Hand,
+    sessions: sessionmaker[Session],
+    workspace_id: uuid.UUID,
+) -> None:
+    made = make(owner, url)
+    at = f"{url}/{made['id']}"
+    job_id = owner.post(f"/workspaces/{workspace_id}/jobs", json={"jobType": "echo"}).get_json()["jobId"]
+    hand.complete(workspace_id, job_id)
+    with sessions.begin() as session:
+        settle_endings(session)
+    sent = owner.post(f"{at}/test")
+
+    test, ending = owner.get(f"{at}/deliveries").get_json()["items"]
+
+    assert (sent.status_code, sent.headers["Location"]) == (202, sent.get_json()["statusUrl"])
+    assert (test["type"], test["aboutJobId"], test["jobId"]) == ("webhook.test", None, sent.get_json()["jobId"])
+    assert (ending["type"], ending["aboutJobId"], ending["status"]) == ("job.completed", job_id, "pending")
+    assert ending["deliveryId"] == f"msg_{ending['jobId'].replace('-', '')}"
+    assert owner.get(ending["statusUrl"]).get_json()["parentId"] == job_id
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.job_records set result = '{\"status\": 204}' where parent_id = :id"),
+                        {"id": job_id})  # fmt: skip
+        assert session.scalar(select(Job.result).where(Job.id == uuid.UUID(ending["jobId"]))) == {"status": 204}
+    assert owner.get(f"{at}/deliveries").get_json()["items"][1]["answer"] == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"url": "http://crm.example.com"}, "/url"),
+        ({"url": "https://user:secret@crm.example.com"}, "/url"),
+        ({"url": "nonsense"}, "/url"),
+        ({"events": []}, "/events"),
+        ({"events": ["job.lost"]}, "/events/0"),
+        ({"jobTypes": []}, "/jobTypes"),
+        ({"jobTypes": ["Sync!"]}, "/jobTypes/0"),
+        ({"secret": "x"}, "/secret"),
+        ({"name": ""}, "/name"),
+        ({"surprise": 1}, "/surprise"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_place(owner: Client, url: str, body: dict[str, Any], path: str) -> None:
+    answer = owner.post(url, json={**WEBHOOK, **body})
+
+    assert (answer.status_code, [error["path"] for error in answer.get_json()["errors"]]) == (422, [path])
+    assert "secret@" not in answer.text

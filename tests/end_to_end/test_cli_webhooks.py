@@ -1,0 +1,67 @@
+"""``jobplatform webhooks``: made, tested, shown, rotated, disabled and deleted from a shell."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from jobplatform.key_ring import generate_key
+from tests.end_to_end.conftest import Cli, as_json
+
+KEYS = {"JOBPLATFORM_ENCRYPTION_KEYS": generate_key("a")}
+URL = "https://crm.example.com/hooks"
+
+
+@pytest.fixture
+def webhooks(cli: Cli) -> Cli:
+    def webhooks(*arguments: str, typed: str | None = None, **variables: str):  # type: ignore[no-untyped-def]  # a Result
+        return cli("webhooks", *arguments, "-w", "Acme", typed=typed, **{**KEYS, **variables})
+
+    return webhooks
+
+
+def test_a_webhook_s_life_in_a_shell(webhooks: Cli, cli: Cli, acme: uuid.UUID) -> None:
+    made = webhooks("create", "--name", "the CRM", "--url", URL, "--event", "job.failed", "--task", "sync").stdout
+    webhook_id = made.split()[0]
+    assert f"{webhook_id} the CRM\nsecret: whsec_" in made
+
+    (listed,) = as_json(webhooks("ls", "--json"))
+    assert (listed["id"], listed["events"], listed["tasks"]) == (webhook_id, ["job.failed"], ["sync"])
+    assert not {"secret", "previousSecret"} & set(listed)
+    assert "is told" in webhooks("ls").stdout
+
+    job_id = webhooks("test", webhook_id).stdout.split()[0]
+    (delivery,) = as_json(webhooks("show", webhook_id, "--json"))["deliveries"]
+    assert (delivery["jobId"], delivery["type"], delivery["status"]) == (job_id, "webhook.test", "pending")
+    assert "webhook.test" in webhooks("show", webhook_id).stdout
+    assert "another secret: whsec_" in webhooks("rotate-secret", webhook_id, "--keep-old", "1h").stdout
+    assert webhooks("change", webhook_id, "--name", "renamed", "--event", "job.cancelled").exit_code == 0
+    assert webhooks("disable", webhook_id).stdout == "renamed is disabled\n"
+    assert webhooks("disable", webhook_id).exit_code == 1
+    assert "disabled (by hand)" in webhooks("ls").stdout
+    assert webhooks("enable", webhook_id).stdout == "renamed is enabled\n"
+    assert webhooks("enable", webhook_id).exit_code == 1
+    assert webhooks("delete", webhook_id).stdout == "renamed is deleted\n"
+    assert webhooks("show", webhook_id).exit_code == 1
+
+    lines = as_json(cli("audit", "--json"))
+    assert {line["action"] for line in lines} == {f"webhook.{deed}" for deed in (
+        "create", "test", "rotate_secret", "change", "disable", "enable", "delete",
+    )}  # fmt: skip
+    assert "whsec_" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (f"create --name a --url {URL.replace('https', 'http')}", "would be asked without encryption"),
+        (f"create --name a --url {URL} --event job.lost", "'job.lost' is not one of"),
+        (f"test {uuid.UUID(int=7)}", "no webhook has the id"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(webhooks: Cli, acme: uuid.UUID, arguments: str, said: str) -> None:
+    answer = webhooks(*arguments.split())
+
+    assert answer.exit_code in (1, 2)
+    assert said in answer.stderr
