@@ -75,6 +75,7 @@ from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
 from jobplatform.queue.fingerprint import common_part, fingerprint_of
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
+from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.inline import as_worker, run_claimed, run_inline
 from jobplatform.queue.items import BatchResultError, Item, Items
@@ -94,6 +95,7 @@ from jobplatform.queue.kept_answers import (
     keep_answer,
     lock_request,
 )
+from jobplatform.queue.levels import Levels, measure_levels
 from jobplatform.queue.limits import (
     Limits,
     LimitsInCode,
@@ -313,6 +315,7 @@ __all__ = [
     "Fired",
     "Followed",
     "HandlerOutcome",
+    "Happening",
     "Health",
     "Heartbeat",
     "IfActive",
@@ -330,6 +333,7 @@ __all__ = [
     "Kept",
     "Lease",
     "LeaseLost",
+    "Levels",
     "Limits",
     "LimitsInCode",
     "LimitsOfWorkspace",
@@ -498,9 +502,12 @@ __all__ = [
     "look_at_workspace",
     "make_key",
     "master_keys_in_use",
+    "measure_levels",
     "needs_compacting",
     "note_of",
     "note_resources",
+    "off_happenings",
+    "on_happenings",
     "open_batch",
     "owns_something",
     "parse_search",

@@ -28,6 +28,7 @@ DEFAULTS_IN_WORDS = {
     "encryption_keys": "none",
     "direct_database_url": "none",
     "portal_frame_ancestors": "none",
+    "health_port": "none",
 }
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 PLACEHOLDERS = {"JOB_ID": AN_ID, "BATCH_ID": AN_ID, "ACTION_ID": AN_ID, "WORKSPACE": AN_ID, "$WORKSPACE": AN_ID}
