@@ -167,7 +167,7 @@ def _context_of(trace_parent: str) -> SpanContext:
     from opentelemetry.trace import SpanContext, TraceFlags
 
     _, trace_id, span_id, flags = trace_parent.split("-")
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16) & 1))
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
 def _remote(trace_parent: str) -> Context:

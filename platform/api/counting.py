@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 _KINDS: Final = {"enqueued": ENQUEUED, "conflict": CONFLICTS}
 _registries: weakref.WeakSet[Tasks] = weakref.WeakSet()
+_lock = threading.Lock()
 
 
 def count_enqueues(tasks: Tasks) -> None:
@@ -57,9 +59,15 @@ def _named(queue: str, task: str) -> Labels:
     return queue if is_named else OTHER, task if is_known else OTHER
 
 
-@functools.cache
 def _counters() -> dict[Family, Counter]:
-    """Made at the first need. How prometheus_client keeps numbers is decided when it is imported, so not before the
+    """Made at the first need, once: a registry refuses a second one of a name."""
+    with _lock:
+        return _make_counters()
+
+
+@functools.cache
+def _make_counters() -> dict[Family, Counter]:
+    """How prometheus_client keeps numbers is decided when it is imported, so not before the
     server has said how its processes share them."""
     from prometheus_client import Counter
 

@@ -7,6 +7,7 @@ rolled back tells that part too.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -31,6 +32,7 @@ Told = Callable[[Mapping[Happening, int]], None]
 
 _PENDING: Final = "jobplatform.happenings"
 _told: list[Told] = []
+_log = logging.getLogger("jobplatform.queue")
 
 
 def on_happenings(told: Told) -> None:
@@ -71,7 +73,15 @@ def _tell(session: Session) -> None:
         happened = dict(pending)
         pending.clear()
         for told in _told:
-            told(happened)
+            _tell_one(told, happened)
+
+
+def _tell_one(told: Told, happened: Mapping[Happening, int]) -> None:
+    """The jobs are there: whoever enqueued them must not hear that somebody could not count them."""
+    try:
+        told(happened)
+    except Exception:
+        _log.exception("enqueues could not be counted")
 
 
 def _forget(session: Session, ended: SessionTransaction) -> None:

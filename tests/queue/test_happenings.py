@@ -64,3 +64,22 @@ def test_the_same_request_again_and_a_newer_one_in_its_place_are_neither(
             enqueue_job(session, one)
 
     assert told == {ENQUEUED: 2}
+
+
+def test_an_enqueue_does_not_fail_because_somebody_cannot_count(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID, told: Counter[Happening]
+) -> None:
+    def fail(_happened: object) -> None:
+        raise OSError("no space left on device")
+
+    on_happenings(fail)
+    on_happenings(told.update)
+    try:
+        with sessions.begin() as session:
+            enqueue_job(session, new(workspace_id))
+    finally:
+        off_happenings(fail)
+        off_happenings(told.update)
+
+    # The one before it and the one after it were told.
+    assert told == {ENQUEUED: 2}

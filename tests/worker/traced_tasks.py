@@ -44,6 +44,6 @@ def nest(job: RunningJob, payload: dict[str, Any]) -> None:
         raise ValueError("not yet")
 
 
-@tasks.batch_task("together", queue="traced", size=3)
+@tasks.batch_task("together", queue="traced", size=3, wait=30)
 def together(batch: Items[dict[str, Any]]) -> list[None]:
     return [None for _ in batch]
