@@ -55,7 +55,7 @@ class Nothing:
 @tasks.task("analyze-story", queue="stories", limit=5, max_attempts=2, timeout=timedelta(minutes=5))
 def analyze_story(job: RunningJob, payload: Story) -> dict[str, Any]:
     """Read a story page by page, and have a brief written when it is done."""
-    job.log("info", f"analyzing story {payload.story_id}")
+    job.log(f"analyzing story {payload.story_id}")
     for page in range(1, payload.pages + 1):
         job.progress(page, payload.pages, f"page {page} of {payload.pages}")
         read_page(page)

@@ -70,7 +70,7 @@ def service(database_url: str, tmp_path: Path, token: str) -> Iterator[Server]:
 @pytest.fixture
 def worker(jobplatform_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
     monkeypatch.syspath_prepend(str(FOLDER))
-    return jobplatform_worker("app:tasks", PAGE_SECONDS="0.15")
+    return jobplatform_worker("app:tasks", PAGE_SECONDS="0.5")
 
 
 @pytest.fixture
@@ -97,6 +97,7 @@ def page(service: Server) -> Iterator[Any]:
 def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(page: Any, tmp_path: Path) -> None:
     page.evaluate(WATCH)
     page.fill("input[name=story]", "4711")
+    page.fill("input[name=pages]", "6")
     page.click("button")
     page.wait_for_selector("progress", timeout=60_000)
     page.screenshot(path=tmp_path / "executing.png")
@@ -107,12 +108,13 @@ def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(page: A
     assert [word for word in words if word != "…"] == ["QUEUED", "EXECUTING", "COMPLETED"]
     assert page.evaluate("window.furthest") > 1
     assert page.inner_text("li") == "analyzing story 4711"
-    assert json.loads(page.inner_text("pre"))["pages"] == 5
+    assert json.loads(page.inner_text("pre"))["pages"] == 6
     assert page.evaluate("React.version").startswith("18.")
 
     # One that fails is tried once more, and says why.
     page.check("input[name=fails]")
     page.fill("input[name=story]", "13")
+    page.fill("input[name=pages]", "1")
     page.click("button")
     page.wait_for_selector(".status.failed", timeout=60_000)
     page.screenshot(path=tmp_path / "failed.png")

@@ -20,11 +20,12 @@ function Page() {
 
 function NewRun({ onStarted }) {
   const [story, setStory] = useState("42");
+  const [pages, setPages] = useState(5);
   const [fails, setFails] = useState(false);
   const [refused, setRefused] = useState("");
   async function start(event) {
     event.preventDefault();
-    const payload = { story_id: story, fails };
+    const payload = { story_id: story, pages: Number(pages), fails };
     const answer = await fetch("/runs", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -38,6 +39,12 @@ function NewRun({ onStarted }) {
     "form",
     { onSubmit: start },
     h("label", null, "Story ", h("input", { name: "story", value: story, onChange: (e) => setStory(e.target.value) })),
+    h(
+      "label",
+      null,
+      h("input", { name: "pages", type: "number", min: 1, value: pages, onChange: (e) => setPages(e.target.value) }),
+      " pages",
+    ),
     h(
       "label",
       null,
