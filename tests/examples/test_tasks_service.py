@@ -68,9 +68,11 @@ def service(database_url: str, tmp_path: Path, token: str) -> Iterator[Server]:
 
 
 @pytest.fixture
-def worker(jobplatform_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
+def start_worker(
+    jobplatform_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], WorkerProcess]:
     monkeypatch.syspath_prepend(str(FOLDER))
-    return jobplatform_worker("app:tasks", PAGE_SECONDS="0.5")
+    return lambda: jobplatform_worker("app:tasks", PAGE_SECONDS="0.5")
 
 
 @pytest.fixture
@@ -93,12 +95,15 @@ def page(service: Server) -> Iterator[Any]:
 
 
 @pytest.mark.skipif(not REACT.exists(), reason="React is not here: see examples/tasks_service/requirements.txt")
-@pytest.mark.usefixtures("worker")
-def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(page: Any, tmp_path: Path) -> None:
+def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(
+    page: Any, start_worker: Callable[[], WorkerProcess], tmp_path: Path
+) -> None:
     page.evaluate(WATCH)
     page.fill("input[name=story]", "4711")
     page.fill("input[name=pages]", "6")
     page.click("button")
+    page.wait_for_selector(".status.pending", timeout=60_000)
+    start_worker()
     page.wait_for_selector("progress", timeout=60_000)
     page.screenshot(path=tmp_path / "executing.png")
     page.wait_for_selector(".status.completed", timeout=60_000)
@@ -121,8 +126,10 @@ def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(page: A
     assert page.inner_text(".run:first-of-type .refused") == "story 13 cannot be read"
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_service_triggers_a_task_and_streams_its_run(service: Server, token: str) -> None:
+def test_a_service_triggers_a_task_and_streams_its_run(
+    service: Server, start_worker: Callable[[], WorkerProcess], token: str
+) -> None:
+    start_worker()
     with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
         triggered = client.post("/trigger", json={"taskId": "analyze-story", "payload": {"story_id": "7", "pages": 2}})
         run = triggered.json()["id"]
