@@ -95,6 +95,7 @@ def page(service: Server) -> Iterator[Any]:
 
 
 @pytest.mark.skipif(not REACT.exists(), reason="React is not here: see examples/tasks_service/requirements.txt")
+@pytest.mark.timeout(240)  # a browser, a server and a worker, on a machine that others use too
 def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(
     page: Any, start_worker: Callable[[], WorkerProcess], tmp_path: Path
 ) -> None:
