@@ -100,10 +100,15 @@ class Settings:
     """Whether an enqueue wakes idle workers at once; without it they find the job at their next poll."""
     host: str = "127.0.0.1"
     port: int = 8080
+    health_host: str = "127.0.0.1"
+    health_port: int | None = None
+    """Where a worker serves probes and its numbers; nowhere unless it is said."""
     max_streams: int = 0
     """Requests that one API process may hold open for events; 0 is 2,500 under gevent and 8 elsewhere."""
     max_streams_per_workspace: int = 200
     max_streams_per_token: int = 100
+    requests_per_minute: int = 0
+    """Requests that one token may make of one API process; 0 is any number."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
     allow_private_addresses: bool = False
@@ -194,9 +199,12 @@ class _Reader:
             "doorbell": self._read("DOORBELL", _boolean),
             "host": self._read("HOST", str),
             "port": self._read("PORT", _integer(0, 65_535)),
+            "health_host": self._read("HEALTH_HOST", str),
+            "health_port": self._read("HEALTH_PORT", _integer(0, 65_535)),
             "max_streams": self._read("MAX_STREAMS", _integer(0, 100_000)),
             "max_streams_per_workspace": self._read("MAX_STREAMS_PER_WORKSPACE", _integer(1, 100_000)),
             "max_streams_per_token": self._read("MAX_STREAMS_PER_TOKEN", _integer(1, 100_000)),
+            "requests_per_minute": self._read("REQUESTS_PER_MINUTE", _integer(0, 1_000_000)),
             "log_level": self._read("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR", fold=str.upper)),
             "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),
             "allow_private_addresses": self._read("ALLOW_PRIVATE_ADDRESSES", _boolean),

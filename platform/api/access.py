@@ -16,6 +16,7 @@ from flask import Flask, current_app, g, request
 from jobplatform.api.mounted import Reach, let_request_reach, mounted
 from jobplatform.api.principals import Principal, Scope
 from jobplatform.api.problems import ProblemError, not_found
+from jobplatform.api.request_rates import require_rate
 from jobplatform.api.tokens import is_job_token, presented_id, verify_token
 from jobplatform.models import Role
 from jobplatform.queue import HookKey, read_hook_key
@@ -72,7 +73,7 @@ def require_declarations(app: Flask, prefix: str) -> None:
 
 
 def guard() -> None:
-    """A ``before_request`` function: let the view run, or end the request with 401, 403 or 404."""
+    """A ``before_request`` function: let the view run, or end the request with 401, 403, 404 or 429."""
     view = current_app.view_functions[request.endpoint or ""]
     access = getattr(view, _ACCESS)
     token = _take_from_query() if hasattr(view, _TOKEN_IN_QUERY) else ""
@@ -83,6 +84,7 @@ def guard() -> None:
         return
     workspace_id: UUID | None = (request.view_args or {}).get("workspace_id")
     principal = _identify(workspace_id, token)
+    require_rate(mounted().rates, principal)
     if workspace_id is not None and not principal.sees(workspace_id):
         raise not_found()
     if principal.job_id is not None:

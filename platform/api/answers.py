@@ -59,6 +59,7 @@ def accept(job: Job, *, deduplicated: bool = False, replaced: bool = False) -> R
         "job_id": job.id,
         "status": job.status,
         "status_url": described["status_url"],
+        "events_url": described["events_url"],
         "deduplicated": deduplicated,
         "replaced": replaced,
         "job": described,
@@ -134,7 +135,8 @@ def describe(job: Job) -> dict[str, Any]:
         **columns,
         "after": [_describe_wait(wait) for wait in getattr(job, "waits", ())],
         "error": _describe_error(job.error_type, job.error),
-        "status_url": job_url(job.workspace_id, job.id),
+        "status_url": (url := job_url(job.workspace_id, job.id)),
+        "events_url": f"{url}/events",
     }
 
 

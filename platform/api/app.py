@@ -50,7 +50,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     mounted = Mounted(
         sessionmaker(engine), tasks, admission=Admission(trust_login=settings.trust_login), hub=Hub(streams)
     )
-    blueprint = create_blueprint(mounted.sessions, tasks, trust_login=settings.trust_login, hub=mounted.hub)
+    blueprint = create_blueprint(
+        mounted.sessions,
+        tasks,
+        trust_login=settings.trust_login,
+        hub=mounted.hub,
+        requests_per_minute=settings.requests_per_minute,
+    )
     app.register_blueprint(blueprint)
     end_streams_when_told_to_stop(blueprint)
     mount_pages(app, mounted, settings)

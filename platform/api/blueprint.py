@@ -16,6 +16,7 @@ from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.browser_client import browser_client
 from jobplatform.api.connections import connections
+from jobplatform.api.counting import count_enqueues
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.exports import downloads, exports
@@ -24,6 +25,7 @@ from jobplatform.api.hooks import hooks
 from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
+from jobplatform.api.metrics import metrics
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.operator_audit import audit_log
 from jobplatform.api.operator_limits import plans, queues, rates, tasks
@@ -36,6 +38,7 @@ from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
 from jobplatform.api.receiving import receiving
 from jobplatform.api.records import records
+from jobplatform.api.request_rates import RequestRates, tell_standing
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import LARGEST_BODY, Resource
 from jobplatform.api.schedules import schedules
@@ -66,6 +69,7 @@ RESOURCES: tuple[Resource, ...] = (
     receiving,
     webhooks,
     health,
+    metrics,
     workspaces,
     plans,
     queues,
@@ -109,6 +113,7 @@ def create_blueprint(
     trust_login: bool = False,
     streams: StreamLimits | None = None,
     hub: Hub | None = None,
+    requests_per_minute: int = 0,
 ) -> Blueprint:
     """The API, to be mounted in any Flask application::
 
@@ -118,14 +123,18 @@ def create_blueprint(
     place of our tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for
     nobody. With a database login that could see more than one workspace at a time every request is answered 503, and
     the log says what to correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may
-    follow events in one process; with ``hub`` it shares those of another blueprint. Mounted with a prefix, unknown
-    paths below it answer with problems too; everything else stays the application's own.
+    follow events in one process; with ``hub`` it shares those of another blueprint. ``requests_per_minute`` says how
+    many requests each token may make in one process (0: any number). Mounted with a prefix, unknown paths below it
+    answer with problems too; everything else stays the application's own.
     """
-    mounted = Mounted(sessions, tasks, authorize, Admission(trust_login=trust_login), hub or Hub(streams))
+    admission, rates = Admission(trust_login=trust_login), RequestRates(requests_per_minute)
+    mounted = Mounted(sessions, tasks, authorize, admission, hub or Hub(streams), rates=rates)
+    count_enqueues(tasks)
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:
         blueprint.register_blueprint(resource)
     accompany_requests(blueprint)
+    blueprint.after_request(tell_standing)
     blueprint.before_request(_limit_body)
     blueprint.before_request(guard)
     blueprint.before_request(_refuse_unstorable_path)

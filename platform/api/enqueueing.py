@@ -14,7 +14,7 @@ from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
-from jobplatform.api.requests import current_request_id
+from jobplatform.api.requests import current_request_id, current_trace_parent
 from jobplatform.errors import InvalidJobError
 from jobplatform.models import Job
 from jobplatform.queue import Edge, Enqueued, Task
@@ -59,7 +59,14 @@ def _enqueue(
     task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], if_active: str
 ) -> Enqueued:
     with mounted().transaction() as session:
-        enqueued = task.enqueue(session, payload, workspace_id=workspace_id, request_id=current_request_id(), **options)
+        enqueued = task.enqueue(
+            session,
+            payload,
+            workspace_id=workspace_id,
+            request_id=current_request_id(),
+            trace_parent=current_trace_parent(),
+            **options,
+        )
         if enqueued.created or if_active != "refuse":
             facts = {"created": enqueued.created, **({"replaced": True} if enqueued.replaced else {})}
             audit(session, "job.enqueue", f"job:{enqueued.job_id}", workspace_id, **facts)

@@ -16,7 +16,7 @@ from jobplatform.api.enqueueing import if_active_of, queue_options
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
-from jobplatform.api.requests import current_request_id
+from jobplatform.api.requests import current_request_id, current_trace_parent
 from jobplatform.api.schemas import JobsAcceptedSchema
 from jobplatform.errors import InvalidJobError, Problem, UnknownTaskError
 from jobplatform.queue import Enqueued, NewJob, statuses_of, strict_json
@@ -60,7 +60,11 @@ def _new_job(workspace_id: UUID, options: dict[str, Any]) -> _Wanted:
     payload = options.pop("payload")
     if_active = if_active_of(task, options)
     job = task.new_job(
-        payload, workspace_id=workspace_id, request_id=current_request_id(), **queue_options(options, if_active)
+        payload,
+        workspace_id=workspace_id,
+        request_id=current_request_id(),
+        trace_parent=current_trace_parent(),
+        **queue_options(options, if_active),
     )
     strict_json(job.payload)  # What cannot be stored is said here, where it is known whose it is.
     return _Wanted(job, if_active)

@@ -93,7 +93,14 @@ class JobPlatform:
         app.extensions[EXTENSION] = mounted
         app.cli.add_command(_Commands("jobs", help="Background jobs: list, enqueue, watch, retry and cancel them."))
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
-            blueprint = create_blueprint(sessions, self.tasks, self._authorize, trust_login=trust, hub=mounted.hub)
+            blueprint = create_blueprint(
+                sessions,
+                self.tasks,
+                self._authorize,
+                trust_login=trust,
+                hub=mounted.hub,
+                requests_per_minute=settings.requests_per_minute,
+            )
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
             end_streams_when_told_to_stop(blueprint)
         mount_pages(app, mounted, settings, self._pages_access)

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.admission import Admission
 from jobplatform.api.hub import Hub
+from jobplatform.api.kept_levels import KeptLevels
 from jobplatform.api.principals import Principal
+from jobplatform.api.request_rates import RequestRates
 from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
 
@@ -55,6 +57,8 @@ class Mounted:
     authorize: Authorize | None = None
     admission: Admission = field(default_factory=Admission)
     hub: Hub = field(default_factory=Hub)
+    levels: KeptLevels = field(default_factory=KeptLevels)
+    rates: RequestRates = field(default_factory=RequestRates)
 
     @contextmanager
     def transaction(self, reach: Reach | None = None) -> Iterator[Session]:

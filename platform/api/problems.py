@@ -229,7 +229,11 @@ def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
         kind="quota-exceeded",
         title="Quota exceeded",
         extra={"limit": error.limit},
-        headers={"Retry-After": str(error.retry_after_seconds)},
+        headers={
+            "Retry-After": str(error.retry_after_seconds),
+            "RateLimit-Policy": f'"waiting-jobs";q={error.limit}',
+            "RateLimit": f'"waiting-jobs";r=0;t={error.retry_after_seconds}',
+        },
     )
 
 

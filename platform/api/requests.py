@@ -12,21 +12,24 @@ import uuid
 
 from flask import Blueprint, Flask, Response, g, request
 
+from jobplatform import tracing
 from jobplatform.redaction import redact_text
 
 log = logging.getLogger("jobplatform.api")
 
 HEADER = "X-Request-Id"
+TRACE_HEADER = "traceparent"
 #: What may be taken over. Nothing that could break a log line or a header, and short enough for both.
 WELL_FORMED = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
 #: Asked every few seconds by machines; nobody wants to read about it.
-PROBES = ("/livez", "/healthz", "/readyz")
+PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
 
 
 def accompany_requests(where: Blueprint | Flask) -> None:
     """Do all this for the requests of an application, of a blueprint, or (once) of both."""
     where.before_request(_begin)
     where.after_request(_end)
+    where.teardown_request(_end_trace)
 
 
 def current_request_id() -> str:
@@ -34,6 +37,11 @@ def current_request_id() -> str:
     if not hasattr(g, "jobplatform_request_id"):
         _begin()
     return str(g.jobplatform_request_id)
+
+
+def current_trace_parent() -> str | None:
+    """The trace that the request belongs to, for its jobs. Where spans are made the enqueue's own tells them better."""
+    return None if tracing.is_traced() else tracing.well_formed(request.headers.get(TRACE_HEADER))
 
 
 def hide_secrets(record: logging.LogRecord) -> bool:
@@ -46,6 +54,8 @@ def _begin() -> None:
     if not hasattr(g, "jobplatform_request_id"):
         g.jobplatform_started = time.perf_counter()
         g.jobplatform_request_id = _taken_over() or uuid.uuid4().hex
+        if tracing.is_traced():
+            g.jobplatform_trace = tracing.continue_request(request.headers.get(TRACE_HEADER))
 
 
 def _end(response: Response) -> Response:
@@ -56,6 +66,11 @@ def _end(response: Response) -> Response:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         _log(response)
     return response
+
+
+def _end_trace(_error: BaseException | None) -> None:
+    if token := g.pop("jobplatform_trace", None):
+        tracing.end_request(token)
 
 
 def _log(response: Response) -> None:

@@ -24,7 +24,7 @@ from jobplatform.api.schemas import ConflictSchema, ProblemSchema, QuotaSchema
 View = TypeVar("View", bound=Callable[..., Any])
 
 #: What every request with a token can meet, whatever it asks for.
-ALWAYS = (401, 403, 500, 503)
+ALWAYS = (401, 403, 429, 500, 503)
 #: What a request with an Idempotency-Key can meet: it is under way, or the key was used for another.
 ONCE = frozenset({409, 422})
 SECURITY_SCHEME = "bearer"
@@ -51,12 +51,18 @@ def _header(description: str, **schema: str) -> dict[str, Any]:
 
 
 RETRY_AFTER = {"description": "Seconds after which to look again", "schema": {"type": "integer"}}
+RATE_LIMITS = {
+    "Retry-After": RETRY_AFTER,
+    "RateLimit-Policy": _header("The quota that is used up: its name, its size (q) and its window in seconds (w)"),
+    "RateLimit": _header("What is left of it (r), and in how many seconds there will be more (t)"),
+}
 QUOTA: dict[str, Any] = {
     "schema": QuotaSchema,
     "content_type": PROBLEM_JSON,
-    "description": "As many jobs of the workspace wait as may wait",
-    "headers": {"Retry-After": RETRY_AFTER},
+    "description": "As many jobs of the workspace wait as may wait, or the token has made as many requests as it may",
+    "headers": RATE_LIMITS,
 }
+RATE: dict[str, Any] = {**QUOTA, "description": "The token has made as many requests in this minute as it may"}
 LOCATED = {"Location": _header("The job's URL", format="uri-reference"), "Retry-After": RETRY_AFTER}
 LISTED = {"Link": _header('The next page, as rel="next"')}
 TAGGED = {"ETag": _header("The tag of this state of the job"), "Retry-After": RETRY_AFTER}
@@ -115,9 +121,9 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         statuses = {*refuses, *(ALWAYS if scope else (500,)), *((404, 503) if by_key else ())}
 
         def decorate(view: View) -> View:
-            refused = statuses
+            refused = statuses - (_declared(view) & {429})
             if repeatable:
-                refused = statuses | (ONCE - _declared(view))
+                refused |= ONCE - _declared(view)
                 view = self.about(parameters=[IDEMPOTENCY_KEY])(once(view, keeps_answer=not shows_secret))
             documented = self._documented(view, scope, sorted(refused))
             unscoped = opened_by_key if by_key else public
@@ -144,7 +150,9 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         decorate: Callable[[View], View] = self.arguments(schema, location="query")
         return decorate
 
-    def answers(self, status: int, schema: type[Schema] | None = None, **about: Any) -> Callable[[View], View]:
+    def answers(
+        self, status: int, schema: type[Schema] | dict[str, Any] | None = None, **about: Any
+    ) -> Callable[[View], View]:
         """What the view answers; for the document, as the view makes its own response."""
         decorate: Callable[[View], View] = self.response(status, schema, **about)
         return decorate
@@ -172,6 +180,6 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
     def _documented(self, view: View, scope: Scope | None, statuses: Sequence[int]) -> View:
         documented = view
         for status in statuses:
-            documented = self.may_answer(status, **_problem(status))(documented)
+            documented = self.may_answer(status, **(RATE if status == 429 else _problem(status)))(documented)
         security = [{SECURITY_SCHEME: [scope.value]}] if scope else []
         return self.about(security=security, operationId=camel(view.__name__))(documented)

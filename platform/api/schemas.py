@@ -133,6 +133,7 @@ class JobSchema(CamelSchema):
     batch_id = fields.UUID(required=True, allow_none=True)
     after = fields.List(fields.Nested(WaitSchema), required=True)
     status_url = fields.String(required=True)
+    events_url = fields.String(required=True)
 
 
 class AcceptedSchema(CamelSchema):
@@ -142,6 +143,7 @@ class AcceptedSchema(CamelSchema):
     job_id = fields.UUID(required=True)
     status = fields.String(required=True, validate=_statuses)
     status_url = fields.String(required=True)
+    events_url = fields.String(required=True)
     deduplicated = fields.Boolean(required=True)
     replaced = fields.Boolean(required=True)
     job = fields.Nested(JobSchema, required=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -103,7 +104,8 @@ _BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 def _tell(follower: Follower, beat: Callable[[], str]) -> Iterator[str]:
     yield f"retry: {RETRY_MS}\n{beat()}"
     while True:
-        text = follower.take(HEARTBEAT)
+        # Not all at the same moment: streams that began together, after a restart, would beat together for ever.
+        text = follower.take(HEARTBEAT * random.uniform(0.7, 1.0))
         if text:
             yield text
         elif not follower.ended:

@@ -22,11 +22,13 @@ from jobplatform.queue import (
     Deed,
     Matching,
     RetryKind,
+    RunNowAnswer,
     act_on_some,
     cancel_job,
     cancel_tree,
     count_matching,
     retry_job,
+    run_job_now,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -44,6 +46,15 @@ RETRY_ANSWERS = {
     RetryKind.LIVE: "has not ended yet",
     RetryKind.COMPLETED: "completed; there is nothing to retry",
     RetryKind.UNKNOWN: "is not a job of this workspace",
+}
+
+RUN_NOW_ANSWERS = {
+    RunNowAnswer.READY: "waits for nothing but its turn",
+    RunNowAnswer.BLOCKED: "waits for other jobs, and not for its time",
+    RunNowAnswer.RUNNING: "is running already",
+    RunNowAnswer.FINISHED: "has ended already",
+    RunNowAnswer.UNKNOWN: "is not a job of this workspace",
+    RunNowAnswer.BUSY: "changed hands at every look; try again",
 }
 
 _OPTIONS = (
@@ -109,6 +120,21 @@ def cancel(job_id: UUID | None, tree: bool, **options: Any) -> None:
         if fine:
             audit(session, "job.cancel", f"job:{job_id}", workspace_id, answer=answer.value)
     _answer(job_id, answer.value, CANCEL_ANSWERS[answer], fine=fine, as_json=options["as_json"])
+
+
+@click.command()
+@click.argument("job_id", type=UUID)
+@click.option("-w", "--workspace", required=True, help="By id or name.")
+@as_json_option
+def run_now(job_id: UUID, workspace: str, as_json: bool) -> None:
+    """Have a job that waits for its time, or for its next attempt, wait for nothing but its turn."""
+    with open_session() as session:
+        workspace_id = find_workspace(session, workspace)
+        answer = run_job_now(session, workspace_id, job_id)
+        fine = answer is RunNowAnswer.READY
+        if fine:
+            audit(session, "job.run_now", f"job:{job_id}", workspace_id)
+    _answer(job_id, answer.value, RUN_NOW_ANSWERS[answer], fine=fine, as_json=as_json)
 
 
 def _cancel_tree(job_id: UUID | None, options: dict[str, Any]) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import os
+import shutil
+import tempfile
+from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+
+#: Where prometheus_client has the processes of a server share their counters. An operator may name a folder.
+SHARED_COUNTERS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class PlainLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
@@ -36,13 +42,21 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         return app
 
 
-def serve(address: str, *, workers: int, threads: int, worker_class: str = "gthread") -> None:
+#: How many connections a process has at once: streams under gevent, clients that are kept or not done with asking.
+CONNECTIONS: Final = {"gevent": 4_096, "threads": 1_024}
+WORKERS: Final = {"gevent": "gevent", "threads": "jobplatform.cli.patient_worker.PatientWorker"}
+
+
+def serve(address: str, *, workers: int, threads: int, server: str = "threads") -> None:
     """Serve until told to stop, then leave the process as gunicorn does, with SystemExit."""
+    options = share_counters()
     _Server(
-        {
+        options
+        | {
             "bind": address,
             "workers": workers,
-            "worker_class": worker_class,
+            "worker_class": WORKERS[server],
+            "worker_connections": CONNECTIONS[server],
             "threads": threads,
             "logger_class": PlainLogger,
             "graceful_timeout": 10,
@@ -52,3 +66,14 @@ def serve(address: str, *, workers: int, threads: int, worker_class: str = "gthr
             "control_socket_disable": True,
         }
     ).run()
+
+
+def share_counters() -> dict[str, Any]:
+    """Have the processes to be started count together, and say what the server must do about it.
+
+    A process that ends leaves its numbers behind, since a counter never falls; the folder goes with the server.
+    """
+    if os.environ.get(SHARED_COUNTERS):
+        return {}
+    folder = os.environ[SHARED_COUNTERS] = tempfile.mkdtemp(prefix="jobplatform-counters-")
+    return {"on_exit": lambda _server: shutil.rmtree(folder, ignore_errors=True)}

@@ -12,7 +12,7 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.cli.acting_on_jobs import cancel, retry
+from jobplatform.cli.acting_on_jobs import cancel, retry, run_now
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
@@ -42,7 +42,7 @@ def jobs() -> None:
     """List, show, watch, retry and cancel jobs; say why one waits."""
 
 
-for command in (why, watch, retry, cancel):
+for command in (why, watch, retry, run_now, cancel):
     jobs.add_command(command)
 
 

@@ -38,6 +38,8 @@ class Queues(click.ParamType[Any]):
 @click.option("--memory-mb", type=click.IntRange(0), help="Memory a handler process may use; 0 is no limit.")
 @click.option("--max-jobs-per-child", type=click.IntRange(0), help="Jobs until a process is replaced; 0 is never.")
 @click.option("--tasks", help="Where the tasks are, as module:attribute.")
+@click.option("--health-port", type=click.IntRange(0, 65_535), help="Serve /livez, /readyz and /metrics here.")
+@click.option("--health-host", help="Default: 127.0.0.1, which only this machine reaches.")
 @click.option("--name", help="How this worker is called. Default: host and process id.")
 def worker(name: str | None, **options: Any) -> None:
     """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
@@ -94,7 +96,7 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
         os.environ["DATABASE_URL"] = url
         if server == "threads" and not settings.max_streams:
             os.environ["JOBPLATFORM_MAX_STREAMS"] = str(max(1, threads // 2))
-        serve(address, workers=workers, threads=threads, worker_class="gthread" if server == "threads" else server)
+        serve(address, workers=workers, threads=threads, server=server)
 
 
 def start_again_with_greenlets() -> None:

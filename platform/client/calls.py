@@ -103,6 +103,10 @@ class Client:
         """Make a failed or cancelled job pending again."""
         return Job.of(self._http.ask("POST", f"{self._job(job_id)}/retry"))
 
+    def run_now(self, job_id: str | uuid.UUID) -> Job:
+        """Have a job that waits for its time run as soon as it is its turn."""
+        return Job.of(self._http.ask("POST", f"{self._job(job_id)}/run-now"))
+
     def token_for(self, job_id: str | uuid.UUID, valid_for: datetime.timedelta = datetime.timedelta(minutes=15)) -> str:
         """A token for a browser, by which it can look at this job and do nothing else."""
         body = {"validForMs": int(valid_for / datetime.timedelta(milliseconds=1))}

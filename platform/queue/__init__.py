@@ -79,6 +79,7 @@ from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jo
 from jobplatform.queue.fingerprint import common_part, fingerprint_of
 from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.forget_deliveries import forget_deliveries
+from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.hook_event import HookEvent
 from jobplatform.queue.hook_key import HookKey, read_hook_key
@@ -116,6 +117,7 @@ from jobplatform.queue.kept_answers import (
     keep_answer,
     lock_request,
 )
+from jobplatform.queue.levels import Levels, measure_levels
 from jobplatform.queue.limits import (
     Limits,
     LimitsInCode,
@@ -386,6 +388,7 @@ __all__ = [
     "Followed",
     "FoundHook",
     "HandlerOutcome",
+    "Happening",
     "Health",
     "Heartbeat",
     "HookEvent",
@@ -405,6 +408,7 @@ __all__ = [
     "Kept",
     "Lease",
     "LeaseLost",
+    "Levels",
     "Limits",
     "LimitsInCode",
     "LimitsOfWorkspace",
@@ -606,11 +610,14 @@ __all__ = [
     "look_at_workspace",
     "make_key",
     "master_keys_in_use",
+    "measure_levels",
     "needs_compacting",
     "note_of",
     "note_resources",
     "note_went_well",
     "note_went_wrong",
+    "off_happenings",
+    "on_happenings",
     "open_batch",
     "open_hook_secrets",
     "owns_something",

@@ -43,7 +43,8 @@ LAST = uuid.UUID(int=2**128 - 1)
 class ClaimedJob(NamedTuple):
     """A job and the lease on its next attempt. ``payload`` is JSON text, as stored: nobody decodes it on the way.
 
-    ``weight`` is its workspace's, for whoever accounts for the time it takes.
+    ``waited`` is for how many seconds it could have been claimed already. ``weight`` is its workspace's, for whoever
+    accounts for the time it takes.
     """
 
     lease: Lease
@@ -58,6 +59,7 @@ class ClaimedJob(NamedTuple):
     request_id: str | None
     trace_parent: str | None
     resource: str | None = None
+    waited: float = 0.0
     weight: int = 1
 
 

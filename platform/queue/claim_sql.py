@@ -24,7 +24,8 @@ CONTENDED = 0.05
 
 _COLUMNS = """
     u.workspace_id::text, u.id::text, u.epoch, u.queue, u.task, u.attempts, u.max_attempts, u.crash_count,
-    u.timeout_ms, r.payload::text, r.payload_version, r.request_id, r.trace_parent, u.resource
+    u.timeout_ms, r.payload::text, r.payload_version, r.request_id, r.trace_parent, u.resource,
+    extract(epoch from u.started_at - u.run_after)::float8
 """
 
 # The resource is set to what it is: see LANE in `models`.

@@ -24,7 +24,8 @@ from jobplatform.errors import EnqueueConflictError, InvalidJobError, InvalidPay
 from jobplatform.models import SUCCESSOR, reaching
 from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.edges import Edge, Predecessor, hold_what_they_wait_for, link, problems_of_edges
-from jobplatform.queue.parent import adopted, parent_of
+from jobplatform.queue.happenings import note_enqueued
+from jobplatform.queue.parent import adopted, parent_of, traced
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.replace import enqueue_newest
 from jobplatform.queue.safe_json import strict_json, text_problem
@@ -33,6 +34,7 @@ from jobplatform.queue.statement import array, one_transaction, run, text_array
 from jobplatform.queue.told import told
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
 from jobplatform.settings import QUEUE_NAME
+from jobplatform.tracing import is_traced, sending
 
 #: A holder can end and another begin between our two looks; more often than this it is not chance.
 ROUNDS = 10
@@ -352,6 +354,13 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     and this process has no key for that, :class:`InvalidJobError` for a batch or a predecessor that the workspace has
     not, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
+    if is_traced():
+        with sending((job.queue for job in jobs), [job.id for job in jobs]) as trace_parent:
+            return _enqueue_jobs(session, traced(jobs, trace_parent))
+    return _enqueue_jobs(session, jobs)
+
+
+def _enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     if (parent := parent_of(session)) is not None:
         jobs = adopted(parent, jobs)
     # By number: hashing a UUID is a call into Python.
@@ -372,6 +381,7 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
                 if any(map(_replaces, asked)):
                     replaced = _enqueue_newest(session, asked, existing)
     _wake_workers(session, (job for job in asked if job.id.int not in existing or job.id.int in replaced))
+    note_enqueued(session, asked, existing, replaced)
     if not existing:
         return [Enqueued(job.id, True) for job in jobs]
     return [_answer(job, existing, replaced) for job in jobs]

@@ -34,6 +34,7 @@ from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import MARK, Seal, sealed_form
 from jobplatform.redaction import redact_text
+from jobplatform.tracing import is_traced, processing
 
 if TYPE_CHECKING:
     from jobplatform.queue.task import Task
@@ -80,6 +81,19 @@ def execute(task: Task[Any, Any], job: RunningJob, payload: Any, *, runner: asyn
     Raises nothing an attempt could raise; only the death of the process itself gets past it. ``runner`` serves
     ``async`` handlers; without one each of them gets an event loop of its own.
     """
+    if is_traced():
+        return _execute_traced(task, job, payload, runner)
+    return _execute_any(task, job, payload, runner)
+
+
+def _execute_traced(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asyncio.Runner | None) -> Ended:
+    with processing(job.trace_parent, job.queue, job.facts()) as span:
+        ended = _execute_any(task, job, payload, runner)
+        span.ended(ended.outcome, ended.error_type, ended.message, ended.traceback)
+        return ended
+
+
+def _execute_any(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asyncio.Runner | None) -> Ended:
     if job.payload_version is not None and job.payload_version > task.payload_version:
         return _wait_for_newer_code(task, job)
     if type(payload) is dict and MARK in payload and (form := sealed_form(payload)):

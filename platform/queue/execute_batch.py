@@ -18,6 +18,7 @@ from jobplatform.queue.execute import Ended, ended_with, failure_of, interrupted
 from jobplatform.queue.items import NOTHING, Item, Items
 from jobplatform.queue.outcomes import HandlerOutcome, JobInterrupted
 from jobplatform.queue.running import RunningJob
+from jobplatform.tracing import is_traced, processing_many
 
 if TYPE_CHECKING:
     from jobplatform.queue.task import Task
@@ -54,11 +55,21 @@ def execute_batch(
     batch = Items(items, open_session, lambda item: report(item.job, _end(task, item)))
     for job in (item.job for item in items):
         job.share_session(lambda: batch.session)
-    error = _call(task, batch, runner)
+    error = _call_traced(task, batch, runner) if is_traced() else _call(task, batch, runner)
     error = _close(batch, error)
     for item in batch.open_items():
         item.settled = True
         report(item.job, _end(task, item) if error is None else _end_by(task, item, error))
+
+
+def _call_traced(task: Task[Any, Any], batch: Items[Any], runner: asyncio.Runner | None) -> BaseException | None:
+    jobs = [item.job for item in batch]
+    with processing_many([job.trace_parent for job in jobs], jobs[0].queue, task.name, len(jobs)) as span:
+        error = _call(task, batch, runner)
+        if error is not None and jobs[0].seal is None:
+            failed = failure_of(task, jobs[0], error)
+            span.ended(failed.outcome, failed.error_type, failed.message, failed.traceback)
+        return error
 
 
 def _call(task: Task[Any, Any], batch: Items[Any], runner: asyncio.Runner | None) -> BaseException | None:

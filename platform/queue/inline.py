@@ -156,6 +156,7 @@ def run_claimed(
     job = RunningJob(
         lease=claimed.lease,
         task=claimed.task,
+        queue=claimed.queue,
         attempt=claimed.attempt,
         max_attempts=claimed.max_attempts,
         request_id=claimed.request_id,

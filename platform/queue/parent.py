@@ -49,6 +49,13 @@ def adopted(parent: Parent, jobs: Sequence[NewJob]) -> list[NewJob]:
     return [_adopted(parent, job) for job in jobs]
 
 
+def traced(jobs: Sequence[NewJob], trace_parent: str | None) -> Sequence[NewJob]:
+    """The jobs as parts of the trace that they are enqueued in, if there is one. What they say themselves counts."""
+    if trace_parent is None:
+        return jobs
+    return [job if job.trace_parent else dataclasses.replace(job, trace_parent=trace_parent) for job in jobs]
+
+
 def _adopted(parent: Parent, job: NewJob) -> NewJob:
     if job.workspace_id != parent.workspace_id:
         message = f"is not {parent.workspace_id}: a running job enqueues for its own workspace"

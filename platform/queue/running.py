@@ -76,6 +76,7 @@ class RunningJob:
         max_attempts: int,
         channel: Channel,
         open_session: Callable[[], Session],
+        queue: str = "default",
         request_id: str | None = None,
         trace_parent: str | None = None,
         payload_version: int | None = None,
@@ -83,6 +84,7 @@ class RunningJob:
         self.lease = lease
         self.epoch = lease.epoch
         self.task = task
+        self.queue = queue
         self.attempt = attempt
         self.max_attempts = max_attempts
         self.request_id = request_id

@@ -18,6 +18,7 @@ class Attempt:
         "lines",
         "reason",
         "release_after",
+        "runnable_at",
         "seq",
         "started",
         "task",
@@ -42,6 +43,8 @@ class Attempt:
         self.release_after = False
         self.completes_itself = False
         self.charged = 0.0
+        self.runnable_at = 0.0
+        """Since when it could have run, on this machine's clock. Known where somebody counts."""
         self.lines = 0
 
     @property

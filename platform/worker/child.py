@@ -16,14 +16,27 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
-from jobplatform.queue import Ended, JobInterrupted, Lease, RunningJob, Tasks, execute, execute_batch
+from jobplatform import tracing
+from jobplatform.queue import (
+    Ended,
+    Happening,
+    JobInterrupted,
+    Lease,
+    RunningJob,
+    Tasks,
+    execute,
+    execute_batch,
+    on_happenings,
+)
 from jobplatform.worker.channel import ItemChannel, JobChannel, Line, RecordHandler
 from jobplatform.worker.frames import (
     ENDED,
+    HAPPENED,
     NO_JOB,
     OK,
     READY,
@@ -37,6 +50,8 @@ from jobplatform.worker.frames import (
 from jobplatform.worker.handler_session import HandlerSessions
 from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
 
+logger = logging.getLogger("jobplatform.worker.child")
+
 
 @dataclass(frozen=True, slots=True)
 class ChildConfig:
@@ -46,6 +61,8 @@ class ChildConfig:
     database_url: str
     threads: int
     log_level: int
+    counts: bool = False
+    """Whether the parent wants to hear what handlers enqueue."""
 
 
 class ChildEnds(NamedTuple):
@@ -95,6 +112,8 @@ class Child:
     def serve(self) -> NoReturn:
         self.mind_signals()
         self.send_logs_to_parent()
+        if self.config.counts:
+            on_happenings(self.happened)
         self.line.send(encode_frame(NO_JOB, READY, monotonic(), 0.0, b""))
         for _ in range(self.config.threads - 1):
             threading.Thread(target=self.work, daemon=True).start()
@@ -115,6 +134,10 @@ class Child:
         root = logging.getLogger()
         root.handlers = [RecordHandler(self.line)]
         root.setLevel(self.config.log_level)
+
+    def happened(self, happened: Mapping[Happening, int]) -> None:
+        told = json.dumps([(*happening, count) for happening, count in happened.items()])
+        self.line.send(encode_frame(self.line.current, HAPPENED, 0.0, 0.0, told.encode()))
 
     # -- jobs ------------------------------------------------------------------------------------
 
@@ -179,6 +202,7 @@ class Child:
         return RunningJob(
             lease=Lease(spec.workspace_id, spec.job_id, spec.epoch),
             task=spec.task,
+            queue=spec.queue,
             attempt=spec.attempt,
             max_attempts=spec.max_attempts,
             channel=channel,
@@ -237,6 +261,13 @@ def encode_ended(ended: Ended) -> tuple[int, bytes]:
     return ENDED, json.dumps(ended._asdict()).encode()
 
 
+def flush_spans() -> None:
+    try:
+        tracing.flush()
+    except Exception:
+        logger.exception("spans could not be sent off")
+
+
 def flush_output() -> None:
     try:
         sys.stdout.flush()
@@ -247,4 +278,5 @@ def flush_output() -> None:
 
 def leave() -> NoReturn:
     flush_output()
+    flush_spans()
     os._exit(0)

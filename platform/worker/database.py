@@ -56,6 +56,10 @@ class OutageLog:
         self._said_at = 0.0
         self._tries = 0
 
+    @property
+    def lasts(self) -> bool:
+        return self._since is not None
+
     def failed(self, error: Exception) -> None:
         now = monotonic()
         self._tries += 1

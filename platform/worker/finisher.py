@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Engine
@@ -37,12 +38,13 @@ class Flushed:
 
     `lost` are endings that were not accepted, `not_held` running attempts whose progress was not. After a `repeated`
     write an ending may also be missing because the first try had worked and only its answer was lost. `unsettled`:
-    somebody waits for something that ended.
+    somebody waits for something that ended. ``statuses`` are those of the jobs whose attempts went badly.
     """
 
     flush: Flush
     lost: set[Lease] = field(default_factory=set)
     not_held: set[Lease] = field(default_factory=set)
+    statuses: dict[Lease, str] = field(default_factory=dict)
     repeated: bool = False
     unsettled: bool = False
 
@@ -64,14 +66,16 @@ class Finisher(DatabaseThread):
         held = self._save(report_progress, flush.progress, answer)
         answer.not_held = {report.lease for report in flush.progress} - held
         held = self._save(complete_jobs, flush.completions, answer, unsavable)
-        held |= self._save(self._fail, flush.failures, answer, unsavable)
+        held |= self._save(partial(self._fail, answer), flush.failures, answer, unsavable)
         held |= self._save(release_jobs, flush.releases, answer)
         self._save(note_findings, flush.notes, answer)
         answer.lost = _missing(flush.endings(), held)
         answer.unsettled = self.take_unsettled()
 
-    def _fail(self, session: Session, failures: Sequence[Failure]) -> Iterable[Lease]:
-        return fail_jobs(session, failures, crash_limit=self._crash_limit)
+    def _fail(self, answer: Flushed, session: Session, failures: Sequence[Failure]) -> Iterable[Lease]:
+        statuses = fail_jobs(session, failures, crash_limit=self._crash_limit)
+        answer.statuses.update(statuses)
+        return statuses
 
     def _save(
         self,
@@ -108,7 +112,9 @@ class Finisher(DatabaseThread):
         if len(rows) > 1:
             return set().union(*(self._save(verb, [row], answer, last_resort) for row in rows))
         logger.error("refused by the database", extra={"row": repr(rows[0])[:500], "error": str(error)[:1000]})
-        return self._save(self._fail, [last_resort(rows[0])], answer) if last_resort else set()
+        if last_resort is None:
+            return set()
+        return self._save(partial(self._fail, answer), [last_resort(rows[0])], answer)
 
 
 def _missing(endings: Sequence[Lease], held: set[Lease]) -> set[Lease]:

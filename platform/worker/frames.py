@@ -35,7 +35,8 @@ PROGRESS: Final = 4
 LOG: Final = 5
 RECORD: Final = 6
 COMPLETING: Final = 7
-LAST_KIND: Final = COMPLETING
+HAPPENED: Final = 8
+LAST_KIND: Final = HAPPENED
 
 FIELDS_OF_BATCH: Final = 3
 
@@ -114,6 +115,7 @@ class JobSpec(NamedTuple):
 
     seq: int
     task: str
+    queue: str
     workspace_id: str
     job_id: str
     epoch: int
@@ -143,10 +145,12 @@ def encode_batch(seq: int, task: str, jobs: Iterable[str]) -> str:
 
 def encode_job(seq: int, job: ClaimedJob) -> str:
     """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
-    (workspace_id, job_id, epoch), _, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = job
+    (workspace_id, job_id, epoch), queue, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = (
+        job
+    )
     numbers = _numbers(epoch, attempt, max_attempts, version)
     return (
-        f'[{seq},{_quoted(task)},"{workspace_id}","{job_id}",{numbers},'
+        f'[{seq},{_quoted(task)},{_quoted(queue)},"{workspace_id}","{job_id}",{numbers},'
         f"{_quoted(request_id)},{_quoted(trace)},{payload}]"
     )
 

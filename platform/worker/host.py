@@ -9,9 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from jobplatform.models import Role, make_engine, require_roles
+from jobplatform.queue import off_happenings, on_happenings
 from jobplatform.settings import Settings
 from jobplatform.worker.hub import Hub, stop_on_signals
 from jobplatform.worker.options import WorkerOptions
+from jobplatform.worker.tally import Tally
+from jobplatform.worker.watching import open_port
 
 # Claimer, finisher, keeper; the keeper opens a fourth one that listens and is then taken out of the pool.
 CONNECTIONS = 4
@@ -52,14 +55,15 @@ class Worker:
             autocommit=True,
             role=Role.WORKER if self._login_is_fit() else None,
         )
-        hub = self._hub = Hub(self.options, engine, _version())
+        tally = None if self.options.health_port is None else Tally()
+        hub = self._hub = Hub(self.options, engine, _version(), tally)
         if threading.current_thread() is threading.main_thread():
             stop_on_signals(hub)
         logger.info(
             "worker starting", extra={"worker_name": self.options.worker_name, "tasks_from": self.options.tasks}
         )
         try:
-            with few_collections():
+            with few_collections(), watched(hub, tally, self.options):
                 code = hub.run()
         finally:
             self._hub = None
@@ -93,6 +97,23 @@ def few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
+
+
+@contextmanager
+def watched(hub: Hub, tally: Tally | None, options: WorkerOptions) -> Iterator[None]:
+    """Serve probes and numbers meanwhile, where somebody wants them."""
+    if tally is None or options.health_port is None:
+        yield
+        return
+    port = open_port(hub, tally, options.health_host, options.health_port)
+    on_happenings(tally.happened)
+    host, number = port.address
+    logger.info("port for probes open", extra={"host": host, "port": number})
+    try:
+        yield
+    finally:
+        off_happenings(tally.happened)
+        port.stop()
 
 
 def _version() -> str:

@@ -44,6 +44,7 @@ from jobplatform.worker.keeper import (
     Lapse,
     ListenAgain,
     Listening,
+    Reaped,
     Registered,
     RegistrationFailed,
     SettleNow,
@@ -53,6 +54,7 @@ from jobplatform.worker.membership import Membership
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.pool import Pool
 from jobplatform.worker.supply import Supply
+from jobplatform.worker.tally import Tally
 
 # Results gather in the pipes meanwhile and nobody waits for them: 5 to 25 % less CPU while draining.
 LINGER_SECONDS: Final = 0.001
@@ -64,7 +66,7 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Hub:
-    def __init__(self, options: WorkerOptions, engine: Engine, version: str) -> None:
+    def __init__(self, options: WorkerOptions, engine: Engine, version: str, tally: Tally | None = None) -> None:
         self.options = options
         self.inbox: deque[Any] = deque()
         self.selector = selectors.DefaultSelector()
@@ -76,7 +78,7 @@ class Hub:
         self.finisher = Finisher(engine, self.post, crash_limit=options.crash_limit)
         self.keeper = Keeper(engine, self.post, options)
         self.threads = (self.claimer, self.finisher, self.keeper)
-        self.ledger = Ledger()
+        self.ledger = Ledger(tally)
         self.pool = Pool(options, self.ledger, self.selector)
         self.membership = Membership(self.keeper, self.ledger, options, version)
         self.supply = Supply(self.claimer, self.ledger, self.pool, capacity=options.capacity, poll=options.poll)
@@ -101,6 +103,7 @@ class Hub:
             Beaten: self.beaten,
             Deregistered: lambda _: self.departure.said_goodbye(),
             JobsReady: lambda answer: self.supply.rang(answer.workspaces),
+            Reaped: lambda answer: self.ledger.reaped(answer.jobs),
             Listening: lambda answer: self.ear.attach(answer.connection),
             ThreadDied: self.thread_died,
         }
@@ -108,6 +111,7 @@ class Hub:
         self.queues: tuple[str, ...] = ()
         self.tasks: tuple[str, ...] = ()
         self.broken: Exception | None = None
+        self.turned_at = monotonic()
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -123,6 +127,7 @@ class Hub:
             self.close()
 
     def turn(self) -> None:
+        self.turned_at = monotonic()
         if self.membership.lapses_in <= 0:
             logger.error("lease not renewed in time", extra={"worker_id": self.membership.worker_id})
             self.lose_lease()
@@ -187,6 +192,7 @@ class Hub:
         self.tasks = tuple(task["name"] for task in catalogue)
         self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
         self.ear.queues = frozenset(self.queues)
+        self.ledger.know(self.queues, self.tasks)
         self.claimer.know(self.queues, self.tasks, {task["name"]: task["payload_version"] for task in catalogue})
         self.keeper.ask(Know(catalogue, self.pool.cradle.schedules))
 
@@ -212,6 +218,17 @@ class Hub:
     def quiet(self) -> bool:
         """Whether nothing that was asked of the database is unanswered."""
         return not self.flushing and not self.supply.in_flight
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no jobs are taken right now, in words; None when they are. May be asked from any thread."""
+        if self.departure.begun:
+            return "the worker is stopping"
+        if outages := [thread.name for thread in self.threads if thread.outage.lasts]:
+            return f"the database cannot be reached ({', '.join(outages)})"
+        if self.membership.worker_id is None:
+            return "the worker is not registered: its handler processes are starting, or its lease is lost"
+        return None
 
     @property
     def holds_nothing(self) -> bool:
@@ -264,7 +281,7 @@ class Hub:
 
     def flushed(self, answer: Flushed) -> None:
         self.flushing = False
-        self.ledger.flushed(answer.flush)
+        self.ledger.flushed(answer.flush, answer.lost, answer.statuses)
         self.supply.ended()
         for lease in answer.lost:
             facts = {"job_id": lease.job_id, "epoch": lease.epoch, "repeated": answer.repeated}

@@ -166,6 +166,13 @@ class JobsReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Reaped:
+    """So many jobs were taken back from dead workers."""
+
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     connection: psycopg.Connection[Any]
 
@@ -376,6 +383,7 @@ class Keeper(DatabaseThread):
         if rescued:
             logger.warning("jobs rescued", extra={"jobs": len(rescued)})
             self.post(JobsReady())
+            self.post(Reaped(len(rescued)))
         if self.take_unsettled():
             self._endings.due_at = monotonic()
 

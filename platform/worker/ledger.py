@@ -11,6 +11,7 @@ from typing import Any, Final
 from jobplatform.queue import (
     ClaimedJob,
     Completion,
+    Happening,
     Lease,
     LogLine,
     ProgressReport,
@@ -27,11 +28,13 @@ from jobplatform.worker.frames import Frame, Reason
 from jobplatform.worker.gathering import BatchSize, Gathering
 from jobplatform.worker.outbox import Flush, Outbox
 from jobplatform.worker.pace import Pace
+from jobplatform.worker.tally import Tally
 
 # Seconds for which a suspect goes back: long enough for a slot to become free somewhere, different for each.
 SUSPECT_PAUSE: Final = (0.2, 2.0)
 
 _completion = quick_maker(Completion)
+NOTHING: Final[Mapping[Lease, str]] = {}
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -39,7 +42,9 @@ logger = logging.getLogger("jobplatform.worker")
 class Ledger:
     """`known` has every attempt from its claim to the answer of its last write: heartbeats and reconciling name it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally | None = None) -> None:
+        self.tally = tally
+        """Where it is counted what happened; nobody counts when nobody can ask."""
         self.ready: deque[Attempt] = deque()
         self.known: dict[Lease, Attempt] = {}
         self.outbox = Outbox()
@@ -58,6 +63,11 @@ class Ledger:
         self.apart = frozenset(task["name"] for task in catalogue if task["isolation"] == "process")
         self.retries = {task["name"]: RetryPolicy.from_dict(task["retry"]) for task in catalogue}
 
+    def know(self, queues: Collection[str], tasks: Collection[str]) -> None:
+        """The names that this worker was started for."""
+        if self.tally is not None:
+            self.tally.know(queues, tasks)
+
     def retry(self, attempt: Attempt) -> RetryPolicy:
         return self.retries.get(attempt.task, verdicts.DEFAULT_RETRY)
 
@@ -72,13 +82,15 @@ class Ledger:
         """
         self.shares.only_these_want({job.lease.workspace_id for job in jobs})
         self.gathering.saw(jobs)
+        now = monotonic()
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
         for job, charged in zip(jobs, self.shares.all_claimed(jobs), strict=True):
             attempt = Attempt(job)
             attempt.charged = charged
+            attempt.runnable_at = now - job.waited
             self.known[attempt.lease] = attempt
             if not attempt.is_suspect:
-                if not self.gathering.add(attempt, monotonic()):
+                if not self.gathering.add(attempt, now):
                     self.ready.append(attempt)
             elif room > 0:
                 room -= 1
@@ -137,15 +149,41 @@ class Ledger:
     def forget(self, lease: Lease) -> None:
         self.known.pop(lease, None)
 
-    def flushed(self, flush: Flush) -> None:
-        for lease in flush.endings():
-            self.known.pop(lease, None)
+    def flushed(self, flush: Flush, lost: Collection[Lease] = (), statuses: Mapping[Lease, str] = NOTHING) -> None:
+        """It is written. ``lost`` are those whose lease was lost, ``statuses`` the jobs' of what went badly."""
+        if self.tally is None:
+            for lease in flush.endings():
+                self.known.pop(lease, None)
+        else:
+            self._count(self.tally, flush, lost, statuses)
+
+    def _count(self, tally: Tally, flush: Flush, lost: Collection[Lease], statuses: Mapping[Lease, str]) -> None:
+        for completion in flush.completions:
+            attempt = self.known.pop(completion.lease, None)
+            if attempt is not None and completion.lease not in lost:
+                tally.finished(attempt.job.queue, attempt.task, completion.outcome)
+        for failure in flush.failures:
+            attempt = self.known.pop(failure.lease, None)
+            status = statuses.get(failure.lease)
+            if attempt is not None and status == "pending":
+                tally.retried(attempt.job.queue, attempt.task)
+            elif attempt is not None and status is not None:
+                outcome = "cancelled" if status == "cancelled" else failure.outcome
+                tally.finished(attempt.job.queue, attempt.task, outcome)
+        for release in flush.releases:
+            self.known.pop(release.lease, None)
+
+    def reaped(self, jobs: int) -> None:
+        if self.tally is not None:
+            self.tally.reaped += jobs
 
     # -- what children report --------------------------------------------------------------------
 
     def completed(self, attempt: Attempt, frame: Frame) -> None:
         self.pace.took(attempt.task, frame.seconds)
         self.shares.ended(attempt.job, attempt.charged, frame.seconds)
+        if self.tally is not None:
+            self.tally.ran(attempt.job.queue, attempt.task, frame.started - attempt.runnable_at, frame.seconds)
         if attempt.job.resource is not None:
             self.outbox.note(ResourceNote(attempt.job.resource, worked=True), monotonic())
         result = str(frame.body, "utf-8", "replace")
@@ -156,6 +194,8 @@ class Ledger:
         if attempt.reason is None:
             self.pace.took(attempt.task, frame.seconds)
         facts = json.loads(frame.body)
+        if self.tally is not None:
+            self._count_end(self.tally, attempt, frame, facts["kind"])
         if attempt.reason is None and (note := note_of(attempt.job.resource, facts)):
             self.outbox.note(note, monotonic())
         self.settle(attempt, verdicts.ended(attempt, facts, self.retry(attempt)), frame.seconds)
@@ -163,6 +203,17 @@ class Ledger:
             logger.info(
                 "attempt ended", extra=attempt.facts | {"outcome": facts["outcome"], "reason": _word(attempt.reason)}
             )
+
+    @staticmethod
+    def _count_end(tally: Tally, attempt: Attempt, frame: Frame, kind: str) -> None:
+        tally.ran(attempt.job.queue, attempt.task, frame.started - attempt.runnable_at, frame.seconds)
+        if kind == "completed_in":
+            tally.finished(attempt.job.queue, attempt.task, "ok")
+
+    def happened(self, frame: Frame) -> None:
+        """A handler has enqueued something, and committed it."""
+        if self.tally is not None:
+            self.tally.happened({Happening(*happening): count for *happening, count in json.loads(frame.body)})
 
     def progressed(self, attempt: Attempt, frame: Frame) -> None:
         self.outbox.report(ProgressReport(attempt.lease, frame.body.decode(errors="replace")), monotonic())
@@ -176,12 +227,19 @@ class Ledger:
 
     def interrupted(self, attempt: Attempt, reason: Reason) -> None:
         """The attempt's process was ended because the worker wanted the attempt to stop."""
+        self._count_killed(attempt)
         self.settle(attempt, verdicts.interrupted(attempt, reason, self.retry(attempt)), _ran(attempt))
         logger.warning("attempt killed", extra=attempt.facts | {"reason": _word(reason)})
 
     def crashed(self, attempt: Attempt, message: str, error_type: str = "ProcessCrashed") -> None:
+        self._count_killed(attempt)
         self.settle(attempt, verdicts.crashed(attempt, message, self.retry(attempt), error_type), _ran(attempt))
         logger.warning("attempt crashed", extra=attempt.facts | {"error_type": error_type, "error": message})
+
+    def _count_killed(self, attempt: Attempt) -> None:
+        if self.tally is not None and attempt.started is not None:
+            waited = attempt.started - attempt.runnable_at
+            self.tally.ran(attempt.job.queue, attempt.task, waited, monotonic() - attempt.started)
 
     def release(self, attempts: Iterable[Attempt]) -> None:
         for attempt in attempts:

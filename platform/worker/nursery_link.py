@@ -23,6 +23,7 @@ class NurseryConfig:
     database_url: str
     threads: int
     log_level: int
+    counts: bool = False
     import_path: list[str] = field(default_factory=lambda: list(sys.path))
 
     def as_message(self) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class WorkerOptions:
     sync_log_retention: timedelta = timedelta(days=90)
     doorbell: bool = True
     trust_login: bool = False
+    health_host: str = "127.0.0.1"
+    health_port: int | None = None
+    """Where probes and numbers are served; nowhere unless it is said. 0 is any port that is free."""
 
     def __post_init__(self) -> None:
         if problems := _problems(self):
@@ -66,6 +69,8 @@ class WorkerOptions:
             "sync_log_retention": timedelta(days=settings.sync_log_retention_days),
             "doorbell": settings.doorbell,
             "trust_login": settings.trust_login,
+            "health_host": settings.health_host,
+            "health_port": settings.health_port,
         }
         return cls(**(values | changes))
 

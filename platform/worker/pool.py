@@ -8,7 +8,19 @@ from typing import Final
 
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.cradle import Cradle, Events
-from jobplatform.worker.frames import COMPLETING, ENDED, LOG, OK, PROGRESS, READY, RECORD, STARTED, Frame, Reason
+from jobplatform.worker.frames import (
+    COMPLETING,
+    ENDED,
+    HAPPENED,
+    LOG,
+    OK,
+    PROGRESS,
+    READY,
+    RECORD,
+    STARTED,
+    Frame,
+    Reason,
+)
 from jobplatform.worker.kernel import resident_bytes
 from jobplatform.worker.ladder import Ladder
 from jobplatform.worker.ledger import Ledger
@@ -42,6 +54,7 @@ class Pool:
             database_url=options.database_url,
             threads=options.threads,
             log_level=logging.getLogger().getEffectiveLevel(),
+            counts=ledger.tally is not None,
         )
         self.cradle = Cradle(config, selector, Events(self._started, self._ended, self._all_died))
         self.ladder = Ladder(self.cradle, self.take_back, threads=options.threads, grace=options.kill_grace)
@@ -298,6 +311,8 @@ class Pool:
         elif kind == RECORD:
             attempt = slot.find(frame.seq)
             relay_record(frame, attempt.facts if attempt else {})
+        elif kind == HAPPENED:
+            self.ledger.happened(frame)
         else:
             self._job_reported(slot, frame)
 

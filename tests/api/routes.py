@@ -74,7 +74,7 @@ class Route(NamedTuple):
     @property
     def scope(self) -> Scope:
         """The scope that this API gives to a route by where it is and what it does."""
-        if self.path.startswith("/operator/"):
+        if self.path.startswith("/operator/") or self.path == "/metrics":
             return Scope.OPERATOR
         if "/schedules" in self.path:
             return Scope.SCHEDULES

@@ -20,7 +20,13 @@ class Server:
     """gunicorn on a port of its own: ``start``, ``kill``, ``start`` again."""
 
     def __init__(
-        self, database_url: str, folder: Path, *options: str, application: str = "wsgi:app", **environ: str
+        self,
+        database_url: str,
+        folder: Path,
+        *options: str,
+        application: str = "wsgi:app",
+        probe: str = "/api/readyz",
+        **environ: str,
     ) -> None:
         # Kept as long as we are: nobody else gets the port, also while the server is down.
         self._place = socket.socket()
@@ -30,6 +36,7 @@ class Server:
         self.url = f"http://{self.address}"
         self.log = folder / "server.log"
         self._application = application
+        self._probe = probe
         self._options = options or ("--threads", "12")
         self._environ = {
             **os.environ,
@@ -74,6 +81,6 @@ class Server:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/api/readyz", timeout=30).status_code == 200
+            return httpx.get(f"{self.url}{self._probe}", timeout=30).status_code == 200
         except httpx.TransportError:
             return False

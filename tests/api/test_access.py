@@ -19,6 +19,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/jobs/health",
         "/jobs/stats",
         "/jobs/stream/{jobId}",
+        "/metrics",
         "/operator/audit",
         "/operator/pauses",
         "/operator/pauses/{kind}/{key}",

@@ -160,6 +160,24 @@ def test_no_body_takes_more_than_linear_time_to_refuse(client: Client, jobs_url:
     assert answers[0].status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (413, "x" * 10_000_000),
+        (413, "{" + ",".join(f'"{number}":0' for number in range(1_000_000)) + "}"),
+        (422, "{" + ",".join(f'"{number}":0' for number in range(80_000)) + "}"),
+        (422, job("{" + ",".join(f'"{number}":0' for number in range(80_000)) + "}")),
+        (422, job("{}")[:-1] + ',"tags":[' + ",".join(["0"] * 400_000) + "]}"),
+    ],
+    ids=["10 MB", "a million keys", "as many as fit", "as many as fit into a payload", "as many tags"],
+)
+def test_a_flood_is_refused_in_a_few_words(client: Client, jobs_url: str, status: int, body: str) -> None:
+    answer = send(client, jobs_url, body)
+
+    assert (answer.status_code, answer.content_type) == (status, PROBLEM)
+    assert len(answer.data) < 64 * 1024
+
+
 def test_a_change_without_a_body_is_refused_and_one_that_changes_nothing_is_not(operator: Client) -> None:
     plan = "/operator/plans/gold"
     operator.request("PUT", plan, json={"weight": 10})

@@ -336,3 +336,10 @@ def test_a_retry_from_somewhere_else_is_refused(client: Client, jobs_url: str, e
     answer = client.post(f"{jobs_url}/{echo()}/retry?fromStart=perhaps")
 
     assert (answer.status_code, answer.get_json()["errors"][0]["path"]) == (422, "?fromStart")
+
+
+def test_a_job_says_where_to_follow_it(client: Client, jobs_url: str) -> None:
+    accepted = client.post(f"/api{jobs_url}", json={"jobType": "echo"}).get_json()
+
+    assert accepted["eventsUrl"] == accepted["job"]["eventsUrl"] == accepted["statusUrl"] + "/events"
+    assert accepted["eventsUrl"].startswith("/api/")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from tests.api.conftest import Client
 
@@ -70,3 +72,15 @@ def test_answers_are_not_to_be_kept_by_others(client: Client, jobs_url: str) -> 
     assert listed.headers["Cache-Control"] == "no-store"
     assert client.get(job["statusUrl"]).headers["Cache-Control"] == "private, no-cache"
     assert listed.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("sent", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "not-a-trace"])
+def test_the_trace_that_a_request_belongs_to_is_kept_with_its_jobs(
+    client: Client, jobs_url: str, session: Session, sent: str
+) -> None:
+    headers = {"traceparent": sent}
+    client.post(jobs_url, json={"jobType": "echo"}, headers=headers)
+    client.post(f"{jobs_url}/batch", json={"jobs": [{"jobType": "echo"}]}, headers=headers)
+
+    kept = session.scalars(text("select trace_parent from jobplatform.jobs")).all()
+    assert kept == [sent if sent.startswith("00") else None] * 2

@@ -31,20 +31,23 @@ DEFAULTS_IN_WORDS = {
     "exports": "a folder below the data folder",
     "exports_endpoint": "none",
     "public_url": "none",
+    "health_port": "none",
 }
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 PLACEHOLDERS = dict.fromkeys(
-    ("JOB_ID", "BATCH_ID", "ACTION_ID", "CONNECTION_ID", "SYNC_LOG_ID", "WORKSPACE", "$WORKSPACE"), AN_ID
+    (
+        "JOB_ID",
+        "BATCH_ID",
+        "ACTION_ID",
+        "CONNECTION_ID",
+        "SYNC_LOG_ID",
+        "HOOK",
+        "WEBHOOK",
+        "WORKSPACE",
+        "$WORKSPACE",
+    ),
+    AN_ID,
 )
-PLACEHOLDERS = {
-    "HOOK": AN_ID,
-    "WEBHOOK": AN_ID,
-    "JOB_ID": AN_ID,
-    "BATCH_ID": AN_ID,
-    "ACTION_ID": AN_ID,
-    "WORKSPACE": AN_ID,
-    "$WORKSPACE": AN_ID,
-}
 WORDS_OF_A_SHELL = {"|", "||", "&&", "&", ";", ">", "<", ")", "("}
 
 

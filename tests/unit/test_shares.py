@@ -40,7 +40,7 @@ def around(seconds: float) -> Callable[[random.Random], float]:
 
 
 def a_job(workspace: str, weight: int = 1, task: str = "work") -> ClaimedJob:
-    return ClaimedJob(Lease(workspace, AN_ID, 1), "default", task, 1, 3, 0, 1000, "{}", 1, None, None, None, weight)
+    return ClaimedJob(Lease(workspace, AN_ID, 1), "default", task, 1, 3, 0, 1000, "{}", 1, None, None, weight=weight)
 
 
 class Simulation:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import LiteralString
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
@@ -271,3 +272,20 @@ def test_a_result_that_the_database_refuses_fails_its_job_and_no_other(
     assert {database.job(job).status for job in good} == {"completed"}
     assert (database.job(bad).status, database.attempts(bad)[0].error_type) == ("failed", "NotSavable")
     assert worker.exit_code is None
+
+
+def test_a_worker_without_its_database_is_alive_and_not_ready_until_it_is_back(
+    start_worker: StartWorker, switch: Switch
+) -> None:
+    worker = start_worker(health_port=0)
+    port = worker.wait_for("port for probes open")["port"]
+
+    def status(path: str) -> int:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30).status_code
+
+    switch.close()
+    wait_until(lambda: status("/readyz") == 503, what="the worker not to be ready")
+    assert status("/livez") == 200
+
+    switch.open()
+    wait_until(lambda: status("/readyz") == 200, what="the worker to be ready again")

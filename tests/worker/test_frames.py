@@ -103,7 +103,8 @@ def test_a_payload_is_spliced_in_and_parsed_once(payload: object) -> None:
 
     spec = JobSpec(*json.loads(encode_job(7, claimed)))
 
-    assert (spec.seq, spec.task, spec.payload, spec.payload_version) == (7, "task", payload, 2)
+    assert (spec.seq, spec.task, spec.queue, spec.payload_version) == (7, "task", "default", 2)
+    assert spec.payload == payload
     assert Lease(spec.workspace_id, spec.job_id, spec.epoch) == claimed.lease
     assert (spec.attempt, spec.max_attempts) == (claimed.attempt, claimed.max_attempts)
     assert (spec.request_id, spec.trace_parent) == ('with "quotes"', "ünicode")

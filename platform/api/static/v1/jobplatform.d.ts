@@ -95,6 +95,7 @@ export interface Client {
   list(filters?: Record<string, string>): AsyncGenerator<Job>;
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;
+  runNow(jobId: string): Promise<Job>;
   watch<Result = unknown>(jobId: string, options?: WatchOptions<Result>): Promise<WatchedJob<Result>>;
 }
 

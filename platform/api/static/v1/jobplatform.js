@@ -38,6 +38,7 @@ export function createClient(baseUrl, workspaceId, options = {}) {
     },
     cancel: (jobId) => ask("POST", `/jobs/${jobId}/cancel`),
     retry: (jobId) => ask("POST", `/jobs/${jobId}/retry`),
+    runNow: (jobId) => ask("POST", `/jobs/${jobId}/run-now`),
     watch: (jobId, more = {}) => watchJob(`${root}/jobs/${jobId}`, { ...options, ...more }),
   };
   return client;

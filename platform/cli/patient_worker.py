@@ -1,0 +1,216 @@
+"""gunicorn's worker with threads, for clients that take their time.
+
+gunicorn gives a connection to a thread with its first byte, and the thread waits for all the others: as many clients as
+there are threads, each sending a byte now and then, and nobody else is served. Here the main loop reads whatever comes,
+for all connections at once, and a thread gets a request when all of it is here. A client has so many seconds for that,
+and all that wait have so much memory between them; beyond either the connection is closed, the oldest first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import selectors
+import socket
+import time
+from typing import Any, Final
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+#: Seconds from its first byte until a request has to be here.
+PATIENCE: Final = 20.0
+#: Seconds that a new connection may say nothing.
+SILENCE: Final = 10.0
+#: Bytes of one request; a little more than the API takes, so that it can say that this is too much.
+MOST_OF_ONE: Final = (1 << 20) + (64 << 10)
+#: Bytes of all requests that are on their way to one process.
+MOST_OF_ALL: Final = 32 << 20
+READ_SIZE: Final = 64 << 10
+#: Seconds, and bytes, that a client whose connection is closed may still send before it hears of that: it should get
+#: to reading its answer.
+LINGER: Final = 2.0
+MOST_OF_LINGERING: Final = 16 << 20
+
+_TIMED_OUT: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_CHUNKED: Final = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
+_EXPECTS: Final = re.compile(rb"^expect:[ \t]*100-continue[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_LAST_CHUNK: Final = re.compile(rb"(^|\r\n)0+\r\n(?s:.*)\r\n$")
+
+
+class Arriving:
+    """A request that is on its way."""
+
+    def __init__(self, connection: Any, until: float) -> None:
+        self.connection = connection
+        self.until = until
+        self.data = bytearray()
+        self.lingers = False
+        self.thrown_away = 0
+        self._body_at: int | None = None
+        self._wanted = 0
+        self._is_chunked = False
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether it is refused for its size, and the rest of it is nothing to wait for."""
+        return self._wanted > MOST_OF_ONE or len(self.data) >= MOST_OF_ONE or self._body_at is None
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.data)
+
+    def is_complete(self) -> bool:
+        """Whether a thread can read all of it without waiting, or enough of it to refuse it."""
+        if self._body_at is None and not self._read_head():
+            return len(self.data) > READ_SIZE
+        assert self._body_at is not None
+        if self.is_too_much:
+            return True
+        if self._is_chunked:
+            return _LAST_CHUNK.search(self.data, max(self._body_at, len(self.data) - READ_SIZE)) is not None
+        return len(self.data) >= self._body_at + self._wanted
+
+    def _read_head(self) -> bool:
+        end = self.data.find(_END)
+        if end < 0:
+            return False
+        head = bytes(self.data[:end])
+        self._body_at = end + len(_END)
+        length = _LENGTH.search(head)
+        self._wanted = int(length.group(1)) if length else 0
+        self._is_chunked = _CHUNKED.search(head) is not None
+        if _EXPECTS.search(head):
+            # Or it waits for us as we wait for it. gunicorn will say it once more, which is allowed.
+            with contextlib.suppress(OSError):
+                self.connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
+    """Threads for requests that are complete; the main loop for all others."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # By age: the first is the oldest.
+        self._arriving: dict[int, Arriving] = {}
+        self._waiting_bytes = 0
+
+    def accept(self, listener: Any) -> None:
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        self._await(TConn(self.cfg, client, address, listener.getsockname()), SILENCE)
+
+    def on_client_socket_readable(self, connection: Any, client: Any) -> None:
+        """The next request of a connection that was kept."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(connection)
+        self._read(self._await(connection, PATIENCE))
+
+    def finish_request(self, connection: Any, future: Any) -> None:
+        """A thread is done with it. What it read of the next request waits here for the rest."""
+        if future.cancelled() or future.exception() is not None or not future.result():
+            self._linger(connection)
+        elif rest := connection.parser.unreader.take_buffered():
+            self._take(self._await(connection, PATIENCE), rest)
+        else:
+            super().finish_request(connection, future)
+
+    def _keepalive_after(self, connection: Any, keepalive: Any) -> bool:
+        """Not where the rest of a request would have to be waited for."""
+        return not connection.is_too_much and bool(super()._keepalive_after(connection, keepalive))
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """The worker stops: nobody's beginning of a request is waited for any longer than a kept connection."""
+        super()._cap_keepalive(deadline)
+        for arriving in self._arriving.values():
+            arriving.until = min(arriving.until, deadline)
+
+    def murder_pending(self) -> None:
+        super().murder_pending()
+        now = time.monotonic()
+        for arriving in [one for one in self._arriving.values() if one.until < now]:
+            if arriving.has_begun and not arriving.lingers:
+                with contextlib.suppress(OSError):
+                    arriving.connection.sock.send(_TIMED_OUT)
+            self._drop(arriving)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _await(self, connection: Any, seconds: float) -> Arriving:
+        connection.sock.setblocking(False)
+        arriving = Arriving(connection, time.monotonic() + seconds)
+        self._arriving[connection.sock.fileno()] = arriving
+        self.poller.register(connection.sock, selectors.EVENT_READ, functools.partial(self._on_readable, arriving))
+        return arriving
+
+    def _on_readable(self, arriving: Arriving, _client: Any) -> None:
+        self._read(arriving)
+
+    def _read(self, arriving: Arriving) -> None:
+        try:
+            data = arriving.connection.sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if data and arriving.lingers:
+            self._throw_away(arriving, data)
+        elif data:
+            self._take(arriving, data)
+        else:
+            self._drop(arriving)
+
+    def _take(self, arriving: Arriving, data: bytes) -> None:
+        if not arriving.has_begun:
+            arriving.until = time.monotonic() + PATIENCE
+        arriving.data += data
+        self._waiting_bytes += len(data)
+        if arriving.is_complete():
+            self._hand_over(arriving)
+        while self._waiting_bytes > MOST_OF_ALL:
+            self._drop(next(one for one in self._arriving.values() if one.has_begun))
+
+    def _linger(self, connection: Any) -> None:
+        """Say that nothing more will come, and let the client finish its sentence. gunicorn waits for that in its main
+        loop, where everybody else waits too."""
+        try:
+            connection.sock.setblocking(False)
+            connection.sock.shutdown(socket.SHUT_WR)
+            self._await(connection, LINGER).lingers = True
+        except (OSError, ValueError):
+            self.nr_conns -= 1
+            connection.close()
+
+    def _throw_away(self, arriving: Arriving, data: bytes) -> None:
+        arriving.thrown_away += len(data)
+        if arriving.thrown_away > MOST_OF_LINGERING:
+            self._drop(arriving)
+
+    def _hand_over(self, arriving: Arriving) -> None:
+        connection = arriving.connection
+        self._forget(arriving)
+        connection.sock.setblocking(True)
+        connection.init()
+        connection.data_ready = True
+        connection.is_too_much = arriving.is_too_much
+        connection.parser.unreader.unread(bytes(arriving.data))
+        self.enqueue_req(connection)
+
+    def _drop(self, arriving: Arriving) -> None:
+        self._forget(arriving)
+        self.nr_conns -= 1
+        with contextlib.suppress(OSError):
+            arriving.connection.sock.shutdown(socket.SHUT_RDWR)
+        arriving.connection.close()
+
+    def _forget(self, arriving: Arriving) -> None:
+        self._waiting_bytes -= len(arriving.data)
+        self.poller.unregister(arriving.connection.sock)
+        del self._arriving[arriving.connection.sock.fileno()]

@@ -1,0 +1,145 @@
+"""`jobplatform api` with clients that hold on to their connections, over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.api import mint_token
+from jobplatform.testing import wait_until
+from tests.end_to_end.conftest import COMMAND
+
+MANY = 200
+MIB = 1 << 20
+
+#: How a request may begin and go on for ever: in its head, after it, in a body, in a body of chunks, in one too long.
+POST = "POST {jobs} HTTP/1.1\r\nHost: x\r\n{token}Content-Type: application/json\r\n"
+BEGINNINGS = (
+    "GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    POST + "Content-Length: 500\r\n\r\n{{",
+    POST + "Transfer-Encoding: chunked\r\n\r\n1f4\r\n",
+    POST + "Content-Length: 10000000\r\n\r\n{{",
+)
+
+
+class Api:
+    """`jobplatform api` with one process, and few threads."""
+
+    def __init__(self, database_url: str, server: str) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        os.set_inheritable(self._listener.fileno(), True)
+        self.address = self._listener.getsockname()
+        self.url = "http://{}:{}".format(*self.address)
+        fd = str(self._listener.fileno())
+        options = ["api", "--fd", fd, "--workers", "1", "--threads", "4", "--server", server]
+        environ = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TRUST_LOGIN": "true"}
+        self.process = subprocess.Popen([*COMMAND, *options], env=environ, pass_fds=[self._listener.fileno()])
+        wait_until(lambda: httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200, what="the API to be ready")
+
+    def memory(self) -> int:
+        """Bytes that its serving process has for itself."""
+        pid = self.process.pid
+        (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+        self._listener.close()
+
+
+@pytest.fixture(params=["threads", "gevent"])
+def api(request: pytest.FixtureRequest, database_url: str) -> Iterator[Api]:
+    api = Api(database_url, request.param)
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+def token(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> str:
+    with sessions.begin() as session:
+        return mint_token(session, workspace_id, ["jobs:read", "jobs:write"], "a test")
+
+
+class Drip:
+    """Clients that each send a byte at every round, and never an end."""
+
+    def __init__(self, address: tuple[str, int], beginnings: Sequence[str]) -> None:
+        self.clients = [socket.create_connection(address, timeout=30) for _ in range(MANY)]
+        for number, client in enumerate(self.clients):
+            client.sendall(beginnings[number % len(beginnings)].encode())
+
+    def go_on(self) -> None:
+        for client in self.clients:
+            with contextlib.suppress(OSError):  # one whose body is too long has been told so
+                client.send(b" ")
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+
+
+def test_the_api_answers_while_many_clients_never_end_their_requests(
+    api: Api, token: str, workspace_id: uuid.UUID
+) -> None:
+    jobs = f"/workspaces/{workspace_id}/jobs"
+    bearer = f"Authorization: Bearer {token}\r\n"
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=api.url, headers=headers, timeout=60) as client:
+        assert client.post(jobs, json={"jobType": "sync"}).status_code == 202
+        before = api.memory()
+
+        drip = Drip(api.address, [beginning.format(jobs=jobs, token=bearer) for beginning in BEGINNINGS])
+        statuses = []
+        for _ in range(20):
+            drip.go_on()
+            statuses += [client.get(jobs).status_code, httpx.get(f"{api.url}/livez", timeout=60).status_code]
+        told = drip.clients[3].recv(12)
+        grown = api.memory() - before
+        pieces = send_in_pieces(api.address, jobs, bearer)
+        drip.close()
+
+    assert set(statuses) == {200}
+    assert told == b"HTTP/1.1 413"
+    assert grown < 48 * MIB, grown / MIB
+    # And whoever is only slow is served.
+    assert pieces == [b"HTTP/1.1 202", b"HTTP/1.1 202", b"HTTP/1.1 200"]
+
+
+def send_in_pieces(address: tuple[str, int], jobs: str, bearer: str) -> list[bytes]:
+    """A body of its length, one of chunks, and a request that comes along with the end of it, on one connection."""
+    body = b'{"jobType": "sync", "ifActive": "return"}'
+    head = f"POST {jobs} HTTP/1.1\r\nHost: x\r\n{bearer}Content-Type: application/json\r\n".encode()
+    with socket.create_connection(address, timeout=60) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (head[:30], head[30:], f"Content-Length: {len(body)}\r\n\r\n".encode(), body[:10], body[10:]):
+            client.sendall(piece)
+        first = read_answer(client)
+        chunk = f"{len(body):x}\r\n".encode() + body
+        pieces = (head + b"Transfer-Encoding: chunked\r\n\r\n", chunk, b"\r\n0\r\n", b"\r\nGET /livez HTTP/1.1\r\n")
+        for piece in pieces:
+            client.sendall(piece)
+        second = read_answer(client)
+        client.sendall(b"Host: x\r\n\r\n")
+        return [first, second, read_answer(client)]
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """The first line of an answer, when all of it is here."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += client.recv(1)
+    length = next(line.split(b":")[1] for line in data.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    while int(length) > (have := len(data.split(b"\r\n\r\n", 1)[1])):
+        data += client.recv(int(length) - have)
+    return data[:12]

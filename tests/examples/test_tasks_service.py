@@ -1,0 +1,165 @@
+"""The example of the task service as somebody runs it: a server, a worker, clients of its REST API, and a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.api import mint_token
+from jobplatform.testing import WorkerProcess, wait_until
+from tests.api.servers import Server
+
+FOLDER = Path(__file__).parents[2] / "examples" / "tasks_service"
+REACT = Path(sys.prefix) / "react"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: Every word that a run's mark on the page has had, with the longest progress seen beside it.
+WATCH = """
+() => {
+  window.words = [];
+  const look = () => {
+    for (const mark of document.querySelectorAll(".status")) {
+      if (window.words.at(-1) !== mark.textContent) window.words.push(mark.textContent);
+    }
+    const bar = document.querySelector("progress");
+    if (bar) window.furthest = Math.max(window.furthest ?? 0, bar.value);
+  };
+  const all = { childList: true, subtree: true, attributes: true, characterData: true };
+  new MutationObserver(look).observe(document.body, all);
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def react(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `make` has put it."""
+    monkeypatch.setenv("REACT", str(REACT))
+
+
+@pytest.fixture
+def token(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> str:
+    with sessions.begin() as session:
+        return mint_token(session, workspace_id, ["jobs:read", "jobs:write"], "the service")
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path, token: str) -> Iterator[Server]:
+    server = Server(
+        database_url,
+        tmp_path,
+        application="app:create_app()",
+        probe="/readyz",
+        PYTHONPATH=str(FOLDER),
+        JOBPLATFORM_TASKS="app:tasks",
+        SERVICE_TOKEN=token,
+    )
+    server.start()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def start_worker(
+    jobplatform_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], WorkerProcess]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return lambda: jobplatform_worker("app:tasks", PAGE_SECONDS="0.5")
+
+
+@pytest.fixture
+def page(service: Server) -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(service.url)
+        yield page
+        browser.close()
+    assert not complaints
+
+
+@pytest.mark.skipif(not REACT.exists(), reason="React is not here: see examples/tasks_service/requirements.txt")
+@pytest.mark.timeout(240)  # a browser, a server and a worker, on a machine that others use too
+def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(
+    page: Any, start_worker: Callable[[], WorkerProcess], tmp_path: Path
+) -> None:
+    page.evaluate(WATCH)
+    page.fill("input[name=story]", "4711")
+    page.fill("input[name=pages]", "6")
+    page.click("button")
+    page.wait_for_selector(".status.pending", timeout=60_000)
+    start_worker()
+    page.wait_for_selector("progress", timeout=60_000)
+    page.screenshot(path=tmp_path / "executing.png")
+    page.wait_for_selector(".status.completed", timeout=60_000)
+    page.screenshot(path=tmp_path / "completed.png")
+
+    words = page.evaluate("window.words")
+    assert [word for word in words if word != "…"] == ["QUEUED", "EXECUTING", "COMPLETED"]
+    assert page.evaluate("window.furthest") > 1
+    assert page.inner_text("li") == "analyzing story 4711"
+    assert json.loads(page.inner_text("pre"))["pages"] == 6
+    assert page.evaluate("React.version").startswith("18.")
+
+    # One that fails is tried once more, and says why.
+    page.check("input[name=fails]")
+    page.fill("input[name=story]", "13")
+    page.fill("input[name=pages]", "1")
+    page.click("button")
+    page.wait_for_selector(".status.failed", timeout=60_000)
+    page.screenshot(path=tmp_path / "failed.png")
+    assert page.inner_text(".run:first-of-type .refused") == "story 13 cannot be read"
+
+
+def test_a_service_triggers_a_task_and_streams_its_run(
+    service: Server, start_worker: Callable[[], WorkerProcess], token: str
+) -> None:
+    start_worker()
+    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
+        triggered = client.post("/trigger", json={"taskId": "analyze-story", "payload": {"story_id": "7", "pages": 2}})
+        run = triggered.json()["id"]
+        with client.stream("GET", f"/jobs/stream/{run}") as stream:
+            messages = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+        brief = messages[-1]["output"]["briefJob"]
+        wait_until(lambda: client.get(f"/trigger/runs/{brief}").json()["status"] == "COMPLETED", what="the brief")
+        unknown = client.post("/trigger", json={"taskId": "analyse-story"})
+        health = client.get("/jobs/health").json()
+
+    assert triggered.status_code == 202
+    words = [message["status"] for message in messages]
+    assert [word for at, word in enumerate(words) if word != words[at - 1] or at == 0] == [
+        "QUEUED",
+        "EXECUTING",
+        "COMPLETED",
+    ]
+    assert messages[-1]["output"]["pages"] == 2
+    assert unknown.json()["suggestion"] == "analyze-story"
+    assert health["workers"] == 1
+
+
+def test_the_page_gets_a_token_for_its_run_and_nothing_else(service: Server) -> None:
+    started = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story_id": "1"}})
+    refused = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story": 1}})
+    headers = {"Authorization": f"Bearer {started.json()['token']}"}
+    status_url = started.json()["statusUrl"]
+
+    assert httpx.get(service.url + status_url, headers=headers).json()["status"] == "pending"
+    assert httpx.get(service.url + status_url.rsplit("/", 1)[0], headers=headers).status_code == 403
+    assert httpx.post(f"{service.url}/trigger", json={"taskId": "ingest-pull"}, headers=headers).status_code == 403
+    assert (refused.status_code, "story_id" in refused.json()["error"]) == (422, True)

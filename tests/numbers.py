@@ -1,0 +1,21 @@
+"""Pages for Prometheus, as tests look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+Numbers = dict[tuple[str, ...], float]
+
+_ORDER = ("queue", "task", "outcome", "state", "le")
+
+
+def read_numbers(page: str) -> Numbers:
+    """Every number of a page, by its name without our prefix and the values of its labels: queue, task, the rest."""
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    return {(sample.name.removeprefix("jobplatform_"), *_values(sample.labels)): sample.value for sample in samples}
+
+
+def _values(labels: Mapping[str, str]) -> list[str]:
+    return [labels[label] for label in _ORDER if label in labels]

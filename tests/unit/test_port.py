@@ -1,0 +1,72 @@
+"""The port for probes, and callers that are slow, rude or too many."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from jobplatform.errors import SettingsError
+from jobplatform.worker.port import LONGEST_HEAD, MOST_CALLERS, Page, Port
+
+
+def fail() -> Page:
+    raise ValueError("a secret that must not be shown")
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    port = Port("127.0.0.1", 0, {"/long": lambda: Page(200, b"x" * 5_000_000), "/bad": fail, "/ok": lambda: OK})
+    port.start()
+    yield port
+    port.stop()
+
+
+OK = Page(200, b"fine\n")
+
+
+def url(port: Port, path: str) -> str:
+    return "http://{}:{}{}".format(*port.address, path)
+
+
+def test_a_page_is_answered_whole(port: Port) -> None:
+    assert httpx.get(url(port, "/ok?x=1")).text == "fine\n"
+    assert len(httpx.get(url(port, "/long")).content) == 5_000_000
+    assert httpx.head(url(port, "/ok")).headers["Content-Length"] == "5"
+
+
+def test_what_is_not_there_or_does_not_work_says_so_and_shows_nothing(port: Port) -> None:
+    missing, posted, failed = (
+        httpx.get(url(port, "/secret")),
+        httpx.post(url(port, "/ok")),
+        httpx.get(url(port, "/bad")),
+    )
+
+    assert (missing.status_code, posted.status_code, failed.status_code) == (404, 405, 500)
+    assert "secret" not in failed.text
+
+
+def test_callers_that_hold_on_do_not_keep_a_probe_out(port: Port) -> None:
+    dripping = [socket.create_connection(port.address) for _ in range(3 * MOST_CALLERS)]
+    for caller in dripping:
+        caller.sendall(b"GET /ok HTTP/1.1\r\nX-Slow: ")
+
+    assert httpx.get(url(port, "/ok"), timeout=30).status_code == 200
+    # The oldest have been shown the door.
+    assert dripping[0].recv(1) == b""
+    for caller in dripping:
+        caller.close()
+
+
+def test_a_head_without_end_is_answered_and_not_kept(port: Port) -> None:
+    with socket.create_connection(port.address, timeout=30) as caller:
+        caller.sendall(b"G" * (LONGEST_HEAD + 1))
+
+        assert caller.recv(12) == b"HTTP/1.1 404"
+
+
+def test_a_port_that_somebody_else_has_is_said_before_anything_starts(port: Port) -> None:
+    with pytest.raises(SettingsError, match="JOBPLATFORM_HEALTH_PORT"):
+        Port("127.0.0.1", port.address[1], {})
