@@ -22,9 +22,11 @@ from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
 from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.api.operator_alerts import alerts
 from jobplatform.api.operator_audit import audit_log
 from jobplatform.api.operator_limits import plans, queues, rates, tasks
 from jobplatform.api.operator_pauses import pauses
+from jobplatform.api.operator_retention import retention
 from jobplatform.api.operator_schedules import platform_schedules
 from jobplatform.api.operator_tokens import tokens
 from jobplatform.api.operator_workers import workers
@@ -58,6 +60,8 @@ RESOURCES: tuple[Resource, ...] = (
     platform_schedules,
     tokens,
     workers,
+    retention,
+    alerts,
     audit_log,
     probes,
     browser_client,
@@ -71,6 +75,7 @@ PARAMETERS = {
     "batchId": "batch_id",
     "tokenId": "token_id",
     "scheduleId": "schedule_id",
+    "workerId": "worker_id",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

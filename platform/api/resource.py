@@ -96,14 +96,16 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         shows_secret: bool = False,
         one_job: bool = False,
         query_token: bool = False,
+        changes: bool = True,
     ) -> Callable[[View], View]:
         """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
 
         A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. ``one_job`` opens
-        it to tokens for one job, ``query_token`` to those in the query. The outermost decorator, as flask-smorest's
+        it to tokens for one job, ``query_token`` to those in the query. Without ``changes`` a POST only looks, at what
+        would not fit into a query. The outermost decorator, as flask-smorest's
         ``route`` is.
         """
-        repeatable = method == "POST" and scope is not None
+        repeatable = method == "POST" and scope is not None and changes
         statuses = {*refuses, *(ALWAYS if scope else (500,))}
 
         def decorate(view: View) -> View:

@@ -20,6 +20,8 @@ PUBLIC = {
     "/client/v1/jobplatform.d.ts",
     "/client/v1/job-progress.js",
 }
+#: They look at what would not fit into a query.
+LOOKING = ("/schedules/preview",)
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 UNKNOWN = uuid.UUID("018f0000-0000-7000-8000-000000000000")
 
@@ -30,6 +32,7 @@ NOBODYS = {
     "batchId": str(UNKNOWN),
     "tokenId": "0" * 18,
     "scheduleId": str(UNKNOWN),
+    "workerId": "2147483647",
     "name": "gold",
     "queue": "default",
     "task": "echo",
@@ -49,7 +52,7 @@ class Route(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        return self.method in WRITING
+        return self.method in WRITING and not self.path.endswith(LOOKING)
 
     @property
     def is_public(self) -> bool:
