@@ -56,6 +56,7 @@ for the person who reads it at night.
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -103,10 +104,14 @@ class Problem(NamedTuple):
 
 
 class InvalidJobError(JobPlatformError):
-    """An option of a job is not acceptable. ``problems`` names each place and what is wrong there."""
+    """An option of a job is not acceptable. ``problems`` names each place and what is wrong there.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    ``job_ids`` says of which of many jobs each of them is, where that is known.
+    """
+
+    def __init__(self, problems: Sequence[Problem], job_ids: Sequence[uuid.UUID] = ()) -> None:
         self.problems = tuple(problems)
+        self.job_ids = tuple(job_ids)
         super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
 
 

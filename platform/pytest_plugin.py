@@ -133,10 +133,15 @@ def _wants_fresh(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def jobplatform_engine(jobplatform_database_url: str) -> Iterator[Engine]:
+def jobplatform_engine(
+    jobplatform_database_url: str, jobplatform_databases: Databases, request: pytest.FixtureRequest
+) -> Iterator[Engine]:
     """An engine on the test's database."""
     from jobplatform.models import make_engine
 
+    if not _wants_fresh(request):
+        yield jobplatform_databases.engine()
+        return
     engine = make_engine(jobplatform_database_url, pool_size=10)
     yield engine
     engine.dispose()

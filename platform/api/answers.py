@@ -43,9 +43,13 @@ def respond(schema: Schema, value: Any, status: int = 200, headers: Mapping[str,
 
 def show(job: Job) -> Response:
     """One job, with an entity tag; 304 when the client has this very state already."""
-    answer = respond(_JOB, describe(job), headers=_poll_headers(job))
+    return tagged(respond(_JOB, describe(job), headers=_poll_headers(job)))
+
+
+def tagged(answer: Response) -> Response:
+    """With an entity tag of its body; 304 when the client has it already."""
     answer.set_etag(hashlib.sha256(answer.get_data()).hexdigest()[:32])
-    # Somebody's job: only its reader may keep it, and has to ask whether it is still so.
+    # Somebody's own: only its reader may keep it, and has to ask whether it is still so.
     answer.cache_control.private = True
     answer.cache_control.no_cache = True
     answer.make_conditional(request)

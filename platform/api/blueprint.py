@@ -27,9 +27,11 @@ from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
 from jobplatform.api.metrics import metrics
 from jobplatform.api.mounted import Authorize, Mounted
+from jobplatform.api.operator_alerts import alerts
 from jobplatform.api.operator_audit import audit_log
 from jobplatform.api.operator_limits import plans, queues, rates, tasks
 from jobplatform.api.operator_pauses import pauses
+from jobplatform.api.operator_retention import retention
 from jobplatform.api.operator_schedules import platform_schedules
 from jobplatform.api.operator_tokens import tokens
 from jobplatform.api.operator_workers import workers
@@ -79,6 +81,8 @@ RESOURCES: tuple[Resource, ...] = (
     platform_schedules,
     tokens,
     workers,
+    retention,
+    alerts,
     audit_log,
     probes,
     browser_client,
@@ -99,6 +103,7 @@ PARAMETERS = {
     "hookId": "hook_id",
     "webhookId": "webhook_id",
     "connectionKey": "connection_key",
+    "workerId": "worker_id",
 }
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

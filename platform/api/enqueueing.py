@@ -93,7 +93,8 @@ def _duration(name: str, milliseconds: int) -> tuple[str, datetime.timedelta]:
     return name.removesuffix("_ms"), datetime.timedelta(milliseconds=milliseconds)
 
 
-def _edge(found: dict[str, Any]) -> Edge:
+def edge_of(found: dict[str, Any]) -> Edge:
+    """What :class:`EdgeSchema` loads, for the queue."""
     if "batch_id" in found:
         return Edge(found["batch_id"], found["run_if"], of_batch=True)
     return Edge(found["job_id"], found["run_if"])
@@ -103,5 +104,5 @@ _QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "delay_ms": _duration,
     "timeout_ms": _duration,
     "tags": lambda name, value: (name, tuple(value)),
-    "after": lambda name, value: (name, tuple(map(_edge, value))),
+    "after": lambda name, value: (name, tuple(map(edge_of, value))),
 }

@@ -217,7 +217,7 @@ def change_task_limits(body: dict[str, Any], task: str) -> Response:
     with mounted().transaction() as session:
         limits = set_task_limits(session, task, body)
         audit(session, "task.limit", f"task:{task}", **_told(body))
-        return respond(_TASK, limits)
+        return respond(_TASK, _describe_task(task, limits))
 
 
 @tasks.endpoint("DELETE", TASK_LIMITS, Scope.OPERATOR, refuses=(404,))
@@ -232,11 +232,8 @@ def delete_task_limits(task: str) -> Response:
 
 
 def _describe_task(name: str, limits: TaskLimits | None) -> dict[str, Any]:
-    return {
-        "task": name,
-        "max_running": limits.max_running if limits else None,
-        "max_running_per_workspace": limits.max_running_per_workspace if limits else None,
-    }
+    names = ("max_running", "max_running_per_workspace", "code_max_running", "code_max_running_per_workspace")
+    return {"task": name, **{limit: getattr(limits, limit, None) for limit in names}}
 
 
 # Rates

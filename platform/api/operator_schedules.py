@@ -12,7 +12,10 @@ from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.principals import Scope
 from jobplatform.api.resource import LISTED, QUOTA, Resource
 from jobplatform.api.schedule_schemas import (
+    A_PREVIEW,
+    A_RULE,
     NewPlatformScheduleSchema,
+    NewPreviewSchema,
     PlatformScheduleChangeSchema,
     PreviewQuerySchema,
     PreviewSchema,
@@ -111,6 +114,14 @@ def resume_platform_schedule(schedule_id: UUID) -> Response:
 def run_platform_schedule_now(schedule_id: UUID) -> Response:
     """Enqueue what a tick would, besides the rule's ticks; for every workspace, the workers do it"""
     return scheduling.run_now(PLATFORM_WORKSPACE, schedule_id)
+
+
+@platform_schedules.endpoint("POST", SCHEDULES + "/preview", Scope.OPERATOR, refuses=(400, 413, 415), changes=False)
+@platform_schedules.body(NewPreviewSchema, example=A_RULE)
+@platform_schedules.answers(200, PreviewSchema, example=A_PREVIEW)
+def preview_platform_rule(body: dict[str, Any]) -> Response:
+    """Show the next runs of a schedule that does not exist yet, in words and in its time zone"""
+    return scheduling.answer_preview_of_rule(body)
 
 
 @platform_schedules.endpoint("GET", SCHEDULE + "/preview", Scope.OPERATOR, refuses=(404,))

@@ -117,6 +117,7 @@ class WorkspaceSchema(CamelSchema):
     pending = fields.Integer(required=True)
     ready = fields.Integer(required=True)
     scheduled = fields.Integer(required=True)
+    blocked = fields.Integer(required=True, metadata={"description": "Jobs that wait for other jobs"})
     running = fields.Integer(required=True)
     pause = fields.Nested(PauseSchema, required=True, allow_none=True)
     limits = fields.Nested(WorkspaceLimitsSchema, required=True)
@@ -150,6 +151,7 @@ class QueueSchema(CamelSchema):
     queue = fields.String(required=True)
     ready = fields.Integer(required=True)
     scheduled = fields.Integer(required=True)
+    blocked = fields.Integer(required=True, metadata={"description": "Jobs that wait for other jobs"})
     running = fields.Integer(required=True)
     oldest_ready_seconds = fields.Float(required=True, allow_none=True)
     workers = fields.Integer(required=True)
@@ -176,6 +178,9 @@ class QueueLimitsChangeSchema(CamelSchema):
     max_running = _number(0, LARGEST, "Jobs of this queue that run at a time", allow_none=True, required=True)
 
 
+_IN_CODE = "What the task's code declares, as the last worker that started said"
+
+
 class TaskLimitsChangeSchema(CamelSchema):
     """A change of a task's limits."""
 
@@ -184,9 +189,11 @@ class TaskLimitsChangeSchema(CamelSchema):
 
 
 class TaskLimitsSchema(TaskLimitsChangeSchema):
-    """The limits of a task, in all and in each workspace."""
+    """The limits of a task, in all and in each workspace. One that is as the code declares follows the code."""
 
     task = fields.String(required=True)
+    code_max_running = fields.Integer(required=True, allow_none=True, metadata={"description": _IN_CODE})
+    code_max_running_per_workspace = fields.Integer(required=True, allow_none=True, metadata={"description": _IN_CODE})
 
 
 class TaskSchema(TaskLimitsSchema):

@@ -10,6 +10,7 @@ from jobplatform.api.fields import (
     CamelSchema,
     Flag,
     Moment,
+    WholeNumber,
     camel,
     max_attempts,
     milliseconds,
@@ -20,17 +21,33 @@ from jobplatform.api.fields import (
     unique_key,
 )
 from jobplatform.api.schemas import PAGE_LIMIT
-from jobplatform.models import CatchUp, TickOutcome
+from jobplatform.models import CatchUp, Overlap, TickOutcome
 from jobplatform.queue import LONGEST_INTERVAL, LONGEST_SPREAD, MOST_PREVIEWED
 
 RULES = ("cron", "every_ms", "run_at")
 
 _catch_up = validate.OneOf([policy.value for policy in CatchUp])
+_if_active = validate.OneOf([one.value for one in Overlap])
 _outcomes = validate.OneOf([outcome.value for outcome in TickOutcome])
 
 
 def _about(text: str) -> dict[str, str]:
     return {"description": text}
+
+
+def _refuse_two_rules(data: dict[str, Any]) -> None:
+    named = [name for name in RULES if name in data]
+    if len(named) > 1:
+        raise ValidationError("Only one of cron, everyMs and runAt can be given.", camel(named[1]))
+    if "timezone" in data and named not in ([], ["cron"]):
+        raise ValidationError("Goes with cron only.", "timezone")
+    if "anchor" in data and named not in ([], ["every_ms"]):
+        raise ValidationError("Goes with everyMs only.", "anchor")
+
+
+def _need_a_rule(data: dict[str, Any]) -> None:
+    if not any(name in data for name in RULES):
+        raise ValidationError("One of cron, everyMs and runAt is needed.", "cron")
 
 
 class TickSchema(CamelSchema):
@@ -73,6 +90,7 @@ class ScheduleSchema(CamelSchema):
     max_attempts = fields.Integer(required=True, allow_none=True)
     timeout_ms = fields.Integer(required=True, allow_none=True)
     unique_key = fields.String(required=True, allow_none=True)
+    if_active = fields.String(required=True, allow_none=True, validate=_if_active)
     tags = fields.List(fields.String(), required=True)
     made_by = fields.String(required=True)
     made_in_code = fields.Boolean(required=True)
@@ -113,17 +131,16 @@ class ScheduleChangeSchema(CamelSchema):
     max_attempts = max_attempts(allow_none=True)
     timeout_ms = timeout_ms(allow_none=True)
     unique_key = unique_key(allow_none=True)
+    if_active = fields.String(
+        allow_none=True,
+        validate=_if_active,
+        metadata=_about("When an unfinished job holds the guard: skip the tick, or replace what waits by it"),
+    )
     tags = tags()
 
     @validates_schema
     def one_rule(self, data: dict[str, Any], **_: Any) -> None:
-        named = [name for name in RULES if name in data]
-        if len(named) > 1:
-            raise ValidationError("Only one of cron, everyMs and runAt can be given.", camel(named[1]))
-        if "timezone" in data and named not in ([], ["cron"]):
-            raise ValidationError("Goes with cron only.", "timezone")
-        if "anchor" in data and named not in ([], ["every_ms"]):
-            raise ValidationError("Goes with everyMs only.", "anchor")
+        _refuse_two_rules(data)
 
 
 class NewScheduleSchema(ScheduleChangeSchema):
@@ -133,8 +150,7 @@ class NewScheduleSchema(ScheduleChangeSchema):
 
     @validates_schema
     def some_rule(self, data: dict[str, Any], **_: Any) -> None:
-        if not any(name in data for name in RULES):
-            raise ValidationError("One of cron, everyMs and runAt is needed.", "cron")
+        _need_a_rule(data)
 
 
 class NewPlatformScheduleSchema(NewScheduleSchema):
@@ -155,6 +171,22 @@ class PreviewQuerySchema(CamelSchema):
     count = fields.Integer(load_default=5, validate=validate.Range(1, MOST_PREVIEWED))
 
 
+class NewPreviewSchema(CamelSchema):
+    """A rule to be looked at before there is a schedule."""
+
+    cron = fields.String(validate=validate.Length(1, 200), metadata=_about("Five fields, or @hourly, @daily and so on"))
+    every_ms = milliseconds(1000, LONGEST_INTERVAL)
+    anchor = Moment(metadata=_about("What an interval counts from; default: now"))
+    run_at = Moment()
+    timezone = fields.String(validate=validate.Length(1, 100), metadata=_about("Of a cron line: Europe/Berlin"))
+    count = WholeNumber(load_default=5, validate=validate.Range(1, MOST_PREVIEWED))
+
+    @validates_schema
+    def one_rule(self, data: dict[str, Any], **_: Any) -> None:
+        _refuse_two_rules(data)
+        _need_a_rule(data)
+
+
 class RunSchema(CamelSchema):
     """A run to come: the moment that the rule names, there and in UTC, and when it is done."""
 
@@ -170,6 +202,26 @@ class PreviewSchema(CamelSchema):
     timezone = fields.String(required=True)
     paused = fields.Boolean(required=True)
     runs = fields.List(fields.Nested(RunSchema), required=True)
+
+
+A_RULE = {"cron": "*/5 * * * *", "timezone": "Europe/Berlin", "count": 2}
+A_PREVIEW = {
+    "words": "Every fifth minute of every hour",
+    "timezone": "Europe/Berlin",
+    "paused": False,
+    "runs": [
+        {
+            "tickAt": "2026-01-05T09:00:00.000000Z",
+            "local": "2026-01-05T10:00:00+01:00",
+            "runAt": "2026-01-05T09:00:00.000000Z",
+        },
+        {
+            "tickAt": "2026-01-05T09:05:00.000000Z",
+            "local": "2026-01-05T10:05:00+01:00",
+            "runAt": "2026-01-05T09:05:00.000000Z",
+        },
+    ],
+}
 
 
 class TicksQuerySchema(CamelSchema):

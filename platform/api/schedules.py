@@ -12,6 +12,9 @@ from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.principals import Scope
 from jobplatform.api.resource import LISTED, QUOTA, Resource
 from jobplatform.api.schedule_schemas import (
+    A_PREVIEW,
+    A_RULE,
+    NewPreviewSchema,
     NewScheduleSchema,
     PreviewQuerySchema,
     PreviewSchema,
@@ -112,6 +115,14 @@ def resume_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
 def run_schedule_now(workspace_id: UUID, schedule_id: UUID) -> Response:
     """Enqueue what a tick would, besides the rule's ticks"""
     return scheduling.run_now(workspace_id, schedule_id)
+
+
+@schedules.endpoint("POST", SCHEDULES + "/preview", Scope.SCHEDULES, refuses=(400, 404, 413, 415), changes=False)
+@schedules.body(NewPreviewSchema, example=A_RULE)
+@schedules.answers(200, PreviewSchema, example=A_PREVIEW)
+def preview_rule(body: dict[str, Any], workspace_id: UUID) -> Response:  # noqa: ARG001 - the guard has looked at it
+    """Show the next runs of a schedule that does not exist yet, in words and in its time zone"""
+    return scheduling.answer_preview_of_rule(body)
 
 
 @schedules.endpoint("GET", SCHEDULE + "/preview", Scope.SCHEDULES, refuses=(404,))

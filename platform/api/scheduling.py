@@ -16,6 +16,7 @@ from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, not_found
+from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.api.schedule_schemas import (
     RULES,
     PreviewSchema,
@@ -42,9 +43,11 @@ from jobplatform.queue import (
     list_ticks,
     pause_schedule,
     preview,
+    preview_rule,
     resume_schedule,
     rule_of,
     run_schedule_now,
+    shown_payload,
     tasks_served,
     time_now,
 )
@@ -143,14 +146,26 @@ def answer_preview(workspace_id: UUID, schedule_id: UUID, query: dict[str, Any])
         if found is None:
             raise not_found()
         runs = preview(found, count=query["count"], after=time_now(session))
-    zone = ZoneInfo(found.timezone)
+    return _answer_runs(rule_of(found), runs, paused=found.paused_at is not None)
+
+
+def answer_preview_of_rule(body: dict[str, Any]) -> Response:
+    """What a rule would mean. Nothing is made."""
+    count = body.pop("count")
+    rule = _rule(body, None)
+    assert rule is not None
+    with mounted().reading() as session:
+        ticks = preview_rule(rule, count=count, after=time_now(session))
+    return _answer_runs(rule, [(tick, tick) for tick in ticks], paused=False)
+
+
+def _answer_runs(rule: Rule, runs: Sequence[tuple[datetime.datetime, datetime.datetime]], *, paused: bool) -> Response:
+    zone = ZoneInfo(rule.timezone)
     described = [
         {"tick_at": tick, "local": tick.astimezone(zone).isoformat(timespec="seconds"), "run_at": run_at}
         for tick, run_at in runs
     ]
-    paused = found.paused_at is not None
-    body = {"words": rule_of(found).words, "timezone": found.timezone, "paused": paused, "runs": described}
-    return respond(_PREVIEW, body)
+    return respond(_PREVIEW, {"words": rule.words, "timezone": rule.timezone, "paused": paused, "runs": described})
 
 
 def answer_ticks(workspace_id: UUID, schedule_id: UUID, query: dict[str, Any]) -> Response:
@@ -219,7 +234,8 @@ def _audit(session: Session, action: str, schedule: Schedule, **details: Any) ->
 def _describe(session: Session, workspace_id: UUID, found: Sequence[Schedule]) -> list[dict[str, Any]]:
     ticks = last_ticks(session, workspace_id, [one.id for one in found])
     served = tasks_served(session)
-    return [_describe_one(one, ticks.get(one.id), served) for one in found]
+    payloads = {one.id: shown_payload(session, one, to_reader=reader_sees_sealed()) for one in found}
+    return [{**_describe_one(one, ticks.get(one.id), served), "payload": payloads[one.id]} for one in found]
 
 
 def _describe_one(schedule: Schedule, tick: ScheduleTick | None, served: frozenset[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from jobplatform.api.fields import (
     CamelSchema,
     Cursor,
     Moment,
+    WholeNumber,
     delay_ms,
     max_attempts,
     priority,
@@ -78,21 +79,42 @@ class JobErrorSchema(CamelSchema):
     message = fields.String(required=True)
 
 
-class EdgeSchema(CamelSchema):
-    """A job or a batch that a job waits for, and when it runs then."""
-
-    job_id = fields.UUID(metadata={"description": "A job of the same workspace. Give this or batchId."})
-    batch_id = fields.UUID(metadata={"description": "A batch of the same workspace."})
-    run_if = fields.String(
+def run_if() -> fields.String:
+    return fields.String(
         load_default=RunIf.COMPLETED.value,
         validate=validate.OneOf(list(RunIf)),
         metadata={"description": "completed: else it is cancelled. ended: however. failed: only if not completed."},
     )
 
+
+class EdgeSchema(CamelSchema):
+    """A job or a batch that a job waits for, and when it runs then."""
+
+    job_id = fields.UUID(metadata={"description": "A job of the same workspace. Give this or batchId."})
+    batch_id = fields.UUID(metadata={"description": "A batch of the same workspace."})
+    run_if = run_if()
+
     @validates_schema
     def one_of_both(self, data: dict[str, Any], **_: Any) -> None:
         if ("job_id" in data) == ("batch_id" in data):
             raise ValidationError("Give a jobId or a batchId.", "jobId")
+
+
+class EdgeInManySchema(CamelSchema):
+    """The same in a request for many jobs, where it may also be another of them."""
+
+    job_id = fields.UUID(metadata={"description": "A job of the same workspace. Give this, batchId or position."})
+    batch_id = fields.UUID(metadata={"description": "A batch of the same workspace."})
+    position = WholeNumber(
+        validate=validate.Range(0, MOST_JOBS - 1),
+        metadata={"description": "A job of this request, by its place in `jobs`, from 0."},
+    )
+    run_if = run_if()
+
+    @validates_schema
+    def one_of_three(self, data: dict[str, Any], **_: Any) -> None:
+        if sum(name in data for name in ("job_id", "batch_id", "position")) != 1:
+            raise ValidationError("Give a jobId, a batchId or a position.", "jobId")
 
 
 class WaitSchema(CamelSchema):
@@ -265,10 +287,27 @@ class NewJobSchema(JobOptionsSchema):
     payload = fields.Raw(load_default=dict, allow_none=True, metadata={"description": "What the task takes."})
 
 
+class NewJobOfManySchema(NewJobSchema):
+    """One of many requests; it may wait for others of them."""
+
+    after = fields.List(
+        fields.Nested(EdgeInManySchema),
+        validate=validate.Length(max=100),
+        metadata={"description": "What it waits for."},
+    )
+
+
+class NewMemberSchema(NewJobOfManySchema):
+    """A request to run a registered task as a member of a batch."""
+
+    class Meta:
+        exclude = ("batch_id",)
+
+
 class NewJobsSchema(CamelSchema):
     """Many requests to run registered tasks: all or none."""
 
-    jobs = fields.List(fields.Nested(NewJobSchema), required=True, validate=validate.Length(1, MOST_JOBS))
+    jobs = fields.List(fields.Nested(NewJobOfManySchema), required=True, validate=validate.Length(1, MOST_JOBS))
 
 
 class NewSyncSchema(JobOptionsSchema):

@@ -80,10 +80,28 @@ RETRYING = {
     "ahead": None,
     "estimatedStartAt": "2026-01-05T09:05:00.000000Z",
 }
+REPLACING = {
+    **IN_LINE,
+    "blockers": [
+        {
+            "code": "waiting-for-key",
+            "message": "it waits for the running job of its key 'publish', 0199f0c2-4b1d-7d02-8e11-1d2f3a4b5c6d; "
+            "a newer request replaces it meanwhile",
+            "until": None,
+            "waitsFor": "key",
+            "jobId": "0199f0c2-4b1d-7d02-8e11-1d2f3a4b5c6d",
+            "startedAt": "2026-01-05T08:59:30.000000Z",
+        }
+    ],
+    "position": None,
+    "ahead": None,
+    "estimatedStartAt": None,
+}
 EXAMPLES = {
     "inLine": {"summary": "Nothing is in its way but others", "value": IN_LINE},
     "held": {"summary": "A pause and a limit", "value": HELD},
     "retrying": {"summary": "Its next attempt is not due yet", "value": RETRYING},
+    "replacing": {"summary": "The job of its key still runs", "value": REPLACING},
 }
 
 
@@ -112,6 +130,10 @@ class BlockerSchema(CamelSchema):
     available = fields.Float()
     job_id = fields.UUID()
     batch_id = fields.UUID()
+    waits_for = fields.String(
+        validate=validate.OneOf(["job", "batch", "key"]),
+        metadata={"description": "key: for the running job of its uniqueness guard, which is jobId"},
+    )
     run_if = fields.String(validate=validate.OneOf(list(RunIf)))
     waits = fields.Integer(metadata={"description": "How many jobs and batches it waits for, in all"})
     position = fields.Integer()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.errors import InvalidLimitError
 from jobplatform.queue import clear_rule, list_alerts, list_rules, set_rule
 
@@ -52,25 +54,28 @@ def rules(as_json: bool) -> None:
 @click.argument("rule")
 @click.option("--above", type=float, help="The threshold: seconds, jobs, or a rate from 0 to 1.")
 @click.option("--on/--off", "enabled", default=None, help="Whether the rule counts.")
-def set_(rule: str, above: float | None, enabled: bool | None) -> None:
+@as_json_option
+def set_(rule: str, above: float | None, enabled: bool | None, as_json: bool) -> None:
     """Change RULE: it counts at once, everywhere."""
     if above is None and enabled is None:
         raise click.UsageError("say --above, --on or --off")
     with open_session() as session:
         try:
-            set_rule(session, rule, above=above, enabled=enabled)
+            made = set_rule(session, rule, above=above, enabled=enabled)
         except InvalidLimitError as error:
             raise click.UsageError("; ".join(problem.message for problem in error.problems)) from error
         audit(session, "rule.set", f"rule:{rule}", above=above, enabled=enabled)
-    click.echo(f"rule {rule} is set")
+    tell(as_json, f"rule {rule} is set", **asdict(made))
 
 
 @alerts.command()
 @click.argument("rule")
-def clear(rule: str) -> None:
+@as_json_option
+def clear(rule: str, as_json: bool) -> None:
     """Back to what is built in, or what the code declares."""
     with open_session() as session:
         if not clear_rule(session, rule):
             raise click.ClickException(f"nothing was set about {rule!r}; see `jobplatform alerts rules`")
         audit(session, "rule.clear", f"rule:{rule}")
-    click.echo(f"rule {rule} is as it was")
+        now = list_rules(session).get(rule)
+    tell(as_json, f"rule {rule} is as it was", name=rule, rule=now)

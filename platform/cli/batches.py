@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 from uuid import UUID
 
 import click
+from rich.console import Console
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.cancelling import told
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, make_console, print_json, print_table
+from jobplatform.cli.show import as_json_option, make_console, plain, print_json, print_table, tell
 from jobplatform.cli.waiting import show_progress
 from jobplatform.queue import BatchSeen, Callback, cancel_batch, get_batch, list_batches, list_callbacks
 
@@ -61,7 +61,7 @@ def show(batch_id: UUID, workspace: str, as_json: bool) -> None:
         batch = _find(session, workspace_id, batch_id)
         callbacks = list_callbacks(session, workspace_id, batch_id)
     if as_json:
-        print_json({**_as_dict(batch), "callbacks": [callback._asdict() for callback in callbacks]})
+        print_json({**_as_dict(batch), "callbacks": plain(callbacks)})
         return
     print_table(["", ""], [(name, value) for name, value in _as_dict(batch).items() if value is not None])
     _print_callbacks(callbacks)
@@ -70,31 +70,37 @@ def show(batch_id: UUID, workspace: str, as_json: bool) -> None:
 @batches.command()
 @click.argument("batch_id", type=UUID)
 @workspace_option
-def cancel(batch_id: UUID, workspace: str) -> None:
-    """Close a batch and cancel all of its jobs that have not ended."""
+@click.option("--tree", is_flag=True, help="Also everything that waits for it, and for that, and so on.")
+@as_json_option
+def cancel(batch_id: UUID, workspace: str, tree: bool, as_json: bool) -> None:
+    """Close a batch and cancel all of its jobs that have not ended. What waits for it runs as it would anyway."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
-        answer = cancel_batch(session, workspace_id, batch_id)
+        answer = cancel_batch(session, workspace_id, batch_id, tree=tree)
         if answer is not None:
-            audit(session, "batch.cancel", f"batch:{batch_id}", workspace_id, **answer._asdict())
+            said = {"tree": True} if tree else {}
+            audit(session, "batch.cancel", f"batch:{batch_id}", workspace_id, **said, **answer._asdict())
     if answer is None:
         raise click.ClickException(f"{batch_id} is not a batch of this workspace")
-    click.echo(f"{batch_id}: {told(answer)}")
+    tell(as_json, f"{batch_id}: {told(answer)}", batch_id=batch_id, **answer._asdict())
 
 
 @batches.command()
 @click.argument("batch_id", type=UUID)
 @workspace_option
-def watch(batch_id: UUID, workspace: str) -> None:
+@as_json_option
+def watch(batch_id: UUID, workspace: str, as_json: bool) -> None:
     """Watch a batch until it has ended. Exit code 0 when all of its jobs completed, 1 when not."""
     batch = None
-    with show_progress(make_console()) as report:
+    with show_progress(Console(stderr=True) if as_json else make_console()) as report:
         while batch is None or batch.ended_at is None:
             if batch is not None:
                 time.sleep(LOOK_AGAIN)
             with open_session() as session:
                 batch = _find(session, find_workspace(session, workspace), batch_id)
             report(batch.status, {"current": batch.ended, "total": batch.total, "message": _message(batch)})
+    if as_json:
+        print_json(_as_dict(batch))
     if batch.status != "completed":
         raise click.exceptions.Exit(1)
 
@@ -113,8 +119,7 @@ def _message(batch: BatchSeen) -> str:
 
 
 def _as_dict(batch: BatchSeen) -> dict[str, Any]:
-    found = dataclasses.asdict(batch)
-    return {**found, "pending": batch.pending, "percent": batch.percent, "status": batch.status}
+    return {**plain(batch), "pending": batch.pending, "percent": batch.percent, "status": batch.status}
 
 
 def _print_callbacks(callbacks: list[Callback]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +18,10 @@ from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
 from jobplatform.models import Job, Status
-from jobplatform.queue import get_job, reveal
+from jobplatform.queue import Enqueued, IfActive, get_job, reveal
+
+#: What is said here, as the queue takes it; who is to refuse looks at the answer.
+ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "return", "replace": "replace"}
 
 
 @click.command()
@@ -26,6 +31,13 @@ from jobplatform.queue import get_job, reveal
 @click.option("--priority", type=int, help="Higher first.")
 @click.option("--delay", type=click.FloatRange(min=0), help="Seconds from now.")
 @click.option("--queue", help="Default: the task's own.")
+@click.option(
+    "--if-active",
+    type=click.Choice(["return", "refuse", "replace"]),
+    help="When an unfinished job holds the uniqueness guard: say which, refuse with exit code 1, or replace what waits "
+    "by this one. Default: as the task says.",
+)
+@click.option("--parent", type=UUID, help="The job that asks for this one.")
 @click.option("--wait", is_flag=True, help="Watch it until it is done; exit code 1 when it did not complete.")
 @as_json_option
 def enqueue(
@@ -35,24 +47,36 @@ def enqueue(
     priority: int | None,
     delay: float | None,
     queue: str | None,
+    if_active: str | None,
+    parent: UUID | None,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Enqueue a job of TASK. Says so when an unfinished job holds its uniqueness guard already."""
-    wanted = known_tasks()[task]
+    known = known_tasks()
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
-        after = None if delay is None else datetime.timedelta(seconds=delay)
-        answer = wanted.enqueue(
-            session, _parse(payload), workspace_id=workspace_id, priority=priority, delay=after, queue=queue
+        if parent is not None and get_job(session, workspace_id, parent) is None:
+            raise click.ClickException(f"{parent} is not a job of this workspace")
+        job = known[task].new_job(
+            _parse(payload),
+            workspace_id=workspace_id,
+            priority=priority,
+            delay=None if delay is None else datetime.timedelta(seconds=delay),
+            queue=queue,
+            if_active=ON_CONFLICT.get(if_active),
         )
-        audit(session, "job.enqueue", f"job:{answer.job_id}", workspace_id, created=answer.created)
+        answer = known.enqueue(session, dataclasses.replace(job, parent_id=parent))
+        if if_active == "refuse" and not answer.created:
+            raise click.ClickException(f"the unfinished job {answer.job_id} holds the uniqueness guard")
+        facts = {"created": answer.created, **({"replaced": True} if answer.replaced else {})}
+        audit(session, "job.enqueue", f"job:{answer.job_id}", workspace_id, **facts)
         # A worker, and the inline run of synchronous mode, see the job from here on.
         session.commit()
-        job = _wait(session, workspace_id, answer.job_id) if wait else get_job(session, workspace_id, answer.job_id)
-        reveal(session, [job] if job else [])
-    _tell(answer.job_id, answer.created, job, as_json=as_json)
-    if wait and (job is None or job.status != Status.COMPLETED):
+        made = _wait(session, workspace_id, answer.job_id) if wait else get_job(session, workspace_id, answer.job_id)
+        reveal(session, [made] if made else [])
+    _tell(answer, made, as_json=as_json)
+    if wait and (made is None or made.status != Status.COMPLETED):
         raise SystemExit(1)
 
 
@@ -68,14 +92,20 @@ def _wait(session: Session, workspace_id: UUID, job_id: UUID) -> Job | None:
         return watch_job(session, workspace_id, job_id, report)
 
 
-def _tell(job_id: UUID, created: bool, job: Job | None, *, as_json: bool) -> None:
+def _tell(answer: Enqueued, job: Job | None, *, as_json: bool) -> None:
     status = job.status if job else "deleted"
     if as_json:
-        result = job.result if job else None
-        print_json({"jobId": job_id, "created": created, "status": status, "result": result})
+        what = {"jobId": answer.job_id, "created": answer.created, "replaced": answer.replaced}
+        print_json({**what, "status": status, "result": job.result if job else None})
         return
-    click.echo(f"{job_id} {status}" + ("" if created else " (an unfinished job holds the guard already: this one)"))
+    click.echo(f"{answer.job_id} {status}{_words(answer)}")
     if job is not None and job.error:
         click.echo(f"{job.error_type}: {job.error}", err=True)
     if job is not None and job.result is not None:
         print_json(job.result)
+
+
+def _words(answer: Enqueued) -> str:
+    if answer.replaced:
+        return " (it waited, and is what you asked for now)"
+    return "" if answer.created else " (an unfinished job holds the guard already: this one)"

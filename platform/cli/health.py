@@ -18,7 +18,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.migrations import check
 from jobplatform.models import Job, JobAttempt, Schedule, Status, WebhookSubscription, WorkerRow, clock
 from jobplatform.queue import CLOSED_TEXT, PLATFORM, Health, list_rules, queue_health
@@ -47,7 +47,8 @@ def health(workspace: str | None, as_json: bool) -> None:
 @click.command()
 @click.option("--worker", is_flag=True, help="Also ask for a live worker on this host.")
 @click.option("--api", "api_url", help="Ask this API's /readyz instead of the database.")
-def healthcheck(worker: bool, api_url: str | None) -> None:
+@as_json_option
+def healthcheck(worker: bool, api_url: str | None, as_json: bool) -> None:
     """A probe for containers: is the database there with the right schema? Exit code 0 or 1."""
     if api_url:
         _check_api(api_url)
@@ -56,7 +57,7 @@ def healthcheck(worker: bool, api_url: str | None) -> None:
             check(session.get_bind().engine)
             if worker and not _worker_lives_here(session):
                 raise click.ClickException(f"no worker on {socket.gethostname()} has a fresh heartbeat")
-    click.echo("ok")
+    tell(as_json, "ok", ok=True)
 
 
 def _check_api(url: str) -> None:

@@ -6,7 +6,7 @@ import click
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.key_ring import generate_key
 from jobplatform.queue import key_ring, master_keys_in_use, rewrap_keys
 
@@ -18,12 +18,14 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("key_id")
-def generate(key_id: str) -> None:
+@as_json_option
+def generate(key_id: str, as_json: bool) -> None:
     """Print a new master key as an entry of JOBPLATFORM_ENCRYPTION_KEYS. It is kept nowhere: keep it."""
     try:
-        click.echo(generate_key(key_id))
+        entry = generate_key(key_id)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    tell(as_json, entry, id=key_id, entry=entry)
 
 
 @keys.command("list")
@@ -46,7 +48,8 @@ def list_(as_json: bool) -> None:
 
 
 @keys.command()
-def rotate() -> None:
+@as_json_option
+def rotate(as_json: bool) -> None:
     """Wrap every data key by the first master key. What is sealed stays as it is, and jobs run on meanwhile."""
     done = 0
     with open_session() as session:
@@ -56,7 +59,8 @@ def rotate() -> None:
         ring = key_ring()
         assert ring is not None
         audit(session, "keys.rotate", f"key:{ring.names[0]}", dataKeys=done)
-    click.echo(f"{done} data key(s) are wrapped by {ring.names[0]} now; those before it can go from every process")
+    sentence = f"{done} data key(s) are wrapped by {ring.names[0]} now; those before it can go from every process"
+    tell(as_json, sentence, id=ring.names[0], data_keys=done)
 
 
 def _yes(fact: bool) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.show import as_json_option, tell
 from jobplatform.models import ExportFile, Role, confine
 from jobplatform.queue import (
     begin_erasing,
@@ -33,14 +34,16 @@ LOOK_EVERY = 0.2
 @click.command()
 @click.argument("workspace")
 @click.option("--off", is_flag=True, help="Seal only the jobs of tasks that ask for it.")
-def encrypt(workspace: str, off: bool) -> None:
+@as_json_option
+def encrypt(workspace: str, off: bool, as_json: bool) -> None:
     """Seal every job that is enqueued for a workspace from now on. Jobs that are there stay as they are."""
     with open_session() as session:
         # An id that nobody used yet is fine here: nothing of it should ever be written in the clear.
         workspace_id = find_workspace(session, workspace)
         set_encrypting(session, workspace_id, not off)
         audit(session, "workspace.encrypt", f"workspace:{workspace_id}", workspace_id, encrypts=not off)
-    click.echo(f"new jobs of {workspace_id} are " + ("sealed only where their task asks for it" if off else "sealed"))
+    sentence = f"new jobs of {workspace_id} are " + ("sealed only where their task asks for it" if off else "sealed")
+    tell(as_json, sentence, workspace_id=workspace_id, encrypts=not off)
 
 
 @click.command()
@@ -48,7 +51,8 @@ def encrypt(workspace: str, off: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="A new file (.zip) or folder. Default: workspace-ID.zip."
 )
-def export(workspace: str, output: Path | None) -> None:
+@as_json_option
+def export(workspace: str, output: Path | None, as_json: bool) -> None:
     """Write everything there is of a workspace into files, all from one moment.
 
     With JOBPLATFORM_ENCRYPTION_KEYS what is sealed is written in the clear.
@@ -64,7 +68,8 @@ def export(workspace: str, output: Path | None) -> None:
         except OSError as error:
             raise click.ClickException(f"cannot write {path}: {error}") from error
         audit(session, "workspace.export", f"workspace:{workspace_id}", workspace_id, rows=sum(counts.values()))
-    click.echo(f"{sum(counts.values())} rows of {workspace_id} are in {path}")
+    sentence = f"{sum(counts.values())} rows of {workspace_id} are in {path}"
+    tell(as_json, sentence, workspace_id=workspace_id, path=str(path), rows=dict(counts))
 
 
 @click.command()
@@ -72,7 +77,8 @@ def export(workspace: str, output: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="There is no way back; say that this is meant.")
 @click.option("--cancel-running", is_flag=True, help="Cancel the jobs that run. Default: refuse while there are some.")
 @click.option("--wait", type=click.FloatRange(min=0), default=60, show_default=True, help="Seconds they get to end.")
-def erase(workspace: str, yes: bool, cancel_running: bool, wait: float) -> None:
+@as_json_option
+def erase(workspace: str, yes: bool, cancel_running: bool, wait: float, as_json: bool) -> None:
     """Delete everything of a workspace, its keys first. One line of the audit log remains. Safe to repeat."""
     if not yes:
         raise click.UsageError("this deletes every job, connection and record of the workspace; say --yes if so")
@@ -92,7 +98,8 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float) -> None:
             session.commit()
             counts += Counter(some)
         finish_erasing(session, workspace_id, +counts, actor=actor())
-    click.echo(f"{counts.total()} rows of {workspace_id} are erased; one line of the audit log tells of it")
+    sentence = f"{counts.total()} rows of {workspace_id} are erased; one line of the audit log tells of it"
+    tell(as_json, sentence, workspace_id=workspace_id, rows=dict(+counts))
 
 
 def _find_owner(session: Session, text: str) -> UUID:

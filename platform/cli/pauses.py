@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment, moment_after
 from jobplatform.cli.database import find_known_workspace, open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.models import Pause, PauseKind
 from jobplatform.queue import list_pauses
 from jobplatform.queue import pause as pause_work
@@ -39,8 +39,14 @@ def pause_options(command: Command) -> Command:
 @click.argument("kind", type=_KIND)
 @click.argument("key")
 @pause_options
+@as_json_option
 def pause(
-    kind: str, key: str, reason: str, until: datetime.datetime | None, duration: datetime.timedelta | None
+    kind: str,
+    key: str,
+    reason: str,
+    until: datetime.datetime | None,
+    duration: datetime.timedelta | None,
+    as_json: bool,
 ) -> None:
     """Start nothing more of a queue, task, workspace or resource. What runs goes on to its end.
 
@@ -48,17 +54,18 @@ def pause(
     """
     with open_session() as session:
         made = start_pause(session, kind, _spell(session, kind, key), reason, until, duration)
-    tell_pause(made)
+    tell_pause(made, as_json=as_json)
 
 
 @click.command()
 @click.argument("kind", type=_KIND)
 @click.argument("key")
-def resume(kind: str, key: str) -> None:
+@as_json_option
+def resume(kind: str, key: str, as_json: bool) -> None:
     """End a pause; idle workers look at once."""
     with open_session() as session:
         end_pause(session, kind, _spell(session, kind, key))
-    click.echo(f"{kind} {key} is resumed")
+    tell(as_json, f"{kind} {key} is resumed", kind=kind, key=key, resumed=True)
 
 
 @click.command()
@@ -100,9 +107,9 @@ def end_pause(session: Session, kind: str, key: str) -> None:
     audit(session, f"{kind}.resume", f"{kind}:{key}", _workspace(kind, key))
 
 
-def tell_pause(made: Pause) -> None:
+def tell_pause(made: Pause, *, as_json: bool) -> None:
     end = "" if made.until is None else f" until {made.until.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
-    click.echo(f"{made.kind} {made.key} is paused{end}")
+    tell(as_json, f"{made.kind} {made.key} is paused{end}", **pause_as_dict(made))
 
 
 def pause_as_dict(one: Pause) -> dict[str, Any]:

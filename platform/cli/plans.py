@@ -9,7 +9,7 @@ import click
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
 from jobplatform.cli.limit_options import COLUMNS, changes_of, limit_cells, limit_options, limits_as_dict
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.queue import delete_plan, list_plans, set_plan
 
 
@@ -33,18 +33,20 @@ def list_(as_json: bool) -> None:
 @plans.command("set")
 @click.argument("name")
 @limit_options
-def set_(name: str, **options: Any) -> None:
+@as_json_option
+def set_(name: str, as_json: bool, **options: Any) -> None:
     """Make a plan, or change what is said of it. It counts at once for every workspace on it; `none` clears."""
     changes = changes_of(options)
     with open_session() as session:
-        set_plan(session, name, changes)
+        made = {"name": name, **limits_as_dict(set_plan(session, name, changes))}
         audit(session, "plan.set", f"plan:{name}", **changes)
-    click.echo(f"plan {name} is set")
+    tell(as_json, f"plan {name} is set", **made)
 
 
 @plans.command()
 @click.argument("name")
-def delete(name: str) -> None:
+@as_json_option
+def delete(name: str, as_json: bool) -> None:
     """Delete a plan that no workspace is on."""
     with open_session() as session:
         answer = delete_plan(session, name)
@@ -54,4 +56,4 @@ def delete(name: str) -> None:
             some = ", ".join(map(str, answer.used_by[:3]))
             raise click.ClickException(f"{answer.uses} workspace(s) are on the plan {name!r}: {some}")
         audit(session, "plan.delete", f"plan:{name}")
-    click.echo(f"plan {name} is deleted")
+    tell(as_json, f"plan {name} is deleted", name=name, deleted=True)

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import NONE, Duration
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
-from jobplatform.queue import RetentionRule, clear_retention, list_retention, set_retention
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
+from jobplatform.queue import Keep, RetentionRule, clear_retention, list_retention, set_retention
 
 
 class Keeping(Duration):
@@ -63,7 +63,8 @@ def ls(workspace: str | None, as_json: bool) -> None:
 @click.option("--completed", type=Keeping(), help="As in 12h, 7d; 0s for not at all; none to say nothing.")
 @click.option("--failed", type=Keeping(), help="Counts for cancelled jobs too, unless that is said.")
 @click.option("--cancelled", type=Keeping())
-def set_(workspace: str | None, task: str | None, **keeps: Any) -> None:
+@as_json_option
+def set_(workspace: str | None, task: str | None, as_json: bool, **keeps: Any) -> None:
     """Keep jobs longer or shorter. What is not said stays; it counts for what has ended already, too."""
     changes = {name: value[0] for name, value in keeps.items() if value is not None}
     _need_a_place(workspace, task)
@@ -74,13 +75,15 @@ def set_(workspace: str | None, task: str | None, **keeps: Any) -> None:
         keep = set_retention(session, changes, workspace_id=workspace_id, task=task)
         said = {name: None if value is None else value.total_seconds() for name, value in changes.items()}
         audit(session, "retention.set", _target(session, workspace, task), workspace_id, task=task, **said)
-    click.echo(", ".join(f"{name} {_words(getattr(keep, name)) or 'as elsewhere'}" for name in STATUSES))
+    sentence = ", ".join(f"{name} {_words(getattr(keep, name)) or 'as elsewhere'}" for name in STATUSES)
+    tell(as_json, sentence, workspace_id=workspace_id, task=task, **_seconds(keep))
 
 
 @retention.command()
 @click.option("-w", "--workspace", help="By id or name.")
 @click.option("-t", "--task")
-def clear(workspace: str | None, task: str | None) -> None:
+@as_json_option
+def clear(workspace: str | None, task: str | None, as_json: bool) -> None:
     """Say nothing any more of exactly this workspace, task, or task in a workspace."""
     _need_a_place(workspace, task)
     with open_session() as session:
@@ -88,7 +91,7 @@ def clear(workspace: str | None, task: str | None) -> None:
         if not clear_retention(session, workspace_id=workspace_id, task=task):
             raise click.ClickException("nothing was set there; see `jobplatform retention ls`")
         audit(session, "retention.clear", _target(session, workspace, task), workspace_id, task=task)
-    click.echo("cleared")
+    tell(as_json, "cleared", workspace_id=workspace_id, task=task, cleared=True)
 
 
 STATUSES = ("completed", "failed", "cancelled")
@@ -104,8 +107,11 @@ def _target(session: Session, workspace: str | None, task: str | None) -> str:
 
 
 def _as_dict(one: RetentionRule) -> dict[str, Any]:
-    seconds = {f"{name}Seconds": value for name, value in one.keep.as_seconds().items()}
-    return {"workspaceId": one.workspace_id, "task": one.task, **seconds, "declared": one.declared}
+    return {"workspaceId": one.workspace_id, "task": one.task, **_seconds(one.keep), "declared": one.declared}
+
+
+def _seconds(keep: Keep) -> dict[str, float | None]:
+    return {f"{name}Seconds": value for name, value in keep.as_seconds().items()}
 
 
 def _words(kept: datetime.timedelta | None) -> str | None:

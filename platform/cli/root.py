@@ -7,8 +7,10 @@ it knows the API's commands too.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
+from typing import IO, Any
 
 import click
 import sqlalchemy.exc
@@ -68,6 +70,20 @@ class UnusableSettings(click.ClickException):
     exit_code = 2
 
 
+class JsonProblem(click.ClickException):
+    """A failure as it is told to whoever asked for ``--json``: on stderr too, with the same exit code."""
+
+    def __init__(self, error: click.ClickException) -> None:
+        super().__init__(error.format_message())
+        # click has it as a fact of the class, and reads it from the exception.
+        vars(self)["exit_code"] = error.exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """One document, as on stdout."""
+        document = {"error": self.message, "exitCode": self.exit_code}
+        click.echo(json.dumps(document, indent=2), file=file, err=file is None)
+
+
 class Commands(click.Group):
     """The sub-commands, imported on demand."""
 
@@ -87,6 +103,16 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        # Looked for here, since a mistake may be found before the command has read its options.
+        wants_json = "--json" in ctx.args
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            if wants_json:
+                raise JsonProblem(error) from error
+            raise
+
+    def _invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except SettingsError as error:

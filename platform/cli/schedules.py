@@ -14,14 +14,15 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
-from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
+from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
     Cron,
     Every,
     Once,
     Rule,
     Tasks,
+    closed_payload,
     create_schedule,
     default_timezone,
     delete_schedule,
@@ -32,6 +33,7 @@ from jobplatform.queue import (
     load_tasks,
     pause_schedule,
     preview,
+    preview_rule,
     resume_schedule,
     rule_of,
     run_schedule_now,
@@ -41,6 +43,7 @@ from jobplatform.queue import (
 from jobplatform.settings import Settings
 
 PAGE = 200
+CRON_FIELDS = 5
 workspace_option = click.option("-w", "--workspace", help="By id or name. Default: the platform's own.")
 _schedule = click.argument("schedule")
 
@@ -98,6 +101,11 @@ def ls(workspace: str | None, everywhere: bool, as_json: bool) -> None:
     help="What becomes of ticks that nobody looked at in time.",
 )
 @click.option("--spread", type=Duration(), help="A window in which each has its own place, as in 10m.")
+@click.option(
+    "--if-active",
+    type=click.Choice([one.value for one in Overlap]),
+    help="When an unfinished job holds the guard: skip the tick, or replace what waits. Default: as the task says.",
+)
 @click.option("--queue", help="Default: the task's own.")
 @click.option("--priority", type=int, help="Higher first.")
 @as_json_option
@@ -151,27 +159,32 @@ def show(schedule: str, workspace: str | None, limit: int, as_json: bool) -> Non
 @schedules.command()
 @_schedule
 @workspace_option
-def pause(schedule: str, workspace: str | None) -> None:
+@as_json_option
+def pause(schedule: str, workspace: str | None, as_json: bool) -> None:
     """Have no more of its ticks done, until it is resumed."""
     with open_session() as session:
         found = _find(session, schedule, workspace)
         if not pause_schedule(session, found, actor=actor()):
             raise click.ClickException(f"{found.name} is paused already, by {found.paused_by}")
         _audit(session, "schedule.pause", found)
-    click.echo(f"{found.name} is paused")
+        served = tasks_served(session)
+    tell(as_json, f"{found.name} is paused", **_as_dict(found, served))
 
 
 @schedules.command()
 @_schedule
 @workspace_option
-def resume(schedule: str, workspace: str | None) -> None:
+@as_json_option
+def resume(schedule: str, workspace: str | None, as_json: bool) -> None:
     """Have its ticks done again, from now on."""
     with open_session() as session:
         found = _find(session, schedule, workspace)
         if not resume_schedule(session, found):
             raise click.ClickException(f"{found.name} is not paused")
         _audit(session, "schedule.resume", found)
-    click.echo(f"{found.name} is resumed and runs next at {_moment(found.next_run_at)}")
+        served = tasks_served(session)
+    sentence = f"{found.name} is resumed and runs next at {_moment(found.next_run_at)}"
+    tell(as_json, sentence, **_as_dict(found, served))
 
 
 @schedules.command("run-now")
@@ -192,34 +205,63 @@ def run_now(schedule: str, workspace: str | None, as_json: bool) -> None:
 
 
 @schedules.command("preview")
-@_schedule
+@click.argument("schedule", required=False, metavar="[SCHEDULE|CRON]")
 @workspace_option
+@click.option("--timezone", "--tz", help="Of a crontab line. Default: JOBS_CRON_TZ, or UTC.")
+@click.option("--every", type=Duration(), help="Instead of a line: an interval, as in 30s or 15m.")
+@click.option("--anchor", type=Moment(), help="What the interval counts from. Default: now.")
 @click.option("-n", "--count", type=click.IntRange(1, 100), default=5, show_default=True)
 @as_json_option
-def preview_(schedule: str, workspace: str | None, count: int, as_json: bool) -> None:
-    """Show the next runs, in words and in the schedule's time zone."""
+def preview_(
+    schedule: str | None,
+    workspace: str | None,
+    timezone: str | None,
+    every: datetime.timedelta | None,
+    anchor: datetime.datetime | None,
+    count: int,
+    as_json: bool,
+) -> None:
+    """Show the next runs, in words and dates: of a schedule (id or name), or of a line that is none yet.
+
+    As in `jobplatform schedules preview '*/5 9-17 * * mon-fri' --timezone Europe/Berlin`.
+    """
+    if every is not None or _is_cron(schedule):
+        rule = _rule(schedule, timezone, every, anchor, None)
+        with open_session() as session:
+            runs = [(tick, tick) for tick in preview_rule(rule, count=count, after=time_now(session))]
+        _tell_runs(rule, runs, paused=False, as_json=as_json)
+        return
+    if schedule is None or timezone or anchor:
+        raise click.UsageError("say a schedule by id or name, or a crontab line (with --timezone), or --every")
     with open_session() as session:
         found = _find(session, schedule, workspace)
         runs = preview(found, count=count, after=time_now(session))
-    zone = ZoneInfo(found.timezone)
-    if as_json:
-        described = [{"tickAt": tick, "local": _local(tick, zone), "runAt": run_at} for tick, run_at in runs]
-        print_json({"words": _words(found), "timezone": found.timezone, "runs": described})
-        return
-    click.echo(f"{_words(found)} ({found.timezone})" + (" – paused" if found.paused_at else ""))
-    print_table(["there", "utc", "runs at"], [(_local(tick, zone), tick, run_at) for tick, run_at in runs])
+    _tell_runs(rule_of(found), runs, paused=found.paused_at is not None, as_json=as_json)
 
 
 @schedules.command()
 @_schedule
 @workspace_option
-def delete(schedule: str, workspace: str | None) -> None:
+@as_json_option
+def delete(schedule: str, workspace: str | None, as_json: bool) -> None:
     """Delete a schedule; the jobs it has enqueued stay."""
     with open_session() as session:
         found = _find(session, schedule, workspace)
         delete_schedule(session, found)
         _audit(session, "schedule.delete", found)
-    click.echo(f"{found.name} is deleted")
+    tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
+
+
+def _tell_runs(
+    rule: Rule, runs: list[tuple[datetime.datetime, datetime.datetime]], *, paused: bool, as_json: bool
+) -> None:
+    zone = ZoneInfo(rule.timezone)
+    if as_json:
+        described = [{"tickAt": tick, "local": _local(tick, zone), "runAt": run_at} for tick, run_at in runs]
+        print_json({"words": rule.words, "timezone": rule.timezone, "paused": paused, "runs": described})
+        return
+    click.echo(f"{rule.words} ({rule.timezone})" + (" – paused" if paused else ""))
+    print_table(["there", "utc", "runs at"], [(_local(tick, zone), tick, run_at) for tick, run_at in runs])
 
 
 # -- what is meant -----------------------------------------------------------------------------------
@@ -283,6 +325,11 @@ def _rule(
     return Once(at)
 
 
+def _is_cron(text: str | None) -> bool:
+    """Five fields, or one of the short forms; a schedule may be named like neither."""
+    return text is not None and (text.startswith("@") or len(text.split()) == CRON_FIELDS)
+
+
 def _parse(payload: str) -> Any:
     try:
         return json.loads(payload)
@@ -330,7 +377,7 @@ def _as_dict(schedule: Schedule, served: frozenset[str]) -> dict[str, Any]:
         "workspaceId": schedule.workspace_id,
         "name": schedule.name,
         "jobType": schedule.task,
-        "payload": schedule.payload,
+        "payload": closed_payload(schedule),
         "words": _words(schedule),
         "cron": schedule.cron,
         "everyMs": schedule.every_ms,
@@ -338,6 +385,7 @@ def _as_dict(schedule: Schedule, served: frozenset[str]) -> dict[str, Any]:
         "timezone": schedule.timezone,
         "everyWorkspace": schedule.every_workspace,
         "catchUp": schedule.catch_up,
+        "ifActive": schedule.if_active,
         "spreadMs": schedule.spread_ms,
         "madeBy": schedule.made_by,
         "madeInCode": schedule.declared_by is not None,

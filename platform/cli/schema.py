@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobplatform.cli.database import open_database
+from jobplatform.cli.show import as_json_option, tell
 from jobplatform.migrations import current, head, upgrade, upgrade_sql
 from jobplatform.models import make_engine
 from jobplatform.settings import Settings
@@ -12,14 +13,16 @@ from jobplatform.settings import Settings
 
 @click.command()
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL instead of running it; needs no database.")
-def migrate(as_sql: bool) -> None:
+@as_json_option
+def migrate(as_sql: bool, as_json: bool) -> None:
     """Bring the database's schema up to date. Safe to run from several places at once."""
     if as_sql:
-        click.echo(upgrade_sql())
+        tell(as_json, sql := upgrade_sql(), sql=sql)
         return
     with open_database(Settings.from_env()) as url:
         engine = make_engine(url, application_name="jobplatform-migrate", pool_size=1)
         before = current(engine)
         upgrade(engine)
         engine.dispose()
-    click.echo(f"the schema is at {head()}" + ("" if before == head() else f" (was {before or 'empty'})"))
+    sentence = f"the schema is at {head()}" + ("" if before == head() else f" (was {before or 'empty'})")
+    tell(as_json, sentence, revision=head(), before=before)

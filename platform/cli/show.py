@@ -49,6 +49,14 @@ def _camel(values: dict[str, Any]) -> dict[str, Any]:
     return {re.sub(r"_(\w)", lambda found: found[1].upper(), name): plain(value) for name, value in values.items()}
 
 
+def tell(as_json: bool, sentence: str, /, **facts: Any) -> None:
+    """What was done: a sentence for people, or its facts as JSON, with names as the API has them."""
+    if as_json:
+        print_json(_camel(facts))
+    else:
+        click.echo(sentence)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """A table. A cell that says a status has its colour."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)

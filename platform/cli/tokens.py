@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobplatform.api import Scope, mint_token, presented_id, revoke_token, rotate_token
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_workspace, open_session
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.models import ApiToken, clock
 
 WORKSPACE_SCOPES = (Scope.JOBS_READ, Scope.JOBS_WRITE)
@@ -30,7 +30,10 @@ def tokens() -> None:
 @click.option("--scope", "scopes", multiple=True, help="May be repeated. Default: jobs:read and jobs:write.")
 @click.option("--name", default="cli", show_default=True, help="Whose it is or what for.")
 @click.option("--days", type=click.IntRange(1, 3650), help="Ends after so many days. Default: never.")
-def create(workspace: str | None, operator: bool, scopes: tuple[str, ...], name: str, days: int | None) -> None:
+@as_json_option
+def create(
+    workspace: str | None, operator: bool, scopes: tuple[str, ...], name: str, days: int | None, as_json: bool
+) -> None:
     """Create a token and print it. It is shown this once; the database keeps a hash."""
     if operator == bool(workspace):
         raise click.UsageError("say either --workspace or --operator")
@@ -46,7 +49,7 @@ def create(workspace: str | None, operator: bool, scopes: tuple[str, ...], name:
             raise click.UsageError(str(error)) from error
         details = {"name": name, "scopes": sorted(chosen), "expiresAt": expires_at}
         audit(session, "token.create", f"token:{presented_id(token)}", workspace_id, **details)
-    click.echo(token)
+    tell(as_json, token, id=presented_id(token), token=token, workspace_id=workspace_id, **details)
 
 
 @tokens.command("list")
@@ -69,18 +72,20 @@ def list_(workspace: str | None, as_json: bool) -> None:
 
 @tokens.command()
 @click.argument("public_id")
-def revoke(public_id: str) -> None:
+@as_json_option
+def revoke(public_id: str, as_json: bool) -> None:
     """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens list` shows it."""
     with open_session() as session:
         if not revoke_token(session, public_id):
             raise click.ClickException(f"no token {public_id!r} is alive")
         audit(session, "token.revoke", f"token:{public_id}", _workspace_of(session, public_id))
-    click.echo(f"{public_id} is revoked")
+    tell(as_json, f"{public_id} is revoked", id=public_id, revoked=True)
 
 
 @tokens.command()
 @click.argument("public_id")
-def rotate(public_id: str) -> None:
+@as_json_option
+def rotate(public_id: str, as_json: bool) -> None:
     """Replace a token by a new one like it and print that, this once. The old one ends at once."""
     with open_session() as session:
         token = rotate_token(session, public_id)
@@ -88,7 +93,7 @@ def rotate(public_id: str) -> None:
             raise click.ClickException(f"no token {public_id!r} is alive")
         new_id = presented_id(token)
         audit(session, "token.rotate", f"token:{public_id}", _workspace_of(session, public_id), replacedBy=new_id)
-    click.echo(token)
+    tell(as_json, token, id=new_id, token=token, replaces=public_id)
 
 
 def _workspace_of(session: Session, public_id: str) -> UUID | None:

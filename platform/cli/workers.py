@@ -6,7 +6,7 @@ import click
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.queue import drain_worker, list_workers
 
 
@@ -37,7 +37,8 @@ def ls(as_json: bool) -> None:
 
 @workers.command()
 @click.argument("worker_id", type=click.IntRange(1, 2**31 - 1))
-def drain(worker_id: int) -> None:
+@as_json_option
+def drain(worker_id: int, as_json: bool) -> None:
     """Have the worker of this id take nothing new, finish what it runs within its drain timeout, and stop.
 
     As SIGTERM does, from anywhere. Whatever supervises its process may start another one.
@@ -46,7 +47,7 @@ def drain(worker_id: int) -> None:
         if not drain_worker(session, worker_id):
             raise click.ClickException(f"no worker {worker_id} is alive; see `jobplatform workers ls`")
         audit(session, "worker.drain", f"worker:{worker_id}")
-    click.echo(f"worker {worker_id} is told at its next heartbeat")
+    tell(as_json, f"worker {worker_id} is told at its next heartbeat", worker_id=worker_id, drain_requested=True)
 
 
 def _state(draining: bool, requested: bool) -> str:

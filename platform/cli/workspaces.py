@@ -16,7 +16,7 @@ from jobplatform.cli.database import find_known_workspace, open_session
 from jobplatform.cli.leaving import encrypt, erase, export
 from jobplatform.cli.limit_options import COLUMNS, changes_of, limit_cells, limit_options, limits_as_dict
 from jobplatform.cli.pauses import end_pause, pause_as_dict, pause_options, start_pause, tell_pause
-from jobplatform.cli.show import as_json_option, print_json, print_table
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.models import Pause, PauseKind, Workspace
 from jobplatform.queue import (
     LimitsOfWorkspace,
@@ -44,7 +44,8 @@ for command in (encrypt, export, erase):
 @workspaces.command()
 @click.argument("name")
 @click.option("--id", "workspace_id", type=UUID, help="Its id, when your application has one already.")
-def create(name: str, workspace_id: UUID | None) -> None:
+@as_json_option
+def create(name: str, workspace_id: UUID | None, as_json: bool) -> None:
     """Create a workspace and print its id."""
     workspace_id = workspace_id or uuid7()
     if not name:
@@ -54,7 +55,7 @@ def create(name: str, workspace_id: UUID | None) -> None:
         if session.execute(statement.returning(Workspace.id)).first() is None:
             raise click.ClickException(f"there is a workspace {workspace_id} already")
         audit(session, "workspace.create", f"workspace:{workspace_id}", workspace_id, name=name)
-    click.echo(workspace_id)
+    tell(as_json, str(workspace_id), id=workspace_id, name=name)
 
 
 @workspaces.command("list")
@@ -70,11 +71,14 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json([_as_dict(one, paused.get(str(one.id))) for one in found])
         return
-    columns = ["id", "name", "created", "ready", "scheduled", "running", "paused"]
+    columns = ["id", "name", "created", "ready", "scheduled", "blocked", "running", "paused"]
     rows = [
-        (one.id, one.name, one.created_at, one.ready, one.scheduled, one.running, _yes(str(one.id) in paused))
+        (
+            one.id, one.name, one.created_at, one.ready, one.scheduled, one.blocked, one.running,
+            _yes(str(one.id) in paused),
+        )
         for one in found
-    ]
+    ]  # fmt: skip
     print_table(columns, rows)
 
 
@@ -101,45 +105,59 @@ def show(workspace: str, as_json: bool) -> None:
 @workspaces.command()
 @click.argument("workspace")
 @limit_options
-def limit(workspace: str, **options: Any) -> None:
+@as_json_option
+def limit(workspace: str, as_json: bool, **options: Any) -> None:
     """Change a workspace's own limits, which count before its plan's. What is not said stays; `none` clears."""
     changes = changes_of(options)
-    _change(workspace, changes, "workspace.limit")
+    _change(workspace, changes, "workspace.limit", as_json=as_json)
 
 
 @workspaces.command()
 @click.argument("workspace")
 @click.argument("plan")
-def plan(workspace: str, plan: str) -> None:
+@as_json_option
+def plan(workspace: str, plan: str, as_json: bool) -> None:
     """Put a workspace on PLAN; `none` takes it off."""
-    _change(workspace, {"plan": None if plan == "none" else plan}, "workspace.plan")
+    _change(workspace, {"plan": None if plan == "none" else plan}, "workspace.plan", as_json=as_json)
 
 
 @workspaces.command()
 @click.argument("workspace")
 @pause_options
-def pause(workspace: str, reason: str, until: datetime.datetime | None, duration: datetime.timedelta | None) -> None:
+@as_json_option
+def pause(
+    workspace: str,
+    reason: str,
+    until: datetime.datetime | None,
+    duration: datetime.timedelta | None,
+    as_json: bool,
+) -> None:
     """Start none of a workspace's jobs. What runs goes on to its end; new jobs are accepted and wait."""
     with open_session() as session:
         key = str(find_known_workspace(session, workspace))
         made = start_pause(session, PauseKind.WORKSPACE.value, key, reason, until, duration)
-    tell_pause(made)
+    tell_pause(made, as_json=as_json)
 
 
 @workspaces.command()
 @click.argument("workspace")
-def resume(workspace: str) -> None:
+@as_json_option
+def resume(workspace: str, as_json: bool) -> None:
     """Let a workspace's jobs start again."""
     with open_session() as session:
-        end_pause(session, PauseKind.WORKSPACE.value, str(find_known_workspace(session, workspace)))
-    click.echo(f"workspace {workspace} is resumed")
+        workspace_id = find_known_workspace(session, workspace)
+        end_pause(session, PauseKind.WORKSPACE.value, str(workspace_id))
+    tell(as_json, f"workspace {workspace} is resumed", kind="workspace", key=workspace_id, resumed=True)
 
 
-def _change(workspace: str, changes: dict[str, Any], action: str) -> None:
+def _change(workspace: str, changes: dict[str, Any], action: str, *, as_json: bool) -> None:
     with open_session() as session:
         workspace_id = find_known_workspace(session, workspace)
         limits = set_workspace_limits(session, workspace_id, changes)
         audit(session, action, f"workspace:{workspace_id}", workspace_id, **changes)
+    if as_json:
+        print_json({"workspaceId": workspace_id, **_limits_as_dict(limits)})
+        return
     rows = [("own", limits.plan, *limit_cells(limits.own)), ("counts", "", *limit_cells(limits.effective))]
     print_table(["", "plan", *COLUMNS], rows)
 
@@ -158,6 +176,7 @@ def _as_dict(one: WorkspaceSeen, paused: Pause | None) -> dict[str, Any]:
         "createdAt": one.created_at,
         "ready": one.ready,
         "scheduled": one.scheduled,
+        "blocked": one.blocked,
         "running": one.running,
         "pause": pause_as_dict(paused) if paused else None,
     }

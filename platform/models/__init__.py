@@ -48,7 +48,7 @@ from jobplatform.models.limits import (
 )
 from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
-from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, TickOutcome
+from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import (
     CHUNK,
@@ -102,6 +102,7 @@ __all__ = [
     "KeptAnswer",
     "Notice",
     "Outcome",
+    "Overlap",
     "Pause",
     "PauseKind",
     "Plan",

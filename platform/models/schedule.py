@@ -25,10 +25,19 @@ class CatchUp(enum.StrEnum):
     ALL = "all"
 
 
+class Overlap(enum.StrEnum):
+    """What a tick does when an unfinished job holds the guard: leave it at that, or ask for the newest."""
+
+    SKIP = "skip"
+    REPLACE = "replace"
+
+
 class TickOutcome(enum.StrEnum):
-    """What came of a tick. ``deduplicated``: an unfinished job holds the guard, and ``job_id`` names it."""
+    """What came of a tick. ``deduplicated``: an unfinished job holds the guard, and ``job_id`` names it. ``replaced``:
+    it waited, and is this tick's now."""
 
     ENQUEUED = "enqueued"
+    REPLACED = "replaced"
     DEDUPLICATED = "deduplicated"
     SKIPPED = "skipped"
     FANNED_OUT = "fanned_out"
@@ -39,7 +48,8 @@ class Schedule(Base):
 
     Exactly one of ``cron``, ``every_ms`` (from ``anchor``) and ``run_at`` is the rule. ``next_tick_at`` is the moment
     the rule names next, ``next_run_at`` when that is done: later by this schedule's place within its spread. Both are
-    null when nothing is to come: it is paused, or over. What is null of a job's options is the task's default.
+    null when nothing is to come: it is paused, or over. What is null of a job's options, and of ``if_active``, is the
+    task's default. The ``payload`` of an encrypted one is sealed.
     ``declared_by`` says which tasks it was declared with in code, ``fingerprint`` in which form.
     ``fan_tick_at`` is the tick that is just being enqueued for every workspace, ``fan_after`` the last one that has it.
     """
@@ -65,6 +75,7 @@ class Schedule(Base):
     max_attempts: Mapped[int | None] = mapped_column(SmallInteger)
     timeout_ms: Mapped[int | None] = mapped_column(Integer)
     unique_key: Mapped[str | None] = mapped_column(Text)
+    if_active: Mapped[str | None] = mapped_column(Text)
     resource: Mapped[str | None] = mapped_column(Text)
     units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
@@ -87,6 +98,7 @@ class Schedule(Base):
         CheckConstraint("(every_ms is null) = (anchor is null) and every_ms >= 1000", name="interval_anchored"),
         CheckConstraint("name <> '' and made_by <> ''", name="named"),
         CheckConstraint("catch_up in ('none', 'one', 'all')", name="known_catch_up"),
+        CheckConstraint("if_active in ('skip', 'replace')", name="known_if_active"),
         CheckConstraint("spread_ms >= 0", name="spread_not_negative"),
         CheckConstraint("units between 1 and 10000", name="units_in_range"),
         CheckConstraint(
@@ -123,8 +135,12 @@ class ScheduleTick(Base):
     fired_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
 
     __table_args__ = (
-        CheckConstraint("outcome in ('enqueued', 'deduplicated', 'skipped', 'fanned_out')", name="known_outcome"),
-        CheckConstraint("(outcome in ('enqueued', 'deduplicated')) = (job_id is not null)", name="job_when_enqueued"),
+        CheckConstraint(
+            "outcome in ('enqueued', 'replaced', 'deduplicated', 'skipped', 'fanned_out')", name="known_outcome"
+        ),
+        CheckConstraint(
+            "(outcome in ('enqueued', 'replaced', 'deduplicated')) = (job_id is not null)", name="job_when_enqueued"
+        ),
         # In insert order: what is too old to keep is at one end of the table.
         Index("schedule_ticks_fired_at", "fired_at", postgresql_using="brin", postgresql_with={"pages_per_range": 32}),
     )

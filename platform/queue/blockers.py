@@ -4,7 +4,7 @@ The codes are part of the contract: clients compare them, so none changes its me
 
     running, cancel-requested        it does not wait
     final, guard-held, quota         it has ended; the other two say why it could not be retried
-    waiting-for-job, waiting-for-batch, being-released
+    waiting-for-job, waiting-for-batch, waiting-for-key, being-released
                                      it waits for others; the last: they have ended, and it is about to be told
     scheduled, retrying              its time has not come
     paused-workspace, paused-queue, paused-task, paused-resource
@@ -23,7 +23,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
-from jobplatform.queue.why_facts import Holds, JobFacts, PauseFacts, RateFacts, RetryFacts, WaitFacts, WorkerFacts
+from jobplatform.queue.why_facts import (
+    HolderFacts,
+    Holds,
+    JobFacts,
+    PauseFacts,
+    RateFacts,
+    RetryFacts,
+    WaitFacts,
+    WorkerFacts,
+)
 
 CODES = (
     "running",
@@ -33,6 +42,7 @@ CODES = (
     "quota",
     "waiting-for-job",
     "waiting-for-batch",
+    "waiting-for-key",
     "being-released",
     "scheduled",
     "retrying",
@@ -120,10 +130,16 @@ def blockers_of_final(job: JobFacts, retry: RetryFacts | None) -> list[Blocker]:
 
 
 def blockers_of_blocked(
-    job: JobFacts, waits: Sequence[WaitFacts], pauses: Sequence[PauseFacts], workers: WorkerFacts, *, tells_all: bool
+    job: JobFacts,
+    waits: Sequence[WaitFacts],
+    holder: HolderFacts | None,
+    pauses: Sequence[PauseFacts],
+    workers: WorkerFacts,
+    *,
+    tells_all: bool,
 ) -> list[Blocker]:
     """What a job waits for that runs after others; and what would keep it from being started then."""
-    found = [_wait(wait) for wait in waits]
+    found = [*map(_wait, waits), *_key(job, holder)]
     if not found:
         found = [Blocker("being-released", "what it waited for has ended: it starts, or is called off, in a moment")]
     return [*found, *_paused(job, pauses, tells_all), *_nobody(job, workers)]
@@ -134,12 +150,24 @@ def _wait(wait: WaitFacts) -> Blocker:
     condition = {"completed": "", "ended": ", however that ends", "failed": ", and runs only if that fails"}[
         wait.run_if
     ]
-    details = {"run_if": wait.run_if, "waits": wait.waits}
+    details = {"waits_for": "batch" if wait.of_batch else "job", "run_if": wait.run_if, "waits": wait.waits}
     if wait.of_batch:
         message = f"it waits for batch {wait.after_id} ({wait.status}, {wait.ended} of {_jobs(wait.jobs or 0)} ended)"
         return Blocker("waiting-for-batch", message + condition + more, details=details | {"batch_id": wait.after_id})
     message = f"it waits for job {wait.after_id} ({wait.status}){condition}{more}"
     return Blocker("waiting-for-job", message, details=details | {"job_id": wait.after_id})
+
+
+def _key(job: JobFacts, holder: HolderFacts | None) -> Iterator[Blocker]:
+    # One that went back to waiting is about to be given up, and keeps nobody waiting.
+    if holder is None or holder.job_id is None or holder.state != State.RUNNING:
+        return
+    message = (
+        f"it waits for the running job of its key {job.unique_key!r}, {holder.job_id}; "
+        "a newer request replaces it meanwhile"
+    )
+    details = {"waits_for": "key", "job_id": holder.job_id, "started_at": holder.started_at}
+    yield Blocker("waiting-for-key", message, details=details)
 
 
 def blockers_of_waiting(

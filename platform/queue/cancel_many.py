@@ -38,6 +38,27 @@ with recursive tree(id) as (
 select id::text from tree limit {LARGEST_TREE}
 """
 
+# The same, from whatever waits for a batch or for one of its jobs.
+TREE_OF_BATCH = f"""
+with recursive tree(id) as (
+    (
+        select e.job_id
+        from jobplatform.job_edges e
+        where e.workspace_id = %(workspace_id)s and e.after_id = %(id)s
+        union
+        select e.job_id
+        from jobplatform.job_records r
+        join jobplatform.job_edges e on e.workspace_id = r.workspace_id and e.after_id = r.id
+        where r.workspace_id = %(workspace_id)s and r.batch_id = %(id)s
+    )
+    union
+    select e.job_id
+    from tree
+    join jobplatform.job_edges e on e.workspace_id = %(workspace_id)s and e.after_id = tree.id
+)
+select id::text from tree limit {LARGEST_TREE}
+"""
+
 CANCEL_MANY = f"""
 with asked as materialized (
     select * from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]) as u(workspace_id, id)
@@ -148,23 +169,33 @@ def cancel_tree(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) ->
         return tell_cancelled(session, cancel_places(session, places))
 
 
-def cancel_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> ManyCancelled | None:
+def cancel_batch(
+    session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID, *, tree: bool = False
+) -> ManyCancelled | None:
     """Close a batch and cancel all of its jobs; None when there is no such batch.
 
-    The first thousand here and now, the rest by whoever settles next. One that has ended stays as it is.
+    The first thousand here and now, the rest by whoever settles next. One that has ended stays as it is. What waits
+    for the batch runs as it would anyway, or is cancelled with the ``tree``: and what waits for that, and so on.
     """
     with one_transaction(session):
         visit(session, workspace_id)
         has_ended = run(session, HOLD, workspace_id=workspace_id, id=batch_id).scalar_one_or_none()
         if has_ended is None:
             return None
+        answers = _cancel_what_waits(session, workspace_id, batch_id) if tree else []
         if has_ended:
-            return ManyCancelled()
+            return tell_cancelled(session, answers)
         run(session, CLOSE, workspace_id=workspace_id, id=batch_id)
         note(session, [(workspace_id, "look", None, batch_id, 0)])
-        answers = cancel_members(session, str(workspace_id), str(batch_id), str(FIRST))
+        answers += cancel_members(session, str(workspace_id), str(batch_id), str(FIRST))
         ask_to_settle(session)
         return tell_cancelled(session, answers)
+
+
+def _cancel_what_waits(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> list[str]:
+    """Before the batch's own jobs: each of those that ends could let it go."""
+    ids = run(session, TREE_OF_BATCH, workspace_id=workspace_id, id=batch_id).scalars().all()
+    return cancel_places(session, [(str(workspace_id), found) for found in ids])
 
 
 def cancel_members(session: Session, workspace_id: str, batch_id: str, beyond: str) -> list[str]:

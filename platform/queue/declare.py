@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobplatform.errors import InvalidJobError, InvalidScheduleError, TaskDefinitionError
+from jobplatform.errors import InvalidJobError, InvalidScheduleError, Problem, TaskDefinitionError
 from jobplatform.models import PLATFORM_WORKSPACE
 from jobplatform.queue.recurrence import Cron, Every, Once, Rule
 from jobplatform.queue.schedules import Plan
@@ -29,6 +29,8 @@ from jobplatform.queue.zones import default_timezone
 
 if TYPE_CHECKING:
     from jobplatform.queue.task import Task
+
+CLEAR = "is an encrypted task: no key is there to seal the payload; make the schedule with create_schedule()"
 
 T = TypeVar("T", bound="Task[Any, Any]")
 
@@ -65,8 +67,9 @@ class Declarations:
         """Enqueue the task below at the moments of a crontab line, in a time zone (default: ``JOBS_CRON_TZ``, or UTC).
 
         ``options`` are ``name`` (default: the task's), ``payload``, ``workspace_id`` (default: the platform's own),
-        ``every_workspace``, ``catch_up``, ``spread``, and what a job may be given: ``queue``, ``priority``,
-        ``max_attempts``, ``timeout``, ``unique_key``, ``tags``. Raises :class:`TaskDefinitionError` for what cannot be.
+        ``every_workspace``, ``catch_up``, ``spread``, ``if_active`` (``skip`` or ``replace``), and what a job may be
+        given: ``queue``, ``priority``, ``max_attempts``, ``timeout``, ``unique_key``, ``tags``. Raises
+        :class:`TaskDefinitionError` for what cannot be.
         """
         return self._declaring(lambda: Cron(line, default_timezone() if timezone is None else timezone), options)
 
@@ -99,6 +102,8 @@ class Declarations:
         workspace_id = options.pop("workspace_id", PLATFORM_WORKSPACE)
         try:
             plan = Plan(rule=rule(), **options)
+            if task.options.encrypted:
+                raise InvalidScheduleError([Problem("/jobType", CLEAR)])
             columns = {name: _plain(value) for name, value in plan.columns(task, workspace_id).items()}
         except (InvalidScheduleError, InvalidJobError, TypeError) as error:
             raise TaskDefinitionError(f"a schedule of task {task.name!r}: {error}") from None

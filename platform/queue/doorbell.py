@@ -18,7 +18,7 @@ import uuid
 import weakref
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -31,6 +31,8 @@ CANCEL = "c"
 SETTLE = "s"
 #: The name under which the server knows a connection that listens; health counts them.
 LISTENER = "jobplatform-listener"
+#: And that of one that rings.
+RINGER = "jobplatform-doorbell"
 
 #: Seconds between two rings; what comes in between is rung once. At 50 ms, twenty enqueues a second queued up behind
 #: it and an idle worker started them 20 ms late.
@@ -48,7 +50,8 @@ from unnest(%(payloads)s::text[]) payload
 """
 
 _log = logging.getLogger("jobplatform.queue")
-_bells: weakref.WeakKeyDictionary[Engine, Doorbell] = weakref.WeakKeyDictionary()
+#: By dialect: that is what an engine shares with those that are made of it by ``execution_options``.
+_bells: weakref.WeakKeyDictionary[Dialect, Doorbell] = weakref.WeakKeyDictionary()
 _bells_lock = threading.Lock()
 _PENDING = "jobplatform.doorbell"
 
@@ -68,7 +71,7 @@ def ring_after_commit(session: Session, payloads: Iterable[str]) -> None:
 def silence(engine: Engine) -> None:
     """Never ring for this engine: a worker's own, or an installation that only polls."""
     with _bells_lock:
-        _bells[engine] = _SilentDoorbell(engine)
+        _bells[engine.dialect] = _SilentDoorbell(engine)
 
 
 @event.listens_for(Session, "after_commit")
@@ -92,10 +95,10 @@ def _doorbell_of(session: Session) -> Doorbell:
     bind = session.get_bind()
     engine = bind.engine if isinstance(bind, Connection) else bind
     with _bells_lock:
-        bell = _bells.get(engine)
+        bell = _bells.get(engine.dialect)
         if bell is None or not bell.works_here:
             # After a fork the parent's thread is not here; a bell of this process has one.
-            bell = _bells[engine] = Doorbell(engine)
+            bell = _bells[engine.dialect] = Doorbell(engine)
         return bell
 
 
@@ -123,7 +126,7 @@ class Doorbell:
                 threading.Thread(target=self._run, name="jobplatform-doorbell", daemon=True).start()
 
     def _run(self) -> None:
-        engine = make_engine(self._url, application_name="jobplatform-doorbell", pool_size=1, autocommit=True)
+        engine = make_engine(self._url, application_name=RINGER, pool_size=1, autocommit=True)
         rope = _Rope(engine)
         try:
             while payloads := self._next_payloads():

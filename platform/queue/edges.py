@@ -168,9 +168,9 @@ def hold_what_they_wait_for(session: Session, jobs: Sequence[NewJob]) -> list[Ne
     asked_batches |= {(job.workspace_id, job.batch_id) for job in jobs if job.batch_id is not None}
     held = here | {(row[0], row[1]) for row in _hold(session, HOLD_JOBS, asked_jobs)}
     batches = {(row[0], row[1]): bool(row[2]) for row in _hold(session, HOLD_BATCHES, asked_batches)}
-    problems = [problem for job in jobs for problem in _missing(job, held, batches)]
+    problems = [(job.id, problem) for job in jobs for problem in _missing(job, held, batches)]
     if problems:
-        raise InvalidJobError(problems)
+        raise InvalidJobError([problem for _, problem in problems], [job_id for job_id, _ in problems])
     followed = {place for job in jobs for place in _places(job, of_batch=False)}
     return [
         dataclasses.replace(
@@ -247,7 +247,8 @@ def _refuse_circles(jobs: Sequence[NewJob]) -> None:
     except graphlib.CycleError as error:
         names = {job.id: job.task for job in jobs}
         circle = " → ".join(f"{names.get(job_id)} ({job_id})" for job_id in reversed(error.args[1]))
-        raise InvalidJobError([Problem("/after", f"goes round in a circle: {circle}")]) from None
+        problem = Problem("/after", f"goes round in a circle: {circle}")
+        raise InvalidJobError([problem], [error.args[1][0]]) from None
 
 
 def _hold(session: Session, statement: str, places: Collection[Place]) -> Sequence[Sequence[Any]]:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import MetaData, any_, delete, func, literal_column, select, update
+from sqlalchemy import MetaData, Select, any_, delete, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from jobplatform.models import (
@@ -32,7 +32,7 @@ from jobplatform.models import (
     visit,
 )
 from jobplatform.queue.audit import record
-from jobplatform.queue.belongings import belongings
+from jobplatform.queue.belongings import Belonging, belongings
 from jobplatform.queue.cancel import cancel_job
 from jobplatform.queue.pause import pause
 
@@ -72,19 +72,19 @@ def stop_running(session: Session, workspace_id: uuid.UUID) -> int:
 def erase_some(session: Session, workspace_id: uuid.UUID, metadata: MetaData = Base.metadata) -> dict[str, int]:
     """Delete up to 1,000 rows of each table and say how many of which; an empty answer means that nothing is left.
 
-    Rows that refer to others go before those, so that no delete takes others along.
+    Rows that refer to others go before those, so that no delete takes others along. What somebody else has locked is
+    left out: whoever settles, finishes or prunes takes its locks in another order than this, and each would wait for
+    the other. When nothing but that is left, one row is waited for, with no lock in hand.
     """
     visit(session, workspace_id)
-    deleted: dict[str, int] = {}
-    for table, mine in reversed(belongings(workspace_id, metadata)):
-        if table.name in KEPT | LAST:
-            continue
-        # By the rows' addresses: a table need not have a key, and nothing is sorted.
-        batch = select(literal_column("ctid")).select_from(table).where(mine).limit(BATCH).scalar_subquery()
-        some = _count(session, delete(table).where(literal_column("ctid") == any_(func.array(batch))))
-        if some:
-            deleted[table.name] = some
-    return deleted
+    found = [one for one in reversed(belongings(workspace_id, metadata)) if one.table.name not in KEPT | LAST]
+    deleted = {one.table.name: _delete(session, one, BATCH, skip_locked=True) for one in found}
+    if any(deleted.values()):
+        return {name: count for name, count in deleted.items() if count}
+    for one in found:
+        if _delete(session, one, 1, skip_locked=False):
+            return {one.table.name: 1}
+    return {}
 
 
 def finish_erasing(
@@ -115,6 +115,14 @@ def finish_erasing(
         details={"rows": dict(counts), "auditLinesEmptied": forgotten},
         **told,
     )
+
+
+def _delete(session: Session, belonging: Belonging, most: int, *, skip_locked: bool) -> int:
+    """By the rows' addresses: a table need not have a key, and nothing is sorted."""
+    table, mine = belonging
+    rows: Select[Any] = select(literal_column("ctid")).select_from(table).where(mine).limit(most)
+    held = rows.with_for_update(skip_locked=skip_locked).scalar_subquery()
+    return _count(session, delete(table).where(literal_column("ctid") == any_(func.array(held))))
 
 
 def _running(session: Session, workspace_id: uuid.UUID) -> list[uuid.UUID]:

@@ -51,6 +51,7 @@ SEALED = {
     "job_attempts": ("job_id", {"error": "error", "traceback": "traceback"}),
     "job_logs": ("job_id", {"message": "log"}),
     "job_steps": ("job_id", {"value": "step"}),
+    "schedules": ("id", {"payload": "payload"}),
 }
 WHAT = {
     "job_records": "Jobs: what was asked for, with what came of it.",

@@ -92,9 +92,9 @@ def open_batch_of(
 
 def _require_created(answers: list[Enqueued], callbacks: list[NewJob]) -> None:
     """A callback that is not made would never be called."""
-    if problems := [
-        Problem(f"/{job.task}/uniqueKey", f"is taken by the unfinished job {answer.job_id}")
+    if taken := [
+        (job.id, Problem("/uniqueKey", f"of {job.task} is taken by the unfinished job {answer.job_id}"))
         for job, answer in zip(callbacks, answers, strict=True)
         if not answer.created
     ]:
-        raise InvalidJobError(problems)
+        raise InvalidJobError([problem for _, problem in taken], [job_id for job_id, _ in taken])

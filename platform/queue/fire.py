@@ -18,6 +18,7 @@ of a task that nobody knows, cost nothing. What nobody knows stays due until som
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from jobplatform.models import Schedule
 from jobplatform.queue.due import Due, due_ticks
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.recurrence import Rule, offset_in
-from jobplatform.queue.schedules import offset_of, request_id_of, rule_of
+from jobplatform.queue.schedules import ON_CONFLICT, offset_of, outcome_of, request_id_of, rule_of
+from jobplatform.queue.seal import SealedPayload, sealed_form
 from jobplatform.queue.statement import array, one_transaction, run, text_array
 
 #: Jobs enqueued in one transaction: a lock on a due schedule is never held for long.
@@ -56,8 +58,8 @@ from unnest(%(tasks)s::text[]) as known(task)
 cross join lateral (
     select
         workspace_id, id, task, payload, payload_version, cron, every_ms, anchor, run_at, timezone,
-        every_workspace, catch_up, spread_ms, queue, priority, max_attempts, timeout_ms, unique_key, resource, units,
-        tags, created_at, paused_at, next_tick_at, fan_tick_at, fan_after
+        every_workspace, catch_up, spread_ms, queue, priority, max_attempts, timeout_ms, unique_key, if_active,
+        resource, units, tags, created_at, paused_at, next_tick_at, fan_tick_at, fan_after
     from jobplatform.schedules
     where task = known.task and next_run_at <= jobplatform.clock()
     order by next_run_at
@@ -130,8 +132,13 @@ limit %(limit)s
 
 MISSED = "missed: nobody looked in time, and catch-up is {policy}"
 PAUSED = "the workspace is paused, and what repeats is not piled up"
-ENCRYPTED = "jobs of the workspace or task are encrypted, and no key is there at a tick"
+ENCRYPTED = (
+    "jobs of the workspace or task are encrypted and the schedule's payload is not; it is sealed when it is changed"
+)
 FULL = "the workspace's quota of {limit} waiting jobs is full"
+
+#: Outcomes by which there is something to start.
+READY = ("enqueued", "replaced")
 
 _NOBODY = uuid.UUID(int=0)
 
@@ -145,6 +152,7 @@ class TaskDefaults:
     max_attempts: int = 3
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     encrypted: bool = False
+    if_active: str = "return"
 
     @classmethod
     def of(cls, task: Mapping[str, Any]) -> TaskDefaults:
@@ -155,6 +163,7 @@ class TaskDefaults:
             max_attempts=task["retry"]["max_attempts"],
             timeout=datetime.timedelta(milliseconds=task["timeout_ms"]),
             encrypted=task["encrypted"],
+            if_active=task["if_active"],
         )
 
 
@@ -217,7 +226,7 @@ def fire_schedules(session: Session, known: Mapping[str, TaskDefaults]) -> Fired
         ticks = _record(session, asked)
         _enqueue(session, ticks)
         _move_on(session, moves)
-    return Fired(len(ticks), sorted({str(tick.workspace_id) for tick in ticks if tick.outcome == "enqueued"}), 0.0)
+    return Fired(len(ticks), sorted({str(tick.workspace_id) for tick in ticks if tick.outcome in READY}), 0.0)
 
 
 def _look(session: Session, known: Mapping[str, TaskDefaults], tasks: str) -> tuple[list[_Tick], list[_Move]]:
@@ -294,7 +303,8 @@ def _tick(
 ) -> _Tick:
     schedule = row.schedule
     tick = _Tick(workspace_id, schedule.id, at)
-    if row.encrypting or encrypting or defaults.encrypted:
+    sealed = sealed_form(schedule.payload) is not None
+    if (row.encrypting or encrypting or defaults.encrypted) and not sealed:
         return _skipped(tick, ENCRYPTED)
     if row.workspace_paused and schedule.run_at is None:
         return _skipped(tick, PAUSED)
@@ -311,7 +321,7 @@ def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, def
     return NewJob(
         workspace_id=workspace_id,
         task=schedule.task,
-        payload=schedule.payload,
+        payload=_payload(schedule),
         payload_version=schedule.payload_version,
         queue=schedule.queue or defaults.queue,
         priority=defaults.priority if schedule.priority is None else schedule.priority,
@@ -322,11 +332,17 @@ def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, def
         # All workspaces have the tick at once, and each its own place in the spread.
         run_after=at + offset_in(spread, workspace_id, schedule.id) if schedule.every_workspace and spread else None,
         unique_key=schedule.unique_key,
+        if_active=defaults.if_active if schedule.if_active is None else ON_CONFLICT[schedule.if_active],  # type: ignore[arg-type]  # both are what NewJob takes
         resource=schedule.resource,
         units=schedule.units,
         tags=tuple(schedule.tags),
         request_id=request_id_of(schedule.id, at),
     )
+
+
+def _payload(schedule: Schedule) -> Any:
+    """As it stands in the row: nobody here could open what is sealed, and its jobs can."""
+    return schedule.payload if sealed_form(schedule.payload) is None else SealedPayload(json.dumps(schedule.payload))
 
 
 def _skipped(tick: _Tick, reason: str) -> _Tick:
@@ -378,11 +394,11 @@ def _enqueue_one(session: Session, tick: _Tick) -> list[_Tick]:
 
 
 def _answered(ticks: Sequence[_Tick], answers: Sequence[Enqueued]) -> list[_Tick]:
-    """Those that met an unfinished job with their guard, which is now named."""
+    """Those that met an unfinished job with their guard, which is now named; it may be theirs by now."""
     met = []
     for tick, answer in zip(ticks, answers, strict=True):
         if not answer.created:
-            tick.outcome, tick.job_id = "deduplicated", answer.job_id
+            tick.outcome, tick.job_id = outcome_of(answer), answer.job_id
             met.append(tick)
     return met
 
@@ -419,5 +435,5 @@ def _ids(values: Iterable[uuid.UUID | None]) -> str:
 _COLUMNS = (
     "workspace_id", "id", "task", "payload", "payload_version", "cron", "every_ms", "anchor", "run_at", "timezone",
     "every_workspace", "catch_up", "spread_ms", "queue", "priority", "max_attempts", "timeout_ms", "unique_key",
-    "resource", "units", "tags", "created_at", "paused_at", "next_tick_at", "fan_tick_at", "fan_after",
+    "if_active", "resource", "units", "tags", "created_at", "paused_at", "next_tick_at", "fan_tick_at", "fan_after",
 )  # fmt: skip

@@ -62,13 +62,14 @@ with page as materialized (
 """
 
 _COUNTS = """
-select page.id, w.name, w.created_at, counted.ready, counted.scheduled, counted.running
+select page.id, w.name, w.created_at, counted.ready, counted.scheduled, counted.blocked, counted.running
 from page
 left join jobplatform.workspaces w on w.id = page.id
 cross join lateral (
     select
         count(*) filter (where q.state = 1) as ready,
         count(*) filter (where q.state = 0) as scheduled,
+        count(*) filter (where q.state = -1) as blocked,
         count(*) filter (where q.state = 2) as running
     from jobplatform.job_queue q
     where q.workspace_id = page.id
@@ -82,6 +83,7 @@ with counted as materialized (
         q.queue,
         count(*) filter (where q.state = 1) as ready,
         count(*) filter (where q.state = 0) as scheduled,
+        count(*) filter (where q.state = -1) as blocked,
         count(*) filter (where q.state = 2) as running,
         min(q.run_after) filter (where q.state = 1) as oldest
     from jobplatform.job_queue q
@@ -106,6 +108,7 @@ select
     known.queue,
     coalesce(counted.ready, 0),
     coalesce(counted.scheduled, 0),
+    coalesce(counted.blocked, 0),
     coalesce(counted.running, 0),
     extract(epoch from jobplatform.clock() - counted.oldest)::float8,
     coalesce(served.workers, 0),
@@ -130,18 +133,22 @@ order by w.id
 
 
 class WorkspaceSeen(NamedTuple):
-    """A workspace and its live jobs. Without name and moment: it has jobs or limits, and no row of its own."""
+    """A workspace and its live jobs; ``blocked`` ones wait for others.
+
+    Without name and moment: it has jobs or limits, and no row of its own.
+    """
 
     id: uuid.UUID
     name: str | None
     created_at: datetime.datetime | None
     ready: int
     scheduled: int
+    blocked: int
     running: int
 
     @property
     def pending(self) -> int:
-        return self.ready + self.scheduled
+        return self.ready + self.scheduled + self.blocked
 
 
 class QueueSeen(NamedTuple):
@@ -150,6 +157,7 @@ class QueueSeen(NamedTuple):
     queue: str
     ready: int
     scheduled: int
+    blocked: int
     running: int
     oldest_ready_seconds: float | None
     workers: int

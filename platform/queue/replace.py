@@ -7,8 +7,9 @@
 
 So there is at most one that runs and one that waits, which two unique keys enforce; and a row with the mark can't run,
 which a check enforces. The row of the running job is never touched: its worker reports into it, and whoever enqueues
-may be that very job, in a transaction that stays open for as long as it likes. What becomes of the one that waits
-is decided in ``succeed``.
+may be that very job, in a transaction that stays open for as long as it likes. A notice asks for it to be followed
+instead, once this is committed, so that its end is told like that of any job that others wait for. What becomes of
+the one that waits is decided in ``succeed``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import EnqueueConflictError
 from jobplatform.models import SUCCESSOR, State
+from jobplatform.queue.edges import note
+from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
 
@@ -121,6 +124,8 @@ def enqueue_newest(
                 return uuid.UUID(found[0][0]), True
             continue
         existing = enqueue(_successor(job) if found else job)
+        if existing is None and found:
+            _follow(session, job.workspace_id, uuid.UUID(found[0][0]))
         if existing is None or existing == job.id:
             return job.id, existing is not None
     raise EnqueueConflictError(job.unique_key or "", job.workspace_id)
@@ -128,6 +133,12 @@ def enqueue_newest(
 
 def _successor(job: NewJob) -> NewJob:
     return dataclasses.replace(job, unique_key=f"{SUCCESSOR}{job.unique_key}", blocked=True)
+
+
+def _follow(session: Session, workspace_id: uuid.UUID, running: uuid.UUID) -> None:
+    """Have the running job say when it ends. Only whoever comes to wait first asks for it."""
+    note(session, [(workspace_id, "look", running, None, 0)])
+    ask_to_settle(session)
 
 
 def _replace(

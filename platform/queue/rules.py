@@ -135,8 +135,7 @@ def list_rules(session: Session) -> dict[str, AlertRule]:
         rule = rules.get(row.name)
         above = row.above if row.above is not None else row.declared_above
         if rule is None and row.name in PLAIN:
-            # Only whether it is switched off is of interest: no number is above this.
-            rules[row.name] = AlertRule(row.name, "pending", 1e12, enabled=row.enabled)
+            rules[row.name] = _without_threshold(row.name, enabled=row.enabled)
         elif rule is None and row.metric in METRICS and above is not None:
             rules[row.name] = AlertRule(row.name, row.metric, above, row.queue, row.task, row.enabled)
         elif rule is not None:
@@ -144,8 +143,8 @@ def list_rules(session: Session) -> dict[str, AlertRule]:
     return rules
 
 
-def set_rule(session: Session, name: str, *, above: float | None = None, enabled: bool | None = None) -> None:
-    """Change the threshold of a rule, or switch it off and on. It counts at once.
+def set_rule(session: Session, name: str, *, above: float | None = None, enabled: bool | None = None) -> AlertRule:
+    """Change the threshold of a rule, or switch it off and on. It counts at once; the answer is what counts now.
 
     Raises :class:`InvalidLimitError` for a name that nobody has, with the nearest one.
     """
@@ -161,6 +160,12 @@ def set_rule(session: Session, name: str, *, above: float | None = None, enabled
     if values:
         statement = insert(HealthRule).values(name=name, **values)
         session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    return list_rules(session).get(name) or _without_threshold(name)
+
+
+def _without_threshold(name: str, *, enabled: bool = True) -> AlertRule:
+    """Only whether it is switched off is of interest: no number is above this."""
+    return AlertRule(name, "pending", 1e12, enabled=enabled)
 
 
 def clear_rule(session: Session, name: str) -> bool:

@@ -20,7 +20,7 @@ from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_jso
 from jobplatform.queue.seal import Seal
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.steps import Step, Steps, do_step
-from jobplatform.queue.vault import seal_of
+from jobplatform.queue.vault import seals_of
 from jobplatform.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -298,10 +298,10 @@ class RunningJob:
         """
         session = self._open_session()
         try:
-            seal = seal_of(session, self.lease.workspace_id, self.lease.job_id, form)
+            opener, seal = seals_of(session, self.lease.workspace_id, self.lease.job_id, form)
         finally:
             session.close()
-        text = seal.open("payload", form)
+        text = opener.open("payload", form)
         self.seal = seal
         return text
 

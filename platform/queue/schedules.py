@@ -7,6 +7,7 @@ Platform-wide ones belong to :data:`PLATFORM_WORKSPACE` and enqueue there, or fo
 from __future__ import annotations
 
 import datetime
+import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +25,15 @@ from jobplatform.errors import (
     ScheduleNameTakenError,
     TooManySchedulesError,
 )
-from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Schedule, ScheduleTick, clock, visit
+from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick, clock, visit
 from jobplatform.queue.recurrence import Cron, Every, Once, Rule, offset_in, ticks_after
 from jobplatform.queue.safe_json import strict_json, text_problem
+from jobplatform.queue.seal import close, sealed_form
 from jobplatform.queue.statement import array, run
-from jobplatform.queue.vault import is_encrypting
+from jobplatform.queue.vault import is_encrypting, open_payload, reveal_value, seal_for_schedule
 
 if TYPE_CHECKING:
-    from jobplatform.queue.enqueue import NewJob
+    from jobplatform.queue.enqueue import Enqueued, NewJob
     from jobplatform.queue.task import Task
 
 #: Schedules of one workspace.
@@ -43,6 +45,9 @@ LONGEST_SPREAD: Final = datetime.timedelta(hours=24)
 #: Over so much time the jobs of a schedule for every workspace are spread, unless it says otherwise.
 SPREAD_OF_FAN_OUT: Final = datetime.timedelta(minutes=1)
 MOST_PREVIEWED: Final = 100
+
+#: What ``if_active`` means to an enqueue.
+ON_CONFLICT: Final = {Overlap.SKIP.value: "return", Overlap.REPLACE.value: "replace"}
 
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _NOBODY = uuid.UUID(int=0)
@@ -96,11 +101,13 @@ class Plan:
     max_attempts: int | None = None
     timeout: datetime.timedelta | None = None
     unique_key: str | None = None
+    if_active: str | None = None
     tags: tuple[str, ...] = ()
 
     def job_options(self) -> dict[str, Any]:
         """As :meth:`Task.new_job` takes them."""
         return {
+            "if_active": None if self.if_active is None else ON_CONFLICT[self.if_active],
             "queue": self.queue,
             "priority": self.priority,
             "max_attempts": self.max_attempts,
@@ -129,6 +136,7 @@ class Plan:
             "max_attempts": self.max_attempts,
             "timeout_ms": None if self.timeout is None else self.timeout // _MILLISECOND,
             "unique_key": job.unique_key,
+            "if_active": self.if_active,
             "resource": job.resource,
             "units": job.units,
             "tags": list(job.tags),
@@ -147,12 +155,15 @@ class Plan:
             if self.every_workspace and workspace_id != PLATFORM_WORKSPACE
             else None,
             Problem(
-                "/jobType",
-                f"{task.name} is an encrypted task: whoever enqueues at a tick has no keys; let a scheduled job of "
-                "another task enqueue it",
+                "/everyWorkspace",
+                f"cannot be of {task.name}, an encrypted task: each workspace's payload would have to be sealed by its "
+                "own key, and no key is there at a tick; let a scheduled job of another task enqueue it",
             )
-            if task.options.encrypted
+            if task.options.encrypted and self.every_workspace
             else None,
+            None
+            if self.if_active in (None, *Overlap)
+            else Problem("/ifActive", f"must be one of {', '.join(Overlap)}"),
         ]
 
 
@@ -168,15 +179,20 @@ def create_schedule(
     """Make a schedule in the caller's transaction; its first tick is the first one after now.
 
     ``options`` are the fields of :class:`Plan`. Without a workspace it is platform-wide: its jobs are the platform's
-    own, or with ``every_workspace`` one for each workspace that has a row and is not paused. Raises
-    :class:`InvalidScheduleError`, :class:`InvalidJobError`, :class:`ScheduleNameTakenError` or
-    :class:`TooManySchedulesError`; none of them has written anything.
+    own, or with ``every_workspace`` one for each workspace that has a row and is not paused. Of an encrypted task, and
+    in a workspace that has everything encrypted, the payload is sealed in the row. Raises
+    :class:`InvalidScheduleError`, :class:`InvalidJobError`, :class:`ScheduleNameTakenError`,
+    :class:`TooManySchedulesError` or :class:`KeyMissingError`; none of them has written anything.
     """
     visit(session, workspace_id)
     columns = Plan(rule=rule, **options).columns(task, workspace_id)
-    _refuse([_encrypting_problem(session, workspace_id)])
+    schedule_id = uuid7()
+    if task.options.encrypted or is_encrypting(session, workspace_id):
+        columns["payload"] = seal_for_schedule(session, workspace_id, schedule_id, columns["payload"])
     now = _take_place(session, workspace_id, columns["name"])
-    made = Schedule(workspace_id=workspace_id, id=uuid7(), made_by=made_by, created_at=now, updated_at=now, **columns)
+    made = Schedule(
+        workspace_id=workspace_id, id=schedule_id, made_by=made_by, created_at=now, updated_at=now, **columns
+    )
     if made.every_ms is not None and made.anchor is None:
         made.anchor = now
     await_next(made, now)
@@ -191,11 +207,14 @@ def change_schedule(session: Session, schedule: Schedule, task: Task[Any, Any], 
     Raises what :func:`create_schedule` does, and :class:`ScheduleMadeInCodeError`.
     """
     require_not_in_code(schedule)
-    before = plan_of(schedule)
+    sealed = sealed_form(schedule.payload) is not None
+    before = replace(plan_of(schedule), payload=open_payload(session, schedule.workspace_id, schedule.payload))
     if _is_derived(schedule.unique_key, schedule.task):
         # Made from the payload by the task: it is to be made from the new one.
         before = replace(before, unique_key=None)
     columns = replace(before, **changes).columns(task, schedule.workspace_id)
+    if sealed or task.options.encrypted or is_encrypting(session, schedule.workspace_id):
+        columns["payload"] = seal_for_schedule(session, schedule.workspace_id, schedule.id, columns["payload"])
     if columns["name"] != schedule.name:
         _take_place(session, schedule.workspace_id, columns["name"], new=False)
     now = time_now(session)
@@ -257,7 +276,7 @@ def run_schedule_now(session: Session, schedule: Schedule, task: Task[Any, Any])
     plan = plan_of(schedule)
     answer = task.enqueue(
         session,
-        schedule.payload,
+        open_payload(session, schedule.workspace_id, schedule.payload),
         workspace_id=schedule.workspace_id,
         request_id=request_id_of(schedule.id, now),
         **plan.job_options(),
@@ -266,7 +285,7 @@ def run_schedule_now(session: Session, schedule: Schedule, task: Task[Any, Any])
         workspace_id=schedule.workspace_id,
         schedule_id=schedule.id,
         tick_at=now,
-        outcome="enqueued" if answer.created else "deduplicated",
+        outcome=outcome_of(answer),
         job_id=answer.job_id,
         manual=True,
         fired_at=now,
@@ -329,6 +348,16 @@ def last_ticks(session: Session, workspace_id: uuid.UUID, ids: Sequence[uuid.UUI
     return {row.schedule_id: ScheduleTick(**row._mapping) for row in found}
 
 
+def shown_payload(session: Session, schedule: Schedule, *, to_reader: bool = True) -> Any:
+    """The payload for whoever looks at a schedule: a sealed one is opened, or closed to those who may not see it."""
+    return reveal_value(session, schedule.workspace_id, None, "payload", schedule.payload, to_reader=to_reader)
+
+
+def closed_payload(schedule: Schedule) -> Any:
+    """The same for whoever has no Session at hand: of a sealed one, that it is sealed."""
+    return close(schedule.payload)
+
+
 def tasks_served(session: Session) -> frozenset[str]:
     """The tasks that some live worker knows. What is due of others waits."""
     return frozenset(run(session, SERVED).scalars())
@@ -349,12 +378,16 @@ def preview(
     rule, offset = rule_of(schedule), offset_of(schedule)
     if isinstance(rule, Once) and schedule.next_tick_at == rule.at:
         return [(rule.at, max(rule.at + offset, after))]
-    found: list[tuple[datetime.datetime, datetime.datetime]] = []
-    for tick in ticks_after(rule, after - offset):
-        if len(found) == count:
-            break
-        found.append((tick, tick + offset))
-    return found
+    return [(tick, tick + offset) for tick in itertools.islice(ticks_after(rule, after - offset), count)]
+
+
+def preview_rule(rule: Rule, *, count: int = 5, after: datetime.datetime) -> list[datetime.datetime]:
+    """The ticks of a schedule that does not exist yet, if it were made at this moment."""
+    if isinstance(rule, Once):
+        return [rule.at]
+    if isinstance(rule, Every) and rule.anchor is None:
+        rule = replace(rule, anchor=after)
+    return list(itertools.islice(ticks_after(rule, after), count))
 
 
 # -- a row and what it says --------------------------------------------------------------------------
@@ -403,6 +436,7 @@ def plan_of(schedule: Schedule) -> Plan:
         max_attempts=schedule.max_attempts,
         timeout=None if schedule.timeout_ms is None else schedule.timeout_ms * _MILLISECOND,
         unique_key=schedule.unique_key,
+        if_active=schedule.if_active,
         tags=tuple(schedule.tags),
     )
 
@@ -417,6 +451,11 @@ def offset_of(schedule: Schedule) -> datetime.timedelta:
 def request_id_of(schedule_id: object, tick: datetime.datetime) -> str:
     """What a scheduled job has as its request id: by whose tick it is there."""
     return f"schedule:{schedule_id}:{tick.astimezone(datetime.UTC).isoformat().replace('+00:00', 'Z')}"
+
+
+def outcome_of(answer: Enqueued) -> str:
+    """What a tick came to."""
+    return "enqueued" if answer.created else "replaced" if answer.replaced else "deduplicated"
 
 
 def await_next(schedule: Schedule, now: datetime.datetime, *, done: bool = False) -> None:
@@ -473,14 +512,6 @@ def _was_done(session: Session, schedule: Schedule) -> bool:
     if schedule.run_at is None:
         return False
     return session.get(ScheduleTick, (schedule.workspace_id, schedule.id, schedule.run_at)) is not None
-
-
-def _encrypting_problem(session: Session, workspace_id: uuid.UUID) -> Problem | None:
-    if not is_encrypting(session, workspace_id):
-        return None
-    return Problem(
-        "/workspaceId", "has everything encrypted: a schedule's payload would not be, and no key is there at a tick"
-    )
 
 
 def _storable(payload: Any) -> Any:

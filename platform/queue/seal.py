@@ -27,7 +27,8 @@ CLOSED_TEXT = "[sealed]"
 #: Nonce and tag, the words around the base64 text, a little to spare.
 _OVERHEAD = NONCE_BYTES + 16
 _WRAPPING = 64
-_FORM = re.compile(r"v1:([1-9][0-9]{0,4}):([A-Za-z0-9+/]{38,}={0,2})\Z")
+#: Key, the schedule that it was sealed for (nothing: the job that it is found in), and what is sealed.
+_FORM = re.compile(r"(?:v1:([1-9][0-9]{0,4})|v2:([1-9][0-9]{0,4}):([0-9a-f-]{36})):([A-Za-z0-9+/]{38,}={0,2})\Z")
 _TEXT_FORM = re.compile(r'\{"\$sealed": ?"(v1:[^"\\]*)"\}\Z')
 _CUT = "\n… cut …\n"
 
@@ -46,18 +47,22 @@ class DataKey:
 
 
 class Seal:
-    """Seals and opens what belongs to one job. The names of fields are part of the form: they never change."""
+    """Seals and opens what belongs to one job. The names of fields are part of the form: they never change.
 
-    def __init__(self, key: DataKey, workspace_id: object, job_id: object) -> None:
-        self._key_id = key.key_id
-        self._place = f"{workspace_id}|{job_id}"
+    With a ``schedule_id`` it is for the payload that a schedule gives to its jobs: bound to that schedule, whose name
+    is in the form, since whoever enqueues at a tick has no key to seal it anew.
+    """
+
+    def __init__(self, key: DataKey, workspace_id: object, job_id: object, *, schedule_id: object = None) -> None:
+        self._head = f"v1:{key.key_id}" if schedule_id is None else f"v2:{key.key_id}:{schedule_id}"
+        self._place = f"{workspace_id}|{job_id if schedule_id is None else f'schedule:{schedule_id}'}"
         self._cipher = cipher(hmac.digest(key.secret, f"jobplatform v1|{self._place}".encode(), "sha256"))
 
     def seal(self, field: str, text: str) -> str:
         """The sealed form of ``text`` as JSON text."""
         nonce = os.urandom(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, text.encode(errors="replace"), self._bound_to(field))
-        return f'{{"{MARK}":"v1:{self._key_id}:{base64.b64encode(sealed).decode()}"}}'
+        return f'{{"{MARK}":"{self._head}:{base64.b64encode(sealed).decode()}"}}'
 
     def seal_text(self, field: str, text: str, limit: int = LOG_LINE_LIMIT) -> str:
         """The same for as much of ``text`` as fits into ``limit`` characters: a sealed text must not be cut."""
@@ -71,7 +76,7 @@ class Seal:
         if match is None:
             raise SealBrokenError(f"the {field} is marked as sealed and has no form that this version knows")
         try:
-            sealed = base64.b64decode(match[2], validate=True)
+            sealed = base64.b64decode(match[4], validate=True)
             opened: bytes = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], self._bound_to(field))
         except (InvalidTag, binascii.Error):
             raise SealBrokenError(
@@ -108,7 +113,13 @@ def key_id_of(form: str) -> int:
     match = _FORM.match(form)
     if match is None:
         raise SealBrokenError("what is marked as sealed has no form that this version knows")
-    return int(match[1])
+    return int(match[1] or match[2])
+
+
+def schedule_of(form: str) -> str | None:
+    """The schedule that this was sealed for; None when it was for the job that it is found in."""
+    match = _FORM.match(form)
+    return match[3] if match else None
 
 
 def close(value: Any) -> Any:

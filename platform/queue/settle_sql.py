@@ -73,7 +73,7 @@ for no key update skip locked
 """
 
 # Those of a batch only with the batch locked, and in their order: so that what is taken of one job is all that had
-# happened to it by some moment, and no count is ever ahead of the truth.
+# happened to it by some moment, and no count is ever ahead of the truth. (Nobody else locks one, but who erases it.)
 TAKE = """
 with loose as materialized (
     select n.ctid as tid
@@ -92,6 +92,7 @@ of_batches as materialized (
         where n.workspace_id = mine.workspace_id and n.batch_id = mine.batch_id
         order by n.id
         limit %(most_of_each)s
+        for update skip locked
     ) found
 )
 delete from jobplatform.notices

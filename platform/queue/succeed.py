@@ -1,8 +1,9 @@
 """Succeed: what waits for the running job of its key, when that has ended.
 
-Nobody who ends a job looks for one that waits for it: every worker does that at its poll, so it costs the others
-nothing, works however the job ended, and a crash in between delays it by one poll at most. In the meantime an enqueue
-of the key finds the one that waits.
+Nobody who ends a job looks for one that waits for it: every worker does that at its poll, and after each round of
+``settle``. A job that somebody came to wait for is followed and leaves a notice when it ends, so that round comes at
+once; the others say nothing, and cost nothing. The poll is what works however the job ended and whatever was lost in
+between. In the meantime an enqueue of the key finds the one that waits.
 
     1. A job of the key that went back to waiting while a newer one waits is given up for it. (Who hands it back does
        that already, unless the newer one came in that very moment.)

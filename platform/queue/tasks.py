@@ -109,6 +109,7 @@ class Tasks(Declarations):
                 "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
                 "priority": task.options.priority,
                 "encrypted": task.options.encrypted,
+                "if_active": task.options.if_active,
                 "keep": task.options.keep.as_seconds(),
                 "description": task.description and task.description[:500],
                 "tags": list(task.options.tags),

@@ -29,7 +29,7 @@ from jobplatform.errors import EncryptionError, KeyMissingError, SealBrokenError
 from jobplatform.key_ring import KEY_BYTES, VARIABLE, KeyRing, ring_of
 from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, visit
 from jobplatform.queue.safe_json import strict_json
-from jobplatform.queue.seal import DataKey, Seal, SealedPayload, close, key_id_of, sealed_form
+from jobplatform.queue.seal import DataKey, Seal, SealedPayload, close, key_id_of, schedule_of, sealed_form
 from jobplatform.queue.statement import array, run
 
 if TYPE_CHECKING:
@@ -312,7 +312,34 @@ def seal_of(session: Session, workspace_id: object, job_id: object, form: str) -
     key = find_key(session, workspace_id, key_id)
     if key is None:
         raise SealBrokenError(f"the key {key_id} of workspace {workspace_id} is gone, and with it what it sealed")
-    return Seal(key, workspace_id, job_id)
+    return Seal(key, workspace_id, job_id, schedule_id=schedule_of(form))
+
+
+def seals_of(session: Session, workspace_id: object, job_id: object, form: str) -> tuple[Seal, Seal]:
+    """What opens the job's payload, and the job's own seal, by the same key. They differ for what a schedule sealed."""
+    opener = seal_of(session, workspace_id, job_id, form)
+    key = find_key(session, workspace_id, key_id_of(form))
+    assert key is not None
+    return opener, Seal(key, workspace_id, job_id)
+
+
+def seal_for_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.UUID, payload: Any) -> Any:
+    """A schedule's payload, sealed: a JSON value for its row and for each of its jobs. :func:`seal_of` opens it.
+
+    It is bound to workspace and schedule. Raises :class:`KeyMissingError` when this process cannot seal.
+    """
+    found = _newest(session, [workspace_id]).get(str(workspace_id))
+    key = found.unwrap(_require_ring()) if found else make_key(session, workspace_id)
+    seal = Seal(key, workspace_id, None, schedule_id=schedule_id)
+    return json.loads(seal.seal("payload", strict_json(payload)))
+
+
+def open_payload(session: Session, workspace_id: object, payload: Any) -> Any:
+    """The payload of a schedule as it was before it was sealed, if it was."""
+    form = sealed_form(payload)
+    if form is None:
+        return payload
+    return json.loads(seal_of(session, workspace_id, None, form).open("payload", form))
 
 
 def reveal(session: Session, found: Iterable[Shown], *, to_reader: bool = True) -> None:

@@ -35,6 +35,7 @@ from jobplatform.queue.why_facts import (
     WorkerFacts,
     read_ended,
     read_ended_anywhere,
+    read_holder,
     read_holds,
     read_job,
     read_line,
@@ -92,8 +93,9 @@ def why_waiting(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *,
 def _blocked(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: JobFacts, *, tells_all: bool) -> Why:
     """When it will start is not known: nobody knows how long what it waits for takes."""
     waits = read_waits(session, workspace_id, job_id)
+    holder = read_holder(session, workspace_id, job_id)
     pauses = read_pauses(session, workspace_id, job)
-    found = blockers_of_blocked(job, waits, pauses, read_workers(session, job), tells_all=tells_all)
+    found = blockers_of_blocked(job, waits, holder, pauses, read_workers(session, job), tells_all=tells_all)
     return Why(job_id, Status.PENDING, job.now, found)
 
 

@@ -2,6 +2,7 @@
 
     JOB        the job itself, and the moment
     WAITS      what it waits for, if it is blocked
+    HOLDER     the job of its key that it waits for, if it is to take the place of one
     HOLDS      what its workspace, queue, task and resource may do, and what of that they do already
     PAUSES     what of these is paused
     WORKERS    who could run it, with how many slots
@@ -75,6 +76,15 @@ from jobplatform.job_edges e
 where e.workspace_id = %(workspace_id)s and e.job_id = %(job_id)s and e.after_status is null
 order by e.number
 limit 10
+"""
+
+# One that is to take the place of another is known by the mark before its key. There is a row for each that waits.
+HOLDER = """
+select holder.id, holder.state, holder.started_at
+from jobplatform.job_queue q
+left join jobplatform.job_queue holder
+    on holder.workspace_id = q.workspace_id and holder.unique_key = substr(q.unique_key, 2)
+where q.workspace_id = %(workspace_id)s and q.id = %(job_id)s and left(q.unique_key, 1) = chr(30)
 """
 
 # A bucket without a row is full. The tokens are those of this moment, as a claim would find them.
@@ -442,6 +452,14 @@ class WaitFacts(NamedTuple):
     waits: int
 
 
+class HolderFacts(NamedTuple):
+    """The job that has the key of one that waits to take its place; nothing but None once it has ended."""
+
+    job_id: uuid.UUID | None
+    state: int | None
+    started_at: datetime.datetime | None
+
+
 class PauseFacts(NamedTuple):
     kind: str
     key: str
@@ -556,6 +574,12 @@ def read_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Jo
 
 def read_waits(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> list[WaitFacts]:
     return [WaitFacts(*row) for row in run(session, WAITS, workspace_id=workspace_id, job_id=job_id)]
+
+
+def read_holder(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> HolderFacts | None:
+    """Whom it waits for under its key; None when it waits for nobody's."""
+    row = run(session, HOLDER, workspace_id=workspace_id, job_id=job_id).one_or_none()
+    return HolderFacts(*row) if row else None
 
 
 def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Holds:

@@ -3,6 +3,9 @@
 A copy costs the server 20 to 40 ms of work, cleaning a few. Cleaned is only what rows can undo: when a test changed
 anything else (a table, a function, a right, the rows that the template came with), its database is dropped and the next
 test gets a fresh one.
+
+What costs as much again is a connection: the server starts a process that has to read the catalogue and plan everything
+anew. So the ones of a test that gave them all back go on to the next, with nothing of their sessions.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobplatform import migrations
 from jobplatform.embedded import share_tables
@@ -30,7 +35,12 @@ _OTHERS = """
 select pg_terminate_backend(pid, %s)
 from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+    and pid <> all(%s)
+    -- It has no transaction, rings for whoever is next as well, and ends by itself.
+    and application_name <> 'jobplatform-doorbell'
 """
+# What a session can have that a rollback does not end. (A temporary table shows in the catalogue.)
+_NOTHING_LEFT = "reset all; reset session authorization; unlisten *; select pg_advisory_unlock_all(); commit"
 
 # Whatever changes the schema or a right writes a row in one of these. Statistics are updated in place, and don't show.
 _CATALOGUES = (
@@ -90,6 +100,12 @@ class Databases:
             self._reused = _Reused(self.fresh())
         return self._reused.url
 
+    def engine(self) -> Engine:
+        """An engine on the database of this process. What somebody listens for on it ends with it; its connections
+        are those of the test before."""
+        assert self._reused is not None, "ask for the database first"
+        return self._reused.connections.engine()
+
     def clean(self) -> None:
         """Empty the database of this process, or do away with it where that cannot be done."""
         reused, self._reused = self._reused, None
@@ -127,11 +143,53 @@ class Databases:
         self._server.rename(draft, self._template)
 
 
+class _Connections:
+    """The connections of tests to a database, as many as one process needs at a time."""
+
+    #: More are for one test that wanted them: each is a process of the server.
+    MOST_KEPT = 3
+
+    def __init__(self, url: str) -> None:
+        self._engine = make_engine(url, pool_size=10)
+        self._pids: dict[object, int] = {}
+        event.listen(self._engine, "connect", self._connected)
+        event.listen(self._engine, "close", self._closed)
+
+    def engine(self) -> Engine:
+        """An engine of its own for whoever listens to what it does."""
+        return self._engine.execution_options()
+
+    def keep(self) -> list[int]:
+        """The server's processes that may go on: those of connections that were given back. Others are let go."""
+        pool: Any = self._engine.pool
+        if pool.checkedout() or pool.checkedin() > self.MOST_KEPT:
+            self.close()
+            return []
+        with ExitStack() as stack:
+            held = [stack.enter_context(self._engine.connect()) for _ in range(pool.checkedin())]
+            for connection in held:
+                driver: Any = connection.connection.driver_connection
+                # Several statements at once cannot be prepared, however often they come.
+                driver.execute(_NOTHING_LEFT, prepare=False)
+        return list(self._pids.values())
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._pids.clear()
+
+    def _connected(self, connection: Any, _record: object) -> None:
+        self._pids[connection] = connection.info.backend_pid
+
+    def _closed(self, connection: Any, _record: object) -> None:
+        self._pids.pop(connection, None)
+
+
 class _Reused:
     """One database that goes from test to test, and a connection that cleans it between them."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.connections = _Connections(url)
         self._connection = psycopg.connect(url, autocommit=True)
         self._shape = self._look(_SHAPE)
         self._sequences = self._look(_SEQUENCES)
@@ -145,17 +203,18 @@ class _Reused:
     def clean(self) -> bool:
         """Whether it is as it was before the test."""
         try:
-            self._connection.execute(_OTHERS, (_PATIENCE,))
+            self._connection.execute(_OTHERS, (_PATIENCE, self.connections.keep()))
             if self._look(_SHAPE) != self._shape or self._look_at_content() != self._content:
                 return False
             self._empty()
             self._turn_back_sequences()
             return self._turn_back_the_clock()
-        except psycopg.Error:
+        except (psycopg.Error, SQLAlchemyError):
             # A test may have restarted the server, or left behind what nobody else may delete.
             return False
 
     def close(self) -> None:
+        self.connections.close()
         self._connection.close()
 
     def _empty(self) -> None:

@@ -277,7 +277,7 @@ class Hub:
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
             self.ledger.claimed(claim.jobs, idle=self.pool.idle)
         else:
-            self.ledger.release(Attempt(job) for job in claim.jobs)
+            self.ledger.release_unstarted(Attempt(job) for job in claim.jobs)
 
     def flushed(self, answer: Flushed) -> None:
         self.flushing = False

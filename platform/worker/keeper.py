@@ -213,14 +213,15 @@ class Keeper(DatabaseThread):
         self._options = options
         self._promote = Chore("promote", options.poll, self._promote_jobs)
         self._endings = Chore("endings", options.poll, self._settle_endings)
+        self._succeed = Chore("succeed", options.poll, self._succeed_jobs)
         self._listen = Chore("listen", options.poll, self._open_listener)
         self._chores = [
             self._promote,
-            Chore("succeed", options.poll, self._succeed_jobs),
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
             Chore("schedule", options.poll, self._fire_schedules),
             self._endings,
             Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
+            self._succeed,
             Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
             *self._chores_of_all(TURN_BEATS * options.heartbeat),
         ]
@@ -389,6 +390,9 @@ class Keeper(DatabaseThread):
 
     def _settle_endings(self) -> float | None:
         settled = self.once(settle_endings)
+        if settled.notices:
+            # One of them may be of a job that another waits for under its key.
+            self._succeed.due_at = monotonic()
         if settled.released:
             self.post(JobsReady(list({job.workspace_id for job in settled.released})))
         return 0.0 if settled.more else settled.wait

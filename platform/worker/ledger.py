@@ -96,7 +96,7 @@ class Ledger:
                 room -= 1
                 self.ready.appendleft(attempt)
             else:
-                self.settle(attempt, Release(attempt.lease, random.uniform(*SUSPECT_PAUSE)))
+                self.settle(attempt, Release(attempt.lease, random.uniform(*SUSPECT_PAUSE), unstarted=True))
 
     def next_run(self, most: int, most_bytes: int, *, free: int) -> list[Attempt]:
         """Take jobs from the front for one child, each with a new sequence number.
@@ -245,15 +245,20 @@ class Ledger:
         for attempt in attempts:
             self.settle(attempt, verdicts.interrupted(attempt, Reason.SHUTDOWN, verdicts.DEFAULT_RETRY))
 
+    def release_unstarted(self, attempts: Iterable[Attempt]) -> None:
+        """Hand back what no child has: what it took of rates goes back too."""
+        for attempt in attempts:
+            self.settle(attempt, Release(attempt.lease, unstarted=True))
+
     def release_ready(self) -> None:
         """Hand back everything that waits here, without spending an attempt."""
         waiting = [*self.ready, *self.gathering.take_all()]
         self.ready.clear()
-        self.release(waiting)
+        self.release_unstarted(waiting)
 
     def release_last(self, count: int) -> None:
         """Hand back so many of those that would wait longest here."""
-        self.release([self.ready.pop() for _ in range(count)])
+        self.release_unstarted([self.ready.pop() for _ in range(count)])
 
     def cancel_ready(self, attempt: Attempt) -> bool:
         """End a job that was cancelled before it was started. False if it isn't waiting here."""

@@ -24,6 +24,7 @@ from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry, ExportFile, clock
 from jobplatform.queue import (
     Cron,
     Tasks,
+    WorkerInfo,
     cancel_job,
     create_hook,
     create_schedule,
@@ -37,8 +38,11 @@ from jobplatform.queue import (
     open_batch,
     pause,
     pause_schedule,
+    register_worker,
     set_plan,
     set_rate_limit,
+    set_retention,
+    set_rule,
     set_task_limits,
     set_workspace_limits,
 )
@@ -159,8 +163,19 @@ class Stage:
     def token(self) -> Values:
         return {"tokenId": self.mint(self.workspace_id).split("_")[1]}
 
+    def worker(self) -> Values:
+        with self.sessions.begin() as session:
+            return {
+                "workerId": register_worker(session, WorkerInfo("w", "host", 1, "test", ("default",), ("echo",), 1))
+            }
+
     def limits(self) -> Values:
         with self.sessions.begin() as session:
+            day = {"completed": datetime.timedelta(days=1)}
+            for place in ({"task": "echo"}, {"workspace_id": self.workspace_id}):
+                set_retention(session, day, **place)
+            set_retention(session, day, workspace_id=self.workspace_id, task="echo")
+            set_rule(session, "backlog", above=7)
             set_plan(session, "gold", {"weight": 2})
             set_task_limits(session, "echo", {"max_running": 1})
             set_rate_limit(session, "hubspot:4711", {"units": 1, "period_ms": 1})
@@ -212,6 +227,13 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/jobs"): Act("job.enqueue", body={"jobType": "echo"}),
     Route("POST", f"{WORKSPACE}/jobs/batch"): Act("job.enqueue_many", body={"jobs": [{"jobType": "echo"}]}),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/cancel"): Act("job.cancel", Stage.job),
+    Route("POST", f"{WORKSPACE}/batches"): Act(
+        "batch.open", body={"onSuccess": {"jobType": "echo"}, "jobs": [{"jobType": "echo"}], "close": True}
+    ),
+    Route("POST", f"{WORKSPACE}/batches/{{batchId}}/jobs"): Act(
+        "batch.add", Stage.batch, body={"jobs": [{"jobType": "echo"}]}
+    ),
+    Route("POST", f"{WORKSPACE}/batches/{{batchId}}/close"): Act("batch.close", Stage.batch),
     Route("POST", f"{WORKSPACE}/batches/{{batchId}}/cancel"): Act("batch.cancel", Stage.batch),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/retry"): Act("job.retry", Stage.cancelled_job),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/run-now"): Act("job.run_now", Stage.job),
@@ -260,6 +282,17 @@ ACTS = {
     Route("DELETE", "/operator/rate-limits/{resource}"): Act("rate.clear"),
     Route("PUT", "/operator/pauses/{kind}/{key}"): Act("queue.pause", body={"reason": "a longer look"}),
     Route("DELETE", "/operator/pauses/{kind}/{key}"): Act("queue.resume"),
+    Route("PATCH", "/operator/retention/tasks/{task}"): Act("retention.set", body={"completedSeconds": 60}),
+    Route("DELETE", "/operator/retention/tasks/{task}"): Act("retention.clear"),
+    Route("PATCH", "/operator/retention/workspaces/{workspaceId}"): Act("retention.set", body={"failedSeconds": 60}),
+    Route("DELETE", "/operator/retention/workspaces/{workspaceId}"): Act("retention.clear"),
+    Route("PATCH", "/operator/retention/workspaces/{workspaceId}/tasks/{task}"): Act(
+        "retention.set", body={"cancelledSeconds": None}
+    ),
+    Route("DELETE", "/operator/retention/workspaces/{workspaceId}/tasks/{task}"): Act("retention.clear"),
+    Route("PATCH", "/operator/alert-rules/{name}"): Act("rule.set", body={"above": 3}, values={"name": "backlog"}),
+    Route("DELETE", "/operator/alert-rules/{name}"): Act("rule.clear", values={"name": "backlog"}),
+    Route("POST", "/operator/workers/{workerId}/drain"): Act("worker.drain", Stage.worker),
     Route("POST", "/operator/tokens"): Act("token.create", body={"name": "night shift", "scopes": ["operator"]}),
     Route("POST", "/operator/tokens/{tokenId}/rotate"): Act("token.rotate", Stage.token),
     Route("DELETE", "/operator/tokens/{tokenId}"): Act("token.revoke", Stage.token),

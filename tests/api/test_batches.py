@@ -170,3 +170,157 @@ def test_a_whole_tree_is_cancelled(
     (line,) = audit_lines(sessions, "job.cancel")
     assert (line.details["tree"], line.details["cancelled"]) == (True, 2)
     assert client.post(f"{jobs_url}/{uuid.uuid4()}/cancel?tree=true").status_code == 404
+
+
+# Opened here
+
+
+def new(task: str = "echo", **options: Any) -> dict[str, Any]:
+    return {"jobType": task, **options}
+
+
+def test_a_batch_is_opened_with_its_callbacks_and_jobs_added_to_and_closed(
+    client: Client, sessions: sessionmaker[Session], url: str, jobs_url: str
+) -> None:
+    opened = client.post(url, json={"name": "import", "onSuccess": new(), "onFailure": new(), "jobs": [new()]})
+
+    assert opened.status_code == 201
+    batch = opened.get_json()
+    assert opened.headers["Location"] == f"{url}/{batch['id']}"
+    assert (batch["name"], batch["status"], batch["total"], len(batch["items"])) == ("import", "open", 1, 1)
+    assert {callback["runIf"] for callback in batch["callbacks"]} == {"completed", "failed"}
+
+    added = client.post(f"{url}/{batch['id']}/jobs", json={"jobs": [new(), new()]})
+    assert (added.status_code, len(added.get_json()["items"])) == (202, 2)
+    closed = client.post(f"{url}/{batch['id']}/close").get_json()
+    assert (closed["status"], closed["total"]) == ("running", 3)
+    assert client.post(f"{url}/{batch['id']}/close").get_json()["closedAt"] == closed["closedAt"]
+    assert client.get(jobs_url, query_string={"batchId": batch["id"]}).get_json()["items"][0]["batchId"] == batch["id"]
+    assert [line.details["created"] for line in audit_lines(sessions, "batch.add")] == [2]
+    assert len(audit_lines(sessions, "batch.close")) == 1
+
+
+def test_a_batch_that_is_opened_and_closed_in_one_request_calls_back_once(
+    client: Client, sessions: sessionmaker[Session], url: str
+) -> None:
+    opened = client.post(url, json={"onComplete": new(), "close": True}).get_json()
+
+    settle(sessions)
+
+    shown = client.get(f"{url}/{opened['id']}").get_json()
+    assert (shown["status"], shown["percent"]) == ("completed", 100)
+    (callback,) = shown["callbacks"]
+    assert client.get(callback["statusUrl"]).get_json()["after"][0]["status"] == "completed"
+
+
+def test_nothing_is_added_to_a_closed_batch_or_one_that_nobody_has(client: Client, url: str) -> None:
+    closed = client.post(url, json={"close": True}).get_json()["id"]
+
+    answer = client.post(f"{url}/{closed}/jobs", json={"jobs": [new()]})
+
+    assert (answer.status_code, answer.get_json()["type"]) == (409, "urn:jobplatform:problem:batch-closed")
+    assert client.post(f"{url}/{uuid.uuid4()}/jobs", json={"jobs": [new()]}).status_code == 404
+    assert client.post(f"{url}/{uuid.uuid4()}/close").status_code == 404
+
+
+def test_a_batch_whose_parts_cannot_be_is_not_opened_at_all(
+    client: Client, sessions: sessionmaker[Session], url: str, jobs_url: str
+) -> None:
+    first = client.post(jobs_url, json=new("sync")).get_json()["jobId"]
+    bodies: list[tuple[dict[str, Any], int, str]] = [
+        ({"onSuccess": new("nobody")}, 422, "/onSuccess/jobType"),
+        ({"onFailure": new("sync")}, 422, "/onFailure/uniqueKey"),
+        ({"jobs": [new(), new("sync")]}, 409, "/jobs/1"),
+        ({"jobs": [new("add", payload={"left": "one", "right": 1})]}, 422, "/jobs/0/payload/left"),
+        ({"jobs": [new(batchId=str(uuid.uuid4()))]}, 422, "/jobs/0/batchId"),
+        ({"jobs": [new(), new(after=[{"jobId": str(uuid.uuid4())}])]}, 422, "/jobs/1/after/0"),
+        ({"jobs": [new(after=[{"position": 7}])]}, 422, "/jobs/0/after/0/position"),
+        ({"onComplete": new(), "name": ""}, 422, "/name"),
+    ]
+
+    for body, status, path in bodies:
+        answer = client.post(url, json=body)
+        assert (answer.status_code, answer.get_json()["errors"][0]["path"]) == (status, path), answer.text
+
+    assert client.get(url).get_json()["items"] == []
+    assert [job["id"] for job in client.get(jobs_url).get_json()["items"]] == [first]
+    assert audit_lines(sessions, "batch.open") == []
+
+
+def test_a_batch_is_opened_once_for_each_idempotency_key(client: Client, url: str) -> None:
+    body = {"name": "import", "onComplete": new(), "jobs": [new()], "close": True}
+
+    first, second = (client.post(url, json=body, headers={"Idempotency-Key": "import-1"}) for _ in range(2))
+
+    assert first.get_json() == second.get_json()
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert len(client.get(url).get_json()["items"]) == 1
+
+
+def test_a_refusal_under_an_idempotency_key_leaves_nothing_behind(client: Client, url: str, jobs_url: str) -> None:
+    client.post(jobs_url, json=new("sync"))
+
+    answer = client.post(url, json={"jobs": [new(), new("sync")]}, headers={"Idempotency-Key": "import-2"})
+
+    assert answer.status_code == 409
+    assert client.get(url).get_json()["items"] == []
+
+
+def test_jobs_of_one_request_wait_for_each_other_by_their_places(client: Client, jobs_url: str) -> None:
+    jobs = [new(after=[{"position": 2}]), new(), new(after=[{"position": 1, "runIf": "ended"}])]
+
+    items = client.post(f"{jobs_url}/batch", json={"jobs": jobs}).get_json()["items"]
+
+    ids = [item["jobId"] for item in items]
+    found = [client.get(f"{jobs_url}/{job_id}").get_json()["after"] for job_id in ids]
+    assert [[(wait["jobId"], wait["runIf"]) for wait in waits] for waits in found] == [
+        [(ids[2], "completed")],
+        [],
+        [(ids[1], "ended")],
+    ]
+
+
+def test_jobs_of_one_request_that_wait_in_a_circle_are_refused(client: Client, jobs_url: str) -> None:
+    jobs = [new(after=[{"position": 1}]), new(after=[{"position": 0}])]
+
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": jobs})
+
+    assert answer.status_code == 422
+    assert "goes round in a circle" in answer.get_json()["errors"][0]["message"]
+
+
+def test_what_is_only_right_once_it_is_stored_is_said_of_its_place_in_a_bulk(client: Client, jobs_url: str) -> None:
+    answer = client.post(f"{jobs_url}/batch", json={"jobs": [new(), new(batchId=str(uuid.uuid4()))]})
+
+    assert (answer.status_code, answer.get_json()["errors"][0]["path"]) == (422, "/jobs/1/batchId")
+
+
+def test_a_batch_tells_whether_it_has_changed(client: Client, url: str, batch_id: uuid.UUID) -> None:
+    shown = client.get(f"{url}/{batch_id}")
+
+    again = client.get(f"{url}/{batch_id}", headers={"If-None-Match": shown.headers["ETag"]})
+    client.post(f"{url}/{batch_id}/cancel")
+    changed = client.get(f"{url}/{batch_id}", headers={"If-None-Match": shown.headers["ETag"]})
+
+    assert (again.status_code, changed.status_code) == (304, 200)
+    assert shown.headers["Retry-After"] == "2"
+
+
+def test_a_batch_is_cancelled_with_all_that_waits_for_it(
+    client: Client, sessions: sessionmaker[Session], url: str, jobs_url: str
+) -> None:
+    opened = client.post(url, json={"onComplete": new(), "jobs": [new()]}).get_json()
+    (callback,) = opened["callbacks"]
+    member = opened["items"][0]["jobId"]
+    after = client.post(jobs_url, json=new(after=[{"jobId": callback["jobId"], "runIf": "ended"}])).get_json()["jobId"]
+    beside = client.post(jobs_url, json=new(after=[{"jobId": member, "runIf": "ended"}])).get_json()["jobId"]
+    alone = client.post(jobs_url, json=new()).get_json()["jobId"]
+
+    answer = client.post(f"{url}/{opened['id']}/cancel?tree=true")
+
+    assert answer.get_json()["callbacks"][0]["status"] == "cancelled"
+    settle(sessions)
+    statuses = [client.get(f"{jobs_url}/{job}").get_json()["status"] for job in (member, after, beside, alone)]
+    assert statuses == ["cancelled", "cancelled", "cancelled", "pending"]
+    (line,) = audit_lines(sessions, "batch.cancel")
+    assert (line.details["tree"], line.details["cancelled"]) == (True, 4)

@@ -163,3 +163,49 @@ def test_operators_make_platform_wide_schedules_that_no_workspace_sees(operator:
     tick = operator.post(f"/operator/schedules/{made['id']}/run-now").get_json()
     assert (tick["outcome"], tick["jobId"]) == ("fanned_out", None)
     assert planner.get(f"/workspaces/{PLATFORM_WORKSPACE}/schedules").status_code == 404
+
+
+@pytest.mark.parametrize("where", ["/workspaces/{}/schedules/preview", "/operator/schedules/preview"])
+def test_a_rule_is_previewed_before_there_is_a_schedule(
+    planner: Client, operator: Client, workspace_id: uuid.UUID, where: str
+) -> None:
+    client = operator if where.startswith("/operator") else planner
+    body = {"cron": "*/5 * * * *", "timezone": "Europe/Berlin", "count": 3}
+
+    shown = client.post(where.format(workspace_id), json=body).get_json()
+
+    assert (shown["words"], shown["timezone"], len(shown["runs"])) == (
+        "Every fifth minute of every hour",
+        "Europe/Berlin",
+        3,
+    )
+    first = shown["runs"][0]
+    assert first["tickAt"] == first["runAt"]
+    assert first["local"][-6:] in ("+01:00", "+02:00")
+    assert operator.get("/operator/schedules").get_json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, "/cron"),
+        ({"cron": "60 * * * *"}, "/cron"),
+        ({"cron": "@daily", "timezone": "Mars/Base"}, "/timezone"),
+        ({"everyMs": 60_000, "timezone": "UTC"}, "/timezone"),
+        ({"cron": "@daily", "count": 1000}, "/count"),
+    ],
+)
+def test_a_rule_that_cannot_be_previewed_says_why(planner: Client, url: str, body: Any, path: str) -> None:
+    answer = planner.post(f"{url}/preview", json=body)
+
+    assert (answer.status_code, answer.get_json()["errors"][0]["path"]) == (422, path), answer.text
+
+
+def test_a_schedule_says_what_an_overlap_means(planner: Client, url: str) -> None:
+    made = make(planner, url, ifActive="replace")
+
+    changed = planner.request("PATCH", f"{url}/{made['id']}", json={"ifActive": None}).get_json()
+
+    assert (made["ifActive"], changed["ifActive"]) == ("replace", None)
+    refused = planner.request("PATCH", f"{url}/{made['id']}", json={"ifActive": "wait"})
+    assert (refused.status_code, refused.get_json()["errors"][0]["path"]) == (422, "/ifActive")

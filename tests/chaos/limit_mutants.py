@@ -131,6 +131,22 @@ def a_resource_is_used_up(stage: Stage) -> None:
     stage.set("rate", POOL, None)
 
 
+def what_was_claimed_goes_back_unstarted(stage: Stage) -> None:
+    """One of three, so that there is enough for one more and not for two."""
+    stage.set("rate", POOL, (10, 0.001))
+    for _ in range(5):
+        stage.enqueue(resource=POOL, units=3)
+    worker = stage.worker()
+    *jobs, ahead = stage.claim_without_answer(worker)
+    stage.begin(jobs, worker)
+
+    stage.hand_back([ahead])
+    jobs += stage.claim(worker)
+
+    stage.complete(jobs)
+    stage.set("rate", POOL, None)
+
+
 def paused(kind: str, key: object = None) -> Scene:
     """Something is paused, and resumed later."""
 
@@ -223,6 +239,7 @@ LIMIT_MUTANTS: tuple[tuple[str, Scene, str], ...] = (
     ("a workspace does not pay", a_workspace_has_started_what_its_rate_allows, "rates"),
     ("a resource is not paid for", a_resource_is_used_up, "rates"),
     ("units not counted", a_resource_is_used_up, "rates"),
+    ("units given back twice", what_was_claimed_goes_back_unstarted, "rates"),
     ("plain claims in a pause", a_workspace_is_paused, "pauses"),
     ("queues not paused", a_queue_is_paused, "pauses"),
     ("tasks not paused", a_task_is_paused, "pauses"),

@@ -51,6 +51,11 @@ class Start:
         """What limits this job, of this kind."""
         return Scope(kind, self.workspace if kind == "workspace" else self.queue if kind == "queue" else self.task)
 
+    @property
+    def returned(self) -> Start:
+        """The same, as what it gives back instead of what it takes."""
+        return replace(self, units=-self.units)
+
     def place(self, kind: str) -> str:
         """Under which key a census counts it."""
         return f"{self.workspace} {self.task}" if kind == "here" else self.scope(kind).key
@@ -74,6 +79,24 @@ def _start(event: Event, row: Mapping[str, Any], running: Mapping[str, int]) -> 
         units=row["units"],
         running=running,
     )
+
+
+def refunds(history: Iterable[Event]) -> list[Start]:
+    """Jobs that went back with their attempt: of those that were never started the units went back too.
+
+    Which they were no row says. So all of them count here: what a bucket has is taken for more than it is, never less.
+    And a refund comes before its event's successors: its row was written before its bucket was asked for.
+    """
+    return [
+        _start(event, event.after, {}).returned
+        for event in history
+        if event.source == "job_queue"
+        and event.before is not None
+        and event.after is not None
+        and event.before["state"] == RUNNING
+        and event.after["state"] in (SCHEDULED, READY)
+        and event.after["attempts"] < event.before["attempts"]
+    ]
 
 
 # What runs at a time
@@ -154,7 +177,8 @@ def no_bucket_gives_more_than_it_has(evidence: Evidence) -> Findings:
 
 @dataclass(slots=True)
 class Meter:
-    """The claims on one bucket. Whoever takes from it has it locked, so their numbers are in the order of their takes.
+    """The claims on one bucket, and what went back into it. Whoever takes from it has it locked, so their numbers are
+    in the order of their takes.
 
     A claim tells the time at which its transaction began; when a later one tells an earlier time, none has passed.
     """
@@ -173,8 +197,8 @@ class Meter:
             size = max(pace.size for pace in paces)
             flow = max(pace.per_second for pace in paces)
             level = min(size, INFINITY if INFINITY in (level, flow) else level + (now - filled_at) * flow)
-            taken = sum(int(min(start.units, *(pace.size for pace in paces))) for start in claim)
-            level -= taken
+            taken = sum(_price(start.units, paces) for start in claim)
+            level = min(size, level - taken)
             filled_at = now
             yield first, taken, level
 
@@ -194,14 +218,21 @@ class Meter:
         return [Pace(INFINITY, INFINITY) if value is None else Pace(*value) for value in possible]
 
 
+def _price(units: int, paces: Sequence[Pace]) -> int:
+    """The least that this can have taken; of what went back, the most."""
+    sizes = [pace.size for pace in paces]
+    return int(min(units, *sizes)) if units > 0 else -int(min(-units, max(sizes)))
+
+
 def _metered(evidence: Evidence) -> dict[Scope, Meter]:
     """Every bucket that was taken from, by the thing whose rate it is."""
     changes = evidence.changes
     found: dict[Scope, list[Start]] = defaultdict(list)
-    for start in starts(evidence.history):
+    moves = sorted([*starts(evidence.history), *refunds(evidence.history)], key=attrgetter("seq"))
+    for start in moves:
         if (scope := Scope("pace", start.workspace)) in changes:
             # Of a workspace's rate every job takes one.
-            found[scope].append(replace(start, units=1))
+            found[scope].append(replace(start, units=1 if start.units > 0 else -1))
         if start.resource is not None:
             found[Scope("rate", start.resource)].append(start)
     return {

@@ -22,6 +22,7 @@ from jobplatform.queue import (
     Failure,
     Lease,
     NewJob,
+    Release,
     Ring,
     RunningJob,
     TaskDefaults,
@@ -36,6 +37,7 @@ from jobplatform.queue import (
     heartbeat,
     promote_jobs,
     register_worker,
+    release_jobs,
     release_unknown_jobs,
     rescue_jobs,
     set_workspace_limits,
@@ -179,6 +181,11 @@ class Stage:
         """Start what was claimed."""
         self.diary += [Entry("begin", job.task, job.lease.job_id, job.lease.epoch, worker_id) for job in jobs]
         return jobs
+
+    def hand_back(self, jobs: list[ClaimedJob]) -> None:
+        """As a worker does that stops with what it has claimed ahead."""
+        with self.statement() as session:
+            release_jobs(session, [Release(job.lease, unstarted=True) for job in jobs])
 
     def complete(self, jobs: list[ClaimedJob]) -> None:
         with self.statement() as session:

@@ -154,6 +154,9 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         "WEIGHED_CLAIM",
         {"least(job.units, turn.burst) as price": "1 as price", "sum(least(t.units, a.burst))": "count(*)"},
     ),
+    "units given back twice": Patch(
+        "release", "REFUND", {") + h.tokens": ") + 2 * h.tokens", "h.size,": "2 * h.size,"}
+    ),
     # Pauses
     "plain claims in a pause": Patch("claim", "CLAIM", {"or exists (select from jobplatform.pauses)": ""}),
     "queues not paused": Patch("claim", "WEIGHED_CLAIM", {"kind = 'queue' and": "false and"}),

@@ -46,7 +46,7 @@ def test_a_batch_is_listed_and_shown_with_what_waits_for_it(cli: Cli, batch_id: 
         assert words in listed
     assert "report" in shown
     assert (machine_readable["total"], machine_readable["pending"], machine_readable["percent"]) == (2, 2, 0)
-    assert [callback["run_if"] for callback in machine_readable["callbacks"]] == ["ended"]
+    assert [callback["runIf"] for callback in machine_readable["callbacks"]] == ["ended"]
 
 
 def test_those_that_have_ended_can_be_left_out(

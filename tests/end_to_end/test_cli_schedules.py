@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
@@ -69,3 +70,33 @@ def test_what_cannot_be_is_said_in_a_sentence(cli: Cli, arguments: str, said: st
 
     assert answer.exit_code in (1, 2)
     assert said in answer.stderr
+
+
+def test_a_line_is_previewed_before_there_is_a_schedule(cli: Cli) -> None:
+    told = cli("schedules", "preview", "*/5 * * * *", "--timezone", "Europe/Berlin", "-n", "2").stdout
+    said = as_json(cli("schedules", "preview", "--every", "15m", "-n", "2", "--json"))
+
+    assert "Every fifth minute of every hour (Europe/Berlin)" in told
+    assert (said["timezone"], len(said["runs"])) == ("UTC", 2)
+    for wrong in (["99 * * * *"], [], ["nightly", "--tz", "UTC"], ["*/5 * * * *", "--every", "1m"]):
+        assert cli("schedules", "preview", *wrong).exit_code == 2
+
+
+def test_an_enqueue_says_what_to_do_about_an_unfinished_job_and_who_asks_for_it(cli: Cli, acme: uuid.UUID) -> None:
+    def enqueue(task: str, *options: str) -> Any:
+        tasks = "tests.api.example_tasks:tasks"
+        return cli("enqueue", task, "-w", "Acme", "--json", *options, JOBPLATFORM_TASKS=tasks)
+
+    parent = as_json(enqueue("echo"))["jobId"]
+    first = as_json(enqueue("newest"))
+
+    second = as_json(enqueue("newest", "-p", '{"n": 2}', "--if-active", "replace", "--parent", parent))
+    third = as_json(enqueue("newest", "--if-active", "return"))
+    refused = enqueue("newest", "--if-active", "refuse")
+
+    assert (second["jobId"], second["replaced"], second["created"]) == (first["jobId"], True, False)
+    assert (third["jobId"], third["replaced"], third["created"]) == (first["jobId"], False, False)
+    assert (refused.exit_code, first["jobId"] in refused.stderr) == (1, True)
+    shown = as_json(cli("jobs", "show", first["jobId"], "-w", "Acme", "--json"))
+    assert (shown["payload"], shown["parentId"]) == ({"n": 2}, parent)
+    assert enqueue("echo", "--parent", str(acme)).exit_code == 1

@@ -291,6 +291,7 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
             ({"name": ""}, "named"),
             ({"made_by": ""}, "named"),
             ({"catch_up": "some"}, "known_catch_up"),
+            ({"if_active": "wait"}, "known_if_active"),
             ({"spread_ms": -1}, "spread_not_negative"),
             ({"units": 0}, "units_in_range"),
             ({"every_workspace": True}, "platform_when_every_workspace"),

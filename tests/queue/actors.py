@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
@@ -54,6 +54,7 @@ class Elsewhere:
 
     def __init__(self, engine: Engine) -> None:
         self._pid = 0
+        self._answer: Future[Any] | None = None
         self._connection = engine.connect()
         self.session = Session(self._connection)
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -70,7 +71,13 @@ class Elsewhere:
             self.session.commit()
             return answer
 
-        return self._thread.submit(act_and_commit)
+        answer = self._thread.submit(act_and_commit)
+        self._answer = answer
+        return answer
+
+    def is_done_or_blocked(self) -> bool:
+        """Whether what was begun has come as far as it can for now."""
+        return (self._answer is not None and self._answer.done()) or self._is_blocked()
 
     def start_and_wait_for_lock(self, act: Callable[[Session], T]) -> Future[T]:
         """Begin to act and come back when the other side's lock is in the way."""

@@ -8,11 +8,13 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidJobError
 from jobplatform.queue import (
     CancelAnswer,
     Completion,
@@ -23,12 +25,16 @@ from jobplatform.queue import (
     ProgressReport,
     Release,
     RetryKind,
+    cancel_batch,
     cancel_job,
+    close_batch,
     complete_jobs,
     deregister_worker,
     enqueue_job,
     fail_jobs,
+    get_batch,
     heartbeat,
+    open_batch,
     promote_jobs,
     release_jobs,
     report_progress,
@@ -46,7 +52,22 @@ CRASHES = 3
 WORKSPACES = (uuid.UUID(int=1), uuid.UUID(int=2))
 EMPTY = """
 truncate jobplatform.job_records, jobplatform.job_queue, jobplatform.job_attempts, jobplatform.workers,
-    jobplatform.job_edges, jobplatform.notices
+    jobplatform.job_edges, jobplatform.notices, jobplatform.batches
+"""
+# What settling must not leave behind: a job that waits, though all it waits for has ended.
+LEFT_WAITING = """
+select q.id
+from jobplatform.job_queue q
+where q.state = -1
+    and exists (select from jobplatform.job_edges e where e.workspace_id = q.workspace_id and e.job_id = q.id)
+    and not exists (
+        select
+        from jobplatform.job_edges e
+        left join jobplatform.job_records r on r.workspace_id = e.workspace_id and r.id = e.after_id
+        left join jobplatform.batches b on b.workspace_id = e.workspace_id and b.id = e.after_id
+        where e.workspace_id = q.workspace_id and e.job_id = q.id
+            and case when e.of_batch then b.ended_at is null else r.status is null end
+    )
 """
 FACTS = """
 select id, status, attempts, crash_count, epoch, cancel_requested_at is not null
@@ -76,7 +97,9 @@ class ModelJob:
     worker_id: int | None = None
     cancel_requested: bool = False
     after: uuid.UUID | None = None
+    """A job or a batch that it waits for."""
     run_if: str = ""
+    batch: uuid.UUID | None = None
     told: str | None = None
     """How what it waits for had ended, when that was settled last."""
     called_off: bool = False
@@ -105,6 +128,26 @@ class ModelJob:
         self.worker_id, self.cancel_requested = None, False
 
 
+@dataclass
+class ModelBatch:
+    """What a batch should be."""
+
+    workspace_id: uuid.UUID
+    members: list[ModelJob] = dataclasses.field(default_factory=list)
+    closed: bool = False
+    state: str = READY
+    """How it had ended, when that was settled last; something live while it had not."""
+
+    def counts(self) -> tuple[int, ...]:
+        states = [job.state for job in self.members]
+        return (len(states), *map(states.count, (COMPLETED, FAILED, CANCELLED, RUNNING)))
+
+    def settle(self) -> None:
+        states = {job.state for job in self.members}
+        ended = self.closed and not states & set(LIVE)
+        self.state = READY if not ended else COMPLETED if states <= {COMPLETED} else FAILED
+
+
 class QueueMachine(RuleBasedStateMachine):
     """The verbs as rules. Leases are never forgotten: whoever held one may come back with it at any time."""
 
@@ -113,6 +156,9 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.jobs: dict[uuid.UUID, ModelJob] = {}
+        self.batches: dict[uuid.UUID, ModelBatch] = {}
+        self.unsettled: set[uuid.UUID] = set()
+        """Jobs and batches of which something has happened that nobody has settled."""
         self.handed_out: set[Lease] = set()
         self.now = 0.0
         self.db.execute(text(EMPTY))
@@ -122,6 +168,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     ids = Bundle("ids")
     leases = Bundle("leases")
+    opened = Bundle("opened")
 
     # Enqueue
 
@@ -199,13 +246,79 @@ class QueueMachine(RuleBasedStateMachine):
         )
 
         assert enqueue_job(self.db, request) == (request.id, True)
-        due = self.now + delay
-        self.jobs[request.id] = ModelJob(request, BLOCKED, due=due, recorded_due=due, after=job_id, run_if=run_if)
+        self._waits_for(request, job_id, run_if, self.now + delay)
         return request.id
+
+    # Batches
+
+    @rule(target=opened, workspace_id=st.sampled_from(WORKSPACES))
+    def open(self, workspace_id: uuid.UUID) -> uuid.UUID:
+        """With a callback of each kind."""
+        batch_id = open_batch(self.db, workspace_id)
+        self.batches[batch_id] = ModelBatch(workspace_id)
+        for run_if in sorted(FITS):
+            after = [Edge(batch_id, run_if, of_batch=True)]
+            request = NewJob(workspace_id=workspace_id, task="work", max_attempts=2, after=after)
+            assert enqueue_job(self.db, request) == (request.id, True)
+            self._waits_for(request, batch_id, run_if, self.now)
+        return batch_id
+
+    @rule(target=ids, batch_id=opened, delay=DELAYS, max_attempts=st.integers(1, 2))
+    def add(self, batch_id: uuid.UUID, delay: int, max_attempts: int) -> Any:
+        batch = self.batches[batch_id]
+        request = NewJob(
+            workspace_id=batch.workspace_id,
+            task="work",
+            delay=datetime.timedelta(seconds=delay),
+            max_attempts=max_attempts,
+            batch_id=batch_id,
+        )
+        if batch.closed:
+            with pytest.raises(InvalidJobError, match="closed"):
+                enqueue_job(self.db, request)
+            return multiple()
+
+        assert enqueue_job(self.db, request) == (request.id, True)
+        due = self.now + delay
+        job = ModelJob(request, SCHEDULED if delay else READY, due=due, recorded_due=due, batch=batch_id)
+        self.jobs[request.id] = job
+        batch.members.append(job)
+        self.unsettled.add(batch_id)
+        return request.id
+
+    @rule(batch_id=opened)
+    def close(self, batch_id: uuid.UUID) -> None:
+        batch = self.batches[batch_id]
+
+        assert close_batch(self.db, batch.workspace_id, batch_id)
+        self.unsettled |= set() if batch.closed else {batch_id}
+        batch.closed = True
+
+    @rule(batch_id=opened)
+    def cancel_all(self, batch_id: uuid.UUID) -> None:
+        batch = self.batches[batch_id]
+        over = batch.state not in LIVE
+        waiting = [] if over else [job for job in batch.members if job.state in WAITING]
+        running = [] if over else [job for job in batch.members if job.state == RUNNING]
+
+        answer = cancel_batch(self.db, batch.workspace_id, batch_id)
+
+        assert answer is not None
+        assert (answer.cancelled, answer.requested, answer.later) == (len(waiting), len(running), 0)
+        for job in waiting:
+            self._end(job, CANCELLED)
+        for job in running:
+            job.cancel_requested = True
+        batch.closed = batch.closed or not over
+        self.unsettled.add(batch_id)
 
     @rule(job_id=ids)
     def enqueue_again(self, job_id: uuid.UUID) -> None:
         request = dataclasses.replace(self.jobs[job_id].request, if_active="return")
+        if request.batch_id is not None and self.batches[request.batch_id].closed:
+            with pytest.raises(InvalidJobError, match="closed"):
+                enqueue_job(self.db, request)
+            return
 
         assert enqueue_job(self.db, request) == (job_id, False)
 
@@ -233,7 +346,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         assert complete_jobs(self.db, [Completion(lease)]) == ({lease} if held else set())
         if held:
-            held.end(COMPLETED)
+            self._end(held, COMPLETED)
 
     @rule(lease=leases, delay=DELAYS, retry=st.booleans(), crash=st.booleans())
     def fail(self, lease: Lease, delay: int, retry: bool, crash: bool) -> None:
@@ -251,7 +364,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert release_jobs(self.db, [Release(lease, delay)]) == ({lease} if held else set())
         if held and held.cancel_requested:
             held.attempts -= 1
-            held.end(CANCELLED)
+            self._end(held, CANCELLED)
         elif held:
             self._wait(held, delay, given_back=1)
 
@@ -298,7 +411,7 @@ class QueueMachine(RuleBasedStateMachine):
         if job.state == RUNNING:
             job.cancel_requested, expected = True, CancelAnswer.REQUESTED
         elif job.state in LIVE:
-            job.end(CANCELLED)
+            self._end(job, CANCELLED)
             expected = CancelAnswer.CANCELLED
 
         assert cancel_job(self.db, job.request.workspace_id, job_id) == expected
@@ -316,25 +429,48 @@ class QueueMachine(RuleBasedStateMachine):
             waits = job.after is not None and job.told is None
             job.state, job.due, job.attempts, job.crashes = BLOCKED if waits else READY, self.now, 0, 0
             job.recorded_due, job.called_off = self.now, False
+            self.unsettled.add(job_id)
 
     @rule()
     def settle(self) -> None:
         while settle_endings(self.db).notices:
             pass
 
-        # In the order in which they were made: what is waited for is older.
-        for job_id in sorted(self.jobs):
-            job = self.jobs[job_id]
-            if job.after is not None:
-                self._settle(job, self.jobs[job.after])
+        while self.unsettled:
+            self._settle_a_round()
+        assert self.db.scalars(text(LEFT_WAITING)).all() == []
 
-    def _settle(self, job: ModelJob, first: ModelJob) -> None:
-        job.told = None if first.state in LIVE else first.state
+    @rule()
+    def settle_a_round(self) -> None:
+        """What is called off, or brought back, is told to those that wait for it in the next one."""
+        settle_endings(self.db)
+        self._settle_a_round()
+
+    def _settle_a_round(self) -> None:
+        events, self.unsettled = self.unsettled, set()
+        events = events | {job.batch for job_id in events if (job := self.jobs.get(job_id)) and job.batch}
+        for batch_id in events & self.batches.keys():
+            self.batches[batch_id].settle()
+        told = {job_id: job for job_id, job in self.jobs.items() if job.after in events}
+        now = {job_id: self._state_of(job.after) for job_id, job in told.items()}
+        for job_id, job in told.items():
+            self._settle(job, now[job_id])
+
+    def _state_of(self, place: uuid.UUID | None) -> str:
+        assert place is not None
+        return (self.batches[place] if place in self.batches else self.jobs[place]).state
+
+    def _settle(self, job: ModelJob, first: str) -> None:
+        told = None if first in LIVE else first
+        if told == job.told:
+            return
+        job.told = told
         against = job.told is not None and job.told not in FITS[job.run_if]
         if job.called_off and not against:
             job.state, job.called_off, job.due = BLOCKED, False, max(job.recorded_due, self.now)
+            self.unsettled.add(job.request.id)
         if job.state == BLOCKED and against:
-            job.end(CANCELLED)
+            self._end(job, CANCELLED)
             job.called_off = True
         elif job.state == BLOCKED and job.told is not None:
             job.state = SCHEDULED if job.due > self.now else READY
@@ -363,6 +499,14 @@ class QueueMachine(RuleBasedStateMachine):
         assert found == {job_id: job.facts for job_id, job in self.jobs.items()}
 
     @invariant()
+    def every_batch_counts_what_it_has(self) -> None:
+        """At every moment, settled or not."""
+        for batch_id, batch in self.batches.items():
+            seen = get_batch(self.db, batch.workspace_id, batch_id)
+            assert seen is not None
+            assert (seen.total, seen.completed, seen.failed, seen.cancelled, seen.running) == batch.counts()
+
+    @invariant()
     def the_invariants_hold(self) -> None:
         assert violations(self.db) == []
 
@@ -387,11 +531,19 @@ class QueueMachine(RuleBasedStateMachine):
         live = [job for job in self.jobs.values() if job.state in LIVE]
         return [job for job in live if (job.request.workspace_id, job.request.unique_key) == key]
 
+    def _waits_for(self, request: NewJob, place: uuid.UUID, run_if: str, due: float) -> None:
+        self.jobs[request.id] = ModelJob(request, BLOCKED, due=due, recorded_due=due, after=place, run_if=run_if)
+        self.unsettled.add(place)
+
+    def _end(self, job: ModelJob, state: str) -> None:
+        job.end(state)
+        self.unsettled.add(job.request.id)
+
     def _wait(self, job: ModelJob, delay: float, *, given_back: int) -> None:
         """A job that would wait again is given up when a newer one waits already."""
         if self._successor(job.request):
             job.attempts -= given_back
-            job.end(CANCELLED)
+            self._end(job, CANCELLED)
         else:
             job.wait(self.now, delay, given_back=given_back)
 
@@ -428,7 +580,7 @@ class QueueMachine(RuleBasedStateMachine):
             self._wait(job, delay, given_back=int(crash))
         else:
             job.attempts -= int(crash)
-            job.end(CANCELLED if cancelled else FAILED)
+            self._end(job, CANCELLED if cancelled else FAILED)
         return job.status
 
     def _due_in_database(self, job: ModelJob) -> float:

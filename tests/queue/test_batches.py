@@ -447,7 +447,7 @@ def test_a_callback_whose_guard_is_taken_is_refused(db: Session, workspace_id: u
     enqueue_job(db, work.new_job({}, workspace_id=workspace_id, unique_key="report"))
     callback = work.new_job({}, workspace_id=workspace_id, unique_key="report")
 
-    with pytest.raises(InvalidJobError, match="/work/uniqueKey: is taken by the unfinished job"):
+    with pytest.raises(InvalidJobError, match="/uniqueKey: of work is taken by the unfinished job"):
         tasks.batch(db, workspace_id=workspace_id, on_success=callback)
 
 

@@ -5,27 +5,34 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, select, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.key_ring import generate_key
-from jobplatform.models import AuditEntry, Base, Role, confine, make_engine
+from jobplatform.models import AuditEntry, Base, JobRecord, Role, confine, make_engine
 from jobplatform.queue import (
     CLOSED,
+    Completion,
     NewJob,
     begin_erasing,
+    complete_jobs,
     count_running,
     enqueue_job,
+    enqueue_jobs,
     erase_some,
     finish_erasing,
     get_job,
+    open_batch,
     reveal,
+    settle_endings,
     stop_running,
 )
 from jobplatform.queue.belongings import belongings
-from tests.queue.actors import Worker
+from jobplatform.testing import wait_until
+from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Put
 from tests.queue.workspace_data import WITH_ROWS, canary, fill, in_dump, in_files
 
@@ -259,3 +266,45 @@ def test_what_is_sealed_is_in_no_file_of_the_server_at_any_time(
 
     assert in_files(engine, [canary(place, other) for place in places]) >= {canary("payload", other)}
     assert in_files(engine, [canary(place, workspace_id) for place in places]) == set()
+
+
+# Somebody is at work on the same rows
+
+
+def test_erasing_and_settling_never_wait_for_each_other_in_a_circle(
+    engine: Engine, db: Session, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    """Settling holds a batch and then takes its notices; erasing goes the other way round."""
+    batch_id = open_batch(db, workspace_id)
+    enqueue_jobs(db, [NewJob(workspace_id=workspace_id, task="work", batch_id=batch_id)])
+    complete_jobs(db, [Completion(Worker(db).lease())])
+    erasing: list[Future[dict[str, int]]] = []
+
+    def erase_before_the_notices_are_taken(_c: object, _cursor: object, sql: str, *_rest: object) -> None:
+        if not erasing and sql.lstrip().startswith("with loose"):
+            erasing.append(elsewhere.start(lambda other: erase_some(other, workspace_id)))
+            wait_until(elsewhere.is_done_or_blocked, what="the erase to go as far as it can")
+
+    event.listen(engine, "before_cursor_execute", erase_before_the_notices_are_taken)
+    settle_endings(session)
+    session.commit()
+    event.remove(engine, "before_cursor_execute", erase_before_the_notices_are_taken)
+
+    assert erasing[0].result(timeout=30)
+    while erase_some(session, workspace_id):
+        session.commit()
+    assert rows_of(session, workspace_id) == {}
+
+
+def test_what_somebody_has_locked_is_waited_for_when_nothing_else_is_left(
+    db: Session, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    job_id = enqueue_job(db, NewJob(workspace_id=workspace_id, task="work")).job_id
+    session.execute(select(JobRecord).where(JobRecord.id == job_id).with_for_update())
+    assert erase_some(db, workspace_id) == {"job_queue": 1}
+
+    erasing = elsewhere.start_and_wait_for_lock(lambda other: erase_some(other, workspace_id))
+    session.commit()
+
+    assert erasing.result() == {"job_records": 1}
+    assert rows_of(session, workspace_id) == {}

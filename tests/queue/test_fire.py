@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from jobplatform.key_ring import generate_key
 from jobplatform.models import PLATFORM_WORKSPACE, JobRecord, Role, Schedule, ScheduleTick, Workspace, make_engine
 from jobplatform.queue import (
     Every,
@@ -21,13 +22,16 @@ from jobplatform.queue import (
     Tasks,
     create_schedule,
     fire_schedules,
+    get_job,
     pause,
+    reveal,
+    run_inline,
     set_workspace_limits,
 )
 from jobplatform.queue import fire as fire_module
 from jobplatform.queue.schedules import offset_of, plan_of
 from jobplatform.queue.statement import run
-from tests.queue.actors import Elsewhere, Time
+from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact
 from tests.queue.plans import explain
 
@@ -47,6 +51,13 @@ def tasks() -> Tasks:
 
     @tasks.task("report", queue="reports")
     def report(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    @tasks.task("newest", unique="workspace", if_active="replace")
+    def newest(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    @tasks.task("secret", encrypted=True)
+    def secret(job: RunningJob, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"told": payload["of"]}
 
     @tasks.task("alone", unique="workspace")
     def alone(job: RunningJob, payload: dict[str, Any]) -> None: ...
@@ -250,6 +261,85 @@ def test_a_tick_that_meets_an_unfinished_job_with_its_guard_says_which(
 
     (tick,) = session.scalars(select(ScheduleTick)).all()
     assert (tick.outcome, tick.job_id) == ("deduplicated", running)
+
+
+def test_a_tick_that_is_to_replace_takes_the_place_of_what_waits_and_follows_what_runs(
+    make: Make, session: Session, tasks: Tasks, db: Session, time: Time, workspace_id: uuid.UUID
+) -> None:
+    make(task="alone", payload={"of": "the tick"}, if_active="replace")
+    waiting = tasks["alone"].enqueue(session, {"of": "somebody"}, workspace_id=workspace_id).job_id
+    session.commit()
+    known = {"alone": TaskDefaults()}
+    outcomes = []
+
+    for claims in (False, True, False):
+        if claims:
+            assert Worker(db, tasks=("alone",)).claim()
+        time.passes(61)
+        fire_schedules(db, known)
+        session.rollback()
+        ticks = session.scalars(select(ScheduleTick).order_by(ScheduleTick.tick_at.desc())).all()
+        outcomes.append((ticks[0].outcome, ticks[0].job_id == waiting))
+
+    assert outcomes == [("replaced", True), ("enqueued", False), ("replaced", False)]
+    job = session.get_one(JobRecord, (workspace_id, waiting))
+    assert job.payload == {"of": "the tick"}
+
+
+@pytest.mark.parametrize(("said", "outcome"), [(None, "replaced"), ("skip", "deduplicated")])
+def test_what_a_schedule_does_not_say_about_an_overlap_its_task_says(
+    make: Make,
+    session: Session,
+    tasks: Tasks,
+    db: Session,
+    time: Time,
+    workspace_id: uuid.UUID,
+    ticks: Callable[[], list[tuple[str, str | None]]],
+    said: str | None,
+    outcome: str,
+) -> None:
+    make(task="newest", if_active=said)
+    tasks["newest"].enqueue(session, workspace_id=workspace_id)
+    session.commit()
+    time.passes(61)
+
+    fire_schedules(db, {task["name"]: TaskDefaults.of(task) for task in tasks.catalogue()})
+
+    assert [tick[0] for tick in ticks()] == [outcome]
+
+
+def test_a_tick_of_an_encrypted_task_carries_on_what_was_sealed_and_its_job_opens_it(
+    make: Make,
+    session: Session,
+    tasks: Tasks,
+    engine: Engine,
+    time: Time,
+    login_url: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: Callable[..., list[JobRecord]],
+    workspace_id: uuid.UUID,
+) -> None:
+    """The worker's own process has neither a key nor the right to read one."""
+    ring = generate_key("a")
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", ring)
+    schedule = make(task="secret", payload={"of": "ada"})
+    time.passes(61)
+    monkeypatch.delenv("JOBPLATFORM_ENCRYPTION_KEYS")
+    worker_engine = make_engine(login_url(Role.WORKER), pool_size=1, autocommit=True, role=Role.WORKER)
+    with Session(worker_engine) as worker:
+        fire_all(worker, {"secret": TaskDefaults(encrypted=True)})
+    worker_engine.dispose()
+    (record,) = jobs()
+    assert record.payload == schedule.payload
+
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", ring)
+    run_inline(engine, tasks, workspace_id, record.id)
+
+    job = get_job(session, workspace_id, record.id)
+    assert job is not None
+    assert (job.status, job.payload["$sealed"][:3], job.result["$sealed"][:3]) == ("completed", "v2:", "v1:")
+    reveal(session, [job])
+    assert (job.payload, job.result) == ({"of": "ada"}, {"told": "ada"})
 
 
 def test_a_full_quota_costs_its_own_ticks_and_nobody_else_s(

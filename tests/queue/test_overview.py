@@ -28,15 +28,16 @@ def test_workspaces_are_those_with_a_row_with_limits_or_with_live_jobs(db: Sessi
     db.add(Workspace(id=ids[0], name="Acme"))
     db.flush()
     set_workspace_limits(db, ids[1], {"weight": 2})
-    put(workspace_id=ids[2])
+    first = put(workspace_id=ids[2])
     put(workspace_id=ids[2], delay=datetime.timedelta(hours=1))
+    put(workspace_id=ids[2], after=[first])
 
     found = list_workspaces(db)
 
-    assert [(one.id, one.name, one.ready, one.scheduled, one.pending, one.running) for one in found] == [
-        (ids[0], "Acme", 0, 0, 0, 0),
-        (ids[1], None, 0, 0, 0, 0),
-        (ids[2], None, 1, 1, 2, 0),
+    assert [(one.id, one.name, one.ready, one.scheduled, one.blocked, one.pending, one.running) for one in found] == [
+        (ids[0], "Acme", 0, 0, 0, 0, 0),
+        (ids[1], None, 0, 0, 0, 0, 0),
+        (ids[2], None, 1, 1, 1, 3, 0),
     ]
 
 
@@ -83,7 +84,7 @@ def test_queues_show_their_jobs_their_limit_and_how_long_the_oldest_has_been_rea
 ) -> None:
     put()
     worker.claim()
-    put()
+    put(after=[put()])
     put(queue="slow", delay=datetime.timedelta(hours=1))
     set_queue_limit(db, "limited", 3)
     pause(db, "queue", "paused", reason="a look", actor="ann")
@@ -93,7 +94,7 @@ def test_queues_show_their_jobs_their_limit_and_how_long_the_oldest_has_been_rea
 
     assert list(queues) == ["default", "limited", "paused", "slow"]
     default = queues["default"]
-    assert (default.ready, default.scheduled, default.running, default.workers) == (1, 0, 1, 1)
+    assert (default.ready, default.scheduled, default.blocked, default.running, default.workers) == (1, 0, 1, 1, 1)
     assert default.oldest_ready_seconds is not None
     assert 30 <= default.oldest_ready_seconds < 60
     assert (queues["slow"].scheduled, queues["slow"].oldest_ready_seconds) == (1, None)

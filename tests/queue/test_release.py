@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
+import pytest
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Status
+from jobplatform.models import Role, Status, make_engine
 from jobplatform.queue import (
     Completion,
     Lease,
@@ -17,9 +19,11 @@ from jobplatform.queue import (
     promote_jobs,
     release_jobs,
     release_unknown_jobs,
+    set_rate_limit,
+    set_workspace_limits,
 )
 from tests.queue.actors import Time, Worker
-from tests.queue.conftest import Look, Put
+from tests.queue.conftest import Fact, Look, Put
 
 
 def test_a_released_job_can_be_claimed_at_once_with_all_its_attempts(
@@ -138,3 +142,81 @@ def test_a_forgotten_job_that_was_to_be_cancelled_is_cancelled(
     release_unknown_jobs(db, worker.id, [Lease(str(workspace_id), str(uuid.uuid4()), 1)])
 
     assert look(job_id).status == Status.CANCELLED
+
+
+# What was never started has used no rate
+
+
+@pytest.fixture
+def tokens(fact: Fact) -> Callable[[str], float]:
+    """What is left in a bucket."""
+    return lambda kind: float(fact("select tokens from jobplatform.buckets where kind = :kind", kind=kind))
+
+
+def limit_rates(db: Session, workspace_id: uuid.UUID) -> None:
+    """Hardly anything flows in while a test runs."""
+    set_workspace_limits(db, workspace_id, {"rate_units": 10, "rate_period_ms": 86_400_000})
+    set_rate_limit(db, "crm:*", {"units": 10, "period_ms": 86_400_000, "burst": 8})
+
+
+def test_what_was_never_started_gives_its_units_back_and_what_was_started_does_not(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, tokens: Callable[[str], float]
+) -> None:
+    limit_rates(db, workspace_id)
+    for _ in range(2):
+        put(resource="crm:1", units=3)
+    unstarted, snoozed = (job.lease for job in worker.claim(2))
+    assert (tokens("workspace"), tokens("resource")) == (pytest.approx(8, abs=0.01), pytest.approx(2, abs=0.01))
+
+    release_jobs(db, [Release(unstarted, unstarted=True), Release(snoozed, 60)])
+
+    assert (tokens("workspace"), tokens("resource")) == (pytest.approx(9, abs=0.01), pytest.approx(5, abs=0.01))
+
+
+def test_a_lease_that_is_handed_back_twice_or_was_lost_is_refunded_once(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, tokens: Callable[[str], float]
+) -> None:
+    limit_rates(db, workspace_id)
+    put(resource="crm:1", units=3)
+    lease = worker.lease()
+
+    for _ in range(2):
+        release_jobs(db, [Release(lease, unstarted=True)])
+
+    assert (tokens("workspace"), tokens("resource")) == (pytest.approx(10, abs=0.01), pytest.approx(8, abs=0.01))
+
+
+def test_a_bucket_that_filled_up_meanwhile_does_not_overflow(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, time: Time, tokens: Callable[[str], float]
+) -> None:
+    limit_rates(db, workspace_id)
+    put(resource="crm:1", units=20)  # more than there is room for: it took all there can be
+    lease = worker.lease()
+    assert tokens("resource") == pytest.approx(0, abs=0.01)
+    time.passes(86_400)
+
+    release_jobs(db, [Release(lease, unstarted=True)])
+
+    assert (tokens("workspace"), tokens("resource")) == (10, 8)
+
+
+def test_a_job_without_a_rate_is_handed_back_without_a_bucket(
+    put: Put, db: Session, worker: Worker, fact: Fact
+) -> None:
+    put(resource="crm:1")
+
+    assert len(release_jobs(db, [Release(worker.lease(), unstarted=True)])) == 1
+    assert fact("select count(*) from jobplatform.buckets") == 0
+
+
+def test_a_worker_has_the_right_to_give_units_back(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, login_url: Callable[..., str]
+) -> None:
+    limit_rates(db, workspace_id)
+    put(resource="crm:1")
+    lease = worker.lease()
+    engine = make_engine(login_url(Role.WORKER), pool_size=1, autocommit=True, role=Role.WORKER)
+
+    with Session(engine) as finisher:
+        assert release_jobs(finisher, [Release(lease, unstarted=True)]) == {lease}
+    engine.dispose()

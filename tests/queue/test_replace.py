@@ -32,6 +32,7 @@ from jobplatform.queue import (
     rescue_jobs,
     retry_job,
     set_workspace_limits,
+    settle_endings,
     succeed_jobs,
 )
 from tests.queue.actors import Elsewhere, Time, Worker
@@ -231,6 +232,46 @@ def test_a_handler_may_enqueue_its_own_successor_and_its_row_stays_free(
     engine.dispose()
 
     assert len(taken_over(db)) == 1
+
+
+# Being told of the end of the one that runs
+
+
+def settle(db: Session) -> int:
+    """Everything there is to settle; how many notices there were."""
+    return sum(iter(lambda: settle_endings(db).notices, 0))
+
+
+def test_the_end_of_a_running_job_is_told_when_another_waits_for_its_key_and_only_then(
+    ask: Ask, db: Session, worker: Worker
+) -> None:
+    ask(1)
+    ask(1, unique_key="other")
+    running, alone = (job.lease for job in worker.claim(2))
+    ask(2)
+    ask(3)  # takes the place of the one that waits, and there is nothing more to ask for
+    assert settle(db) == 1
+
+    complete_jobs(db, [Completion(alone)])
+    assert settle(db) == 0
+    complete_jobs(db, [Completion(running)])
+    assert settle(db) == 1
+
+
+def test_who_comes_to_wait_in_an_open_transaction_leaves_the_running_job_alone_until_it_commits(
+    ask: Ask, db: Session, session: Session, worker: Worker
+) -> None:
+    ask(1)
+    lease = worker.lease()
+    second = ask(2, session)
+    assert settle(db) == 0
+
+    complete_jobs(db, [Completion(lease)])
+    session.commit()
+
+    # Nobody could be told of that end. The request to look is what makes somebody look.
+    assert settle(db) == 1
+    assert taken_over(db) == [second.job_id]
 
 
 # Going back while a newer one waits

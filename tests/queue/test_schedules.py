@@ -14,10 +14,13 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import (
     InvalidPayloadError,
     InvalidScheduleError,
+    KeyMissingError,
     ScheduleMadeInCodeError,
     ScheduleNameTakenError,
+    TaskDefinitionError,
     TooManySchedulesError,
 )
+from jobplatform.key_ring import generate_key
 from jobplatform.models import PLATFORM_WORKSPACE
 from jobplatform.queue import (
     Cron,
@@ -36,8 +39,12 @@ from jobplatform.queue import (
     list_ticks,
     pause_schedule,
     preview,
+    preview_rule,
     resume_schedule,
+    reveal,
     run_schedule_now,
+    set_encrypting,
+    shown_payload,
 )
 from jobplatform.queue import schedules as schedules_module
 from tests.queue.actors import Elsewhere, Time
@@ -107,6 +114,7 @@ def test_an_interval_counts_from_when_it_was_made_or_from_its_anchor(
         ({"spread": datetime.timedelta(hours=25)}, "/spreadMs"),
         ({"spread": -HOUR}, "/spreadMs"),
         ({"every_workspace": True}, "/everyWorkspace"),
+        ({"if_active": "wait"}, "/ifActive"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(
@@ -134,21 +142,60 @@ def test_a_payload_that_cannot_be_stored_or_is_very_large_is_refused(
             create_schedule(session, tasks["work"], HOURLY, workspace_id=workspace_id, payload=payload)
 
 
-def test_an_encrypted_task_and_an_encrypting_workspace_have_no_schedules(
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+
+
+@pytest.mark.usefixtures("keys")
+def test_the_payload_of_an_encrypted_task_is_sealed_in_the_row_for_this_schedule(
     session: Session, tasks: Tasks, workspace_id: uuid.UUID
 ) -> None:
-    session.execute(
-        text(
-            "insert into jobplatform.workspace_keys (workspace_id, key_id, wrapped_key, wrapped_by, encrypts) "
-            "values (:id, 1, decode(repeat('00', 60), 'hex'), 'a', true)"
-        ),
-        {"id": workspace_id},
-    )
+    mine = {"workspace_id": workspace_id, "payload": {"of": "ada"}}
+    made = create_schedule(session, tasks["secret"], HOURLY, **mine, name="one")
+    other = create_schedule(session, tasks["secret"], HOURLY, **mine, name="two")
 
-    with pytest.raises(InvalidScheduleError, match=r"/jobType: secret is an encrypted task"):
-        create_schedule(session, tasks["secret"], HOURLY)
-    with pytest.raises(InvalidScheduleError, match=r"/workspaceId: has everything encrypted"):
-        create_schedule(session, tasks["work"], HOURLY, workspace_id=workspace_id)
+    assert list(made.payload) == ["$sealed"]
+    assert shown_payload(session, made) == {"of": "ada"}
+    assert shown_payload(session, made, to_reader=False) == {"sealed": True}
+    # The name in the form is part of what was sealed.
+    made.payload = {"$sealed": other.payload["$sealed"].replace(str(other.id), str(made.id))}
+    assert shown_payload(session, made) == {"sealed": True}
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_workspace_that_has_everything_encrypted_has_its_schedules_sealed_when_they_are_made_or_changed(
+    session: Session, tasks: Tasks, workspace_id: uuid.UUID
+) -> None:
+    before = create_schedule(session, tasks["work"], HOURLY, workspace_id=workspace_id, name="before", payload={"n": 1})
+    set_encrypting(session, workspace_id, True)
+
+    made = create_schedule(session, tasks["work"], HOURLY, workspace_id=workspace_id, payload={"n": 2})
+    change_schedule(session, before, tasks["work"], priority=3)
+    change_schedule(session, made, tasks["work"], payload={"n": 3})
+
+    assert (list(before.payload), list(made.payload)) == (["$sealed"], ["$sealed"])
+    assert (shown_payload(session, before), shown_payload(session, made)) == ({"n": 1}, {"n": 3})
+    tick = run_schedule_now(session, made, tasks["work"])
+    assert tick.job_id is not None
+    job = get_job(session, workspace_id, tick.job_id)
+    assert job is not None
+    reveal(session, [job])
+    assert job.payload == {"n": 3}
+
+
+def test_without_a_key_a_schedule_of_an_encrypted_task_is_refused_and_so_is_one_for_every_workspace(
+    session: Session, tasks: Tasks, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    with pytest.raises(InvalidScheduleError, match=r"/everyWorkspace: cannot be of secret, an encrypted task"):
+        create_schedule(session, tasks["secret"], HOURLY, every_workspace=True)
+    for where in (workspace_id, PLATFORM_WORKSPACE):
+        with pytest.raises(KeyMissingError, match="no key ring"):
+            create_schedule(session, tasks["secret"], HOURLY, workspace_id=where)
+    with pytest.raises(TaskDefinitionError, match="make the schedule with create_schedule"):
+        tasks.every(HOUR)(tasks["secret"])
+
+    assert fact("select count(*) from jobplatform.schedules") == 0
 
 
 def test_a_name_is_had_once_in_a_workspace(session: Session, tasks: Tasks, workspace_id: uuid.UUID) -> None:
@@ -337,3 +384,14 @@ def test_a_deleted_schedule_is_gone(session: Session, tasks: Tasks, workspace_id
 
 def test_the_platform_s_workspace_is_a_uuid_of_its_own() -> None:
     assert PLATFORM_WORKSPACE.version == 8
+
+
+def test_a_rule_is_previewed_before_there_is_a_schedule() -> None:
+    now = datetime.datetime(2026, 3, 28, 23, 30, tzinfo=datetime.UTC)
+    nightly = Cron("30 2 * * *", "Europe/Berlin")
+    once = Once(now - HOUR)
+
+    # The night in which that hour does not exist: as the schedule would do it.
+    assert preview_rule(nightly, count=2, after=now) == [nightly.next_after(now), nightly.next_after(now + 12 * HOUR)]
+    assert preview_rule(Every(HOUR), count=2, after=now) == [now + HOUR, now + 2 * HOUR]
+    assert preview_rule(once, after=now) == [once.at]

@@ -37,6 +37,7 @@ from jobplatform.queue import (
     resume,
     retry_job,
     settle_endings,
+    succeed_jobs,
     why_waiting,
 )
 from tests.queue.actors import Time, Worker
@@ -678,7 +679,7 @@ def test_a_blocked_job_names_what_it_waits_for(db: Session, workspace_id: uuid.U
     assert codes(why) == ["waiting-for-job", "waiting-for-job", "no-worker"]
     assert why.blockers[0].message == f"it waits for job {first} (pending); it waits for 2 in all"
     assert why.blockers[1].message == f"it waits for job {second} (pending), however that ends; it waits for 2 in all"
-    assert why.blockers[0].details == {"job_id": first, "run_if": "completed", "waits": 2}
+    assert why.blockers[0].details == {"job_id": first, "run_if": "completed", "waits": 2, "waits_for": "job"}
     assert (why.status, why.position, why.estimated_start_at) == (Status.PENDING, None, None)
 
 
@@ -709,6 +710,27 @@ def test_a_callback_names_its_batch(db: Session, workspace_id: uuid.UUID, worker
     assert blocker.code == "waiting-for-batch"
     assert blocker.message == (f"it waits for batch {batch_id} (open, 0 of 1 job ended), and runs only if that fails")
     assert blocker.details["batch_id"] == batch_id
+
+
+def test_a_job_that_is_to_replace_the_running_one_of_its_key_names_that(
+    db: Session, put: Put, ask: Ask, worker: Worker
+) -> None:
+    put(unique_key="k")
+    lease = worker.lease()
+    waiting = put(unique_key="k", if_active="replace")
+
+    blocker = only(ask(waiting))
+
+    assert (blocker.code, blocker.details["waits_for"]) == ("waiting-for-key", "key")
+    assert blocker.details["job_id"] == uuid.UUID(lease.job_id)
+    assert blocker.message == (
+        f"it waits for the running job of its key 'k', {lease.job_id}; a newer request replaces it meanwhile"
+    )
+
+    complete_jobs(db, [Completion(lease)])
+    assert codes(ask(waiting)) == ["being-released"]
+    succeed_jobs(db)
+    assert codes(ask(waiting)) == ["behind"]
 
 
 def test_a_blocked_job_whose_predecessors_are_settled_is_about_to_be_released(

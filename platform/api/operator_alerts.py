@@ -1,0 +1,208 @@
+"""Alerts that are raised, the rules by which they are, and what the doctor finds."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from flask import Response
+from marshmallow import fields, validate
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from jobplatform.api.answers import respond
+from jobplatform.api.auditing import audit
+from jobplatform.api.fields import CamelSchema, Flag, Moment, camel
+from jobplatform.api.mounted import mounted
+from jobplatform.api.principals import Scope
+from jobplatform.api.problems import invalid, not_found
+from jobplatform.api.resource import Resource
+from jobplatform.errors import JobPlatformError, Problem
+from jobplatform.queue import (
+    AlertRule,
+    Finding,
+    Severity,
+    clear_rule,
+    examine_queue,
+    examine_schema,
+    examine_server,
+    list_alerts,
+    list_rules,
+    set_rule,
+)
+
+alerts = Resource("alerts", __name__, description="Alerts, their rules, and what is wrong with the installation")
+
+ALERTS = "/operator/alerts"
+RULES = "/operator/alert-rules"
+RULE = RULES + "/<name>"
+DOCTOR = "/operator/doctor"
+
+LONGEST_PATIENCE = 86_400
+
+
+class RaisedAlertSchema(CamelSchema):
+    """Something that is wrong, or was: the last time of each."""
+
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    raised_at = Moment(required=True)
+    resolved_at = Moment(required=True, allow_none=True)
+
+
+class RaisedAlertsSchema(CamelSchema):
+    """Alerts, those that are raised first."""
+
+    items = fields.List(fields.Nested(RaisedAlertSchema), required=True)
+
+
+class AlertsQuerySchema(CamelSchema):
+    """Which alerts."""
+
+    resolved = fields.Boolean(load_default=False, metadata={"description": "Also those that are over."})
+
+
+class AlertRuleSchema(CamelSchema):
+    """Alert when ``metric``, of a queue or a task or of everything, is above ``above``."""
+
+    name = fields.String(required=True)
+    metric = fields.String(required=True)
+    above = fields.Float(required=True)
+    queue = fields.String(required=True, allow_none=True)
+    task = fields.String(required=True, allow_none=True)
+    enabled = fields.Boolean(required=True)
+
+
+class AlertRulesSchema(CamelSchema):
+    """Every rule by name, as it counts now: built in, declared in code, or changed by an operator."""
+
+    items = fields.List(fields.Nested(AlertRuleSchema), required=True)
+
+
+class RuleChangeSchema(CamelSchema):
+    """A change of a rule. What is not named stays."""
+
+    above = fields.Float(
+        validate=validate.Range(0, 1e12), metadata={"description": "Seconds, jobs, or a rate from 0 to 1"}
+    )
+    enabled = Flag()
+
+
+class FindingSchema(CamelSchema):
+    """What is wrong, what it means, and the command that answers it."""
+
+    severity = fields.String(required=True, validate=validate.OneOf([one.value for one in Severity]))
+    code = fields.String(required=True)
+    seen = fields.String(required=True)
+    means = fields.String(required=True)
+    command = fields.String(required=True)
+
+
+class DoctorSchema(CamelSchema):
+    """What is wrong with the installation. ``healthy``: nothing but what is only to be known."""
+
+    healthy = fields.Boolean(required=True)
+    findings = fields.List(fields.Nested(FindingSchema), required=True)
+
+
+class DoctorQuerySchema(CamelSchema):
+    """How patient the doctor is."""
+
+    patience_seconds = fields.Integer(
+        load_default=300,
+        validate=validate.Range(1, LONGEST_PATIENCE),
+        metadata={"description": "How long a transaction may be open before it is a finding."},
+    )
+
+
+_ALERTS, _RULE, _RULES, _DOCTOR = RaisedAlertsSchema(), AlertRuleSchema(), AlertRulesSchema(), DoctorSchema()
+
+AN_ALERT = {
+    "code": "backlog",
+    "message": "312 jobs are ready and wait for a slot",
+    "raisedAt": "2026-01-05T09:00:00.000000Z",
+    "resolvedAt": None,
+}
+A_RULE = {"name": "backlog", "metric": "ready", "above": 500.0, "queue": None, "task": None, "enabled": True}
+A_FINDING = {
+    "severity": "warning",
+    "code": "old_snapshot",
+    "seen": "pid 4711 (psql) has a transaction open for 42 minutes",
+    "means": "vacuum cannot remove what was deleted since, and claims get slower",
+    "command": "select pg_terminate_backend(4711)",
+}
+
+
+@alerts.endpoint("GET", ALERTS, Scope.OPERATOR)
+@alerts.query(AlertsQuerySchema)
+@alerts.answers(200, RaisedAlertsSchema, example={"items": [AN_ALERT]})
+def list_raised_alerts(query: dict[str, Any]) -> Response:
+    """List the alerts that workers have raised"""
+    with mounted().reading() as session:
+        return respond(_ALERTS, {"items": list_alerts(session, resolved=query["resolved"])})
+
+
+@alerts.endpoint("GET", RULES, Scope.OPERATOR)
+@alerts.answers(200, AlertRulesSchema, example={"items": [A_RULE]})
+def list_alert_rules() -> Response:
+    """List the rules by which alerts are raised"""
+    with mounted().reading() as session:
+        return respond(_RULES, {"items": list(list_rules(session).values())})
+
+
+@alerts.endpoint("PATCH", RULE, Scope.OPERATOR, refuses=(400, 413, 415))
+@alerts.body(RuleChangeSchema, example={"above": 500})
+@alerts.answers(200, AlertRuleSchema, example=A_RULE)
+def change_alert_rule(body: dict[str, Any], name: str) -> Response:
+    """Change the threshold of a rule, or switch it off and on; it counts at once, everywhere
+
+    Rules of your own are declared in code, and changed here.
+    """
+    if not body:
+        raise invalid([Problem("", "Say above or enabled.")])
+    with mounted().transaction() as session:
+        made: AlertRule = set_rule(session, name, **body)
+        audit(session, "rule.set", f"rule:{name}", **{camel(key): value for key, value in body.items()})
+    return respond(_RULE, made)
+
+
+@alerts.endpoint("DELETE", RULE, Scope.OPERATOR, refuses=(404,))
+@alerts.answers(204)
+def clear_alert_rule(name: str) -> Response:
+    """Back to what is built in, or what the code declares"""
+    with mounted().transaction() as session:
+        if not clear_rule(session, name):
+            raise not_found()
+        audit(session, "rule.clear", f"rule:{name}")
+    return Response(status=204)
+
+
+@alerts.endpoint("GET", DOCTOR, Scope.OPERATOR)
+@alerts.query(DoctorQuerySchema)
+@alerts.answers(200, DoctorSchema, example={"healthy": False, "findings": [A_FINDING]})
+def examine_installation(query: dict[str, Any]) -> Response:
+    """Find what is wrong with the installation, and say what to do
+
+    As `jobplatform doctor`, with the rights of the API's login: what that may not look at is a finding too.
+    """
+    found = _examine(datetime.timedelta(seconds=query["patience_seconds"]))
+    healthy = all(one.severity is Severity.INFO for one in found)
+    return respond(_DOCTOR, {"healthy": healthy, "findings": found})
+
+
+def _examine(patience: datetime.timedelta) -> list[Finding]:
+    """Each part in a transaction of its own, so that one that fails keeps nothing from the others."""
+    found = _findings(lambda session: examine_server(session, patience=patience))
+    schema = _findings(examine_schema)
+    return [*found, *schema, *([] if schema else _findings(examine_queue))]
+
+
+def _findings(examine: Any) -> list[Finding]:
+    try:
+        with mounted().transaction() as session:
+            return list(examine(session))
+    except (DBAPIError, JobPlatformError) as error:
+        if isinstance(error, OperationalError):
+            raise
+        seen = f"something could not be looked at: {str(getattr(error, 'orig', error)).strip()}"
+        means = "the rest of this examination is missing"
+        return [Finding(Severity.ERROR, "not_examined", seen, means, "jobplatform doctor")]
