@@ -7,6 +7,7 @@ Those in docs/pictures are made by this.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import uuid
@@ -32,6 +33,8 @@ PHONE = {"width": 390, "height": 844}
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    # Without this a run that is ended from outside would leave its server and its worker behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     run = uuid.uuid4().hex[:12]
     try:
         with tempfile.TemporaryDirectory() as place, embedded_server(folder_of(run), run) as database:

@@ -61,11 +61,11 @@ def test_a_token_is_exchanged_for_a_session_and_stands_in_no_answer(
     assert audited == ("session.begin", f"token:{presented_id(token)}")
 
 
-@pytest.mark.parametrize("wanted", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/a\nb", "jobs"])
-def test_a_sign_in_leads_nowhere_but_into_the_console(app: Flask, mint: MintToken, wanted: str) -> None:
-    answer = Visitor(app.test_client()).sign_in(mint(None, ("operator",)), next=wanted)
-
-    assert answer.headers["Location"] == "/console/"
+def test_a_sign_in_leads_nowhere_but_into_the_console(app: Flask, mint: MintToken) -> None:
+    token = mint(None, ("operator",))
+    for wanted in ("//evil.example/", "https://evil.example/", "/\\evil.example", "/a\nb", "jobs"):
+        answer = Visitor(app.test_client()).sign_in(token, next=wanted)
+        assert answer.headers["Location"] == "/console/", wanted
 
 
 def test_a_session_ends_with_its_token_at_the_next_request(operator: Visitor, sessions: Sessions) -> None:
