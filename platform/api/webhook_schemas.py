@@ -105,10 +105,8 @@ class WebhookDeliveriesSchema(CamelSchema):
     items = fields.List(fields.Nested(WebhookDeliverySchema), required=True)
 
 
-class TestSentSchema(CamelSchema):
+class SentTestSchema(CamelSchema):
     """The job that delivers the event ``webhook.test``."""
-
-    __test__ = False
 
     job_id = fields.UUID(required=True)
     status_url = fields.String(required=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -202,7 +203,7 @@ def _list(session: Session, workspace_id: UUID) -> list[Hook]:
 
 def _read_secret(wanted: bool) -> str | None:
     """Where it stands in no list of processes and in no history of a shell."""
-    return str(click.get_text_stream("stdin").read()).strip() if wanted else None
+    return sys.stdin.read().strip() if wanted else None
 
 
 def _audit(session: Session, action: str, hook: Hook, **details: Any) -> None:

@@ -61,7 +61,7 @@ class Delivered:
 
 def add_webhooks(tasks: Tasks) -> Task[WebhookPayload, Delivered | Skip]:
     """Have the workers of these tasks deliver webhooks. ``jobplatform.connectors:tasks`` has it already."""
-    declare = tasks.task(
+    return tasks.task(
         WEBHOOK_TASK,
         queue=WEBHOOK_QUEUE,
         max_attempts=WEBHOOK_ATTEMPTS,
@@ -69,8 +69,7 @@ def add_webhooks(tasks: Tasks) -> Task[WebhookPayload, Delivered | Skip]:
         timeout=datetime.timedelta(minutes=1),
         limit_per_workspace=AT_A_TIME,
         description="Deliver a webhook.",
-    )
-    return declare(send_webhook)
+    )(send_webhook)
 
 
 def require_askable(url: str) -> None:

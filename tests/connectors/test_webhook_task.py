@@ -169,6 +169,7 @@ def test_an_ending_arrives_signed_and_is_believed(
 def test_every_try_is_the_same_delivery_signed_anew(webhook: Webhook, receiver: Receiver, clock: Clock) -> None:
     """And the tries are durable: each waits as long as Standard Webhooks says."""
     receiver.answers += [(500, {}), (503, {"Retry-After": "1000"}), (301, {"Location": "http://127.0.0.1:1/"})]
+    clock.freeze()
     job_id = webhook.send()
     webhook.run()
     waits = []
@@ -179,7 +180,7 @@ def test_every_try_is_the_same_delivery_signed_anew(webhook: Webhook, receiver: 
         clock.travel_to(job.run_after)
         webhook.run()
 
-    assert [round(wait / base, 1) for wait, base in zip(waits, (5.25, 1050, 1890), strict=True)] == [1.0, 1.0, 1.0]
+    assert all(least <= wait <= least * 1.1 for least, wait in zip((5, 1000, 1800), waits, strict=True)), waits
     assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
     assert len({body for _, body in receiver.received}) == 1
     assert len({headers["webhook-timestamp"] for headers, _ in receiver.received}) == 4
