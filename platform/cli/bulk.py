@@ -8,7 +8,7 @@ import click
 
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.database import open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.queue import (
     BULK_STATUSES,
     BulkAction,
@@ -84,7 +84,8 @@ def show(action_id: UUID, as_json: bool) -> None:
 
 @bulk.command()
 @click.argument("action_id", type=UUID)
-def stop(action_id: UUID) -> None:
+@as_json_option
+def stop(action_id: UUID, as_json: bool) -> None:
     """End it; what is done stays done."""
     with open_session() as session:
         stopped = stop_bulk(session, action_id)
@@ -92,7 +93,7 @@ def stop(action_id: UUID) -> None:
             audit(session, "bulk.stop", f"bulk:{action_id}")
     if not stopped:
         raise click.ClickException(f"{action_id} is no bulk action that is still to be done")
-    click.echo(f"{action_id} is stopped")
+    tell(as_json, f"{action_id} is stopped", id=action_id, stopped=True)
 
 
 def _row(action: BulkAction) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_known_workspace, open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.connectors import (
     CONNECTORS,
     UNCHANGED,
@@ -65,8 +65,17 @@ def ls(workspace: str, as_json: bool) -> None:
 
 
 @connections.command()
-def types() -> None:
+@as_json_option
+def types(as_json: bool) -> None:
     """List connector types, and the credentials that each takes."""
+    if as_json:
+        print_json(
+            [
+                {"type": name, "credentials": list(kind.credentials), "needsCredentials": kind.needs_credentials}
+                for name, kind in sorted(CONNECTORS.items())
+            ]
+        )
+        return
     print_table(
         ["type", "credentials", "needed"],
         [
@@ -133,6 +142,7 @@ def show(connection: str, workspace: str, as_json: bool) -> None:
 @_config
 @_credentials
 @click.option("--no-credentials", is_flag=True, help="Forget those it has.")
+@as_json_option
 def update(
     connection: str,
     workspace: str,
@@ -140,6 +150,7 @@ def update(
     config: str | None,
     credentials: IO[str] | None,
     no_credentials: bool,
+    as_json: bool,
 ) -> None:
     """Change a connection. New credentials end that it needs attention."""
     if no_credentials and credentials:
@@ -159,22 +170,25 @@ def update(
         said = _said_of(given) if given is not None else {"credentials": None} if no_credentials else {}
         _audit(session, "connection.change", found, changed=sorted(changed), **said)
         described = _describe(session, found)
-    click.echo(f"{found.name} is changed: {_credentials_words(described)}")
+    tell(as_json, f"{found.name} is changed: {_credentials_words(described)}", **described)
 
 
 @connections.command()
 @_connection
 @_workspace
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(connection: str, workspace: str, yes: bool) -> None:
+@as_json_option
+def delete(connection: str, workspace: str, yes: bool, as_json: bool) -> None:
     """Delete a connection, its credentials, and the records that were copied through it."""
     with open_session() as session:
         found = _find(session, connection, workspace, lock=True)
+        if not yes and as_json:
+            raise click.UsageError("with --json nobody can be asked: add --yes")
         if not yes:
             click.confirm(f"Delete {found.name} with all records that were copied through it?", abort=True)
         _audit(session, "connection.delete", found)
         delete_connection(session, found)
-    click.echo(f"{found.name} is deleted")
+    tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
 
 
 @connections.command()
@@ -202,7 +216,8 @@ def test(connection: str, workspace: str, stream: str | None, as_json: bool) -> 
 
 @connections.command("seal-headers")
 @_workspace
-def seal_headers_(workspace: str) -> None:
+@as_json_option
+def seal_headers_(workspace: str, as_json: bool) -> None:
     """Move secrets from the configurations of http_json connections, where older versions had them, to credentials."""
     moved, left = [], []
     with open_session() as session:
@@ -216,7 +231,8 @@ def seal_headers_(workspace: str) -> None:
                     _audit(session, "connection.change", found, changed=["config", "credentials"])
                 case False:
                     left.append(found.name)
-    click.echo(f"moved the secrets of {len(moved)} connection(s)" + (f": {', '.join(moved)}" if moved else ""))
+    sentence = f"moved the secrets of {len(moved)} connection(s)" + (f": {', '.join(moved)}" if moved else "")
+    tell(as_json, sentence, moved=moved, left=left)
     if left:
         raise click.ClickException(
             f"{', '.join(left)}: more than one secret header, or credentials besides; change these by hand"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.models import Hook
 from jobplatform.queue import (
     NewHook,
@@ -110,7 +110,8 @@ def show(hook: UUID, workspace: str, as_json: bool) -> None:
 @click.option("--task", help="Have deliveries become jobs of another task.")
 @click.option("--url", "base_url", help="Where the API is reached from outside.")
 @click.option("--subscription", "subscription_id", help="The subscription's id, where nothing is signed.")
-def change(hook: UUID, workspace: str, task: str | None, **options: Any) -> None:
+@as_json_option
+def change(hook: UUID, workspace: str, task: str | None, as_json: bool, **options: Any) -> None:
     """Change a hook; what is not named stays."""
     wanted = known_tasks()[task] if task else None
     changes = {name: value for name, value in options.items() if value is not None}
@@ -118,7 +119,7 @@ def change(hook: UUID, workspace: str, task: str | None, **options: Any) -> None
         found = _find(session, hook, workspace)
         change_hook(session, found, wanted, **changes)
         _audit(session, "hook.change", found, changed=sorted([*changes, *(["task"] if wanted else [])]))
-    click.echo(f"{found.name} is changed")
+    tell(as_json, f"{found.name} is changed", id=found.id, name=found.name, changed=True)
 
 
 @hooks.command("rotate-key")
@@ -138,7 +139,10 @@ def rotate_key(hook: UUID, workspace: str, as_json: bool) -> None:
 @workspace_option
 @secret_option
 @click.option("--keep-old", type=Duration(), help="How long the old one is good too, as in 1h. Default: a day.")
-def rotate_secret(hook: UUID, workspace: str, secret_stdin: bool, keep_old: datetime.timedelta | None) -> None:
+@as_json_option
+def rotate_secret(
+    hook: UUID, workspace: str, secret_stdin: bool, keep_old: datetime.timedelta | None, as_json: bool
+) -> None:
     """Have deliveries checked by another secret."""
     secret = _read_secret(secret_stdin)
     options = {} if keep_old is None else {"keep_old": keep_old}
@@ -146,45 +150,49 @@ def rotate_secret(hook: UUID, workspace: str, secret_stdin: bool, keep_old: date
         found = _find(session, hook, workspace)
         made = rotate_hook_secret(session, found, secret, **options)
         _audit(session, "hook.rotate_secret", found, oldUntil=found.previous_until)
-    click.echo(f"{found.name} has another secret" + (f": {made}" if made else ""))
+    sentence = f"{found.name} has another secret" + (f": {made}" if made else "")
+    tell(as_json, sentence, id=found.id, name=found.name, secret=made)
 
 
 @hooks.command()
 @_hook
 @workspace_option
-def disable(hook: UUID, workspace: str) -> None:
+@as_json_option
+def disable(hook: UUID, workspace: str, as_json: bool) -> None:
     """Take nothing more; providers are asked to come again later."""
     with open_session() as session:
         found = _find(session, hook, workspace)
         if not disable_hook(session, found, actor=actor()):
             raise click.ClickException(f"{found.name} is disabled already, by {found.disabled_by}")
         _audit(session, "hook.disable", found)
-    click.echo(f"{found.name} is disabled")
+    tell(as_json, f"{found.name} is disabled", id=found.id, name=found.name, disabled=True)
 
 
 @hooks.command()
 @_hook
 @workspace_option
-def enable(hook: UUID, workspace: str) -> None:
+@as_json_option
+def enable(hook: UUID, workspace: str, as_json: bool) -> None:
     """Take deliveries again."""
     with open_session() as session:
         found = _find(session, hook, workspace)
         if not enable_hook(session, found):
             raise click.ClickException(f"{found.name} is not disabled")
         _audit(session, "hook.enable", found)
-    click.echo(f"{found.name} is enabled")
+    tell(as_json, f"{found.name} is enabled", id=found.id, name=found.name, enabled=True)
 
 
 @hooks.command()
 @_hook
 @workspace_option
-def delete(hook: UUID, workspace: str) -> None:
+@as_json_option
+def delete(hook: UUID, workspace: str, as_json: bool) -> None:
     """Delete a hook: its URL leads nowhere; the jobs it has enqueued stay."""
     with open_session() as session:
         found = _find(session, hook, workspace)
         delete_hook(session, found)
         _audit(session, "hook.delete", found)
-    click.echo(f"{found.name} is deleted")
+    tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
 
 
 def _find(session: Session, hook_id: UUID, workspace: str) -> Hook:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_known_workspace, open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.connectors import require_askable
 from jobplatform.models import Job, WebhookSubscription
 from jobplatform.queue import (
@@ -114,7 +114,8 @@ def show(webhook: UUID, workspace: str, as_json: bool) -> None:
 @click.option("--url", help="https, and a public address.")
 @event_option
 @task_option
-def change(webhook: UUID, workspace: str, **options: Any) -> None:
+@as_json_option
+def change(webhook: UUID, workspace: str, as_json: bool, **options: Any) -> None:
     """Change a webhook; what is not named stays."""
     changes = {name: value for name, value in options.items() if value}
     if "url" in changes:
@@ -123,71 +124,76 @@ def change(webhook: UUID, workspace: str, **options: Any) -> None:
         found = _find(session, webhook, workspace)
         change_webhook(session, found, **changes)
         _audit(session, "webhook.change", found, changed=sorted(changes))
-    click.echo(f"{found.name} is changed")
+    tell(as_json, f"{found.name} is changed", id=found.id, name=found.name, changed=True)
 
 
 @webhooks.command()
 @_webhook
 @workspace_option
-def test(webhook: UUID, workspace: str) -> None:
+@as_json_option
+def test(webhook: UUID, workspace: str, as_json: bool) -> None:
     """Send the event webhook.test."""
     with open_session() as session:
         found = _find(session, webhook, workspace)
         job_id = send_test(session, found)
         _audit(session, "webhook.test", found, jobId=job_id)
-    click.echo(f"{job_id} will deliver it")
+    tell(as_json, f"{job_id} will deliver it", id=found.id, job_id=job_id)
 
 
 @webhooks.command("rotate-secret")
 @_webhook
 @workspace_option
 @click.option("--keep-old", type=Duration(), help="How long the old one signs too, as in 1h. Default: a day.")
-def rotate_secret(webhook: UUID, workspace: str, keep_old: datetime.timedelta | None) -> None:
+@as_json_option
+def rotate_secret(webhook: UUID, workspace: str, keep_old: datetime.timedelta | None, as_json: bool) -> None:
     """Sign with another secret, and show it this once."""
     options = {} if keep_old is None else {"keep_old": keep_old}
     with open_session() as session:
         found = _find(session, webhook, workspace)
         made = rotate_webhook_secret(session, found, **options)
         _audit(session, "webhook.rotate_secret", found, oldUntil=found.previous_until)
-    click.echo(f"{found.name} has another secret: {made}")
+    tell(as_json, f"{found.name} has another secret: {made}", id=found.id, name=found.name, secret=made)
 
 
 @webhooks.command()
 @_webhook
 @workspace_option
-def disable(webhook: UUID, workspace: str) -> None:
+@as_json_option
+def disable(webhook: UUID, workspace: str, as_json: bool) -> None:
     """Tell it nothing more; deliveries that wait are not sent."""
     with open_session() as session:
         found = _find(session, webhook, workspace)
         if not disable_webhook(session, found, actor=actor()):
             raise click.ClickException(f"{found.name} is disabled already, by {found.disabled_by}")
         _audit(session, "webhook.disable", found)
-    click.echo(f"{found.name} is disabled")
+    tell(as_json, f"{found.name} is disabled", id=found.id, name=found.name, disabled=True)
 
 
 @webhooks.command()
 @_webhook
 @workspace_option
-def enable(webhook: UUID, workspace: str) -> None:
+@as_json_option
+def enable(webhook: UUID, workspace: str, as_json: bool) -> None:
     """Tell it again, of jobs that are enqueued from now on."""
     with open_session() as session:
         found = _find(session, webhook, workspace)
         if not enable_webhook(session, found):
             raise click.ClickException(f"{found.name} is not disabled")
         _audit(session, "webhook.enable", found)
-    click.echo(f"{found.name} is enabled")
+    tell(as_json, f"{found.name} is enabled", id=found.id, name=found.name, enabled=True)
 
 
 @webhooks.command()
 @_webhook
 @workspace_option
-def delete(webhook: UUID, workspace: str) -> None:
+@as_json_option
+def delete(webhook: UUID, workspace: str, as_json: bool) -> None:
     """Delete a webhook; deliveries that wait are not sent."""
     with open_session() as session:
         found = _find(session, webhook, workspace)
         delete_webhook(session, found)
         _audit(session, "webhook.delete", found)
-    click.echo(f"{found.name} is deleted")
+    tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
 
 
 def _find(session: Session, webhook_id: UUID, workspace: str) -> WebhookSubscription:

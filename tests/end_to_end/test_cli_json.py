@@ -33,6 +33,9 @@ GO_ON = {("worker",), ("api",), ("up",), ("demo",)}
 #: It is JSON whatever is asked.
 ALWAYS_JSON = {("openapi",)}
 
+#: What they work on takes more than a command to make: their own tests call them with --json.
+ELSEWHERE = {"bulk", "connections", "hooks", "webhooks", "syncs", "records", "exports"}
+
 Path_ = tuple[str, ...]
 
 
@@ -100,7 +103,7 @@ def test_every_answer_is_one_json_document(
         made.update({name: str(said[name]) for name in ("id", "token") if isinstance(said, dict) and name in said})
 
     assert broken == {}
-    assert asked == COMMANDS.keys() - GO_ON - ALWAYS_JSON
+    assert asked == {path for path in COMMANDS.keys() - GO_ON - ALWAYS_JSON if path[0] not in ELSEWHERE}
 
 
 KEYS = {"JOBPLATFORM_ENCRYPTION_KEYS": "k1:" + "A" * 43 + "="}
@@ -160,9 +163,11 @@ def calls(session: Session, acme: uuid.UUID, folder: Path, made: dict[str, str])
     yield "jobs ls", of_acme
     yield "jobs failed", []
     yield "jobs show", [str(failed), *of_acme]
+    yield "jobs find", ["status:failed"]
     yield "jobs why", [str(failed), *of_acme]
     yield "jobs watch", [str(failed), *of_acme]
     yield "jobs retry", [str(failed), *of_acme]
+    yield "jobs run-now", [str(failed), *of_acme]
     yield "jobs cancel", [str(failed), *of_acme]
     yield "batches ls", of_acme
     yield "batches show", [str(batch_id), *of_acme]

@@ -78,6 +78,7 @@ def run_now(workspace_id: UUID, schedule_id: UUID) -> Any:
     outcome = answer.body.get("outcome") if answer.ok else ""
     words = {
         "enqueued": "A job was enqueued.",
+        "replaced": "A job that waited is this one now.",
         "deduplicated": "An unfinished job holds the guard, so no other one was enqueued.",
         "fanned_out": "Workers enqueue it for every workspace.",
     }
