@@ -5,6 +5,7 @@ A route without an entry here fails the first test: write down what it is called
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from jobplatform.models import PLATFORM_WORKSPACE, AuditEntry
 from jobplatform.queue import (
     Cron,
     Tasks,
+    WorkerInfo,
     cancel_job,
     create_schedule,
     find_schedule,
@@ -28,6 +30,7 @@ from jobplatform.queue import (
     open_batch,
     pause,
     pause_schedule,
+    register_worker,
     set_plan,
     set_rate_limit,
     set_task_limits,
@@ -57,6 +60,18 @@ class Stage:
     def batch(self) -> Values:
         with self.sessions.begin() as session:
             return {"batchId": open_batch(session, self.workspace_id)}
+
+    def later_job(self) -> Values:
+        from tests.api.example_tasks import make_tasks
+
+        later = datetime.timedelta(hours=1)
+        with self.sessions.begin() as session:
+            job = make_tasks()["echo"].enqueue(session, {}, workspace_id=self.workspace_id, delay=later)
+        return {"jobId": job.job_id}
+
+    def worker(self) -> Values:
+        with self.sessions.begin() as session:
+            return {"worker": register_worker(session, WorkerInfo("w", "host", 1, "test", (), (), 1))}
 
     def cancelled_job(self) -> Values:
         job = self.job()
@@ -119,6 +134,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/cancel"): Act("job.cancel", Stage.job),
     Route("POST", f"{WORKSPACE}/batches/{{batchId}}/cancel"): Act("batch.cancel", Stage.batch),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/retry"): Act("job.retry", Stage.cancelled_job),
+    Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/run-now"): Act("job.run_now", Stage.later_job),
     Route("POST", f"{WORKSPACE}/schedules"): Act("schedule.create", body={"jobType": "echo", "everyMs": 60_000}),
     Route("PATCH", SCHEDULE): Act("schedule.change", Stage.schedule, body={"priority": 3}),
     Route("DELETE", SCHEDULE): Act("schedule.delete", Stage.schedule),
@@ -148,6 +164,7 @@ ACTS = {
     Route("DELETE", "/operator/rate-limits/{resource}"): Act("rate.clear"),
     Route("PUT", "/operator/pauses/{kind}/{key}"): Act("queue.pause", body={"reason": "a longer look"}),
     Route("DELETE", "/operator/pauses/{kind}/{key}"): Act("queue.resume"),
+    Route("POST", "/operator/workers/{worker}/drain"): Act("worker.drain", Stage.worker),
     Route("POST", "/operator/tokens"): Act("token.create", body={"name": "night shift", "scopes": ["operator"]}),
     Route("POST", "/operator/tokens/{tokenId}/rotate"): Act("token.rotate", Stage.token),
     Route("DELETE", "/operator/tokens/{tokenId}"): Act("token.revoke", Stage.token),
