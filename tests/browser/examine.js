@@ -94,7 +94,7 @@
   const told = new Set();
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const element = node.parentElement;
-    if (!node.textContent.trim() || !seen(element) || element.closest("title, desc, script, .unseen, .skip, option")) continue;
+    if (!node.textContent.trim() || !seen(element) || element.closest("title, desc, script, progress, .unseen, .skip, option")) continue;
     if (element.closest("button:disabled, input:disabled")) continue;
     const style = getComputedStyle(element);
     const size = parseFloat(style.fontSize);

@@ -123,8 +123,7 @@ def test_no_text_of_anybody_becomes_a_program_and_the_policy_has_nothing_to_repo
     harm, shown = {}, 0
     for path in haunted:
         page.goto(stage.url + path)
-        for summary in page.locator("main details:not([open]) > summary").all():
-            summary.click()
+        page.evaluate("document.querySelectorAll('main details').forEach((one) => { one.open = true; })")
         shown += page.content().count("alert(")
         if found := harm_of(page):
             harm[path] = found
