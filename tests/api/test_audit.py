@@ -79,10 +79,6 @@ class Stage:
             job = make_tasks()["echo"].enqueue(session, {}, workspace_id=self.workspace_id, delay=later)
         return {"jobId": job.job_id}
 
-    def worker(self) -> Values:
-        with self.sessions.begin() as session:
-            return {"worker": register_worker(session, WorkerInfo("w", "host", 1, "test", (), (), 1))}
-
     def cancelled_job(self) -> Values:
         job = self.job()
         with self.sessions.begin() as session:
@@ -248,11 +244,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/batches/{{batchId}}/close"): Act("batch.close", Stage.batch),
     Route("POST", f"{WORKSPACE}/batches/{{batchId}}/cancel"): Act("batch.cancel", Stage.batch),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/retry"): Act("job.retry", Stage.cancelled_job),
-<<<<<<< HEAD
-    Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/run-now"): Act("job.run_now", Stage.job),
-=======
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/run-now"): Act("job.run_now", Stage.later_job),
->>>>>>> console
     Route("POST", f"{WORKSPACE}/schedules"): Act("schedule.create", body={"jobType": "echo", "everyMs": 60_000}),
     Route("PATCH", SCHEDULE): Act("schedule.change", Stage.schedule, body={"priority": 3}),
     Route("DELETE", SCHEDULE): Act("schedule.delete", Stage.schedule),
@@ -298,7 +290,6 @@ ACTS = {
     Route("DELETE", "/operator/rate-limits/{resource}"): Act("rate.clear"),
     Route("PUT", "/operator/pauses/{kind}/{key}"): Act("queue.pause", body={"reason": "a longer look"}),
     Route("DELETE", "/operator/pauses/{kind}/{key}"): Act("queue.resume"),
-<<<<<<< HEAD
     Route("PATCH", "/operator/retention/tasks/{task}"): Act("retention.set", body={"completedSeconds": 60}),
     Route("DELETE", "/operator/retention/tasks/{task}"): Act("retention.clear"),
     Route("PATCH", "/operator/retention/workspaces/{workspaceId}"): Act("retention.set", body={"failedSeconds": 60}),
@@ -310,9 +301,6 @@ ACTS = {
     Route("PATCH", "/operator/alert-rules/{name}"): Act("rule.set", body={"above": 3}, values={"name": "backlog"}),
     Route("DELETE", "/operator/alert-rules/{name}"): Act("rule.clear", values={"name": "backlog"}),
     Route("POST", "/operator/workers/{workerId}/drain"): Act("worker.drain", Stage.worker),
-=======
-    Route("POST", "/operator/workers/{worker}/drain"): Act("worker.drain", Stage.worker),
->>>>>>> console
     Route("POST", "/operator/tokens"): Act("token.create", body={"name": "night shift", "scopes": ["operator"]}),
     Route("POST", "/operator/tokens/{tokenId}/rotate"): Act("token.rotate", Stage.token),
     Route("DELETE", "/operator/tokens/{tokenId}"): Act("token.revoke", Stage.token),
