@@ -21,6 +21,8 @@ WORKERS = {
     "batches", "job_edges", "notices",
     "endings", "workspace_cells", "error_groups",
 }  # fmt: skip
+#: Of these it sees how old they are, whether they have ended, or whom they concern, and does what is due about them.
+TENDED = {"kept_answers", "sync_logs", "hook_deliveries", "webhook_subscriptions"}
 
 As = Callable[[Role], Engine]
 
@@ -80,8 +82,7 @@ def test_a_worker_reaches_the_jobs_of_all_workspaces_and_nothing_else(
 
     assert visible(engine, rows, worker, sweep.NAMES[name]) == WORKERS
     touched = {leak.split(":")[0] for leak in sweep.leaks(engine, worker, rows, sweep.NAMES[name])}
-    # Of kept answers it sees how old they are, and takes the old ones away.
-    assert touched == WORKERS | {"kept_answers"}
+    assert touched == WORKERS | TENDED
 
 
 def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_sealed_and_no_more(
