@@ -103,7 +103,7 @@ class JobPlatform:
             )
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
             end_streams_when_told_to_stop(blueprint)
-        mount_pages(app, mounted, settings, self._pages_access)
+            mount_pages(app, mounted, settings, self._pages_access)
 
 
 class _Commands(click.Group):

@@ -41,6 +41,7 @@ NOBODYS = {
     "exportId": str(UNKNOWN),
     "syncLogId": str(UNKNOWN),
     "recordId": "WyJzIiwiMSJd",
+    "token": "nobodys",
     "hookId": str(UNKNOWN),
     "webhookId": str(UNKNOWN),
     "connectionKey": new_hook_key(UNKNOWN, UNKNOWN),

@@ -106,10 +106,12 @@ def test_a_bad_limit_of_a_queue_or_task_is_refused_at_its_place(
 def test_a_task_s_limits_change_one_by_one(operator: Client) -> None:
     path = "/operator/tasks/echo/limits"
 
-    assert operator.get(path).get_json() == {"task": "echo", "maxRunning": None, "maxRunningPerWorkspace": None}
+    in_code = {"codeMaxRunning": None, "codeMaxRunningPerWorkspace": None}
+    unlimited = {"task": "echo", "maxRunning": None, "maxRunningPerWorkspace": None, **in_code}
+    assert operator.get(path).get_json() == unlimited
     patch(operator, path, {"maxRunning": 5})
     limits = patch(operator, path, {"maxRunningPerWorkspace": 1})
-    assert limits == {"task": "echo", "maxRunning": 5, "maxRunningPerWorkspace": 1}
+    assert limits == {**unlimited, "maxRunning": 5, "maxRunningPerWorkspace": 1}
     assert operator.get(path).get_json() == limits
     assert operator.request("DELETE", path).status_code == 204
     assert operator.request("DELETE", path).status_code == 404

@@ -22,12 +22,20 @@ from jobplatform.queue import (
     Cron,
     NewJob,
     WorkerInfo,
+    begin_bulk,
     cancel_job,
+    create_hook,
     create_schedule,
+    create_webhook,
+    disable_hook,
+    disable_webhook,
     enqueue_job,
+    find_hook,
     find_schedule,
+    find_webhook,
     list_audit,
     open_batch,
+    parse_search,
     pause,
     pause_schedule,
     read_workspace_limits,
@@ -65,6 +73,11 @@ class Stage:
         self.session.commit()
         return str(made.job_id)
 
+    def job_and_nothing(self) -> str:
+        """For a command that names no job."""
+        self.job()
+        return ""
+
     def batch(self) -> str:
         batch_id = open_batch(self.session, self.workspace_id)
         self.session.commit()
@@ -93,6 +106,40 @@ class Stage:
         made = create_connection(self.session, self.workspace_id, connector_type="hubspot", name="CRM", config={})
         self.session.commit()
         return str(made.id)
+
+    def hook(self) -> str:
+        made = create_hook(
+            self.session, syncs["sync"], workspace_id=self.workspace_id, name="a hook", scheme="standard"
+        )
+        self.session.commit()
+        return str(made.hook.id)
+
+    def disabled_hook(self) -> str:
+        hook_id = self.hook()
+        found = find_hook(self.session, self.workspace_id, uuid.UUID(hook_id))
+        assert found is not None
+        disable_hook(self.session, found, actor="ann")
+        self.session.commit()
+        return hook_id
+
+    def webhook(self) -> str:
+        made = create_webhook(self.session, workspace_id=self.workspace_id, name="a", url="https://crm.example.com")
+        self.session.commit()
+        return str(made.webhook.id)
+
+    def disabled_webhook(self) -> str:
+        webhook_id = self.webhook()
+        found = find_webhook(self.session, self.workspace_id, uuid.UUID(webhook_id))
+        assert found is not None
+        disable_webhook(self.session, found, actor="ann")
+        self.session.commit()
+        return webhook_id
+
+    def bulk_action(self) -> str:
+        self.job()
+        found = begin_bulk(self.session, "cancel", parse_search("task:sync"), actor="ann")
+        self.session.commit()
+        return str(found.id)
 
     def token(self) -> str:
         token = mint_token(self.session, self.workspace_id, ["jobs:read"], "a test")
@@ -159,6 +206,32 @@ ACTS = {
     "connections create": Act("connection.create", "hubspot -w Acme", refused="hubspto -w Acme"),
     "connections update": Act("connection.change", "{} -w Acme --name X", Stage.connection, refused="nothing"),
     "connections delete": Act("connection.delete", "{} -w Acme --yes", Stage.connection, refused="nothing"),
+    "hooks create": Act(
+        "hook.create", "sync -w Acme --name h --scheme standard", refused="sync -w Acme --name h --scheme morse"
+    ),
+    "hooks change": Act("hook.change", "{} -w Acme --name h", Stage.hook, refused=f"{uuid.uuid4()} -w Acme --name h"),
+    "hooks rotate-key": Act("hook.rotate_key", "{} -w Acme", Stage.hook, refused=f"{uuid.uuid4()} -w Acme"),
+    "hooks rotate-secret": Act("hook.rotate_secret", "{} -w Acme", Stage.hook, refused=f"{uuid.uuid4()} -w Acme"),
+    "hooks disable": Act("hook.disable", "{} -w Acme", Stage.hook, refused=f"{uuid.uuid4()} -w Acme"),
+    "hooks enable": Act("hook.enable", "{} -w Acme", Stage.disabled_hook, refused=f"{uuid.uuid4()} -w Acme"),
+    "hooks delete": Act("hook.delete", "{} -w Acme", Stage.hook, refused=f"{uuid.uuid4()} -w Acme"),
+    "webhooks create": Act(
+        "webhook.create",
+        "-w Acme --name w --url https://crm.example.com",
+        refused="-w Acme --name w --url http://127.0.0.1/",
+    ),
+    "webhooks change": Act(
+        "webhook.change", "{} -w Acme --name w", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme --name w"
+    ),
+    "webhooks rotate-secret": Act(
+        "webhook.rotate_secret", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"
+    ),
+    "webhooks disable": Act("webhook.disable", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"),
+    "webhooks enable": Act("webhook.enable", "{} -w Acme", Stage.disabled_webhook, refused=f"{uuid.uuid4()} -w Acme"),
+    "webhooks test": Act("webhook.test", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"),
+    "webhooks delete": Act("webhook.delete", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"),
+    "bulk begin": Act("bulk.begin", "cancel task:sync --yes", Stage.job_and_nothing, refused="cancel colour:red --yes"),
+    "bulk stop": Act("bulk.stop", "{}", Stage.bulk_action, refused=str(uuid.uuid4())),
     "tokens create": Act("token.create", "-w Acme", refused="-w Acme --scope everything"),
     "tokens revoke": Act("token.revoke", "{}", Stage.token, refused="nothing"),
     "tokens rotate": Act("token.rotate", "{}", Stage.token, refused="nothing"),
@@ -192,6 +265,7 @@ LOOKING = {
     *("batches ls", "batches show", "batches watch"),
     *("connections ls", "connections show", "connections types"),
     *("records ls", "records show", "syncs ls", "syncs show", "exports ls"),
+    *("jobs find", "bulk ls", "bulk show", "hooks ls", "hooks show", "webhooks ls", "webhooks show"),
 }
 #: Processes, and the command that makes the table for the lines in the first place.
 NO_ACTS = {"api", "demo", "migrate", "up", "worker"}
@@ -206,7 +280,9 @@ every_act = pytest.mark.parametrize(("command", "act"), ACTS.items(), ids=list(A
 
 
 @pytest.fixture
-def stage(session: Session, acme: uuid.UUID) -> Stage:
+def stage(session: Session, acme: uuid.UUID, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
     return Stage(session, acme)
 
 
@@ -365,7 +441,13 @@ def test_queues_and_tasks_show_their_limits(cli: Cli, acme: uuid.UUID, session: 
     (queue,) = as_json(cli("queues", "list", "--json"))
     assert (queue["queue"], queue["ready"], queue["maxRunning"], queue["paused"]) == ("sync", 1, 0, False)
     assert as_json(cli("tasks", "list", "--json")) == [
-        {"task": "sync", "maxRunning": None, "maxRunningPerWorkspace": 1}
+        {
+            "task": "sync",
+            "maxRunning": None,
+            "maxRunningPerWorkspace": 1,
+            "codeMaxRunning": None,
+            "codeMaxRunningPerWorkspace": None,
+        }
     ]
     assert told == "task sync: no limit in all, at most 1 at a time in each workspace\n"
     assert cli("queues", "limit", "sync", "none").stdout == "queue sync: no limit\n"

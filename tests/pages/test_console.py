@@ -164,7 +164,7 @@ def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
         ).all()
     assert rows == [({"n": 2**60}, 3, ["x"])] * 2
     by = {actor for _, actor in audited(sessions)}
-    assert [action for action, _ in audited(sessions)] == ["job.retry", "job.cancel", "job.run_now"]
+    assert [action for action, _ in audited(sessions)] == ["job.retry", "job.cancel", "job.run_now", "job.enqueue"]
     assert by == {"a test"}
 
 

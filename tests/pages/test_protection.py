@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.pages.shell import Shell
+from jobplatform.queue import NewJob, enqueue_job
 from tests.api.conftest import MintToken
 from tests.pages.conftest import Visitor, notice_of
 
@@ -182,7 +183,9 @@ def test_in_read_only_mode_nothing_is_done_by_anybody(app: Flask, operator: Visi
     assert "read-only" in operator.get("/jobs").text
 
 
-def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None) -> None:
+def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        enqueue_job(session, NewJob(workspace_id=uuid.uuid4(), task="echo"))
     operator.get("/tasks/add/new")
     evil = "<img src=x onerror=alert(1)>"
     page = operator.send("/tasks/add/new", workspace=evil, payload="{")
