@@ -11,6 +11,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, make_url
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role, make_engine
 from jobplatform.testing import DatabaseServer
+from tests.browser.chromium import CHROMIUM, MISSING, open_browser
 from tests.pooler import Pooler, find_pgbouncer, login_name, run_pooler
 
 
@@ -154,3 +156,12 @@ def workspace_id(jobplatform_workspace_id: uuid.UUID) -> uuid.UUID:
 def worker_id(request: pytest.FixtureRequest) -> str:
     """The name of this test process; ``master`` when there is only one."""
     return os.environ.get("PYTEST_XDIST_WORKER", "master")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser for all tests of a process: Playwright's driver cannot be there twice."""
+    if CHROMIUM is None:
+        pytest.skip(MISSING)
+    with open_browser() as browser:
+        yield browser

@@ -17,7 +17,7 @@ from jobplatform.testing import wait_until
 from jobplatform.testing.databases import Databases
 from jobplatform.testing.worker_process import WorkerProcess, environment_of
 from tests.api.servers import Server
-from tests.browser.chromium import CHROMIUM, MISSING, open_browser, sign_in
+from tests.browser.chromium import sign_in
 
 TASKS = "tests.browser.shop_tasks:tasks"
 EXAMINE = (Path(__file__).parent / "examine.js").read_text("utf-8")
@@ -71,14 +71,6 @@ class Stage:
 
     def session(self) -> Session:
         return self.sessions()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip(MISSING)
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,6 @@ from tests.api.conftest import MintToken, mint
 from tests.api.servers import Server
 
 __all__ = ["mint"]
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 WATCH = """
 async ({ url, token }) => {
@@ -50,19 +47,6 @@ HOOK = """
 
 
 @pytest.fixture
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
 def serve(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
@@ -81,8 +65,8 @@ def worker(jobplatform_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
     return jobplatform_worker("tests.api.stream_tasks:tasks", ready=False)
 
 
-def open_page(browser: Any, server: Server) -> Any:
-    page = browser.new_page()
+def open_page(chromium: Any, server: Server) -> Any:
+    page = chromium.new_page()
     page.goto(server.url)
     wait_for(page, "window.ready")
     return page
@@ -103,12 +87,12 @@ def story(lines: int) -> list[list[Any]]:
 
 
 def test_a_page_watches_a_job_while_the_server_is_killed_and_started_again(
-    browser: Any, serve: Callable[..., Server], worker: WorkerProcess, mint: MintToken, workspace_id: uuid.UUID
+    chromium: Any, serve: Callable[..., Server], worker: WorkerProcess, mint: MintToken, workspace_id: uuid.UUID
 ) -> None:
     """By the module, by the React hook, and by an EventSource with the token in its URL."""
     server = serve()
     worker.wait_for("worker ready")
-    page = open_page(browser, server)
+    page = open_page(chromium, server)
     with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
         job = client.enqueue("talk", {"lines": 20, "pause": 0.1})
         names = {"url": job.raw["statusUrl"], "token": client.token_for(job.id)}
@@ -134,10 +118,10 @@ def test_a_page_watches_a_job_while_the_server_is_killed_and_started_again(
 
 
 def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refused(
-    browser: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
+    chromium: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
 ) -> None:
     server = serve(JOBPLATFORM_MAX_STREAMS="1")
-    page = open_page(browser, server)
+    page = open_page(chromium, server)
     token = mint(workspace_id)
     with Client(f"{server.url}/api", token, workspace_id) as client:
         occupied, job = client.enqueue("talk"), client.enqueue("talk")

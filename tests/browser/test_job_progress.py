@@ -10,9 +10,9 @@ from jobplatform.client import Client
 from jobplatform.testing import WorkerProcess
 from tests.api.conftest import MintToken, mint
 from tests.api.servers import Server
-from tests.browser.test_es_module import browser, serve, wait_for, worker
+from tests.browser.test_es_module import serve, wait_for, worker
 
-__all__ = ["browser", "mint", "serve", "worker"]
+__all__ = ["mint", "serve", "worker"]
 
 ADD = """
 ({ url, token, label }) => {
@@ -46,8 +46,8 @@ SEEN = """
 STATUS = "document.querySelector('job-progress').job?.status"
 
 
-def add(browser: Any, server: Server, url: str, token: str | None, label: str) -> Any:
-    page = browser.new_page()
+def add(chromium: Any, server: Server, url: str, token: str | None, label: str) -> Any:
+    page = chromium.new_page()
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{server.url}/element")
     wait_for(page, "customElements.get('job-progress')")
@@ -56,7 +56,7 @@ def add(browser: Any, server: Server, url: str, token: str | None, label: str) -
 
 
 def test_it_shows_a_job_from_waiting_to_its_end(
-    browser: Any,
+    chromium: Any,
     serve: Callable[..., Server],
     worker: WorkerProcess,
     mint: MintToken,
@@ -65,7 +65,7 @@ def test_it_shows_a_job_from_waiting_to_its_end(
     server = serve()
     with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
         job = client.enqueue("talk", {"lines": 3, "pause": 0}, delay_ms=3_600_000)
-        page = add(browser, server, job.raw["statusUrl"], client.token_for(job.id), "<b>Export</b>")
+        page = add(chromium, server, job.raw["statusUrl"], client.token_for(job.id), "<b>Export</b>")
         wait_for(page, f"{STATUS} === 'pending'")
         waits = page.evaluate(SEEN)
         # Another job in its place, which runs.
@@ -91,12 +91,12 @@ def test_it_shows_a_job_from_waiting_to_its_end(
 
 
 def test_it_says_so_when_a_job_may_not_be_seen(
-    browser: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
+    chromium: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
 ) -> None:
     server = serve()
     with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
         job = client.enqueue("talk")
-    page = add(browser, server, job.raw["statusUrl"], None, "Export")
+    page = add(chromium, server, job.raw["statusUrl"], None, "Export")
     wait_for(page, "window.told.some((told) => told[0] === 'job-lost')")
 
     seen = page.evaluate(SEEN)

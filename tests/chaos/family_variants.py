@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FAMILY_VARIANTS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "an end that is not told": ("complete", "COMPLETE", {"where e.followed": "where false"}),
+    "an end that is not told": ("complete", "COMPLETE", {"and e.followed": "and false"}),
     "a job that exists is not followed": ("settle", "FOLLOW", {"set followed = true": "set followed = false"}),
     "let go by the first end": ("settle", "DECIDE", {"and e.after_status is null": "and false"}),
     "let go by a failure": ("settle", "DECIDE", {"e.after_status in (4, 5) and e.run_if = 'completed'": "false"}),

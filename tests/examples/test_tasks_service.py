@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from tests.api.servers import Server
 
 FOLDER = Path(__file__).parents[2] / "examples" / "tasks_service"
 REACT = Path(sys.prefix) / "react"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 #: Every word that a run's mark on the page has had, with the longest progress seen beside it.
 WATCH = """
@@ -76,21 +74,14 @@ def start_worker(
 
 
 @pytest.fixture
-def page(service: Server) -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page()
-        complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(service.url)
-        yield page
-        browser.close()
+def page(service: Server, chromium: Any) -> Iterator[Any]:
+    page = chromium.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(service.url)
+    yield page
+    page.close()
     assert not complaints
 
 
