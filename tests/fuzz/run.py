@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from jobplatform import migrations
 from jobplatform.api import mint_token
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.key_ring import generate_key
 from jobplatform.models import Role, Workspace, make_engine
 from jobplatform.queue import set_plan
 
@@ -39,7 +40,7 @@ DATABASE = "fuzz"
 #: In the document's examples, so that they can be sent as they are.
 WORKSPACE = uuid.UUID("0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10")
 #: Seconds for a whole run, whatever it has done by then.
-LONGEST = {True: 240, False: 1_800}
+LONGEST = {True: 900, False: 3_600}
 
 
 def main() -> int:
@@ -82,6 +83,7 @@ def _api(server: EmbeddedServer, folder: Path) -> Iterator[str]:
             **os.environ,
             "DATABASE_URL": server.url(DATABASE, "api"),
             "JOBPLATFORM_TASKS": "tests.api.example_tasks:tasks",
+            "JOBPLATFORM_ENCRYPTION_KEYS": generate_key("fuzz"),
             "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, "-m", "jobplatform.cli", "api", "--workers", "1", "--fd", str(listener.fileno())]
