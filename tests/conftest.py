@@ -18,7 +18,9 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.key_ring import VARIABLE
 from jobplatform.models import Role, make_engine
+from jobplatform.queue import use_key_ring
 from jobplatform.testing import DatabaseServer
 from tests.browser.chromium import CHROMIUM, MISSING, open_browser
 from tests.pooler import Pooler, find_pgbouncer, login_name, run_pooler
@@ -165,3 +167,15 @@ def chromium() -> Iterator[Any]:
         pytest.skip(MISSING)
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(autouse=True)
+def _no_key_ring_is_left_behind() -> Iterator[None]:
+    """An application on an embedded database adopts the ring beside it, for its process: which is that of all tests."""
+    before = os.environ.get(VARIABLE)
+    yield
+    use_key_ring(None)
+    if before is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = before

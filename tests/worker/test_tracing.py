@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from jobplatform.queue import enqueue_jobs
-from tests.worker.conftest import Database, StartWorker
+from tests.worker.conftest import Database, Launch, StartWorker
+from tests.worker.processes import start_anew
 from tests.worker.traced_tasks import SPANS, tasks
 
 TRACED = "tests.worker.traced_tasks:tasks"
@@ -28,6 +29,12 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     # A provider can be set once and for ever; other tests are not traced.
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     return exporter
+
+
+@pytest.fixture
+def launch() -> Launch:
+    """Not forked: spans go where this process's provider was made to send them."""
+    return start_anew
 
 
 @pytest.fixture
