@@ -38,7 +38,7 @@ _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CHUNKED: Final = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
 _EXPECTS: Final = re.compile(rb"^expect:[ \t]*100-continue[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-_LAST_CHUNK: Final = re.compile(rb"(^|\r\n)0+\r\n(?s:.*)\r\n$")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
 class Arriving:
@@ -53,6 +53,7 @@ class Arriving:
         self._body_at: int | None = None
         self._wanted = 0
         self._is_chunked = False
+        self._chunk_at = 0
 
     @property
     def is_too_much(self) -> bool:
@@ -71,15 +72,28 @@ class Arriving:
         if self.is_too_much:
             return True
         if self._is_chunked:
-            return _LAST_CHUNK.search(self.data, max(self._body_at, len(self.data) - READ_SIZE)) is not None
+            return self._has_last_chunk()
         return len(self.data) >= self._body_at + self._wanted
+
+    def _has_last_chunk(self) -> bool:
+        """From the first chunk that is not known to be here. What is no chunk is gunicorn's to refuse."""
+        while size := _CHUNK_SIZE.match(self.data, self._chunk_at):
+            length = int(size.group(1), 16)
+            if length == 0:
+                # Trailers, or none: an empty line ends them, and the size's own line break may be its first half.
+                return self.data.find(_END, size.end() - 2) >= 0
+            behind = size.end() + length + 2
+            if behind > len(self.data):
+                return False
+            self._chunk_at = behind
+        return b"\r\n" in self.data[self._chunk_at :]
 
     def _read_head(self) -> bool:
         end = self.data.find(_END)
         if end < 0:
             return False
         head = bytes(self.data[:end])
-        self._body_at = end + len(_END)
+        self._body_at = self._chunk_at = end + len(_END)
         length = _LENGTH.search(head)
         self._wanted = int(length.group(1)) if length else 0
         self._is_chunked = _CHUNKED.search(head) is not None

@@ -38,14 +38,15 @@ where q.state = 2
 order by 5 desc
 """
 
-# Of a snapshot only those of this database count, and what replicas and slots hold.
+# Of a snapshot only those of this database count, and what replicas and slots hold. A session that is about to begin
+# has no database yet either.
 SNAPSHOTS = """
 select 'pid ' || a.pid, a.pid, coalesce(nullif(a.application_name, ''), a.usename::text, a.backend_type),
     coalesce(a.state, a.backend_type), extract(epoch from clock_timestamp() - a.xact_start)::float8
 from pg_stat_activity a
 where (a.backend_xmin is not null or a.backend_xid is not null)
     and a.pid <> pg_backend_pid()
-    and (a.datname = current_database() or a.datname is null)
+    and (a.datname = current_database() or a.datname is null and a.backend_type = 'walsender')
     and a.xact_start < clock_timestamp() - make_interval(secs => %(after)s)
     and a.backend_type <> 'autovacuum worker'
 union all
