@@ -16,7 +16,8 @@ CHUNKED = b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\
 TRAILED = CHUNKED[:-2] + b"X-Sum: 1\r\nX-Of: 5\r\n\r\n"
 #: Its first chunk looks like the last one, and its second has something to say about itself.
 DECEPTIVE = (
-    b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n\r\n0\r\n\r\n\r\n\r\n00B;of=two\r\nhello\r\n0\r\n\r\r\n0\r\n\r\n"
+    b"POST /jobs HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"9\r\n\r\n0\r\n\r\n\r\n\r\n00B;of=two\r\nhello\r\n0\r\n\r\r\n0\r\n\r\n"
 )
 
 
