@@ -15,8 +15,6 @@ from jobplatform.queue.batches import (
     open_batch,
 )
 from jobplatform.queue.belongings import owns_something
-from jobplatform.queue.blockers import CODES as BLOCKER_CODES
-from jobplatform.queue.blockers import Blocker, JobsAhead
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
 from jobplatform.queue.bulk_actions import (
@@ -296,7 +294,8 @@ from jobplatform.queue.webhooks import (
     rotate_webhook_secret,
     send_test,
 )
-from jobplatform.queue.why import Why, why_waiting
+from jobplatform.queue.why import CODES as BLOCKER_CODES
+from jobplatform.queue.why import Blocker, JobsAhead, Why, why_waiting
 from jobplatform.queue.workers import (
     Heartbeat,
     WorkerInfo,

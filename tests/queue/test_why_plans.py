@@ -10,25 +10,21 @@ import pytest
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import why_waiting
-from jobplatform.queue.why_facts import (
+from jobplatform.queue.why.crowd_facts import (
     MOST_BEFORE,
     MOST_OF_OTHERS,
     MOST_RUNNING,
     MOST_WORKSPACES,
     PAGES,
     RECORDS,
-    JobFacts,
     read_ended,
     read_ended_anywhere,
-    read_holds,
-    read_job,
     read_line,
     read_others,
-    read_pauses,
-    read_retry,
     read_running,
-    read_workers,
 )
+from jobplatform.queue.why.hold_facts import read_holds, read_pauses, read_workers
+from jobplatform.queue.why.job_facts import JobFacts, read_job, read_retry
 from tests.queue import test_plans
 from tests.queue.plans import explain
 from tests.queue.test_plans import LIVING, RUNNING, Backlog

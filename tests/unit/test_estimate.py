@@ -14,7 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobplatform.queue.estimate import (
+from jobplatform.queue.why.crowd_facts import (
+    MOST_WORKSPACES,
+    Ended,
+    Lane,
+    Other,
+    Running,
+)
+from jobplatform.queue.why.estimate import (
     Contender,
     Crowd,
     RunTimes,
@@ -25,17 +32,8 @@ from jobplatform.queue.estimate import (
     under_limit,
     under_rate,
 )
-from jobplatform.queue.why_facts import (
-    MOST_WORKSPACES,
-    Ended,
-    Holds,
-    JobFacts,
-    Lane,
-    Other,
-    RateFacts,
-    Running,
-    WorkerFacts,
-)
+from jobplatform.queue.why.hold_facts import Holds, RateFacts, WorkerFacts
+from jobplatform.queue.why.job_facts import JobFacts
 
 NOW = datetime.datetime(2026, 1, 5, 9, tzinfo=datetime.UTC)
 seconds = st.floats(0.001, 1_000)

@@ -17,16 +17,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jobplatform.queue.why_facts import (
+from jobplatform.queue.why.crowd_facts import (
     MOST_WORKSPACES,
     Ended,
-    Holds,
-    JobFacts,
     Lane,
     Other,
     Running,
-    WorkerFacts,
 )
+from jobplatform.queue.why.hold_facts import Holds, WorkerFacts
+from jobplatform.queue.why.job_facts import JobFacts
 
 #: Jobs that are put on slots one by one; the rest of a longer line is divided.
 MOST_PLACED = 2_000

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from jobplatform.models import State, Status
-from jobplatform.queue.blockers import (
+from jobplatform.queue.why.blockers import (
     Blocker,
     JobsAhead,
     behind,
@@ -27,24 +27,28 @@ from jobplatform.queue.blockers import (
     blockers_of_waiting,
     status_of,
 )
-from jobplatform.queue.estimate import Crowd, Estimate, estimate
-from jobplatform.queue.why_facts import (
-    Holds,
-    JobFacts,
-    PauseFacts,
-    WorkerFacts,
+from jobplatform.queue.why.crowd_facts import (
     read_ended,
     read_ended_anywhere,
-    read_holder,
-    read_holds,
-    read_job,
     read_line,
     read_others,
-    read_pauses,
-    read_retry,
     read_running,
-    read_waits,
+)
+from jobplatform.queue.why.estimate import Crowd, Estimate, estimate
+from jobplatform.queue.why.hold_facts import (
+    Holds,
+    PauseFacts,
+    WorkerFacts,
+    read_holds,
+    read_pauses,
     read_workers,
+)
+from jobplatform.queue.why.job_facts import (
+    JobFacts,
+    read_holder,
+    read_job,
+    read_retry,
+    read_waits,
 )
 
 #: Seconds. What would be further away than a year is not known any better.

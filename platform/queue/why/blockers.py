@@ -23,15 +23,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
-from jobplatform.queue.why_facts import (
-    HolderFacts,
+from jobplatform.queue.why.hold_facts import (
     Holds,
-    JobFacts,
     PauseFacts,
     RateFacts,
+    WorkerFacts,
+)
+from jobplatform.queue.why.job_facts import (
+    HolderFacts,
+    JobFacts,
     RetryFacts,
     WaitFacts,
-    WorkerFacts,
 )
 
 CODES = (
