@@ -12,6 +12,7 @@ import argparse
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from harness.database import databases
@@ -64,24 +65,32 @@ def main() -> None:
     # Without this a run that is ended from outside would leave its server and its workers behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     started = time.monotonic()
-    report = _measured(options)
+    report, failed = _measured(options)
     report.print_targets()
     print(f"\n{(time.monotonic() - started) / 60:.1f} minutes")
+    if failed:
+        sys.exit(f"failed, and nothing was written: {', '.join(failed)}")
     if options.output is not None:
         report.write(options.output)
         print(f"written to {options.output.name}")
 
 
-def _measured(options: argparse.Namespace) -> Report:
+def _measured(options: argparse.Namespace) -> tuple[Report, list[str]]:
+    """What was measured, and the sections that broke: the others have taken their time all the same."""
+    failed = []
     peers, missing = ([], []) if options.no_peers else installed_peers()
     with databases() as server:
         report = Report(gather(server, _how(options)), remarks=missing)
         for name in options.sections:
             rounds = min(options.rounds, FEWER_ROUNDS.get(name, options.rounds))
             began = time.monotonic()
-            report.add(*SECTIONS[name](Run(server, peers, rounds, options.quick)))
+            try:
+                report.add(*SECTIONS[name](Run(server, peers, rounds, options.quick)))
+            except Exception:  # noqa: BLE001 - whatever it is, it is shown, and the run does not count as one
+                traceback.print_exc()
+                failed.append(name)
             print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
-    return report
+    return report, failed
 
 
 def _options() -> argparse.Namespace:

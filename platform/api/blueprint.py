@@ -133,7 +133,7 @@ def create_blueprint(
     answer with problems too; everything else stays the application's own.
     """
     admission, rates = Admission(trust_login=trust_login), RequestRates(requests_per_minute)
-    mounted = Mounted(sessions, tasks, authorize, admission, hub or Hub(streams), rates=rates)
+    mounted = Mounted(sessions, tasks, authorize, admission, Hub(streams) if hub is None else hub, rates=rates)
     count_enqueues(tasks)
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:

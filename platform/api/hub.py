@@ -86,7 +86,9 @@ class Hub:
         self._leaving = False
         self._tokens_seen_at = 0.0
 
-    def __len__(self) -> int:
+    @property
+    def following_now(self) -> int:
+        """How many followers there are. Not its length: a hub that nobody follows is a hub all the same."""
         return len(self._followers)
 
     def join(self, follower: Follower, transaction: Transaction) -> None:

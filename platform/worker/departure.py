@@ -22,6 +22,8 @@ NEVER: Final = math.inf
 # How long what was asked to stop may take after somebody asked twice.
 HURRY_SECONDS: Final = 1.0
 LAST_WRITES_SECONDS: Final = 10.0
+# How long children that have nothing more to do may take to leave: they send off what they have recorded of traces.
+LAST_WORDS_SECONDS: Final = 3.0
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -55,6 +57,7 @@ class Departure:
         self._quiet = quiet
         self._requests = 0
         self._deadline = NEVER
+        self._last_words_until = 0.0
 
     def request(self) -> None:
         """Stop; asked again, stop now. Safe in a signal handler."""
@@ -78,7 +81,7 @@ class Departure:
             self._leave(now)
         if self.phase is Phase.LEAVING:
             self._finish(now)
-        return self._deadline
+        return self._last_words_until if self._children_still_speak(now) else self._deadline
 
     def said_goodbye(self) -> None:
         self.phase = Phase.GONE
@@ -109,9 +112,16 @@ class Departure:
     def _leave(self, now: float) -> None:
         self.phase = Phase.LEAVING
         self._deadline = now + LAST_WRITES_SECONDS
+        self._last_words_until = now + LAST_WORDS_SECONDS
+
+    def _children_still_speak(self, now: float) -> bool:
+        """Whether a child is on its way out, and may yet say something. Nobody waits for that who was asked twice."""
+        return self._requests == 1 and now < self._last_words_until and self._pool.has_leavers
 
     def _finish(self, now: float) -> None:
         self._ledger.release_ready()
+        if self._children_still_speak(now):
+            return
         if self._quiet() and self._ledger.outbox.empty and not self._goodbye_is_on_its_way:
             if self._membership.deregister():
                 self._goodbye_is_on_its_way = True

@@ -83,6 +83,11 @@ class Pool:
         """Children that have nothing to do."""
         return sum(slot.takes_jobs and not slot.run for slot in self.slots.values())
 
+    @property
+    def has_leavers(self) -> bool:
+        """Whether a child that was told to leave is still there."""
+        return any(slot.state is State.LEAVING for slot in self.slots.values())
+
     def typical_seconds(self, now: float) -> float:
         """For how long more than half of the children have been running their job; 0 when they have not."""
         starts = sorted(self._head_started(slot, now) for slot in self.slots.values() if slot.run)

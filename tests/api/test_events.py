@@ -12,11 +12,13 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import StreamLimits, end_streams, revoke_token, streaming
+from jobplatform.api import StreamLimits, create_app, end_streams, revoke_token, streaming
 from jobplatform.api.events import JobEventSchema
 from jobplatform.api.following import WorkspaceFollower
 from jobplatform.api.places import WorkspacePlace
+from jobplatform.models import Role
 from jobplatform.queue import Lease, LogLine, ProgressReport, append_log_lines, report_progress
+from jobplatform.settings import Settings
 from jobplatform.testing import wait_until
 from tests.api.conftest import PROBLEM, Client, Hand, hub_of
 from tests.api.routes import UNKNOWN
@@ -223,7 +225,7 @@ def test_a_head_request_opens_no_stream(
 ) -> None:
     for url in (events_url, f"{jobs_url}/{echo()}/events"):
         assert client.request("HEAD", url).content_type.startswith("text/event-stream")
-    assert len(hub_of(app)) == 0
+    assert hub_of(app).following_now == 0
 
 
 def test_a_stream_holds_no_session_and_its_place_is_free_when_it_is_closed(
@@ -233,11 +235,11 @@ def test_a_stream_holds_no_session_and_its_place_is_free_when_it_is_closed(
     hub = hub_of(app)
     wait_until(lambda: hub.rounds > 2, what="the hub to look a few times")
 
-    assert len(hub) == 3
+    assert hub.following_now == 3
     wait_until(lambda: app.extensions["jobplatform.engine"].pool.checkedout() == 0, what="every connection to be back")
     for answer in answers:
         answer.close()
-    assert len(hub) == 0
+    assert hub.following_now == 0
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,19 @@ def test_there_are_only_so_many_streams(
     assert (refused.status_code, refused.content_type) == (503, PROBLEM)
     assert int(refused.headers["Retry-After"]) > 0
     assert who in refused.get_json()["detail"]
+
+
+def test_the_settings_say_how_many_and_api_and_pages_count_together(login_url: Callable[..., str]) -> None:
+    settings = Settings(
+        database_url=login_url(Role.API), max_streams=7, max_streams_per_workspace=5, max_streams_per_token=3
+    )
+
+    app = create_app(settings)
+
+    hub = hub_of(app)
+    assert hub.limits == StreamLimits(process=7, workspace=5, token=3)
+    assert {app.blueprints[name].mounted.hub for name in ("console", "portal")} == {hub}  # type: ignore[attr-defined]
+    app.extensions["jobplatform.engine"].dispose()
 
 
 def test_a_revoked_token_ends_its_streams(
@@ -298,13 +313,13 @@ def test_an_answer_waits_until_the_job_changes(
         target=lambda: answers.append(client.get(f"{jobs_url}/{job}?wait=30", headers={"If-None-Match": tag}))
     )
     ask.start()
-    wait_until(lambda: len(hub_of(app)) == 1 and hub_of(app).rounds > 1, what="the request to wait")
+    wait_until(lambda: hub_of(app).following_now == 1 and hub_of(app).rounds > 1, what="the request to wait")
 
     hand.claim(workspace_id, job)
     ask.join(30)
 
     assert [(answer.status_code, answer.get_json()["status"]) for answer in answers] == [(200, "running")]
-    assert len(hub_of(app)) == 0
+    assert hub_of(app).following_now == 0
 
 
 def test_an_answer_that_waits_in_vain_says_that_nothing_has_changed(

@@ -81,7 +81,7 @@ def test_a_job_s_token_s_stream_ends_with_it(
     stream = Stream(browser(job, validForMs=1_000).get(f"{jobs_url}/{job}/events"))
 
     assert [event.name for event in stream] == ["job.pending"]
-    assert len(hub_of(app)) == 0
+    assert hub_of(app).following_now == 0
 
 
 def test_an_operator_can_make_one_for_the_workspace_s_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -50,7 +51,9 @@ def test_each_page_is_applied_once_however_often_children_and_workers_are_killed
             worker = start_worker(**fast)
         else:
             for child in worker.children():
-                os.kill(child, signal.SIGKILL)
+                # One that has just been killed is listed until it is reaped.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
     wait_until(
         lambda: reached(COUNT) and database.job(job).status == "completed", what="the end of the job", seconds=60
     )
