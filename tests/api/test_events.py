@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -342,13 +341,11 @@ def test_an_answer_does_not_wait_where_there_is_nothing_to_wait_for(
     if why == "crowded":
         hub_of(app).limits = StreamLimits(process=1, workspace=0)
     headers = {"If-None-Match": '"another"'} if why == "news" else {}
-    started = time.monotonic()
 
     answer = client.get(f"{jobs_url}/{job}?wait=50", headers=headers)
 
     assert answer.status_code == 200
-    assert time.monotonic() - started < 40
-    assert hub_of(app).rounds == 0
+    assert hub_of(app).rounds == 0, "it has waited"
 
 
 @pytest.mark.parametrize("wait", ["-1", "51", "soon", "1e9"])
