@@ -34,13 +34,16 @@ SECURITY_SCHEME = "bearer"
 LARGEST_BODY = "_jobplatform_largest_body"
 
 
+_PROBLEM, _CONFLICT, _QUOTA = ProblemSchema(), ConflictSchema(), QuotaSchema()
+
+
 def _problem(status: int) -> dict[str, Any]:
     phrase = HTTPStatus(status).phrase
-    return {"schema": ProblemSchema, "content_type": PROBLEM_JSON, "description": phrase}
+    return {"schema": _PROBLEM, "content_type": PROBLEM_JSON, "description": phrase}
 
 
 CONFLICT: dict[str, Any] = {
-    "schema": ConflictSchema,
+    "schema": _CONFLICT,
     "content_type": PROBLEM_JSON,
     "description": "Another job, the status of this one, or the same request still under way stands in the way",
 }
@@ -57,7 +60,7 @@ RATE_LIMITS = {
     "RateLimit": _header("What is left of it (r), and in how many seconds there will be more (t)"),
 }
 QUOTA: dict[str, Any] = {
-    "schema": QuotaSchema,
+    "schema": _QUOTA,
     "content_type": PROBLEM_JSON,
     "description": "As many jobs of the workspace wait as may wait, or the token has made as many requests as it may",
     "headers": RATE_LIMITS,
