@@ -250,6 +250,8 @@ class _Rope:
         assert self._driver is not None
         pgconn = self._driver.pgconn
         pgconn.consume_input()
+        # What a server says when it hangs up is read like an answer; only what comes after it is the end.
+        pgconn.consume_input()
         while self._is_owed and not pgconn.is_busy():
             self._is_owed = pgconn.get_result() is not None
         return not self._is_owed and pgconn.transaction_status == TransactionStatus.IDLE

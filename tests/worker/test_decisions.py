@@ -319,9 +319,9 @@ def test_who_has_something_to_do_is_woken_for_nothing() -> None:
 
 def test_nobody_is_woken_for_whoever_has_had_more_than_others() -> None:
     ledger = Ledger()
-    for workspace_id, seconds in ((ONE, 10.0), (OTHER, 0.1)):
-        job = attempt(lease=LEASE._replace(workspace_id=workspace_id)).job
-        (charged,) = ledger.shares.all_claimed([job])
+    jobs = [attempt(lease=LEASE._replace(workspace_id=workspace_id)).job for workspace_id in (ONE, OTHER)]
+    charges = ledger.shares.all_claimed(jobs)
+    for job, charged, seconds in zip(jobs, charges, (10.0, 0.1), strict=True):
         ledger.shares.ended(job, charged, seconds)
     assert not ledger.shares.is_behind(ONE)
 
