@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from jobplatform.queue.claim_sql import _COLUMNS, _READABLE, _TAKE
 from jobplatform.queue.statement import run
 
-# `others`: something else is ready, as this statement sees it. Whoever adds to that rings.
+# `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
+# rows in none the planner reads the table.
 CLAIM_RUNG = f"""
 with l as materialized (
     select lane, task, resource, payload_version as version
@@ -65,7 +66,11 @@ select
         select count(*) > 1
         from unnest(%(queues)s::text[]) as mine(queue)
         cross join lateral (
-            select from jobplatform.job_queue ready where ready.state = 1 and ready.queue = mine.queue limit 2
+            select
+            from jobplatform.job_queue q
+            where q.state = 1 and q.queue = mine.queue
+            order by q.workspace_id, q.lane
+            limit 2
         ) ready
     ) as others,
     {_COLUMNS},
