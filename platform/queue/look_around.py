@@ -69,5 +69,6 @@ def look_around(session: Session, tasks: Iterable[str], *, lease: float, dead: b
 
     Without ``dead`` nobody is looked for who might be.
     """
-    *signs, resting = run(session, LOOK, tasks=text_array(tasks), lease=lease, dead=dead).one()
-    return Signs(*signs, frozenset(resting))
+    row = run(session, LOOK, tasks=text_array(tasks), lease=lease, dead=dead).one()
+    signs = Signs._make(row)
+    return signs._replace(resting=frozenset(signs.resting))
