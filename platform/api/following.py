@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,8 +60,9 @@ class Follower(ABC):
         self.reader = reader
         self.ended = False
         self.full_since: float | None = None
-        self._changed = threading.Condition()
-        self._outbox: deque[str] = deque()
+        # There may be thousands, and nearly all of them wait: a plain lock and a list are a kilobyte less for each.
+        self._changed = threading.Condition(threading.Lock())
+        self._outbox: list[str] = []
 
     @property
     def waiting(self) -> int:

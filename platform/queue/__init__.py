@@ -34,6 +34,7 @@ from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
 from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
 from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
+from jobplatform.queue.claim_rung import Rung
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.count import Counted, count_endings
@@ -142,6 +143,7 @@ from jobplatform.queue.limits import (
     set_workspace_limits,
 )
 from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
+from jobplatform.queue.look_around import Signs, look_around
 from jobplatform.queue.notices import is_unsettled, settle_yourself
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
@@ -448,6 +450,7 @@ __all__ = [
     "Ring",
     "Rule",
     "RunNowAnswer",
+    "Rung",
     "RunningJob",
     "Search",
     "Seen",
@@ -457,6 +460,7 @@ __all__ = [
     "Severity",
     "Shares",
     "ShutDown",
+    "Signs",
     "Skip",
     "Snooze",
     "Stats",
@@ -609,6 +613,7 @@ __all__ = [
     "list_workspaces",
     "load_tasks",
     "lock_request",
+    "look_around",
     "look_at_jobs",
     "look_at_workspace",
     "make_key",

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.claim_rung import Rung, claim_rung
 from jobplatform.queue.claim_sql import CLAIM, CLAIM_ONE, WEIGHED_CLAIM
 from jobplatform.queue.statement import Lease, array, quick_maker, run
 
@@ -103,6 +104,10 @@ class Ring:
         self._empty_looks = dict.fromkeys(queues, 0)
         self._weighed_claims = dict.fromkeys(queues, 0)
 
+    @property
+    def queues(self) -> Sequence[str]:
+        return self._order
+
     def next_queues(self) -> list[str]:
         """The queues in the order this claim should try them; the first one moves on each time."""
         self._order = self._order[1:] + self._order[:1]
@@ -148,6 +153,7 @@ def claim_jobs(
     newcomers: Iterable[str] = (),
     ahead: Ahead = NOBODY,
     versions: Mapping[str, int] | None = None,
+    rung: Rung | None = None,
 ) -> Claim:
     """Claim up to ``limit`` ready jobs of these ``tasks`` for this worker and move the ring on.
 
@@ -155,7 +161,7 @@ def claim_jobs(
     ``newcomers`` are workspaces (ids) to look at before those whose turn it is on the ring; ``ahead`` are those that
     come after the others. Run it on an AUTOCOMMIT connection: a claim must be its own READ COMMITTED transaction. A job
     of an unknown task is left alone for a worker that knows it, and so is one whose payload is of a newer version than
-    that of ``versions`` for its task.
+    that of ``versions`` for its task. ``rung`` is what a worker was woken for that has nothing to do.
     """
     jobs: list[ClaimedJob] = []
     more, held_back, waits = False, False, []
@@ -168,6 +174,10 @@ def claim_jobs(
         "fair": ahead.fair,
         "last": LAST,
     }
+    if rung is not None and not ring.weighs(rung.queue):
+        only = claim_rung(session, rung, ring.queues, values)
+        if only is not None:
+            return Claim([_claimed(only.row)], more=only.others)
     for queue in ring.next_queues():
         room = min(limit, LARGEST_CLAIM) - len(jobs)
         if room <= 0:

@@ -3,6 +3,8 @@
 Workers poll; a bell that is lost costs one poll interval. So it is cheap: rung after the commit and never inside the
 enqueuing transaction (where a NOTIFY makes all commits of the database queue for one lock: six times fewer of them),
 on a connection of its own that does not wait for the disk, and at most a hundred times a second from each process.
+Nobody waits for it to have been rung: a thread does that or, when its connection has nothing to say, whoever rings puts
+a line on it and goes on.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import contextlib
 import itertools
 import logging
 import os
+import selectors
 import threading
 import time
 import uuid
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
+import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
@@ -47,6 +53,11 @@ LAST_RING = 1.0
 NOTIFY = """
 select set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, payload)
 from unnest(%(payloads)s::text[]) payload
+"""
+#: The same as one text, for a connection whose answer nobody waits for.
+LINE = """
+select set_config('synchronous_commit', 'off', true), pg_notify('{channel}', payload)
+from unnest(array[{payloads}]) payload
 """
 
 _log = logging.getLogger("jobplatform.queue")
@@ -103,7 +114,11 @@ def _doorbell_of(session: Session) -> Doorbell:
 
 
 class Doorbell:
-    """Rings from a thread of its own, so that no request waits for it. The thread ends when it was idle for a while."""
+    """Rings from a thread of its own, so that no request waits for it. The thread ends when it was idle for a while.
+
+    While the thread has nothing to do, whoever rings pulls its rope and does not wait: on an idle machine waking the
+    thread first takes longer than all the rest.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._pid = os.getpid()
@@ -112,6 +127,9 @@ class Doorbell:
         self._payloads: set[str] = set()
         self._running = False
         self._ringing = False
+        self._rope: _Rope | None = None
+        """The thread's, while it has nothing to do."""
+        self._rung_at = 0.0
 
     @property
     def works_here(self) -> bool:
@@ -119,28 +137,44 @@ class Doorbell:
 
     def ring(self, payloads: Iterable[str]) -> None:
         with self._changed:
+            if self._ring_at_once(payloads):
+                return
             self._payloads.update(payloads)
             self._changed.notify()
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="jobplatform-doorbell", daemon=True).start()
 
+    def _ring_at_once(self, payloads: Iterable[str]) -> bool:
+        """Ring here and now, if that takes no waiting."""
+        now = time.monotonic()
+        if self._rope is None or self._payloads or now - self._rung_at < INTERVAL:
+            return False
+        if not self._rope.tug(payloads):
+            return False
+        self._rung_at = now
+        return True
+
     def _run(self) -> None:
         engine = make_engine(self._url, application_name=RINGER, pool_size=1, autocommit=True)
         rope = _Rope(engine)
         try:
-            while payloads := self._next_payloads():
+            while payloads := self._next_payloads(rope):
+                time.sleep(max(0.0, self._rung_at + INTERVAL - time.monotonic()))
                 rope.pull(payloads)
                 self._rung()
-                time.sleep(INTERVAL)
         finally:
             rope.drop()
             engine.dispose()
 
-    def _next_payloads(self) -> set[str]:
+    def _next_payloads(self, rope: _Rope) -> set[str]:
         """Wait for something to ring with; nothing means that the thread is to end, and has been written off."""
         with self._changed:
-            self._changed.wait_for(lambda: self._payloads, timeout=IDLE)
+            self._rope = rope
+            idle_since = time.monotonic()
+            while not self._payloads and (left := max(idle_since, self._rung_at) + IDLE - time.monotonic()) > 0:
+                self._changed.wait(left)
+            self._rope = None
             payloads, self._payloads = self._payloads, set()
             self._running = self._ringing = bool(payloads)
             return payloads
@@ -148,12 +182,15 @@ class Doorbell:
     def _rung(self) -> None:
         with self._changed:
             self._ringing = False
+            self._rung_at = time.monotonic()
             self._changed.notify_all()
 
     def finish(self) -> None:
         """Wait until everything asked for has been rung; not for long, since it is only a bell."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._payloads or self._ringing), timeout=LAST_RING)
+            if self._rope is not None:
+                self._rope.settle(LAST_RING)
 
 
 class _Rope:
@@ -162,20 +199,80 @@ class _Rope:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        self._driver: psycopg.Connection[Any] | None = None
+        self._is_owed = False
 
     def pull(self, payloads: set[str]) -> None:
+        """Ring, and wait for the answer."""
         try:
+            if not self.settle(LAST_RING):
+                self.drop()
             self._connection = self._connection or self._engine.connect()
             self._connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": _in_few(payloads)})
+            driver = self._connection.connection.driver_connection
+            self._driver = driver if isinstance(driver, psycopg.Connection) else None
         except SQLAlchemyError as error:
             _log.debug("doorbell not rung, workers will poll", extra={"error": str(error)})
             self.drop()
 
+    def tug(self, payloads: Iterable[str]) -> bool:
+        """Ring without waiting. False, and nothing has happened, when that cannot be done on this connection now."""
+        if self._driver is None:
+            return False
+        try:
+            if not self._has_answered():
+                return False
+            texts = ", ".join(_quoted(payload) for payload in _in_few(set(payloads)))
+            self._driver.pgconn.send_query(LINE.format(channel=CHANNEL, payloads=texts).encode())
+            self._is_owed = True
+            self._driver.pgconn.flush()
+        except psycopg.Error as error:
+            _log.debug("doorbell connection lost", extra={"error": str(error)})
+            self.drop()
+            return False
+        return True
+
+    def settle(self, seconds: float) -> bool:
+        """Wait for the answer to a tug, but not longer. Whether the connection is as if there had been none."""
+        until = time.monotonic() + seconds
+        try:
+            while self._driver is not None and not self._has_answered():
+                left = until - time.monotonic()
+                if left <= 0 or not self._is_owed:
+                    return False
+                _wait_for_input(self._driver.pgconn.socket, left)
+        except psycopg.Error:
+            return False
+        return True
+
+    def _has_answered(self) -> bool:
+        """Whether nothing is owed to an earlier tug. Raises the driver's error when the server has hung up."""
+        assert self._driver is not None
+        pgconn = self._driver.pgconn
+        pgconn.consume_input()
+        # What a server says when it hangs up is read like an answer; only what comes after it is the end.
+        pgconn.consume_input()
+        while self._is_owed and not pgconn.is_busy():
+            self._is_owed = pgconn.get_result() is not None
+        return not self._is_owed and pgconn.transaction_status == TransactionStatus.IDLE
+
     def drop(self) -> None:
+        self._driver, self._is_owed = None, False
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(SQLAlchemyError):
+                connection.invalidate()
                 connection.close()
+
+
+def _wait_for_input(fd: int, seconds: float) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        selector.select(seconds)
+
+
+def _quoted(payload: str) -> str:
+    return "'" + payload.replace("'", "''") + "'"
 
 
 def _in_few(payloads: set[str]) -> list[str]:

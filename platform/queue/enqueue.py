@@ -127,14 +127,37 @@ from queued
 ENQUEUE = f"""
 with asked as materialized (
     select
-        u.*,
-        coalesce(u.run_after, jobplatform.clock() + make_interval(secs => coalesce(u.delay, 0))) as due_at
+        u.id,
+        coalesce(u.workspace_id, %(workspace_id)s::uuid) as workspace_id,
+        coalesce(u.task, %(task)s::text) as task,
+        coalesce(u.queue, %(queue)s::text) as queue,
+        u.payload,
+        coalesce(u.payload_version, %(version)s::smallint) as payload_version,
+        coalesce(u.priority, %(priority)s::smallint) as priority,
+        coalesce(
+            u.run_after,
+            %(run_after)s::timestamptz,
+            jobplatform.clock() + make_interval(secs => coalesce(u.delay, %(delay)s::float8, 0))
+        ) as due_at,
+        coalesce(u.max_attempts, %(max_attempts)s::smallint) as max_attempts,
+        coalesce(u.timeout_ms, %(timeout)s::int) as timeout_ms,
+        coalesce(u.unique_key, %(unique_key)s::text) as unique_key,
+        coalesce(u.resource, %(resource)s::text) as resource,
+        coalesce(u.units, %(units)s::smallint) as units,
+        coalesce(u.tags::text[], %(tags)s::text[]) as tags,
+        coalesce(u.request_id, %(request_id)s::text) as request_id,
+        coalesce(u.trace_parent, %(trace_parent)s::text) as trace_parent,
+        coalesce(u.parent_id, %(parent_id)s::uuid) as parent_id,
+        coalesce(u.batch_id, %(batch_id)s::uuid) as batch_id,
+        coalesce(u.blocked, %(blocked)s::bool) as blocked,
+        coalesce(u.followed, %(followed)s::bool) as followed,
+        u.number
     from unnest(
         %(ids)s::uuid[], %(workspace_ids)s::uuid[], %(tasks)s::text[], %(queues)s::text[], %(payloads)s::jsonb[],
         %(versions)s::smallint[], %(priorities)s::smallint[], %(run_afters)s::timestamptz[], %(delays)s::float8[],
-        %(max_attempts)s::smallint[], %(timeouts)s::int[], %(unique_keys)s::text[], %(resources)s::text[],
-        %(units)s::smallint[], %(tags)s::text[], %(request_ids)s::text[], %(trace_parents)s::text[],
-        %(parent_ids)s::uuid[], %(batch_ids)s::uuid[], %(blocked)s::bool[], %(followed)s::bool[]
+        %(all_max_attempts)s::smallint[], %(timeouts)s::int[], %(unique_keys)s::text[], %(resources)s::text[],
+        %(all_units)s::smallint[], %(all_tags)s::text[], %(request_ids)s::text[], %(trace_parents)s::text[],
+        %(parent_ids)s::uuid[], %(batch_ids)s::uuid[], %(all_blocked)s::bool[], %(all_followed)s::bool[]
     ) with ordinality as u(
         id, workspace_id, task, queue, payload, payload_version, priority, run_after, delay,
         max_attempts, timeout_ms, unique_key, resource, units, tags, request_id, trace_parent,
@@ -165,22 +188,28 @@ queued as (
         case when a.blocked then -1 when a.due_at > jobplatform.clock() then 0 else 1 end,
         a.priority, a.max_attempts, a.timeout_ms, a.due_at, a.unique_key,
         a.resource, a.units,
-        coalesce(a.followed, false) or (
-            select true
-            from jobplatform.webhook_subscriptions s
-            where {told("a.workspace_id", "a.task")}
-            limit 1
-        ) is true,
+        a.followed or (
+            exists (select from jobplatform.webhook_subscriptions s where s.workspace_id = any(%(workspaces)s::uuid[]))
+            and (
+                select true
+                from jobplatform.webhook_subscriptions s
+                where {told("a.workspace_id", "a.task")}
+                limit 1
+            ) is true
+        ),
         a.payload_version
     from asked a
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
     ) is null
     and (
-        select true
-        from jobplatform.job_queue successor
-        where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
-    ) is null
+        a.unique_key is null
+        or (
+            select true
+            from jobplatform.job_queue successor
+            where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
+        ) is null
+    )
     and not exists (select from limited)
     and not exists (select from unsealed)
     order by a.workspace_id, a.unique_key, a.id
@@ -194,8 +223,8 @@ recorded as (
     )
     select
         a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
-        ltrim(a.unique_key, chr(30)), a.resource, a.units, coalesce(a.tags, '{{}}')::text[], a.request_id,
-        a.trace_parent, a.parent_id, a.batch_id, a.due_at
+        ltrim(a.unique_key, chr(30)), a.resource, a.units, a.tags, a.request_id, a.trace_parent, a.parent_id,
+        a.batch_id, a.due_at
     from asked a
     full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
     where num_nulls(queued.id, a.id) = 0
@@ -222,7 +251,8 @@ select
     (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited),
     exists (select from unsealed)
 from asked a
-where (a.workspace_id, a.id) not in (select queued.workspace_id, queued.id from queued)
+where (select count(*) from queued) < cardinality(%(ids)s::uuid[])
+    and (a.workspace_id, a.id) not in (select queued.workspace_id, queued.id from queued)
 """
 
 
@@ -396,7 +426,7 @@ def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> None:
     if not jobs:
         return
     with reaching(session, {job.workspace_id for job in jobs}):
-        run(session, ENQUEUE, gated="{}", unsealed="{}", **_columns(jobs))
+        run(session, ENQUEUE, workspaces=array(_workspaces(jobs)), gated="{}", unsealed="{}", **_columns(jobs))
     _wake_workers(session, jobs)
 
 
@@ -444,13 +474,14 @@ def _enqueue_one(session: Session, job: NewJob) -> bool:
 def _enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UUID]:
     """Enqueue jobs and answer which jobs there were instead of those that were not created."""
     existing: dict[int, uuid.UUID] = {}
-    gated = unsealed = _workspaces(jobs)
+    gated = unsealed = workspaces = _workspaces(jobs)
     if not all(map(is_open, jobs)):
         unsealed = _workspaces(jobs, unsealed_only=True)
     for _ in range(ROUNDS):
         if not jobs:
             return existing
-        rows = run(session, ENQUEUE, gated=array(gated), unsealed=array(unsealed), **_columns(jobs)).all()
+        asked = {"workspaces": array(workspaces), "gated": array(gated), "unsealed": array(unsealed)}
+        rows = run(session, ENQUEUE, **asked, **_columns(jobs)).all()
         if rows and rows[0][3]:
             jobs = seal_payloads(session, jobs)
             unsealed = _workspaces(jobs, unsealed_only=True)
@@ -503,12 +534,22 @@ def _parameters(job: NewJob) -> Mapping[str, Any]:
 
 
 def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
-    """The parameters of many jobs, a column each. One that nobody has set is not sent; PostgreSQL fills it up."""
-    columns = zip(*map(_VALUES, jobs), strict=True)
-    return {
-        name: None if unset is not _ALWAYS and values.count(unset) == len(values) else literal(values)
-        for (name, (_, unset, literal)), values in zip(_COLUMNS.items(), columns, strict=True)
-    }
+    """The parameters of many jobs: a value where all have the same, a column where they have not. The other is null."""
+    parameters: dict[str, Any] = {}
+    for column, values in zip(_COLUMNS, zip(*map(_VALUES, jobs), strict=True), strict=True):
+        if column.one is None:
+            parameters[column.many] = column.array(values)
+        elif _all_alike(values):
+            parameters[column.one], parameters[column.many] = column.value(values[0]), None
+        else:
+            parameters[column.one], parameters[column.many] = None, column.array(values)
+    return parameters
+
+
+def _all_alike(values: Sequence[Any]) -> bool:
+    """Nearly always they are, or the second one is another already."""
+    first = values[0]
+    return values[len(values) // 2] == first and values[-1] == first and values.count(first) == len(values)
 
 
 def _json(payload: Any) -> str:
@@ -521,11 +562,11 @@ def _json(payload: Any) -> str:
     return text
 
 
-def _hexes(ids: Iterable[uuid.UUID]) -> str:
-    return array(job_id.hex for job_id in ids)
+def _hex(job_id: uuid.UUID | None) -> str | None:
+    return None if job_id is None else job_id.hex
 
 
-def _hexes_or_null(ids: Iterable[uuid.UUID | None]) -> str:
+def _hexes(ids: Iterable[uuid.UUID | None]) -> str:
     return array("null" if job_id is None else job_id.hex for job_id in ids)
 
 
@@ -545,34 +586,54 @@ def _milliseconds(timeout: datetime.timedelta) -> int:
 
 _LOOKS_SEALED = f'{{"{MARK}"'
 
-_ALWAYS = object()
 
-#: For each parameter: the attribute, the value that need not be sent if all have it, and how an array of it is written.
-_COLUMNS: Mapping[str, tuple[str, object, Callable[[Sequence[Any]], Any]]] = {
-    "ids": ("id", _ALWAYS, _hexes),
-    "workspace_ids": ("workspace_id", _ALWAYS, _hexes),
-    "tasks": ("task", _ALWAYS, _names),
-    "queues": ("queue", _ALWAYS, _names),
-    "payloads": ("payload", _ALWAYS, lambda payloads: text_array(map(_json, payloads))),
-    "versions": ("payload_version", _ALWAYS, array),
-    "priorities": ("priority", _ALWAYS, array),
-    "run_afters": ("run_after", None, list),
-    "delays": ("delay", None, lambda delays: array(map(_seconds, delays))),
-    "max_attempts": ("max_attempts", _ALWAYS, array),
-    "timeouts": ("timeout", _ALWAYS, lambda timeouts: array(map(_milliseconds, timeouts))),
-    "unique_keys": ("unique_key", None, text_array),
-    "resources": ("resource", None, text_array),
-    "units": ("units", _ALWAYS, array),
+def _same(value: Any) -> Any:
+    return value
+
+
+class _Column(NamedTuple):
+    """An attribute of jobs as the statement for many takes it: as ``one`` value for all, or as an array of ``many``."""
+
+    attribute: str
+    one: str | None
+    many: str
+    value: Callable[[Any], Any] = _same
+    array: Callable[[Sequence[Any]], Any] = array
+
+
+_COLUMNS = (
+    _Column("id", None, "ids", array=_hexes),
+    _Column("workspace_id", "workspace_id", "workspace_ids", _hex, _hexes),
+    _Column("task", "task", "tasks", array=_names),
+    _Column("queue", "queue", "queues", array=_names),
+    _Column("payload", None, "payloads", array=lambda payloads: text_array(map(_json, payloads))),
+    _Column("payload_version", "version", "versions", str),
+    _Column("priority", "priority", "priorities", str),
+    _Column("run_after", "run_after", "run_afters", array=list),
+    _Column(
+        "delay", "delay", "delays", lambda delay: str(_seconds(delay)), lambda delays: array(map(_seconds, delays))
+    ),
+    _Column("max_attempts", "max_attempts", "all_max_attempts", str),
+    _Column(
+        "timeout",
+        "timeout",
+        "timeouts",
+        lambda timeout: str(_milliseconds(timeout)),
+        lambda timeouts: array(map(_milliseconds, timeouts)),
+    ),
+    _Column("unique_key", "unique_key", "unique_keys", array=text_array),
+    _Column("resource", "resource", "resources", array=text_array),
+    _Column("units", "units", "all_units", str),
     # An array literal as each element: arrays of arrays must be rectangular, tags are not.
-    "tags": ("tags", (), lambda tags: text_array(map(text_array, tags))),
-    "request_ids": ("request_id", None, text_array),
-    "trace_parents": ("trace_parent", None, text_array),
-    "parent_ids": ("parent_id", None, _hexes_or_null),
-    "batch_ids": ("batch_id", None, _hexes_or_null),
-    "blocked": ("blocked", False, array),
-    "followed": ("followed", False, array),
-}
-_VALUES = attrgetter(*(attribute for attribute, _, _ in _COLUMNS.values()))
+    _Column("tags", "tags", "all_tags", text_array, lambda tags: text_array(map(text_array, tags))),
+    _Column("request_id", "request_id", "request_ids", array=text_array),
+    _Column("trace_parent", "trace_parent", "trace_parents", array=text_array),
+    _Column("parent_id", "parent_id", "parent_ids", _hex, _hexes),
+    _Column("batch_id", "batch_id", "batch_ids", _hex, _hexes),
+    _Column("blocked", "blocked", "all_blocked", str),
+    _Column("followed", "followed", "all_followed", str),
+)
+_VALUES = attrgetter(*(column.attribute for column in _COLUMNS))
 
 
 def _wake_workers(session: Session, created: Iterable[NewJob]) -> None:

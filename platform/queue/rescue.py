@@ -14,6 +14,12 @@ from sqlalchemy.orm import Session
 from jobplatform.queue.ending import ENDING, end_attempts
 from jobplatform.queue.statement import Lease
 
+LEFT_BEHIND = """
+    from jobplatform.job_queue q
+    left join jobplatform.workers w on w.id = q.worker_id
+    where q.state = 2 and (w.id is null or w.dead_at is not null)
+"""
+
 # The state and the dead worker are looked at under the row's lock, in this statement: a worker that was declared dead
 # cannot come back under its id, so what is rescued here stays rescued.
 RESCUE = f"""
@@ -22,9 +28,7 @@ with locked as materialized (
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
         q.unique_key,
         q.cancel_requested_at is not null as cancelled
-    from jobplatform.job_queue q
-    left join jobplatform.workers w on w.id = q.worker_id
-    where q.state = 2 and (w.id is null or w.dead_at is not null)
+    {LEFT_BEHIND.strip()}
     limit 500
     for update of q skip locked
 ),

@@ -27,8 +27,7 @@ MOST = 200
 MOST_SINGLY = 20
 
 # There are never more rows in this index than jobs that run.
-LOOK = f"""
-select s.workspace_id::text, s.id::text
+WAITING = """
 from jobplatform.job_queue s
 where s.state = -1 and left(s.unique_key, 1) = chr(30)
     and (
@@ -38,8 +37,8 @@ where s.state = -1 and left(s.unique_key, 1) = chr(30)
             and holder.unique_key = substr(s.unique_key, 2)
             and holder.state + 0 = 2
     ) is null
-limit {MOST}
 """
+LOOK = f"select s.workspace_id::text, s.id::text {WAITING} limit {MOST}"
 
 # Somebody who enqueues this key in a transaction that is still open would be waited for; others wait here then.
 PATIENCE = "set local lock_timeout = '100ms'"

@@ -56,13 +56,16 @@ from (select) one
 left join changed c on true
 """
 
-BURY = """
+SILENT = """
+    from jobplatform.workers
+    where dead_at is null and heartbeat_at < jobplatform.clock() - make_interval(secs => %(lease)s)
+"""
+BURY = f"""
 update jobplatform.workers
 set dead_at = jobplatform.clock()
 where id = any(array(
     select id
-    from jobplatform.workers
-    where dead_at is null and heartbeat_at < jobplatform.clock() - make_interval(secs => %(lease)s)
+    {SILENT.strip()}
     for update skip locked
 ))
 returning id

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from jobplatform.queue import NOBODY, Ahead, Claim, ClaimedJob, Lease, Ring, claim_jobs, release_unknown_jobs
+from jobplatform.queue import NOBODY, Ahead, Claim, ClaimedJob, Lease, Ring, Rung, claim_jobs, release_unknown_jobs
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.repair import Repair
 
@@ -19,13 +19,16 @@ logger = logging.getLogger("jobplatform.worker")
 
 @dataclass(frozen=True, slots=True)
 class ClaimWanted:
-    """Whom to look at out of turn, and who comes after the others, is known to the hub."""
+    """Whom to look at out of turn, and who comes after the others, is known to the hub. ``rung``: we had nothing to do,
+    and were woken for one job.
+    """
 
     worker_id: int
     limit: int
     turn: int = 1
     newcomers: Sequence[str] = ()
     ahead: Ahead = NOBODY
+    rung: Rung | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Claimer(DatabaseThread):
             newcomers=wanted.newcomers,
             ahead=wanted.ahead,
             versions=self._versions,
+            rung=wanted.rung,
         )
         self._repair.after_claim(session, monotonic() - began, len(claim.jobs))
         return claim

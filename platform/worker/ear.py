@@ -3,7 +3,7 @@
 import logging
 import re
 import selectors
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,9 +17,9 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Ear:
-    """Calls `on_jobs` for jobs in a queue of ours and `on_newcomers` with the workspaces that have new ones,
-    `on_cancel` for a cancelled running job, `on_settle` when something ended that others wait for, `on_broken` at the
-    end.
+    """Calls `on_jobs` for jobs in a queue of ours and `on_newcomers` with the workspaces that have new ones, and these
+    queues, `on_cancel` for a cancelled running job, `on_settle` when something ended that others wait for, `on_broken`
+    at the end.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Ear:
         selector: selectors.BaseSelector,
         *,
         on_jobs: Callable[[], None],
-        on_newcomers: Callable[[Iterable[str]], None],
+        on_newcomers: Callable[[Sequence[str], Sequence[str]], None],
         on_cancel: Callable[[], None],
         on_settle: Callable[[], None],
         on_broken: Callable[[], None],
@@ -78,8 +78,8 @@ class Ear:
             self._on_cancel()
         if SETTLE in payloads:
             self._on_settle()
-        if any(payload.startswith("q:") and payload[2:] in self.queues for payload in payloads):
-            self._on_newcomers(_workspaces_in(payloads))
+        if queues := [payload[2:] for payload in payloads if payload.startswith("q:") and payload[2:] in self.queues]:
+            self._on_newcomers(_workspaces_in(payloads), queues)
             self._on_jobs()
 
 

@@ -1,9 +1,10 @@
 """The keeper: registration and heartbeats when the hub asks, and the chores every worker does without a leader.
 
-promote   every poll, and when the next scheduled job is due
-schedule  enqueue what is due of schedules, every poll, and when the next one is
-settle    write down the schedules that our code declares, and say now and then that it still does
-endings   every poll, and when something ended that others wait for: count it, and let go what waited
+look      every poll: is there anything to do for those that follow? Nearly always there is not
+promote   scheduled jobs whose time has come; looked for at every poll, and done when the next one is due
+schedule  enqueue what is due of schedules; the same
+endings   count what ended that others wait for, and let go what waited; every poll, and when something did
+succeed   let a job take the place of the one that it waited for; every poll, and after endings
 sweep     bury silent workers, then rescue their jobs: two statements, committed in this order
 prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
 syncs     close entries of syncs whose job has ended, delete old ones; the same
@@ -11,11 +12,14 @@ exports   have those that are due deleted, by jobs; the same
 alerts    look whether something is wrong, and have the application told; the same
 count     count what has ended, for the charts; every few seconds, whoever comes first of all workers
 bulk      go on with what an operator wants done to many jobs; whoever comes first
+
+settle    write down the schedules that our code declares, and say now and then that it still does
 describe  write down what our tasks are, for those who look at them without having them
 listen    keep a connection that LISTENs; the hub reads it
 """
 
 import logging
+import math
 import queue
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +43,7 @@ from jobplatform.queue import (
     Lease,
     LimitsInCode,
     Promoted,
+    Signs,
     Succeeded,
     TaskDefaults,
     WorkerInfo,
@@ -55,6 +60,7 @@ from jobplatform.queue import (
     forget_bulk,
     forget_ticks,
     heartbeat,
+    look_around,
     promote_jobs,
     prune_jobs,
     register_worker,
@@ -78,6 +84,7 @@ BULK_SECONDS: Final = 2.0
 DESCRIBE_SECONDS: Final = 600.0
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
+NEVER: Final = math.inf
 DEAF: Final = "degraded to polling: LISTEN is impossible through a pooler"
 INSTEAD: Final = "set JOBPLATFORM_DIRECT_DATABASE_URL, or JOBPLATFORM_DOORBELL=false if polling is meant"
 
@@ -206,24 +213,60 @@ class Chore:
     run: Callable[[], float | None]
     due_at: float = field(default_factory=monotonic)
 
+    def pause(self) -> float:
+        """Seconds until it is due again. Workers that started together don't stay together."""
+        return self.every * random.uniform(1, 1.5)
+
+
+@dataclass(slots=True)
+class Watched(Chore):
+    """A chore for which there is seldom something to do: it is due when a look has seen a sign of it, or somebody says
+    so. `every` is how often it is looked for, at most.
+
+    `sign` says in how many seconds there will be something to do; None for no sign of it.
+    """
+
+    due_at: float = NEVER
+    sign: Callable[[Signs], float | None] = field(kw_only=True)
+    look_at: float = 0.0
+
+    def pause(self) -> float:
+        return NEVER
+
+    def seen(self, signs: Signs, now: float) -> None:
+        """Take in what a look has seen."""
+        self.look_at = now + Chore.pause(self)
+        seconds = self.sign(signs)
+        if seconds is not None:
+            self.due_at = min(self.due_at, now + seconds)
+
 
 class Keeper(DatabaseThread):
     def __init__(self, engine: Engine, post: Callable[[Any], None], options: WorkerOptions) -> None:
         super().__init__("keeper", engine, post)
         self._options = options
-        self._promote = Chore("promote", options.poll, self._promote_jobs)
-        self._endings = Chore("endings", options.poll, self._settle_endings)
-        self._succeed = Chore("succeed", options.poll, self._succeed_jobs)
+        self._promote = Watched("promote", 0.0, self._promote_jobs, sign=lambda signs: signs.scheduled_in)
+        self._endings = Watched("endings", 0.0, self._settle_endings, sign=lambda signs: _at_once(signs.endings))
+        self._succeed = Watched("succeed", 0.0, self._succeed_jobs, sign=lambda signs: _at_once(signs.successors))
+        self._sweep = Watched(
+            "sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep_up, sign=lambda signs: _at_once(signs.dead)
+        )
         self._listen = Chore("listen", options.poll, self._open_listener)
-        self._chores = [
+        self._watched = [
             self._promote,
-            Chore("settle", RENEW_SECONDS, self._settle_schedules),
-            Chore("schedule", options.poll, self._fire_schedules),
+            Watched("schedule", 0.0, self._fire_schedules, sign=lambda signs: signs.tick_in),
             self._endings,
-            Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
             self._succeed,
-            Chore("sweep", min(options.heartbeat, SWEEP_SECONDS), self._sweep),
+            self._sweep,
             *self._chores_of_all(TURN_BEATS * options.heartbeat),
+        ]
+        # None of them is looked for more rarely than it is to be.
+        every = min([options.poll, *(chore.every for chore in self._watched if chore.every)])
+        self._chores: list[Chore] = [
+            Chore("settle", RENEW_SECONDS, self._settle_schedules),
+            Chore("look", every, self._look),
+            *self._watched,
+            Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
         ]
         self._chores += [self._listen] if options.doorbell else []
         self._registered = False
@@ -236,16 +279,26 @@ class Keeper(DatabaseThread):
         self._declared: list[Declared] = []
         self._is_new = True
 
-    def _chores_of_all(self, every: float) -> list[Chore]:
+    def _chores_of_all(self, every: float) -> list[Watched]:
         """Chores of the whole platform: whether one is due says its row, and whoever comes first does it."""
+
+        def of_all(name: str, run: Callable[[], float | None], every: float, within: float = 0.0) -> Watched:
+            return Watched(
+                name,
+                every,
+                run,
+                sign=lambda signs: _at_once(name not in signs.resting),
+                look_at=monotonic() + random.uniform(0, within),
+            )
+
         within = min(every, TURN_WITHIN)
         return [
-            Chore("prune", every, self._prune, monotonic() + random.uniform(0, within)),
-            Chore("syncs", every, self._tend_syncs, monotonic() + random.uniform(0, within)),
-            Chore("exports", every, self._expire_exports, monotonic() + random.uniform(0, within)),
-            Chore("alerts", every, self._settle_alerts, monotonic() + random.uniform(0, within)),
-            Chore("count", min(every, COUNT_SECONDS), self._count_endings),
-            Chore("bulk", min(every, BULK_SECONDS), self._continue_bulk),
+            of_all("prune", self._prune, every, within),
+            of_all("syncs", self._tend_syncs, every, within),
+            of_all("exports", self._expire_exports, every, within),
+            of_all("alerts", self._settle_alerts, every, within),
+            of_all("count", self._count_endings, min(every, COUNT_SECONDS)),
+            Watched("bulk", min(every, BULK_SECONDS), self._continue_bulk, sign=lambda signs: _at_once(signs.bulk)),
         ]
 
     def serve(self) -> None:
@@ -346,8 +399,17 @@ class Keeper(DatabaseThread):
         except (SQLAlchemyError, psycopg.Error) as error:
             if isinstance(error, SQLAlchemyError) and not is_infrastructure(error):
                 logger.error("chore failed", extra={"chore": chore.name, "error": str(error)[:500]})
-        pause = chore.every * random.uniform(1, 1.5)
+        pause = chore.pause()
         chore.due_at = monotonic() + (pause if wish is None else min(pause, wish))
+
+    def _look(self) -> None:
+        """Ask once whether there is anything to do for those that are looked for by now, or would be soon."""
+        now = monotonic()
+        wanted = [chore for chore in self._watched if chore.look_at <= now + self._options.poll]
+        lease, dead = self._options.lease, self._sweep in wanted
+        signs = self.once(lambda session: look_around(session, self._known, lease=lease, dead=dead))
+        for chore in wanted:
+            chore.seen(signs, now)
 
     def _promote_jobs(self) -> float | None:
         promoted: Promoted = self.once(promote_jobs)
@@ -375,7 +437,7 @@ class Keeper(DatabaseThread):
             logger.log(level, "schedules of the code written down", extra=settled._asdict())
         self._is_new = False
 
-    def _sweep(self) -> None:
+    def _sweep_up(self) -> None:
         """Two statements, two transactions: what is rescued must be seen to belong to a dead worker."""
         buried = self.once(lambda session: bury_workers(session, timedelta(seconds=self._options.lease)))
         if buried:
@@ -451,6 +513,10 @@ class Keeper(DatabaseThread):
                 self.post(Listening(listener))
             self._wants_listener = False
         return None
+
+
+def _at_once(sign: bool) -> float | None:
+    return 0.0 if sign else None
 
 
 def open_listener(engine: Engine, *, trusted: bool = False) -> psycopg.Connection[Any] | None:

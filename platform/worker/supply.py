@@ -2,10 +2,11 @@
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
+from jobplatform.queue import Rung
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted, Reconcile
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.newcomers import Newcomers
@@ -36,14 +37,16 @@ class Supply:
         self._held_back = False
         self._ended_meanwhile = False
         self._newcomers = Newcomers(ledger.shares.is_behind)
+        self._rung: Rung | None = None
 
     def wake(self) -> None:
         """There may be jobs to claim."""
         self._hungry = True
 
-    def rang(self, workspaces: Iterable[str]) -> None:
-        """These workspaces have something new to do."""
+    def rang(self, workspaces: Sequence[str], queues: Sequence[str] = ()) -> None:
+        """These workspaces have something new to do; in which queues, if that is known."""
         self._newcomers.rang(workspaces)
+        self._rung = Rung(queues[0], workspaces[0]) if len(queues) == len(workspaces) == 1 else None
         self._hungry = True
 
     def ended(self) -> None:
@@ -70,7 +73,7 @@ class Supply:
             self._hungry = False
             newcomers = self._newcomers.take(wanted)
             ahead = self._ledger.shares.ahead()
-            self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, newcomers, ahead))
+            self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, newcomers, ahead, self._take_rung()))
         # While jobs wait here, those that run may turn out to be long.
         return min(self._poll_at, now + SLOW_SECONDS) if self._ledger.ready else self._poll_at
 
@@ -93,6 +96,13 @@ class Supply:
         self.in_flight = False
         self._must_reconcile = released is None
         self._hungry = self._hungry or bool(released)
+
+    def _take_rung(self) -> Rung | None:
+        """What woke us, if we have nothing to do and it is nobody's who has had more than others."""
+        rung, self._rung = self._rung, None
+        if rung is None or self._ledger.waiting or self._pool.given:
+            return None
+        return rung if self._ledger.shares.is_behind(rung.workspace_id) else None
 
     def _send(self, request: ClaimWanted | Reconcile) -> None:
         self.in_flight = True

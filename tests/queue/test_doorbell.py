@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -14,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
 from jobplatform.queue import CANCEL, CHANNEL, NewJob, cancel_job, enqueue_job, enqueue_jobs, retry_job, silence
-from jobplatform.queue.doorbell import MOST_WORKSPACES
+from jobplatform.queue.doorbell import INTERVAL, MOST_WORKSPACES, RINGER, Doorbell, _bells, _Rope
+from jobplatform.testing import wait_until
 from tests.queue.actors import Worker
 
 #: Longer than any ring takes; nothing waits for it unless a ring is missing.
@@ -246,3 +250,101 @@ def test_a_ring_for_very_many_workspaces_names_some_of_them(session: Session, he
     (named,) = [payload for payload in hear("q:default", names=True) if payload.startswith("w:")]
 
     assert len(named[2:].split(",")) == MOST_WORKSPACES
+
+
+# Without the thread
+
+
+@pytest.fixture
+def rested(engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear) -> Doorbell:
+    """The bell of the engine, which has rung and has nothing to do: the next ring may come at once."""
+    enqueue_job(session, a_job(workspace_id, "first"))
+    session.commit()
+    hear("q:first")
+    bell = _bells[engine.dialect]
+    wait_until(lambda: bell._rope and time.monotonic() > bell._rung_at + INTERVAL, what="the thread to rest")
+    return bell
+
+
+@pytest.fixture
+def pulled(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """What the thread rings with, from now on."""
+    pulled: list[set[str]] = []
+    pull = _Rope.pull
+
+    def note(rope: _Rope, payloads: set[str]) -> None:
+        pulled.append(payloads)
+        pull(rope, payloads)
+
+    monkeypatch.setattr(_Rope, "pull", note)
+    return pulled
+
+
+@pytest.mark.usefixtures("rested")
+def test_a_ring_while_the_thread_rests_does_not_wake_it(
+    session: Session, workspace_id: uuid.UUID, hear: Hear, pulled: list[set[str]]
+) -> None:
+    enqueue_job(session, a_job(workspace_id, "quiet"))
+    session.commit()
+
+    assert hear("q:quiet") == {"q:quiet"}
+    assert pulled == []
+
+
+@pytest.mark.usefixtures("rested", "pulled")
+def test_however_fast_they_come_every_ring_is_heard(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
+    # In the order in which those that are rung together are named.
+    queues = [f"queue-{number:02}" for number in range(30)]
+    for queue in queues:
+        enqueue_job(session, a_job(workspace_id, queue))
+        session.commit()
+
+    assert hear("q:queue-29") == {f"q:{queue}" for queue in queues}
+
+
+@pytest.mark.direct
+@pytest.mark.usefixtures("rested")
+def test_a_ring_is_heard_though_the_server_has_hung_up_meanwhile(
+    session: Session, workspace_id: uuid.UUID, hear: Hear, db: Session
+) -> None:
+    theirs = f"from pg_stat_activity where application_name = '{RINGER}' and datname = current_database()"
+    db.connection().exec_driver_sql(f"select pg_terminate_backend(pid) {theirs}")
+    gone = f"select not exists (select {theirs})"
+    wait_until(lambda: db.connection().exec_driver_sql(gone).scalar(), what="the connection to be gone")
+
+    enqueue_job(session, a_job(workspace_id, "again"))
+    session.commit()
+
+    assert hear("q:again") == {"q:again"}
+
+
+def test_what_a_payload_says_is_a_text_and_nothing_else(rested: Doorbell, hear: Hear) -> None:
+    odd = "q:it's \\ $1 %s"
+    rested.ring({odd})
+
+    assert hear(odd) == {odd}
+
+
+RING_TWICE_AND_END = """
+import sys, time, uuid
+from sqlalchemy.orm import Session
+from jobplatform.models import make_engine
+from jobplatform.queue import NewJob, enqueue_job
+from jobplatform.queue.doorbell import INTERVAL, _bells
+from jobplatform.testing import wait_until
+
+engine = make_engine(sys.argv[1])
+for queue in ("one", "two"):
+    with Session(engine) as session:
+        enqueue_job(session, NewJob(workspace_id=uuid.uuid4(), task="work", queue=queue))
+        session.commit()
+    if queue == "one":
+        bell = _bells[engine.dialect]
+        wait_until(lambda: bell._rope and time.monotonic() > bell._rung_at + INTERVAL, what="the thread to rest")
+"""
+
+
+def test_a_program_that_ends_right_after_a_ring_has_rung(database_url: str, hear: Hear) -> None:
+    subprocess.run([sys.executable, "-c", RING_TWICE_AND_END, database_url], check=True, timeout=60)
+
+    assert hear("q:two") == {"q:one", "q:two"}

@@ -31,6 +31,7 @@ from jobplatform.queue import (
     ProgressReport,
     Release,
     Ring,
+    Rung,
     append_log_lines,
     cancel_job,
     claim_jobs,
@@ -40,6 +41,7 @@ from jobplatform.queue import (
     get_job,
     heartbeat,
     list_jobs,
+    look_around,
     promote_jobs,
     release_jobs,
     release_unknown_jobs,
@@ -213,6 +215,19 @@ def test_a_claim_touches_a_bounded_number_of_pages_whatever_the_backlog(
     assert plan.buffers <= most_buffers
 
 
+@pytest.mark.parametrize("whose", ["1", "nobody"])
+def test_a_claim_of_the_job_that_the_bell_was_rung_for_touches_fewer_pages(backlog: Backlog, whose: str) -> None:
+    workspace_id = str(uuid.UUID(hashlib.md5(whose.encode(), usedforsecurity=False).hexdigest()))
+    rung = Rung("default", workspace_id)
+
+    plan = backlog.explain(
+        lambda s: claim_jobs(s, Ring(["default"]), worker_id=LIVING, tasks=["work", "other"], limit=8, rung=rung)
+    )
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= 50
+
+
 @pytest.mark.parametrize("verb", BY_LEASE)
 @pytest.mark.parametrize("count", [1, 200])
 def test_a_statement_that_names_leases_touches_a_few_pages_for_each(backlog: Backlog, verb: str, count: int) -> None:
@@ -240,8 +255,10 @@ def test_a_statement_that_names_leases_looks_at_no_other_rows(backlog: Backlog, 
         (promote_jobs, 20 * DUE),
         (rescue_jobs, 50 * 500),
         (lambda session: release_unknown_jobs(session, LIVING, []), 25 * RUNNING),
+        (lambda session: look_around(session, ["work"], lease=30, dead=False), 40),
+        (lambda session: look_around(session, ["work"], lease=30), RUNNING),
     ],
-    ids=["promote", "rescue", "reconcile"],
+    ids=["promote", "rescue", "reconcile", "look", "look for the dead"],
 )
 def test_what_a_worker_does_every_few_seconds_never_reads_a_whole_table(
     backlog: Backlog, act: Callable[[Session], object], most_buffers: int

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobplatform.queue import ClaimedJob, Completion, Failure, Lease, LogLine, ProgressReport, Release, RetryPolicy
+from jobplatform.queue import (
+    ClaimedJob,
+    Completion,
+    Failure,
+    Lease,
+    LogLine,
+    ProgressReport,
+    Release,
+    RetryPolicy,
+    Rung,
+)
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed
@@ -245,8 +255,12 @@ def test_a_job_charged_with_a_crash_runs_with_nobody_behind_it() -> None:
 class SilentClaimer:
     """Takes requests and never answers."""
 
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
     def ask(self, request: object) -> None:
         """The test answers in its place."""
+        self.asked.append(request)
 
 
 class EmptyPool:
@@ -267,6 +281,63 @@ def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
     supply.ask(0.0, worker_id=1)
 
     assert supply.in_flight
+
+
+ONE, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000009"
+
+
+def rung_of(ledger: Ledger, bells: list[tuple[list[str], list[str]]]) -> Rung | None:
+    """What a claim is told it is for, after these bells: workspaces, and queues."""
+    claimer = SilentClaimer()
+    supply = Supply(claimer, ledger, EmptyPool(), capacity=8, poll=1000)  # type: ignore[arg-type]
+    for workspaces, queues in bells:
+        supply.rang(workspaces, queues)
+    supply.ask(0.0, worker_id=1)
+    rung: Rung | None = claimer.asked[-1].rung
+    return rung
+
+
+def test_a_worker_that_has_nothing_to_do_says_which_job_it_was_woken_for() -> None:
+    assert rung_of(Ledger(), [([ONE], ["default"])]) == Rung("default", ONE)
+
+
+@pytest.mark.parametrize(
+    "bells",
+    [[], [([ONE, OTHER], ["default"])], [([ONE], ["default", "other"])], [([ONE], [])], [([], ["default"])]],
+    ids=["no bell", "two workspaces", "two queues", "no queue", "no workspace"],
+)
+def test_a_bell_for_more_than_one_job_is_for_none(bells: list[tuple[list[str], list[str]]]) -> None:
+    assert rung_of(Ledger(), bells) is None
+
+
+def test_who_has_something_to_do_is_woken_for_nothing() -> None:
+    ledger = Ledger()
+    ledger.claimed([claimed(1)], idle=1)
+
+    assert rung_of(ledger, [([ONE], ["default"])]) is None
+
+
+def test_nobody_is_woken_for_whoever_has_had_more_than_others() -> None:
+    ledger = Ledger()
+    jobs = [attempt(lease=LEASE._replace(workspace_id=workspace_id)).job for workspace_id in (ONE, OTHER)]
+    charges = ledger.shares.all_claimed(jobs)
+    for job, charged, seconds in zip(jobs, charges, (10.0, 0.1), strict=True):
+        ledger.shares.ended(job, charged, seconds)
+    assert not ledger.shares.is_behind(ONE)
+
+    assert rung_of(ledger, [([ONE], ["default"])]) is None
+    assert rung_of(ledger, [([OTHER], ["default"])]) == Rung("default", OTHER)
+
+
+def test_a_claim_that_is_not_the_first_after_the_bell_is_for_no_job() -> None:
+    claimer = SilentClaimer()
+    supply = Supply(claimer, Ledger(), EmptyPool(), capacity=8, poll=1000)  # type: ignore[arg-type]
+    supply.rang([ONE], ["default"])
+    supply.ask(0.0, worker_id=1)
+    supply.claimed(Claimed(1, [], more=True))
+    supply.ask(0.0, worker_id=1)
+
+    assert [wanted.rung for wanted in claimer.asked] == [Rung("default", ONE), None]
 
 
 def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_back() -> None:

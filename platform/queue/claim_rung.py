@@ -1,0 +1,119 @@
+"""Claim the one job that a worker with nothing to do was woken for.
+
+The doorbell says whose it is and in which queue, so nobody has to be looked for. One job is taken, of a workspace that
+the usual claim would look at first as well, and only where there is nothing to weigh (see ``claim_sql``). Where there
+is, and when the job is gone, nothing is taken and the usual claim decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.claim_sql import _COLUMNS, _READABLE, _TAKE
+from jobplatform.queue.statement import run
+
+# `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
+# rows in none the planner reads the table.
+CLAIM_RUNG = f"""
+with l as materialized (
+    select lane, task, resource, payload_version as version
+    from jobplatform.job_queue
+    where state = 1 and queue = %(queue)s and workspace_id = %(workspace_id)s::uuid
+    order by lane
+    limit 1
+),
+pick as materialized (
+    select best.tid
+    from l
+    cross join lateral (
+        select q.ctid as tid
+        from jobplatform.job_queue q
+        where q.state = 1 and q.queue = %(queue)s and q.workspace_id = %(workspace_id)s::uuid and q.lane = l.lane
+        order by q.priority desc, q.run_after, q.id
+        limit 1
+        for update skip locked
+    ) best
+    where l.task = any(%(tasks)s) and {_READABLE}
+        and l.resource is null
+        and (
+            select true
+            from jobplatform.job_queue other
+            where other.state = 1 and other.queue = %(queue)s and other.workspace_id = %(workspace_id)s::uuid
+                and other.lane > l.lane
+            limit 1
+        ) is null
+        and not exists (
+            select
+            from jobplatform.workspace_limits w
+            left join jobplatform.plans p on p.name = w.plan
+            where w.workspace_id = %(workspace_id)s::uuid
+                and num_nonnulls(w.max_running, p.max_running, w.rate_units, p.rate_units) > 0
+        )
+        and not exists (select from jobplatform.queue_limits where queue = %(queue)s)
+        and not exists (select from jobplatform.task_limits)
+        and not exists (select from jobplatform.pauses)
+),
+taken as (
+    {_TAKE}
+    where q.ctid = any(array(select tid from pick))
+    returning q.*
+)
+select
+    (
+        select count(*) > 1
+        from unnest(%(queues)s::text[]) as mine(queue)
+        cross join lateral (
+            select
+            from jobplatform.job_queue q
+            where q.state = 1 and q.queue = mine.queue
+            order by q.workspace_id, q.lane
+            limit 2
+        ) ready
+    ) as others,
+    {_COLUMNS},
+    (
+        select coalesce(w.weight, p.weight)
+        from jobplatform.workspace_limits w
+        left join jobplatform.plans p on p.name = w.plan
+        where w.workspace_id = u.workspace_id
+    )
+from taken u
+join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
+"""
+
+
+#: Its place on the ring: before all others.
+FIRST = -1
+
+
+class Rung(NamedTuple):
+    """What the doorbell said: a job of this workspace is ready in this queue."""
+
+    queue: str
+    workspace_id: str
+
+
+class Found(NamedTuple):
+    """The claimed row, as the usual claim answers it, and whether there are other ready jobs in the worker's queues."""
+
+    row: Sequence[Any]
+    others: bool
+
+
+def claim_rung(session: Session, rung: Rung, queues: Sequence[str], values: Mapping[str, Any]) -> Found | None:
+    """Claim the job; None when there is none (any more), or something to weigh."""
+    row = run(
+        session,
+        CLAIM_RUNG,
+        queue=rung.queue,
+        workspace_id=rung.workspace_id,
+        queues=list(queues),
+        **{name: values[name] for name in ("worker_id", "tasks", "versions")},
+    ).one_or_none()
+    if row is None:
+        return None
+    others, *columns, weight = row
+    return Found((*columns, weight or 1, FIRST), others)

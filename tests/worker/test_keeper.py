@@ -1,0 +1,97 @@
+"""The keeper of a worker that has nothing to do: what it asks the database, and what it notices all the same."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from jobplatform.models import make_engine
+from jobplatform.queue import WorkerInfo
+from jobplatform.queue.look_around import LOOK
+from jobplatform.testing import wait_until
+from jobplatform.worker.keeper import JobsReady, Keeper, Know, Register, Registered
+from jobplatform.worker.options import WorkerOptions
+from tests.worker.conftest import Database
+
+#: So many looks one after the other, with nothing else in between.
+LOOKS = 5
+
+
+@pytest.fixture
+def worker_engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=2, autocommit=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def statements(worker_engine: Engine) -> list[str]:
+    """What is asked, in order."""
+    asked: list[str] = []
+
+    @event.listens_for(worker_engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, sql: str, *_rest: Any) -> None:
+        asked.append(sql)
+
+    return asked
+
+
+@pytest.fixture
+def answers() -> queue.SimpleQueue[Any]:
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def keeper(worker_engine: Engine, database_url: str, answers: queue.SimpleQueue[Any]) -> Iterator[Keeper]:
+    """A keeper at work, of a worker that looks a hundred times a second and listens to no bell."""
+    keeper = Keeper(worker_engine, answers.put, WorkerOptions(database_url=database_url, poll=0.01, doorbell=False))
+    keeper.start()
+    keeper.ask(Know([], []))
+    keeper.ask(Register(WorkerInfo("idle", "host", os.getpid(), "test", ("default",), ("work",), slots=1)))
+    yield keeper
+    keeper.stop(10)
+
+
+@pytest.mark.usefixtures("keeper")
+def test_a_worker_that_has_nothing_to_do_asks_one_statement_at_each_poll(statements: list[str]) -> None:
+    wait_until(lambda: statements[-LOOKS:] == [LOOK] * LOOKS, what="a few polls with nothing in between but a look")
+
+
+@pytest.mark.usefixtures("keeper")
+def test_whatever_becomes_due_meanwhile_is_done(
+    database: Database, answers: queue.SimpleQueue[Any], statements: list[str]
+) -> None:
+    assert isinstance(answers.get(timeout=30), Registered)
+    wait_until(lambda: statements[-LOOKS:] == [LOOK] * LOOKS, what="the first chores to be done")
+
+    first = database.enqueue("noop", delay=datetime.timedelta(milliseconds=10))
+    database.execute(
+        "insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots, heartbeat_at) "
+        "values ('silent', 'h', 1, 'v', '{default}', '{work}', 1, now() - interval '1 hour')"
+    )
+    database.execute(
+        "insert into jobplatform.notices (workspace_id, kind, job_id) values (:workspace_id, 'look', :job_id)",
+        workspace_id=database.workspace_id,
+        job_id=first,
+    )
+    database.execute(
+        "insert into jobplatform.bulk_actions (id, deed, search, actor) "
+        "values (:id, 'cancel', 'task:nothing status:pending', 'ada')",
+        id=first,
+    )
+    database.execute("update jobplatform.chores set due_at = now()")
+
+    assert isinstance(answers.get(timeout=30), JobsReady)
+    for left in (
+        "select from jobplatform.job_queue where state = 0",
+        "select from jobplatform.workers where name = 'silent' and dead_at is null",
+        "select from jobplatform.notices",
+        "select from jobplatform.bulk_actions where ended_at is null",
+    ):
+        wait_until(lambda left=left: not database.rows(left), what=f"nothing of: {left}")
