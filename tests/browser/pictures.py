@@ -2,7 +2,7 @@
 
     python -m tests.browser.pictures FOLDER
 
-Those in docs/pictures are made by this.
+Those in docs/pictures are made by this: they are what it leaves in FOLDER/docs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PHONE = {"width": 390, "height": 844}
 
 
 def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "docs").mkdir(parents=True, exist_ok=True)
     # Without this a run that is ended from outside would leave its server and its worker behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     run = uuid.uuid4().hex[:12]
@@ -125,11 +125,21 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
             page.screenshot(path=folder / f"{name}.png", full_page=True)
         for name, path in {
             "overview": "/?span=24h",
-            "jobs": "/jobs?status=failed",
+            "jobs": "/jobs?status=failed&q=queue:mail",
             "job": f"/jobs/{owner}/{failed}",
+            "errors": "/errors",
+            "workspaces": "/workspaces",
+            "workspace": f"/workspaces/{northwind}?span=24h",
+            "queues": "/queues",
+            "schedules": "/schedules",
+            "workers": "/workers",
+            "tasks": "/tasks",
+            "connections": "/connections/syncs",
+            "audit": "/audit",
+            "health": "/health",
         }.items():
             page.goto(server.url + "/console" + path)
-            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=80)
+            page.screenshot(path=folder / "docs" / f"{name}.png")
         page.goto(server.url + "/console/bulk/preview?deed=retry&q=status:failed+queue:webhooks")
         page.click("form[action$='/bulk/begin'] button")
         page.screenshot(path=folder / "bulk.png", full_page=True)
@@ -140,7 +150,7 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
         page.set_viewport_size(WIDE)
         page.click("button[name=preview]")
         page.wait_for_selector("#ahead-title")
-        page.screenshot(path=folder / "schedule-preview.png", full_page=True)
+        page.screenshot(path=folder / "docs" / "schedule.png")
         _take_portal(browser, sessions, server.url, folder, northwind)
 
 
@@ -162,6 +172,9 @@ def _take_portal(
         "portal-job-failed": f"/jobs/{failed}",
         "portal-job-done": f"/jobs/{synced}",
     }
+    for name in ("portal", "portal-activity", "portal-job"):
+        page.goto(f"{url}/w/{workspace_id}{paths[name]}")
+        page.screenshot(path=folder / "docs" / f"{name}.png")
     for way in ("", "dark-", "phone-"):
         page.emulate_media(color_scheme="dark" if way == "dark-" else "light")
         page.set_viewport_size(PHONE if way == "phone-" else WIDE)

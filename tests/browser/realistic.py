@@ -22,7 +22,7 @@ Sessions = sessionmaker[Session]
 NAMES = (
     "Northwind Traders", "Acme & Sons", "Globex", "Initech", "Umbrella Catering", "Hooli", "Stark Bicycles",
     "Wonka Chocolates", "Vandelay Imports", "Soylent Kitchens", "Tyrell Optics", "Wayne Logistics",
-    "Gesellschaft für außergewöhnlich lange Unternehmensbezeichnungen mbH & Co. KG", "株式会社さくら",
+    "Gesellschaft für außergewöhnlich lange Unternehmensbezeichnungen mbH & Co. KG", "Çınar Gıda Şti.",
 )  # fmt: skip
 #: Task, queue, how often in a day for each workspace, usual seconds of waiting and running, share that fails.
 DAY = (
