@@ -187,14 +187,13 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
             Connection(workspace_id=found, id=connection_id, connector_type="http_json", name=f"{name} CRM", config={})
         )
         _sync_logs(session, found, connection_id, now, failed=name == "Globex")
-    for actor, action, target in (
-        ("ada", "queue.pause", "queue:media"),
-        ("night shift", "job.retry", f"job:{uuid.uuid4()}"),
-        ("cli:deploy", "workspace.limit", f"workspace:{northwind}"),
-        ("ada", "schedule.create", f"schedule:{uuid.uuid4()}"),
+    for actor, action, target, workspace_id, details in (
+        ("ada", "queue.pause", "queue:media", None, {"reason": "the image server is being moved"}),
+        ("night shift", "job.retry", f"job:{uuid.uuid4()}", acme, {}),
+        ("cli:deploy", "workspace.limit", f"workspace:{northwind}", northwind, {"plan": "gold"}),
+        ("ada", "schedule.create", f"schedule:{uuid.uuid4()}", acme, {"name": "nightly sync"}),
     ):
-        workspace_id = northwind if action == "workspace.limit" else None
-        record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details={"reason": "…"})
+        record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details=details)
 
 
 def _sync_logs(
