@@ -1,7 +1,8 @@
-"""Pages: what each question that a page asks costs, on a platform that has run for a week."""
+"""Pages: what each of them costs, and each question that they ask, on a platform that has run for a week."""
 
 from __future__ import annotations
 
+import datetime
 import time
 import uuid
 from collections.abc import Callable
@@ -16,8 +17,12 @@ from harness.run import Run
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from jobplatform.api import create_app, mint_token
+from jobplatform.api.tokens import presented_id
 from jobplatform.models import Role, confine, make_engine
+from jobplatform.pages.sessions import begin_session
 from jobplatform.queue import pages, silence
+from jobplatform.settings import Settings
 
 FULL, QUICK = (1_000_000, 100_000, 5_000), (50_000, 10_000, 500)
 #: So often each is asked, after once that is not counted.
@@ -32,6 +37,12 @@ read-only transaction as an operator, or as a workspace where it is that workspa
 milliseconds from the call to its typed answer, Python included, and pages of 8 kB that the server touched for it.
 *Noisy* is the workspace with the most jobs. Before that, the endings of all of them were counted as workers would:
 {jobs:,} jobs in {seconds:.0f} s, {rate:,.0f} jobs/s.
+"""
+
+WHOLE_EXPLANATION = """
+The same, seen from a browser: milliseconds from a request to the last byte of its page in the process that serves it,
+with the session that is looked up, every question in one read-only transaction, and the page that is made of them;
+{times} times each, after once that is not counted.
 """
 
 Ask = Callable[[Session], Any]
@@ -58,13 +69,120 @@ def measure(run: Run) -> tuple[list[Table], list[Target]]:
         p95 = percentile(times, 0.95)
         slowest = max(slowest, p95)
         rows.append([name, shown(percentile(times, 0.5), 1), shown(p95, 1), shown(max(times), 1), shown(buffers)])
+    whole, slowest_page = _whole_pages(url, engine, 5 if run.quick else TIMES)
     engine.dispose()
     explanation = EXPLANATION.format(
         finished=finished, live=live, workspaces=workspaces, times=TIMES, jobs=jobs, seconds=seconds,
         rate=jobs / seconds,
     )  # fmt: skip
     table = Table("What pages ask", explanation, ("", "p50, ms", "p95", "longest", "buffers"), rows)
-    return [table], [Target.at_most("slowest question of a page, p95, ms", WANTED_MS, slowest)]
+    return [table, whole], [
+        Target.at_most("slowest question of a page, p95, ms", WANTED_MS, slowest),
+        Target.at_most("slowest page, p95, ms", WANTED_MS, slowest_page),
+    ]
+
+
+def _whole_pages(url: str, engine: Engine, times: int) -> tuple[Table, float]:
+    app = create_app(Settings(database_url=url, trust_login=True))
+    noisy, quiet = (_workspace(engine, number) for number in (NOISY, QUIET))
+    rows, slowest = [], 0.0
+    for shell, prefix, workspace_id, paths in (
+        ("console", "/console", None, _console(engine, noisy, quiet)),
+        ("portal", "/w", noisy, _portal(engine, noisy)),
+    ):
+        browser = app.test_client()
+        browser.set_cookie(f"jobplatform_{shell}", _session_of(engine, workspace_id), path=prefix)
+        for path in paths:
+            taken = _loaded(browser, prefix + path, times)
+            p95 = percentile(taken, 0.95)
+            slowest = max(slowest, p95)
+            name = f"{prefix}{path}".replace(str(noisy), "noisy").replace(str(quiet), "quiet")
+            rows.append([name, shown(percentile(taken, 0.5), 1), shown(p95, 1), shown(max(taken), 1)])
+    app.extensions["jobplatform.engine"].dispose()
+    explanation = WHOLE_EXPLANATION.format(times=times)
+    return Table("Pages as a whole", explanation, ("", "p50, ms", "p95", "longest"), rows), slowest
+
+
+def _session_of(engine: Engine, workspace_id: uuid.UUID | None) -> str:
+    scopes = ("operator",) if workspace_id is None else ("jobs:read", "jobs:write", "schedules")
+    with Session(engine) as session:
+        token = mint_token(session, workspace_id, scopes, "bench")
+        session.flush()
+        text = begin_session(session, presented_id(token), datetime.timedelta(hours=1))
+        session.commit()
+    assert text is not None
+    return text
+
+
+def _loaded(browser: Any, path: str, times: int) -> list[float]:
+    _load(browser, path)
+    return [_load(browser, path) for _ in range(times)]
+
+
+def _load(browser: Any, path: str) -> float:
+    began = time.perf_counter()
+    answer = browser.get(path)
+    length = len(answer.get_data())
+    taken = 1000 * (time.perf_counter() - began)
+    assert answer.status_code == 200, f"{path} answered {answer.status_code}, {length} bytes"
+    return taken
+
+
+def _console(engine: Engine, noisy: uuid.UUID, quiet: uuid.UUID) -> list[str]:
+    with Session(engine) as session:
+        group = pages.error_groups(session).groups[0]
+        failed = pages.find_jobs(session, pages.parse_search("status:failed"), limit=1).jobs[0]
+        waiting = pages.find_jobs(session, pages.parse_search("status:pending"), limit=1).jobs[0]
+        schedule = pages.schedule_lines(session, limit=1).lines[0].schedule
+    return [
+        *(f"/?span={span}" for span in ("1h", "24h", "7d", "30d")),
+        *(f"/jobs{query}" for query in _queries(noisy, quiet, group.fingerprint)),
+        f"/jobs/{failed.workspace_id}/{failed.id}",
+        f"/jobs/{waiting.workspace_id}/{waiting.id}",
+        f"/bulk/preview?deed=retry&q=error:{group.fingerprint}",
+        "/bulk/preview?deed=cancel&q=tag:rare",
+        "/bulk",
+        "/errors",
+        f"/errors/{group.fingerprint}",
+        *(f"/workspaces?sort={order}" for order in ("backlog", "oldest", "share", "failed", "id")),
+        "/workspaces?q=Workspace+49",
+        *(f"/workspaces/{noisy}?span={span}" for span in ("1h", "24h", "7d", "30d")),
+        f"/workspaces/{quiet}",
+        "/queues",
+        "/schedules",
+        f"/schedules/{schedule.workspace_id}/{schedule.id}",
+        "/workers",
+        "/tasks",
+        "/connections",
+        "/connections/syncs",
+        "/audit",
+        "/audit?actor=actor-7",
+        "/health",
+    ]
+
+
+def _queries(noisy: uuid.UUID, quiet: uuid.UUID, fingerprint: str) -> list[str]:
+    return [
+        "",
+        *(f"?status={status}" for status in ("pending", "running", "completed", "failed")),
+        "?q=task:task-3+queue:queue-3",
+        "?q=tag:rare",
+        "?q=tag:rare&status=pending",
+        "?q=tag:nowhere",
+        "?q=error:Error3",
+        f"?q=error:{fingerprint}",
+        f"?q=workspace:{noisy}",
+        f"?q=workspace:{noisy}+tag:nowhere",
+        f"?q=workspace:{quiet}&status=failed",
+    ]
+
+
+def _portal(engine: Engine, workspace_id: uuid.UUID) -> list[str]:
+    with Session(engine) as session:
+        search = pages.parse_search(f"workspace:{workspace_id}")
+        job = pages.find_jobs(session, search, limit=1).jobs[0]
+    here = f"/{workspace_id}"
+    return [f"{here}/", f"{here}/activity", f"{here}/schedules", f"{here}/jobs/{job.id}"]
 
 
 def _questions(engine: Engine) -> Questions:

@@ -62,6 +62,7 @@ def _about_request() -> dict[str, Any]:
     return {
         "shell": shell,
         "visitor": visit.visitor if visit else None,
+        "brand": (visit.workspace_name if visit else "") or shell.title,
         "read_only": shell.options.read_only or bool(visit and visit.visitor.may == "read_only"),
         "notice": None if request.headers.get("X-Live") else take_notice(),
         "theme": theme if theme in ("light", "dark") else "system",

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from flask import Blueprint, Flask, current_app, g, request, url_for
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from jobplatform.api.mounted import Mounted, serving_blueprint_name, serving_url
+from jobplatform.models import Workspace
 from jobplatform.pages.attempts import Attempts
 from jobplatform.pages.inner_api import Answer, InnerApi
 from jobplatform.pages.visitors import VERBS, Access, Visitor
@@ -161,7 +162,8 @@ class Visit:
 
     visitor: Visitor
     workspace_id: UUID | None
-    seen: dict[str, Any] = field(default_factory=dict)
+    #: What the workspace is called; empty until something of it was looked at, and where it has no name.
+    workspace_name: str = ""
 
     def may(self, verb: str) -> bool:
         return not current_shell().options.read_only and self.visitor.may_do(verb)
@@ -207,7 +209,17 @@ def looking() -> Iterator[Session]:
     mounted = current_shell().mounted
     with mounted.reading() as session:
         session.execute(text(_LOOK_ONLY))
+        _note_name(session)
         yield session
+
+
+def _note_name(session: Session) -> None:
+    """A portal says on each page whose it is."""
+    visit = visit_or_none()
+    if visit is None or visit.workspace_id is None:
+        return
+    statement = select(Workspace.name).where(Workspace.id == visit.workspace_id)
+    visit.workspace_name = session.scalar(statement) or ""
 
 
 def ask(

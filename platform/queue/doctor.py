@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from jobplatform import migrations
 from jobplatform.models import SCHEMA, Base, QueueRow
-from jobplatform.queue.health import queue_health
+from jobplatform.queue.health import unserved_tasks
 from jobplatform.queue.statement import run
 
 #: A transaction that is open for longer holds back vacuum.
@@ -144,10 +144,13 @@ def examine_schema(session: Session) -> Iterator[Finding]:
     yield from _indexes(session)
 
 
-def examine_queue(session: Session) -> Iterator[Finding]:
-    """What is wrong with jobs and workers. On a Session that sees all workspaces, and a schema that is right."""
+def examine_queue(session: Session, *, unserved: Sequence[str] | None = None) -> Iterator[Finding]:
+    """What is wrong with jobs and workers. On a Session that sees all workspaces, and a schema that is right.
+
+    ``unserved``: the tasks of ready jobs that nobody serves, for whoever has looked already.
+    """
     yield from _stuck_leases(session)
-    yield from _unserved(session)
+    yield from _unserved(unserved_tasks(session) if unserved is None else unserved)
     yield from _late(session)
 
 
@@ -311,8 +314,7 @@ def _stuck_leases(session: Session) -> Iterator[Finding]:
         )
 
 
-def _unserved(session: Session) -> Iterator[Finding]:
-    unserved = queue_health(session).unserved_tasks
+def _unserved(unserved: Sequence[str]) -> Iterator[Finding]:
     if unserved:
         yield Finding(
             Severity.ERROR,

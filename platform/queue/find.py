@@ -130,11 +130,10 @@ def find_jobs(session: Session, search: Search, *, limit: int = 50, before: str 
     """
     _visit(session, search)
     way = _way(session, search, _cursor(before))
-    rows = _rows(session, way, _LINE, limit + 1)
+    rows, end = _rows(session, way, _LINE, limit + 1)
     lines = tuple(_line(row) for row in rows[:limit])
     if len(rows) > limit:
         return JobPage(lines, _cursor_text(rows[limit - 1]), complete=True, looked_back_to=None)
-    end = _end_of_look(session, way)
     if end is None:
         return JobPage(lines, None, complete=True, looked_back_to=None)
     return JobPage(lines, _cursor_text(end), complete=False, looked_back_to=_made_at(end[1]))
@@ -168,11 +167,10 @@ def find_keys(
     _visit(session, search)
     way = _way(session, search, _cursor(before), also="and r.created_at <= %(made_until)s")
     way.parameters["made_until"] = made_until
-    rows = _rows(session, way, "r.workspace_id, r.id", limit)
+    rows, end = _rows(session, way, "r.workspace_id, r.id", limit)
     keys = [(row[0], row[1]) for row in rows]
     if len(keys) == limit:
         return Keys(keys, limit, _cursor_text(keys[-1]))
-    end = _end_of_look(session, way)
     return Keys(keys, len(keys) if end is None else way.look or 0, None if end is None else _cursor_text(end))
 
 
@@ -266,18 +264,38 @@ where true {asked}
 order by r.id desc, r.workspace_id desc
 limit %(limit)s
 """
-_LIVE_PAGE: Final = f"""
-select {{columns}}
-from ({{way}}) q
-cross join lateral (
+_ITS_RECORD: Final = f"""
     select {_RECORD}
     from jobplatform.job_records r
     where r.workspace_id = q.workspace_id and r.id = q.id
     limit 1
-) r
+"""
+_LIVE_PAGE: Final = f"""
+select {{columns}}
+from ({{way}}) q
+cross join lateral ({_ITS_RECORD}) r
 where true {{asked}}
 order by q.id desc, q.workspace_id desc
 limit %(limit)s
+"""
+# Where the look ended comes as a last row of the same statement: to find the newest live jobs takes all of them, and
+# that once.
+_LIVE_LOOK: Final = f"""
+with looked as materialized ({{way}})
+(
+    select {{columns}}, false as is_end
+    from looked q
+    cross join lateral ({_ITS_RECORD}) r
+    where true {{asked}}
+    order by q.id desc, q.workspace_id desc
+    limit %(limit)s
+)
+union all
+(
+    select {{columns}}, true
+    from (select * from looked order by id desc, workspace_id desc offset {LOOK_UP - 1} limit 1) q
+    cross join lateral ({_ITS_RECORD}) r
+)
 """
 # Where the look ended: the last one of it, if it is full.
 _END: Final = """
@@ -286,14 +304,19 @@ from ({looked_at}) r
 order by r.id desc, r.workspace_id desc
 offset {last}
 """
+# By status, and how many were looked at: if that is all that one look may see, there may be more.
 _COUNT: Final = """
-select r.status, count(*)
+select r.status, count(*) filter (where true {asked}), count(*)
 from ({way}) r
-where r.status is not null {asked}
 group by r.status
 """
-
-_COUNT_LIVE: Final = "select count(*) from (select from ({way}) counted limit %(limit)s) found"
+_COUNT_SOME: Final = "select count(*) from (select from ({way}) counted limit %(limit)s) found"
+# Of any live jobs, not of the newest: a count that says "at least" is as true of them, and costs no sorting.
+_COUNT_LIVE_LOOK: Final = f"""
+select count(*) filter (where true {{asked}}), count(*)
+from ({{way}}) q
+cross join lateral ({_ITS_RECORD}) r
+"""
 
 FINGERPRINTS_OF_TYPES: Final = f"""
 select distinct fingerprint
@@ -477,8 +500,15 @@ def _visit(session: Session, search: Search) -> None:
         visit(session, search.workspace_ids[0])
 
 
-def _rows(session: Session, way: _Way, columns: str, limit: int) -> Sequence[Any]:
-    return run(session, _page(way, columns), limit=limit, **way.parameters).all()
+def _rows(session: Session, way: _Way, columns: str, limit: int) -> tuple[Sequence[Any], Key | None]:
+    """The first of them, and, where these are fewer than asked for, where the look ended."""
+    if way.is_live and way.look is not None:
+        sql = _LIVE_LOOK.format(columns=columns, way=way.relation, asked=way.asked)
+        told = run(session, sql, limit=limit, **way.parameters).all()
+        found, ends = [row[:-1] for row in told if not row[-1]], [row for row in told if row[-1]]
+        return found, (ends[0][0], ends[0][1]) if ends and len(found) < limit else None
+    rows = run(session, _page(way, columns), limit=limit, **way.parameters).all()
+    return rows, _end_of_look(session, way) if len(rows) < limit else None
 
 
 def _page(way: _Way, columns: str) -> str:
@@ -498,22 +528,35 @@ def _count_live(session: Session, search: Search) -> Capped:
     if search.fingerprints:
         return Capped(0)
     way = _way(session, search, None)
-    if way.is_live and not way.asked:
-        # As many as are counted, whichever they are.
-        way = _way_through_live(search, None, way.parameters, "", order="")
-        sql = _COUNT_LIVE.format(way=way.relation)
-    else:
-        sql = _COUNT_LIVE.format(way=_page(way, "r.id"))
-    counted = run(session, sql, limit=MOST_COUNTED + 1, **way.parameters).scalar_one()
-    return _capped(counted, more=counted <= MOST_COUNTED and _end_of_look(session, way) is not None)
+    if not way.is_live:
+        return _count_some(session, way, _page(way, "r.id"))
+    # As many as are counted, whichever they are.
+    way = _way_through_live(search, None, way.parameters, "", order="")
+    if not way.asked:
+        sql = _COUNT_SOME.format(way=way.relation)
+        return _capped(run(session, sql, limit=MOST_COUNTED + 1, **way.parameters).scalar_one(), more=False)
+    sql = _COUNT_LIVE_LOOK.format(way=way.relation, asked=way.asked)
+    counted, looked_at = run(session, sql, **way.parameters).one()
+    return _capped(counted, more=looked_at >= LOOK_UP)
 
 
 def _count_ended(session: Session, search: Search) -> dict[Status, Capped]:
     way = _way(session, search, None)
-    rows = run(session, _COUNT.format(way=way.relation, asked=way.asked), **way.parameters)
+    if way.looked_at is not None:
+        # Only failures are found by what they have in common, and no more of them than are counted.
+        failed = _count_some(session, way, f"select from ({way.relation}) r where true {way.asked}")
+        return {status: failed if status is Status.FAILED else Capped(0) for status in FINAL_STATUSES.values()}
+    rows = run(session, _COUNT.format(way=way.relation, asked=way.asked), **way.parameters).all()
     counts = {row[0]: row[1] for row in rows}
-    more = _end_of_look(session, way) is not None
+    more = way.look is not None and sum(row[2] for row in rows) >= way.look
     return {status: _capped(counts.get(number, 0), more=more) for number, status in FINAL_STATUSES.items()}
+
+
+def _count_some(session: Session, way: _Way, relation: str) -> Capped:
+    """Those of a relation, as far as they are counted; and whether there may be more behind the end of the look."""
+    sql = _COUNT_SOME.format(way=relation)
+    counted = run(session, sql, limit=MOST_COUNTED + 1, **way.parameters).scalar_one()
+    return _capped(counted, more=counted <= MOST_COUNTED and _end_of_look(session, way) is not None)
 
 
 def _capped(count: int, *, more: bool) -> Capped:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.counts import LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
+from jobplatform.queue.counts import HOUR, LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
-from jobplatform.queue.statement import run
+from jobplatform.queue.statement import array, run, text_array
 
 # Of other logins' connections everybody may see the name, and nothing else.
 WORKERS = """
@@ -28,24 +28,17 @@ ears as materialized (
     where datname = current_database() and application_name = %(listener)s
 )
 select alive.workers, ears.listening,
-    -- Each kind of job is looked for once, and not each job.
+    -- Of the kinds of jobs that are ready.
     array(
-        select distinct
-            q.task || case when q.payload_version > 1 then ' (payload version ' || q.payload_version || ')' else '' end
-        from (
-            select distinct q.task, q.queue, q.payload_version
-            from jobplatform.job_queue q
-            where q.state = 1 and (%(workspace_id)s::uuid is null or q.workspace_id = %(workspace_id)s::uuid)
-            -- Not taken apart again.
-            offset 0
-        ) q
+        select distinct k.task || case when k.version > 1 then ' (payload version ' || k.version || ')' else '' end
+        from unnest(%(tasks)s::text[], %(queues)s::text[], %(versions)s::int[]) as k(task, queue, version)
         where not exists (
             select from jobplatform.workers w
             where w.dead_at is null
                 and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
-                and q.task = any(w.tasks)
-                and q.payload_version <= coalesce(w.versions[array_position(w.tasks, q.task)], 32767)
-                and q.queue = any(w.queues)
+                and k.task = any(w.tasks)
+                and k.version <= coalesce(w.versions[array_position(w.tasks, k.task)], 32767)
+                and k.queue = any(w.queues)
         )
         limit 20
     ) as unserved,
@@ -129,6 +122,11 @@ def queue_health(
     return judge(session, rules, live, done, workspace_id)
 
 
+def unserved_tasks(session: Session) -> tuple[str, ...]:
+    """The tasks of ready jobs that no live worker knows, of all workspaces; up to 20."""
+    return judge(session, {}, count_live(session, None, HOUR), ()).unserved_tasks
+
+
 def judge(
     session: Session,
     rules: Mapping[str, AlertRule],
@@ -137,7 +135,7 @@ def judge(
     workspace_id: uuid.UUID | None = None,
 ) -> Health:
     """What the rules say of these counts, and who is there to do something about them."""
-    row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER).one()
+    row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER, **_ready_kinds(live)).one()
     workers, listening, unserved, overdue, given_up = row
     oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]
     health = Health(
@@ -156,6 +154,15 @@ def judge(
     )
     alerts = [*_alerts_of_rules(rules, live, done), *_plain_alerts(rules, live, health, overdue, given_up)]
     return replace(health, alerts=tuple(alerts))
+
+
+def _ready_kinds(live: Iterable[Live]) -> dict[str, str]:
+    kinds = [(one.task, one.queue, version) for one in live for version in one.ready_versions]
+    return {
+        "tasks": text_array(task for task, _, _ in kinds),
+        "queues": text_array(queue for _, queue, _ in kinds),
+        "versions": array(version for _, _, version in kinds),
+    }
 
 
 def _with_thresholds(rules: Mapping[str, AlertRule], given: Mapping[str, float | None]) -> dict[str, AlertRule]:

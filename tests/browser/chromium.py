@@ -24,5 +24,15 @@ def open_browser() -> Iterator[Any]:
 
 def sign_in(page: Any, url: str, token: str) -> None:
     page.goto(f"{url}/console/sign-in")
+    give_token(page, token)
+
+
+def sign_in_to_portal(page: Any, url: str, token: str) -> None:
+    page.goto(f"{url}/w/sign-in")
+    give_token(page, token)
+
+
+def give_token(page: Any, token: str) -> None:
+    """On the page that asks for one."""
     page.fill("#token", token)
     page.click("form[action$='/sign-in'] button")

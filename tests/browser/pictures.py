@@ -2,7 +2,7 @@
 
     python -m tests.browser.pictures FOLDER
 
-Those in docs/pictures are made by this.
+Those in docs/pictures are made by this: they are what it leaves in FOLDER/docs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
@@ -24,15 +24,30 @@ from jobplatform.testing import wait_until
 from jobplatform.testing.server import embedded_server, folder_of, remove_folder_of
 from jobplatform.testing.worker_process import WorkerProcess, environment_of
 from tests.api.servers import Server
-from tests.browser.chromium import open_browser, sign_in
+from tests.browser.chromium import open_browser, sign_in, sign_in_to_portal
 from tests.browser.realistic import enqueue_live, furnish
 
+FAILED_SYNC = """
+select id
+from jobplatform.job_records
+where workspace_id = :id and error_type = 'SyncFailedError'
+order by id desc
+limit 1
+"""
+RUNNING_SYNC = "select id from jobplatform.job_queue where workspace_id = :id and task = 'sync' limit 1"
+LAST_SYNC = """
+select job_id
+from jobplatform.sync_logs
+where workspace_id = :id and status = 'completed'
+order by id desc
+limit 1
+"""
 WIDE = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}
 
 
 def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "docs").mkdir(parents=True, exist_ok=True)
     # Without this a run that is ended from outside would leave its server and its worker behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     run = uuid.uuid4().hex[:12]
@@ -93,6 +108,9 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
             "queues": "/queues",
             "schedules": "/schedules",
             "schedule": f"/schedules/{acme}/{schedule}",
+            "schedule-form": f"/schedules/{acme}/{schedule}/edit",
+            "plans": "/workspaces/plans",
+            "workspace-week": f"/workspaces/{northwind}?span=7d",
             "workers": "/workers",
             "tasks": "/tasks",
             "task": "/tasks/report.build",
@@ -107,17 +125,62 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
             page.screenshot(path=folder / f"{name}.png", full_page=True)
         for name, path in {
             "overview": "/?span=24h",
-            "jobs": "/jobs?status=failed",
+            "jobs": "/jobs?status=failed&q=queue:mail",
             "job": f"/jobs/{owner}/{failed}",
+            "errors": "/errors",
+            "workspaces": "/workspaces",
+            "workspace": f"/workspaces/{northwind}?span=24h",
+            "queues": "/queues",
+            "schedules": "/schedules",
+            "workers": "/workers",
+            "tasks": "/tasks",
+            "connections": "/connections/syncs",
+            "audit": "/audit",
+            "health": "/health",
         }.items():
             page.goto(server.url + "/console" + path)
-            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=80)
+            page.screenshot(path=folder / "docs" / f"{name}.png")
         page.goto(server.url + "/console/bulk/preview?deed=retry&q=status:failed+queue:webhooks")
         page.click("form[action$='/bulk/begin'] button")
         page.screenshot(path=folder / "bulk.png", full_page=True)
         page.goto(server.url + "/console/bulk")
         page.screenshot(path=folder / "bulk-list.png", full_page=True)
         _dark_and_narrow(page, server.url, folder, f"/jobs/{owner}/{failed}")
+        page.goto(server.url + f"/console/schedules/{acme}/{schedule}/edit")
+        page.set_viewport_size(WIDE)
+        page.click("button[name=preview]")
+        page.wait_for_selector("#ahead-title")
+        page.screenshot(path=folder / "docs" / "schedule.png")
+        _take_portal(browser, sessions, server.url, folder, northwind)
+
+
+def _take_portal(
+    browser: Any, sessions: sessionmaker[Session], url: str, folder: Path, workspace_id: uuid.UUID
+) -> None:
+    with sessions.begin() as session:
+        token = mint_token(session, workspace_id, ("jobs:read", "jobs:write", "schedules"), "Grace Hopper")
+        failed, syncing, synced = (
+            session.scalar(text(sql), {"id": workspace_id}) for sql in (FAILED_SYNC, RUNNING_SYNC, LAST_SYNC)
+        )
+    page = browser.new_page(viewport=WIDE)
+    sign_in_to_portal(page, url, token)
+    paths = {
+        "portal": "/",
+        "portal-activity": "/activity",
+        "portal-schedules": "/schedules",
+        "portal-job": f"/jobs/{syncing}",
+        "portal-job-failed": f"/jobs/{failed}",
+        "portal-job-done": f"/jobs/{synced}",
+    }
+    for name in ("portal", "portal-activity", "portal-job"):
+        page.goto(f"{url}/w/{workspace_id}{paths[name]}")
+        page.screenshot(path=folder / "docs" / f"{name}.png")
+    for way in ("", "dark-", "phone-"):
+        page.emulate_media(color_scheme="dark" if way == "dark-" else "light")
+        page.set_viewport_size(PHONE if way == "phone-" else WIDE)
+        for name, path in paths.items():
+            page.goto(f"{url}/w/{workspace_id}{path}")
+            page.screenshot(path=folder / f"{way}{name}.png", full_page=way == "phone-")
 
 
 def _dark_and_narrow(page: Any, url: str, folder: Path, job: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import random
 import uuid
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ Sessions = sessionmaker[Session]
 NAMES = (
     "Northwind Traders", "Acme & Sons", "Globex", "Initech", "Umbrella Catering", "Hooli", "Stark Bicycles",
     "Wonka Chocolates", "Vandelay Imports", "Soylent Kitchens", "Tyrell Optics", "Wayne Logistics",
-    "Gesellschaft für außergewöhnlich lange Unternehmensbezeichnungen mbH & Co. KG", "株式会社さくら",
+    "Gesellschaft für außergewöhnlich lange Unternehmensbezeichnungen mbH & Co. KG", "Çınar Gıda Şti.",
 )  # fmt: skip
 #: Task, queue, how often in a day for each workspace, usual seconds of waiting and running, share that fails.
 DAY = (
@@ -175,21 +176,24 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
         ("every quarter of an hour", Every(datetime.timedelta(minutes=15)), {}),
     ):
         task = tasks["report.build" if "revenue" in name else "sync"]
-        create_schedule(session, task, rule, workspace_id=acme, name=name, made_by="ada", **options)
+        for found in (acme, northwind):
+            create_schedule(session, task, rule, workspace_id=found, name=name, made_by="ada", **options)
+    _sources_of_a_shop(session, northwind, now)
     for name, found in list(workspaces.items())[:6]:
+        if found == northwind:
+            continue
         connection_id = uuid.uuid4()
         session.add(
             Connection(workspace_id=found, id=connection_id, connector_type="http_json", name=f"{name} CRM", config={})
         )
         _sync_logs(session, found, connection_id, now, failed=name == "Globex")
-    for actor, action, target in (
-        ("ada", "queue.pause", "queue:media"),
-        ("night shift", "job.retry", f"job:{uuid.uuid4()}"),
-        ("cli:deploy", "workspace.limit", f"workspace:{northwind}"),
-        ("ada", "schedule.create", f"schedule:{uuid.uuid4()}"),
+    for actor, action, target, workspace_id, details in (
+        ("ada", "queue.pause", "queue:media", None, {"reason": "the image server is being moved"}),
+        ("night shift", "job.retry", f"job:{uuid.uuid4()}", acme, {}),
+        ("cli:deploy", "workspace.limit", f"workspace:{northwind}", northwind, {"plan": "gold"}),
+        ("ada", "schedule.create", f"schedule:{uuid.uuid4()}", acme, {"name": "nightly sync"}),
     ):
-        workspace_id = northwind if action == "workspace.limit" else None
-        record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details={"reason": "…"})
+        record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details=details)
 
 
 def _sync_logs(
@@ -205,7 +209,10 @@ def _sync_logs(
                     started_at, ended_at
                 ) values (
                     :workspace_id, :id, :job_id, :reference, :mode, :status, :total, cast(:errors as jsonb),
-                    jsonb_build_array(jsonb_build_object('connectionId', cast(:connection_id as text))),
+                    jsonb_build_array(jsonb_build_object(
+                        'connectionId', cast(:connection_id as text), 'status', cast(:status as text),
+                        'records', cast(:total as int)
+                    )),
                     :begun, :ended
                 )
             """),
@@ -225,11 +232,79 @@ def _sync_logs(
         )
 
 
+SOURCES = (
+    ("Customers", "hubspot", 1_842),
+    ("Orders", "http_json", 412),
+    ("Product feed", "rss", 96),
+    ("Warehouse", "sql", 23_507),
+)
+SYNC_RECORD = text("""
+insert into jobplatform.job_records (
+    workspace_id, id, task, queue, payload, max_attempts, status, outcome, result, error_type, error, request_id,
+    attempts, epoch, created_at, run_after, started_at, completed_at, progress
+) values (
+    :workspace_id, :id, 'sync', 'sync', '{"mode": "incremental"}', 3, :job_status, :outcome,
+    case when :job_status = 3 then cast(:result as jsonb) end,
+    :error_type, :error, 'req-5f0c21d9', 1, 1, :begun, :begun, :begun, :ended, cast(:progress as jsonb)
+)
+""")
+SYNC_LOG = text("""
+insert into jobplatform.sync_logs (
+    workspace_id, id, job_id, reference, mode, status, total_records, errors, results, started_at, ended_at
+)
+select :workspace_id, :id, :id, :reference, 'incremental', :status, :total, found -> 'errors', found -> 'results',
+    :begun, :ended
+from (select cast(:result as jsonb) as found) found
+""")
+
+
+def _sources_of_a_shop(session: Session, workspace_id: uuid.UUID, now: datetime.datetime) -> None:
+    """Four sources, and a day of syncs of them: one of which failed as a whole, and the last one in part."""
+    ids = {name: uuid.uuid4() for name, _, _ in SOURCES}
+    session.add_all(
+        Connection(workspace_id=workspace_id, id=ids[name], connector_type=kind, name=name, config={})
+        for name, kind, _ in SOURCES
+    )
+    for number in range(5):
+        begun = now - datetime.timedelta(hours=6 * number, minutes=47)
+        broken = {name for name, _, _ in SOURCES} if number == 2 else {"Product feed"} if number == 0 else set()
+        words = "shop.example.com cannot be reached" if number == 2 else "feeds.example.com answered 404 Not Found"
+        results = [
+            {
+                "connectionId": str(ids[name]), "name": name, "connectorType": kind,
+                "status": "failed" if name in broken else "completed",
+                "records": 0 if name in broken else records // (1 + 7 * (number + name.count("e") % 3)),
+            }
+            for name, kind, records in SOURCES
+        ]  # fmt: skip
+        errors = [f"{name}: {words}" for name in ids if name in broken]
+        total = sum(int(str(one["records"])) for one in results)
+        failed = number == 2
+        about = {
+            "workspace_id": workspace_id,
+            "id": _id(random.Random(100 + number), begun),
+            "reference": f"sync-{5200 - number}",
+            "begun": begun,
+            "ended": begun + datetime.timedelta(seconds=74 - 9 * number),
+            "job_status": 4 if failed else 3,
+            "outcome": "error" if failed else "ok",
+            "status": "failed" if failed else "completed",
+            "total": total,
+            "result": json.dumps({"results": results, "errors": errors, "warnings": [], "totalRecords": total}),
+            "error_type": "SyncFailedError" if failed else None,
+            "error": "; ".join(errors) if failed else None,
+            "progress": json.dumps({"current": total, "total": total}) if total else None,
+        }
+        session.execute(SYNC_RECORD, about)
+        session.execute(SYNC_LOG, about)
+
+
 def enqueue_live(sessions: Sessions, workspaces: dict[str, uuid.UUID]) -> uuid.UUID:
     """Jobs for a worker to run now; the id of a long one."""
     with sessions.begin() as session:
         for name, found in list(workspaces.items())[:7]:
-            tasks["sync"].enqueue(session, {"pages": 40, "pause": 0.5}, workspace_id=found)
+            pages = 240 if name == "Northwind Traders" else 40
+            tasks["sync"].enqueue(session, {"pages": pages, "pause": 0.5}, workspace_id=found)
             tasks["webhook.deliver"].enqueue(session, {"id": 1}, workspace_id=found)
             tasks["image.resize"].enqueue(session, {"id": 2}, workspace_id=found, tags=("eu",))
             if name in ("Acme & Sons", "Globex"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobplatform.queue import Retry, RunningJob, Tasks
@@ -30,6 +31,9 @@ class Invoice:
 @tasks.task("sync", queue="sync", unique="workspace", description="Fetches what is new from a workspace's CRM")
 def sync(job: RunningJob, payload: dict[str, Any]) -> dict[str, int]:
     total = int(payload.get("pages", 10))
+    # For whoever wants to see it run before it does anything: it begins when there is such a file.
+    while payload.get("until") and not Path(payload["until"]).exists():
+        time.sleep(0.05)
     for page in range(total):
         job.log(f"page {page + 1} of {total}: 100 contacts, 3 of them changed")
         job.progress(100 * (page + 1), 100 * total, f"page {page + 1} of {total}")

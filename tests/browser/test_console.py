@@ -12,26 +12,8 @@ from sqlalchemy import text
 from jobplatform.models import Connection
 from jobplatform.queue import Every, create_schedule, pause
 from jobplatform.testing import wait_until
-from tests.browser.conftest import Stage, examine, harm_of, wait_for
+from tests.browser.conftest import CORPUS, EVIL, Stage, examine, examine_everywhere, harm_of, wait_for, walk
 from tests.browser.shop_tasks import tasks
-
-#: Ways by which texts have become programs in pages like these.
-CORPUS = (
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(2)>",
-    '"><svg onload=alert(3)>',
-    "' onmouseover='alert(4)' x='",
-    "javascript:alert(5)",
-    "</script><script>alert(6)</script>",
-    "</textarea><script>alert(7)</script>",
-    "{{ 7*'7' }}${7*7}<%= 7*7 %>",
-    "<a href=javascript:alert(8)>x</a><iframe srcdoc='<script>parent.alert(9)</script>'>",
-    "\u2028\u202e<style>@import'//evil.example'</style><base href=//evil.example>",
-    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(10)>",
-)
-EVIL = " ".join(CORPUS)
-PHONE = {"width": 390, "height": 844}
-WIDE = {"width": 1360, "height": 860}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +75,7 @@ def haunted(stage: Stage) -> list[str]:
             ),
             {**mine, "id": uuid.uuid4(), "evil": EVIL},
         )
+        session.execute(text("insert into jobplatform.plans (name, weight) values (:name, 3)"), {"name": CORPUS[1]})
         pause(session, "resource", resource["resource"], reason=EVIL[:400], actor=EVIL)
         schedule_id = schedule.id
     wait_until(
@@ -105,8 +88,9 @@ def haunted(stage: Stage) -> list[str]:
     return [
         "/", "/?span=24h", "/jobs", "/jobs?status=failed", "/jobs?q=task:nothing", "/jobs?q=nonsense:1",
         f"/jobs/{here}/{failed}", f"/jobs/{here}/{later}", f"/jobs/{here}/{done}", "/errors", f"/errors/{fingerprint}",
-        "/bulk", "/bulk/preview?deed=retry&q=status:failed", "/workspaces", f"/workspaces/{here}", "/queues",
-        "/schedules", f"/schedules/{here}/{schedule_id}", "/workers", "/tasks", "/tasks/report.build",
+        "/bulk", "/bulk/preview?deed=retry&q=status:failed", "/workspaces", f"/workspaces/{here}",
+        f"/workspaces/{here}?span=7d", "/workspaces/plans", "/queues", "/schedules", f"/schedules/{here}/{schedule_id}",
+        "/schedules/new", f"/schedules/{here}/{schedule_id}/edit", "/workers", "/tasks", "/tasks/report.build",
         "/tasks/report.build/new", "/connections", "/connections/syncs", "/audit", "/health", "/nowhere",
     ]  # fmt: skip
 
@@ -133,18 +117,11 @@ def test_no_text_of_anybody_becomes_a_program_and_the_policy_has_nothing_to_repo
 
 
 def test_every_page_can_be_read_heard_and_held_in_a_hand(stage: Stage, page: Any, haunted: list[str]) -> None:
-    found = {}
-    for path in ("/sign-in", *haunted):
-        page.set_viewport_size(WIDE)
-        page.emulate_media(color_scheme="light")
-        page.goto(stage.url + path)
-        found[path, "light"] = examine(page)
-        page.emulate_media(color_scheme="dark")
-        found[path, "dark"] = examine(page)
-        page.set_viewport_size(PHONE)
-        found[path, "phone"] = examine(page)
-    page.set_viewport_size(WIDE)
-    page.emulate_media(color_scheme="light")
+    found = {
+        (path, where): what
+        for path in ("/sign-in", *haunted)
+        for where, what in examine_everywhere(page, stage.url + path).items()
+    }
 
     assert {where: what for where, what in found.items() if what} == {}
 
@@ -173,34 +150,9 @@ def test_the_examination_finds_what_is_wrong(stage: Stage, page: Any) -> None:
 
 
 def test_a_keyboard_reaches_everything_and_shows_where_it_is(stage: Stage, page: Any, haunted: list[str]) -> None:
-    page.goto(stage.url + "/jobs")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    wanted, reached, unseen = walk(page, stage.url + "/jobs")
 
-    page.goto(stage.url + "/jobs")
-    wanted = page.evaluate(
-        """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
-          .filter((one) => one.type !== "hidden" && !one.disabled && one.checkVisibility()).length"""
-    )
-    places = []
-    for _ in range(wanted):
-        page.keyboard.press("Tab")
-        places.append(
-            page.evaluate(
-                """() => {
-                  const one = document.activeElement;
-                  const style = getComputedStyle(one);
-                  window.walked ??= new Set();
-                  window.walked.add(one);
-                  return [one.tagName, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
-                }"""
-            )
-        )
-
-    assert page.evaluate("window.walked.size") == wanted
-    assert [place for place in places if not place[1]] == []
+    assert (reached, unseen) == (wanted, [])
 
 
 def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage) -> None:

@@ -40,6 +40,7 @@ class Forms(HTMLParser):
         self.found: list[Form] = []
         self.words: list[str] = []
         self._textarea: str | None = None
+        self._select: str | None = None
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -51,10 +52,16 @@ class Forms(HTMLParser):
         if tag == "textarea" and self.found:
             self._textarea = str(about.get("name"))
             self.found[-1].fields[self._textarea] = ""
+        if tag == "select" and self.found and "disabled" not in about:
+            self._select = str(about.get("name"))
+        if tag == "option" and self._select and ("selected" in about or self._select not in self.found[-1].fields):
+            self.found[-1].fields[self._select] = about.get("value") or ""
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea":
             self._textarea = None
+        if tag == "select":
+            self._select = None
 
     def handle_data(self, data: str) -> None:
         if self._textarea:

@@ -57,8 +57,9 @@ def audited(sessions: Sessions) -> list[tuple[str, str]]:
 
 PAGES = (
     "/", "/?span=7d", "/jobs", "/jobs?q=task:echo&status=failed", "/errors", "/bulk", "/workspaces",
-    "/workspaces?sort=share&q=acme", "/queues", "/schedules", "/workers", "/tasks", "/tasks/echo", "/tasks/echo/new",
-    "/connections", "/connections/syncs", "/audit", "/audit?action=job.retry", "/health",
+    "/workspaces?sort=share&q=acme", "/workspaces/plans", "/queues", "/schedules", "/schedules/new", "/workers",
+    "/tasks", "/tasks/echo", "/tasks/echo/new", "/connections", "/connections/syncs", "/audit",
+    "/audit?action=job.retry", "/health",
 )  # fmt: skip
 
 
@@ -276,6 +277,170 @@ def test_a_schedule_is_paused_resumed_and_run_now(
     page = operator.get(operator.get("/schedules").text.split('class="strong" href="')[1].split('"')[0])
     assert "every hour" in page.text.lower()
     assert page.text.count("<li>") == 5
+
+
+def test_a_workspace_s_charts_go_back_as_far_as_those_of_all(
+    operator: Visitor, enqueue: Enqueue, acme: uuid.UUID
+) -> None:
+    enqueue()
+
+    for span, said in (("24h", "last 24 hours"), ("7d", "last 7 days"), ("30d", "last 30 days")):
+        page = operator.get(f"/workspaces/{acme}?span={span}").text
+        assert f"Throughput, {said}" in page
+        assert f'span={span}" aria-current="true"' in page
+
+
+def test_plans_are_made_changed_and_deleted(operator: Visitor, acme: uuid.UUID, sessions: Sessions) -> None:
+    operator.get("/workspaces/plans")
+    assert operator.do("/plans", name="gold & silver", weight="5", max_running="1,000") == (
+        "There is a plan gold & silver now."
+    )
+    operator.page = operator.send("/plans", name="gold & silver", weight="6")
+    assert operator.page.status_code == 422
+    assert "There is a plan gold &amp; silver already." in operator.page.text
+    operator.page = operator.send("/plans", name="odd", weight="heavy")
+    assert operator.page.status_code == 422
+    assert 'value="heavy"' in operator.page.text
+
+    operator.get("/workspaces/plans")
+    assert operator.do("/plans/gold%20&%20silver", weight="7") == (
+        "gold & silver counts at once for every workspace on it."
+    )
+    operator.get(f"/workspaces/{acme}")
+    operator.do("/limits", plan="gold & silver")
+    operator.get("/workspaces/plans")
+    assert operator.do("/delete").startswith("1 workspace(s) are on the plan gold & silver")
+
+    assert scalar(sessions, "select weight from jobplatform.plans") == 7
+    assert scalar(sessions, "select max_running from jobplatform.plans") == 1000
+    operator.get(f"/workspaces/{acme}")
+    operator.do("/limits", plan="")
+    operator.get("/workspaces/plans")
+    assert operator.do("/delete") == "gold & silver is deleted."
+    assert [action for action, _ in audited(sessions)] == [
+        "plan.set", "plan.set", "workspace.limit", "workspace.limit", "plan.delete",
+    ]  # fmt: skip
+
+
+def test_a_schedule_is_looked_at_before_it_is_made(operator: Visitor, acme: uuid.UUID, sessions: Sessions) -> None:
+    operator.get(f"/schedules/new?workspace={acme}")
+    typed = {"task": "echo", "name": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+
+    operator.page = operator.send("/schedules/new", **typed, payload='{"n": 1}', preview="yes")
+
+    assert operator.page.status_code == 200
+    assert "At 02:30" in operator.page.text
+    assert operator.page.text.count("<li>") == 5
+    assert operator.form("/schedules/new").fields["payload"] == '{"n": 1}'
+    assert scalar(sessions, "select count(*) from jobplatform.schedules") == 0
+    page = operator.follow(operator.send("/schedules/new", tags="a, b"))
+    assert "The schedule is made." in page.text
+    with sessions() as session:
+        row = session.execute(
+            text("select workspace_id, name, task, cron, timezone, payload, tags, made_by from jobplatform.schedules")
+        ).one()
+    assert row == (acme, "nightly", "echo", "30 2 * * *", "Europe/Berlin", {"n": 1}, ["a", "b"], "a test")
+    assert audited(sessions) == [("schedule.create", "a test")]
+
+
+#: What somebody typed, and what stands beside which field.
+WRONG = (
+    ({"task": ""}, "task", "Say which task"),
+    ({"cron": "every day"}, "cron", ""),
+    ({"timezone": "Mars/Phobos"}, "timezone", ""),
+    ({"rule": "every", "every": "often"}, "every", "90 s, 15 min"),
+    ({"rule": "every"}, "every", "Say how often"),
+    ({"rule": "once", "at": "soon"}, "at", "Say when"),
+    ({"payload": "{"}, "payload", "not JSON"),
+    ({"priority": "high"}, "priority", "not a whole number"),
+    ({"spread": "1 week"}, "spread", "90 s, 15 min"),
+    ({"workspace": "acme"}, "workspace", "not the id"),
+    ({"whose": "mine"}, "whose", "whose jobs"),
+    ({"tags": "x" * 300}, "tags", ""),
+)
+
+
+def test_what_is_wrong_with_a_schedule_stands_beside_its_field_and_nothing_typed_is_lost(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    right = {"whose": "workspace", "workspace": str(acme), "task": "echo", "rule": "cron", "cron": "@daily"}
+    for wrong, field, said in WRONG:
+        operator.get("/schedules/new")
+        operator.page = operator.send("/schedules/new", **(right | wrong))
+        assert operator.page.status_code == 422, wrong
+        complaint = operator.page.text.split(f'id="{field}-wrong"')[1].split("</span>")[0]
+        assert said in complaint, (wrong, complaint)
+        kept = operator.form("/schedules/new").fields
+        assert {name: kept[name] for name in wrong if name != "whose"} == {
+            name: value for name, value in wrong.items() if name != "whose"
+        }
+    assert scalar(sessions, "select count(*) from jobplatform.schedules") == 0
+
+
+@pytest.mark.parametrize(("whose", "every_workspace"), [("every", True), ("platform", False)])
+def test_a_schedule_is_made_for_every_workspace_or_for_the_platform(
+    operator: Visitor, sessions: Sessions, whose: str, every_workspace: bool
+) -> None:
+    operator.get("/schedules/new")
+
+    typed = {"task": "echo", "rule": "every", "every": "2 h", "spread": "10 min"}
+    operator.follow(operator.send("/schedules/new", whose=whose, **typed))
+
+    with sessions() as session:
+        row = session.execute(text("select every_ms, spread_ms, every_workspace from jobplatform.schedules")).one()
+    assert row == (7_200_000, 600_000, every_workspace)
+
+
+def test_of_a_schedule_only_what_is_different_is_changed(
+    operator: Visitor, tasks: Tasks, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    secret = {"password": "hunter2"}
+    with sessions.begin() as session:
+        rule = Every(datetime.timedelta(hours=1))
+        options = {"workspace_id": acme, "name": "hourly", "made_by": "x"}
+        made = create_schedule(session, tasks["echo"], rule, payload=secret, **options)
+        here = f"/schedules/{acme}/{made.id}"
+        before = made.next_tick_at
+    page = operator.get(here + "/edit").text
+    assert "hunter2" not in page
+    assert operator.form("/edit").fields["every"] == "1 h"
+
+    assert operator.do("/edit") == "It was as it is: nothing has changed."
+    operator.get(here + "/edit")
+    assert operator.do("/edit", name="each hour", priority="5") == "The schedule is changed."
+    operator.get(here + "/edit")
+    typed = operator.form("/edit").fields["payload"]
+    operator.page = operator.send("/edit", payload=typed.replace("{", '{"n": 1,'))
+    assert (operator.page.status_code, 'id="payload-wrong"' in operator.page.text) == (422, True)
+
+    with sessions() as session:
+        row = session.execute(
+            text("select name, priority, payload, next_tick_at, every_ms from jobplatform.schedules")
+        ).one()
+    assert row == ("each hour", 5, secret, before, 3_600_000)
+    operator.get(here)
+    assert operator.do("/delete") == "The schedule is deleted. The jobs that it enqueued stay."
+    assert [action for action, _ in audited(sessions)] == ["schedule.change", "schedule.delete"]
+    assert scalar(sessions, "select count(*) from jobplatform.schedules") == 0
+
+
+def test_a_rule_takes_the_place_of_another(
+    operator: Visitor, tasks: Tasks, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        rule = Every(datetime.timedelta(hours=1))
+        made = create_schedule(session, tasks["echo"], rule, workspace_id=acme, name="hourly", made_by="x")
+        here = f"/schedules/{acme}/{made.id}/edit"
+    for fields in (
+        {"rule": "cron", "cron": "0 5 * * *", "timezone": "Europe/Berlin"},
+        {"rule": "cron", "timezone": "UTC"},
+        {"rule": "once", "at": "2099-01-01T06:00:00"},
+    ):
+        operator.get(here)
+        assert operator.do("/edit", **fields) == "The schedule is changed."
+
+    assert scalar(sessions, "select run_at from jobplatform.schedules").isoformat() == "2099-01-01T06:00:00+00:00"
+    assert scalar(sessions, "select cron from jobplatform.schedules") is None
 
 
 def test_a_worker_is_drained(operator: Visitor, hand: Hand, sessions: Sessions) -> None:

@@ -82,6 +82,16 @@ def test_a_workspace_s_token_opens_its_own_portal_and_nobody_else_s(
     assert Visitor(app.test_client()).http.get(f"/w/{acme}/").status_code == 303
 
 
+def test_every_page_says_whose_it_is(member: Visitor, sessions: Sessions, acme: uuid.UUID) -> None:
+    job_id = enqueue(sessions, acme)
+
+    for path in ("/", "/activity", "/schedules", f"/jobs/{job_id}"):
+        page = member.get(path).text
+        assert ">Acme &amp; Sons</span></a>" in page, path
+        assert "· Acme &amp; Sons</title>" in page, path
+        assert "Other workspaces" not in page
+
+
 def test_a_sync_begins_at_a_click_and_the_button_says_why_the_next_one_cannot(
     member: Visitor, connected: uuid.UUID, sessions: Sessions, acme: uuid.UUID
 ) -> None:
@@ -222,6 +232,7 @@ def test_a_host_says_which_workspaces_its_users_see_and_what_they_may_do(
     assert "Second" in choice
     page = http.get(f"/w/{acme}/", headers={"X-User": "one"})
     assert "Sync now" not in page.text
+    assert "Other workspaces" in http.get(f"/w/{acme}/", headers={"X-User": "two"}).text
     assert "frame-ancestors 'self' https://app.example" in page.headers["Content-Security-Policy"]
     assert "X-Frame-Options" not in page.headers
     assert "Sync now" in http.get(f"/w/{acme}/", headers={"X-User": "two"}).text

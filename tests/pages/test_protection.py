@@ -181,6 +181,10 @@ def test_in_read_only_mode_nothing_is_done_by_anybody(app: Flask, operator: Visi
     assert answer.status_code == 403
     assert "These pages are for looking" in answer.text
     assert "read-only" in operator.get("/jobs").text
+    for path in ("/schedules/new", "/workspaces/plans"):
+        sent = form.fields | {"name": "gold", "task": "echo", "whose": "platform", "rule": "cron", "cron": "@daily"}
+        answer = operator.http.post("/console" + path, data=sent, headers={"Sec-Fetch-Site": "same-origin"})
+        assert (answer.status_code, "These pages are for looking" in answer.text) == (403, True), path
 
 
 def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None, sessions: Sessions) -> None:

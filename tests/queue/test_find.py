@@ -26,7 +26,7 @@ from jobplatform.queue import (
     parse_search,
     retry_job,
 )
-from jobplatform.queue.find import LOOK
+from jobplatform.queue.find import LOOK, LOOK_UP
 from tests.queue.actors import Worker
 from tests.queue.conftest import Put
 from tests.queue.plans import explain_all
@@ -47,6 +47,33 @@ select
 from (
     select n, timestamptz '2029-01-01 00:00+00' + make_interval(secs => n) as at from generate_series(1, :amount) as n
 ) these
+"""
+
+
+#: The same of live ones, each in both tables.
+FILL_LIVE = """
+with made as (
+    select
+        (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7000' || '8000' || lpad(
+            to_hex(n), 12, '0'
+        ))::uuid as id,
+        at, n
+    from (
+        select n, timestamptz '2029-01-01 00:00+00' + make_interval(secs => n) as at
+        from generate_series(1, :amount) as n
+    ) these
+),
+queued as (
+    insert into jobplatform.job_queue (
+        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after
+    )
+    select :workspace_id, id, 'default', 'bulky', 1, 0, 3, 60000, at from made
+)
+insert into jobplatform.job_records (workspace_id, id, task, queue, payload, created_at, run_after, tags)
+select
+    :workspace_id, id, 'bulky', 'default', '{}', at, at,
+    case when n = 1 then array['oldest'] when n = :amount then array['newest'] else '{}' end
+from made
 """
 
 
@@ -225,6 +252,22 @@ def test_a_page_that_was_not_looked_for_to_the_end_says_how_far_and_goes_on(
         second = find_jobs(db, parse_search(search), before=first.next)
         assert [job.task for job in second.jobs] == ["bulky"]
         assert (second.complete, second.next) == (True, None)
+
+
+def test_a_look_at_live_jobs_says_how_far_it_went_too_and_goes_on(db: Session, workspace_id: uuid.UUID) -> None:
+    db.execute(text(FILL_LIVE), {"workspace_id": workspace_id, "amount": LOOK_UP + 10})
+    for tag, on_first, on_second in (("oldest", 0, 1), ("newest", 1, 0)):
+        search = parse_search(f"status:pending tag:{tag}")
+
+        first = find_jobs(db, search)
+        second = find_jobs(db, search, before=first.next)
+
+        assert (len(first.jobs), first.complete) == (on_first, False)
+        assert first.looked_back_to is not None
+        assert first.looked_back_to.isoformat() == "2029-01-01T00:00:11+00:00"
+        assert (len(second.jobs), second.complete, second.next) == (on_second, True, None)
+    assert str(count_jobs(db, parse_search("tag:nowhere")).pending) == "0+"
+    assert str(count_jobs(db, parse_search("task:bulky")).pending) == "1,000+"
 
 
 def test_counts_are_exact_while_they_are_small(db: Session, jobs: Jobs, workspace_id: uuid.UUID) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidLimitError
-from jobplatform.models import PLATFORM_WORKSPACE, Connection, Role, SyncLog, Workspace, confine
+from jobplatform.models import PLATFORM_WORKSPACE, Connection, Role, Status, SyncLog, Workspace, confine
 from jobplatform.queue import (
     Completion,
     Every,
@@ -41,8 +42,10 @@ from jobplatform.queue import (
     settle_alerts,
 )
 from jobplatform.queue.pages.charts import quantile
+from jobplatform.queue.pages.syncs import sync_state
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
+from tests.queue.plans import explain_all
 
 NOON = datetime.datetime(2030, 5, 5, 12, 0, 30, tzinfo=datetime.UTC)
 OTHER = uuid.UUID("22222222-2222-4222-8222-222222222222")
@@ -195,6 +198,14 @@ def test_the_overview_tells_what_waits_runs_and_is_wrong(
         "failing": True,
         "backlog": False,
     }
+
+
+def test_the_overview_reads_the_live_jobs_once(put: Put, db: Session, engine: Engine) -> None:
+    put()
+
+    plans = explain_all(engine, pages.overview)
+
+    assert sum(plan.rows_visited("job_queue") for plan in plans) == 1
 
 
 def test_without_a_worker_the_overview_says_that_nobody_is_there(put: Put, db: Session) -> None:
@@ -529,6 +540,55 @@ def test_a_card_tells_how_the_last_syncs_of_its_connection_went(
     assert card.last_ended_at is not None
 
 
+def test_a_card_says_that_the_last_sync_was_called_off_or_never_came_to_its_source(
+    synced: Callable[..., uuid.UUID], put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    synced("completed", 3)
+    # Killed before it had written anything: its entry still says that it runs.
+    job = put(task="sync", payload={"connectionId": str(CONNECTION)})
+    db.add(SyncLog(workspace_id=workspace_id, id=uuid7(), job_id=job, mode="incremental"))
+    db.flush()
+    (line, _) = pages.sync_lines(db).lines
+    assert (line.status, line.state) == ("running", "waiting")
+
+    cancel_job(db, workspace_id, job)
+    (card,) = pages.tenant_syncs(db, workspace_id).cards
+    (line, _) = pages.sync_lines(db).lines
+    assert (card.state, card.job_id, card.records, card.error) == ("cancelled", job, 3, None)
+    assert (line.status, line.state) == ("running", "cancelled")
+
+    retry_job(db, workspace_id, job)
+    (lease,) = Worker(db, tasks=("sync",)).claim()
+    fail_jobs(db, [Failure(lease.lease, "timeout", "TimeoutError", "too long", retry=False)])
+    (card,) = pages.tenant_syncs(db, workspace_id).cards
+    assert (card.state, card.error) == ("failed", "The last sync ended before this source was read.")
+
+    other = put(task="sync", payload={"connectionId": str(uuid.uuid4())})
+    db.add(SyncLog(workspace_id=workspace_id, id=uuid7(), job_id=other, mode="incremental"))
+    db.flush()
+    cancel_job(db, workspace_id, other)
+    assert pages.tenant_syncs(db, workspace_id).cards == (card,)
+
+
+@pytest.mark.parametrize(
+    ("status", "job_status", "state"),
+    [
+        ("running", Status.RUNNING, "running"),
+        ("running", Status.PENDING, "waiting"),
+        ("running", Status.FAILED, "failed"),
+        ("running", Status.CANCELLED, "cancelled"),
+        ("running", Status.COMPLETED, "completed"),
+        ("running", None, "failed"),
+        ("cancelled", None, "cancelled"),
+        ("completed", Status.RUNNING, "completed"),
+    ],
+)
+def test_how_a_sync_is_its_job_says_until_it_has_said_so_itself(
+    status: str, job_status: Status | None, state: str
+) -> None:
+    assert sync_state(status, job_status) == state
+
+
 def test_while_a_sync_is_not_over_no_other_can_begin_and_the_card_says_so(
     synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
 ) -> None:
@@ -637,6 +697,7 @@ OPERATORS: list[Reader] = [
     *TENANTS,
     lambda session, *_: pages.throughput(session),
     lambda session, *_: pages.overview(session, "24h"),
+    lambda session, *_: pages.health_now(session),
     lambda session, *_: pages.find_jobs(session, pages.parse_search("error:KeyError")),
     lambda session, *_: pages.count_jobs(session, pages.parse_search("")),
     lambda session, *_: pages.preview_bulk(session, "retry", pages.parse_search("error:KeyError")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 from flask import Response
@@ -12,7 +13,7 @@ from jobplatform.errors import JobPlatformError
 from jobplatform.migrations import head
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, looking
-from jobplatform.queue import Finding, Severity, examine_queue, examine_schema, examine_server, list_rules, queue_health
+from jobplatform.queue import Finding, Severity, examine_queue, examine_schema, examine_server, list_rules, pages
 
 
 def make_health() -> Section:
@@ -24,8 +25,9 @@ def make_health() -> Section:
 def show_health() -> Response:
     with looking() as session:
         rules = list_rules(session)
-        health = queue_health(session)
-    findings = [*_examined(examine_schema), *_examined(examine_queue), *_examined(examine_server)]
+        health = pages.health_now(session)
+    examine_jobs = functools.partial(examine_queue, unserved=health.unserved_tasks)
+    findings = [*_examined(examine_schema), *_examined(examine_jobs), *_examined(examine_server)]
     order = {severity: number for number, severity in enumerate(Severity)}
     findings.sort(key=lambda finding: order[finding.severity])
     return render(

@@ -10,6 +10,7 @@ from flask import Response, request
 from jobplatform.models import PLATFORM_WORKSPACE
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.jobs import workspace_names
+from jobplatform.pages.console.schedule_form import add_forms_to
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking
@@ -28,6 +29,7 @@ def make_schedules() -> Section:
     section.action(ONE + "/pause", "schedule.change")(pause)
     section.action(ONE + "/resume", "schedule.change")(resume)
     section.action(ONE + "/run-now", "schedule.run_now")(run_now)
+    add_forms_to(section)
     return section
 
 

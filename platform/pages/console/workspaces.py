@@ -7,11 +7,13 @@ from uuid import UUID
 
 from flask import Response, request
 
-from jobplatform.api.fields import camel
 from jobplatform.models import PauseKind
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.overview import asked_span, charts
+from jobplatform.pages.charts import WIDE
+from jobplatform.pages.console.limits import LIMITS, limits_in_form
+from jobplatform.pages.console.overview import NAMES, SAID, SPANS, asked_span, charts, table_rows
 from jobplatform.pages.console.pausing import pause_it, resume_it
+from jobplatform.pages.console.plans import add_plans_to
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking
@@ -19,14 +21,6 @@ from jobplatform.queue import find_workspace, list_plans, pages, pauses_of, read
 
 SORTS = {"backlog": "Backlog", "oldest": "Oldest job", "share": "Share", "failed": "Failures", "id": "Id"}
 PER_PAGE = 50
-#: What a form may set, with what it is called and what is said about it.
-LIMITS = {
-    "weight": ("Weight", "Its share of the slots against others', 1 to 100"),
-    "max_running": ("Running at most", "Jobs at a time"),
-    "max_pending": ("Waiting at most", "Jobs; more are refused"),
-    "rate_units": ("Rate: jobs", "Jobs that start in each period"),
-    "rate_period_ms": ("Rate: period, ms", "1000 is a second"),
-}
 ONE = "/workspaces/<uuid:workspace_id>"
 
 
@@ -37,6 +31,7 @@ def make_workspaces() -> Section:
     section.action(ONE + "/limits", "limit")(change_limits)
     section.action(ONE + "/pause", "pause")(pause)
     section.action(ONE + "/resume", "pause")(resume)
+    add_plans_to(section)
     return section
 
 
@@ -50,17 +45,18 @@ def list_workspaces() -> Response:
 
 
 def show_workspace(workspace_id: UUID) -> Response:
+    span = asked_span()
     with looking() as session:
         seen = find_workspace(session, workspace_id)
         if seen is None:
             raise nothing_here()
         limits = read_workspace_limits(session, workspace_id)
         paused = pauses_of(session, PauseKind.WORKSPACE, [str(workspace_id)]).get(str(workspace_id))
-        throughput = pages.throughput(session, asked_span(), workspace_id=workspace_id)
+        throughput = pages.throughput(session, span, workspace_id=workspace_id)
         plans = list_plans(session)
         recent = pages.find_jobs(session, pages.parse_search(f"workspace:{workspace_id}"), limit=10)
         groups = pages.error_groups(session, workspace_id=workspace_id, limit=5)
-    done_chart, wait, run = charts(throughput)
+    done_chart, wait, run = charts(throughput, WIDE)
     return render(
         "workspace.html",
         seen=seen,
@@ -74,13 +70,16 @@ def show_workspace(workspace_id: UUID) -> Response:
         done=done_chart,
         wait=wait,
         run=run,
+        rows=table_rows(throughput),
+        span=span,
+        spans=[(one, NAMES[one]) for one in SPANS],
+        said=SAID[span],
     )
 
 
 def change_limits(workspace_id: UUID) -> Any:
     """An empty field clears, so that the plan's value counts again."""
-    changes: dict[str, Any] = {camel(name): _value(request.form.get(name, "")) for name in LIMITS}
-    changes["plan"] = request.form.get("plan", "").strip() or None
+    changes = limits_in_form() | {"plan": request.form.get("plan", "").strip() or None}
     answer = ask("PATCH", f"/operator/workspaces/{workspace_id}/limits", changes)
     return done(answer, "The limits count from the next claim on.")
 
@@ -91,14 +90,6 @@ def pause(workspace_id: UUID) -> Any:
 
 def resume(workspace_id: UUID) -> Any:
     return resume_it("workspace", str(workspace_id))
-
-
-def _value(text: str) -> Any:
-    """A number where it is one; else as it is, and the API says what is wrong with it."""
-    text = text.strip().replace(",", "")
-    if not text:
-        return None
-    return int(text) if text.lstrip("-").isdecimal() and len(text) < 16 else text
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -20,6 +20,7 @@ CHIPS = {
     "waiting": ("pending", "waiting", "clock"),
     "ok": ("completed", "up to date", "check"),
     "failed": ("failed", "last sync failed", "cross"),
+    "cancelled": ("cancelled", "last sync called off", "stop"),
 }
 
 

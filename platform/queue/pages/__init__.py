@@ -32,7 +32,7 @@ from jobplatform.queue.pages.lanes import (
     task_lines,
     worker_lines,
 )
-from jobplatform.queue.pages.overview import Overview, RaisedAlert, overview
+from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview
 from jobplatform.queue.pages.schedules import ScheduleLine, SchedulePage, schedule_lines
 from jobplatform.queue.pages.syncs import (
     AuditPage,
@@ -40,6 +40,7 @@ from jobplatform.queue.pages.syncs import (
     ConnectionPage,
     SyncLine,
     SyncPage,
+    SyncState,
     audit_lines,
     connection_lines,
     sync_lines,
@@ -93,6 +94,7 @@ __all__ = [
     "SyncCard",
     "SyncLine",
     "SyncPage",
+    "SyncState",
     "TaskLine",
     "TenantSyncs",
     "Throughput",
@@ -110,6 +112,7 @@ __all__ = [
     "find_bulk",
     "find_jobs",
     "friendly_error",
+    "health_now",
     "job_detail",
     "list_bulk",
     "overview",

@@ -6,7 +6,7 @@ import datetime
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
@@ -67,10 +67,16 @@ left join lateral (
 """
 _LAST: Final = uuid.UUID(int=2**128 - 1)
 
+SyncState = Literal["waiting", "running", "completed", "failed", "cancelled"]
+
 
 @dataclass(frozen=True, slots=True)
 class SyncLine:
-    """A sync. ``job_status`` is its job's, while that is kept. ``errors``: a text for each connection that failed."""
+    """A sync. ``job_status`` is its job's, while that is kept. ``errors``: a text for each connection that failed.
+
+    ``state`` is what is so now: ``status`` is what the sync has written down, and one whose worker died has written
+    nothing.
+    """
 
     workspace_id: uuid.UUID
     id: uuid.UUID
@@ -84,6 +90,10 @@ class SyncLine:
     started_at: datetime.datetime
     ended_at: datetime.datetime | None
     job_status: Status | None
+
+    @property
+    def state(self) -> SyncState:
+        return sync_state(self.status, self.job_status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +247,15 @@ def _statuses(session: Session, logs: Sequence[SyncLog]) -> dict[tuple[uuid.UUID
         ids=array(log.job_id for log in logs),
     )
     return {(row[0], row[1]): found for row in rows if (found := status_of(row[2], row[3])) is not None}
+
+
+def sync_state(status: str, job_status: Status | None) -> SyncState:
+    """How a sync is, from what it has written down and its job's status; None: the job is deleted, so it has ended."""
+    if status != "running":
+        return cast(SyncState, status)
+    if job_status is None:
+        return "failed"
+    return "waiting" if job_status is Status.PENDING else cast(SyncState, job_status.value)
 
 
 def sync_line(row: SyncLog, job_status: Status | None) -> SyncLine:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import PLATFORM_WORKSPACE, Connection, Job, Schedule, Status, SyncLog, visit
+from jobplatform.models import PLATFORM_WORKSPACE, Connection, Job, JobRecord, Schedule, Status, visit
 from jobplatform.queue.read import list_jobs
 from jobplatform.queue.statement import run
+from jobplatform.queue.sync_logs import SyncLogSeen, list_sync_logs
 
 #: The task that a sync is a job of.
 SYNC: Final = "sync"
@@ -28,7 +29,7 @@ MOST_SCHEDULES: Final = 100
 #: Messages of these are written for people who use the product.
 FOR_PEOPLE: Final = frozenset({"SyncFailedError", "SourceError", "SourceBusyError", "SourceUnreachableError"})
 
-CardState = Literal["never", "running", "waiting", "ok", "failed"]
+CardState = Literal["never", "running", "waiting", "ok", "failed", "cancelled"]
 
 # The guard of a sync is its task's name; whoever waits to replace a running one has a mark before it.
 GUARD: Final = """
@@ -59,7 +60,8 @@ class Guard:
 class SyncCard:
     """A connection as its owner sees it.
 
-    ``records`` were read by the last sync that went well. ``job_id`` is the sync that runs or waits, else the last one.
+    ``state`` is of the sync that runs or waits, else of the last one, and ``job_id`` is its job. ``records`` were read
+    by the last one that went well.
     """
 
     connection_id: uuid.UUID
@@ -72,6 +74,19 @@ class SyncCard:
     error: str | None
     next_run_at: datetime.datetime | None
     job_id: uuid.UUID | None
+
+
+class _Ended(NamedTuple):
+    """A sync that is over, and what came of it for one connection: None if it never came to that."""
+
+    log: SyncLogSeen
+    result: Mapping[str, Any] | None
+
+    @property
+    def state(self) -> CardState:
+        if self.log.status == "cancelled":
+            return "cancelled"
+        return "ok" if self.result is not None and self.result.get("status") == "completed" else "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +135,13 @@ def tenant_syncs(session: Session, workspace_id: uuid.UUID) -> TenantSyncs:
     visit(session, workspace_id)
     connections = _connections(session, workspace_id)
     guard, payload = _guard(session, workspace_id)
-    logs = _logs(session, workspace_id)
+    logs = list_sync_logs(session, workspace_id, limit=MOST_SYNCS)
+    asked_for = _payloads(session, workspace_id, logs)
     schedules = _schedules(session, workspace_id)
-    cards = tuple(_card(connection, guard, payload, logs, schedules) for connection in connections)
+    cards = tuple(
+        _card(connection, guard, payload, tuple(_ended(connection, logs, asked_for)), schedules)
+        for connection in connections
+    )
     if not connections:
         return TenantSyncs(cards, guard, "nothing is connected yet")
     return TenantSyncs(cards, guard, guard.words if guard else "")
@@ -185,9 +204,12 @@ def _guard(session: Session, workspace_id: uuid.UUID) -> tuple[Guard | None, Any
     return Guard(job_id, Status.PENDING, created_at, progress, "a sync is waiting for its turn"), payload
 
 
-def _logs(session: Session, workspace_id: uuid.UUID) -> Sequence[SyncLog]:
-    statement = select(SyncLog).where(SyncLog.workspace_id == workspace_id)
-    return session.scalars(statement.order_by(SyncLog.id.desc()).limit(MOST_SYNCS)).all()
+def _payloads(session: Session, workspace_id: uuid.UUID, logs: Sequence[SyncLogSeen]) -> dict[uuid.UUID, Any]:
+    """What those syncs were to do that have not come to any connection; by job, where that is kept."""
+    ids = [log.job_id for log in logs if not log.results]
+    statement = select(JobRecord.id, JobRecord.payload)
+    statement = statement.where(JobRecord.workspace_id == workspace_id, JobRecord.id.in_(ids))
+    return {row.id: row.payload for row in session.execute(statement)} if ids else {}
 
 
 def _schedules(session: Session, workspace_id: uuid.UUID) -> Sequence[Any]:
@@ -202,28 +224,33 @@ def _schedules(session: Session, workspace_id: uuid.UUID) -> Sequence[Any]:
 
 
 def _card(
-    connection: Any, guard: Guard | None, payload: Any, logs: Sequence[SyncLog], schedules: Sequence[Any]
+    connection: Any, guard: Guard | None, payload: Any, ended: Sequence[_Ended], schedules: Sequence[Any]
 ) -> SyncCard:
-    ended = [(log, found) for log in logs if (found := _result(log, connection.id)) is not None]
-    good = [(log, found) for log, found in ended if found.get("status") == "completed"]
-    concerned = guard is not None and _concerns(payload, connection)
+    good = next((one for one in ended if one.result is not None and one.result.get("status") == "completed"), None)
+    mine = guard if guard is not None and _concerns(payload, connection) else None
     return SyncCard(
         connection_id=connection.id,
         name=connection.name,
         connector_type=connection.connector_type,
-        state=_state(guard if concerned else None, ended),
-        last_success_at=good[0][0].ended_at or good[0][0].started_at if good else None,
-        last_ended_at=ended[0][0].ended_at if ended else None,
-        records=good[0][1].get("records") if good else None,
-        error=_error(ended),
+        state=_state(mine, ended),
+        last_success_at=(good.log.ended_at or good.log.started_at) if good else None,
+        last_ended_at=ended[0].log.ended_at if ended else None,
+        records=good.result.get("records") if good and good.result else None,
+        error=_error(ended[0]) if ended else None,
         next_run_at=next((row.next_run_at for row in schedules if _concerns(row.payload, connection)), None),
-        job_id=guard.job_id if guard and concerned else ended[0][0].job_id if ended else None,
+        job_id=mine.job_id if mine else ended[0].log.job_id if ended else None,
     )
 
 
-def _result(log: SyncLog, connection_id: uuid.UUID) -> Mapping[str, Any] | None:
-    results: Iterable[Mapping[str, Any]] = log.results or ()
-    return next((found for found in results if found.get("connectionId") == str(connection_id)), None)
+def _ended(connection: Any, logs: Iterable[SyncLogSeen], asked_for: Mapping[uuid.UUID, Any]) -> Iterator[_Ended]:
+    """The syncs of a connection that are over, newest first; also those that were to come to it and never did."""
+    for log in logs:
+        result = next((one for one in log.results if one.get("connectionId") == str(connection.id)), None)
+        never_came = log.status in ("failed", "cancelled") and log.job_id in asked_for
+        if log.status == "running":
+            continue
+        if result is not None or (never_came and _concerns(asked_for[log.job_id], connection)):
+            yield _Ended(log, result)
 
 
 def _concerns(payload: Any, connection: Any) -> bool:
@@ -234,17 +261,16 @@ def _concerns(payload: Any, connection: Any) -> bool:
     return chosen_type in (None, connection.connector_type) and chosen in (None, str(connection.id))
 
 
-def _state(guard: Guard | None, ended: Sequence[tuple[SyncLog, Mapping[str, Any]]]) -> CardState:
+def _state(guard: Guard | None, ended: Sequence[_Ended]) -> CardState:
     if guard is not None:
         return "running" if guard.status is Status.RUNNING else "waiting"
-    if not ended:
-        return "never"
-    return "ok" if ended[0][1].get("status") == "completed" else "failed"
+    return ended[0].state if ended else "never"
 
 
-def _error(ended: Sequence[tuple[SyncLog, Mapping[str, Any]]]) -> str | None:
-    if not ended or ended[0][1].get("status") == "completed":
+def _error(last: _Ended) -> str | None:
+    if last.state != "failed":
         return None
-    log, result = ended[0]
-    mine = [str(error) for error in log.errors or () if str(error).startswith(f"{result.get('name')}: ")]
+    if last.result is None:
+        return "The last sync ended before this source was read."
+    mine = [str(error) for error in last.log.errors if str(error).startswith(f"{last.result.get('name')}: ")]
     return mine[0].partition(": ")[2] if mine else "The source could not be read."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -24,15 +24,32 @@ RECENT: Final = datetime.timedelta(hours=1)
 
 BY_ID: Final = WORKSPACES + "select id from page order by id"
 
-# All live jobs are counted once: the narrow table is small by design.
-BY_LIVE: Final = """
-select q.workspace_id
-from jobplatform.job_queue q
-where {which}
-group by q.workspace_id
-order by {value} desc nulls last, q.workspace_id
+# All live jobs are counted once: the narrow table is small by design. Each row is added to one sum, of its state, and
+# what is shown of those that come first is counted with them.
+_SUMS = """
+select
+    c.workspace_id,
+    coalesce(sum(c.amount) filter (where c.state = 1), 0)::bigint as ready,
+    coalesce(sum(c.amount) filter (where c.state = 0), 0)::bigint as scheduled,
+    coalesce(sum(c.amount) filter (where c.state = -1), 0)::bigint as blocked,
+    coalesce(sum(c.amount) filter (where c.state = 2), 0)::bigint as running,
+    extract(epoch from jobplatform.clock() - min(c.due_at) filter (where c.state = 1))::float8 as oldest
+from (
+    select q.workspace_id, q.state, count(*) as amount, min(q.run_after) as due_at
+    from jobplatform.job_queue q
+    {which}
+    group by q.workspace_id, q.state
+) c
+group by c.workspace_id
+"""
+BY_LIVE: Final = f"""
+select *
+from ({_SUMS.format(which="")}) s
+where {{which}}
+order by {{value}} desc, s.workspace_id
 limit %(limit)s
 """
+LIVE_OF: Final = _SUMS.format(which="where q.workspace_id = any(%(ids)s::uuid[])")
 # Cells of what workspaces did of late, by moment.
 BY_DONE: Final = """
 select c.workspace_id
@@ -43,10 +60,13 @@ having {value} > 0
 order by {value} desc, c.workspace_id
 limit %(limit)s
 """
-ORDERS: Final[dict[str, str]] = {
-    "backlog": BY_LIVE.format(which="q.state < 2", value="count(*)"),
-    "oldest": BY_LIVE.format(which="q.state = 1", value="jobplatform.clock() - min(q.run_after)"),
-    "running": BY_LIVE.format(which="q.state = 2", value="count(*)"),
+_BACKLOG: Final = "(s.ready + s.scheduled + s.blocked)"
+LIVE_ORDERS: Final[dict[str, str]] = {
+    "backlog": BY_LIVE.format(which=f"{_BACKLOG} > 0", value=_BACKLOG),
+    "oldest": BY_LIVE.format(which="s.oldest is not null", value="s.oldest"),
+    "running": BY_LIVE.format(which="s.running > 0", value="s.running"),
+}
+DONE_ORDERS: Final[dict[str, str]] = {
     "share": BY_DONE.format(value="sum(c.run_ms)"),
     "failed": BY_DONE.format(value="coalesce(sum(c.amount) filter (where c.status = 4), 0)"),
 }
@@ -58,26 +78,17 @@ order by w.id
 limit %(limit)s
 """
 
+#: Ready, scheduled, blocked, running, and how long the oldest ready one has waited.
+_NOTHING_LIVE: Final = (0, 0, 0, 0, None)
+
 LINES: Final = """
 with page as materialized (
     select u.id, u.nth from unnest(%(ids)s::uuid[]) with ordinality as u(id, nth)
     limit cardinality(%(ids)s::uuid[])
 )
-select
-    page.id, w.name, w.created_at, live.ready, live.scheduled, live.blocked, live.running, live.oldest,
-    done.completed, done.failed, done.run_ms
+select page.id, w.name, w.created_at, done.completed, done.failed, done.run_ms
 from page
 left join jobplatform.workspaces w on w.id = page.id
-cross join lateral (
-    select
-        count(*) filter (where q.state = 1) as ready,
-        count(*) filter (where q.state = 0) as scheduled,
-        count(*) filter (where q.state = -1) as blocked,
-        count(*) filter (where q.state = 2) as running,
-        extract(epoch from jobplatform.clock() - min(q.run_after) filter (where q.state = 1))::float8 as oldest
-    from jobplatform.job_queue q
-    where q.workspace_id = page.id
-) live
 cross join lateral (
     select
         coalesce(sum(c.amount) filter (where c.status = 3), 0)::bigint as completed,
@@ -141,9 +152,13 @@ def workspace_lines(
 
     ``text``: those whose name has it in it, or whose id it is. On a Session that sees all workspaces.
     """
-    ids = _choose(session, order, limit + 1, after or uuid.UUID(int=0), text.strip())
+    searched = text.strip()
+    if order in LIVE_ORDERS and not searched:
+        live = _live(run(session, LIVE_ORDERS[order], limit=limit))
+        return WorkspacePage(_lines(session, list(live), live), None)
+    ids = _choose(session, order, limit + 1, after or uuid.UUID(int=0), searched)
     page = ids[:limit]
-    has_pages = order == "id" or bool(text.strip())
+    has_pages = order == "id" or bool(searched)
     return WorkspacePage(_lines(session, page), page[-1] if has_pages and len(ids) > limit else None)
 
 
@@ -161,21 +176,33 @@ def _choose(session: Session, order: Order, limit: int, after: uuid.UUID, text: 
             return run(session, NAMED, after=after, text=text, limit=limit).scalars().all()
     if order == "id":
         return run(session, BY_ID, after=after, limit=limit).scalars().all()
-    return run(session, ORDERS[order], limit=limit, recent=RECENT.total_seconds()).scalars().all()
+    return run(session, DONE_ORDERS[order], limit=limit, recent=RECENT.total_seconds()).scalars().all()
 
 
-def _lines(session: Session, ids: Sequence[uuid.UUID]) -> tuple[WorkspaceLine, ...]:
+def _lines(
+    session: Session, ids: Sequence[uuid.UUID], live: Mapping[uuid.UUID, Sequence[Any]] | None = None
+) -> tuple[WorkspaceLine, ...]:
+    """``live``: what is known of their live jobs already."""
     if not ids:
         return ()
     recent = RECENT.total_seconds()
     limits = limits_of_workspaces(session, ids)
     pauses = pauses_of(session, PauseKind.WORKSPACE, [str(found) for found in ids])
     all_run_ms = run(session, ALL_RUN_MS, recent=recent).scalar_one()
+    live = _live(run(session, LIVE_OF, ids=array(ids))) if live is None else live
     rows = run(session, LINES, ids=array(ids), recent=recent)
-    return tuple(_line(row, all_run_ms, limits[row[0]], pauses.get(str(row[0]))) for row in rows)
+    return tuple(
+        _line(row, live.get(row[0], _NOTHING_LIVE), all_run_ms, limits[row[0]], pauses.get(str(row[0]))) for row in rows
+    )
 
 
-def _line(row: Any, all_run_ms: int, limits: LimitsOfWorkspace, paused: Pause | None) -> WorkspaceLine:
-    *facts, run_ms = row
-    values = [*facts, run_ms / all_run_ms if all_run_ms else None, limits, paused]
+def _live(rows: Iterable[Any]) -> dict[uuid.UUID, Sequence[Any]]:
+    return {row[0]: row[1:] for row in rows}
+
+
+def _line(
+    row: Any, live: Sequence[Any], all_run_ms: int, limits: LimitsOfWorkspace, paused: Pause | None
+) -> WorkspaceLine:
+    *who, completed, failed, run_ms = row
+    values = [*who, *live, completed, failed, run_ms / all_run_ms if all_run_ms else None, limits, paused]
     return WorkspaceLine(*values)

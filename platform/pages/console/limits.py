@@ -1,0 +1,31 @@
+"""Limits as forms have them, of a workspace or of a plan."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import request
+
+from jobplatform.api.fields import camel
+
+#: What a form may set, with what it is called and what is said about it.
+LIMITS: Final = {
+    "weight": ("Weight", "Its share of the slots against others', 1 to 100"),
+    "max_running": ("Running at most", "Jobs at a time"),
+    "max_pending": ("Waiting at most", "Jobs; more are refused"),
+    "rate_units": ("Rate: jobs", "Jobs that start in each period"),
+    "rate_period_ms": ("Rate: period, ms", "1000 is a second"),
+}
+
+
+def limits_in_form() -> dict[str, Any]:
+    """As the API takes them. An empty field clears."""
+    return {camel(name): _value(request.form.get(name, "")) for name in LIMITS}
+
+
+def _value(text: str) -> Any:
+    """A number where it is one; else as it is, and the API says what is wrong with it."""
+    text = text.strip().replace(",", "")
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdecimal() and len(text) < 16 else text
