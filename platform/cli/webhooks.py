@@ -17,6 +17,7 @@ from jobplatform.connectors import require_askable
 from jobplatform.models import Job, WebhookSubscription
 from jobplatform.queue import (
     EVENTS,
+    JOB_EVENTS,
     change_webhook,
     create_webhook,
     delete_webhook,
@@ -34,7 +35,9 @@ PAGE = 200
 KEEP_OLD = datetime.timedelta(days=1)
 CLOSED = ("secret", "previousSecret")
 workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
-event_option = click.option("--event", "events", multiple=True, type=click.Choice(EVENTS), help="Default: all.")
+event_option = click.option(
+    "--event", "events", multiple=True, type=click.Choice(EVENTS), help="More than once. Default: all endings of jobs."
+)
 task_option = click.option("--task", "tasks", multiple=True, help="Of this task only; more than once. Default: all.")
 _webhook = click.argument("webhook", type=click.UUID)
 
@@ -76,7 +79,7 @@ def create(workspace: str, name: str, url: str, events: tuple[str, ...], tasks: 
             workspace_id=find_known_workspace(session, workspace),
             name=name,
             url=url,
-            events=events or EVENTS,
+            events=events or JOB_EVENTS,
             tasks=tasks or None,
             made_by=actor(),
         )

@@ -1,6 +1,6 @@
 """What a row is, and what the database refuses."""
 
-from jobplatform.models.alert import AlertRow, HealthRule
+from jobplatform.models.alert import AlertRow, HealthRule, WorkspaceAlert, WorkspaceAlertRule
 from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
 from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
@@ -130,6 +130,8 @@ __all__ = [
     "WebhookSubscription",
     "WorkerRow",
     "Workspace",
+    "WorkspaceAlert",
+    "WorkspaceAlertRule",
     "WorkspaceCell",
     "WorkspaceKey",
     "WorkspaceLimits",

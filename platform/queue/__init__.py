@@ -270,6 +270,7 @@ from jobplatform.queue.watch import (
 from jobplatform.queue.webhook_job import ATTEMPTS as WEBHOOK_ATTEMPTS
 from jobplatform.queue.webhook_job import (
     EVENTS,
+    JOB_EVENTS,
     WEBHOOK_QUEUE,
     WEBHOOK_TASK,
     WebhookPayload,
@@ -307,6 +308,8 @@ from jobplatform.queue.workers import (
     heartbeat,
     register_worker,
 )
+from jobplatform.queue.workspace_alerts import WorkspaceAlerts, list_workspace_alerts, settle_workspace_alerts
+from jobplatform.queue.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
 from jobplatform.queue.zones import default_timezone
 
 __all__ = [
@@ -320,6 +323,7 @@ __all__ = [
     "EXPIRE_EXPORTS",
     "EXPORT_QUEUE",
     "INTERRUPTIONS",
+    "JOB_EVENTS",
     "LATE_LINES",
     "LISTENER",
     "LONGEST_INTERVAL",
@@ -477,6 +481,7 @@ __all__ = [
     "Why",
     "WorkerInfo",
     "WorkerSeen",
+    "WorkspaceAlerts",
     "WorkspaceLook",
     "WorkspaceSeen",
     "act_on_some",
@@ -501,6 +506,7 @@ __all__ = [
     "clear_rule",
     "clear_task_limits",
     "clear_workspace_limits",
+    "clear_workspace_rule",
     "clock_difference",
     "close_batch",
     "closed_payload",
@@ -610,6 +616,8 @@ __all__ = [
     "list_webhook_jobs",
     "list_webhooks",
     "list_workers",
+    "list_workspace_alerts",
+    "list_workspace_rules",
     "list_workspaces",
     "load_tasks",
     "lock_request",
@@ -683,9 +691,11 @@ __all__ = [
     "set_rule",
     "set_task_limits",
     "set_workspace_limits",
+    "set_workspace_rule",
     "settle_alerts",
     "settle_endings",
     "settle_schedules",
+    "settle_workspace_alerts",
     "settle_yourself",
     "shown_payload",
     "silence",

@@ -77,6 +77,8 @@ WHAT = {
     "hooks": "Where providers deliver to, without keys and secrets.",
     "hook_deliveries": "What they delivered, and which job it became.",
     "webhook_subscriptions": "Where the endings of its jobs are told, without the secrets.",
+    "workspace_alert_rules": "When an alert about it is raised.",
+    "workspace_alerts": "Alerts about it.",
     "schedules": "Schedules: rules that enqueue jobs.",
     "schedule_ticks": "What came of each tick of a schedule.",
     "workspaces": "The workspace itself.",

@@ -45,6 +45,7 @@ from jobplatform.queue import (
     set_rule,
     set_task_limits,
     set_workspace_limits,
+    set_workspace_rule,
 )
 from tests.api.conftest import Client, Hand, MintToken
 from tests.api.routes import Route, guarded, routes
@@ -184,6 +185,7 @@ class Stage:
                 set_retention(session, day, **place)
             set_retention(session, day, workspace_id=self.workspace_id, task="echo")
             set_rule(session, "backlog", above=7)
+            set_workspace_rule(session, self.workspace_id, "backlog", above=7)
             set_plan(session, "gold", {"weight": 2})
             set_task_limits(session, "echo", {"max_running": 1})
             set_rate_limit(session, "hubspot:4711", {"units": 1, "period_ms": 1})
@@ -300,6 +302,12 @@ ACTS = {
     Route("DELETE", "/operator/retention/workspaces/{workspaceId}/tasks/{task}"): Act("retention.clear"),
     Route("PATCH", "/operator/alert-rules/{name}"): Act("rule.set", body={"above": 3}, values={"name": "backlog"}),
     Route("DELETE", "/operator/alert-rules/{name}"): Act("rule.clear", values={"name": "backlog"}),
+    Route("PUT", "/operator/workspaces/{workspaceId}/alert-rules/{name}"): Act(
+        "rule.set", body={"above": 3}, values={"name": "backlog"}
+    ),
+    Route("DELETE", "/operator/workspaces/{workspaceId}/alert-rules/{name}"): Act(
+        "rule.clear", values={"name": "backlog"}
+    ),
     Route("POST", "/operator/workers/{workerId}/drain"): Act("worker.drain", Stage.worker),
     Route("POST", "/operator/tokens"): Act("token.create", body={"name": "night shift", "scopes": ["operator"]}),
     Route("POST", "/operator/tokens/{tokenId}/rotate"): Act("token.rotate", Stage.token),

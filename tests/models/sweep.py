@@ -107,6 +107,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "workspace_id": str(MINE), "id": str(JOB), "name": "secret", "url": "https://x", "events": ["job.failed"],
         "secret": '{"$sealed":"secret"}', "made_by": "ada",
     },
+    "workspace_alert_rules": {"workspace_id": str(MINE), "name": "backlog", "metric": "ready", "above": 1},
+    "workspace_alerts": {"workspace_id": str(MINE), "code": "backlog", "message": "secret"},
     "schedules": {
         "workspace_id": str(MINE), "id": str(JOB), "name": "nightly", "task": "sync", "payload": {"secret": 1},
         "cron": "0 3 * * *", "made_by": "ada",

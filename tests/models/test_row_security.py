@@ -20,6 +20,7 @@ WORKERS = {
     "schedule_ticks",
     "batches", "job_edges", "notices",
     "endings", "workspace_cells", "error_groups",
+    "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
 #: Of these it sees how old they are, whether they have ended, or whom they concern, and does what is due about them.
 TENDED = {"kept_answers", "sync_logs", "hook_deliveries", "webhook_subscriptions"}

@@ -30,6 +30,8 @@ from jobplatform.models import (
     UploadChunk,
     WebhookSubscription,
     Workspace,
+    WorkspaceAlert,
+    WorkspaceAlertRule,
     WorkspaceCell,
     WorkspaceLimits,
     WorkspaceRetention,
@@ -57,6 +59,7 @@ WITH_ROWS = {
     "uploads", "upload_chunks", "exports",
     "batches", "job_edges", "notices", "endings", "workspace_cells", "error_groups",
     "hooks", "hook_deliveries", "webhook_subscriptions",
+    "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
 
 
@@ -228,6 +231,8 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "made_by": "ada",
             },
         ),
+        (WorkspaceAlertRule, {**mine, "name": of("rule"), "metric": "ready", "above": 1.0}),
+        (WorkspaceAlert, {**mine, "code": of("alert"), "message": of("alerted")}),
         (SyncStream, {**mine, "connection_id": connection_id, "stream": "s", "state": of("cursor")}),
         (
             SyncLog,
