@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         trust_login=settings.trust_login,
         hub=mounted.hub,
         requests_per_minute=settings.requests_per_minute,
+        refused_deliveries_per_minute=settings.refused_deliveries_per_minute,
     )
     app.register_blueprint(blueprint)
     end_streams_when_told_to_stop(blueprint)
