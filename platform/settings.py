@@ -109,6 +109,8 @@ class Settings:
     max_streams_per_token: int = 100
     requests_per_minute: int = 0
     """Requests that one token may make of one API process; 0 is any number."""
+    docs: bool = False
+    """Whether the API has a page at ``/docs`` that shows its OpenAPI document; it needs the extra ``docs``."""
     refused_deliveries_per_minute: int = 60
     """Deliveries to a hook that are not believed, of which one API process looks into so many; 0 is all."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -207,6 +209,7 @@ class _Reader:
             "max_streams_per_workspace": self._read("MAX_STREAMS_PER_WORKSPACE", _integer(1, 100_000)),
             "max_streams_per_token": self._read("MAX_STREAMS_PER_TOKEN", _integer(1, 100_000)),
             "requests_per_minute": self._read("REQUESTS_PER_MINUTE", _integer(0, 1_000_000)),
+            "docs": self._read("DOCS", _boolean),
             "refused_deliveries_per_minute": self._read("REFUSED_DELIVERIES_PER_MINUTE", _integer(0, 1_000_000)),
             "log_level": self._read("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR", fold=str.upper)),
             "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),

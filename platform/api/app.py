@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         hub=mounted.hub,
         requests_per_minute=settings.requests_per_minute,
         refused_deliveries_per_minute=settings.refused_deliveries_per_minute,
+        docs=settings.docs,
     )
     app.register_blueprint(blueprint)
     end_streams_when_told_to_stop(blueprint)

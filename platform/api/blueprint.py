@@ -17,6 +17,7 @@ from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.browser_client import browser_client
 from jobplatform.api.connections import connections
 from jobplatform.api.counting import count_enqueues
+from jobplatform.api.docs_page import docs_page, require_docs
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.exports import downloads, exports
@@ -88,6 +89,7 @@ RESOURCES: tuple[Resource, ...] = (
     probes,
     browser_client,
     documents,
+    docs_page,
 )
 
 #: Parameters of paths, as views call them.
@@ -121,6 +123,7 @@ def create_blueprint(
     hub: Hub | None = None,
     requests_per_minute: int = 0,
     refused_deliveries_per_minute: int = 60,
+    docs: bool = False,
 ) -> Blueprint:
     """The API, to be mounted in any Flask application::
 
@@ -132,13 +135,16 @@ def create_blueprint(
     the log says what to correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may
     follow events in one process; with ``hub`` it shares those of another blueprint. ``requests_per_minute`` says how
     many requests each token may make in one process (0: any number), ``refused_deliveries_per_minute`` how many
-    deliveries to a hook that are not believed are looked into (0: all). Mounted with a prefix, unknown paths below it
+    deliveries to a hook that are not believed are looked into (0: all). With ``docs`` there is a page at ``/docs`` that
+    shows the OpenAPI document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below it
     answer with problems too; everything else stays the application's own.
     """
     admission, rates = Admission(trust_login=trust_login), RequestRates(requests_per_minute)
     refused = RefusedDeliveries(refused_deliveries_per_minute)
+    if docs:
+        require_docs()
     hub = Hub(streams) if hub is None else hub
-    mounted = Mounted(sessions, tasks, authorize, admission, hub, rates=rates, refused=refused)
+    mounted = Mounted(sessions, tasks, authorize, admission, hub, rates=rates, docs=docs, refused=refused)
     count_enqueues(tasks)
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:

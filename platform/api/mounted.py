@@ -60,6 +60,7 @@ class Mounted:
     hub: Hub = field(default_factory=Hub)
     levels: KeptLevels = field(default_factory=KeptLevels)
     rates: RequestRates = field(default_factory=RequestRates)
+    docs: bool = False
     refused: RefusedDeliveries = field(default_factory=RefusedDeliveries)
 
     @contextmanager

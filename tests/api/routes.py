@@ -20,6 +20,10 @@ PUBLIC = {
     "/client/v1/jobplatform.js",
     "/client/v1/jobplatform.d.ts",
     "/client/v1/job-progress.js",
+    "/docs",
+    "/docs/start.js",
+    "/docs/swagger-ui-bundle.js",
+    "/docs/swagger-ui.css",
     # The token in the path is all there is.
     "/exports/{token}",
 }
