@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -41,6 +42,14 @@ def _default_data_dir() -> Path:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/jobplatform")
     return Path(platformdirs.user_data_dir("jobplatform"))
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """By what a provider of OAuth2 knows our application."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +138,19 @@ class Settings:
     """How long a session of the pages lasts that a token was exchanged for."""
     portal_frame_ancestors: str = ""
     """Who may show a portal inside a page of theirs, as in ``'self' https://app.example.com``; empty for nobody."""
+    oauth_clients: Mapping[str, OAuthClient] = field(default_factory=dict, repr=False)
+    """By connector type, as ``hubspot:id:secret,…``: our application with each provider, so that people can consent."""
+    oauth_redirect_url: str | None = None
+    """Where providers send people back to; without it ``/oauth/callback`` below the public URL."""
     encryption_keys: KeyRing | None = field(default=None, repr=False)
     """The master keys for payload encryption, as ``id:base64,…``; the first one wraps what is new."""
+
+    @property
+    def oauth_callback(self) -> str | None:
+        """Where providers send people back to, if that is known."""
+        if self.oauth_redirect_url is not None or self.public_url is None:
+            return self.oauth_redirect_url
+        return f"{self.public_url}/oauth/callback"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -220,6 +240,8 @@ class _Reader:
             "pages_read_only": self._read("PAGES_READ_ONLY", _boolean),
             "pages_session_hours": self._read("PAGES_SESSION_HOURS", _hours(0.1, 720)),
             "portal_frame_ancestors": self._read("PORTAL_FRAME_ANCESTORS", _ancestors),
+            "oauth_clients": self._read_oauth_clients(),
+            "oauth_redirect_url": self._read("OAUTH_REDIRECT_URL", _base_url),
             "encryption_keys": self._read_key_ring(),
         }
 
@@ -251,6 +273,21 @@ class _Reader:
             # The text is not repeated: it is nothing but secrets.
             self.problems.append(f"{VARIABLE}: {error}")
             return None
+
+    def _read_oauth_clients(self) -> Mapping[str, OAuthClient] | None:
+        text = self.environ.get("JOBPLATFORM_OAUTH_CLIENTS", "").strip()
+        found: dict[str, OAuthClient] = {}
+        for number, said in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+            parts = [unquote(part.strip()) for part in said.split(":")]
+            if len(parts) != 3 or not all(parts) or parts[0] in found:
+                # The text is not repeated: it is mostly secrets.
+                self.problems.append(
+                    f"JOBPLATFORM_OAUTH_CLIENTS: the {number}. entry must be type:client_id:client_secret, each type "
+                    "once; write %3A for a colon and %2C for a comma"
+                )
+            else:
+                found[parts[0]] = OAuthClient(parts[1], parts[2])
+        return found or None
 
     def _read_mode(self) -> str | None:
         disabled = self._parse("DISABLE_QUEUE", _boolean)

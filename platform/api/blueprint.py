@@ -12,6 +12,7 @@ from werkzeug.routing import RoutingException
 
 from jobplatform.api.access import guard, public, require_declarations
 from jobplatform.api.admission import Admission
+from jobplatform.api.authorizing import authorizing
 from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.browser_client import browser_client
@@ -68,6 +69,7 @@ RESOURCES: tuple[Resource, ...] = (
     why,
     schedules,
     connections,
+    authorizing,
     batches,
     hooks,
     receiving,
@@ -136,8 +138,8 @@ def create_blueprint(
     follow events in one process; with ``hub`` it shares those of another blueprint. ``requests_per_minute`` says how
     many requests each token may make in one process (0: any number), ``refused_deliveries_per_minute`` how many
     deliveries to a hook that are not believed are looked into (0: all). With ``docs`` there is a page at ``/docs`` that
-    shows the OpenAPI document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below it
-    answer with problems too; everything else stays the application's own.
+    shows the OpenAPI document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below
+    it answer with problems too; everything else stays the application's own.
     """
     admission, rates = Admission(trust_login=trust_login), RequestRates(requests_per_minute)
     refused = RefusedDeliveries(refused_deliveries_per_minute)

@@ -247,7 +247,7 @@ def _credentials_problems(kind: ConnectorType, given: Any, *, allow_private: boo
 def _audience_problems(
     session: Session, connection: Connection, kind: ConnectorType, config: Mapping[str, Any]
 ) -> list[Problem]:
-    before, after = _asked_by(kind, connection.config), _asked_by(kind, config)
+    before, after = asked_by(kind, connection.config), asked_by(kind, config)
     if before == after or not credentials_seen(session, connection.workspace_id, [connection.id]):
         return []
     return [
@@ -258,7 +258,8 @@ def _audience_problems(
     ]
 
 
-def _asked_by(kind: ConnectorType, config: Mapping[str, Any]) -> str | None:
+def asked_by(kind: ConnectorType, config: Mapping[str, Any]) -> str | None:
+    """To which origin the credentials of this configuration are sent."""
     try:
         return kind.asks(dict(kind.config().load(config)))
     except ValidationError:

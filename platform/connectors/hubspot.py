@@ -44,6 +44,7 @@ from jobplatform.errors import (
 from jobplatform.redaction import redact_text
 
 HUBSPOT = "https://api.hubapi.com"
+HUBSPOT_APP = "https://app.hubspot.com"
 OBJECTS = ("contacts", "companies", "deals")
 #: By which property an object says when it was last changed.
 CHANGED = {"contacts": "lastmodifieddate", "companies": "hs_lastmodifieddate", "deals": "hs_lastmodifieddate"}
@@ -104,6 +105,16 @@ CREDENTIALS = {"bearer": BearerCredentials, "oauth2": GrantCredentials}
 
 def token_url(config: Mapping[str, Any]) -> str:
     return str(config["base_url"]).rstrip("/") + "/oauth/v1/token"
+
+
+def authorize_url(config: Mapping[str, Any]) -> str:
+    """People consent at the application, which is another host than the API's."""
+    base_url = str(config["base_url"]).rstrip("/")
+    return (HUBSPOT_APP if base_url == HUBSPOT else base_url) + "/oauth/authorize"
+
+
+def scopes(config: Mapping[str, Any]) -> list[str]:
+    return ["oauth", *(f"crm.objects.{name}.read" for name in sorted(config["objects"]))]
 
 
 def check_hubspot(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:

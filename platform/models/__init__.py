@@ -53,6 +53,7 @@ from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import (
     CHUNK,
     Connection,
+    ConnectionAuthorization,
     ConnectionCredentials,
     Record,
     SourceLimit,
@@ -87,6 +88,7 @@ __all__ = [
     "CatchUp",
     "Chore",
     "Connection",
+    "ConnectionAuthorization",
     "ConnectionCredentials",
     "ErrorGroupRow",
     "ExportFile",

@@ -3,7 +3,8 @@
     {"type": "job.failed", "timestamp": "2026-01-05T09:00:00.000000Z", "data": {"jobId": "…", "jobType": "sync", …}}
 
 It says what happened to which job, or batch, or what is wrong, and nothing of what the job was given or found: who
-receives it asks the API for that, with a token. So it may be told of encrypted jobs too, and stands in the database as it is.
+receives it asks the API for that, with a token. So it may be told of encrypted jobs too, and stands in the database as
+it is.
 """
 
 from __future__ import annotations

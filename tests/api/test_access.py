@@ -65,6 +65,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/batches/{batchId}/cancel",
         "/workspaces/{workspaceId}/connections",
         "/workspaces/{workspaceId}/connections/{connectionId}",
+        "/workspaces/{workspaceId}/connections/{connectionId}/authorize",
         "/workspaces/{workspaceId}/connections/{connectionId}/test",
         "/workspaces/{workspaceId}/connections/{connectionId}/file",
         "/workspaces/{workspaceId}/connections/{connectionId}/records",

@@ -115,6 +115,11 @@ class Stage:
             made = create_connection(session, self.workspace_id, connector_type="http_json", name="CRM", config=config)
             return {"connectionId": made.id}
 
+    def hubspot(self) -> Values:
+        with self.sessions.begin() as session:
+            made = create_connection(session, self.workspace_id, connector_type="hubspot", name="CRM", config={})
+            return {"connectionId": made.id}
+
     def csv_connection(self) -> Values:
         """With a file."""
         with self.sessions.begin() as session, Spool() as spool:
@@ -228,6 +233,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/connections"): Act("connection.create", body=A_CONNECTION),
     Route("PATCH", CONNECTION): Act("connection.change", Stage.connection, body={"name": "Our CRM"}),
     Route("DELETE", CONNECTION): Act("connection.delete", Stage.connection),
+    Route("POST", f"{CONNECTION}/authorize"): Act("connection.begin_authorization", Stage.hubspot),
     Route("POST", f"{CONNECTION}/test"): Act("connection.test", Stage.connection),
     Route("PUT", f"{CONNECTION}/file"): Act("connection.upload", Stage.csv_connection, file=b"id"),
     Route("DELETE", f"{CONNECTION}/file"): Act("connection.file.delete", Stage.csv_connection),
@@ -320,6 +326,8 @@ every_act = pytest.mark.parametrize(("route", "act"), ACTS.items(), ids=[" ".joi
 @pytest.fixture(autouse=True)
 def key_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+    monkeypatch.setenv("JOBPLATFORM_PUBLIC_URL", "https://jobs.example.com/api")
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", "hubspot:1:secret")
 
 
 @pytest.fixture

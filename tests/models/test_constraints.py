@@ -19,6 +19,7 @@ from jobplatform.models import (
     Bucket,
     BulkActionRow,
     Connection,
+    ConnectionAuthorization,
     ConnectionCredentials,
     ErrorGroupRow,
     ExportFile,
@@ -179,6 +180,17 @@ LEGAL: dict[Any, dict[str, Any]] = {
         "name": "CRM",
         "config": {},
     },
+    ConnectionAuthorization: {
+        "workspace_id": WORKSPACE,
+        "state_hash": bytes(32),
+        "connection_id": uuid.UUID(int=3),
+        "actor": "ada",
+        "binding_hash": bytes(32),
+        "sealed": '{"$sealed":"v1:1:AA"}',
+        "redirect_url": "https://x",
+        "scopes": ["read"],
+        "expires_at": NOW,
+    },
     ConnectionCredentials: {
         "workspace_id": WORKSPACE,
         "connection_id": uuid.UUID(int=3),
@@ -226,6 +238,9 @@ LEGAL: dict[Any, dict[str, Any]] = {
 }
 RUNNING = {"state": 2, "epoch": 1, "attempts": 1, "worker_id": 1, "started_at": NOW}
 ENDED = {"status": 3, "outcome": "ok", "completed_at": NOW}
+
+#: They need a row of another table.
+OF_OTHERS = (Record, ConnectionAuthorization, ConnectionCredentials, Upload, UploadChunk)
 
 ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (endings, {"status": 2}, "endings_final_status"),
@@ -357,6 +372,11 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (Connection, {"connector_type": ""}, "connections_named"),
     (Connection, {"attention": "the grant is gone"}, "connections_attention_whole"),
     (Connection, {"attention_at": NOW}, "connections_attention_whole"),
+    (ConnectionAuthorization, {"actor": ""}, "connection_authorizations_named"),
+    (ConnectionAuthorization, {"redirect_url": ""}, "connection_authorizations_named"),
+    (ConnectionAuthorization, {"state_hash": b"itself"}, "connection_authorizations_hashes_are_digests"),
+    (ConnectionAuthorization, {"binding_hash": b"itself"}, "connection_authorizations_hashes_are_digests"),
+    (ConnectionAuthorization, {"sealed": '{"$sealed":"no"}'}, "connection_authorizations_sealed_is_sealed"),
     (ConnectionCredentials, {"scheme": ""}, "connection_credentials_named_and_counted"),
     (ConnectionCredentials, {"version": 0}, "connection_credentials_named_and_counted"),
     (ConnectionCredentials, {"sealed": '{"token": "the secret itself"}'}, "connection_credentials_sealed_is_sealed"),
@@ -409,7 +429,7 @@ def test_an_illegal_row_is_refused(session: Session, model: Any, change: dict[st
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        *((model, {}) for model in LEGAL if model not in (Record, ConnectionCredentials, Upload, UploadChunk)),
+        *((model, {}) for model in LEGAL if model not in OF_OTHERS),
         (QueueRow, RUNNING),
         (QueueRow, {"state": 0}),
         (JobRecord, ENDED),

@@ -70,7 +70,16 @@ def test_without_its_name_a_workspace_is_neither_seen_nor_changed(
 
 @pytest.mark.parametrize("role", CONFINED)
 def test_with_its_name_a_workspace_is_seen(engine: Engine, rows: dict[str, str], as_role: As, role: Role) -> None:
-    hidden = {Role.HANDLER: {"api_tokens", "audit_log", "kept_answers", "hooks", "hook_deliveries"}}.get(role, set())
+    hidden = {
+        Role.HANDLER: {
+            "api_tokens",
+            "audit_log",
+            "kept_answers",
+            "hooks",
+            "hook_deliveries",
+            "connection_authorizations",
+        }
+    }.get(role, set())
 
     assert visible(engine, rows, as_role(role), str(sweep.MINE)) == set(sweep.ROWS) - hidden
 
