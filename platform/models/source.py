@@ -213,7 +213,8 @@ class SyncLog(Base):
     """One sync and what came of it. It stays when its job is deleted.
 
     The sync itself writes down how it ended. Where it could not (killed, out of time, cancelled), a worker closes the
-    entry in the course of a minute after its job has ended.
+    entry in the course of a minute after its job has ended. ``interrupted``: an attempt came to nothing, its worker died
+    or it was out of time, and its job waits for the next.
     """
 
     __tablename__ = "sync_logs"
@@ -234,9 +235,16 @@ class SyncLog(Base):
     ended_at: Mapped[datetime.datetime | None]
 
     __table_args__ = (
-        CheckConstraint("status in ('running', 'completed', 'failed', 'cancelled')", name="known_status"),
+        CheckConstraint(
+            "status in ('running', 'completed', 'failed', 'cancelled', 'interrupted')", name="known_status"
+        ),
         # Those that may have to be closed: as many as there are syncs under way.
-        Index("sync_logs_running", "workspace_id", "job_id", postgresql_where=text("status = 'running'")),
+        Index(
+            "sync_logs_open",
+            "workspace_id",
+            "job_id",
+            postgresql_where=text("status in ('running', 'interrupted')"),
+        ),
         Index(
             "sync_logs_started_at",
             "started_at",

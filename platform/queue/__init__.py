@@ -37,6 +37,7 @@ from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, clai
 from jobplatform.queue.claim_rung import Rung
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.connection_schedules import pause_schedules_of, resume_schedules_of
 from jobplatform.queue.count import Counted, count_endings
 from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.delete import delete_jobs
@@ -642,6 +643,7 @@ __all__ = [
     "parse_search",
     "pause",
     "pause_schedule",
+    "pause_schedules_of",
     "pauses_of",
     "payload_schema",
     "prepare_sending",
@@ -668,6 +670,7 @@ __all__ = [
     "rescue_jobs",
     "resume",
     "resume_schedule",
+    "resume_schedules_of",
     "retry_job",
     "reveal",
     "reveal_facts",
