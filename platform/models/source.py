@@ -213,8 +213,8 @@ class SyncLog(Base):
     """One sync and what came of it. It stays when its job is deleted.
 
     The sync itself writes down how it ended. Where it could not (killed, out of time, cancelled), a worker closes the
-    entry in the course of a minute after its job has ended. ``interrupted``: an attempt came to nothing, its worker died
-    or it was out of time, and its job waits for the next.
+    entry in the course of a minute after its job has ended. ``interrupted``: an attempt came to nothing (its worker
+    died, it was out of time), and its job waits for the next.
     """
 
     __tablename__ = "sync_logs"

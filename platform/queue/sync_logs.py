@@ -140,7 +140,8 @@ FORGET = f"""
 with old as materialized (
     select l.workspace_id, l.id
     from jobplatform.sync_logs l
-    where l.started_at < jobplatform.clock() - make_interval(secs => %(after)s) and l.status not in ('running', 'interrupted')
+    where l.started_at < jobplatform.clock() - make_interval(secs => %(after)s)
+        and l.status not in ('running', 'interrupted')
     limit {MOST}
     for update skip locked
 )

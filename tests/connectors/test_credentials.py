@@ -484,9 +484,10 @@ def test_what_is_taken_back_or_gone_pauses_the_connection_s_schedules_and_connec
     notes: Notes, job: RunningJob, make: Callable[..., Connection], session: Session, workspace_id: uuid.UUID,
     schedule: Callable[..., Schedule], how: str,
 ) -> None:  # fmt: skip
+    given = grant(notes, tokenUrl=f"{notes.url}/token")
     connection, other = (
-        make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token")),
-        make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token")),
+        make(notes.url, given),
+        make(notes.url, given),
     )
     hourly, all_of_them, another_s = schedule(connection, "a"), schedule(None, "b"), schedule(other, "c")
     by_hand = schedule(connection, "d")
@@ -512,7 +513,7 @@ def test_what_is_taken_back_or_gone_pauses_the_connection_s_schedules_and_connec
     notes.access.add("access-token-0")
     found = get_connection(session, workspace_id, connection.id, lock=True)
     assert found is not None
-    change_connection(session, found, credentials=grant(notes, tokenUrl=f"{notes.url}/token"), allow_private=True)
+    change_connection(session, found, credentials=given, allow_private=True)
     session.commit()
 
     session.expire_all()

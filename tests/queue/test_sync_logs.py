@@ -239,10 +239,9 @@ def test_a_sync_that_is_lost_for_good_has_failed_as_soon_as_it_is_rescued(
 ) -> None:
     job_id, log_id = start()
     worker, _ = claim(sessions, workspace_id, job_id)
+    dead = "update jobplatform.workers set dead_at = jobplatform.clock() where id = :id"
     with sessions.begin() as session:
-        session.execute(
-            text("update jobplatform.workers set dead_at = jobplatform.clock() where id = :id"), {"id": worker}
-        )
+        session.execute(text(dead), {"id": worker})
 
     with confine(sessions(), Role.WORKER) as session, session.begin():
         rescue_jobs(session, crash_limit=1)
