@@ -36,7 +36,7 @@ from jobplatform.connectors.schemes import HTTP_SCHEMES
 from jobplatform.connectors.shipped import SHIPPED
 from jobplatform.connectors.source import Connector, Page, SourceRecord
 from jobplatform.connectors.spool import Spool
-from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store
+from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store, require_store
 from jobplatform.connectors.sync_task import SyncPayload, sync, tasks
 from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.trying import Tried, try_connection
@@ -100,6 +100,7 @@ __all__ = [
     "read_link_token",
     "renew_link",
     "require_askable",
+    "require_store",
     "run_export",
     "run_sync",
     "seal_headers",
