@@ -126,6 +126,8 @@ class Settings:
     log_format: Literal["auto", "json", "console"] = "auto"
     allow_private_addresses: bool = False
     """Whether connectors may fetch from private and loopback addresses. For development only."""
+    sql_ssl_mode: Literal["require", "verify-ca", "verify-full"] = "require"
+    """The weakest ``sslMode`` that a connection of the type ``sql`` may have."""
     trust_login: bool = False
     """Whether a database login that could bypass row security (a superuser) is accepted. For development only."""
     pages_prefix: str = "/console"
@@ -234,6 +236,7 @@ class _Reader:
             "log_level": self._read("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR", fold=str.upper)),
             "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),
             "allow_private_addresses": self._read("ALLOW_PRIVATE_ADDRESSES", _boolean),
+            "sql_ssl_mode": self._read("SQL_SSL_MODE", _one_of("require", "verify-ca", "verify-full", fold=str.lower)),
             "trust_login": self._read("TRUST_LOGIN", _boolean),
             "pages_prefix": self._read("PAGES_PREFIX", _prefix),
             "portal_prefix": self._read("PORTAL_PREFIX", _prefix),

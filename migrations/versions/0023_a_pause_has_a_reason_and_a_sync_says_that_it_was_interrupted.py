@@ -3,7 +3,8 @@
 Revision ID: 0023
 Revises: 0022
 
-Code of the version before goes on: it leaves the reason alone, and reads an interrupted entry as one that has not ended.
+Code of the version before goes on: it leaves the reason alone, and reads an interrupted entry as one that has not
+ended.
 """
 
 from alembic import op

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta

@@ -60,6 +60,7 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_LOG_FORMAT": "json",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "yes",
             "JOBPLATFORM_TRUST_LOGIN": "on",
+            "JOBPLATFORM_SQL_SSL_MODE": "verify-full",
             "JOBPLATFORM_HEALTH_HOST": "0.0.0.0",
             "JOBPLATFORM_HEALTH_PORT": "9100",
             "JOBPLATFORM_REQUESTS_PER_MINUTE": "600",
@@ -131,6 +132,7 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "log_format": "json",
         "allow_private_addresses": True,
         "trust_login": True,
+        "sql_ssl_mode": "verify-full",
         "encryption_keys": None,
     }
 
