@@ -41,6 +41,7 @@ from jobplatform.errors import (
     SourceError,
     SourceUnreachableError,
 )
+from jobplatform.queue.retry_after import header_seconds
 from jobplatform.redaction import redact_text
 
 HUBSPOT = "https://api.hubapi.com"
@@ -350,8 +351,7 @@ def pause_of(answer: Answer) -> float:
     """How long an answer of 429 has the account left alone: as long as the limit lasts that it names."""
     policy = _body_of(answer).get("policyName")
     named = PAUSES.get(policy, DEFAULT_PAUSE) if isinstance(policy, str) else DEFAULT_PAUSE
-    said = answer.headers.get("retry-after", "")
-    return max(named, float(said)) if re.fullmatch(r"[0-9]{1,7}", said) else named
+    return max(named, header_seconds(answer.headers.get("retry-after"), answer.headers.get("date")) or 0.0)
 
 
 def rest_of(answer: Answer) -> float:

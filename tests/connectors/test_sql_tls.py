@@ -138,13 +138,13 @@ def test_somebody_else_s_authority_is_none(
         # Those of the system do not know it either.
         {"sslMode": "verify-full"},
     ):
-        with pytest.raises(SourceError, match="not trusted.*certificate"):
+        with pytest.raises(SourceError, match=r"not trusted.*certificate"):
             read(tls, **options)
 
 
 def test_a_server_without_tls_is_not_asked_anything(read: Callable[..., list[str]], authority: Authority) -> None:
     for options in ({"sslMode": "require"}, {"sslMode": "verify-full", "caCertificate": authority.pem}):
-        with pytest.raises(SourceError, match="not trusted.*does not support SSL"):
+        with pytest.raises(SourceError, match=r"not trusted.*does not support SSL"):
             read(None, **options)
 
 
