@@ -1,4 +1,4 @@
-"""What hooks and webhooks have in common over HTTP: each is one of a workspace's, changed under its lock, with a line."""
+"""What hooks and webhooks have in common over HTTP: one of a workspace's, changed under its lock, and audited."""
 
 from __future__ import annotations
 
