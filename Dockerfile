@@ -8,7 +8,8 @@ COPY migrations migrations
 RUN python -m venv /app && /app/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.13-slim
-RUN useradd --system --create-home --uid 10001 jobplatform
+# A new volume that is mounted at /exports is this user's, as the folder is.
+RUN useradd --system --create-home --uid 10001 jobplatform && install -d -o jobplatform -m 0750 /exports
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH \
     PYTHONUNBUFFERED=1 \

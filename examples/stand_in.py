@@ -4,7 +4,9 @@ A stand-in answers as a provider's published description says, errors included, 
 tested, without an account. It holds nobody's data.
 """
 
+import base64
 import email.utils
+import hashlib
 import http.server
 import json
 import threading
@@ -12,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 
 class Answer(NamedTuple):
@@ -43,7 +45,8 @@ class StandIn(http.server.ThreadingHTTPServer):
     """The server. Subclasses say what is answered (:meth:`answer`).
 
     ``access`` are the access tokens that are good, ``refresh`` the refresh tokens. ``next_answers`` are given before
-    anything else, one to each request. ``requests`` is what was asked.
+    anything else, one to each request. ``requests`` is what was asked. Whoever is sent to the page of consent says yes,
+    to all or to what is in ``granted``, or no if ``denies``.
     """
 
     daemon_threads = True
@@ -55,6 +58,9 @@ class StandIn(http.server.ThreadingHTTPServer):
         self.access = {"access-token-0"}
         self.refresh = {"refresh-token-0"}
         self.refreshed = 0
+        self.denies = False
+        self.granted: set[str] | None = None
+        self.codes: dict[str, dict[str, str]] = {}
         self.too_often = 0
         self.requests: list[Asked] = []
         self.next_answers: deque[Answer] = deque()
@@ -95,14 +101,43 @@ class StandIn(http.server.ThreadingHTTPServer):
             self.access.clear()
             self.refresh.clear()
 
+    def consent(self, asked: Asked, separator: str = " ") -> Answer:
+        """The page of consent, of somebody who has made up their mind: they are sent back at once."""
+        query = asked.query
+        if query.get("client_id") != self.client_id or query.get("response_type") != "code":
+            return Answer(400, {"message": "unknown application"})
+        wanted = query.get("scope", "").split(separator)
+        granted = [scope for scope in wanted if self.granted is None or scope in self.granted]
+        said = {"state": query["state"], "code": f"code-{len(self.codes)}", "scope": separator.join(granted)}
+        if self.denies:
+            said = {"state": query["state"], "error": "access_denied", "error_description": "The user said no"}
+        else:
+            self.codes[said["code"]] = dict(query)
+        return Answer(302, {}, {"Location": f"{query['redirect_uri']}?{urlencode(said)}"})
+
+    def tokens_for_code(self, form: Mapping[str, str]) -> dict[str, Any] | None:
+        """What a code is changed into, once, for whoever asked for it; None where that cannot be."""
+        begun = self.codes.pop(form.get("code", ""), None)
+        right = (form.get("client_id"), form.get("client_secret")) == (self.client_id, self.client_secret)
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        if begun is None or not right or challenge != begun["code_challenge"]:
+            return None
+        if form.get("redirect_uri") != begun["redirect_uri"]:
+            return None
+        return self._next_tokens(rotates=True)
+
     def new_tokens(self, form: Mapping[str, str], *, rotates: bool) -> dict[str, Any] | None:
         """What a refresh token is changed into; None where that cannot be. The old access token is of no use then."""
         right = (form.get("client_id"), form.get("client_secret")) == (self.client_id, self.client_secret)
         if form.get("grant_type") != "refresh_token" or not right or form.get("refresh_token") not in self.refresh:
             return None
+        return self._next_tokens(rotates=rotates)
+
+    def _next_tokens(self, *, rotates: bool) -> dict[str, Any]:
         self.refreshed += 1
         self.access = {f"access-token-{self.refreshed}"}
-        if rotates:
+        if rotates or not self.refresh:
             self.refresh = {f"refresh-token-{self.refreshed}"}
         (access,), (refresh,) = self.access, self.refresh
         return {"access_token": access, "refresh_token": refresh, "token_type": "Bearer"}

@@ -28,6 +28,7 @@
     │   ├── NeedsAttentionError  its connection is of no use until somebody looks after it
     │   │   └── SourceGoneError  it says that it is gone for good
     │   └── AddressRefusedError  its address is none that a workspace may have asked
+    ├── AuthorizationError       nobody's consent came of what was begun with a provider; says why, for people
     ├── InvalidConnectionError   a connection was to become what cannot be; lists every problem by path
     ├── StoreError               a file of an export cannot be written to its store, read or deleted there
     ├── JobError                 for handlers to raise: says whether, and when, to try the job again
@@ -348,6 +349,14 @@ class NeedsAttentionError(SourceError):
 
 class SourceGoneError(NeedsAttentionError):
     """The source says that it is gone and will not come back."""
+
+
+class AuthorizationError(JobPlatformError):
+    """A provider's consent did not come, or is not what is needed. ``reason`` is a code; the message is for people."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class AddressRefusedError(SourceError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -41,6 +42,14 @@ def _default_data_dir() -> Path:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/jobplatform")
     return Path(platformdirs.user_data_dir("jobplatform"))
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """By what a provider of OAuth2 knows our application."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +118,16 @@ class Settings:
     max_streams_per_token: int = 100
     requests_per_minute: int = 0
     """Requests that one token may make of one API process; 0 is any number."""
+    docs: bool = False
+    """Whether the API has a page at ``/docs`` that shows its OpenAPI document; it needs the extra ``docs``."""
+    refused_deliveries_per_minute: int = 60
+    """Deliveries to a hook that are not believed, of which one API process looks into so many; 0 is all."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
     allow_private_addresses: bool = False
     """Whether connectors may fetch from private and loopback addresses. For development only."""
+    sql_ssl_mode: Literal["require", "verify-ca", "verify-full"] = "require"
+    """The weakest ``sslMode`` that a connection of the type ``sql`` may have."""
     trust_login: bool = False
     """Whether a database login that could bypass row security (a superuser) is accepted. For development only."""
     pages_prefix: str = "/console"
@@ -125,8 +140,19 @@ class Settings:
     """How long a session of the pages lasts that a token was exchanged for."""
     portal_frame_ancestors: str = ""
     """Who may show a portal inside a page of theirs, as in ``'self' https://app.example.com``; empty for nobody."""
+    oauth_clients: Mapping[str, OAuthClient] = field(default_factory=dict, repr=False)
+    """By connector type, as ``hubspot:id:secret,…``: our application with each provider, so that people can consent."""
+    oauth_redirect_url: str | None = None
+    """Where providers send people back to; without it ``/oauth/callback`` below the public URL."""
     encryption_keys: KeyRing | None = field(default=None, repr=False)
     """The master keys for payload encryption, as ``id:base64,…``; the first one wraps what is new."""
+
+    @property
+    def oauth_callback(self) -> str | None:
+        """Where providers send people back to, if that is known."""
+        if self.oauth_redirect_url is not None or self.public_url is None:
+            return self.oauth_redirect_url
+        return f"{self.public_url}/oauth/callback"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -205,15 +231,20 @@ class _Reader:
             "max_streams_per_workspace": self._read("MAX_STREAMS_PER_WORKSPACE", _integer(1, 100_000)),
             "max_streams_per_token": self._read("MAX_STREAMS_PER_TOKEN", _integer(1, 100_000)),
             "requests_per_minute": self._read("REQUESTS_PER_MINUTE", _integer(0, 1_000_000)),
+            "docs": self._read("DOCS", _boolean),
+            "refused_deliveries_per_minute": self._read("REFUSED_DELIVERIES_PER_MINUTE", _integer(0, 1_000_000)),
             "log_level": self._read("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR", fold=str.upper)),
             "log_format": self._read("LOG_FORMAT", _one_of("auto", "json", "console", fold=str.lower)),
             "allow_private_addresses": self._read("ALLOW_PRIVATE_ADDRESSES", _boolean),
+            "sql_ssl_mode": self._read("SQL_SSL_MODE", _one_of("require", "verify-ca", "verify-full", fold=str.lower)),
             "trust_login": self._read("TRUST_LOGIN", _boolean),
             "pages_prefix": self._read("PAGES_PREFIX", _prefix),
             "portal_prefix": self._read("PORTAL_PREFIX", _prefix),
             "pages_read_only": self._read("PAGES_READ_ONLY", _boolean),
             "pages_session_hours": self._read("PAGES_SESSION_HOURS", _hours(0.1, 720)),
             "portal_frame_ancestors": self._read("PORTAL_FRAME_ANCESTORS", _ancestors),
+            "oauth_clients": self._read_oauth_clients(),
+            "oauth_redirect_url": self._read("OAUTH_REDIRECT_URL", _base_url),
             "encryption_keys": self._read_key_ring(),
         }
 
@@ -245,6 +276,21 @@ class _Reader:
             # The text is not repeated: it is nothing but secrets.
             self.problems.append(f"{VARIABLE}: {error}")
             return None
+
+    def _read_oauth_clients(self) -> Mapping[str, OAuthClient] | None:
+        text = self.environ.get("JOBPLATFORM_OAUTH_CLIENTS", "").strip()
+        found: dict[str, OAuthClient] = {}
+        for number, said in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+            parts = [unquote(part.strip()) for part in said.split(":")]
+            if len(parts) != 3 or not all(parts) or parts[0] in found:
+                # The text is not repeated: it is mostly secrets.
+                self.problems.append(
+                    f"JOBPLATFORM_OAUTH_CLIENTS: the {number}. entry must be type:client_id:client_secret, each type "
+                    "once; write %3A for a colon and %2C for a comma"
+                )
+            else:
+                found[parts[0]] = OAuthClient(parts[1], parts[2])
+        return found or None
 
     def _read_mode(self) -> str | None:
         disabled = self._parse("DISABLE_QUEUE", _boolean)

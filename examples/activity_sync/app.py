@@ -1,15 +1,15 @@
 """A running club: what its members record with Strava counts towards their progress, as soon as it is there.
 
 Strava wants its webhook answered within two seconds; reading an activity and working through its points takes longer.
-So the webhook enqueues a job and answers at once, and the job does the rest: is this a member, was it done before, a
-new token if the old one has run out, the activity and its streams, the rows, and the member's progress.
+So it delivers to a hook of the platform, which answers at once when the job is there, once however often it is told.
+The job does the rest: is this a member, was it done before, a new token if the old one has run out, the activity and
+its streams, the rows, and the member's progress.
 
     python examples/activity_sync/fake_strava.py                  # prints a URL: a stand-in for Strava
     STRAVA_URL=… JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true flask --app examples/activity_sync/app run
     JOBPLATFORM_TASKS=app:tasks jobplatform worker                # in examples/activity_sync
 """
 
-import hmac
 import itertools
 import os
 from dataclasses import dataclass
@@ -26,7 +26,17 @@ from jobplatform.api import JobPlatform
 from jobplatform.connectors import create_connection, get_connection, open_connector
 from jobplatform.errors import SourceAnswerError, SourceBusyError
 from jobplatform.models import Connection, make_engine
-from jobplatform.queue import RateLimited, RetryPolicy, RunningJob, Skip, Tasks
+from jobplatform.queue import (
+    HookEvent,
+    RateLimited,
+    RetryPolicy,
+    RunningJob,
+    Skip,
+    Tasks,
+    change_hook,
+    create_hook,
+    find_hook,
+)
 from jobplatform.settings import Settings
 
 #: What Strava answers for an activity that was deleted, or that its owner does not show: another try brings the same.
@@ -87,7 +97,13 @@ class ActivityEvent:
     object_id: int
     aspect_type: str
     owner_id: int
-    authorized: bool = True
+    authorized: bool
+
+    @classmethod
+    def told_by(cls, delivery: HookEvent) -> "ActivityEvent":
+        told: dict[str, Any] = delivery.event
+        authorized = told.get("updates", {}).get("authorized") != "false"
+        return cls(told["object_type"], told["object_id"], told["aspect_type"], told["owner_id"], authorized)
 
 
 @tasks.task(
@@ -96,9 +112,9 @@ class ActivityEvent:
     max_attempts=5,
     retry=RetryPolicy(base=2.0),
     timeout=timedelta(minutes=5),
-    unique=lambda event: f"{event.object_type}:{event.object_id}:{event.aspect_type}",
 )
-def process_activity(job: RunningJob, event: ActivityEvent) -> dict[str, Any] | Skip:
+def process_activity(job: RunningJob, delivery: HookEvent) -> dict[str, Any] | Skip:
+    event = ActivityEvent.told_by(delivery)
     member = job.session.get(Member, (job.workspace_id, event.owner_id))
     if member is None or not member.is_active:
         return Skip(f"athlete {event.owner_id} is no member, or has left")
@@ -245,40 +261,35 @@ def create_app() -> Flask:
             session.add(Member(workspace_id=workspace_id, athlete_id=request.json["athleteId"], connection_id=made.id))
             return {"connectionId": str(made.id)}, 201
 
-    @app.get("/clubs/<uuid:workspace_id>/strava/<key>")
-    def handshake(workspace_id: UUID, key: str) -> dict[str, str]:
-        """Strava asks whether this is ours before it delivers anything."""
-        require_key(workspace_id, key)
-        if not hmac.compare_digest(request.args.get("hub.verify_token", ""), os.environ["STRAVA_VERIFY_TOKEN"]):
-            abort(403)
-        return {"hub.challenge": request.args["hub.challenge"]}
+    @app.post("/clubs/<uuid:workspace_id>/webhook")
+    def open_webhook(workspace_id: UUID) -> tuple[dict[str, str], int]:
+        """The address to subscribe with. Strava does not sign: who knows it, and the subscription's number, is Strava.
 
-    @app.post("/clubs/<uuid:workspace_id>/strava/<key>")
-    def deliver(workspace_id: UUID, key: str) -> dict[str, Any]:
-        """Strava does not sign: who knows the key, and the subscription's number, is taken for Strava."""
-        require_key(workspace_id, key)
-        told = request.get_json()
-        if str(told["subscription_id"]) != os.environ["STRAVA_SUBSCRIPTION"]:
-            abort(403)
-        event = ActivityEvent(
-            told["object_type"],
-            told["object_id"],
-            told["aspect_type"],
-            told["owner_id"],
-            authorized=told.get("updates", {}).get("authorized") != "false",
-        )
+        What comes there is the platform's affair: handshake, subscription, repeats, and the job of each event.
+        """
         with sessions.begin() as session:
-            job = process_activity.enqueue(session, event, workspace_id=workspace_id)
-        return {"jobId": str(job.job_id), "created": job.created}
+            made = create_hook(
+                session,
+                process_activity,
+                workspace_id=workspace_id,
+                name="Strava",
+                scheme="strava",
+                secret=os.environ["STRAVA_VERIFY_TOKEN"],
+                base_url=os.environ["CLUB_URL"],
+            )
+            return {"hookId": str(made.id), "callbackUrl": made.url}, 201
+
+    @app.put("/clubs/<uuid:workspace_id>/webhook/<uuid:hook_id>")
+    def subscribed(workspace_id: UUID, hook_id: UUID) -> tuple[str, int]:
+        """Strava has answered the subscription with its number: from now on its events are taken."""
+        with sessions.begin() as session:
+            hook = find_hook(session, workspace_id, hook_id)
+            if hook is None:
+                abort(404)
+            change_hook(session, hook, subscription_id=str(request.json["subscription"]))
+        return "", 204
 
     return app
-
-
-def require_key(workspace_id: UUID, key: str) -> None:
-    """The address is secret: its last part is made from the club and a secret of ours, so that none is stored."""
-    right = hmac.digest(os.environ["STRAVA_CALLBACK_SECRET"].encode(), workspace_id.bytes, "sha256").hex()
-    if not hmac.compare_digest(key, right):
-        abort(404)
 
 
 def _address() -> dict[str, str]:

@@ -61,6 +61,8 @@ class FakeStrava(StandIn):
     # -- what is answered
 
     def answer(self, asked: Asked) -> Answer:
+        if asked.path == "/oauth/authorize":
+            return self.consent(asked, separator=",")
         if asked.path == "/oauth/token":
             return self._token(asked)
         if not self.is_known(asked):
@@ -80,7 +82,11 @@ class FakeStrava(StandIn):
         return _fault(404, "Record Not Found", "Activity", "id", "invalid", told)
 
     def _token(self, asked: Asked) -> Answer:
-        found = self.new_tokens(asked.form(), rotates=True)
+        form = asked.form()
+        by_code = form.get("grant_type") == "authorization_code"
+        found = self.tokens_for_code(form) if by_code else self.new_tokens(form, rotates=True)
+        if found is None and by_code:
+            return _fault(400, "Bad Request", "RequestToken", "code", "invalid")
         if found is None:
             return _fault(400, "Bad Request", "RefreshToken", "refresh_token", "invalid")
         return Answer(200, {**found, "expires_in": self.expires_in, "expires_at": int(self.now()) + self.expires_in})

@@ -1,9 +1,12 @@
 """A CRM's copy: a workspace connects HubSpot, and sees its contacts here.
 
-Connecting and the first sync are one transaction: there is no connection that nobody reads, and no sync of a connection
-that is not there. What happens then is the platform's: pages, tokens, limits, a worker that is killed.
+Somebody is sent to HubSpot, consents, and comes back. Their consent and the first sync are one transaction: there is no
+connection that nobody reads, and no sync of one without credentials. What happens then is the platform's: pages,
+tokens, limits, a worker that is killed.
 
     python examples/crm_sync/fake_hubspot.py                      # prints a URL: a stand-in for HubSpot
+    export JOBPLATFORM_OAUTH_CLIENTS=hubspot:12345:client-secret-of-the-application
+    export JOBPLATFORM_OAUTH_REDIRECT_URL=http://127.0.0.1:5000/crm/connected
     HUBSPOT_URL=… JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true flask --app examples/crm_sync/app run
     JOBPLATFORM_TASKS=app:tasks jobplatform worker                # in examples/crm_sync
 """
@@ -18,8 +21,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import sessionmaker
 
 from jobplatform.api import JobPlatform
-from jobplatform.connectors import SyncPayload, SyncResult, create_connection, run_sync
-from jobplatform.errors import InvalidConnectionError
+from jobplatform.connectors import (
+    Returned,
+    SyncPayload,
+    SyncResult,
+    begin_authorization,
+    create_connection,
+    exchange_code,
+    keep_authorized,
+    run_sync,
+    take_authorization,
+    workspace_of_state,
+)
+from jobplatform.errors import AuthorizationError, InvalidConnectionError
 from jobplatform.models import Record, Role, confine, make_engine
 from jobplatform.queue import RunningJob, Skip, Tasks
 from jobplatform.settings import Settings
@@ -48,8 +62,9 @@ def create_app() -> Flask:
 
     @app.post("/crm/<uuid:workspace_id>/connect")
     def connect(workspace_id: UUID) -> tuple[dict[str, Any], int]:
-        """Where HubSpot's consent page leads back to, once the code has been changed into a refresh token."""
+        """A connection without credentials yet, and where to send its user for them."""
         config = {"baseUrl": os.environ["HUBSPOT_URL"]} if "HUBSPOT_URL" in os.environ else {}
+        settings = Settings.from_env()
         try:
             with sessions.begin() as session:
                 confine(session, Role.API, workspace_id)
@@ -59,18 +74,40 @@ def create_app() -> Flask:
                     connector_type="hubspot",
                     name="HubSpot",
                     config={**config, "account": request.json["portal"]},
-                    credentials={
-                        "scheme": "oauth2",
-                        "clientId": os.environ["HUBSPOT_CLIENT_ID"],
-                        "clientSecret": os.environ["HUBSPOT_CLIENT_SECRET"],
-                        "refreshToken": request.json["refreshToken"],
-                    },
-                    allow_private=Settings.from_env().allow_private_addresses,
+                    allow_private=settings.allow_private_addresses,
                 )
-                job = sync.enqueue(session, SyncPayload(mode="initial"), workspace_id=workspace_id)
-                return {"connectionId": str(made.id), "jobId": str(job.job_id)}, 202
+                begun = begin_authorization(
+                    session,
+                    made,
+                    actor=user(),
+                    clients=settings.oauth_clients,
+                    redirect_url=settings.oauth_redirect_url,
+                )
+                return {"connectionId": str(made.id), "authorizeUrl": begun.authorize_url}, 201
         except InvalidConnectionError as error:
             return {"errors": [problem._asdict() for problem in error.problems]}, 422
+
+    @app.get("/crm/connected")
+    def connected() -> tuple[dict[str, Any], int]:
+        """Where HubSpot's page of consent leads back to."""
+        said = {name: request.args.get(name) for name in ("code", "scope", "error", "error_description")}
+        returned = Returned(request.args.get("state", ""), **said)
+        settings = Settings.from_env()
+        try:
+            with sessions.begin() as session:  # The state is used up, whatever comes of it.
+                confine(session, Role.API, workspace_of_state(returned.state))
+                taken = take_authorization(session, returned.state, actor=user())
+            if isinstance(taken, AuthorizationError):
+                raise taken
+            allow_private = settings.allow_private_addresses
+            tokens = exchange_code(taken, returned, clients=settings.oauth_clients, allow_private=allow_private)
+            with sessions.begin() as session:  # The credentials and the first sync: both, or neither.
+                confine(session, Role.API, taken.workspace_id)
+                made = keep_authorized(session, tokens)
+                job = sync.enqueue(session, SyncPayload(mode="initial"), workspace_id=taken.workspace_id)
+                return {"connectionId": str(made.id), "jobId": str(job.job_id)}, 202
+        except AuthorizationError as error:
+            return {"error": str(error), "reason": error.reason}, 400
 
     @app.get("/crm/<uuid:workspace_id>/contacts")
     def contacts(workspace_id: UUID) -> dict[str, Any]:
@@ -85,3 +122,8 @@ def create_app() -> Flask:
             return {"contacts": [one.data["properties"] for one in session.scalars(wanted)]}
 
     return app
+
+
+def user() -> str:
+    """Who is signed in. Here whoever says so; in an application of yours its session knows."""
+    return request.headers.get("X-User", "ada")

@@ -82,6 +82,8 @@ class FakeHubSpot(StandIn):
     # -- what is answered
 
     def answer(self, asked: Asked) -> Answer:
+        if asked.path == "/oauth/authorize":
+            return self.consent(asked)
         if asked.path == "/oauth/v1/token":
             return self._token(asked)
         if not self.is_known(asked):
@@ -99,7 +101,12 @@ class FakeHubSpot(StandIn):
         return _error(404, "OBJECT_NOT_FOUND", "resource not found")
 
     def _token(self, asked: Asked) -> Answer:
-        found = self.new_tokens(asked.form(), rotates=False)
+        form = asked.form()
+        by_code = form.get("grant_type") == "authorization_code"
+        found = self.tokens_for_code(form) if by_code else self.new_tokens(form, rotates=False)
+        if found is None and by_code:
+            message = "missing or unknown auth code"
+            return Answer(400, {"status": "BAD_AUTH_CODE", "message": message, "correlationId": str(uuid.uuid4())})
         if found is None:
             message = "missing or invalid refresh token"
             return Answer(400, {"status": "BAD_REFRESH_TOKEN", "message": message, "correlationId": str(uuid.uuid4())})

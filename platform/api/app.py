@@ -17,6 +17,7 @@ from jobplatform.api.mounted import Mounted
 from jobplatform.api.pages import mount_pages
 from jobplatform.api.requests import accompany_requests, hide_secrets
 from jobplatform.api.stopping import end_streams_when_told_to_stop
+from jobplatform.connectors import require_store
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.key_ring import adopt_ring_beside
 from jobplatform.models import Role, embedded_login, make_engine, require_roles
@@ -34,9 +35,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The API as an application of its own. Settings come from the environment unless given.
 
     Without a database URL the embedded PostgreSQL is started, or joined when another process runs it already. Raises
-    :class:`SettingsError` for a database login that could see more than one workspace at a time.
+    :class:`SettingsError` for a database login that could see more than one workspace at a time, and for a folder of
+    exports that is not there.
     """
     settings = settings or Settings.from_env()
+    require_store(settings, writes=False)
     engine = make_engine(_database_url(settings), application_name="jobplatform-api")
     require_roles(engine, *roles_of_api(settings), trust_login=settings.trust_login)
     tasks = load_tasks(settings.tasks)
@@ -56,6 +59,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         trust_login=settings.trust_login,
         hub=mounted.hub,
         requests_per_minute=settings.requests_per_minute,
+        refused_deliveries_per_minute=settings.refused_deliveries_per_minute,
+        docs=settings.docs,
     )
     app.register_blueprint(blueprint)
     end_streams_when_told_to_stop(blueprint)

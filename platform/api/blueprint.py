@@ -12,11 +12,13 @@ from werkzeug.routing import RoutingException
 
 from jobplatform.api.access import guard, public, require_declarations
 from jobplatform.api.admission import Admission
+from jobplatform.api.authorizing import authorizing
 from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
 from jobplatform.api.browser_client import browser_client
 from jobplatform.api.connections import connections
 from jobplatform.api.counting import count_enqueues
+from jobplatform.api.docs_page import docs_page, require_docs
 from jobplatform.api.document import documents
 from jobplatform.api.events import events
 from jobplatform.api.exports import downloads, exports
@@ -40,6 +42,7 @@ from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
 from jobplatform.api.receiving import receiving
 from jobplatform.api.records import records
+from jobplatform.api.refused_deliveries import RefusedDeliveries
 from jobplatform.api.request_rates import RequestRates, tell_standing
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import LARGEST_BODY, Resource
@@ -66,6 +69,7 @@ RESOURCES: tuple[Resource, ...] = (
     why,
     schedules,
     connections,
+    authorizing,
     batches,
     hooks,
     receiving,
@@ -87,6 +91,7 @@ RESOURCES: tuple[Resource, ...] = (
     probes,
     browser_client,
     documents,
+    docs_page,
 )
 
 #: Parameters of paths, as views call them.
@@ -119,6 +124,8 @@ def create_blueprint(
     streams: StreamLimits | None = None,
     hub: Hub | None = None,
     requests_per_minute: int = 0,
+    refused_deliveries_per_minute: int = 60,
+    docs: bool = False,
 ) -> Blueprint:
     """The API, to be mounted in any Flask application::
 
@@ -129,11 +136,17 @@ def create_blueprint(
     nobody. With a database login that could see more than one workspace at a time every request is answered 503, and
     the log says what to correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may
     follow events in one process; with ``hub`` it shares those of another blueprint. ``requests_per_minute`` says how
-    many requests each token may make in one process (0: any number). Mounted with a prefix, unknown paths below it
-    answer with problems too; everything else stays the application's own.
+    many requests each token may make in one process (0: any number), ``refused_deliveries_per_minute`` how many
+    deliveries to a hook that are not believed are looked into (0: all). With ``docs`` there is a page at ``/docs`` that
+    shows the OpenAPI document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below
+    it answer with problems too; everything else stays the application's own.
     """
     admission, rates = Admission(trust_login=trust_login), RequestRates(requests_per_minute)
-    mounted = Mounted(sessions, tasks, authorize, admission, Hub(streams) if hub is None else hub, rates=rates)
+    refused = RefusedDeliveries(refused_deliveries_per_minute)
+    if docs:
+        require_docs()
+    hub = Hub(streams) if hub is None else hub
+    mounted = Mounted(sessions, tasks, authorize, admission, hub, rates=rates, docs=docs, refused=refused)
     count_enqueues(tasks)
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:

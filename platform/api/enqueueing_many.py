@@ -202,11 +202,13 @@ def _refusal(workspace_id: UUID, error: GuardTakenError) -> Exception:
 
 
 def _describe(workspace_id: UUID, answer: Enqueued, statuses: Mapping[UUID, str]) -> dict[str, Any]:
+    url = job_url(workspace_id, answer.job_id)
     return {
         "job_id": answer.job_id,
         # One that has ended and was pruned in this moment had certainly been pending.
         "status": statuses.get(answer.job_id, "pending"),
-        "status_url": job_url(workspace_id, answer.job_id),
+        "status_url": url,
+        "events_url": f"{url}/events",
         "deduplicated": not answer.created and not answer.replaced,
         "replaced": answer.replaced,
     }

@@ -100,6 +100,8 @@ class JobPlatform:
                 trust_login=trust,
                 hub=mounted.hub,
                 requests_per_minute=settings.requests_per_minute,
+                refused_deliveries_per_minute=settings.refused_deliveries_per_minute,
+                docs=settings.docs,
             )
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
             end_streams_when_told_to_stop(blueprint)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import job_url, page_of, respond
-from jobplatform.api.auditing import audit
+from jobplatform.api.endpoints import Kind
 from jobplatform.api.hook_schemas import (
     DeliveriesSchema,
     DeliverySchema,
@@ -25,7 +25,7 @@ from jobplatform.api.hook_schemas import (
 )
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
-from jobplatform.api.problems import invalid, not_found
+from jobplatform.api.problems import invalid
 from jobplatform.api.resource import LISTED, Resource
 from jobplatform.api.schemas import PageQuerySchema
 from jobplatform.errors import Problem
@@ -61,6 +61,7 @@ A_HOOK = {
     "secret": "the verify token",
     "publicUrl": "https://jobs.example.com/api",
 }
+_KIND = Kind[Hook]("hook", _HOOK, find_hook, get_hook, lambda _session, hook: _describe(hook))
 LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
@@ -95,7 +96,7 @@ def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
             made_by=current_principal().name,
             **body,
         )
-        _audit(session, "hook.create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
+        _KIND.audit(session, "create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
         location = serving_url("hooks.show_hook", workspaceId=workspace_id, hookId=made.hook.id)
         return respond(_SHOWN, _show_once(made), 201, {"Location": location})
 
@@ -104,11 +105,7 @@ def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
 @hooks.answers(200, HookSchema)
 def show_hook(workspace_id: UUID, hook_id: UUID) -> Response:
     """Show a hook"""
-    with mounted().reading() as session:
-        found = get_hook(session, workspace_id, hook_id)
-        if found is None:
-            raise not_found()
-    return respond(_HOOK, _describe(found))
+    return _KIND.show(workspace_id, hook_id)
 
 
 @hooks.endpoint("PATCH", HOOK, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
@@ -120,14 +117,14 @@ def alter_hook(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Respo
     What is not named stays. Its scheme cannot be changed: that would be another hook.
     """
     with mounted().transaction() as session:
-        hook = _locked(session, workspace_id, hook_id)
+        hook = _KIND.locked(session, workspace_id, hook_id)
         changed = sorted(body)
         task = mounted().tasks[body.pop("job_type")] if "job_type" in body else None
         if "public_url" in body:
             body["base_url"] = body.pop("public_url")
         _require_connection(session, workspace_id, body)
         change_hook(session, hook, task, **body)
-        _audit(session, "hook.change", hook, changed=changed)
+        _KIND.audit(session, "change", hook, changed=changed)
         return respond(_HOOK, _describe(hook))
 
 
@@ -135,11 +132,7 @@ def alter_hook(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Respo
 @hooks.answers(204)
 def remove_hook(workspace_id: UUID, hook_id: UUID) -> Response:
     """Delete a hook: its URL leads nowhere; the jobs it has enqueued stay"""
-    with mounted().transaction() as session:
-        hook = _locked(session, workspace_id, hook_id)
-        delete_hook(session, hook)
-        _audit(session, "hook.delete", hook)
-    return Response(status=204)
+    return _KIND.delete(workspace_id, hook_id, delete_hook)
 
 
 @hooks.endpoint("POST", HOOK + "/rotate-key", Scope.CONNECTIONS, refuses=(404,), shows_secret=True)
@@ -147,8 +140,8 @@ def remove_hook(workspace_id: UUID, hook_id: UUID) -> Response:
 def rotate_key(workspace_id: UUID, hook_id: UUID) -> Response:
     """Give a hook another URL, and show it this once; the old one leads nowhere from now on"""
     with mounted().transaction() as session:
-        made = rotate_hook_key(session, _locked(session, workspace_id, hook_id))
-        _audit(session, "hook.rotate_key", made.hook)
+        made = rotate_hook_key(session, _KIND.locked(session, workspace_id, hook_id))
+        _KIND.audit(session, "rotate_key", made.hook)
         return respond(_SHOWN, _show_once(made))
 
 
@@ -159,9 +152,9 @@ def rotate_secret(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Re
     """Have deliveries checked by another secret; for a while what the old one signs is taken too"""
     options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
     with mounted().transaction() as session:
-        hook = _locked(session, workspace_id, hook_id)
+        hook = _KIND.locked(session, workspace_id, hook_id)
         secret = rotate_hook_secret(session, hook, body.get("secret"), **options)
-        _audit(session, "hook.rotate_secret", hook, oldUntil=hook.previous_until)
+        _KIND.audit(session, "rotate_secret", hook, oldUntil=hook.previous_until)
         return respond(_SECRET, {**_describe(hook), "secret": secret})
 
 
@@ -169,22 +162,14 @@ def rotate_secret(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Re
 @hooks.answers(200, HookSchema)
 def disable(workspace_id: UUID, hook_id: UUID) -> Response:
     """Take nothing more until it is enabled; providers are asked to come again later"""
-    with mounted().transaction() as session:
-        hook = _locked(session, workspace_id, hook_id)
-        if disable_hook(session, hook, actor=current_principal().name):
-            _audit(session, "hook.disable", hook)
-        return respond(_HOOK, _describe(hook))
+    return _KIND.disable(workspace_id, hook_id, disable_hook)
 
 
 @hooks.endpoint("POST", HOOK + "/enable", Scope.CONNECTIONS, refuses=(404,))
 @hooks.answers(200, HookSchema)
 def enable(workspace_id: UUID, hook_id: UUID) -> Response:
     """Take deliveries again"""
-    with mounted().transaction() as session:
-        hook = _locked(session, workspace_id, hook_id)
-        if enable_hook(session, hook):
-            _audit(session, "hook.enable", hook)
-        return respond(_HOOK, _describe(hook))
+    return _KIND.enable(workspace_id, hook_id, enable_hook)
 
 
 @hooks.endpoint("GET", HOOK + "/deliveries", Scope.CONNECTIONS, refuses=(404,))
@@ -195,27 +180,15 @@ def list_hook_deliveries(workspace_id: UUID, hook_id: UUID) -> Response:
     What was not believed is nowhere but in the log. They are remembered for 30 days.
     """
     with mounted().reading() as session:
-        if get_hook(session, workspace_id, hook_id) is None:
-            raise not_found()
+        _KIND.seen(session, workspace_id, hook_id)
         found = list_deliveries(session, workspace_id, hook_id)
     return respond(_DELIVERIES, {"items": [_describe_delivery(delivery) for delivery in found]})
-
-
-def _locked(session: Session, workspace_id: UUID, hook_id: UUID) -> Hook:
-    found = find_hook(session, workspace_id, hook_id)
-    if found is None:
-        raise not_found()
-    return found
 
 
 def _require_connection(session: Session, workspace_id: UUID, body: dict[str, Any]) -> None:
     connection_id = body.get("connection_id")
     if connection_id is not None and session.get(Connection, (workspace_id, connection_id)) is None:
         raise invalid([Problem("/connectionId", "there is no such connection")])
-
-
-def _audit(session: Session, action: str, hook: Hook, **details: Any) -> None:
-    audit(session, action, f"hook:{hook.id}", hook.workspace_id, name=hook.name, **details)
 
 
 def _describe(hook: Hook) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jobplatform.api.admission import Admission
 from jobplatform.api.hub import Hub
 from jobplatform.api.kept_levels import KeptLevels
 from jobplatform.api.principals import Principal
+from jobplatform.api.refused_deliveries import RefusedDeliveries
 from jobplatform.api.request_rates import RequestRates
 from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
@@ -59,6 +60,8 @@ class Mounted:
     hub: Hub = field(default_factory=Hub)
     levels: KeptLevels = field(default_factory=KeptLevels)
     rates: RequestRates = field(default_factory=RequestRates)
+    docs: bool = False
+    refused: RefusedDeliveries = field(default_factory=RefusedDeliveries)
 
     @contextmanager
     def transaction(self, reach: Reach | None = None) -> Iterator[Session]:

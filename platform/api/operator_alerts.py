@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from uuid import UUID
 
 from flask import Response
 from marshmallow import fields, validate
@@ -18,16 +19,21 @@ from jobplatform.api.problems import invalid, not_found
 from jobplatform.api.resource import Resource
 from jobplatform.errors import JobPlatformError, Problem
 from jobplatform.queue import (
+    METRICS,
     AlertRule,
     Finding,
     Severity,
     clear_rule,
+    clear_workspace_rule,
     examine_queue,
     examine_schema,
     examine_server,
     list_alerts,
     list_rules,
+    list_workspace_alerts,
+    list_workspace_rules,
     set_rule,
+    set_workspace_rule,
 )
 
 alerts = Resource("alerts", __name__, description="Alerts, their rules, and what is wrong with the installation")
@@ -35,6 +41,9 @@ alerts = Resource("alerts", __name__, description="Alerts, their rules, and what
 ALERTS = "/operator/alerts"
 RULES = "/operator/alert-rules"
 RULE = RULES + "/<name>"
+ALERTS_OF_ONE = "/operator/workspaces/<uuid:workspaceId>/alerts"
+RULES_OF_ONE = "/operator/workspaces/<uuid:workspaceId>/alert-rules"
+RULE_OF_ONE = RULES_OF_ONE + "/<name>"
 DOCTOR = "/operator/doctor"
 
 LONGEST_PATIENCE = 86_400
@@ -81,6 +90,18 @@ class AlertRulesSchema(CamelSchema):
 class RuleChangeSchema(CamelSchema):
     """A change of a rule. What is not named stays."""
 
+    above = fields.Float(
+        validate=validate.Range(0, 1e12), metadata={"description": "Seconds, jobs, or a rate from 0 to 1"}
+    )
+    enabled = Flag()
+
+
+class WorkspaceRuleSchema(CamelSchema):
+    """A rule for one workspace, or a change of it. What is not named stays, or is as for the whole platform."""
+
+    metric = fields.String(validate=validate.OneOf(list(METRICS)), metadata={"description": "Of a rule of its own"})
+    queue = fields.String(validate=validate.Length(1, 100))
+    task = fields.String(validate=validate.Length(1, 100))
     above = fields.Float(
         validate=validate.Range(0, 1e12), metadata={"description": "Seconds, jobs, or a rate from 0 to 1"}
     )
@@ -173,6 +194,51 @@ def clear_alert_rule(name: str) -> Response:
         if not clear_rule(session, name):
             raise not_found()
         audit(session, "rule.clear", f"rule:{name}")
+    return Response(status=204)
+
+
+@alerts.endpoint("GET", ALERTS_OF_ONE, Scope.OPERATOR)
+@alerts.query(AlertsQuerySchema)
+@alerts.answers(200, RaisedAlertsSchema, example={"items": [AN_ALERT]})
+def list_alerts_of_workspace(query: dict[str, Any], workspace_id: UUID) -> Response:
+    """List the alerts about one workspace, by its own rules"""
+    with mounted().reading() as session:
+        return respond(_ALERTS, {"items": list_workspace_alerts(session, workspace_id, resolved=query["resolved"])})
+
+
+@alerts.endpoint("GET", RULES_OF_ONE, Scope.OPERATOR)
+@alerts.answers(200, AlertRulesSchema, example={"items": [A_RULE]})
+def list_rules_of_workspace(workspace_id: UUID) -> Response:
+    """List the rules of one workspace; without any, it is not looked at by itself"""
+    with mounted().reading() as session:
+        return respond(_RULES, {"items": list(list_workspace_rules(session, workspace_id).values())})
+
+
+@alerts.endpoint("PUT", RULE_OF_ONE, Scope.OPERATOR, refuses=(400, 413, 415))
+@alerts.body(WorkspaceRuleSchema, required=False, example={"above": 50})
+@alerts.answers(200, AlertRuleSchema, example=A_RULE)
+def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -> Response:
+    """Have a rule count for one workspace, or change it
+
+    `name` is a rule of the whole platform (`stuck`, `failing`, `backlog`, or one that code declares), which is taken
+    over with what is said differently; or one of its own, with `metric` and `above`. Alerts are told to the
+    application's hook and to the webhooks of the workspace that want `alert.raised` and `alert.resolved`.
+    """
+    with mounted().transaction() as session:
+        made = set_workspace_rule(session, workspace_id, name, **body)
+        told = {camel(key): value for key, value in body.items()}
+        audit(session, "rule.set", f"rule:{name}", workspace_id, **told)
+    return respond(_RULE, made)
+
+
+@alerts.endpoint("DELETE", RULE_OF_ONE, Scope.OPERATOR, refuses=(404,))
+@alerts.answers(204)
+def clear_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
+    """Take back a rule of one workspace; an alert that it has raised is over at the next look"""
+    with mounted().transaction() as session:
+        if not clear_workspace_rule(session, workspace_id, name):
+            raise not_found()
+        audit(session, "rule.clear", f"rule:{name}", workspace_id)
     return Response(status=204)
 
 

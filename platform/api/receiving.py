@@ -22,8 +22,9 @@ from jobplatform.api.bodies import MAX_BODY_BYTES, read_event
 from jobplatform.api.hook_schemas import ReceivedSchema
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import ProblemError, invalid, not_found, unavailable
+from jobplatform.api.refused_deliveries import Suspect
 from jobplatform.api.requests import current_request_id
-from jobplatform.api.resource import QUOTA, Resource
+from jobplatform.api.resource import QUOTA, RETRY_AFTER, Resource
 from jobplatform.errors import (
     DeliveryRefusedError,
     InvalidJobError,
@@ -62,6 +63,11 @@ DISABLED_RETRY_AFTER = 300
 NOT_READY_RETRY_AFTER = 30
 
 _RECEIVED = ReceivedSchema()
+REFUSED: dict[str, Any] = {
+    **QUOTA,
+    "description": "It is not believed, as many others of this minute were not",
+    "headers": {"Retry-After": RETRY_AFTER},
+}
 HANDSHAKE = [
     {"name": f"hub.{name}", "in": "query", "schema": {"type": "string"}}
     for name in ("mode", "challenge", "verify_token")
@@ -69,6 +75,7 @@ HANDSHAKE = [
 
 
 @receiving.endpoint("GET", RECEIVE, None, refuses=(403,), by_key=True)
+@receiving.may_answer(429, **REFUSED)
 @receiving.about(parameters=HANDSHAKE)
 @receiving.answers(200, description="The challenge, as JSON")
 def answer_handshake(connection_key: str) -> Response:  # noqa: ARG001 - the guard has read it
@@ -76,12 +83,17 @@ def answer_handshake(connection_key: str) -> Response:  # noqa: ARG001 - the gua
 
     It proves itself by `hub.verify_token`. Where the scheme has no handshake there is nothing here.
     """
+    suspect = mounted().refused.suspect(presented_key())
+    if suspect is not None:
+        with _turning_away(suspect):
+            answer_to_handshake(suspect.secrets, request.args)
     with mounted().transaction() as session:
         hook = _find_hook(session)
         if not SCHEMES[hook.scheme].handshakes:
             raise not_found()
-        with _refusing(hook):
-            challenge = answer_to_handshake(_secrets(session, hook), request.args)
+        secrets = _secrets(session, hook)
+        with _refusing(hook, secrets):
+            challenge = answer_to_handshake(secrets, request.args)
     return _json({"hub.challenge": challenge})
 
 
@@ -91,9 +103,11 @@ def answer_handshake(connection_key: str) -> Response:  # noqa: ARG001 - the gua
 def receive_delivery(connection_key: str) -> Response:  # noqa: ARG001 - the guard has read it
     """Take a delivery: each of its events is a job before this is answered
 
-    One that comes again is answered alike, and enqueues nothing. 429 and 503 say when to come again.
+    One that comes again is answered alike, and enqueues nothing. 429 and 503 say when to come again. When very many
+    of a minute were not believed, 429 is the answer to others of that kind, and to no other.
     """
     body = _read_body()
+    _turn_away_more_of_the_same(body)
     delivery: _Delivery | None = None
     try:
         with mounted().transaction() as session:
@@ -149,14 +163,30 @@ def _secrets(session: Session, hook: FoundHook) -> list[str]:
 
 def _believed(session: Session, hook: FoundHook, body: bytes) -> Any:
     """What the delivery says, once it is known to be the provider's."""
-    scheme = SCHEMES[hook.scheme]
-    with _refusing(hook):
-        scheme.check(_secrets(session, hook), _incoming(hook, body), hook.now.timestamp(), hook.replay_seconds)
+    secrets = _secrets(session, hook)
+    with _refusing(hook, secrets):
+        _check(hook, secrets, hook.now.timestamp(), body)
     value = read_event(body, request.content_type or "")
-    if scheme.subscribes:
-        with _refusing(hook):
+    if SCHEMES[hook.scheme].subscribes:
+        with _refusing(hook, secrets):
             require_subscription(hook.subscription_id or "", value)
     return value
+
+
+def _check(hook: FoundHook, secrets: Sequence[str], now: float, body: bytes) -> None:
+    SCHEMES[hook.scheme].check(secrets, _incoming(hook, body), now, hook.replay_seconds)
+
+
+def _turn_away_more_of_the_same(body: bytes) -> None:
+    """Where too much is not believed: ask nobody about what is not, and let all that is go on."""
+    refused = mounted().refused
+    suspect = refused.suspect(presented_key())
+    if suspect is None or suspect.hook.is_disabled:
+        return
+    with _turning_away(suspect):
+        _check(suspect.hook, suspect.secrets, suspect.moment(refused.clock()), body)
+        if SCHEMES[suspect.hook.scheme].subscribes:
+            require_subscription(suspect.hook.subscription_id or "", read_event(body, request.content_type or ""))
 
 
 def _incoming(hook: FoundHook, body: bytes) -> Incoming:
@@ -219,11 +249,27 @@ def _problem_of(error: JobPlatformError) -> ProblemError:
 
 
 @contextlib.contextmanager
-def _refusing(hook: FoundHook) -> Iterator[None]:
+def _turning_away(suspect: Suspect) -> Iterator[None]:
+    """One more that is not believed: no line of the log either, of which there would be as many."""
+    try:
+        yield
+    except DeliveryRefusedError:
+        most = mounted().refused.per_minute
+        raise ProblemError(
+            429,
+            f"It is not believed, and {most} others of this minute were not.",
+            extra={"limit": most},
+            headers={"Retry-After": str(suspect.seconds)},
+        ) from None
+
+
+@contextlib.contextmanager
+def _refusing(hook: FoundHook, secrets: Sequence[str]) -> Iterator[None]:
     """Turn away what is not believed: nothing is written, and the answer says no more than what kind of thing it is."""
     try:
         yield
     except DeliveryRefusedError as error:
+        mounted().refused.note(presented_key(), hook, secrets)
         log.warning("hook.refused", extra={**_facts(hook), "reason": error.reason})
         raise ProblemError(
             403,

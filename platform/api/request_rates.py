@@ -60,8 +60,7 @@ class RequestRates:
         per_second = self.per_minute / WINDOW
         with self._lock:
             now = self._clock()
-            left, at = self._buckets.get(who, (float(self.per_minute), now))
-            left = min(self.per_minute, left + (now - at) * per_second)
+            left = self._left(who, now)
             allowed = left >= 1
             left -= allowed
             self._buckets[who] = (left, now)
@@ -70,6 +69,15 @@ class RequestRates:
                 self._buckets.popitem(last=False)
         missing = self.per_minute - left if allowed else 1 - left
         return Standing(allowed, self.per_minute, int(left), max(1, math.ceil(missing / per_second)))
+
+    def left(self, who: Hashable) -> float:
+        """How many they may make now; nothing is counted."""
+        with self._lock:
+            return self._left(who, self._clock())
+
+    def _left(self, who: Hashable, now: float) -> float:
+        left, at = self._buckets.get(who, (float(self.per_minute), now))
+        return min(self.per_minute, left + (now - at) * self.per_minute / WINDOW)
 
 
 def require_rate(rates: RequestRates, principal: Principal) -> None:

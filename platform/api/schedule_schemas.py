@@ -98,6 +98,9 @@ class ScheduleSchema(CamelSchema):
     updated_at = Moment(required=True)
     paused_at = Moment(required=True, allow_none=True)
     paused_by = fields.String(required=True, allow_none=True)
+    paused_why = fields.String(
+        required=True, allow_none=True, metadata={"description": "When its connection is of no use: why, until it is"}
+    )
     next_tick_at = Moment(required=True, allow_none=True)
     next_run_at = Moment(required=True, allow_none=True)
     last_tick = fields.Nested(TickSchema, required=True, allow_none=True)

@@ -177,6 +177,7 @@ class JobAcceptedSchema(CamelSchema):
     job_id = fields.UUID(required=True)
     status = fields.String(required=True, validate=_statuses)
     status_url = fields.String(required=True)
+    events_url = fields.String(required=True)
     deduplicated = fields.Boolean(required=True)
     replaced = fields.Boolean(required=True)
 

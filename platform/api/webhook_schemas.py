@@ -16,14 +16,16 @@ def _about(text: str) -> dict[str, str]:
 
 
 class WebhookSchema(CamelSchema):
-    """Where endings of jobs are told. Its secrets are not shown."""
+    """Where endings of jobs and batches, and alerts, are told. Its secrets are not shown."""
 
     id = fields.UUID(required=True)
     workspace_id = fields.UUID(required=True)
     name = fields.String(required=True)
     url = fields.String(required=True)
     events = fields.List(_EVENT, required=True)
-    job_types = fields.List(fields.String(), required=True, allow_none=True, metadata=_about("null: of all tasks"))
+    job_types = fields.List(
+        fields.String(), required=True, allow_none=True, metadata=_about("Of jobs: of which tasks. null: of all")
+    )
     rotating_until = Moment(required=True, allow_none=True, metadata=_about("Until then both secrets sign"))
     made_by = fields.String(required=True)
     created_at = Moment(required=True)
@@ -63,7 +65,7 @@ class WebhookChangeSchema(CamelSchema):
 
 
 class NewWebhookSchema(WebhookChangeSchema):
-    """A webhook to be made: of all endings of all tasks, unless it says otherwise."""
+    """A webhook to be made: of all endings of jobs of all tasks, unless it says otherwise."""
 
     name = fields.String(required=True, validate=validate.Length(1, 100))
     url = fields.String(required=True, validate=validate.Length(1, 1000), metadata=_about("https, a public address"))

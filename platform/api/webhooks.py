@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import job_url, page_of, respond
-from jobplatform.api.auditing import audit
+from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
-from jobplatform.api.problems import not_found
 from jobplatform.api.resource import LISTED, Resource
 from jobplatform.api.schemas import PageQuerySchema
 from jobplatform.api.webhook_schemas import (
@@ -62,6 +61,9 @@ A_WEBHOOK = {
     "events": ["job.completed", "job.failed"],
     "jobTypes": ["sync"],
 }
+_KIND = Kind[WebhookSubscription](
+    "webhook", _WEBHOOK, find_webhook, get_webhook, lambda session, webhook: _describe(session, [webhook])[0]
+)
 LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
@@ -89,7 +91,7 @@ def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
     with mounted().transaction() as session:
         options = _options(body)
         made = create_webhook(session, workspace_id=workspace_id, made_by=current_principal().name, **options)
-        _audit(session, "webhook.create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
+        _KIND.audit(session, "create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
         location = serving_url("webhooks.show_webhook", workspaceId=workspace_id, webhookId=made.webhook.id)
         shown = {**_describe(session, [made.webhook])[0], "secret": made.secret}
         return respond(_SHOWN, shown, 201, {"Location": location})
@@ -99,11 +101,7 @@ def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
 @webhooks.answers(200, WebhookSchema)
 def show_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Show a webhook"""
-    with mounted().reading() as session:
-        found = get_webhook(session, workspace_id, webhook_id)
-        if found is None:
-            raise not_found()
-        return respond(_WEBHOOK, _describe(session, [found])[0])
+    return _KIND.show(workspace_id, webhook_id)
 
 
 @webhooks.endpoint("PATCH", WEBHOOK, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
@@ -114,10 +112,10 @@ def alter_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) ->
     if "url" in body:
         require_askable(body["url"])
     with mounted().transaction() as session:
-        webhook = _locked(session, workspace_id, webhook_id)
+        webhook = _KIND.locked(session, workspace_id, webhook_id)
         changed = sorted(body)
         change_webhook(session, webhook, **_options(body))
-        _audit(session, "webhook.change", webhook, changed=changed)
+        _KIND.audit(session, "change", webhook, changed=changed)
         return respond(_WEBHOOK, _describe(session, [webhook])[0])
 
 
@@ -125,11 +123,7 @@ def alter_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) ->
 @webhooks.answers(204)
 def remove_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Delete a webhook; deliveries that wait are not sent"""
-    with mounted().transaction() as session:
-        webhook = _locked(session, workspace_id, webhook_id)
-        delete_webhook(session, webhook)
-        _audit(session, "webhook.delete", webhook)
-    return Response(status=204)
+    return _KIND.delete(workspace_id, webhook_id, delete_webhook)
 
 
 @webhooks.endpoint(
@@ -141,9 +135,9 @@ def rotate_secret_of_webhook(body: dict[str, Any], workspace_id: UUID, webhook_i
     """Sign with another secret, and show it this once; for a while the old one signs too"""
     options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
     with mounted().transaction() as session:
-        webhook = _locked(session, workspace_id, webhook_id)
+        webhook = _KIND.locked(session, workspace_id, webhook_id)
         secret = rotate_webhook_secret(session, webhook, body.get("secret"), **options)
-        _audit(session, "webhook.rotate_secret", webhook, oldUntil=webhook.previous_until)
+        _KIND.audit(session, "rotate_secret", webhook, oldUntil=webhook.previous_until)
         return respond(_SHOWN, {**_describe(session, [webhook])[0], "secret": secret})
 
 
@@ -152,9 +146,9 @@ def rotate_secret_of_webhook(body: dict[str, Any], workspace_id: UUID, webhook_i
 def send_test_event(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Send the event `webhook.test`"""
     with mounted().transaction() as session:
-        webhook = _locked(session, workspace_id, webhook_id)
+        webhook = _KIND.locked(session, workspace_id, webhook_id)
         job_id = send_test(session, webhook)
-        _audit(session, "webhook.test", webhook, jobId=job_id)
+        _KIND.audit(session, "test", webhook, jobId=job_id)
     where = job_url(workspace_id, job_id)
     return respond(_TEST, {"job_id": job_id, "status_url": where}, 202, {"Location": where})
 
@@ -163,22 +157,14 @@ def send_test_event(workspace_id: UUID, webhook_id: UUID) -> Response:
 @webhooks.answers(200, WebhookSchema)
 def disable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Tell it nothing more; deliveries that wait are not sent"""
-    with mounted().transaction() as session:
-        webhook = _locked(session, workspace_id, webhook_id)
-        if disable_webhook(session, webhook, actor=current_principal().name):
-            _audit(session, "webhook.disable", webhook)
-        return respond(_WEBHOOK, _describe(session, [webhook])[0])
+    return _KIND.disable(workspace_id, webhook_id, disable_webhook)
 
 
 @webhooks.endpoint("POST", WEBHOOK + "/enable", Scope.CONNECTIONS, refuses=(404,))
 @webhooks.answers(200, WebhookSchema)
 def enable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Tell it again, of jobs that are enqueued from now on"""
-    with mounted().transaction() as session:
-        webhook = _locked(session, workspace_id, webhook_id)
-        if enable_webhook(session, webhook):
-            _audit(session, "webhook.enable", webhook)
-        return respond(_WEBHOOK, _describe(session, [webhook])[0])
+    return _KIND.enable(workspace_id, webhook_id, enable_webhook)
 
 
 @webhooks.endpoint("GET", WEBHOOK + "/deliveries", Scope.CONNECTIONS, refuses=(404,))
@@ -186,21 +172,9 @@ def enable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
 def list_webhook_deliveries(workspace_id: UUID, webhook_id: UUID) -> Response:
     """List the last 100 deliveries, newest first; each is a job, with its attempts"""
     with mounted().reading() as session:
-        if get_webhook(session, workspace_id, webhook_id) is None:
-            raise not_found()
+        _KIND.seen(session, workspace_id, webhook_id)
         found = list_webhook_jobs(session, workspace_id, webhook_id)
     return respond(_DELIVERIES, {"items": [_describe_delivery(job) for job in found]})
-
-
-def _locked(session: Session, workspace_id: UUID, webhook_id: UUID) -> WebhookSubscription:
-    found = find_webhook(session, workspace_id, webhook_id)
-    if found is None:
-        raise not_found()
-    return found
-
-
-def _audit(session: Session, action: str, webhook: WebhookSubscription, **details: Any) -> None:
-    audit(session, action, f"webhook:{webhook.id}", webhook.workspace_id, name=webhook.name, **details)
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any]:

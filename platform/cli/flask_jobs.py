@@ -16,7 +16,7 @@ from jobplatform.cli.root import COMMANDS, Commands
 #: Beside those about jobs themselves. Commands that start or migrate something have settings of their own.
 BESIDE = (
     "enqueue", "stats", "health", "doctor", "alerts", "prune", "retention", "workers", "queues", "tasks", "rates",
-    "pause", "resume", "pauses", "workspaces", "plans", "audit", "connections", "bulk", "hooks",
+    "pause", "resume", "pauses", "workspaces", "plans", "audit", "batches", "connections", "bulk", "hooks",
     "webhooks", "syncs", "records", "exports",
 )  # fmt: skip
 

@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import click
-from sqlalchemy.orm import Session
 
-from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.acting import actor
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
+from jobplatform.cli.endpoints import Kind, workspace_option
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.models import Hook
 from jobplatform.queue import (
@@ -30,12 +30,18 @@ from jobplatform.queue import (
 )
 from jobplatform.webhooks import SCHEMES
 
-PAGE = 200
-#: What is nobody's to see.
-CLOSED = ("keyHash", "secret", "previousSecret")
-workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
 secret_option = click.option("--secret-stdin", is_flag=True, help="Read the secret from standard input.")
-_hook = click.argument("hook", type=click.UUID)
+
+
+_KIND = Kind[Hook](
+    noun="hook",
+    find_one=find_hook,
+    list_page=list_hooks,
+    disable=disable_hook,
+    enable=enable_hook,
+    delete=delete_hook,
+    closed=frozenset({"keyHash", "secret", "previousSecret"}),
+)
 
 
 @click.group()
@@ -49,9 +55,9 @@ def hooks() -> None:
 def ls(workspace: str, as_json: bool) -> None:
     """List hooks."""
     with open_session() as session:
-        found = _list(session, find_known_workspace(session, workspace))
+        found = _KIND.list_all(session, workspace)
     if as_json:
-        print_json([_as_dict(hook) for hook in found])
+        print_json([_KIND.as_dict(hook) for hook in found])
         return
     rows = [(hook.id, hook.name, hook.scheme, hook.task, hook.subscription_id, _state(hook)) for hook in found]
     print_table(["id", "name", "scheme", "task", "subscription", "state"], rows)
@@ -82,29 +88,29 @@ def create(task: str, workspace: str, secret_stdin: bool, one_job: bool, as_json
             made_by=actor(),
             **options,
         )
-        _audit(session, "hook.create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
+        _KIND.audit(session, "create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
     _show_once(made, as_json)
 
 
 @hooks.command()
-@_hook
+@_KIND.argument
 @workspace_option
 @as_json_option
 def show(hook: UUID, workspace: str, as_json: bool) -> None:
     """Show a hook, and what was delivered to it last."""
     with open_session() as session:
-        found = _find(session, hook, workspace)
+        found = _KIND.find(session, hook, workspace)
         deliveries = list_deliveries(session, found.workspace_id, found.id)
     if as_json:
-        print_json({**_as_dict(found), "deliveries": [plain(delivery) for delivery in deliveries]})
+        print_json({**_KIND.as_dict(found), "deliveries": [plain(delivery) for delivery in deliveries]})
         return
-    print_table(["", ""], list(_as_dict(found).items()), title=found.name)
+    print_table(["", ""], list(_KIND.as_dict(found).items()), title=found.name)
     rows = [(one.received_at, one.answer, one.job_id, one.delivery_id, one.repeats) for one in deliveries]
     print_table(["received", "answer", "job", "delivery", "repeats"], rows)
 
 
 @hooks.command()
-@_hook
+@_KIND.argument
 @workspace_option
 @click.option("--name", help="For people.")
 @click.option("--task", help="Have deliveries become jobs of another task.")
@@ -116,26 +122,26 @@ def change(hook: UUID, workspace: str, task: str | None, as_json: bool, **option
     wanted = known_tasks()[task] if task else None
     changes = {name: value for name, value in options.items() if value is not None}
     with open_session() as session:
-        found = _find(session, hook, workspace)
+        found = _KIND.find(session, hook, workspace)
         change_hook(session, found, wanted, **changes)
-        _audit(session, "hook.change", found, changed=sorted([*changes, *(["task"] if wanted else [])]))
+        _KIND.audit(session, "change", found, changed=sorted([*changes, *(["task"] if wanted else [])]))
     tell(as_json, f"{found.name} is changed", id=found.id, name=found.name, changed=True)
 
 
 @hooks.command("rotate-key")
-@_hook
+@_KIND.argument
 @workspace_option
 @as_json_option
 def rotate_key(hook: UUID, workspace: str, as_json: bool) -> None:
     """Give a hook another URL, and show it this once; the old one leads nowhere."""
     with open_session() as session:
-        made = rotate_hook_key(session, _find(session, hook, workspace))
-        _audit(session, "hook.rotate_key", made.hook)
+        made = rotate_hook_key(session, _KIND.find(session, hook, workspace))
+        _KIND.audit(session, "rotate_key", made.hook)
     _show_once(made, as_json)
 
 
 @hooks.command("rotate-secret")
-@_hook
+@_KIND.argument
 @workspace_option
 @secret_option
 @click.option("--keep-old", type=Duration(), help="How long the old one is good too, as in 1h. Default: a day.")
@@ -147,66 +153,19 @@ def rotate_secret(
     secret = _read_secret(secret_stdin)
     options = {} if keep_old is None else {"keep_old": keep_old}
     with open_session() as session:
-        found = _find(session, hook, workspace)
+        found = _KIND.find(session, hook, workspace)
         made = rotate_hook_secret(session, found, secret, **options)
-        _audit(session, "hook.rotate_secret", found, oldUntil=found.previous_until)
+        _KIND.audit(session, "rotate_secret", found, oldUntil=found.previous_until)
     sentence = f"{found.name} has another secret" + (f": {made}" if made else "")
     tell(as_json, sentence, id=found.id, name=found.name, secret=made)
 
 
-@hooks.command()
-@_hook
-@workspace_option
-@as_json_option
-def disable(hook: UUID, workspace: str, as_json: bool) -> None:
-    """Take nothing more; providers are asked to come again later."""
-    with open_session() as session:
-        found = _find(session, hook, workspace)
-        if not disable_hook(session, found, actor=actor()):
-            raise click.ClickException(f"{found.name} is disabled already, by {found.disabled_by}")
-        _audit(session, "hook.disable", found)
-    tell(as_json, f"{found.name} is disabled", id=found.id, name=found.name, disabled=True)
-
-
-@hooks.command()
-@_hook
-@workspace_option
-@as_json_option
-def enable(hook: UUID, workspace: str, as_json: bool) -> None:
-    """Take deliveries again."""
-    with open_session() as session:
-        found = _find(session, hook, workspace)
-        if not enable_hook(session, found):
-            raise click.ClickException(f"{found.name} is not disabled")
-        _audit(session, "hook.enable", found)
-    tell(as_json, f"{found.name} is enabled", id=found.id, name=found.name, enabled=True)
-
-
-@hooks.command()
-@_hook
-@workspace_option
-@as_json_option
-def delete(hook: UUID, workspace: str, as_json: bool) -> None:
-    """Delete a hook: its URL leads nowhere; the jobs it has enqueued stay."""
-    with open_session() as session:
-        found = _find(session, hook, workspace)
-        delete_hook(session, found)
-        _audit(session, "hook.delete", found)
-    tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
-
-
-def _find(session: Session, hook_id: UUID, workspace: str) -> Hook:
-    found = find_hook(session, find_known_workspace(session, workspace), hook_id)
-    if found is None:
-        raise click.ClickException(f"no hook has the id {hook_id}; see `jobplatform hooks ls`")
-    return found
-
-
-def _list(session: Session, workspace_id: UUID) -> list[Hook]:
-    found: list[Hook] = []
-    while page := list_hooks(session, workspace_id, limit=PAGE, after=found[-1].id if found else None):
-        found += page
-    return found
+_KIND.add_switches(
+    hooks,
+    disable="Take nothing more; providers are asked to come again later.",
+    enable="Take deliveries again.",
+    delete="Delete a hook: its URL leads nowhere; the jobs it has enqueued stay.",
+)
 
 
 def _read_secret(wanted: bool) -> str | None:
@@ -214,21 +173,13 @@ def _read_secret(wanted: bool) -> str | None:
     return sys.stdin.read().strip() if wanted else None
 
 
-def _audit(session: Session, action: str, hook: Hook, **details: Any) -> None:
-    audit(session, action, f"hook:{hook.id}", hook.workspace_id, name=hook.name, **details)
-
-
 def _state(hook: Hook) -> str:
     return "disabled" if hook.disabled_at is not None else "takes deliveries"
 
 
-def _as_dict(hook: Hook) -> dict[str, Any]:
-    return {name: value for name, value in plain(hook).items() if name not in CLOSED}
-
-
 def _show_once(made: NewHook, as_json: bool) -> None:
     if as_json:
-        print_json({**_as_dict(made.hook), "url": made.url, "secret": made.secret})
+        print_json({**_KIND.as_dict(made.hook), "url": made.url, "secret": made.secret})
         return
     click.echo(f"{made.hook.id} {made.hook.name}")
     click.echo(f"url: {made.url}")

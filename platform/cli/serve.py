@@ -54,6 +54,7 @@ def worker(name: str | None, **options: Any) -> None:
     settings = dataclasses.replace(settings, **given)
     if settings.mode == "sync":
         raise SettingsError(["JOBPLATFORM_MODE=sync runs jobs where they are enqueued; a worker would find none"])
+    _require_store(settings, writes=True)
     configure_logging(settings.log_level, settings.log_format)
     with open_database(settings, Role.WORKER) as url:
         code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
@@ -84,6 +85,7 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
     from jobplatform.cli.gunicorn_server import serve
 
     settings = Settings.from_env()
+    _require_store(settings, writes=False)
     configure_logging(settings.log_level, settings.log_format)
     address = (
         f"fd://{fd}" if fd is not None else _address(host or settings.host, settings.port if port is None else port)
@@ -97,6 +99,14 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
         if server == "threads" and not settings.max_streams:
             os.environ["JOBPLATFORM_MAX_STREAMS"] = str(max(1, threads // 2))
         serve(address, workers=workers, threads=threads, server=server)
+
+
+def _require_store(settings: Settings, *, writes: bool) -> None:
+    """Where nothing is said there is nothing to look at, and connectors need not be loaded for it."""
+    if settings.exports is not None:
+        from jobplatform.connectors import require_store
+
+        require_store(settings, writes=writes)
 
 
 def start_again_with_greenlets() -> None:

@@ -7,16 +7,17 @@ from typing import Any
 from uuid import UUID
 
 import click
-from sqlalchemy.orm import Session
 
-from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.acting import actor
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_known_workspace, open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
+from jobplatform.cli.endpoints import Kind, workspace_option
+from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.connectors import require_askable
 from jobplatform.models import Job, WebhookSubscription
 from jobplatform.queue import (
     EVENTS,
+    JOB_EVENTS,
     change_webhook,
     create_webhook,
     delete_webhook,
@@ -29,14 +30,23 @@ from jobplatform.queue import (
     send_test,
 )
 
-PAGE = 200
 #: For how long a secret that was replaced signs too, unless somebody says otherwise.
 KEEP_OLD = datetime.timedelta(days=1)
-CLOSED = ("secret", "previousSecret")
-workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
-event_option = click.option("--event", "events", multiple=True, type=click.Choice(EVENTS), help="Default: all.")
+event_option = click.option(
+    "--event", "events", multiple=True, type=click.Choice(EVENTS), help="More than once. Default: all endings of jobs."
+)
 task_option = click.option("--task", "tasks", multiple=True, help="Of this task only; more than once. Default: all.")
-_webhook = click.argument("webhook", type=click.UUID)
+
+
+_KIND = Kind[WebhookSubscription](
+    noun="webhook",
+    find_one=find_webhook,
+    list_page=list_webhooks,
+    disable=disable_webhook,
+    enable=enable_webhook,
+    delete=delete_webhook,
+    closed=frozenset({"secret", "previousSecret"}),
+)
 
 
 @click.group()
@@ -50,9 +60,9 @@ def webhooks() -> None:
 def ls(workspace: str, as_json: bool) -> None:
     """List webhooks."""
     with open_session() as session:
-        found = _list(session, find_known_workspace(session, workspace))
+        found = _KIND.list_all(session, workspace)
     if as_json:
-        print_json([_as_dict(webhook) for webhook in found])
+        print_json([_KIND.as_dict(webhook) for webhook in found])
         return
     rows = [
         (one.id, one.name, one.url, " ".join(one.events), " ".join(one.tasks or ["all"]), _state(one)) for one in found
@@ -76,13 +86,13 @@ def create(workspace: str, name: str, url: str, events: tuple[str, ...], tasks: 
             workspace_id=find_known_workspace(session, workspace),
             name=name,
             url=url,
-            events=events or EVENTS,
+            events=events or JOB_EVENTS,
             tasks=tasks or None,
             made_by=actor(),
         )
-        _audit(session, "webhook.create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
+        _KIND.audit(session, "create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
     if as_json:
-        print_json({**_as_dict(made.webhook), "secret": made.secret})
+        print_json({**_KIND.as_dict(made.webhook), "secret": made.secret})
         return
     click.echo(f"{made.webhook.id} {made.webhook.name}")
     click.echo(f"secret: {made.secret}")
@@ -90,19 +100,19 @@ def create(workspace: str, name: str, url: str, events: tuple[str, ...], tasks: 
 
 
 @webhooks.command()
-@_webhook
+@_KIND.argument
 @workspace_option
 @as_json_option
 def show(webhook: UUID, workspace: str, as_json: bool) -> None:
     """Show a webhook, and its last deliveries."""
     with open_session() as session:
-        found = _find(session, webhook, workspace)
+        found = _KIND.find(session, webhook, workspace)
         jobs = list_webhook_jobs(session, found.workspace_id, found.id)
         deliveries = [_delivery(job) for job in jobs]
     if as_json:
-        print_json({**_as_dict(found), "deliveries": deliveries})
+        print_json({**_KIND.as_dict(found), "deliveries": deliveries})
         return
-    print_table(["", ""], list(_as_dict(found).items()), title=found.name)
+    print_table(["", ""], list(_KIND.as_dict(found).items()), title=found.name)
     columns = ["createdAt", "type", "status", "attempts", "jobId", "error"]
     print_table(
         ["at", "type", "status", "tries", "job", "error"], [[one[name] for name in columns] for one in deliveries]
@@ -110,7 +120,7 @@ def show(webhook: UUID, workspace: str, as_json: bool) -> None:
 
 
 @webhooks.command()
-@_webhook
+@_KIND.argument
 @workspace_option
 @click.option("--name", help="For people.")
 @click.option("--url", help="https, and a public address.")
@@ -123,106 +133,51 @@ def change(webhook: UUID, workspace: str, as_json: bool, **options: Any) -> None
     if "url" in changes:
         require_askable(changes["url"])
     with open_session() as session:
-        found = _find(session, webhook, workspace)
+        found = _KIND.find(session, webhook, workspace)
         change_webhook(session, found, **changes)
-        _audit(session, "webhook.change", found, changed=sorted(changes))
+        _KIND.audit(session, "change", found, changed=sorted(changes))
     tell(as_json, f"{found.name} is changed", id=found.id, name=found.name, changed=True)
 
 
 @webhooks.command()
-@_webhook
+@_KIND.argument
 @workspace_option
 @as_json_option
 def test(webhook: UUID, workspace: str, as_json: bool) -> None:
     """Send the event webhook.test."""
     with open_session() as session:
-        found = _find(session, webhook, workspace)
+        found = _KIND.find(session, webhook, workspace)
         job_id = send_test(session, found)
-        _audit(session, "webhook.test", found, jobId=job_id)
+        _KIND.audit(session, "test", found, jobId=job_id)
     tell(as_json, f"{job_id} will deliver it", id=found.id, job_id=job_id)
 
 
 @webhooks.command("rotate-secret")
-@_webhook
+@_KIND.argument
 @workspace_option
 @click.option("--keep-old", type=Duration(), help="How long the old one signs too, as in 1h. Default: a day.")
 @as_json_option
 def rotate_secret(webhook: UUID, workspace: str, keep_old: datetime.timedelta | None, as_json: bool) -> None:
     """Sign with another secret, and show it this once."""
     with open_session() as session:
-        found = _find(session, webhook, workspace)
+        found = _KIND.find(session, webhook, workspace)
         made = rotate_webhook_secret(session, found, keep_old=KEEP_OLD if keep_old is None else keep_old)
-        _audit(session, "webhook.rotate_secret", found, oldUntil=found.previous_until)
+        _KIND.audit(session, "rotate_secret", found, oldUntil=found.previous_until)
     tell(as_json, f"{found.name} has another secret: {made}", id=found.id, name=found.name, secret=made)
 
 
-@webhooks.command()
-@_webhook
-@workspace_option
-@as_json_option
-def disable(webhook: UUID, workspace: str, as_json: bool) -> None:
-    """Tell it nothing more; deliveries that wait are not sent."""
-    with open_session() as session:
-        found = _find(session, webhook, workspace)
-        if not disable_webhook(session, found, actor=actor()):
-            raise click.ClickException(f"{found.name} is disabled already, by {found.disabled_by}")
-        _audit(session, "webhook.disable", found)
-    tell(as_json, f"{found.name} is disabled", id=found.id, name=found.name, disabled=True)
-
-
-@webhooks.command()
-@_webhook
-@workspace_option
-@as_json_option
-def enable(webhook: UUID, workspace: str, as_json: bool) -> None:
-    """Tell it again, of jobs that are enqueued from now on."""
-    with open_session() as session:
-        found = _find(session, webhook, workspace)
-        if not enable_webhook(session, found):
-            raise click.ClickException(f"{found.name} is not disabled")
-        _audit(session, "webhook.enable", found)
-    tell(as_json, f"{found.name} is enabled", id=found.id, name=found.name, enabled=True)
-
-
-@webhooks.command()
-@_webhook
-@workspace_option
-@as_json_option
-def delete(webhook: UUID, workspace: str, as_json: bool) -> None:
-    """Delete a webhook; deliveries that wait are not sent."""
-    with open_session() as session:
-        found = _find(session, webhook, workspace)
-        delete_webhook(session, found)
-        _audit(session, "webhook.delete", found)
-    tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
-
-
-def _find(session: Session, webhook_id: UUID, workspace: str) -> WebhookSubscription:
-    found = find_webhook(session, find_known_workspace(session, workspace), webhook_id)
-    if found is None:
-        raise click.ClickException(f"no webhook has the id {webhook_id}; see `jobplatform webhooks ls`")
-    return found
-
-
-def _list(session: Session, workspace_id: UUID) -> list[WebhookSubscription]:
-    found: list[WebhookSubscription] = []
-    while page := list_webhooks(session, workspace_id, limit=PAGE, after=found[-1].id if found else None):
-        found += page
-    return found
-
-
-def _audit(session: Session, action: str, webhook: WebhookSubscription, **details: Any) -> None:
-    audit(session, action, f"webhook:{webhook.id}", webhook.workspace_id, name=webhook.name, **details)
+_KIND.add_switches(
+    webhooks,
+    disable="Tell it nothing more; deliveries that wait are not sent.",
+    enable="Tell it again, of jobs that are enqueued from now on.",
+    delete="Delete a webhook; deliveries that wait are not sent.",
+)
 
 
 def _state(webhook: WebhookSubscription) -> str:
     if webhook.disabled_at is not None:
         return f"disabled ({webhook.disabled_why})"
     return "is told" if webhook.failing_since is None else "fails"
-
-
-def _as_dict(webhook: WebhookSubscription) -> dict[str, Any]:
-    return {name: value for name, value in plain(webhook).items() if name not in CLOSED}
 
 
 def _delivery(job: Job) -> dict[str, Any]:

@@ -1,6 +1,16 @@
 """Where a sync gets its records from."""
 
 from jobplatform.connectors.asking import SourceClient
+from jobplatform.connectors.authorizing import (
+    Begun,
+    Returned,
+    Taken,
+    begin_authorization,
+    exchange_code,
+    keep_authorized,
+    take_authorization,
+    workspace_of_state,
+)
 from jobplatform.connectors.connections import (
     LONGEST_NAME,
     UNCHANGED,
@@ -20,13 +30,13 @@ from jobplatform.connectors.links import find_linked, read_link_token, renew_lin
 from jobplatform.connectors.opening import Opening, open_connector
 from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.records import RecordPlace, RecordSeen, get_record, list_records
-from jobplatform.connectors.registry import CONNECTORS, ConnectorType
+from jobplatform.connectors.registry import CONNECTORS, ConnectorType, OAuth
 from jobplatform.connectors.schemas import AnyConfig, ConfigSchema
 from jobplatform.connectors.schemes import HTTP_SCHEMES
 from jobplatform.connectors.shipped import SHIPPED
 from jobplatform.connectors.source import Connector, Page, SourceRecord
 from jobplatform.connectors.spool import Spool
-from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store
+from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store, require_store
 from jobplatform.connectors.sync_task import SyncPayload, sync, tasks
 from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.trying import Tried, try_connection
@@ -41,6 +51,7 @@ __all__ = [
     "UNCHANGED",
     "Answer",
     "AnyConfig",
+    "Begun",
     "ConfigSchema",
     "Connector",
     "ConnectorType",
@@ -49,12 +60,14 @@ __all__ = [
     "ExportResult",
     "FolderStore",
     "Lifetimes",
+    "OAuth",
     "Opening",
     "OutsideClient",
     "Page",
     "Rate",
     "RecordPlace",
     "RecordSeen",
+    "Returned",
     "S3Store",
     "SourceClient",
     "SourceRecord",
@@ -62,19 +75,23 @@ __all__ = [
     "Store",
     "SyncPayload",
     "SyncResult",
+    "Taken",
     "Tried",
     "add_webhooks",
+    "begin_authorization",
     "change_connection",
     "create_connection",
     "credentials_seen",
     "declare_export",
     "delete_connection",
+    "exchange_code",
     "export",
     "find_linked",
     "find_upload",
     "forget_upload",
     "get_connection",
     "get_record",
+    "keep_authorized",
     "keep_upload",
     "list_connections",
     "list_records",
@@ -83,10 +100,13 @@ __all__ = [
     "read_link_token",
     "renew_link",
     "require_askable",
+    "require_store",
     "run_export",
     "run_sync",
     "seal_headers",
     "sync",
+    "take_authorization",
     "tasks",
     "try_connection",
+    "workspace_of_state",
 ]

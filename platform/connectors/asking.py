@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import email.utils
-import re
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -22,6 +20,7 @@ import httpx
 from jobplatform.connectors.keeping import Credentials, Keeper, Rate
 from jobplatform.connectors.outside import Answer, OutsideClient, Sink
 from jobplatform.errors import NeedsAttentionError, SourceBusyError
+from jobplatform.queue.retry_after import header_seconds
 
 DEFAULT_PAUSE = 1.0
 #: A turn that comes later than this is not waited for here: it would hold a slot of the worker.
@@ -33,15 +32,8 @@ Pause = Callable[[Answer], float]
 def pause_of(answer: Answer) -> float:
     """How long an answer that says "too often" asks to wait: seconds or a date, as HTTP allows; a second when that is
     missing or makes no sense."""
-    value = answer.headers.get("retry-after")
-    if value is None:
-        return DEFAULT_PAUSE
-    if re.fullmatch(r"[0-9]{1,9}", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return DEFAULT_PAUSE
+    said = header_seconds(answer.headers.get("retry-after"), answer.headers.get("date"))
+    return DEFAULT_PAUSE if said is None else max(0.0, said)
 
 
 def says_too_often(answer: Answer) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.connectors.addresses import check_url
-from jobplatform.connectors.credentials import credentials_problems, give_credentials, take_credentials
+from jobplatform.connectors.credentials import credentials_problems, end_attention, give_credentials, take_credentials
 from jobplatform.connectors.http_json import looks_secret
 from jobplatform.connectors.opening import account_of
 from jobplatform.connectors.pacing import forget_resource
@@ -112,8 +112,7 @@ def change_connection(
         connection.name = name
     if config is not UNCHANGED:
         connection.config = dict(config)
-        # Whatever was wrong may not be any more; the next sync finds out.
-        connection.attention = connection.attention_at = None
+        end_attention(session, connection)
     if credentials is None:
         take_credentials(session, connection)
     elif credentials is not UNCHANGED:
@@ -247,7 +246,7 @@ def _credentials_problems(kind: ConnectorType, given: Any, *, allow_private: boo
 def _audience_problems(
     session: Session, connection: Connection, kind: ConnectorType, config: Mapping[str, Any]
 ) -> list[Problem]:
-    before, after = _asked_by(kind, connection.config), _asked_by(kind, config)
+    before, after = asked_by(kind, connection.config), asked_by(kind, config)
     if before == after or not credentials_seen(session, connection.workspace_id, [connection.id]):
         return []
     return [
@@ -258,7 +257,8 @@ def _audience_problems(
     ]
 
 
-def _asked_by(kind: ConnectorType, config: Mapping[str, Any]) -> str | None:
+def asked_by(kind: ConnectorType, config: Mapping[str, Any]) -> str | None:
+    """To which origin the credentials of this configuration are sent."""
     try:
         return kind.asks(dict(kind.config().load(config)))
     except ValidationError:

@@ -21,7 +21,7 @@ from jobplatform.connectors.registry import ConnectorType
 from jobplatform.connectors.schemas import problems_of
 from jobplatform.errors import EncryptionError, InvalidConnectionError, KeyMissingError, Problem, SourceError
 from jobplatform.models import Connection, ConnectionCredentials, clock
-from jobplatform.queue import key_ring, seal_of, seal_value
+from jobplatform.queue import key_ring, resume_schedules_of, seal_of, seal_value
 
 FIELD = "credentials"
 #: Access tokens are renewed so many seconds before their end: a request takes its time, too.
@@ -80,7 +80,13 @@ def give_credentials(session: Session, connection: Connection, kind: ConnectorTy
             },
         )
     )
+    end_attention(session, connection)
+
+
+def end_attention(session: Session, connection: Connection) -> None:
+    """Whatever was wrong may not be any more: its schedules go on, and the next sync finds out."""
     connection.attention = connection.attention_at = None
+    resume_schedules_of(session, connection.workspace_id, connection.id)
 
 
 def take_credentials(session: Session, connection: Connection) -> bool:

@@ -41,9 +41,11 @@ from jobplatform.errors import (
     SourceError,
     SourceUnreachableError,
 )
+from jobplatform.queue.retry_after import header_seconds
 from jobplatform.redaction import redact_text
 
 HUBSPOT = "https://api.hubapi.com"
+HUBSPOT_APP = "https://app.hubspot.com"
 OBJECTS = ("contacts", "companies", "deals")
 #: By which property an object says when it was last changed.
 CHANGED = {"contacts": "lastmodifieddate", "companies": "hs_lastmodifieddate", "deals": "hs_lastmodifieddate"}
@@ -104,6 +106,16 @@ CREDENTIALS = {"bearer": BearerCredentials, "oauth2": GrantCredentials}
 
 def token_url(config: Mapping[str, Any]) -> str:
     return str(config["base_url"]).rstrip("/") + "/oauth/v1/token"
+
+
+def authorize_url(config: Mapping[str, Any]) -> str:
+    """People consent at the application, which is another host than the API's."""
+    base_url = str(config["base_url"]).rstrip("/")
+    return (HUBSPOT_APP if base_url == HUBSPOT else base_url) + "/oauth/authorize"
+
+
+def scopes(config: Mapping[str, Any]) -> list[str]:
+    return ["oauth", *(f"crm.objects.{name}.read" for name in sorted(config["objects"]))]
 
 
 def check_hubspot(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:
@@ -339,8 +351,7 @@ def pause_of(answer: Answer) -> float:
     """How long an answer of 429 has the account left alone: as long as the limit lasts that it names."""
     policy = _body_of(answer).get("policyName")
     named = PAUSES.get(policy, DEFAULT_PAUSE) if isinstance(policy, str) else DEFAULT_PAUSE
-    said = answer.headers.get("retry-after", "")
-    return max(named, float(said)) if re.fullmatch(r"[0-9]{1,7}", said) else named
+    return max(named, header_seconds(answer.headers.get("retry-after"), answer.headers.get("date")) or 0.0)
 
 
 def rest_of(answer: Answer) -> float:

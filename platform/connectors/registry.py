@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,17 @@ def _nowhere(_config: Config) -> str | None:
 
 
 @dataclass(frozen=True)
+class OAuth:
+    """How somebody's consent is asked for: where, and for which scopes. ``also`` are further parameters of the
+    question. A provider that does not know PKCE does not mind it."""
+
+    authorize_url: Callable[[Config], str]
+    scopes: Callable[[Config], Sequence[str]]
+    separator: str = " "
+    also: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ConnectorType:
     """A kind of source.
 
@@ -30,7 +41,8 @@ class ConnectorType:
     and ``credentials`` has one for each scheme that it takes. ``check`` tells what a schema cannot know, as problems
     with paths below the configuration. ``asks`` says to which origin (``https://crm.example.com``) the credentials of
     a configuration are sent: what was given for one is never sent to another. ``token_url`` is where OAuth2 tokens
-    are refreshed, unless the credentials say so themselves.
+    are refreshed, unless the credentials say so themselves; with ``oauth`` people can consent, and codes are changed
+    into tokens there.
     """
 
     open: Callable[[Opening], Connector]
@@ -40,6 +52,7 @@ class ConnectorType:
     check: Callable[[Config, bool], Iterable[Problem]] | None = None
     asks: Callable[[Config], str | None] = _nowhere
     token_url: Callable[[Config], str | None] = _nowhere
+    oauth: OAuth | None = None
 
 
 #: By name: a connection's ``connector_type`` is one of these.

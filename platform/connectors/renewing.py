@@ -30,6 +30,7 @@ from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.pacing import close_resource, take_turn
 from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError, SourceUnreachableError
 from jobplatform.models import Connection, clock
+from jobplatform.queue import pause_schedules_of
 from jobplatform.redaction import REDACTED, redact_text
 
 LONGEST_RENEWAL = 10.0
@@ -127,8 +128,10 @@ def locked_credentials(session: Session, connection: Connection) -> Credentials 
 
 
 def note_attention(session: Session, connection: Connection, reason: str) -> None:
-    """Say on a connection why it is of no use until it has new credentials; the first reason stays."""
-    session.execute(
+    """Say on a connection why it is of no use until it has new credentials, and pause its schedules; the first reason
+    stays.
+    """
+    noted: Any = session.execute(
         update(Connection)
         .where(
             Connection.workspace_id == connection.workspace_id,
@@ -138,6 +141,8 @@ def note_attention(session: Session, connection: Connection, reason: str) -> Non
         .values(attention=reason, attention_at=clock()),
         execution_options={"synchronize_session": False},
     )
+    if noted.rowcount:
+        pause_schedules_of(session, connection.workspace_id, connection.id, reason)
 
 
 def grant_request(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

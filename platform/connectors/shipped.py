@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobplatform.connectors import csv_file, hubspot, rss, sql, strava
 from jobplatform.connectors.following import check_url_of
 from jobplatform.connectors.http_json import HttpJson, HttpJsonConfig, check_config
-from jobplatform.connectors.registry import CONNECTORS, Config, ConnectorType
+from jobplatform.connectors.registry import CONNECTORS, Config, ConnectorType, OAuth
 from jobplatform.connectors.schemes import HTTP_SCHEMES
 
 
@@ -33,6 +33,7 @@ SHIPPED = {
         check=hubspot.check_hubspot,
         asks=_base_url,
         token_url=hubspot.token_url,
+        oauth=OAuth(hubspot.authorize_url, hubspot.scopes),
     ),
     "strava": ConnectorType(
         open=strava.Strava,
@@ -42,6 +43,7 @@ SHIPPED = {
         check=strava.check_strava,
         asks=_base_url,
         token_url=strava.token_url,
+        oauth=OAuth(strava.authorize_url, strava.scopes, separator=",", also={"approval_prompt": "auto"}),
     ),
     "rss": ConnectorType(
         open=rss.Rss,

@@ -14,6 +14,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import ssl
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -30,14 +32,21 @@ from jobplatform.connectors.outside import judged_addresses
 from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import NeedsAttentionError, Problem, SourceError, SourceUnreachableError
+from jobplatform.settings import Settings
 
 CONNECT_SECONDS = 10
 LARGEST_PAGE = 64 * 1024 * 1024
 LONGEST_MESSAGE = 500
 NO_ENCRYPTION = (
-    "has to be require or verify-full: the database would be asked without encryption "
+    "has to be require, verify-ca or verify-full: the database would be asked without encryption "
     "(in development disable is allowed with JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true)"
 )
+#: From the weakest to the strongest: nothing; encryption with whoever answers; with somebody of a known authority; with
+#: the very host that was asked for.
+SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
+LARGEST_CERTIFICATES = 100_000
+#: In libpq's words, and OpenSSL's: what is wrong with the encryption that was offered, or that none was.
+_NOT_TRUSTED = re.compile(r"certificate|does not support SSL|SSL error|no SSL encryption", re.IGNORECASE)
 #: No comma (several hosts), no slash or @ (a socket of this machine), no zone: one host of the network.
 _HOST = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_.-]{0,251}[0-9A-Za-z_.])?\Z")
 
@@ -60,9 +69,18 @@ def server_of(config: Mapping[str, Any]) -> str:
 
 
 def check_encryption(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:
-    """A database is asked without encryption in development only."""
-    if config["ssl_mode"] == "disable" and not allow_private:
-        yield Problem("/sslMode", NO_ENCRYPTION)
+    """A database is asked without encryption in development only, and never with less than the installation wants."""
+    if problem := _too_weak(config["ssl_mode"], allow_private=allow_private):
+        yield Problem("/sslMode", problem)
+
+
+def _too_weak(mode: str, *, allow_private: bool) -> str | None:
+    weakest = Settings.from_env().sql_ssl_mode
+    if mode == "disable" and weakest == SSL_MODES[1]:
+        return None if allow_private else NO_ENCRYPTION
+    if SSL_MODES.index(mode) < SSL_MODES.index(weakest):
+        return f"has to be {weakest} or stronger: this installation wants no less (JOBPLATFORM_SQL_SSL_MODE)"
+    return None
 
 
 def _is_address(value: str) -> bool:
@@ -70,6 +88,13 @@ def _is_address(value: str) -> bool:
         return "%" not in value and bool(ipaddress.ip_address(value))
     except ValueError:
         return False
+
+
+def _certificates(value: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
+    except (ssl.SSLError, ValueError) as error:
+        raise ValidationError("Must be certificates in the form PEM.") from error
 
 
 _name = validate.Regexp(r"[^\0]{1,63}\Z", error="Must be a name of at most 63 characters.")
@@ -115,9 +140,19 @@ class SqlConfig(ConfigSchema):
         required=True,
         validate=validate.Length(min=1),
     )
-    ssl_mode = fields.String(load_default="require", validate=validate.OneOf(["require", "verify-full", "disable"]))
+    ssl_mode = fields.String(load_default="require", validate=validate.OneOf(SSL_MODES))
+    ca_certificate = fields.String(validate=[validate.Length(1, LARGEST_CERTIFICATES), _certificates])
     page_size = fields.Integer(load_default=500, validate=validate.Range(1, 5000))
     statement_timeout_seconds = fields.Integer(load_default=60, validate=validate.Range(1, 600))
+
+    @validates_schema
+    def authority_for_its_mode(self, data: Mapping[str, Any], **_: Any) -> None:
+        """The authorities that the system trusts issue to everybody, so of them the name has to be checked too."""
+        mode = data.get("ssl_mode")
+        if "ca_certificate" in data and mode not in ("verify-ca", "verify-full"):
+            raise ValidationError("Goes with the sslMode verify-ca or verify-full.", "ca_certificate")
+        if mode == "verify-ca" and "ca_certificate" not in data:
+            raise ValidationError("verify-ca needs a caCertificate; verify-full does without.", "ssl_mode")
 
 
 class PasswordCredentials(ConfigSchema):
@@ -143,8 +178,8 @@ class Sql:
         self._allow_private = opening.allow_private
         self._keeper = opening.keeper
         self._sealed = opening.sealed
-        if self.config["ssl_mode"] == "disable" and not opening.allow_private:
-            raise SourceError(f"sslMode {NO_ENCRYPTION}")
+        if problem := _too_weak(self.config["ssl_mode"], allow_private=opening.allow_private):
+            raise SourceError(f"sslMode {problem}")
         if opening.credentials is None:
             raise NeedsAttentionError("the connection has no credentials; give it a username and a password")
         self._credentials = opening.credentials
@@ -222,14 +257,26 @@ class Sql:
     def _connect(self) -> psycopg.Connection[Any]:
         """To an address that was judged. Nothing is left to the environment of this process or to its user's files."""
         addresses = judged_addresses(self.config["host"], CONNECT_SECONDS, allow_private=self._allow_private)
-        for address in addresses[:-1]:
-            try:
-                return psycopg.connect(**self._parameters(str(address)))
-            except psycopg.OperationalError:
-                continue
-        return psycopg.connect(**self._parameters(str(addresses[-1])))
+        with self._authorities() as authorities:
+            for address in addresses[:-1]:
+                try:
+                    return psycopg.connect(**self._parameters(str(address), authorities))
+                except psycopg.OperationalError:
+                    continue
+            return psycopg.connect(**self._parameters(str(addresses[-1]), authorities))
 
-    def _parameters(self, address: str) -> dict[str, Any]:
+    @contextmanager
+    def _authorities(self) -> Iterator[str | None]:
+        """Who may have issued the server's certificate, as a file: libpq takes it in no other form."""
+        if "ca_certificate" not in self.config:
+            yield "system" if self.config["ssl_mode"] == "verify-full" else None
+            return
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(self.config["ca_certificate"])
+            file.flush()
+            yield file.name
+
+    def _parameters(self, address: str, authorities: str | None = None) -> dict[str, Any]:
         mode = self.config["ssl_mode"]
         parameters = {
             "host": self.config["host"],
@@ -253,8 +300,8 @@ class Sql:
             "tcp_user_timeout": 15_000,
             "prepare_threshold": None,
         }
-        if mode == "verify-full":
-            parameters["sslrootcert"] = "system"
+        if authorities is not None:
+            parameters["sslrootcert"] = authorities
         if psycopg.pq.version() >= 160_000:
             # Not who this process is elsewhere: no certificate and no ticket of its user.
             parameters |= {"sslcertmode": "disable", "require_auth": "password,md5,scram-sha-256,none"}
@@ -277,6 +324,9 @@ class Sql:
             )
             self._keeper.needs_attention(reason, self._sealed)
             return NeedsAttentionError(reason)
+        if sqlstate is None and _NOT_TRUSTED.search(message):
+            mode = self.config["ssl_mode"]
+            return SourceError(f"the database {self.config['host']} is not trusted (sslMode {mode}): {message}")
         if sqlstate is None or sqlstate[:2] in ("08", "53", "57"):
             return SourceUnreachableError(f"the database {self.config['host']} cannot be reached: {message}")
         return SourceError(f"the database refused: {message}")

@@ -40,6 +40,31 @@ def open_store(settings: Settings) -> Store:
     return S3Store(parts.netloc, parts.path.strip("/"), settings.exports_endpoint)
 
 
+def require_store(settings: Settings, *, writes: bool) -> None:
+    """Raise :class:`SettingsError` where what the settings name for exports cannot be used here, when a process starts.
+
+    A worker ``writes`` there; the API reads what workers have written. Without the setting nothing is asked: the folder
+    is made when it is needed.
+    """
+    if settings.exports is None:
+        return
+    store = open_store(settings)
+    if isinstance(store, FolderStore) and (problem := _problem_of(store.folder, writes=writes)):
+        raise SettingsError([f"JOBPLATFORM_EXPORTS={settings.exports}: {problem}"])
+
+
+def _problem_of(folder: Path, *, writes: bool) -> str | None:
+    shared = "API and workers have to share it: mount the same folder (or volume) into both, or use s3://"
+    if not folder.exists():
+        return f"this folder is not there. {shared}"
+    if not folder.is_dir():
+        return "this is no folder"
+    needed = os.R_OK | os.X_OK | (os.W_OK if writes else 0)
+    if os.access(folder, needed, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    return f"the user {os.geteuid()} of this process may not {'write' if writes else 'read'} there. {shared}"
+
+
 class FolderStore:
     """A folder. Its files are for the user of the processes, and their group."""
 

@@ -70,6 +70,15 @@ def token_url(config: Mapping[str, Any]) -> str:
     return str(config["base_url"]).rstrip("/") + "/oauth/token"
 
 
+def authorize_url(config: Mapping[str, Any]) -> str:
+    return str(config["base_url"]).rstrip("/") + "/oauth/authorize"
+
+
+def scopes(_config: Mapping[str, Any]) -> list[str]:
+    """Also activities that only the athlete sees: what is left out would look like deleted."""
+    return ["read", "activity:read_all"]
+
+
 def check_strava(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:
     yield from only_for_development(config["base_url"], STRAVA, allow_private)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from typing import Literal, TypedDict
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobplatform.connectors.opening import open_connector
 from jobplatform.connectors.place import ConnectionPlace, SyncPlace, place_of
+from jobplatform.connectors.renewing import note_attention
 from jobplatform.connectors.source import Connector, Page
 from jobplatform.connectors.storing import (
     begin_stream,
@@ -30,6 +32,7 @@ from jobplatform.connectors.storing import (
 from jobplatform.errors import (
     CursorLostError,
     JobPlatformError,
+    SourceAnswerError,
     SourceBusyError,
     SourceError,
     SyncFailedError,
@@ -152,7 +155,10 @@ class _Sync:
         except SourceError as error:
             self._note(connection, place, error)
             place.status = "failed"
-            self.may_do_better |= getattr(error, "should_retry", True)
+            if isinstance(error, SourceAnswerError) and error.status == HTTPStatus.GONE:
+                self._lay_off(connection, error)
+            else:
+                self.may_do_better |= getattr(error, "should_retry", True)
 
     def end(self) -> SyncResult:
         """The result, or what has the job tried again."""
@@ -298,6 +304,11 @@ class _Sync:
         self.job.session.rollback()
         place.error = str(error)
         self.job.log(f"{connection.name}: {error}", level="error")
+
+    def _lay_off(self, connection: Connection, error: SourceError) -> None:
+        """What is gone for good is not asked again until somebody has looked after the connection."""
+        note_attention(self.job.session, connection, f"{error}; it is gone for good, and not asked again")
+        self.job.session.commit()
 
     def _may_wait(self) -> bool:
         busy = any(self.place.of(connection.id).status == "busy" for connection in self.connections)

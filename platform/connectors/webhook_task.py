@@ -33,7 +33,7 @@ from jobplatform.queue import (
     note_went_wrong,
     prepare_sending,
 )
-from jobplatform.queue.retry_after import LONGEST
+from jobplatform.queue.retry_after import LATER, LONGEST, header_seconds
 from jobplatform.settings import Settings
 from jobplatform.webhooks import sign
 
@@ -125,8 +125,8 @@ def _refused(answer: Answer) -> WebhookFailedError:
 
 def _asked(answer: Answer) -> float | None:
     """Seconds that the receiver asks for, at most a day."""
-    text = answer.headers.get("retry-after", "").strip()
-    return min(float(text), LONGEST) if answer.status in (429, 503) and text.isascii() and text.isdigit() else None
+    said = header_seconds(answer.headers.get("retry-after"), answer.headers.get("date"))
+    return None if said is None or answer.status not in LATER else min(max(said, 0.0), LONGEST)
 
 
 def _failed(job: RunningJob, payload: WebhookPayload, error: Exception) -> WebhookFailedError:

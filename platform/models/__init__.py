@@ -1,6 +1,6 @@
 """What a row is, and what the database refuses."""
 
-from jobplatform.models.alert import AlertRow, HealthRule
+from jobplatform.models.alert import AlertRow, HealthRule, WorkspaceAlert, WorkspaceAlertRule
 from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
 from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
@@ -53,6 +53,7 @@ from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import (
     CHUNK,
     Connection,
+    ConnectionAuthorization,
     ConnectionCredentials,
     Record,
     SourceLimit,
@@ -87,6 +88,7 @@ __all__ = [
     "CatchUp",
     "Chore",
     "Connection",
+    "ConnectionAuthorization",
     "ConnectionCredentials",
     "ErrorGroupRow",
     "ExportFile",
@@ -130,6 +132,8 @@ __all__ = [
     "WebhookSubscription",
     "WorkerRow",
     "Workspace",
+    "WorkspaceAlert",
+    "WorkspaceAlertRule",
     "WorkspaceCell",
     "WorkspaceKey",
     "WorkspaceLimits",

@@ -51,6 +51,7 @@ class Schedule(Base):
     null when nothing is to come: it is paused, or over. What is null of a job's options, and of ``if_active``, is the
     task's default. The ``payload`` of an encrypted one is sealed.
     ``declared_by`` says which tasks it was declared with in code, ``fingerprint`` in which form.
+    ``paused_why`` is there when the platform paused it, because of its connection.
     ``fan_tick_at`` is the tick that is just being enqueued for every workspace, ``fan_after`` the last one that has it.
     """
 
@@ -88,6 +89,7 @@ class Schedule(Base):
     updated_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     paused_at: Mapped[datetime.datetime | None]
     paused_by: Mapped[str | None] = mapped_column(Text)
+    paused_why: Mapped[str | None] = mapped_column(Text)
     next_tick_at: Mapped[datetime.datetime | None]
     next_run_at: Mapped[datetime.datetime | None]
     fan_tick_at: Mapped[datetime.datetime | None]

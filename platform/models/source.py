@@ -6,8 +6,8 @@ import datetime
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobplatform.models.base import Base, clock
@@ -67,6 +67,36 @@ class ConnectionCredentials(Base):
         _of_a_connection(),
         CheckConstraint("scheme <> '' and version > 0", name="named_and_counted"),
         # Whatever a program does wrong: in the clear they are never written.
+        CheckConstraint("""left(sealed, 15) = '{"$sealed":"v1:'""", name="sealed_is_sealed"),
+    )
+
+
+class ConnectionAuthorization(Base):
+    """That somebody was sent to a provider, to consent to a connection. Good once, and for some minutes.
+
+    ``state_hash`` is of what comes back with them, ``binding_hash`` of what their browser keeps; neither is stored
+    itself. ``sealed`` is the secret by which the provider knows that it is us who come with the code. ``origin`` says
+    whom the tokens are for.
+    """
+
+    __tablename__ = "connection_authorizations"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    state_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    connection_id: Mapped[uuid.UUID]
+    actor: Mapped[str] = mapped_column(Text)
+    binding_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed: Mapped[str] = mapped_column(Text)
+    redirect_url: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str | None] = mapped_column(Text)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    created_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    expires_at: Mapped[datetime.datetime]
+
+    __table_args__ = (
+        _of_a_connection(),
+        CheckConstraint("actor <> '' and redirect_url <> ''", name="named"),
+        CheckConstraint("octet_length(state_hash) = 32 and octet_length(binding_hash) = 32", name="hashes_are_digests"),
         CheckConstraint("""left(sealed, 15) = '{"$sealed":"v1:'""", name="sealed_is_sealed"),
     )
 
@@ -183,7 +213,8 @@ class SyncLog(Base):
     """One sync and what came of it. It stays when its job is deleted.
 
     The sync itself writes down how it ended. Where it could not (killed, out of time, cancelled), a worker closes the
-    entry in the course of a minute after its job has ended.
+    entry in the course of a minute after its job has ended. ``interrupted``: an attempt came to nothing (its worker
+    died, it was out of time), and its job waits for the next.
     """
 
     __tablename__ = "sync_logs"
@@ -204,9 +235,16 @@ class SyncLog(Base):
     ended_at: Mapped[datetime.datetime | None]
 
     __table_args__ = (
-        CheckConstraint("status in ('running', 'completed', 'failed', 'cancelled')", name="known_status"),
+        CheckConstraint(
+            "status in ('running', 'completed', 'failed', 'cancelled', 'interrupted')", name="known_status"
+        ),
         # Those that may have to be closed: as many as there are syncs under way.
-        Index("sync_logs_running", "workspace_id", "job_id", postgresql_where=text("status = 'running'")),
+        Index(
+            "sync_logs_open",
+            "workspace_id",
+            "job_id",
+            postgresql_where=text("status in ('running', 'interrupted')"),
+        ),
         Index(
             "sync_logs_started_at",
             "started_at",

@@ -13,7 +13,8 @@ from jobplatform.models.base import Base, clock
 
 
 class WebhookSubscription(Base):
-    """Where a workspace is told how its jobs ended: of ``events`` (all there are) and ``tasks`` (null: of all).
+    """Where a workspace is told of ``events``: how its jobs ended (of ``tasks``; null: of all), how its batches did,
+    and what is wrong with it.
 
     ``secret`` is what deliveries are signed with, sealed; while it is replaced, ``previous_secret`` signs too. The
     platform disables one whose receiver is gone, or has failed for days (``failing_since``), and says why.
@@ -42,7 +43,8 @@ class WebhookSubscription(Base):
     __table_args__ = (
         CheckConstraint("name <> '' and url <> '' and made_by <> ''", name="named"),
         CheckConstraint(
-            "cardinality(events) > 0 and events <@ array['job.completed', 'job.failed', 'job.cancelled']",
+            "cardinality(events) > 0 and events <@ array['job.completed', 'job.failed', 'job.cancelled', "
+            "'batch.completed', 'batch.failed', 'batch.cancelled', 'alert.raised', 'alert.resolved']",
             name="known_events",
         ),
         CheckConstraint("cardinality(tasks) > 0", name="some_tasks"),

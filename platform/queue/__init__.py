@@ -37,6 +37,7 @@ from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, clai
 from jobplatform.queue.claim_rung import Rung
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
+from jobplatform.queue.connection_schedules import pause_schedules_of, resume_schedules_of
 from jobplatform.queue.count import Counted, count_endings
 from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.delete import delete_jobs
@@ -247,6 +248,7 @@ from jobplatform.queue.vault import (
     key_ring,
     make_key,
     master_keys_in_use,
+    open_secret,
     reveal,
     rewrap_keys,
     seal_of,
@@ -270,6 +272,7 @@ from jobplatform.queue.watch import (
 from jobplatform.queue.webhook_job import ATTEMPTS as WEBHOOK_ATTEMPTS
 from jobplatform.queue.webhook_job import (
     EVENTS,
+    JOB_EVENTS,
     WEBHOOK_QUEUE,
     WEBHOOK_TASK,
     WebhookPayload,
@@ -307,6 +310,8 @@ from jobplatform.queue.workers import (
     heartbeat,
     register_worker,
 )
+from jobplatform.queue.workspace_alerts import WorkspaceAlerts, list_workspace_alerts, settle_workspace_alerts
+from jobplatform.queue.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
 from jobplatform.queue.zones import default_timezone
 
 __all__ = [
@@ -320,6 +325,7 @@ __all__ = [
     "EXPIRE_EXPORTS",
     "EXPORT_QUEUE",
     "INTERRUPTIONS",
+    "JOB_EVENTS",
     "LATE_LINES",
     "LISTENER",
     "LONGEST_INTERVAL",
@@ -477,6 +483,7 @@ __all__ = [
     "Why",
     "WorkerInfo",
     "WorkerSeen",
+    "WorkspaceAlerts",
     "WorkspaceLook",
     "WorkspaceSeen",
     "act_on_some",
@@ -501,6 +508,7 @@ __all__ = [
     "clear_rule",
     "clear_task_limits",
     "clear_workspace_limits",
+    "clear_workspace_rule",
     "clock_difference",
     "close_batch",
     "closed_payload",
@@ -610,6 +618,8 @@ __all__ = [
     "list_webhook_jobs",
     "list_webhooks",
     "list_workers",
+    "list_workspace_alerts",
+    "list_workspace_rules",
     "list_workspaces",
     "load_tasks",
     "lock_request",
@@ -628,10 +638,12 @@ __all__ = [
     "on_happenings",
     "open_batch",
     "open_hook_secrets",
+    "open_secret",
     "owns_something",
     "parse_search",
     "pause",
     "pause_schedule",
+    "pause_schedules_of",
     "pauses_of",
     "payload_schema",
     "prepare_sending",
@@ -658,6 +670,7 @@ __all__ = [
     "rescue_jobs",
     "resume",
     "resume_schedule",
+    "resume_schedules_of",
     "retry_job",
     "reveal",
     "reveal_facts",
@@ -683,9 +696,11 @@ __all__ = [
     "set_rule",
     "set_task_limits",
     "set_workspace_limits",
+    "set_workspace_rule",
     "settle_alerts",
     "settle_endings",
     "settle_schedules",
+    "settle_workspace_alerts",
     "settle_yourself",
     "shown_payload",
     "silence",

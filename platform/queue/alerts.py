@@ -13,6 +13,7 @@ has retries, and a row that says whether somebody was told.
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -76,12 +77,16 @@ where %(hook)s = any(tasks)
 
 @dataclass(frozen=True)
 class AlertEvent:
-    """What a hook is told: ``event`` is ``raised`` or ``resolved``, ``at`` the moment in ISO 8601."""
+    """What a hook is told: ``event`` is ``raised`` or ``resolved``, ``at`` the moment in ISO 8601.
+
+    ``workspace_id`` is there when a rule of that workspace raised it; without, it is about all of the platform.
+    """
 
     event: str
     code: str
     message: str
     at: str
+    workspace_id: uuid.UUID | None = None
 
 
 def settle_alerts(session: Session, *, now: bool = False) -> Sequence[AlertEvent]:
@@ -94,7 +99,7 @@ def settle_alerts(session: Session, *, now: bool = False) -> Sequence[AlertEvent
         if turn is None:
             return []
         events = _edges(session, queue_health(session).alerts)
-        _tell(session, events)
+        tell_hook(session, events)
         tell_of_disabled(session)
         leave_turn(session, turn, 0, EVERY)
     return events
@@ -119,7 +124,8 @@ def _edges(session: Session, alerts: Sequence[Alert]) -> list[AlertEvent]:
     ]
 
 
-def _tell(session: Session, events: Sequence[AlertEvent]) -> None:
+def tell_hook(session: Session, events: Sequence[AlertEvent]) -> None:
+    """Enqueue a job of the application's hook for each event, if a worker has it."""
     queue = run(session, WHERE_HOOKS_RUN, hook=HOOK, dedicated=HOOK_QUEUE).scalar() if events else None
     if queue is None:
         return
@@ -128,7 +134,7 @@ def _tell(session: Session, events: Sequence[AlertEvent]) -> None:
             workspace_id=PLATFORM_WORKSPACE,
             task=HOOK,
             queue=queue,
-            payload=asdict(event),
+            payload=_payload(event),
             priority=PRIORITIES[-1],
             max_attempts=HOOK_ATTEMPTS,
             timeout=HOOK_TIMEOUT,
@@ -136,3 +142,8 @@ def _tell(session: Session, events: Sequence[AlertEvent]) -> None:
         for event in events
     ]
     enqueue_jobs(session, jobs)
+
+
+def _payload(event: AlertEvent) -> dict[str, str]:
+    """Without a workspace as it always was, for workers of an older version."""
+    return {name: str(value) for name, value in asdict(event).items() if value is not None}

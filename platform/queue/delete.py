@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.needed import NEEDED
+from jobplatform.queue.needed import NEEDED, WITH_THEM
 from jobplatform.queue.statement import array, run
 
 DELETED, LIVE, NEEDED_STILL, UNKNOWN, BUSY = "deleted", "live", "needed", "unknown", "busy"
@@ -42,26 +42,7 @@ deleted as (
     where ctid = any(array(select tid from due))
     returning workspace_id, id
 ),
-attempts as (
-    delete from jobplatform.job_attempts a
-    using deleted d
-    where a.workspace_id = d.workspace_id and a.job_id = d.id
-),
-lines as (
-    delete from jobplatform.job_logs l
-    using deleted d
-    where l.workspace_id = d.workspace_id and l.job_id = d.id
-),
-steps as (
-    delete from jobplatform.job_steps s
-    using deleted d
-    where s.workspace_id = d.workspace_id and s.job_id = d.id
-),
-edges as (
-    delete from jobplatform.job_edges e
-    using deleted d
-    where e.workspace_id = d.workspace_id and e.job_id = d.id
-)
+{WITH_THEM}
 select
     f.workspace_id,
     f.id,

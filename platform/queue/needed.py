@@ -1,4 +1,4 @@
-"""What retention has to leave alone: somebody who has not ended still needs it."""
+"""What goes with a record that is deleted, and what is left alone because somebody who has not ended needs it."""
 
 from __future__ import annotations
 
@@ -31,6 +31,28 @@ NEEDED = """(
                 )
             )
     )
+)"""
+
+#: The CTEs by which whatever was kept of jobs goes with their records, which are those of ``deleted``.
+WITH_THEM = """attempts as (
+    delete from jobplatform.job_attempts a
+    using deleted d
+    where a.workspace_id = d.workspace_id and a.job_id = d.id
+),
+lines as (
+    delete from jobplatform.job_logs l
+    using deleted d
+    where l.workspace_id = d.workspace_id and l.job_id = d.id
+),
+steps as (
+    delete from jobplatform.job_steps s
+    using deleted d
+    where s.workspace_id = d.workspace_id and s.job_id = d.id
+),
+edges as (
+    delete from jobplatform.job_edges e
+    using deleted d
+    where e.workspace_id = d.workspace_id and e.job_id = d.id
 )"""
 
 FORGET_BATCHES = """

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.ending import ENDING, end_attempts
 from jobplatform.queue.statement import Lease
+from jobplatform.queue.sync_logs import note_rescued
 
 LEFT_BEHIND = """
     from jobplatform.job_queue q
@@ -58,4 +59,6 @@ class Rescued(NamedTuple):
 def rescue_jobs(session: Session, *, crash_limit: int = 3) -> list[Rescued]:
     """Take back up to 500 jobs of dead workers. Commit :func:`bury_workers` before this looks."""
     rows = end_attempts(session, RESCUE, crash_limit=crash_limit)
-    return [Rescued(Lease(row[0], row[1], row[2]), row[3]) for row in rows]
+    rescued = [Rescued(Lease(row[0], row[1], row[2]), row[3]) for row in rows]
+    note_rescued(session, [one.lease for one in rescued])
+    return rescued

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
 from jobplatform.queue.forget_deliveries import forget_deliveries
-from jobplatform.queue.needed import NEEDED, forget_batches
+from jobplatform.queue.needed import NEEDED, WITH_THEM, forget_batches
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -72,26 +72,7 @@ deleted as (
     where ctid = any(array(select tid from due))
     returning workspace_id, id, ctid
 ),
-attempts as (
-    delete from jobplatform.job_attempts a
-    using deleted d
-    where a.workspace_id = d.workspace_id and a.job_id = d.id
-),
-lines as (
-    delete from jobplatform.job_logs l
-    using deleted d
-    where l.workspace_id = d.workspace_id and l.job_id = d.id
-),
-steps as (
-    delete from jobplatform.job_steps s
-    using deleted d
-    where s.workspace_id = d.workspace_id and s.job_id = d.id
-),
-edges as (
-    delete from jobplatform.job_edges e
-    using deleted d
-    where e.workspace_id = d.workspace_id and e.job_id = d.id
-)
+{WITH_THEM}
 select count(*), max((ctid::text::point)[0])::bigint from deleted
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import numbers
+import re
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 LATER = (429, 503)
 #: Whoever asks for more than a day is asked again after a day.
 LONGEST = 86_400.0
+_SECONDS = re.compile(r"[0-9]{1,9}\Z")
 #: How far down the causes of an exception are looked at.
 DEPTH = 5
 
@@ -46,8 +48,24 @@ def _asked_by(error: BaseException) -> Wait | None:
     if getattr(response, "status_code", None) not in LATER:
         return None
     headers = getattr(response, "headers", None)
-    said = _header_seconds(_header(headers, "Retry-After"), _header(headers, "Date"))
+    said = _sensible(header_seconds(_header(headers, "Retry-After"), _header(headers, "Date")))
     return None if said is None else Wait(said, everybody=True)
+
+
+def header_seconds(after: str | None, now: str | None = None) -> float | None:
+    """What a ``Retry-After`` asks for, which is seconds or a moment; of one that has passed less than nothing.
+
+    None for none, and for what makes no sense. ``now`` is the answer's own ``Date``, where it has one: two machines'
+    clocks are not compared with each other.
+    """
+    if after is None:
+        return None
+    if _SECONDS.match(after.strip()):
+        return float(after)
+    moment = _moment(after)
+    if moment is None:
+        return None
+    return (moment - (_moment(now) or datetime.datetime.now(datetime.UTC))).total_seconds()
 
 
 def _header(headers: Any, name: str) -> str | None:
@@ -58,24 +76,12 @@ def _header(headers: Any, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _header_seconds(after: str | None, now: str | None) -> float | None:
-    if after is None:
-        return None
-    if after.strip().isdigit():
-        return _sensible(float(after))
-    moment = _moment(after)
-    if moment is None:
-        return None
-    # The answer's own date, where it has one: two machines' clocks are not compared with each other.
-    return _sensible((moment - (_moment(now) or datetime.datetime.now(datetime.UTC))).total_seconds())
-
-
 def _moment(text: str | None) -> datetime.datetime | None:
     if text is None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 

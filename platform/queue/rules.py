@@ -149,7 +149,7 @@ def set_rule(session: Session, name: str, *, above: float | None = None, enabled
     Raises :class:`InvalidLimitError` for a name that nobody has, with the nearest one.
     """
     known = [*list_rules(session), *PLAIN]
-    problems = [] if name in known else [Problem("/name", _unknown(name, known))]
+    problems = [] if name in known else [Problem("/name", unknown_rule(name, known))]
     problems += _above_problems(above) if above is not None else []
     if above is not None and name in PLAIN:
         problems.append(Problem("/above", "this rule has no threshold; it can be switched off"))
@@ -224,6 +224,7 @@ def _builtin_message(rule: AlertRule, live: Sequence[Live], done: Sequence[Done]
     return messages[rule.name]
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
+def unknown_rule(name: str, known: Sequence[str]) -> str:
+    """That nobody has this rule, with the nearest one."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"there is no rule {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")

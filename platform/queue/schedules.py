@@ -258,7 +258,7 @@ def resume_schedule(session: Session, schedule: Schedule) -> bool:
     """
     if schedule.paused_at is None:
         return False
-    schedule.paused_at = schedule.paused_by = None
+    schedule.paused_at = schedule.paused_by = schedule.paused_why = None
     await_next(schedule, time_now(session), done=_was_done(session, schedule))
     session.flush()
     return True

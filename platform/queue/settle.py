@@ -2,7 +2,7 @@
 
     1. Take notices: those of jobs in no batch, and those of batches that nobody else is counting. Whoever subscribed
        to these endings is told (:mod:`jobplatform.queue.tell_webhooks`).
-    2. Count them into their batches. A closed batch whose jobs have all ended has ended.
+    2. Count them into their batches. A closed batch whose jobs have all ended has ended, and subscribers are told.
     3. Ask jobs that somebody has come to wait for to say when they end.
     4. Find what waits for the jobs and batches of these notices, and hold it.
     5. Mark its edges with how that ended, *as it is now*: a notice says where to look, never what is true.
@@ -29,6 +29,7 @@ from jobplatform.models import FINAL_STATUSES, RunIf, State
 from jobplatform.queue.cancel_many import cancel_members, cancel_places
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit, ring_for_jobs
 from jobplatform.queue.edges import note
+from jobplatform.queue.enqueue import NewJob
 from jobplatform.queue.settle_sql import (
     BRING_BACK,
     CALL_OFF,
@@ -51,7 +52,7 @@ from jobplatform.queue.settle_sql import (
     TAKE,
 )
 from jobplatform.queue.statement import array, one_transaction, run, text_array
-from jobplatform.queue.tell_webhooks import Ending, tell_webhooks
+from jobplatform.queue.tell_webhooks import Ending, tell_of_batches, tell_webhooks
 
 #: Seconds after which to look again at what somebody else had locked.
 PATIENCE = 0.2
@@ -156,7 +157,10 @@ class _Round:
             for notice in self.notices
             if notice.kind == "ended" and notice.job_id is not None and notice.status is not None
         ]
-        for job in tell_webhooks(self.session, endings):
+        self._enqueued(tell_webhooks(self.session, endings))
+
+    def _enqueued(self, jobs: Iterable[NewJob]) -> None:
+        for job in jobs:
             self.released.append(Released(str(job.workspace_id), str(job.id), job.queue, job.task, later=False))
 
     # Steps 2 and 3
@@ -171,7 +175,8 @@ class _Round:
                     deltas[place][_COUNTERS[notice.status]] += _SIGNS[notice.kind]
         if deltas:
             counts = {name: array(delta[name] for delta in deltas.values()) for name in ("added", *_COUNTERS.values())}
-            run(self.session, COUNT, **_places(deltas), **counts)
+            rows = run(self.session, COUNT, **_places(deltas), **counts).all()
+            self._enqueued(tell_of_batches(self.session, [(row[0], row[1]) for row in rows if row[2]]))
 
     def _follow(self) -> None:
         looked = {

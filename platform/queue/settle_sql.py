@@ -100,6 +100,8 @@ where ctid = any(array(select tid from loose union all select tid from of_batche
 returning workspace_id::text, id, kind, job_id::text, batch_id::text, status, amount
 """
 
+# Answers with the batches that have ended by this, or have ended otherwise than before: a retried job may have come and
+# gone within one round. (What was before is read after the lock on the batch was taken.)
 COUNT = """
 with delta as materialized (
     select *
@@ -120,7 +122,13 @@ set total = b.total + d.added,
         then coalesce(b.ended_at, jobplatform.clock())
     end
 from delta d
+join jobplatform.batches before on before.workspace_id = d.workspace_id and before.id = d.id
 where b.workspace_id = d.workspace_id and b.id = d.id
+returning
+    b.workspace_id::text,
+    b.id::text,
+    b.ended_at is not null
+    and (before.ended_at is null or (before.completed = before.total) <> (b.completed = b.total))
 """
 
 # A job that runs or waits is asked to say when it ends. (Its row is locked only now and for a moment; whoever finishes

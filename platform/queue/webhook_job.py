@@ -2,8 +2,9 @@
 
     {"type": "job.failed", "timestamp": "2026-01-05T09:00:00.000000Z", "data": {"jobId": "…", "jobType": "sync", …}}
 
-It says what happened to which job and nothing of what the job was given or found: who receives it asks the API for
-that, with a token. So it may be told of encrypted jobs too, and stands in the database as it is.
+It says what happened to which job, or batch, or what is wrong, and nothing of what the job was given or found: who
+receives it asks the API for that, with a token. So it may be told of encrypted jobs too, and stands in the database as
+it is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from typing import Any, Final
 #: The task that delivers, and its queue, so that slow receivers keep no other jobs waiting.
 WEBHOOK_TASK: Final = "jobplatform.webhook"
 WEBHOOK_QUEUE: Final = "webhooks"
-EVENTS: Final = ("job.completed", "job.failed", "job.cancelled")
+JOB_EVENTS: Final = ("job.completed", "job.failed", "job.cancelled")
+BATCH_EVENTS: Final = ("batch.completed", "batch.failed", "batch.cancelled")
+ALERT_EVENTS: Final = ("alert.raised", "alert.resolved")
+#: What there is to subscribe to. Who says nothing is told of jobs.
+EVENTS: Final = (*JOB_EVENTS, *BATCH_EVENTS, *ALERT_EVENTS)
 TEST_EVENT: Final = "webhook.test"
 #: By the status of a record.
 EVENT_OF_STATUS: Final = {3: "job.completed", 4: "job.failed", 5: "job.cancelled"}

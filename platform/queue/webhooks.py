@@ -20,7 +20,15 @@ from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import open_secret, seal_value
-from jobplatform.queue.webhook_job import ATTEMPTS, EVENTS, TEST_EVENT, WEBHOOK_QUEUE, WEBHOOK_TASK, event_of
+from jobplatform.queue.webhook_job import (
+    ATTEMPTS,
+    EVENTS,
+    JOB_EVENTS,
+    TEST_EVENT,
+    WEBHOOK_QUEUE,
+    WEBHOOK_TASK,
+    event_of,
+)
 from jobplatform.settings import QUEUE_NAME
 from jobplatform.webhooks import SCHEMES, new_secret
 
@@ -93,14 +101,15 @@ def create_webhook(
     workspace_id: uuid.UUID,
     name: str,
     url: str,
-    events: Sequence[str] = EVENTS,
+    events: Sequence[str] = JOB_EVENTS,
     tasks: Sequence[str] | None = None,
     secret: str | None = None,
     made_by: str = "code",
 ) -> NewWebhook:
     """Have endings of the workspace's jobs told to ``url``: of those jobs that are enqueued from the commit on.
 
-    ``tasks`` names those of which (all, without). A secret is made if none is given. Raises :class:`InvalidHookError`
+    ``events`` may also name those of batches, and alerts about the workspace. ``tasks`` names the tasks whose jobs are
+    told of (all, without). A secret is made if none is given. Raises :class:`InvalidHookError`
     with every problem, and :class:`KeyMissingError` where this process has no key to seal the secret with. That the
     address is one that may be asked is seen when it is.
     """

@@ -9,7 +9,7 @@ sweep     bury silent workers, then rescue their jobs: two statements, committed
 prune     delete old final jobs and old ticks; once a minute, whoever comes first of all workers
 syncs     close entries of syncs whose job has ended, delete old ones; the same
 exports   have those that are due deleted, by jobs; the same
-alerts    look whether something is wrong, and have the application told; the same
+alerts    look whether something is wrong, with all or with a workspace that has rules, and have it told; the same
 count     count what has ended, for the charts; every few seconds, whoever comes first of all workers
 bulk      go on with what an operator wants done to many jobs; whoever comes first
 
@@ -38,6 +38,7 @@ from jobplatform.queue import (
     CHANNEL,
     LISTENER,
     RENEW_SECONDS,
+    AlertEvent,
     Declared,
     Heartbeat,
     Lease,
@@ -68,6 +69,7 @@ from jobplatform.queue import (
     settle_alerts,
     settle_endings,
     settle_schedules,
+    settle_workspace_alerts,
     succeed_jobs,
     tend_sync_logs,
 )
@@ -297,6 +299,7 @@ class Keeper(DatabaseThread):
             of_all("syncs", self._tend_syncs, every, within),
             of_all("exports", self._expire_exports, every, within),
             of_all("alerts", self._settle_alerts, every, within),
+            of_all("workspace-alerts", self._settle_workspace_alerts, every, within),
             of_all("count", self._count_endings, min(every, COUNT_SECONDS)),
             Watched("bulk", min(every, BULK_SECONDS), self._continue_bulk, sign=lambda signs: _at_once(signs.bulk)),
         ]
@@ -490,9 +493,18 @@ class Keeper(DatabaseThread):
             self.post(JobsReady())
 
     def _settle_alerts(self) -> None:
-        for event in self.once(settle_alerts):
+        self._log_alerts(self.once(settle_alerts))
+
+    def _settle_workspace_alerts(self) -> float | None:
+        found = self.once(settle_workspace_alerts)
+        self._log_alerts(found.events)
+        return 0.0 if found.more else None
+
+    def _log_alerts(self, events: Sequence[AlertEvent]) -> None:
+        for event in events:
             log = logger.warning if event.event == "raised" else logger.info
-            log(f"alert {event.event}", extra={"code": event.code, "alert": event.message})
+            about = {} if event.workspace_id is None else {"workspace_id": str(event.workspace_id)}
+            log(f"alert {event.event}", extra={"code": event.code, "alert": event.message, **about})
 
     def _count_endings(self) -> float | None:
         return 0.0 if self.once(lambda session: count_endings(session, now=False)).more else None

@@ -20,6 +20,12 @@ PUBLIC = {
     "/client/v1/jobplatform.js",
     "/client/v1/jobplatform.d.ts",
     "/client/v1/job-progress.js",
+    # A browser comes back from a provider; the state in the query and its cookie are all there is.
+    "/oauth/callback",
+    "/docs",
+    "/docs/start.js",
+    "/docs/swagger-ui-bundle.js",
+    "/docs/swagger-ui.css",
     # The token in the path is all there is.
     "/exports/{token}",
 }

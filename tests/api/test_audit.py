@@ -45,6 +45,7 @@ from jobplatform.queue import (
     set_rule,
     set_task_limits,
     set_workspace_limits,
+    set_workspace_rule,
 )
 from tests.api.conftest import Client, Hand, MintToken
 from tests.api.routes import Route, guarded, routes
@@ -112,6 +113,11 @@ class Stage:
         config = {"baseUrl": "https://127.0.0.1:9", "streams": {"contacts": {"path": "/contacts"}}}
         with self.sessions.begin() as session:
             made = create_connection(session, self.workspace_id, connector_type="http_json", name="CRM", config=config)
+            return {"connectionId": made.id}
+
+    def hubspot(self) -> Values:
+        with self.sessions.begin() as session:
+            made = create_connection(session, self.workspace_id, connector_type="hubspot", name="CRM", config={})
             return {"connectionId": made.id}
 
     def csv_connection(self) -> Values:
@@ -184,6 +190,7 @@ class Stage:
                 set_retention(session, day, **place)
             set_retention(session, day, workspace_id=self.workspace_id, task="echo")
             set_rule(session, "backlog", above=7)
+            set_workspace_rule(session, self.workspace_id, "backlog", above=7)
             set_plan(session, "gold", {"weight": 2})
             set_task_limits(session, "echo", {"max_running": 1})
             set_rate_limit(session, "hubspot:4711", {"units": 1, "period_ms": 1})
@@ -226,6 +233,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/connections"): Act("connection.create", body=A_CONNECTION),
     Route("PATCH", CONNECTION): Act("connection.change", Stage.connection, body={"name": "Our CRM"}),
     Route("DELETE", CONNECTION): Act("connection.delete", Stage.connection),
+    Route("POST", f"{CONNECTION}/authorize"): Act("connection.begin_authorization", Stage.hubspot),
     Route("POST", f"{CONNECTION}/test"): Act("connection.test", Stage.connection),
     Route("PUT", f"{CONNECTION}/file"): Act("connection.upload", Stage.csv_connection, file=b"id"),
     Route("DELETE", f"{CONNECTION}/file"): Act("connection.file.delete", Stage.csv_connection),
@@ -300,6 +308,12 @@ ACTS = {
     Route("DELETE", "/operator/retention/workspaces/{workspaceId}/tasks/{task}"): Act("retention.clear"),
     Route("PATCH", "/operator/alert-rules/{name}"): Act("rule.set", body={"above": 3}, values={"name": "backlog"}),
     Route("DELETE", "/operator/alert-rules/{name}"): Act("rule.clear", values={"name": "backlog"}),
+    Route("PUT", "/operator/workspaces/{workspaceId}/alert-rules/{name}"): Act(
+        "rule.set", body={"above": 3}, values={"name": "backlog"}
+    ),
+    Route("DELETE", "/operator/workspaces/{workspaceId}/alert-rules/{name}"): Act(
+        "rule.clear", values={"name": "backlog"}
+    ),
     Route("POST", "/operator/workers/{workerId}/drain"): Act("worker.drain", Stage.worker),
     Route("POST", "/operator/tokens"): Act("token.create", body={"name": "night shift", "scopes": ["operator"]}),
     Route("POST", "/operator/tokens/{tokenId}/rotate"): Act("token.rotate", Stage.token),
@@ -312,6 +326,8 @@ every_act = pytest.mark.parametrize(("route", "act"), ACTS.items(), ids=[" ".joi
 @pytest.fixture(autouse=True)
 def key_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+    monkeypatch.setenv("JOBPLATFORM_PUBLIC_URL", "https://jobs.example.com/api")
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", "hubspot:1:secret")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def test_many_jobs_are_enqueued_at_once_and_answered_in_order(client: Client, jo
     for n in (0, 7, 999):
         assert items[n]["status"] == "pending"
         job = client.get(items[n]["statusUrl"]).get_json()
+        assert items[n]["eventsUrl"] == job["eventsUrl"]
         assert (job["id"], job["payload"], job["priority"]) == (items[n]["jobId"], wanted[n]["payload"], n % 3)
 
 

@@ -73,7 +73,7 @@ def test_a_task_that_the_host_does_not_have_is_refused_with_a_sentence(
 def test_help_names_the_commands(flask: FlaskCliRunner) -> None:
     answer = flask.invoke(args=["jobs", "--help"])
 
-    assert {"ls", "watch", "retry", "stats", "doctor", "prune"} <= set(answer.stdout.split())
+    assert {"ls", "watch", "retry", "stats", "doctor", "prune", "batches", "alerts"} <= set(answer.stdout.split())
     assert flask.invoke(args=["jobs", "nonsense"]).exit_code == 2
 
 

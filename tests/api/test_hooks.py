@@ -14,10 +14,11 @@ from sqlalchemy import Engine, event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
+from jobplatform.api import create_blueprint
 from jobplatform.connectors import delete_connection
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Connection, HookDelivery, Job
-from jobplatform.queue import set_workspace_limits
+from jobplatform.queue import Tasks, set_workspace_limits
 from jobplatform.testing import Clock
 from tests import providers
 from tests.api.conftest import PROBLEM, Client, MintToken
@@ -341,6 +342,98 @@ def test_the_key_of_a_url_is_not_in_the_log(make: Callable[..., Hook], caplog: p
 
     assert any("/hooks/" in line for line in lines)
     assert [line for line in lines if key in line] == []
+
+
+# -- rubbish -----------------------------------------------------------------------------------------
+
+
+class Statements:
+    """Counts what the database is asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.count = 0
+        event.listen(engine, "before_cursor_execute", self._count)
+
+    def _count(self, *_: Any) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def flooded(sessions: sessionmaker[Session], tasks: Tasks) -> Flask:
+    """An API that looks into three deliveries a minute which are not believed, on a clock that stands still."""
+    host = Flask(__name__)
+    blueprint = create_blueprint(sessions, tasks, trust_login=True, refused_deliveries_per_minute=3)
+    host.register_blueprint(blueprint)
+    host.config["moment"] = 0.0
+    refused = blueprint.mounted.refused  # type: ignore[attr-defined]  # as it is found by views
+    refused.clock = refused._rates._clock = lambda: host.config["moment"]
+    return host
+
+
+def test_rubbish_costs_nothing_when_there_is_much_of_it_and_the_provider_goes_on(
+    flooded: Flask, owner: Client, url: str, sessions: sessionmaker[Session], workspace_id: uuid.UUID, engine: Engine
+) -> None:
+    hook = Hook(owner, Client(flooded.test_client(), None), url)
+    other = Hook(owner, Client(flooded.test_client(), None), url)
+    body = providers.as_json({})
+    bad, good = providers.github("x", body), providers.github(SECRET, body)
+    assert [hook.deliver(body, bad).status_code for _ in range(3)] == [403] * 3
+
+    asked = Statements(engine)
+    refused = [hook.deliver(body, bad) for _ in range(20)]
+
+    assert {answer.status_code for answer in refused} == {429}
+    assert (refused[0].content_type, refused[0].get_json()["limit"]) == (PROBLEM, 3)
+    assert refused[0].headers["Retry-After"].isdigit()
+    assert asked.count == 0
+    assert [hook.deliver(body, good).status_code for _ in range(20)] == [200] * 20
+    assert hook.deliver(body, bad).status_code == 429
+    assert len(jobs_of(sessions, workspace_id)) == 1
+    assert other.deliver(body, bad).status_code == 403
+
+
+def test_after_a_while_rubbish_is_looked_into_again_and_a_new_secret_is_known(
+    flooded: Flask, owner: Client, url: str
+) -> None:
+    hook = Hook(owner, Client(flooded.test_client(), None), url)
+    body = providers.as_json({})
+    for _ in range(3):
+        hook.deliver(body, providers.github("x", body))
+    hook.owner.post(f"{hook.at}/rotate-secret", json={"secret": "the new one", "keepOldMs": 0})
+    good = providers.github("the new one", body)
+
+    assert hook.deliver(body, good).status_code == 429
+    flooded.config["moment"] = 6.0
+    assert hook.deliver(body, good).status_code == 200
+    assert hook.deliver(body, providers.github(SECRET, body)).status_code == 403
+    flooded.config["moment"] = 70.0
+    assert [hook.deliver(body, providers.github("x", body)).status_code for _ in range(4)] == [403] * 3 + [429]
+
+
+def test_handshakes_and_events_without_a_signature_are_rubbish_too(flooded: Flask, owner: Client, url: str) -> None:
+    hook = Hook(owner, Client(flooded.test_client(), None), url, scheme="strava", subscriptionId="120475")
+    wrong = {"hub.mode": "subscribe", "hub.verify_token": "x", "hub.challenge": "1"}
+    event = providers.strava_event()
+    stranger = {**event, "subscription_id": 1}
+
+    answers = [hook.nobody.get(hook.path, query_string=wrong).status_code for _ in range(4)]
+    answers.append(hook.deliver(stranger, providers.CONTENT).status_code)
+
+    assert answers == [403, 403, 403, 429, 429]
+    assert hook.deliver(event, providers.CONTENT).status_code == 200
+    right = {**wrong, "hub.verify_token": SECRET}
+    assert hook.nobody.get(hook.path, query_string=right).get_json() == {"hub.challenge": "1"}
+
+
+def test_keys_of_nobody_are_remembered_nowhere(flooded: Flask, owner: Client, url: str) -> None:
+    nobody = Client(flooded.test_client(), None)
+    hook = Hook(owner, nobody, url)
+    # The hook's own id, and another secret.
+    hook.path = hook.path[:-4] + "AAAA"
+
+    assert {hook.deliver({}, {}).status_code for _ in range(9)} == {404}
+    mounted = flooded.blueprints["jobplatform"].mounted  # type: ignore[attr-defined]  # as it is found by views
+    assert len(mounted.refused) == 0
 
 
 # -- hooks -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from jobplatform.queue import (
     list_retention,
     register_worker,
     settle_alerts,
+    settle_workspace_alerts,
 )
 from tests.api.conftest import Client
 
@@ -146,3 +147,29 @@ def test_a_worker_is_told_to_finish_and_stop(operator: Client, sessions: session
     assert (answer.status_code, answer.get_json()["drainRequested"]) == (200, True)
     assert operator.post(f"/operator/workers/{worker_id + 1}/drain").status_code == 404
     assert operator.post("/operator/workers/99999999999/drain").status_code == 404
+
+
+def test_a_workspace_has_rules_of_its_own_and_alerts_by_them(
+    operator: Client, client: Client, jobs_url: str, workspace_id: uuid.UUID, sessions: sessionmaker[Session]
+) -> None:
+    of_one = f"/operator/workspaces/{workspace_id}"
+    client.post(jobs_url, json={"jobType": "echo"})
+    assert operator.get(f"{of_one}/alert-rules").get_json() == {"items": []}
+
+    made = operator.request("PUT", f"{of_one}/alert-rules/backlog", json={"above": 0})
+    own = operator.request("PUT", f"{of_one}/alert-rules/echoes", json={"metric": "ready", "task": "echo", "above": 7})
+    with sessions.begin() as session:
+        settle_workspace_alerts(session, now=True)
+
+    assert made.get_json() == {
+        "name": "backlog", "metric": "ready", "above": 0, "queue": None, "task": None, "enabled": True,
+    }  # fmt: skip
+    rules = operator.get(f"{of_one}/alert-rules").get_json()["items"]
+    assert rules == [made.get_json(), own.get_json()]
+    (raised,) = operator.get(f"{of_one}/alerts").get_json()["items"]
+    assert (raised["code"], raised["resolvedAt"]) == ("backlog", None)
+    assert operator.get(f"/operator/workspaces/{uuid.uuid4()}/alerts").get_json() == {"items": []}
+    assert operator.request("DELETE", f"{of_one}/alert-rules/backlog").status_code == 204
+    assert operator.request("DELETE", f"{of_one}/alert-rules/backlog").status_code == 404
+    refused = operator.request("PUT", f"{of_one}/alert-rules/baklog", json={"above": 1})
+    assert (refused.status_code, refused.get_json()["errors"][0]["path"]) == (422, "{name}")

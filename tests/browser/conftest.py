@@ -110,7 +110,7 @@ class Stage:
 def stage(jobplatform_databases: Databases, chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder, url = tmp_path_factory.mktemp("stage"), jobplatform_databases.fresh()
     engine = make_engine(url)
-    server = Server(url, folder, JOBPLATFORM_TASKS=TASKS)
+    server = Server(url, folder, JOBPLATFORM_TASKS=TASKS, JOBPLATFORM_DOCS="true")
     variables = {"JOBPLATFORM_TRUST_LOGIN": "true", "JOBPLATFORM_CONCURRENCY": "3"}
     worker = WorkerProcess(folder / "worker.log", environment_of(url, TASKS, variables))
     try:

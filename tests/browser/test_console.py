@@ -287,3 +287,25 @@ def test_without_scripts_everything_is_done_all_the_same(stage: Stage) -> None:
     assert page.get_attribute("html", "data-theme") == "dark"
     assert stage.scalar("select status from jobplatform.jobs where id = :id", id=job_id) == "cancelled"
     page.context.close()
+
+
+def test_the_api_s_document_is_read_and_tried_with_nothing_from_elsewhere(stage: Stage) -> None:
+    page = stage.page(signed_in=False)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    public = "#operations-docs_page-showStart"
+
+    page.goto(f"{stage.server.url}/api/docs")
+    wait_for(page, "document.querySelector('#operations-syncs-startSync')", "the page to list what there is")
+    # What is out of sight is drawn when somebody comes to it.
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    for button in ("button.opblock-summary-control", "button.try-out__btn", "button.execute"):
+        page.click(f"{public} {button}")
+    answer = f"{public} .live-responses-table .response .response-col_status"
+
+    assert page.text_content(answer).strip().startswith("200")
+    assert {url.removeprefix(f"{stage.server.url}/api") for url in asked if not url.startswith("data:")} == {
+        "/docs", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json",
+    }  # fmt: skip
+    assert harm_of(page) == []
+    page.context.close()

@@ -138,13 +138,19 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
               const refused = await client.get("nonsense").catch((error) => error);
               const cancelled = await client.cancel(id);
               const made = await client.enqueue("talk", {}, { priority: 5 });
-              return [listed.length, refused.name, refused.status, cancelled.status, made.priority];
+              const later = await client.enqueue("talk", {}, { delayMs: 3600000 });
+              const advanced = await client.runNow(later.id);
+              const ended = await client.runNow(id).catch((error) => error);
+              return [
+                listed.length, refused.name, refused.status, cancelled.status, made.priority,
+                advanced.id === later.id && advanced.runAfter < later.runAfter, ended.status,
+              ];
             }""",
             {"workspace": str(workspace_id), "token": token, "id": job.id},
         )
         wait_for(page, "window.done")
         stream.close()  # type: ignore[attr-defined]  # it is a generator's
 
-    assert ended == [2, "ApiError", 404, "cancelled", 5]
+    assert ended == [2, "ApiError", 404, "cancelled", 5, True, 409]
     assert page.evaluate("window.job.status") == "cancelled"
     assert page.evaluate("window.seen.map((told) => told[0])") == ["job.pending", "job.cancelled"]

@@ -103,6 +103,21 @@ def test_a_job_is_enqueued_looked_at_cancelled_and_retried(jobs: Client) -> None
     assert jobs.retry(job.id).status == "pending"
 
 
+def test_a_job_that_was_to_run_later_is_run_now(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:
+    job = jobs.enqueue("echo", delay_ms=3_600_000)
+
+    advanced = jobs.run_now(job.id)
+
+    assert advanced.run_after < job.run_after
+    assert advanced.status == "pending"
+    hand.fail(workspace_id, job.id)
+    with pytest.raises(ConflictError) as ended:
+        jobs.run_now(job.id)
+    assert ended.value.job_status == "failed"
+    with pytest.raises(NoSuchJobError):
+        jobs.run_now(uuid.uuid4())
+
+
 def test_a_list_is_read_page_by_page_as_it_is_asked_for(jobs: Client) -> None:
     ids = [jobs.enqueue("echo").id for _ in range(5)]
 

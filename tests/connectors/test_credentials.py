@@ -26,6 +26,7 @@ from jobplatform.connectors import (
     seal_headers,
     try_connection,
 )
+from jobplatform.connectors import tasks as sync_tasks
 from jobplatform.connectors.credentials import find_credentials, take_credentials
 from jobplatform.connectors.renewing import DatabaseKeeper
 from jobplatform.errors import (
@@ -37,8 +38,8 @@ from jobplatform.errors import (
     SyncFailedError,
 )
 from jobplatform.key_ring import generate_key
-from jobplatform.models import Connection, ConnectionCredentials, Record, Role, SyncLog, confine
-from jobplatform.queue import RunningJob, Skip, rewrap_keys
+from jobplatform.models import Connection, ConnectionCredentials, Record, Role, Schedule, SyncLog, confine
+from jobplatform.queue import Cron, RunningJob, Skip, create_schedule, pause_schedule, rewrap_keys
 from tests.connectors.conftest import Jobs
 
 VARIABLE = "JOBPLATFORM_ENCRYPTION_KEYS"
@@ -461,6 +462,64 @@ def test_a_grant_that_is_gone_fails_the_job_for_good_and_new_credentials_end_tha
     assert found.attention is None
     session.commit()
     assert not isinstance(run_sync(jobs.start(), allow_private=True), Skip)
+
+
+@pytest.fixture
+def schedule(session: Session, workspace_id: uuid.UUID) -> Callable[..., Schedule]:
+    """A schedule of syncs, of one connection or of all of them."""
+
+    def schedule(connection: Connection | None, name: str) -> Schedule:
+        payload = {} if connection is None else {"connectionId": str(connection.id)}
+        made = create_schedule(
+            session, sync_tasks["sync"], Cron("0 * * * *"), workspace_id=workspace_id, name=name, payload=payload
+        )
+        session.commit()
+        return made
+
+    return schedule
+
+
+@pytest.mark.parametrize("how", ["revoked", "gone"])
+def test_what_is_taken_back_or_gone_pauses_the_connection_s_schedules_and_connecting_again_resumes_them(
+    notes: Notes, job: RunningJob, make: Callable[..., Connection], session: Session, workspace_id: uuid.UUID,
+    schedule: Callable[..., Schedule], how: str,
+) -> None:  # fmt: skip
+    given = grant(notes, tokenUrl=f"{notes.url}/token")
+    connection, other = (
+        make(notes.url, given),
+        make(notes.url, given),
+    )
+    hourly, all_of_them, another_s = schedule(connection, "a"), schedule(None, "b"), schedule(other, "c")
+    by_hand = schedule(connection, "d")
+    pause_schedule(session, by_hand, actor="ann")
+    session.commit()
+    if how == "revoked":
+        notes.revoke()
+    else:
+        notes.next_answers.append(Answer(410, {"error": "gone"}))
+
+    with pytest.raises(SyncFailedError) as failed:
+        run_sync(job, connection_id=connection.id, allow_private=True)
+    job.close_session(commit=False)
+
+    assert not failed.value.should_retry
+    session.expire_all()
+    assert (hourly.paused_by, hourly.next_run_at) == (f"connection:{connection.id}", None)
+    assert hourly.paused_why == session.get_one(Connection, (workspace_id, connection.id)).attention
+    assert ("410" in (hourly.paused_why or "")) == (how == "gone")
+    assert (all_of_them.paused_at, another_s.paused_at, by_hand.paused_by) == (None, None, "ann")
+
+    notes.refresh.add("refresh-token-0")
+    notes.access.add("access-token-0")
+    found = get_connection(session, workspace_id, connection.id, lock=True)
+    assert found is not None
+    change_connection(session, found, credentials=given, allow_private=True)
+    session.commit()
+
+    session.expire_all()
+    assert (hourly.paused_at, hourly.paused_by, hourly.paused_why) == (None, None, None)
+    assert hourly.next_run_at is not None
+    assert by_hand.paused_by == "ann"
 
 
 def test_a_token_endpoint_that_fails_for_a_moment_takes_nothing_away(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors import FolderStore, S3Store, Store, open_store, run_export
+from jobplatform.connectors import FolderStore, S3Store, Store, open_store, require_store, run_export
 from jobplatform.connectors.exporting import Lifetimes, delete_expired
 from jobplatform.connectors.links import find_linked, link_token, read_link_token, renew_link
 from jobplatform.errors import SettingsError, StoreError
@@ -252,3 +253,26 @@ def test_a_store_that_cannot_be_used_says_so_without_its_secrets(
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)
     with pytest.raises(SettingsError, match=r"jobplatform\[s3\]"):
         open_store(Settings(exports="s3://bucket"))
+
+
+def test_a_folder_that_cannot_be_used_is_told_when_a_process_starts(tmp_path: Path) -> None:
+    (tmp_path / "a_file").write_text("")
+    (tmp_path / "exports").mkdir()
+
+    for name, said in (("missing", "is not there"), ("a_file", "no folder")):
+        for writes in (True, False):
+            with pytest.raises(SettingsError, match=said):
+                require_store(Settings(exports=str(tmp_path / name)), writes=writes)
+    for writes in (True, False):
+        require_store(Settings(exports=str(tmp_path / "exports")), writes=writes)
+        require_store(Settings(data_dir=tmp_path / "nowhere"), writes=writes)
+
+
+def test_a_folder_that_may_only_be_read_is_enough_for_the_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is root may do everything, so the system's answer is the test's."""
+    settings = Settings(exports=str(tmp_path))
+    monkeypatch.setattr("os.access", lambda _path, mode, **_: not mode & os.W_OK)
+
+    require_store(settings, writes=False)
+    with pytest.raises(SettingsError, match="may not write there"):
+        require_store(settings, writes=True)

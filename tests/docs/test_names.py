@@ -32,6 +32,8 @@ DEFAULTS_IN_WORDS = {
     "exports_endpoint": "none",
     "public_url": "none",
     "health_port": "none",
+    "oauth_clients": "none",
+    "oauth_redirect_url": "none",
 }
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 PLACEHOLDERS = dict.fromkeys(

@@ -24,6 +24,7 @@ from jobplatform.queue import (
     register_worker,
     set_rule,
     settle_alerts,
+    settle_workspace_alerts,
 )
 from tests.end_to_end.conftest import Cli, as_json
 
@@ -252,6 +253,28 @@ def test_alerts_are_listed_and_their_rules_are_changed(cli: Cli, acme: uuid.UUID
     assert [cli("alerts", "clear", "backlog").exit_code for _ in range(2)] == [0, 1]
     assert "did you mean" in cli("alerts", "set", "backlogs", "--off").stderr
     assert len(lines(session, "rule.set")) == 2
+
+
+def test_a_workspace_has_rules_and_alerts_of_its_own(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    put(session, acme, 3)
+    assert cli("alerts", "set", "backlog", "-w", "Acme", "--above", "2").exit_code == 0
+    own = ("alerts", "set", "syncs", "-w", "Acme", "--metric", "running", "--task", "sync", "--above", "5")
+    assert cli(*own).exit_code == 0
+    settle_workspace_alerts(session, now=True)
+    session.commit()
+
+    raised = cli("alerts", "ls", "-w", "Acme")
+
+    assert (raised.exit_code, "backlog" in raised.stdout) == (1, True)
+    assert cli("alerts", "ls").exit_code == 0
+    rules = {rule["name"]: rule for rule in as_json(cli("alerts", "rules", "-w", "Acme", "--json"))}
+    assert {name: (rule["above"], rule["task"]) for name, rule in rules.items()} == {
+        "backlog": (2, None), "syncs": (5, "sync"),
+    }  # fmt: skip
+    assert [cli("alerts", "clear", "backlog", "-w", "Acme").exit_code for _ in range(2)] == [0, 1]
+    assert "declared in code" in cli("alerts", "set", "backlog", "--task", "sync").stderr
+    assert "did you mean" in cli("alerts", "set", "backlogs", "-w", "Acme", "--off").stderr
+    assert [line.workspace_id for line in lines(session, "rule.set")] == [acme, acme]
 
 
 def test_a_worker_is_listed_and_drained(cli: Cli, session: Session) -> None:

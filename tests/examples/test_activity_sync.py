@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import importlib.util
+import itertools
 import os
 import signal
 import subprocess
@@ -26,6 +26,8 @@ from jobplatform.testing import wait_until
 
 FOLDER = Path(__file__).parents[2] / "examples" / "activity_sync"
 ATHLETE = 4711
+ASKED = "hub.mode=subscribe&hub.challenge=abc&hub.verify_token="
+MOMENTS = itertools.count(1_700_000_000)
 
 
 @pytest.fixture
@@ -35,9 +37,8 @@ def strava(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStrava]:
             "STRAVA_URL": server.url,
             "STRAVA_CLIENT_ID": server.client_id,
             "STRAVA_CLIENT_SECRET": server.client_secret,
-            "STRAVA_CALLBACK_SECRET": "of-this-application",
+            "CLUB_URL": "http://club.example.com/api",
             "STRAVA_VERIFY_TOKEN": "tell-me-this",
-            "STRAVA_SUBSCRIPTION": "99",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true",
             "JOBPLATFORM_TRUST_LOGIN": "true",
             "JOBPLATFORM_ENCRYPTION_KEYS": generate_key("a"),
@@ -87,14 +88,21 @@ def worker(client: FlaskClient) -> Iterator[None]:
 
 
 @pytest.fixture
-def callback(workspace_id: uuid.UUID) -> str:
-    key = hmac.digest(b"of-this-application", workspace_id.bytes, "sha256").hex()
-    return f"/clubs/{workspace_id}/strava/{key}"
+def callback(client: FlaskClient, workspace_id: uuid.UUID) -> str:
+    """Where Strava delivers, once it has shaken hands and told its subscription's number."""
+    made = client.post(f"/clubs/{workspace_id}/webhook").get_json()
+    path = str(made["callbackUrl"]).removeprefix("http://club.example.com")
+    assert client.get(f"{path}?{ASKED}tell-me-this").get_json() == {"hub.challenge": "abc"}
+    taken = client.put(f"/clubs/{workspace_id}/webhook/{made['hookId']}", json={"subscription": 99})
+    assert taken.status_code == 204
+    return path
 
 
-def event(kind: str, identifier: int, **more: Any) -> dict[str, Any]:
+def event(kind: str, identifier: int, at: int | None = None, **more: Any) -> dict[str, Any]:
+    """Each at another moment, unless Strava tells one again."""
     told = {"object_type": "activity", "object_id": identifier, "aspect_type": kind, "owner_id": ATHLETE}
-    return {**told, "subscription_id": 99, "event_time": 1_700_000_000, "updates": {}, **more}
+    moment = next(MOMENTS) if at is None else at
+    return {**told, "subscription_id": 99, "event_time": moment, "updates": {}, **more}
 
 
 @pytest.fixture
@@ -103,8 +111,9 @@ def done(client: FlaskClient, callback: str, workspace_id: uuid.UUID) -> Callabl
 
     def done(told: dict[str, Any]) -> dict[str, Any]:
         answer = client.post(callback, json=told)
-        assert answer.status_code == 200, answer.text
-        url = f"/api/workspaces/{workspace_id}/jobs/{answer.get_json()['jobId']}"
+        assert (answer.status_code, answer.get_json()) == (200, {"accepted": 1, "repeated": 0}), answer.text
+        (newest,) = client.get(f"/api/workspaces/{workspace_id}/jobs?limit=1").get_json()["items"]
+        url = f"/api/workspaces/{workspace_id}/jobs/{newest['id']}"
         wait_until(lambda: client.get(url).get_json()["completedAt"] is not None, what="the end of a job", seconds=60)
         found: dict[str, Any] = client.get(url).get_json()
         return found
@@ -179,21 +188,18 @@ def test_the_webhook_is_answered_before_anything_is_asked(
     client: FlaskClient, strava: FakeStrava, callback: str, session: Session
 ) -> None:
     """There is no worker: the job waits, and Strava has its answer. It tells everything up to three times."""
-    first, again = (client.post(callback, json=event("create", 1)) for _ in range(2))
+    first, again = (client.post(callback, json=event("create", 1, at=1)) for _ in range(2))
 
     assert (first.status_code, again.status_code) == (200, 200)
-    assert (first.get_json()["created"], again.get_json()["created"]) == (True, False)
+    assert (first.get_json()["accepted"], again.get_json()["repeated"]) == (1, 1)
     assert strava.requests == []
     assert session.scalar(text("select count(*) from jobplatform.jobs")) == 1
 
 
 def test_who_does_not_know_the_address_or_the_token_is_turned_away(
-    client: FlaskClient, callback: str, workspace_id: uuid.UUID, session: Session
+    client: FlaskClient, callback: str, session: Session
 ) -> None:
-    asked = "hub.mode=subscribe&hub.challenge=abc&hub.verify_token="
-
-    assert client.get(f"{callback}?{asked}tell-me-this").get_json() == {"hub.challenge": "abc"}
-    assert client.get(f"{callback}?{asked}guessed").status_code == 403
-    assert client.post(f"/clubs/{workspace_id}/strava/guessed", json=event("create", 1)).status_code == 404
+    assert client.get(f"{callback}?{ASKED}guessed").status_code == 403
+    assert client.post(f"{callback[:-4]}AAAA", json=event("create", 1)).status_code == 404
     assert client.post(callback, json=event("create", 1, subscription_id=1)).status_code == 403
     assert session.scalar(text("select count(*) from jobplatform.jobs")) == 0

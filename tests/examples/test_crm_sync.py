@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
@@ -34,8 +35,8 @@ def hubspot(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHubSpot]:
         server.put("companies", at=server.milliseconds() - 600_000, name="Acme")
         environment = {
             "HUBSPOT_URL": server.url,
-            "HUBSPOT_CLIENT_ID": server.client_id,
-            "HUBSPOT_CLIENT_SECRET": server.client_secret,
+            "JOBPLATFORM_OAUTH_CLIENTS": f"hubspot:{server.client_id}:{server.client_secret}",
+            "JOBPLATFORM_OAUTH_REDIRECT_URL": "http://crm.example.com/crm/connected",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true",
             "JOBPLATFORM_TRUST_LOGIN": "true",
             "JOBPLATFORM_ENCRYPTION_KEYS": generate_key("a"),
@@ -117,7 +118,10 @@ def test_a_workspace_connects_hubspot_and_sees_what_is_there_and_what_changes(
         return session.scalar(text(f"select {what} from jobplatform.records"))
 
     # Connected, and copied.
-    made = client.post(f"/crm/{workspace_id}/connect", json={"portal": "4711", "refreshToken": "refresh-token-0"})
+    begun = client.post(f"/crm/{workspace_id}/connect", json={"portal": "4711"})
+    assert begun.status_code == 201, begun.text
+    back = httpx.get(begun.get_json()["authorizeUrl"]).headers["Location"]
+    made = client.get(back.removeprefix("http://crm.example.com"))
     assert made.status_code == 202, made.text
     first = ended(made.get_json()["jobId"])
     assert first["status"] == "completed", first
@@ -165,3 +169,23 @@ def test_a_workspace_connects_hubspot_and_sees_what_is_there_and_what_changes(
     skipped = sync(connectorType="hubspot")
     assert (skipped["status"], skipped["outcome"]) == ("completed", "skipped")
     assert len(hubspot.requests) == asked
+
+
+def test_who_says_no_or_is_somebody_else_connects_nothing_and_is_told_why(
+    client: FlaskClient, hubspot: FakeHubSpot, workspace_id: uuid.UUID, session: Session
+) -> None:
+    def back(**options: Any) -> Any:
+        url = client.post(f"/crm/{workspace_id}/connect", json={"portal": "4711"}).get_json()["authorizeUrl"]
+        location = httpx.get(url).headers["Location"].removeprefix("http://crm.example.com")
+        return client.get(location, **options)
+
+    hubspot.denies = True
+    denied = back()
+    hubspot.denies = False
+    stranger = back(headers={"X-User": "eve"})
+
+    assert (denied.status_code, denied.get_json()["reason"]) == (400, "refused")
+    assert "access was not granted" in denied.get_json()["error"]
+    assert (stranger.status_code, stranger.get_json()["reason"]) == (400, "not-yours")
+    assert session.scalar(text("select count(*) from jobplatform.connection_credentials")) == 0
+    assert session.scalar(text("select count(*) from jobplatform.jobs")) == 0

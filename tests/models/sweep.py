@@ -51,6 +51,11 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "connection_credentials": {
         "workspace_id": str(MINE), "connection_id": str(JOB), "scheme": "bearer", "sealed": '{"$sealed":"v1:1:AA"}'
     },
+    "connection_authorizations": {
+        "workspace_id": str(MINE), "state_hash": "\\x" + "00" * 32, "connection_id": str(JOB), "actor": "ada",
+        "binding_hash": "\\x" + "00" * 32, "sealed": '{"$sealed":"v1:1:AA"}', "redirect_url": "https://x",
+        "scopes": ["secret"], "expires_at": "2026-01-01",
+    },
     "source_limits": {"workspace_id": str(MINE), "resource": "crm:1"},
     "records": {
         "workspace_id": str(MINE), "connection_id": str(JOB), "stream": "s", "external_id": "1", "data": {"secret": 1}
@@ -107,6 +112,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "workspace_id": str(MINE), "id": str(JOB), "name": "secret", "url": "https://x", "events": ["job.failed"],
         "secret": '{"$sealed":"secret"}', "made_by": "ada",
     },
+    "workspace_alert_rules": {"workspace_id": str(MINE), "name": "backlog", "metric": "ready", "above": 1},
+    "workspace_alerts": {"workspace_id": str(MINE), "code": "backlog", "message": "secret"},
     "schedules": {
         "workspace_id": str(MINE), "id": str(JOB), "name": "nightly", "task": "sync", "payload": {"secret": 1},
         "cron": "0 3 * * *", "made_by": "ada",
@@ -117,11 +124,14 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 #: What refers to a connection comes after it.
-OF_A_CONNECTION = ("connection_credentials", "records", "sync_streams")
+OF_A_CONNECTION = ("connection_authorizations", "connection_credentials", "records", "sync_streams")
 
 
 #: Tables with rows that refer to others, and how far down they are.
-REFERRING = {"records": 1, "sync_streams": 1, "connection_credentials": 1, "uploads": 1, "upload_chunks": 2}
+REFERRING = {
+    **dict.fromkeys(("connection_authorizations", "connection_credentials", "records", "sync_streams", "uploads"), 1),
+    "upload_chunks": 2,
+}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from jobplatform.models import (
     Bucket,
     BulkActionRow,
     Connection,
+    ConnectionAuthorization,
     ConnectionCredentials,
     ErrorGroupRow,
     ExportFile,
@@ -49,6 +50,7 @@ from jobplatform.models import (
     UploadChunk,
     WebhookSubscription,
     Workspace,
+    WorkspaceAlertRule,
     WorkspaceCell,
     WorkspaceKey,
     WorkspaceLimits,
@@ -91,6 +93,7 @@ LEGAL: dict[Any, dict[str, Any]] = {
     PlatformErrorGroup: {**GROUP, "last_workspace_id": WORKSPACE},
     BulkActionRow: {"id": uuid.UUID(int=2), "deed": "retry", "search": "", "actor": "ada"},
     HealthRule: {"name": "r", "above": 1.0},
+    WorkspaceAlertRule: {"workspace_id": WORKSPACE, "name": "r", "metric": "ready", "above": 1.0},
     TaskRetention: {"task": "t", "completed": datetime.timedelta(days=1)},
     WorkspaceRetention: {"workspace_id": WORKSPACE, "failed": datetime.timedelta(days=1)},
     SyncLog: {"workspace_id": WORKSPACE, "id": uuid.UUID(int=2), "job_id": uuid.UUID(int=3), "mode": "initial"},
@@ -177,6 +180,17 @@ LEGAL: dict[Any, dict[str, Any]] = {
         "name": "CRM",
         "config": {},
     },
+    ConnectionAuthorization: {
+        "workspace_id": WORKSPACE,
+        "state_hash": bytes(32),
+        "connection_id": uuid.UUID(int=3),
+        "actor": "ada",
+        "binding_hash": bytes(32),
+        "sealed": '{"$sealed":"v1:1:AA"}',
+        "redirect_url": "https://x",
+        "scopes": ["read"],
+        "expires_at": NOW,
+    },
     ConnectionCredentials: {
         "workspace_id": WORKSPACE,
         "connection_id": uuid.UUID(int=3),
@@ -224,6 +238,9 @@ LEGAL: dict[Any, dict[str, Any]] = {
 }
 RUNNING = {"state": 2, "epoch": 1, "attempts": 1, "worker_id": 1, "started_at": NOW}
 ENDED = {"status": 3, "outcome": "ok", "completed_at": NOW}
+
+#: They need a row of another table.
+OF_OTHERS = (Record, ConnectionAuthorization, ConnectionCredentials, Upload, UploadChunk)
 
 ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (endings, {"status": 2}, "endings_final_status"),
@@ -337,6 +354,9 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (HookDelivery, {"repeats": 1}, "hook_deliveries_repeated_or_not"),
     (HealthRule, {"name": ""}, "health_rules_name_not_empty"),
     (HealthRule, {"above": -1.0}, "health_rules_thresholds_not_negative"),
+    (WorkspaceAlertRule, {"name": ""}, "workspace_alert_rules_named"),
+    (WorkspaceAlertRule, {"metric": ""}, "workspace_alert_rules_named"),
+    (WorkspaceAlertRule, {"above": -1.0}, "workspace_alert_rules_threshold_not_negative"),
     (TaskRetention, {"completed": BEFORE}, "task_retention_not_negative"),
     (WorkspaceRetention, {"cancelled": BEFORE}, "workspace_retention_not_negative"),
     (ScheduleTick, {"outcome": "done", "job_id": None}, "schedule_ticks_known_outcome"),
@@ -352,6 +372,11 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (Connection, {"connector_type": ""}, "connections_named"),
     (Connection, {"attention": "the grant is gone"}, "connections_attention_whole"),
     (Connection, {"attention_at": NOW}, "connections_attention_whole"),
+    (ConnectionAuthorization, {"actor": ""}, "connection_authorizations_named"),
+    (ConnectionAuthorization, {"redirect_url": ""}, "connection_authorizations_named"),
+    (ConnectionAuthorization, {"state_hash": b"itself"}, "connection_authorizations_hashes_are_digests"),
+    (ConnectionAuthorization, {"binding_hash": b"itself"}, "connection_authorizations_hashes_are_digests"),
+    (ConnectionAuthorization, {"sealed": '{"$sealed":"no"}'}, "connection_authorizations_sealed_is_sealed"),
     (ConnectionCredentials, {"scheme": ""}, "connection_credentials_named_and_counted"),
     (ConnectionCredentials, {"version": 0}, "connection_credentials_named_and_counted"),
     (ConnectionCredentials, {"sealed": '{"token": "the secret itself"}'}, "connection_credentials_sealed_is_sealed"),
@@ -404,7 +429,7 @@ def test_an_illegal_row_is_refused(session: Session, model: Any, change: dict[st
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        *((model, {}) for model in LEGAL if model not in (Record, ConnectionCredentials, Upload, UploadChunk)),
+        *((model, {}) for model in LEGAL if model not in OF_OTHERS),
         (QueueRow, RUNNING),
         (QueueRow, {"state": 0}),
         (JobRecord, ENDED),

@@ -20,6 +20,7 @@ WORKERS = {
     "schedule_ticks",
     "batches", "job_edges", "notices",
     "endings", "workspace_cells", "error_groups",
+    "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
 #: Of these it sees how old they are, whether they have ended, or whom they concern, and does what is due about them.
 TENDED = {"kept_answers", "sync_logs", "hook_deliveries", "webhook_subscriptions"}
@@ -69,7 +70,16 @@ def test_without_its_name_a_workspace_is_neither_seen_nor_changed(
 
 @pytest.mark.parametrize("role", CONFINED)
 def test_with_its_name_a_workspace_is_seen(engine: Engine, rows: dict[str, str], as_role: As, role: Role) -> None:
-    hidden = {Role.HANDLER: {"api_tokens", "audit_log", "kept_answers", "hooks", "hook_deliveries"}}.get(role, set())
+    hidden = {
+        Role.HANDLER: {
+            "api_tokens",
+            "audit_log",
+            "kept_answers",
+            "hooks",
+            "hook_deliveries",
+            "connection_authorizations",
+        }
+    }.get(role, set())
 
     assert visible(engine, rows, as_role(role), str(sweep.MINE)) == set(sweep.ROWS) - hidden
 

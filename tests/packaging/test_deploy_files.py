@@ -35,3 +35,14 @@ def test_every_command_of_the_help_exists_and_explains_itself(name: str) -> None
 
     assert command is not None
     assert command.help
+
+
+def test_what_workers_write_the_api_sees() -> None:
+    """The same folder in both, wherever a folder is what exports go to."""
+    for name in ("compose.yaml", "deploy/kubernetes.yaml"):
+        text = (ROOT / name).read_text()
+        assert len(re.findall(r"JOBPLATFORM_EXPORTS(?:: |, value: )/exports\b", text)) == 2, name
+    for name in ("api", "worker"):
+        unit = (ROOT / "deploy" / f"jobplatform-{name}.service").read_text()
+        assert "StateDirectory=jobplatform\n" in unit
+        assert "Environment=JOBPLATFORM_EXPORTS=/var/lib/jobplatform\n" in unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -20,16 +21,23 @@ from jobplatform.queue import (
     RunningJob,
     Tasks,
     clear_rule,
+    clear_workspace_rule,
     complete_jobs,
+    count_endings,
     declare_rules,
     enqueue_jobs,
     fail_jobs,
     list_alerts,
     list_rules,
+    list_workspace_alerts,
+    list_workspace_rules,
     queue_health,
     set_rule,
+    set_workspace_rule,
     settle_alerts,
+    settle_workspace_alerts,
 )
+from jobplatform.queue.workspace_rules import MOST_RULES
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
 
@@ -291,3 +299,181 @@ def test_the_hook_is_a_task_that_gets_the_event() -> None:
     event = AlertEvent("raised", "backlog", "too much", "2026-01-01T00:00:00+00:00")
     assert (hook.name, hook.retry.max_attempts) == (HOOK, 10)
     assert hook.payload.load(hook.payload.dump(event)) == event
+
+
+# One workspace
+
+
+@pytest.fixture
+def acme(db: Session, workspace_id: uuid.UUID, hook: Worker) -> uuid.UUID:
+    """A workspace that is told of two ready jobs."""
+    set_workspace_rule(db, workspace_id, "backlog", above=1)
+    return workspace_id
+
+
+def edges_of_workspaces(db: Session) -> list[tuple[str, str, uuid.UUID | None]]:
+    return [(event.event, event.code, event.workspace_id) for event in settle_workspace_alerts(db, now=True).events]
+
+
+def test_a_workspace_s_own_rule_is_told_once_and_once_more_when_it_is_over(
+    put: Put, db: Session, acme: uuid.UUID, fact: Fact
+) -> None:
+    put()
+    put(workspace_id=uuid.uuid4())
+    assert edges_of_workspaces(db) == []
+
+    put()
+
+    assert edges_of_workspaces(db) == [("raised", "backlog", acme)]
+    assert edges_of_workspaces(db) == []
+    (alert,) = list_workspace_alerts(db, acme)
+    assert (alert.message, alert.resolved_at) == ("2 jobs are ready and wait for a slot", None)
+    db.execute(text("delete from jobplatform.job_queue where workspace_id = :id"), {"id": acme})
+    assert edges_of_workspaces(db) == [("resolved", "backlog", acme)]
+    assert edges_of_workspaces(db) == []
+    assert list_workspace_alerts(db, acme) == []
+    assert len(list_workspace_alerts(db, acme, resolved=True)) == 1
+    assert told(db) == [("raised", "backlog"), ("resolved", "backlog")]
+    payloads = f"select array_agg(payload ->> 'workspace_id') from jobplatform.jobs where job_type = '{HOOK}'"
+    assert fact(payloads) == [str(acme)] * 2
+
+
+def test_what_is_told_of_a_workspace_is_not_told_of_the_platform(put: Put, db: Session, acme: uuid.UUID) -> None:
+    for _ in range(3):
+        put()
+
+    assert edges(db) == []
+    assert codes(db) == []
+
+
+def test_a_rule_that_is_taken_back_or_switched_off_ends_its_alert(put: Put, db: Session, acme: uuid.UUID) -> None:
+    put()
+    put()
+    for take_back in (
+        lambda: clear_workspace_rule(db, acme, "backlog"),
+        lambda: set_workspace_rule(db, acme, "backlog", enabled=False).enabled is False,
+    ):
+        set_workspace_rule(db, acme, "backlog", above=1, enabled=True)
+        assert edges_of_workspaces(db) == [("raised", "backlog", acme)]
+        assert take_back()
+        assert edges_of_workspaces(db) == [("resolved", "backlog", acme)]
+
+
+def test_while_one_worker_looks_at_workspaces_another_does_not_and_one_that_dies_has_told_nothing(
+    put: Put, db: Session, acme: uuid.UUID, engine: Engine
+) -> None:
+    put()
+    put()
+    with Session(engine) as dying:
+        assert len(settle_workspace_alerts(dying, now=True).events) == 1
+        assert not settle_workspace_alerts(db, now=True).events
+        dying.rollback()
+    assert told(db) == []
+
+    assert edges_of_workspaces(db) == [("raised", "backlog", acme)]
+    assert told(db) == [("raised", "backlog")]
+
+
+def test_workspaces_are_looked_at_in_rounds_and_once_a_minute(
+    put: Put, db: Session, acme: uuid.UUID, monkeypatch: pytest.MonkeyPatch, time: Time
+) -> None:
+    monkeypatch.setattr("jobplatform.queue.workspace_alerts.MOST", 2)
+    others = [uuid.uuid4() for _ in range(4)]
+    for workspace_id in others:
+        set_workspace_rule(db, workspace_id, "backlog", above=0)
+        put(workspace_id=workspace_id)
+
+    rounds = []
+    while (found := settle_workspace_alerts(db)).more:
+        rounds.append(found.events)
+
+    raised = [event.workspace_id for events in [*rounds, found.events] for event in events]
+    assert (len(rounds), set(raised), len(raised)) == (2, set(others), 4)
+    put()
+    put()
+    assert not settle_workspace_alerts(db).events
+    time.passes(61)
+    later = [event.workspace_id for _ in range(3) for event in settle_workspace_alerts(db).events]
+    assert later == [acme]
+
+
+def test_failures_and_stuck_jobs_of_one_workspace_raise_its_alerts(
+    db: Session, workspace_id: uuid.UUID, hook: Worker, time: Time
+) -> None:
+    """Six completed and five failed, one runs."""
+    load(db, workspace_id)
+    count_endings(db, now=True)
+    time.passes(60)
+    set_workspace_rule(db, workspace_id, "failing", above=0.4)
+    set_workspace_rule(db, workspace_id, "stuck", above=50)
+    set_workspace_rule(db, workspace_id, "few", metric="completed_last_hour", above=5, task="work")
+    set_workspace_rule(db, workspace_id, "elsewhere", metric="ready", above=0, queue="elsewhere")
+    set_workspace_rule(db, uuid.uuid4(), "failing", above=0.01)
+
+    settle_workspace_alerts(db, now=True)
+
+    assert {alert.code: alert.message for alert in list_workspace_alerts(db, workspace_id)} == {
+        "failing": "5 of the 11 jobs that ended in the last hour failed",
+        "few": "6 job(s) of task work completed in the last hour",
+        "stuck": "1 job(s) run for longer than 0.833333 minutes",
+    }
+
+
+def test_a_declared_rule_is_taken_over_for_a_workspace_with_what_is_said_differently(
+    db: Session, workspace_id: uuid.UUID
+) -> None:
+    rule = {"name": "letters_wait", "metric": "ready", "queue": "letters", "task": None, "above": 100}
+    declare_rules(db, [rule], "app:tasks")
+
+    made = set_workspace_rule(db, workspace_id, "letters_wait", above=3)
+
+    assert (made.metric, made.queue, made.above) == ("ready", "letters", 3)
+    assert list_rules(db)["letters_wait"].above == 100
+    assert set_workspace_rule(db, workspace_id, "letters_wait", enabled=False).above == 3
+    assert clear_workspace_rule(db, workspace_id, "letters_wait")
+    assert not clear_workspace_rule(db, workspace_id, "letters_wait")
+    assert list_workspace_rules(db, workspace_id) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("backlogs", {"above": 1}, "did you mean 'backlog'"),
+        ("no_worker", {}, "about the installation"),
+        ("mine", {"metric": "ready"}, "above which number"),
+        ("mine", {"metric": "redy", "above": 1}, "did you mean 'ready'"),
+        ("my rule", {"metric": "ready", "above": 1}, "letters, digits"),
+        ("backlog", {"above": -1}, "from 0"),
+        ("backlog", {"queue": "no queue"}, "not a name"),
+    ],
+)
+def test_a_rule_of_a_workspace_that_makes_no_sense_is_refused(
+    db: Session, workspace_id: uuid.UUID, name: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidLimitError, match=said):
+        set_workspace_rule(db, workspace_id, name, **options)
+    assert list_workspace_rules(db, workspace_id) == {}
+
+
+def test_a_workspace_has_so_many_rules_and_no_more(db: Session, workspace_id: uuid.UUID) -> None:
+    for number in range(MOST_RULES):
+        set_workspace_rule(db, workspace_id, f"rule_{number}", metric="ready", above=1)
+
+    with pytest.raises(InvalidLimitError, match="50 rules"):
+        set_workspace_rule(db, workspace_id, "one_more", metric="ready", above=1)
+    assert set_workspace_rule(db, workspace_id, "rule_7", above=9).above == 9
+
+
+def test_a_worker_s_rights_are_enough_to_look_at_workspaces(
+    login_url: Callable[..., str], put: Put, db: Session, acme: uuid.UUID
+) -> None:
+    put()
+    put()
+    engine = make_engine(login_url(Role.WORKER), role=Role.WORKER)
+
+    with Session(engine) as session:
+        settle_workspace_alerts(session, now=True)
+        session.commit()
+
+    assert told(db) == [("raised", "backlog")]
+    engine.dispose()

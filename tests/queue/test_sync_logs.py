@@ -7,16 +7,19 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.connectors.storing import reopen_log
 from jobplatform.models import Role, SyncLog, confine
 from jobplatform.queue import (
     Completion,
     Failure,
+    Lease,
     NewJob,
     SyncLogSeen,
     WorkerInfo,
+    bury_workers,
     cancel_job,
     claim_job,
     complete_jobs,
@@ -24,9 +27,12 @@ from jobplatform.queue import (
     fail_jobs,
     get_sync_log,
     list_sync_logs,
+    promote_jobs,
     register_worker,
+    rescue_jobs,
     tend_sync_logs,
 )
+from jobplatform.testing import Clock
 
 KEPT = datetime.timedelta(days=90)
 
@@ -35,9 +41,10 @@ KEPT = datetime.timedelta(days=90)
 def start(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> Callable[..., tuple[uuid.UUID, uuid.UUID]]:
     """A job, and an entry that says that its sync runs; their ids."""
 
-    def start(errors: list[str] | None = None) -> tuple[uuid.UUID, uuid.UUID]:
+    def start(errors: list[str] | None = None, max_attempts: int = 1) -> tuple[uuid.UUID, uuid.UUID]:
         with sessions.begin() as session:
-            job_id = enqueue_job(session, NewJob(workspace_id=workspace_id, task="sync", max_attempts=1)).job_id
+            wanted = NewJob(workspace_id=workspace_id, task="sync", max_attempts=max_attempts)
+            job_id = enqueue_job(session, wanted).job_id
             log = SyncLog(
                 workspace_id=workspace_id, id=uuid.uuid4(), job_id=job_id, mode="initial", errors=errors or []
             )
@@ -169,3 +176,106 @@ def test_entries_are_listed_newest_first_a_page_at_a_time_and_nobody_else_s(
     assert [log.id for log in (*first, *second, *third)] == ids[::-1]
     with sessions() as session:
         assert get_sync_log(session, uuid.uuid4(), ids[0]) is None
+
+
+# Interrupted
+
+
+def claim(sessions: sessionmaker[Session], workspace_id: uuid.UUID, job_id: uuid.UUID) -> tuple[int, Lease]:
+    with sessions.begin() as session:
+        worker = register_worker(session, WorkerInfo("by hand", "here", 1, "0", (), (), 1))
+        claimed = claim_job(session, worker_id=worker, workspace_id=workspace_id, job_id=job_id)
+        assert claimed is not None
+        return worker, claimed.lease
+
+
+def seen_and_stored(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID, log_id: uuid.UUID
+) -> tuple[str, str, list[str]]:
+    """What a reader is told, and what stands in the table."""
+    with sessions() as session:
+        seen = get_sync_log(session, workspace_id, log_id)
+        row = session.get_one(SyncLog, (workspace_id, log_id))
+        assert seen is not None
+        assert (row.ended_at, seen.ended_at) == (None, None)
+        return seen.status, row.status, row.errors
+
+
+def test_a_sync_whose_worker_died_says_so_at_once_and_the_table_when_it_is_rescued(
+    sessions: sessionmaker[Session],
+    workspace_id: uuid.UUID,
+    start: Callable[..., tuple[uuid.UUID, uuid.UUID]],
+    engine: Engine,
+) -> None:
+    job_id, log_id = start(max_attempts=3)
+    claim(sessions, workspace_id, job_id)
+    assert seen_and_stored(sessions, workspace_id, log_id) == ("running", "running", [])
+
+    Clock(engine).travel(minutes=2)
+    silent = seen_and_stored(sessions, workspace_id, log_id)
+    with confine(sessions(), Role.WORKER) as session, session.begin():
+        bury_workers(session, datetime.timedelta(seconds=30))
+    with confine(sessions(), Role.WORKER) as session, session.begin():
+        assert len(rescue_jobs(session)) == 1
+    rescued = seen_and_stored(sessions, workspace_id, log_id)
+    Clock(engine).travel(hours=1)
+    with sessions.begin() as session:
+        promote_jobs(session)
+    claim(sessions, workspace_id, job_id)
+    with sessions.begin() as session:
+        reopen_log(session, workspace_id, str(log_id))
+    again = seen_and_stored(sessions, workspace_id, log_id)
+    Clock(engine).reset()
+
+    assert silent == ("interrupted", "running", [])
+    assert rescued == ("interrupted", "interrupted", ["its worker was lost, and it is tried again"])
+    assert again[:2] == ("running", "running")
+
+
+def test_a_sync_that_is_lost_for_good_has_failed_as_soon_as_it_is_rescued(
+    sessions: sessionmaker[Session],
+    workspace_id: uuid.UUID,
+    start: Callable[..., tuple[uuid.UUID, uuid.UUID]],
+) -> None:
+    job_id, log_id = start()
+    worker, _ = claim(sessions, workspace_id, job_id)
+    dead = "update jobplatform.workers set dead_at = jobplatform.clock() where id = :id"
+    with sessions.begin() as session:
+        session.execute(text(dead), {"id": worker})
+
+    with confine(sessions(), Role.WORKER) as session, session.begin():
+        rescue_jobs(session, crash_limit=1)
+
+    with sessions() as session:
+        row = session.get_one(SyncLog, (workspace_id, log_id))
+        assert (row.status, row.errors) == ("failed", ["its job ended as failed (lost)"])
+        assert row.ended_at is not None
+
+
+def test_a_sync_that_ran_out_of_time_and_waits_for_its_next_try_is_interrupted_to_its_reader(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID, start: Callable[..., tuple[uuid.UUID, uuid.UUID]]
+) -> None:
+    job_id, log_id = start(max_attempts=3)
+    _, lease = claim(sessions, workspace_id, job_id)
+    with sessions.begin() as session:
+        fail_jobs(session, [Failure(lease, "timeout", "TimedOut", "x", delay=60)])
+
+    with sessions() as session:
+        seen = get_sync_log(session, workspace_id, log_id)
+    assert seen is not None
+    assert (seen.status, seen.errors) == (
+        "interrupted", ["its last attempt ended as timeout, and it is tried again"],
+    )  # fmt: skip
+
+
+def test_an_interrupted_sync_whose_job_is_cancelled_is_closed(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID, start: Callable[..., tuple[uuid.UUID, uuid.UUID]]
+) -> None:
+    job_id, log_id = start()
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.sync_logs set status = 'interrupted'"))
+    end(sessions, workspace_id, job_id, "cancelled")
+
+    assert tend(sessions) == (1, 0)
+    with sessions() as session:
+        assert session.get_one(SyncLog, (workspace_id, log_id)).status == "cancelled"

@@ -21,8 +21,10 @@ from jobplatform.queue import (
     Failure,
     NewJob,
     NewWebhook,
+    cancel_batch,
     cancel_job,
     change_webhook,
+    close_batch,
     complete_jobs,
     create_webhook,
     delay_after,
@@ -38,14 +40,17 @@ from jobplatform.queue import (
     list_webhooks,
     note_went_well,
     note_went_wrong,
+    open_batch,
     prepare_sending,
     queue_health,
     retry_job,
     rotate_webhook_secret,
     send_test,
     set_workspace_limits,
+    set_workspace_rule,
     settle_alerts,
     settle_endings,
+    settle_workspace_alerts,
     use_key_ring,
 )
 from tests.queue.actors import Elsewhere, Time, Worker
@@ -464,3 +469,151 @@ def test_a_handler_s_login_notes_how_it_went_and_changes_nothing_else(
     found = db.get_one(WebhookSubscription, (workspace_id, webhook_id))
     assert found.failing_since is not None
     enqueue_job(db, NewJob(workspace_id=workspace_id, task="work"))
+
+
+# Batches and alerts
+
+
+BATCH_EVENTS = ("batch.completed", "batch.failed", "batch.cancelled")
+
+
+def batch_events(session: Session) -> list[tuple[str, str]]:
+    found = [job.payload["event"] for job in deliveries(session)]
+    return [(event["type"], event["data"]["batchId"]) for event in found]
+
+
+@pytest.fixture
+def batch(db: Session, put: Put, workspace_id: uuid.UUID) -> Callable[..., uuid.UUID]:
+    """A closed batch of so many jobs."""
+
+    def batch(jobs: int = 2, name: str | None = "letters") -> uuid.UUID:
+        batch_id = open_batch(db, workspace_id, name)
+        for _ in range(jobs):
+            put(batch_id=batch_id)
+        close_batch(db, workspace_id, batch_id)
+        return batch_id
+
+    return batch
+
+
+def end(db: Session, worker: Worker, *how: str) -> None:
+    for one in how:
+        (job,) = worker.claim(limit=1)
+        lease = job.lease
+        if one == "completed":
+            complete_jobs(db, [Completion(lease)])
+        else:
+            fail_jobs(db, [Failure(lease, "error", "RuntimeError", "it said no", delay=0, retry=False)])
+
+
+def test_the_end_of_a_batch_is_told_once_with_its_numbers(
+    db: Session, make: Callable[..., NewWebhook], batch: Callable[..., uuid.UUID], worker: Worker,
+    workspace_id: uuid.UUID,
+) -> None:  # fmt: skip
+    make(events=BATCH_EVENTS)
+    make(events=("batch.failed",))
+    make(events=BATCH_EVENTS, workspace_id=uuid.uuid4())
+    batch_id = batch()
+    end(db, worker, "completed")
+    assert batch_events(db) == []
+
+    end(db, worker, "completed")
+
+    assert batch_events(db) == [("batch.completed", str(batch_id))]
+    assert batch_events(db) == [("batch.completed", str(batch_id))]
+    (delivery,) = deliveries(db)
+    data = delivery.payload["event"]["data"]
+    assert delivery.payload["event"]["timestamp"] == data["endedAt"]
+    assert {name: data[name] for name in ("workspaceId", "name", "status", "total", "completed", "failed")} == {
+        "workspaceId": str(workspace_id), "name": "letters", "status": "completed", "total": 2, "completed": 2,
+        "failed": 0,
+    }  # fmt: skip
+
+
+def test_a_batch_that_went_badly_was_cancelled_or_is_empty_is_told_as_that(
+    db: Session, make: Callable[..., NewWebhook], batch: Callable[..., uuid.UUID], worker: Worker,
+    workspace_id: uuid.UUID,
+) -> None:  # fmt: skip
+    make(events=BATCH_EVENTS)
+    failed = batch()
+    end(db, worker, "completed", "failed")
+    assert batch_events(db) == [("batch.failed", str(failed))]
+
+    cancelled = batch()
+    cancel_batch(db, workspace_id, cancelled)
+    empty = batch(jobs=0)
+
+    assert sorted(batch_events(db)[1:]) == sorted(
+        [("batch.cancelled", str(cancelled)), ("batch.completed", str(empty))]
+    )
+
+
+def test_a_batch_whose_failed_job_is_retried_is_told_again_as_it_ended_then(
+    db: Session, make: Callable[..., NewWebhook], batch: Callable[..., uuid.UUID], worker: Worker,
+    workspace_id: uuid.UUID,
+) -> None:  # fmt: skip
+    """Also when nobody has counted between the retry and its end."""
+    make(events=BATCH_EVENTS)
+    batch_id = batch(jobs=1)
+    end(db, worker, "failed")
+    assert batch_events(db) == [("batch.failed", str(batch_id))]
+    (job,) = db.scalars(select(Job).where(Job.job_type == "work")).all()
+
+    retry_job(db, workspace_id, job.id)
+    end(db, worker, "completed")
+
+    assert batch_events(db) == [("batch.failed", str(batch_id)), ("batch.completed", str(batch_id))]
+    retry_job(db, workspace_id, job.id)
+    assert len(batch_events(db)) == 2
+
+
+def test_a_batch_counted_by_one_that_dies_or_by_two_at_once_is_told_once(
+    db: Session, session: Session, make: Callable[..., NewWebhook], batch: Callable[..., uuid.UUID], worker: Worker,
+    elsewhere: Elsewhere,
+) -> None:  # fmt: skip
+    make(events=BATCH_EVENTS)
+    batch_id = batch(jobs=1)
+    end(db, worker, "completed")
+    settle_endings(session)
+    assert len(deliveries(session, settle=False)) == 1
+    session.rollback()
+    assert deliveries(db, settle=False) == []
+
+    settle_endings(session)
+    elsewhere.start(settle_endings).result()
+    session.commit()
+
+    assert batch_events(db) == [("batch.completed", str(batch_id))]
+
+
+def test_a_subscription_to_batches_alone_has_jobs_leave_no_notices(
+    db: Session, make: Callable[..., NewWebhook], ends: Ends, fact: Fact
+) -> None:
+    make(events=(*BATCH_EVENTS, "alert.raised"))
+
+    ends.completed()
+
+    assert fact("select count(*) from jobplatform.notices") == 0
+    assert deliveries(db) == []
+
+
+def test_an_alert_about_a_workspace_is_told_to_its_webhooks_and_to_no_other_s(
+    db: Session, make: Callable[..., NewWebhook], put: Put, workspace_id: uuid.UUID
+) -> None:
+    make(events=("alert.raised", "alert.resolved"))
+    make(events=("job.failed",))
+    make(events=("alert.raised",), workspace_id=uuid.uuid4())
+    set_workspace_rule(db, workspace_id, "backlog", above=0)
+    put()
+    for _ in range(2):
+        settle_workspace_alerts(db, now=True)
+    set_workspace_rule(db, workspace_id, "backlog", enabled=False)
+    settle_workspace_alerts(db, now=True)
+
+    events = [job.payload["event"] for job in deliveries(db)]
+
+    assert [(event["type"], event["data"]["code"]) for event in events] == [
+        ("alert.raised", "backlog"), ("alert.resolved", "backlog"),
+    ]  # fmt: skip
+    assert events[0]["data"]["message"] == "1 jobs are ready and wait for a slot"
+    assert events[0]["timestamp"] == events[0]["data"]["at"]

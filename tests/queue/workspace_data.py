@@ -17,6 +17,7 @@ from jobplatform.models import (
     ApiToken,
     Bucket,
     Connection,
+    ConnectionAuthorization,
     ConnectionCredentials,
     ErrorGroupRow,
     ExportFile,
@@ -30,6 +31,8 @@ from jobplatform.models import (
     UploadChunk,
     WebhookSubscription,
     Workspace,
+    WorkspaceAlert,
+    WorkspaceAlertRule,
     WorkspaceCell,
     WorkspaceLimits,
     WorkspaceRetention,
@@ -54,9 +57,10 @@ WITH_ROWS = {
     "workspaces", "workspace_limits", "api_tokens", "audit_log", "connections", "records", "job_records", "job_queue",
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
     "schedule_ticks", "sync_streams", "sync_logs", "connection_credentials", "source_limits",
-    "uploads", "upload_chunks", "exports",
+    "uploads", "upload_chunks", "exports", "connection_authorizations",
     "batches", "job_edges", "notices", "endings", "workspace_cells", "error_groups",
     "hooks", "hook_deliveries", "webhook_subscriptions",
+    "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
 
 
@@ -228,6 +232,22 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "made_by": "ada",
             },
         ),
+        (
+            ConnectionAuthorization,
+            {
+                **mine,
+                "state_hash": os.urandom(32),
+                "connection_id": connection_id,
+                "actor": of("actor"),
+                "binding_hash": os.urandom(32),
+                "sealed": '{"$sealed":"v1:1:AA"}',
+                "redirect_url": of("redirect"),
+                "scopes": [of("scope")],
+                "expires_at": datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC),
+            },
+        ),
+        (WorkspaceAlertRule, {**mine, "name": of("rule"), "metric": "ready", "above": 1.0}),
+        (WorkspaceAlert, {**mine, "code": of("alert"), "message": of("alerted")}),
         (SyncStream, {**mine, "connection_id": connection_id, "stream": "s", "state": of("cursor")}),
         (
             SyncLog,

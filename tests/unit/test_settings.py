@@ -60,9 +60,14 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_LOG_FORMAT": "json",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "yes",
             "JOBPLATFORM_TRUST_LOGIN": "on",
+            "JOBPLATFORM_SQL_SSL_MODE": "verify-full",
             "JOBPLATFORM_HEALTH_HOST": "0.0.0.0",
             "JOBPLATFORM_HEALTH_PORT": "9100",
             "JOBPLATFORM_REQUESTS_PER_MINUTE": "600",
+            "JOBPLATFORM_REFUSED_DELIVERIES_PER_MINUTE": "5",
+            "JOBPLATFORM_DOCS": "true",
+            "JOBPLATFORM_OAUTH_CLIENTS": "hubspot:1:a%2Cb, strava:2:c%3Ad",
+            "JOBPLATFORM_OAUTH_REDIRECT_URL": "https://app.example.com/connected",
             "JOBPLATFORM_PAGES_PREFIX": "/operators",
             "JOBPLATFORM_PORTAL_PREFIX": "/portal",
             "JOBPLATFORM_PAGES_READ_ONLY": "yes",
@@ -78,6 +83,13 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "health_host": "0.0.0.0",
         "health_port": 9100,
         "requests_per_minute": 600,
+        "refused_deliveries_per_minute": 5,
+        "docs": True,
+        "oauth_clients": {
+            "hubspot": {"client_id": "1", "client_secret": "a,b"},
+            "strava": {"client_id": "2", "client_secret": "c:d"},
+        },
+        "oauth_redirect_url": "https://app.example.com/connected",
         "pages_prefix": "/operators",
         "portal_prefix": "/portal",
         "pages_read_only": True,
@@ -120,6 +132,7 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "log_format": "json",
         "allow_private_addresses": True,
         "trust_login": True,
+        "sql_ssl_mode": "verify-full",
         "encryption_keys": None,
     }
 
@@ -246,3 +259,20 @@ def test_any_text_for_a_number_is_a_number_or_a_settings_error(text: str) -> Non
 @given(st.lists(st.from_regex(r"[a-z0-9][a-z0-9_.:-]{0,9}", fullmatch=True)))
 def test_queue_names_joined_by_commas_are_read_back(names: list[str]) -> None:
     assert parse_queues(",".join(names)) == tuple(names)
+
+
+@pytest.mark.parametrize("text", ["hubspot:id", "hubspot:id:hunter2:more", "a:b:hunter2,a:c:hunter2", ":id:hunter2"])
+def test_clients_of_providers_that_cannot_be_are_told_by_their_place_and_not_repeated(text: str) -> None:
+    (problem,) = problems_of({"JOBPLATFORM_OAUTH_CLIENTS": text})
+
+    assert "type:client_id:client_secret" in problem
+    assert "hunter2" not in problem
+
+
+def test_people_come_back_to_the_public_url_unless_it_is_said_otherwise() -> None:
+    public = {"JOBPLATFORM_PUBLIC_URL": "https://jobs.example.com/api"}
+
+    assert Settings.from_env({}).oauth_callback is None
+    assert Settings.from_env(public).oauth_callback == "https://jobs.example.com/api/oauth/callback"
+    elsewhere = {**public, "JOBPLATFORM_OAUTH_REDIRECT_URL": "https://app.example.com/connected"}
+    assert Settings.from_env(elsewhere).oauth_callback == "https://app.example.com/connected"

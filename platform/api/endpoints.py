@@ -1,0 +1,78 @@
+"""What hooks and webhooks have in common over HTTP: one of a workspace's, changed under its lock, and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from flask import Response
+from marshmallow import Schema
+from sqlalchemy.orm import Session
+
+from jobplatform.api.access import current_principal
+from jobplatform.api.answers import respond
+from jobplatform.api.auditing import audit
+from jobplatform.api.mounted import mounted
+from jobplatform.api.problems import not_found
+from jobplatform.models import Hook, WebhookSubscription
+
+T = TypeVar("T", Hook, WebhookSubscription)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """``noun`` is what the audit log calls one, ``describe`` makes of it what ``schema`` takes."""
+
+    noun: str
+    schema: Schema
+    find: Callable[[Session, UUID, UUID], T | None]
+    look: Callable[[Session, UUID, UUID], T | None]
+    describe: Callable[[Session, T], dict[str, Any]]
+
+    def locked(self, session: Session, workspace_id: UUID, id: UUID) -> T:
+        """To be changed; 404 where there is none."""
+        found = self.find(session, workspace_id, id)
+        if found is None:
+            raise not_found()
+        return found
+
+    def seen(self, session: Session, workspace_id: UUID, id: UUID) -> T:
+        """To be looked at; 404 where there is none."""
+        found = self.look(session, workspace_id, id)
+        if found is None:
+            raise not_found()
+        return found
+
+    def audit(self, session: Session, deed: str, one: T, **details: Any) -> None:
+        audit(session, f"{self.noun}.{deed}", f"{self.noun}:{one.id}", one.workspace_id, name=one.name, **details)
+
+    def answer(self, session: Session, one: T) -> Response:
+        return respond(self.schema, self.describe(session, one))
+
+    def show(self, workspace_id: UUID, id: UUID) -> Response:
+        with mounted().reading() as session:
+            return self.answer(session, self.seen(session, workspace_id, id))
+
+    def disable(self, workspace_id: UUID, id: UUID, disable: Callable[..., bool]) -> Response:
+        """Once more is no change, and leaves no line."""
+        with mounted().transaction() as session:
+            one = self.locked(session, workspace_id, id)
+            if disable(session, one, actor=current_principal().name):
+                self.audit(session, "disable", one)
+            return self.answer(session, one)
+
+    def enable(self, workspace_id: UUID, id: UUID, enable: Callable[[Session, T], bool]) -> Response:
+        with mounted().transaction() as session:
+            one = self.locked(session, workspace_id, id)
+            if enable(session, one):
+                self.audit(session, "enable", one)
+            return self.answer(session, one)
+
+    def delete(self, workspace_id: UUID, id: UUID, delete: Callable[[Session, T], None]) -> Response:
+        with mounted().transaction() as session:
+            one = self.locked(session, workspace_id, id)
+            delete(session, one)
+            self.audit(session, "delete", one)
+        return Response(status=204)
