@@ -182,7 +182,8 @@ def claim_jobs(
     that of ``versions`` for its task. ``rung`` is what a worker was woken for that has nothing to do.
     """
     jobs: list[ClaimedJob] = []
-    more, held_back, waits, waiting = False, False, [], set()
+    more, held_back, waits = False, False, []
+    waiting: set[str] = set()
     values = {
         "worker_id": worker_id,
         "tasks": list(tasks),
