@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import functools
 import itertools
 import json
 import os
@@ -20,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.models import make_engine
 from jobplatform.queue import Discard, Items, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
@@ -62,20 +59,6 @@ def tell(job: RunningJob, payload: Payload) -> int:
     if payload["number"] % 40 == 7:
         time.sleep(0.09)
     return int(payload["number"])
-
-
-@tasks.task("visit", retry=AT_ONCE)
-def visit(job: RunningJob, payload: Payload) -> None:
-    """Another workspace comes with another visit before this one ends: there is always one that waits."""
-    if payload["left"] > 0:
-        with _outside(payload["url"]).begin() as session:
-            tasks["visit"].enqueue(session, {**payload, "left": payload["left"] - 1}, workspace_id=uuid.uuid4())
-
-
-@functools.cache
-def _outside(url: str) -> sessionmaker[Session]:
-    """The database as others see it, of whom a handler's own Session knows nothing."""
-    return sessionmaker(make_engine(url, pool_size=1))
 
 
 @tasks.task("wait", retry=AT_ONCE)

@@ -117,24 +117,6 @@ def test_a_workspace_with_long_jobs_does_not_get_the_slots_of_those_with_short_o
     assert first[greedy] <= 4, first
 
 
-def test_a_workspace_with_a_backlog_has_its_turns_beside_a_crowd_that_never_ends(
-    start_worker: StartWorker, database: Database, database_url: str
-) -> None:
-    """The crowd fills the slot without a gap: each comes with one short job and is followed by another."""
-    regular = database.workspace_id
-    database.enqueue_many("sleep", [{"seconds": 0.05}] * 6)
-    database.workspace_id = uuid.uuid4()
-    database.enqueue("visit", {"url": database_url, "left": 200})
-
-    start_worker(slots=1)
-    database.wait_until_done(seconds=60)
-
-    order = database.rows("select workspace_id, task from jobplatform.job_records order by started_at")
-    last_visit = max(number for number, row in enumerate(order) if row.task == "visit")
-    meanwhile = [row for row in order[:last_visit] if row.workspace_id == regular]
-    assert len(meanwhile) >= 4, [row.task for row in order]
-
-
 @pytest.mark.direct("LISTEN: without it a newcomer waits for its turn")
 def test_a_newcomer_is_not_made_to_wait_for_a_whole_round(start_worker: StartWorker, database: Database) -> None:
     """Three hundred workspaces have a backlog; one that has none rings."""
