@@ -99,11 +99,14 @@ class Supply:
         self._hungry = self._hungry or bool(released)
 
     def _take_rung(self, first: Sequence[str]) -> Rung | None:
-        """What woke us, if we have nothing to do and nobody else is to be looked at first."""
+        """What woke us, if we have nothing to do, it is nobody's who has had more than others, and nobody else is to be
+        looked at first.
+        """
         rung, self._rung = self._rung, None
         if rung is None or self._ledger.waiting or self._pool.given:
             return None
-        return rung if first == [rung.workspace_id] else None
+        comes_first = set(first) <= {rung.workspace_id} and self._ledger.shares.is_behind(rung.workspace_id)
+        return rung if comes_first else None
 
     def _send(self, request: ClaimWanted | Reconcile) -> None:
         self.in_flight = True
