@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 import random
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -81,13 +81,16 @@ class Claim(NamedTuple):
     """What a claim got, and when to ask again.
 
     ``more``: at once. ``wait``: in so many seconds, because a rate, a closed bucket or a pause will let something run.
-    ``held_back``: when a running job has ended, because a limit is reached.
+    ``held_back``: when a running job has ended, because a limit is reached. ``waiting`` are those of the workspaces
+    ahead of their share that it saw with something ready; ``came_round``: every queue's ring has been gone round once.
     """
 
     jobs: list[ClaimedJob]
     more: bool
     wait: float | None = None
     held_back: bool = False
+    waiting: Collection[str] = ()
+    came_round: bool = False
 
 
 class Ring:
@@ -101,6 +104,7 @@ class Ring:
         start = random.random() if position is None else position
         self._cursors = {queue: uuid.UUID(int=min(int(start * 2**128), LAST.int)) for queue in queues}
         self._order = list(queues)
+        self._on_the_way = set(queues)
         self._empty_looks = dict.fromkeys(queues, 0)
         self._weighed_claims = dict.fromkeys(queues, 0)
 
@@ -117,7 +121,21 @@ class Ring:
         return self._cursors[queue]
 
     def move(self, queue: str, workspace_id: str) -> None:
-        self._cursors[queue] = uuid.UUID(workspace_id)
+        cursor = uuid.UUID(workspace_id)
+        if cursor <= self._cursors[queue]:
+            self._on_the_way.discard(queue)
+        self._cursors[queue] = cursor
+
+    def nobody(self, queue: str) -> None:
+        """Nobody has anything ready in this queue: nobody waits there for this round to end."""
+        self._on_the_way.discard(queue)
+
+    def came_round(self) -> bool:
+        """Whether all queues' rings have been gone round since this was last answered with yes."""
+        if self._on_the_way:
+            return False
+        self._on_the_way.update(self._cursors)
+        return True
 
     def workspaces(self, queue: str, wanted: int) -> int:
         """How many workspaces to look at: the further, the longer nothing was found."""
@@ -165,6 +183,7 @@ def claim_jobs(
     """
     jobs: list[ClaimedJob] = []
     more, held_back, waits = False, False, []
+    waiting: set[str] = set()
     values = {
         "worker_id": worker_id,
         "tasks": list(tasks),
@@ -183,12 +202,13 @@ def claim_jobs(
         if room <= 0:
             more = True
             break
-        found = _claim_from(session, ring, queue, room, turn, values)
+        found = _claim_from(session, ring, queue, room, turn, ahead, values)
         jobs += found.jobs
         more = more or found.more
         held_back = held_back or found.held_back
         waits += [found.wait] if found.wait is not None else []
-    return Claim(jobs, more, min(waits, default=None), held_back)
+        waiting.update(found.waiting)
+    return Claim(jobs, more, min(waits, default=None), held_back, waiting, ring.came_round())
 
 
 def claim_job(session: Session, *, worker_id: int, workspace_id: uuid.UUID, job_id: uuid.UUID) -> ClaimedJob | None:
@@ -197,7 +217,9 @@ def claim_job(session: Session, *, worker_id: int, workspace_id: uuid.UUID, job_
     return _claimed(row) if row else None
 
 
-def _claim_from(session: Session, ring: Ring, queue: str, limit: int, turn: int, values: dict[str, Any]) -> Claim:
+def _claim_from(
+    session: Session, ring: Ring, queue: str, limit: int, turn: int, ahead: Ahead, values: dict[str, Any]
+) -> Claim:
     workspaces = ring.workspaces(queue, -(-limit // turn))
     values = values | {
         "queue": queue,
@@ -207,13 +229,16 @@ def _claim_from(session: Session, ring: Ring, queue: str, limit: int, turn: int,
         "pivot": random.getrandbits(64) - 2**63,
     }
     rows = _ask(session, ring, queue, values)
-    last_workspace, seen, _, wait, held_back = rows[0][:5]
-    taken = [row[6:] for row in rows if row[6] is not None]
-    if next_cursor := _last_taken(taken) if len(taken) == limit else last_workspace:
+    last_workspace, seen, _, leads, wait, held_back = rows[0][:6]
+    taken = [row[7:] for row in rows if row[7] is not None]
+    if last_workspace is None:
+        ring.nobody(queue)
+    elif next_cursor := _last_taken(taken) if len(taken) == limit else last_workspace:
         ring.move(queue, next_cursor)
     stretch_ended = (seen or 0) < workspaces
     more = ring.look_further(queue, found=bool(taken), stretch_ended=stretch_ended)
-    return Claim(_in_turns([_claimed(row) for row in taken]), more, wait, held_back)
+    waiting = {ahead.workspaces[lead - 1] for lead in leads or ()}
+    return Claim(_in_turns([_claimed(row) for row in taken]), more, wait, held_back, waiting)
 
 
 def _in_turns(jobs: list[ClaimedJob]) -> list[ClaimedJob]:

@@ -19,7 +19,7 @@ from jobplatform.queue.statement import run
 # rows in none the planner reads the table.
 CLAIM_RUNG = f"""
 with l as materialized (
-    select lane, task, resource, payload_version as version
+    select lane, task, resource, payload_version
     from jobplatform.job_queue
     where state = 1 and queue = %(queue)s and workspace_id = %(workspace_id)s::uuid
     order by lane

@@ -19,6 +19,8 @@ the table and turns to a sequential scan (92 ms instead of 5 ms at 100,000 ready
 
 #: Lanes of one workspace that a claim looks at in a row.
 STRETCH = 32
+#: Lanes of a workspace whose jobs a claim locks besides those it needs: others may have locked all that those have.
+SPARE_LANES = 8
 #: Seconds after which to ask again about what somebody else is just claiming.
 CONTENDED = 0.05
 
@@ -42,7 +44,11 @@ _TAKE = """
 
 # A payload that newer code has written waits for a worker with such code. Nearly all are of the first version, and then
 # nothing is looked up.
-_READABLE = "(l.version = 1 or l.version <= (%(versions)s::integer[])[array_position(%(tasks)s::text[], l.task)])"
+_READABLE = (
+    "(l.payload_version = 1"
+    " or l.payload_version <= (%(versions)s::integer[])[array_position(%(tasks)s::text[], l.task)])"
+)
+
 
 # One row of `lane` is one lane of one workspace. A step goes to the workspace's next lane or, past the last one, to the
 # next workspace: one index descent either way. A workspace with many lanes is looked at in two stretches, its first
@@ -51,28 +57,31 @@ _READABLE = "(l.version = 1 or l.version <= (%(versions)s::integer[])[array_posi
 # `high` bounds the part of the ring still ahead: the last uuid before the wrap, the cursor after it. It has to be an
 # index condition; as a filter the scan of the wrapped part would run to the end of the index. `wrapped` is not read
 # off `high`: with the cursor on the last uuid of all, both parts have the same bound.
-_LANE = f"""
-lane(workspace_id, lane, task, resource, version, high, wrapped, place, nth, entry) as (
+def _lane(*head: str) -> str:
+    """The walk. ``head`` are columns to bring along of each lane's best job, the one that the index has first."""
+    columns = ("lane", "task", "resource", "payload_version", *head)
+    of, of_first, of_head, of_next = (
+        ", ".join(prefix + column for column in columns) for prefix in ("", "first.", "head.", "next.")
+    )
+    best_first = ", priority desc, run_after, id" if head else ""
+    return f"""
+lane(workspace_id, {of}, high, wrapped, place, nth, entry) as (
     (
-        select
-            first.workspace_id, first.lane, first.task, first.resource, first.version, first.high, first.wrapped,
-            1, 1, 1
+        select first.workspace_id, {of_first}, first.high, first.wrapped, 1, 1, 1
         from (
             (
-                select
-                    workspace_id, lane, task, resource, payload_version as version, %(last)s::uuid as high,
-                    false as wrapped
+                select workspace_id, {of}, %(last)s::uuid as high, false as wrapped
                 from jobplatform.job_queue
                 where state = 1 and queue = %(queue)s and workspace_id > %(cursor)s::uuid
-                order by workspace_id, lane
+                order by workspace_id, lane{best_first}
                 limit 1
             )
             union all
             (
-                select workspace_id, lane, task, resource, payload_version, %(cursor)s::uuid, true
+                select workspace_id, {of}, %(cursor)s::uuid, true
                 from jobplatform.job_queue
                 where state = 1 and queue = %(queue)s and workspace_id <= %(cursor)s::uuid
-                order by workspace_id, lane
+                order by workspace_id, lane{best_first}
                 limit 1
             )
         ) first
@@ -80,28 +89,26 @@ lane(workspace_id, lane, task, resource, version, high, wrapped, place, nth, ent
     )
     union all
     (
-        select
-            newcomer.id, head.lane, head.task, head.resource, head.payload_version, newcomer.id, true,
-            -newcomer.nth::integer, 1, 1
+        select newcomer.id, {of_head}, newcomer.id, true, -newcomer.nth::integer, 1, 1
         from unnest(%(newcomers)s::uuid[]) with ordinality as newcomer(id, nth)
         cross join lateral (
-            select lane, task, resource, payload_version
+            select {of}
             from jobplatform.job_queue
             where state = 1 and queue = %(queue)s and workspace_id = newcomer.id
-            order by lane
+            order by lane{best_first}
             limit 1
         ) head
     )
     union all
     select
-        next.workspace_id, next.lane, next.task, next.resource, next.version, next.high, next.wrapped,
+        next.workspace_id, {of_next}, next.high, next.wrapped,
         case when next.workspace_id = lane.workspace_id then lane.place else lane.place + 1 end,
         case when next.workspace_id = lane.workspace_id then lane.nth + 1 else 1 end,
         lane.entry + 1
     from lane
     cross join lateral (
         (
-            select workspace_id, lane, task, resource, payload_version as version, lane.high, lane.wrapped
+            select workspace_id, {of}, lane.high, lane.wrapped
             from jobplatform.job_queue
             where state = 1 and queue = %(queue)s
                 and (workspace_id, lane) > (
@@ -113,24 +120,24 @@ lane(workspace_id, lane, task, resource, version, high, wrapped, place, nth, ent
                     end
                 )
                 and workspace_id <= lane.high
-            order by workspace_id, lane
+            order by workspace_id, lane{best_first}
             limit 1
         )
         union all
         (
-            select workspace_id, lane, task, resource, payload_version, %(cursor)s::uuid, true
+            select workspace_id, {of}, %(cursor)s::uuid, true
             from jobplatform.job_queue
             where not lane.wrapped
                 and state = 1 and queue = %(queue)s and workspace_id <= %(cursor)s::uuid
-            order by workspace_id, lane
+            order by workspace_id, lane{best_first}
             limit 1
         )
         limit 1
     ) next
     where lane.entry < %(workspaces)s + {2 * STRETCH}
         and (lane.place < %(workspaces)s or next.workspace_id = lane.workspace_id)
-)
-"""
+)"""
+
 
 # The rows are locked when their ctids are handed over, so they cannot move, and a TID scan is the one plan that no
 # statistics can turn into something else.
@@ -163,6 +170,7 @@ facts as materialized (
     select
         ceil(%(limit)s / sum(weight) filter (where lead <= %(fair)s)::float8) as quota,
         ceil(%(limit)s / sum(weight) filter (where lead > %(fair)s)::float8) as heavy_quota,
+        array_agg(lead) filter (where lead > 0) as leads,
         bool_or(weighty)
             or exists (select from jobplatform.queue_limits where queue = %(queue)s)
             or exists (select from jobplatform.task_limits)
@@ -205,7 +213,7 @@ closed as materialized (
 ),
 open as materialized (
     select
-        l.workspace_id, l.lane, l.place, l.nth, l.task, l.resource,
+        l.workspace_id, l.lane, l.place, l.nth, l.task, l.resource, l.priority, l.run_after, l.id,
         coalesce(array_position(%(ahead)s::uuid[], l.workspace_id), 0) as lead,
         coalesce(w.weight, p.weight, 1) as weight,
         coalesce(w.max_running, p.max_running) as most,
@@ -258,7 +266,7 @@ allowance as materialized (
 ),
 allowed as materialized (
     select
-        o.workspace_id, o.lane, o.place, o.lead, o.weight, o.task, o.resource, a.burst,
+        o.workspace_id, o.lane, o.place, o.lead, o.weight, o.task, o.resource, o.priority, o.run_after, o.id, a.burst,
         coalesce(a.here, %(limit)s) as here,
         coalesce(a.of_task, %(limit)s) as of_task,
         coalesce(a.of_task_here, %(limit)s) as of_task_here,
@@ -272,6 +280,8 @@ queue_limit as materialized (
     from (select (select max_running from jobplatform.queue_limits where queue = %(queue)s) as most) l
     where exists (select from open)
 ),
+-- The best jobs of a workspace are in the lanes whose first jobs are best: `rank` says in which. Others' jobs need not
+-- be locked, which would be most of what a claim costs where somebody has spread a backlog over many resources.
 turn as materialized (
     select
         t.*,
@@ -287,9 +297,14 @@ turn as materialized (
                 )
             )::integer as take
         from (
-            select *, count(*) over (partition by lead, place)::float8 as lanes
+            select *, count(*) over of_workspace::float8 as lanes, row_number() over of_workspace as rank
             from allowed
             where here > 0 and of_task > 0 and of_task_here > 0 and tokens >= 1
+            window of_workspace as (
+                partition by lead, place
+                order by priority desc, run_after, id
+                rows between unbounded preceding and unbounded following
+            )
         ) w
     ) t
 ),
@@ -302,7 +317,7 @@ best as materialized (
             order by job.priority desc, job.run_after, job.id
         ) as nth,
         least(job.units, turn.burst) as price
-    from (select * from turn where before < %(limit)s) turn
+    from (select * from turn where before < %(limit)s and rank <= take + {SPARE_LANES}) turn
     cross join lateral (
         select *
         from (
@@ -313,7 +328,7 @@ best as materialized (
             limit 200
             for update skip locked
         ) locked
-        limit least(turn.take, turn.of_task, turn.of_task_here)
+        limit least(greatest(turn.take - turn.rank + 1, 1), turn.of_task, turn.of_task_here)
     ) job
 ),
 admitted as materialized (
@@ -376,16 +391,19 @@ paid as (
 
 CLAIM = f"""
 with recursive
-{_LANE.strip()},
+{_lane().strip()},
 {_PLAIN.strip()},
 {_TAKEN.strip()}
 select
-    seen.last_workspace::text, seen.workspaces, seen.weighty, null, false, null, {_COLUMNS}, open.weight, open.place
+    seen.last_workspace::text, seen.workspaces, seen.weighty, seen.leads, null, false, null,
+    {_COLUMNS}, open.weight, open.place
 from (
     select
         (select workspace_id from lane order by place desc limit 1) as last_workspace,
         (select max(place) from lane) as workspaces,
-        (select weighty from facts) as weighty
+        facts.weighty,
+        facts.leads
+    from facts
 ) seen
 left join (
     taken u
@@ -397,12 +415,12 @@ order by open.lead, open.place, u.priority desc, u.run_after, u.id
 
 WEIGHED_CLAIM = f"""
 with recursive
-{_LANE.strip()},
+{_lane("priority", "run_after", "id").strip()},
 {_WEIGHED.strip()},
 {_TAKEN.strip()},
 {_PAID.strip()}
 select
-    seen.last_workspace::text, seen.workspaces, seen.weighty, seen.wait, seen.held_back, seen.paid,
+    seen.last_workspace::text, seen.workspaces, seen.weighty, seen.leads, seen.wait, seen.held_back, seen.paid,
     {_COLUMNS}, open.weight, open.place
 from (
     select
@@ -412,6 +430,7 @@ from (
             or exists (select from jobplatform.queue_limits where queue = %(queue)s)
             or exists (select from jobplatform.task_limits)
             or exists (select from jobplatform.pauses) as weighty,
+        (select array_agg(lead) filter (where lead > 0) from turn) as leads,
         exists (select from allowed where least(here, of_task, of_task_here) <= 0)
             or exists (select from queue_limit where free = 0) as held_back,
         (select num_nonnulls(to_workspaces, to_resources) from paid) as paid,
@@ -419,7 +438,8 @@ from (
             (select min(wait) from allowance where wait > 0),
             (select extract(epoch from min(until) - jobplatform.clock())::float8 from pause),
             (select extract(epoch from min(closed_until) - jobplatform.clock())::float8 from closed),
-            (select {CONTENDED} from queue_limit where free is null)
+            (select {CONTENDED} from queue_limit where free is null),
+            (select {CONTENDED} where exists (select from turn) and not exists (select from best))
         ) as wait
 ) seen
 left join (

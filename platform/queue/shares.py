@@ -1,17 +1,25 @@
-"""Shares: who is ahead of a fair share of this worker's slot time. Pure; one object a worker, in its memory.
+"""Shares: who is ahead of a fair share of this worker's slot time, and who is behind. Pure; one object a worker, in its
+memory.
 
 Turns on the ring are fair by the number of jobs. A workspace whose jobs run a hundred times longer than others' would
-still take a hundred times the slots, so a worker also accounts for time, by virtual time as in weighted fair queueing
-(Demers, Keshav, Shenker 1989):
+still take a hundred times the slots, so a worker also accounts for time. The accounts are those of weighted fair
+queueing (Demers, Keshav, Shenker 1989), the clock is that of deficit round robin (Shreedhar, Varghese 1995):
 
     level    how much time per unit of weight everybody who wanted some has been served so far
     account  how much a workspace has been served, as a position on the same scale
+    round    once round the ring: whoever wants something has been met
+
+A claim meets a workspace when it takes something from it, or sees that one that is ahead has something ready. At the
+end of a round the level rises by what was given in it, divided by the weights of those who were met in it. So it is
+those who want something now that decide how fast it rises: whoever has gone is met no more, and whoever has come
+counts from the round in which it is met. Nothing has to be known about a backlog but that there is one.
 
 A workspace that comes (back) starts at the level: not having asked for anything earns no credit, and having used slots
 that nobody else wanted costs none. (A few jobs' worth of credit is kept: so far behind is, between two of its turns,
 also who always has something to claim.) A claim takes first from those who are not above the level, then from the
 others in the order of their accounts; from one that is *heavy*, above the level by more than a job or two, only what is
-left.
+left. One that is *late*, as far below the level, is looked at before its turn: a turn of one short job is not much
+where the others' are long.
 
 A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended.
 """
@@ -20,18 +28,25 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 from jobplatform.queue.claim import Ahead, ClaimedJob
 
-#: How far above the level is not heavy yet, in jobs of average length.
+#: How far from the level is not heavy yet, or not late, in jobs of average length.
 SLACK_JOBS = 2.0
-#: How far below it an account may be, in the same measure.
+#: How far below it an account may be, in the same measure and in what the level rises by in a round.
 CREDIT_JOBS = 5.0
-#: Workspaces a claim is told about. Where more are above the level, those furthest up are what matters.
+CREDIT_ROUNDS = 2.0
+#: Workspaces a claim is told about. Where there are more than that, turns are far apart: then only those are named that
+#: are above the level by more than a turn, which is one as far above it as the credit goes below.
 MOST_AHEAD = 200
+#: Workspaces a claim is to look at because they are late.
+MOST_LATE = 4
+#: Where there are more accounts than a claim is told about, those furthest off are looked for after so many charges, as
+#: a part of all accounts: a round charges each of them once.
+LOOK_AFTER = 1 / 8
 #: Accounts that are kept; where there are more, those furthest up.
 MOST_ACCOUNTS = 20_000
 #: How many (workspace, task) pairs' run times are remembered.
@@ -45,8 +60,16 @@ _whose: Callable[[ClaimedJob], tuple[str, str, int]] = attrgetter("lease.workspa
 
 @dataclass(slots=True)
 class Account:
+    """``met`` is the last round in which it was; ``wants`` is off while it is not known whether it still wants some."""
+
     weight: int
     served: float
+    met: int = -1
+    wants: bool = False
+
+
+def _served(item: tuple[str, Account]) -> float:
+    return item[1].served
 
 
 class Shares:
@@ -55,19 +78,26 @@ class Shares:
     def __init__(self) -> None:
         self._level = 0.0
         self._accounts: dict[str, Account] = {}
-        self._weights = 0
+        self._round = 0
+        self._given = 0.0
+        self._met = 0
+        self._met_before = 1
+        self._rise = 0.0
         self._until_prune = 0
+        self._until_look = 0
+        self._furthest: Collection[tuple[str, Account]] = ()
         self._means: dict[tuple[str, str], float] = {}
         self._task_means: dict[str, float] = {}
         self._mean_charge = 0.0
         self._ended: list[tuple[ClaimedJob, float, float | None]] = []
 
-    def claimed(self, job: ClaimedJob) -> float:
-        """Charge a workspace for a job that was just claimed. Returns the charge in seconds, for :meth:`ended`."""
-        return self.all_claimed([job])[0]
+    def claimed(
+        self, jobs: Iterable[ClaimedJob], *, waiting: Collection[str] = (), came_round: bool = False
+    ) -> list[float]:
+        """Charge workspaces for the jobs of a claim. Returns the charges in seconds, for :meth:`ended`.
 
-    def all_claimed(self, jobs: Iterable[ClaimedJob]) -> list[float]:
-        """The same for all jobs of a claim."""
+        ``waiting`` are those ahead of their share that had something ready; with ``came_round`` a round has ended.
+        """
         self._settle()
         charges: list[float] = []
         owed: dict[tuple[str, int], float] = defaultdict(float)
@@ -76,7 +106,12 @@ class Shares:
             seconds = self._task_means.get(task, 0.0) if mean is None else mean
             charges.append(seconds)
             owed[workspace_id, weight] += seconds
+        self._only_these_want({workspace_id for workspace_id, _ in owed}.union(waiting))
         self._charge(owed)
+        self._meet(workspace_id for workspace_id, _ in owed)
+        self._meet(waiting)
+        if came_round:
+            self._end_round()
         return charges
 
     def ended(self, job: ClaimedJob, charged: float, seconds: float | None) -> None:
@@ -89,10 +124,24 @@ class Shares:
     def ahead(self) -> Ahead:
         """Who is above the level, for a claim to take from in this order."""
         self._settle()
-        level, heavy = self._level, self._level + SLACK_JOBS * self._mean_charge
-        above = [(account.served, id_) for id_, account in self._accounts.items() if account.served > level]
-        above = sorted(above if len(above) <= MOST_AHEAD else heapq.nlargest(MOST_AHEAD, above))
+        heavy = self._level + self._slack
+        least = self._level if len(self._accounts) <= MOST_AHEAD else self._level + self._credit
+        above = sorted((account.served, id_) for id_, account in self._far_off() if account.served > least)
+        above = above[-MOST_AHEAD:]
         return Ahead([id_ for _, id_ in above], sum(served <= heavy for served, _ in above))
+
+    def late(self, most: int) -> list[str]:
+        """Up to so many of those below the level by more than a job or two, the furthest last, for a claim to look at.
+
+        One that nothing comes of is not named again before it is met on the ring: it may have gone.
+        """
+        self._settle()
+        late = self._level - self._slack
+        below = [(id_, account) for id_, account in self._far_off() if account.wants and account.served < late]
+        below = heapq.nsmallest(min(most, MOST_LATE), below, key=_served)
+        for _, account in below:
+            account.wants = False
+        return [id_ for id_, _ in reversed(below)]
 
     def is_behind(self, workspace_id: str) -> bool:
         """Whether a workspace has had less than its fair share, or nothing lately."""
@@ -100,34 +149,42 @@ class Shares:
         account = self._accounts.get(workspace_id)
         return account is None or account.served <= self._level
 
-    def only_these_want(self, workspaces: Iterable[str]) -> None:
-        """Only these had something to claim. If all of them are above the level, the others have all they want, and
-        the level goes on from the lowest of these.
-        """
-        self._settle()
-        accounts = [self._accounts.get(id_) for id_ in workspaces]
-        lowest = min((account.served if account else self._level for account in accounts), default=self._level)
-        if lowest > self._level:
-            self._level = lowest
-            self._prune()
+    @property
+    def _slack(self) -> float:
+        return SLACK_JOBS * self._mean_charge
+
+    @property
+    def _credit(self) -> float:
+        """At least what a round or two are worth: nobody has had more than a turn between two of its turns."""
+        return max(CREDIT_JOBS * self._mean_charge, CREDIT_ROUNDS * self._rise)
 
     @property
     def _floor(self) -> float:
         """No account is lower than this: more than that behind is only who has not asked."""
-        return self._level - CREDIT_JOBS * self._mean_charge
+        return self._level - self._credit
+
+    def _only_these_want(self, workspaces: Iterable[str]) -> None:
+        """Only these had something to claim. If all of them are above the level, the others have all they want, and
+        the level goes on from the lowest of these.
+        """
+        accounts = [self._accounts.get(id_) for id_ in workspaces]
+        lowest = min((account.served if account else self._level for account in accounts), default=self._level)
+        if lowest > self._level:
+            # What was given so far is in their accounts, and must not raise the level once more.
+            self._level, self._given = lowest, 0.0
 
     def _charge(self, owed: Mapping[tuple[str, int], float]) -> None:
-        """Charge workspaces, each with its weight, for what they were given together.
-
-        Together, because each charge moves the level: a workspace that is charged after another one must not be taken
-        for somebody who had not asked while that one was served.
-        """
+        """Charge workspaces, each with its weight, for what they were given."""
         floor = self._floor
         for (workspace_id, weight), seconds in owed.items():
             account = self._account(workspace_id, weight)
             account.served = max(account.served, floor) + seconds / weight
-        # A correction may be negative, and then takes back what the charge had moved.
-        self._level += sum(owed.values()) / max(1, self._weights)
+        self._given += sum(owed.values())
+        if self._given < 0:
+            # More was taken back than was given since: the level has risen by that already.
+            self._level += self._given / self._met_before
+            self._given = 0.0
+        self._until_look -= len(owed)
         self._until_prune -= len(owed)
         if self._until_prune <= 0:
             self._prune()
@@ -136,11 +193,36 @@ class Shares:
         account = self._accounts.get(workspace_id)
         if account is None:
             account = self._accounts[workspace_id] = Account(weight, self._level)
-            self._weights += weight
-        elif account.weight != weight:
-            self._weights += weight - account.weight
-            account.weight = weight
+        account.weight = weight
         return account
+
+    def _meet(self, workspaces: Iterable[str]) -> None:
+        """These want something: each counts once a round, however often it is met."""
+        for workspace_id in workspaces:
+            if account := self._accounts.get(workspace_id):
+                account.wants = True
+                if account.met != self._round:
+                    account.met = self._round
+                    self._met += account.weight
+
+    def _end_round(self) -> None:
+        self._met_before = self._met or self._met_before
+        rise = self._given / self._met_before
+        self._level += rise
+        # A round in which little was given does not take the credit at once that the one before has left.
+        self._rise = max(rise, self._rise / 2)
+        self._given, self._met = 0.0, 0
+        self._round += 1
+
+    def _far_off(self) -> Collection[tuple[str, Account]]:
+        """The accounts that are furthest from the level, in both directions; all of them where there are few."""
+        if len(self._accounts) <= MOST_AHEAD:
+            return self._accounts.items()
+        if self._until_look <= 0:
+            self._until_look = int(len(self._accounts) * LOOK_AFTER)
+            lowest = heapq.nsmallest(MOST_AHEAD, self._accounts.items(), key=_served)
+            self._furthest = [*lowest, *heapq.nlargest(MOST_AHEAD, self._accounts.items(), key=_served)]
+        return self._furthest
 
     def _settle(self) -> None:
         """Take in what has ended since somebody asked: all of a workspace's jobs of one task together."""
@@ -169,13 +251,13 @@ class Shares:
 
     def _prune(self) -> None:
         """Forget those whom the level has left behind: for them it is as if they had never been here."""
-        floor = self._floor
-        kept = [(id_, account) for id_, account in self._accounts.items() if account.served > floor]
+        floor, lately = self._floor, self._round - 1
+        kept = [item for item in self._accounts.items() if item[1].served > floor or item[1].met >= lately]
         if len(kept) > MOST_ACCOUNTS:
-            kept = heapq.nlargest(MOST_ACCOUNTS // 2, kept, key=lambda item: item[1].served)
+            kept = heapq.nlargest(MOST_ACCOUNTS // 2, kept, key=_served)
         self._accounts = dict(kept)
-        self._weights = sum(account.weight for account in self._accounts.values())
         self._until_prune = max(16, len(self._accounts))
+        self._until_look = 0
 
 
 def _moved(mean: float | None, values: Sequence[float], newest: float) -> float:

@@ -1,7 +1,7 @@
 """The claimer: fetches jobs ahead of their being needed, and hands back those whose claim's answer was lost."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -48,6 +48,8 @@ class Claimed:
     more: bool
     wait: float | None = None
     held_back: bool = False
+    waiting: Collection[str] = ()
+    came_round: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,7 +275,7 @@ class Hub:
     def claimed(self, claim: Claimed) -> None:
         self.supply.claimed(claim)
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
-            self.ledger.claimed(claim.jobs, idle=self.pool.idle)
+            self.ledger.claimed(claim.jobs, idle=self.pool.idle, waiting=claim.waiting, came_round=claim.came_round)
         else:
             self.ledger.release_unstarted(Attempt(job) for job in claim.jobs)
 

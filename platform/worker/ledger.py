@@ -73,18 +73,20 @@ class Ledger:
 
     # -- coming in, going out --------------------------------------------------------------------
 
-    def claimed(self, jobs: Collection[ClaimedJob], *, idle: int) -> None:
-        """Take in what was claimed. `idle` children could start a job at once.
+    def claimed(
+        self, jobs: Collection[ClaimedJob], *, idle: int, waiting: Collection[str] = (), came_round: bool = False
+    ) -> None:
+        """Take in what was claimed. `idle` children could start a job at once; the rest is for the shares.
 
         When a worker dies, everything it held is charged with a crash, also what only waited here. So a job that was
         charged before is a suspect and is not held in stock: it starts at once, or as the next one, or goes back for a
         moment. One may always wait as the next: on a worker that is never idle none would ever run otherwise.
         """
-        self.shares.only_these_want({job.lease.workspace_id for job in jobs})
+        charges = self.shares.claimed(jobs, waiting=waiting, came_round=came_round)
         self.gathering.saw(jobs)
         now = monotonic()
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
-        for job, charged in zip(jobs, self.shares.all_claimed(jobs), strict=True):
+        for job, charged in zip(jobs, charges, strict=True):
             attempt = Attempt(job)
             attempt.charged = charged
             attempt.runnable_at = now - job.waited

@@ -71,9 +71,10 @@ class Supply:
         elif self._hungry and (wanted := self._wanted(now)):
             # A bell that rings while this claim is on its way may be about jobs that it does not see.
             self._hungry = False
-            newcomers = self._newcomers.take(wanted)
             ahead = self._ledger.shares.ahead()
-            self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, newcomers, ahead, self._take_rung()))
+            first = self._look_first_at(wanted)
+            rung = self._take_rung(first)
+            self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, first, ahead, rung))
         # While jobs wait here, those that run may turn out to be long.
         return min(self._poll_at, now + SLOW_SECONDS) if self._ledger.ready else self._poll_at
 
@@ -97,17 +98,29 @@ class Supply:
         self._must_reconcile = released is None
         self._hungry = self._hungry or bool(released)
 
-    def _take_rung(self) -> Rung | None:
-        """What woke us, if we have nothing to do and it is nobody's who has had more than others."""
+    def _take_rung(self, first: Sequence[str]) -> Rung | None:
+        """What woke us, if we have nothing to do, it is nobody's who has had more than others, and nobody else is to be
+        looked at first.
+        """
         rung, self._rung = self._rung, None
         if rung is None or self._ledger.waiting or self._pool.given:
             return None
-        return rung if self._ledger.shares.is_behind(rung.workspace_id) else None
+        comes_first = set(first) <= {rung.workspace_id} and self._ledger.shares.is_behind(rung.workspace_id)
+        return rung if comes_first else None
 
     def _send(self, request: ClaimWanted | Reconcile) -> None:
         self.in_flight = True
         self._ended_meanwhile = False
         self._claimer.ask(request)
+
+    def _look_first_at(self, wanted: int) -> list[str]:
+        """Those whose turn need not have come on the ring: who rang, and who is far behind its share.
+
+        No more than there are jobs to claim: then one that nothing is claimed from has nothing.
+        """
+        newcomers = self._newcomers.take(wanted)
+        late = self._ledger.shares.late(wanted - len(newcomers))
+        return list(dict.fromkeys([*newcomers, *late]))
 
     def _hand_back_surplus(self, now: float) -> None:
         """Jobs that wait here for long ones to end could run elsewhere, and others' would have had their turn."""

@@ -60,6 +60,14 @@ NOW_RUNNING = """w.allowed - (
             )
         from unnest(workspaces, limits) as w(id, allowed)"""
 
+RUNNING_BEFORE = """(
+        select array_agg(
+            (select count(*)::integer from jobplatform.job_queue q where q.state = 2 and q.workspace_id = w.id)
+            order by w.nth
+        )
+        from unnest(workspaces) with ordinality as w(id, nth)
+    )"""
+
 NO_LOCK = {"for key share": ""}
 
 VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
@@ -116,7 +124,8 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         "free_in_workspaces",
         {
             WORKSPACE_LOCK: WORKSPACE_LOCK.replace("pg_try", "pg") + "::text = ''",
-            NOW_RUNNING: "w.allowed - w.running from unnest(workspaces, limits, taken) as w(id, allowed, running)",
+            "    locked uuid[];": f"    locked uuid[];\n    before integer[] := {RUNNING_BEFORE};",
+            NOW_RUNNING: "w.allowed - w.running from unnest(workspaces, limits, before) as w(id, allowed, running)",
         },
     ),
     "a slot leaks with each retry": DatabasePatch("free_in_workspaces", {"q.state = 2": "q.attempts > 0"}),

@@ -56,7 +56,7 @@ def test_a_claimed_job_is_running_under_a_lease(put: Put, worker: Worker, look: 
 def test_an_empty_queue_gives_nothing(worker: Worker) -> None:
     claim = claim_jobs(worker.db, worker.ring, worker_id=worker.id, tasks=["work"], limit=10)
 
-    assert claim == ([], False, None, False)
+    assert (claim.jobs, claim.more, claim.wait, claim.held_back) == ([], False, None, False)
 
 
 def test_a_claim_takes_no_more_than_its_limit(db: Session, worker: Worker) -> None:

@@ -34,6 +34,7 @@ from jobplatform.queue import (
     complete_jobs,
     enqueue_jobs,
 )
+from jobplatform.queue.claim_sql import SPARE_LANES
 from jobplatform.testing import wait_until
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
@@ -185,7 +186,9 @@ def test_a_claim_that_nothing_but_an_ending_can_help_names_no_time(db: Session, 
     db.execute(insert(WorkspaceLimits).values(workspace_id=A, max_running=0))
     fill(db, A, 1)
 
-    assert claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=5) == ([], False, None, True)
+    claim = claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=5)
+
+    assert (claim.jobs, claim.more, claim.wait, claim.held_back) == ([], False, None, True)
 
 
 def test_limits_hold_while_many_claim_finish_and_change_them(db: Session, worker_engine: Engine) -> None:
@@ -461,6 +464,51 @@ def test_those_a_little_ahead_come_later_and_have_their_share(db: Session, claim
     assert by_workspace(many.jobs) == {A: 10, B: 10, C: 10}
 
 
+def test_a_claim_says_who_of_those_ahead_had_something_ready(db: Session, claim: Shares) -> None:
+    for workspace_id in (A, B):
+        fill(db, workspace_id, 2)
+
+    met = claim(1, ahead=Ahead([str(C), str(B)]))
+
+    assert by_workspace(met.jobs) == {A: 1}
+    assert set(met.waiting) == {str(B)}
+
+
+def test_who_is_ahead_and_may_not_run_more_does_not_wait_for_a_slot(db: Session, worker: Worker) -> None:
+    db.execute(insert(WorkspaceLimits), [{"workspace_id": A, "max_running": 0}, {"workspace_id": B, "max_running": 1}])
+    for workspace_id in (A, B, C):
+        fill(db, workspace_id, 2)
+
+    met = claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=1, ahead=Ahead([str(A), str(B)]))
+
+    assert by_workspace(met.jobs) == {C: 1}
+    assert set(met.waiting) == {str(B)}
+
+
+def test_a_round_is_over_when_the_ring_has_been_gone_round_and_when_it_is_empty(db: Session, claim: Shares) -> None:
+    for workspace_id in (A, B, C):
+        fill(db, workspace_id, 2)
+
+    claims = [claim(1) for _ in range(7)]
+
+    assert [next(iter(by_workspace(each.jobs)), None) for each in claims] == [A, B, C, A, B, C, None]
+    assert [each.came_round for each in claims] == [False, False, False, True, False, False, True]
+
+
+def test_a_round_takes_as_long_as_the_longest_of_several_queues(db: Session) -> None:
+    worker = Worker(db, queues=("default", "other"))
+    for workspace_id in (A, B, C):
+        fill(db, workspace_id, 10)
+    fill(db, A, 10, queue="other")
+
+    came_round = [
+        claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=1).came_round for _ in range(14)
+    ]
+
+    # Each queue has every second claim; that of three workspaces comes round with every third of its own.
+    assert [number for number, over in enumerate(came_round) if over] in ([6, 12], [7, 13])
+
+
 def test_newcomers_are_looked_at_first(db: Session, claim: Shares, worker: Worker) -> None:
     backlogged = sorted(uuid.uuid4() for _ in range(40))
     for workspace_id in backlogged:
@@ -509,6 +557,36 @@ def test_a_workspace_that_spreads_its_jobs_over_many_resources_gets_no_more_than
     jobs = [job for _ in range(10) for job in worker.claim(limit=2)]
 
     assert by_workspace(jobs) == {A: 10, B: 10}
+
+
+LOCKED = "select count(*) from jobplatform.job_queue where state = 1 and xmax <> '0'"
+
+
+def test_a_claim_locks_few_of_the_jobs_that_are_spread_over_many_resources(
+    db: Session, engine: Engine, worker: Worker
+) -> None:
+    enqueue_jobs(db, [NewJob(workspace_id=A, task="work", resource=f"crm:{n % 50}") for n in range(500)])
+
+    with Session(engine) as session:
+        taken = claim_jobs(session, worker.ring, worker_id=worker.id, tasks=["work"], limit=2).jobs
+        locked = session.scalar(text(LOCKED))
+
+    assert len(taken) == 2
+    assert locked is not None
+    assert locked <= SPARE_LANES + 2
+
+
+def test_a_claim_that_finds_all_it_looked_at_locked_asks_again_soon(
+    db: Session, engine: Engine, worker: Worker
+) -> None:
+    enqueue_jobs(db, [NewJob(workspace_id=A, task="work", resource=f"crm:{n}") for n in range(40)])
+    with Session(engine) as first:
+        held = claim_jobs(first, worker.ring, worker_id=worker.id, tasks=["work"], limit=20).jobs
+        meanwhile = claim_jobs(db, Ring(["default"]), worker_id=worker.id, tasks=["work"], limit=1)
+        first.commit()
+
+    assert (len(held), meanwhile.jobs) == (20, [])
+    assert meanwhile.wait == pytest.approx(0.05)
 
 
 def test_of_very_many_resources_of_a_workspace_none_is_overlooked_for_ever(db: Session, worker: Worker) -> None:

@@ -52,7 +52,10 @@ def wake(worker: Worker, workspace_id: uuid.UUID) -> Wake:
 @pytest.fixture
 def rung_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual claim finds nothing, so that what is claimed was claimed at once."""
-    nothing = "select null::text, 0, false, null::float8, false, null, null::text where %(worker_id)s::int is not null"
+    nothing = (
+        "select null::text, 0, false, null::int[], null::float8, false, null, null::text"
+        " where %(worker_id)s::int is not null"
+    )
     monkeypatch.setattr("jobplatform.queue.claim.CLAIM", nothing)
     monkeypatch.setattr("jobplatform.queue.claim.WEIGHED_CLAIM", nothing)
 

@@ -320,9 +320,10 @@ def test_who_has_something_to_do_is_woken_for_nothing() -> None:
 def test_nobody_is_woken_for_whoever_has_had_more_than_others() -> None:
     ledger = Ledger()
     jobs = [attempt(lease=LEASE._replace(workspace_id=workspace_id)).job for workspace_id in (ONE, OTHER)]
-    charges = ledger.shares.all_claimed(jobs)
+    charges = ledger.shares.claimed(jobs)
     for job, charged, seconds in zip(jobs, charges, (10.0, 0.1), strict=True):
         ledger.shares.ended(job, charged, seconds)
+    ledger.shares.claimed([], came_round=True)
     assert not ledger.shares.is_behind(ONE)
 
     assert rung_of(ledger, [([ONE], ["default"])]) is None
