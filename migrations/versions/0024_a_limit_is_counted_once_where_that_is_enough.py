@@ -1,7 +1,7 @@
 """A limit is counted once where that is enough.
 
-Revision ID: 0021
-Revises: 0020
+Revision ID: 0024
+Revises: 0023
 
 ``free_in_workspaces`` looked twice at every workspace that a claim asked about: without a lock, so as to lock no more
 of them than there are jobs to claim, and once more under the lock. Where there are as many jobs as workspaces the
@@ -10,8 +10,8 @@ first look decides nothing and is left out; otherwise it ends when enough are lo
 
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
