@@ -37,7 +37,9 @@ SEED = int(os.environ.get("TEST_SYNC_KILLS_SEED", "6"))
 def worker(start_worker: StartWorker, database: Database) -> WorkerProcess:
     database.execute(WATCH)
     database.execute(CONNECT, workspace=database.workspace_id, id=uuid.uuid4())
-    return start_worker(tasks="tests.worker.syncing_tasks:tasks", slots=1, lease=5.0, heartbeat=0.3, crash_limit=1000)
+    return start_worker(
+        tasks="tests.worker.syncing_tasks:tasks", slots=1, poll=0.05, lease=5.0, heartbeat=0.3, crash_limit=1000
+    )
 
 
 def times_applied(database: Database) -> Counter[str]:
