@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from jobplatform.connectors.source import SourceRecord
 from jobplatform.errors import SourceError
-from jobplatform.models import Connection, Record, SyncLog, SyncStream, clock
+from jobplatform.models import SCHEMA, Connection, Record, SyncLog, SyncStream, clock
 from jobplatform.queue import safe_json, safe_text
 
 #: It is part of a key, and the database takes keys of up to 2,700 bytes in all.
@@ -141,7 +141,8 @@ def _store(*, unchanged_too: bool) -> ReturningInsert[tuple[str]]:
         .table_valued(column("external_id", Text), column("data", Text), column("is_gone", Boolean))
         .render_derived("rows")
     )
-    given = insert(Record).from_select(
+    # Of the table: what is inserted as Record's is made for rows of their own.
+    given = insert(Record.metadata.tables[f"{SCHEMA}.{Record.__tablename__}"]).from_select(
         ["workspace_id", "connection_id", "stream", "external_id", "data", "generation", "deleted_at"],
         select(
             bindparam("workspace", type_=Uuid),
