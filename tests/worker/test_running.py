@@ -283,7 +283,9 @@ def test_old_jobs_are_deleted_by_any_worker(start_worker: StartWorker, database:
         "update jobplatform.job_records set created_at = now() - interval '8 days', "
         "completed_at = now() - interval '8 days'"
     )
-    # The first worker has had this minute's turn.
+    # The first worker has had this minute's turn, or is having it just now.
+    turn = "select 1 from jobplatform.chores where name = 'prune'"
+    wait_until(lambda: database.rows(turn), what="the first worker's turn")
     database.execute("update jobplatform.chores set due_at = now() where name = 'prune'")
     start_worker()
 
