@@ -67,3 +67,4 @@ bench: $(READY) ## Our numbers beside the peers'
 
 clean: ## Remove the environment and what the tools left
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/fuzz/.schemathesis .coverage*
+	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +

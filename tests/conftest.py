@@ -6,11 +6,14 @@ With ``--pooled`` the tests reach the database through a PgBouncer in transactio
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,11 +22,15 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.key_ring import VARIABLE
-from jobplatform.models import Role, make_engine
+from jobplatform.models import Role
 from jobplatform.queue import use_key_ring
-from jobplatform.testing import DatabaseServer
+from jobplatform.testing import Databases, DatabaseServer
+from jobplatform.testing.databases import usual_engine
 from tests.browser.chromium import CHROMIUM, MISSING, open_browser
 from tests.pooler import Pooler, find_pgbouncer, login_name, run_pooler
+
+#: Makes an engine for a URL; a second argument says of what kind.
+EngineOn = Callable[..., Engine]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,25 +55,62 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A script that runs this in the background has it ignore Ctrl-C, and so would every process started from here.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    _keep_bytecode(config)
+    _keep_bytecode()
 
 
-def _keep_bytecode(config: pytest.Config) -> None:
-    """Out of sight, where pytest keeps its own things: hundreds of processes are started from here, and without it
-    each of them would compile all of our code again."""
-    if (cache := getattr(config, "cache", None)) is not None:
-        sys.dont_write_bytecode = False
-        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+def _keep_bytecode() -> None:
+    """Hundreds of processes are started from here, and without it each of them would compile all of our code again.
+
+    Beside the code, as Python does it: in a place of its own (``PYTHONPYCACHEPREFIX``) what pip and the distribution
+    have compiled would not be found, and the first run would begin with half a minute of compiling it once more.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and the modules they are in stay until the end: whoever looks for garbage need not look there,
+    which took a tenth of the time of every test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--pooled`` only what goes through the pooler: nothing is new about the rest."""
     _give_examples_time(items)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        _let_one_wait_while_another_works(items)
     if config.getoption("--pooled"):
         pooled = [item for item in items if "reach" in item.fixturenames and not item.get_closest_marker("direct")]  # type: ignore[attr-defined]
         config.hook.pytest_deselected(items=[item for item in items if item not in pooled])
         items[:] = pooled
+
+
+#: Tests that wait most of the time, for processes that they start: the longest first.
+WAITING = (
+    "tests/end_to_end/test_demo.py",
+    "tests/chaos/test_storm.py",
+    "tests/end_to_end/test_up.py",
+    "tests/api/test_streams_of_a_server.py",
+    "tests/examples/",
+    "tests/browser/",
+    "tests/testing/test_plugin.py",
+    "tests/worker/",
+    "tests/api/test_gunicorn.py",
+    "tests/end_to_end/test_slow_clients.py",
+    "tests/end_to_end/test_embedded.py",
+)
+
+
+def _let_one_wait_while_another_works(items: list[pytest.Item]) -> None:
+    """Of two processes that share the tests one begins with the first half, the other with the second. If both waited
+    at the same time the machine would have nothing to do; and a long test at the end would be waited for by all."""
+    places = {item: _place(item.nodeid) for item in items}
+    items.sort(key=places.__getitem__)
+
+
+def _place(node_id: str) -> int:
+    return next((place for place, start in enumerate(WAITING) if node_id.startswith(start)), len(WAITING))
 
 
 def _give_examples_time(items: list[pytest.Item]) -> None:
@@ -118,23 +162,49 @@ def database_url(direct_url: str, reach: Callable[[str], str]) -> str:
     return reach(direct_url)
 
 
+@pytest.fixture(scope="session")
+def provide_login(server: EmbeddedServer) -> Callable[..., str]:
+    """The name of a login that is a member of these roles and nothing else; made once."""
+
+    @cache
+    def provide_login(*roles: Role) -> str:
+        name = login_name(roles)
+        server.provide_login(name, *roles)
+        return name
+
+    return provide_login
+
+
 @pytest.fixture
-def login_url(server: EmbeddedServer, direct_url: str, reach: Callable[[str], str]) -> Callable[..., str]:
+def login_url(
+    server: EmbeddedServer, provide_login: Callable[..., str], direct_url: str, reach: Callable[[str], str]
+) -> Callable[..., str]:
     """The test's database as a login that is a member of these roles and nothing else."""
 
     def login_url(*roles: Role) -> str:
-        name = login_name(roles)
-        server.provide_login(name, *roles)
-        return reach(server.url(make_url(direct_url).database or "", name))
+        return reach(server.url(make_url(direct_url).database or "", provide_login(*roles)))
 
     return login_url
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url, pool_size=10)
-    yield engine
-    engine.dispose()
+def engine_on(jobplatform_databases: Databases) -> Iterator[EngineOn]:
+    """Makes engines on the test's database. Where another test uses that next, the connections go on to it."""
+    with ExitStack() as stack:
+
+        def engine_on(url: str, make: Callable[[str], Engine] = usual_engine) -> Engine:
+            if jobplatform_databases.is_reused(url):
+                return jobplatform_databases.engine(url, make)
+            engine = make(url)
+            stack.callback(engine.dispose)
+            return engine
+
+        yield engine_on
+
+
+@pytest.fixture
+def engine(database_url: str, engine_on: EngineOn) -> Engine:
+    return engine_on(database_url)
 
 
 @pytest.fixture
@@ -167,6 +237,18 @@ def chromium() -> Iterator[Any]:
         pytest.skip(MISSING)
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_are_read_once() -> Iterator[None]:
+    """Each client of httpx reads the machine's certificates, which takes it longer than the request that it is made
+    for; what a test asks of a server here goes without TLS."""
+    if (transport := sys.modules.get("httpx._transports.default")) is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport, "create_ssl_context", cache(transport.create_ssl_context))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from jobplatform.api.enqueueing_many import (
     numbered,
     read_wanted,
 )
-from jobplatform.api.fields import CamelSchema, Flag, Moment, camel
+from jobplatform.api.fields import CamelSchema, Few, Flag, Moment, camel
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
@@ -125,14 +125,14 @@ class NewBatchSchema(CamelSchema):
     on_failure = fields.Nested(
         NewJobSchema, metadata={"description": "Runs once when all have ended and one did not complete."}
     )
-    jobs = fields.List(fields.Nested(NewMemberSchema), load_default=list, validate=validate.Length(max=MOST_JOBS))
+    jobs = Few(fields.Nested(NewMemberSchema), load_default=list, validate=validate.Length(max=MOST_JOBS))
     close = Flag(load_default=False, metadata={"description": "Nothing more is to be added."})
 
 
 class NewMembersSchema(CamelSchema):
     """Jobs for an open batch: all or none."""
 
-    jobs = fields.List(fields.Nested(NewMemberSchema), required=True, validate=validate.Length(1, MOST_JOBS))
+    jobs = Few(fields.Nested(NewMemberSchema), required=True, validate=validate.Length(1, MOST_JOBS))
 
 
 class BatchOpenedSchema(BatchWithCallbacksSchema):

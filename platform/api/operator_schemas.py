@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from jobplatform.api.fields import CamelSchema, Flag, Moment, WholeNumber
+from jobplatform.api.fields import CamelSchema, Few, Flag, Moment, WholeNumber
 from jobplatform.api.principals import Scope
 from jobplatform.api.schemas import PageQuerySchema, ProblemSchema
 from jobplatform.models import PauseKind
@@ -273,7 +273,7 @@ class NewTokenSchema(CamelSchema):
 
     workspace_id = fields.UUID(load_default=None, allow_none=True)
     name = _text(200, required=True)
-    scopes = fields.List(fields.String(validate=_scopes), required=True, validate=validate.Length(1, len(Scope)))
+    scopes = Few(fields.String(validate=_scopes), required=True, validate=validate.Length(1, len(Scope)))
     expires_at = Moment(load_default=None, allow_none=True)
 
     @validates_schema

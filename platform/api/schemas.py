@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from jobplatform.api.fields import (
     CamelSchema,
     Cursor,
+    Few,
     Moment,
     WholeNumber,
     delay_ms,
@@ -308,7 +309,7 @@ class NewMemberSchema(NewJobOfManySchema):
 class NewJobsSchema(CamelSchema):
     """Many requests to run registered tasks: all or none."""
 
-    jobs = fields.List(fields.Nested(NewJobOfManySchema), required=True, validate=validate.Length(1, MOST_JOBS))
+    jobs = Few(fields.Nested(NewJobOfManySchema), required=True, validate=validate.Length(1, MOST_JOBS))
 
 
 class NewSyncSchema(JobOptionsSchema):

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Boolean, Integer, Text, Uuid, bindparam, case, cast, column, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from jobplatform.connectors.source import SourceRecord
 from jobplatform.errors import SourceError
-from jobplatform.models import Connection, Record, SyncLog, SyncStream, clock
+from jobplatform.models import SCHEMA, Connection, Record, SyncLog, SyncStream, clock
 from jobplatform.queue import safe_json, safe_text
 
 #: It is part of a key, and the database takes keys of up to 2,700 bytes in all.
@@ -79,27 +80,6 @@ def finish_stream(
     return int(vanished.rowcount)
 
 
-def _storable(records: Sequence[SourceRecord]) -> dict[str, tuple[Any, bool]]:
-    """Data, and whether it is gone, by external id. A record that comes twice in a page counts as its last copy,
-    because a statement may not touch a row twice."""
-    return {_storable_id(record.external_id): (_storable_data(record), record.deleted) for record in records}
-
-
-def _storable_id(external_id: str) -> str:
-    text = safe_text(external_id, len(external_id) + 1)
-    if not 1 <= len(text.encode()) <= LONGEST_ID:
-        raise SourceError(f"a record's id must have 1 to {LONGEST_ID} bytes; {text[:50]!r} has {len(text.encode())}")
-    return text
-
-
-def _storable_data(record: SourceRecord) -> Any:
-    """What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal."""
-    try:
-        return json.loads(safe_json(record.data))
-    except TypeError as error:
-        raise SourceError(f"the record {record.external_id!r} cannot be stored: {error}") from error
-
-
 def store_records(
     session: Session,
     connection: Connection,
@@ -116,19 +96,64 @@ def store_records(
     rows = _storable(records)
     if not rows:
         return 0
-    values = [
-        {
-            "workspace_id": connection.workspace_id,
-            "connection_id": connection.id,
-            "stream": stream,
-            "external_id": external_id,
-            "data": data,
-            "generation": generation,
-            "deleted_at": clock() if is_gone else None,
-        }
-        for external_id, (data, is_gone) in rows.items()
-    ]
-    given = insert(Record).values(values)
+    given = {
+        "ids": list(rows),
+        "data": [data for data, _ in rows.values()],
+        "gone": [is_gone for _, is_gone in rows.values()],
+        "workspace": connection.workspace_id,
+        "connection": connection.id,
+        "of_stream": stream,
+        "seen_in": generation,
+    }
+    return len(session.execute(_STORE_ALL if initial else _STORE_CHANGED, given).all())
+
+
+def _storable(records: Sequence[SourceRecord]) -> dict[str, tuple[str, bool]]:
+    """Data as JSON, and whether it is gone, by external id. A record that comes twice in a page counts as its last
+    copy, because a statement may not touch a row twice."""
+    return {_storable_id(record.external_id): (_storable_data(record), record.deleted) for record in records}
+
+
+def _storable_id(external_id: str) -> str:
+    text = safe_text(external_id, len(external_id) + 1)
+    if not 1 <= len(text.encode()) <= LONGEST_ID:
+        raise SourceError(f"a record's id must have 1 to {LONGEST_ID} bytes; {text[:50]!r} has {len(text.encode())}")
+    return text
+
+
+def _storable_data(record: SourceRecord) -> str:
+    """What PostgreSQL cannot store (NUL, lone surrogates, NaN) is replaced rather than fatal."""
+    try:
+        return safe_json(record.data)
+    except TypeError as error:
+        raise SourceError(f"the record {record.external_id!r} cannot be stored: {error}") from error
+
+
+def _store(*, unchanged_too: bool) -> ReturningInsert[tuple[str]]:
+    """Rows as lists, so that the statement is the same for every page: to write one with so many rows took longer than
+    to run it."""
+    rows = (
+        func.unnest(
+            bindparam("ids", type_=ARRAY(Text)),
+            bindparam("data", type_=ARRAY(Text)),
+            bindparam("gone", type_=ARRAY(Boolean)),
+        )
+        .table_valued(column("external_id", Text), column("data", Text), column("is_gone", Boolean))
+        .render_derived("rows")
+    )
+    # Of the table: what is inserted as Record's is made for rows of their own.
+    given = insert(Record.metadata.tables[f"{SCHEMA}.{Record.__tablename__}"]).from_select(
+        ["workspace_id", "connection_id", "stream", "external_id", "data", "generation", "deleted_at"],
+        select(
+            bindparam("workspace", type_=Uuid),
+            bindparam("connection", type_=Uuid),
+            bindparam("of_stream", type_=Text),
+            rows.c.external_id,
+            cast(rows.c.data, JSONB),
+            bindparam("seen_in", type_=Integer),
+            case((rows.c.is_gone, clock())),
+        ),
+    )
     upsert = given.on_conflict_do_update(
         index_elements=[Record.workspace_id, Record.connection_id, Record.stream, Record.external_id],
         set_={
@@ -141,13 +166,17 @@ def store_records(
             ),
         },
         where=None
-        if initial
+        if unchanged_too
         else or_(
             Record.data.is_distinct_from(given.excluded.data),
             Record.deleted_at.is_(None) != given.excluded.deleted_at.is_(None),
         ),
     )
-    return len(session.execute(upsert.returning(Record.external_id)).all())
+    return upsert.returning(Record.external_id)
+
+
+_STORE_ALL = _store(unchanged_too=True)
+_STORE_CHANGED = _store(unchanged_too=False)
 
 
 def reopen_log(session: Session, workspace_id: UUID, log_id: str) -> None:

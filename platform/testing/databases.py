@@ -1,11 +1,12 @@
 """A database for each test: a fresh copy of a migrated template, or one that is cleaned and used again.
 
-A copy costs the server 20 to 40 ms of work, cleaning a few. Cleaned is only what rows can undo: when a test changed
-anything else (a table, a function, a right, the rows that the template came with), its database is dropped and the next
-test gets a fresh one.
+A copy costs the server 20 to 40 ms of work, cleaning a few. Rows are deleted, and tables and schemas that the test has
+made are dropped: when it changed anything else (a table that was there, a function, a right, the rows that the template
+came with), its database is dropped and the next test gets a fresh one.
 
 What costs as much again is a connection: the server starts a process that has to read the catalogue and plan everything
-anew. So the ones of a test that gave them all back go on to the next, with nothing of their sessions.
+anew. So the ones of a test that gave them all back go on to the next, with nothing of their sessions but what they
+began with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import itertools
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from copy import copy
 from typing import Any
 
 import psycopg
@@ -41,6 +43,10 @@ where datname = current_database() and pid <> pg_backend_pid() and backend_type 
 """
 # What a session can have that a rollback does not end. (A temporary table shows in the catalogue.)
 _NOTHING_LEFT = "reset all; reset session authorization; unlisten *; select pg_advisory_unlock_all(); commit"
+# What an engine has set in a session of its own, to be set again.
+_SETTINGS = """
+select 'set ' || quote_ident(name) || ' = ' || quote_literal(setting) from pg_settings where source = 'session'
+"""
 
 # Whatever changes the schema or a right writes a row in one of these. Statistics are updated in place, and don't show.
 _CATALOGUES = (
@@ -63,6 +69,18 @@ join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 order by 1, 2
 """
+# What a test has made, each with what it brings along.
+_NEWCOMERS = """
+select 'drop schema if exists ' || quote_ident(nspname) || ' cascade'
+from pg_namespace
+where nspname !~ '^pg_' and oid <> all(%(schemas)s::oid[])
+union all
+select 'drop table if exists ' || oid::regclass || ' cascade'
+from pg_class
+where relkind in ('r', 'p') and relnamespace = any(%(schemas)s::oid[]) and oid <> all(%(tables)s::oid[])
+"""
+_SCHEMAS = "select oid from pg_namespace where nspname !~ '^pg_'"
+_OF_SCHEMAS = "select oid from pg_class where relkind in ('r', 'p') and relnamespace = any(%s::oid[])"
 _SEQUENCES = """
 select format('%I.%I', schemaname, sequencename), start_value, last_value
 from pg_sequences
@@ -70,12 +88,19 @@ order by 1
 """
 
 
+def usual_engine(url: str) -> Engine:
+    """As many tests want it."""
+    return make_engine(url, pool_size=10)
+
+
 class Databases:
     """Gives databases to tests and takes them back."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, server: DatabaseServer, prepare: Callable[[Engine], None]) -> None:
         self._server = server
-        self._numbers = itertools.count(1)
+        self._alter: Callable[[str], None] | None = None
         self._reused: _Reused | None = None
         self._template = server.name("template")
         with server.alone():
@@ -87,9 +112,19 @@ class Databases:
         """The name of the template: a migrated database with the user's own tables, which nobody may connect to."""
         return self._template
 
+    def altered(self, alter: Callable[[str], None]) -> Databases:
+        """Gives databases that ``alter`` was called for, with their URL, before their first test: for many tests that
+        all need what would cost each of them a fresh one. To be closed by whoever asks."""
+        altered = copy(self)
+        altered._alter, altered._reused = alter, None
+        return altered
+
     def fresh(self) -> str:
         """A new database, and its URL."""
-        return self._server.create(self._server.name(f"{os.getpid()}_{next(self._numbers)}"), self._template)
+        url = self._server.create(self._server.name(f"{os.getpid()}_{next(self._numbers)}"), self._template)
+        if self._alter is not None:
+            self._alter(url)
+        return url
 
     def drop(self, url: str) -> None:
         self._server.drop(database_of(url))
@@ -100,11 +135,18 @@ class Databases:
             self._reused = _Reused(self.fresh())
         return self._reused.url
 
-    def engine(self) -> Engine:
+    def is_reused(self, url: str) -> bool:
+        """Whether this is the database of this process, whoever logs in."""
+        return self._reused is not None and database_of(url) == database_of(self._reused.url)
+
+    def engine(self, url: str | None = None, make: Callable[[str], Engine] = usual_engine) -> Engine:
         """An engine on the database of this process. What somebody listens for on it ends with it; its connections
-        are those of the test before."""
+        are those of the test before that asked for the same.
+
+        ``url`` is for another login than the one that made the database, ``make`` for another kind of engine.
+        """
         assert self._reused is not None, "ask for the database first"
-        return self._reused.connections.engine()
+        return self._reused.engine(url or self._reused.url, make)
 
     def clean(self) -> None:
         """Empty the database of this process, or do away with it where that cannot be done."""
@@ -149,9 +191,10 @@ class _Connections:
     #: More are for one test that wanted them: each is a process of the server.
     MOST_KEPT = 3
 
-    def __init__(self, url: str) -> None:
-        self._engine = make_engine(url, pool_size=10)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._pids: dict[object, int] = {}
+        self._settings: list[str] = []
         event.listen(self._engine, "connect", self._connected)
         event.listen(self._engine, "close", self._closed)
 
@@ -170,7 +213,7 @@ class _Connections:
             for connection in held:
                 driver: Any = connection.connection.driver_connection
                 # Several statements at once cannot be prepared, however often they come.
-                driver.execute(_NOTHING_LEFT, prepare=False)
+                driver.execute("; ".join([_NOTHING_LEFT, *self._settings]), prepare=False)
         return list(self._pids.values())
 
     def close(self) -> None:
@@ -179,6 +222,9 @@ class _Connections:
 
     def _connected(self, connection: Any, _record: object) -> None:
         self._pids[connection] = connection.info.backend_pid
+        # Others have no settings that last longer than a transaction.
+        if connection.autocommit:
+            self._settings = [setting for (setting,) in connection.execute(_SETTINGS)]
 
     def _closed(self, connection: Any, _record: object) -> None:
         self._pids.pop(connection, None)
@@ -189,8 +235,10 @@ class _Reused:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.connections = _Connections(url)
+        self._connections: dict[tuple[str, Callable[[str], Engine]], _Connections] = {}
         self._connection = psycopg.connect(url, autocommit=True)
+        schemas = [oid for (oid,) in self._look(_SCHEMAS)]
+        self._known = {"schemas": schemas, "tables": [oid for (oid,) in self._look(_OF_SCHEMAS, [schemas])]}
         self._shape = self._look(_SHAPE)
         self._sequences = self._look(_SEQUENCES)
         self._clock = self._look(_CLOCK)
@@ -200,11 +248,17 @@ class _Reused:
         self._emptied = [table for table in tables if table not in self._kept]
         self._content = self._look_at_content()
 
+    def engine(self, url: str, make: Callable[[str], Engine]) -> Engine:
+        if (url, make) not in self._connections:
+            self._connections[url, make] = _Connections(make(url))
+        return self._connections[url, make].engine()
+
     def clean(self) -> bool:
         """Whether it is as it was before the test."""
         try:
-            self._connection.execute(_OTHERS, (_PATIENCE, self.connections.keep()))
-            if self._look(_SHAPE) != self._shape or self._look_at_content() != self._content:
+            kept = [pid for connections in self._connections.values() for pid in connections.keep()]
+            self._connection.execute(_OTHERS, (_PATIENCE, kept))
+            if not self._has_its_shape() or self._look_at_content() != self._content:
                 return False
             self._empty()
             self._turn_back_sequences()
@@ -214,8 +268,24 @@ class _Reused:
             return False
 
     def close(self) -> None:
-        self.connections.close()
+        self._close_connections()
         self._connection.close()
+
+    def _close_connections(self) -> None:
+        for connections in self._connections.values():
+            connections.close()
+
+    def _has_its_shape(self) -> bool:
+        """Whether it has, once what the test has made is gone."""
+        if self._look(_SHAPE) == self._shape:
+            return True
+        newcomers = [statement for (statement,) in self._look(_NEWCOMERS, self._known)]
+        if not newcomers:
+            return False
+        # Connections may have prepared statements about them, and another test makes others of the same name.
+        self._close_connections()
+        self._connection.execute("; ".join(newcomers), prepare=False)
+        return self._look(_SHAPE) == self._shape
 
     def _empty(self) -> None:
         """Only the tables that have rows: to delete nothing costs as much as to look, for each of them."""
@@ -252,8 +322,8 @@ class _Reused:
     def _has_rows(self, table: sql.Identifier) -> bool:
         return bool(self._look(sql.SQL("select from {} limit 1").format(table)))
 
-    def _look(self, statement: sql.Composable | str) -> list[Any]:
-        return self._connection.execute(statement).fetchall()  # type: ignore[arg-type]
+    def _look(self, statement: sql.Composable | str, values: Any = None) -> list[Any]:
+        return self._connection.execute(statement, values).fetchall()  # type: ignore[arg-type]
 
 
 def database_of(url: str) -> str:

@@ -51,6 +51,7 @@ class DatabaseServer:
         self.run = run
         self._url = make_url(url).set(drivername="postgresql")
         self._admin: psycopg.Connection[Any] | None = None
+        self._logins: set[str] = set()
         # A server of our own may copy files past its log, and let the file system share what they have in common.
         self._ways = ["set file_copy_method = clone", "select"] if embedded else []
 
@@ -88,7 +89,9 @@ class DatabaseServer:
         if self.embedded is None:
             return None
         name = "_".join(("jobplatform_test_only", *(role.removeprefix("jobplatform_") for role in roles)))
-        self.embedded.provide_login(name, *roles)
+        if name not in self._logins:
+            self.embedded.provide_login(name, *roles)
+            self._logins.add(name)
         return name
 
     @contextlib.contextmanager

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from jobplatform.api import create_app, mint_token
 from jobplatform.api.hub import Hub
-from jobplatform.models import Role
+from jobplatform.models import Role, make_engine
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -31,11 +32,15 @@ from jobplatform.queue import (
 from jobplatform.queue.save_step import save_checkpoint, save_step
 from jobplatform.settings import Settings
 from tests.api.example_tasks import make_tasks
+from tests.conftest import EngineOn
 
 PROBLEM = "application/problem+json"
 READ_WRITE = ("jobs:read", "jobs:write")
 
 MintToken = Callable[..., str]
+
+#: What compiling a rule of werkzeug's leaves in it.
+COMPILED = ("arguments", "_converters", "_trace", "_parts", "_build", "_build_unknown")
 
 
 def hub_of(app: Flask) -> Hub:
@@ -68,19 +73,25 @@ class Client:
 
 @pytest.fixture(scope="session", autouse=True)
 def rules_are_compiled_once() -> Iterator[None]:
-    """Werkzeug writes and compiles two functions for each route, which is nearly all that an application costs. They
-    depend on the rule's text alone, and each test has an application of its own."""
-    compiled: dict[Any, Any] = {}
-    compile_builder = Rule._compile_builder
+    """Werkzeug parses each route, and writes and compiles two functions for it, which is nearly all that an application
+    costs. What comes of it depends on the rule's text alone, and each test has an application of its own."""
+    compiled: dict[Any, dict[str, Any]] = {}
+    compile_rule = Rule.compile
 
-    def once(rule: Rule, append_unknown: bool = True) -> Any:
-        key = (append_unknown, rule.rule, tuple(rule._trace))
-        if rule.defaults or key not in compiled:
-            compiled[key] = compile_builder(rule, append_unknown)
-        return compiled[key]
+    def compile_once(rule: Rule) -> None:
+        key = (rule.rule, rule.subdomain, rule.host, rule.strict_slashes, rule.merge_slashes, rule.map.host_matching)
+        if rule.defaults:
+            compile_rule(rule)
+            return
+        if key not in compiled:
+            compile_rule(rule)
+            compiled[key] = {name: vars(rule)[name] for name in COMPILED}
+        vars(rule).update(compiled[key])
+        for name in ("_build", "_build_unknown"):
+            setattr(rule, name, getattr(rule, name).__func__.__get__(rule))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rule, "_compile_builder", once)
+        patch.setattr(Rule, "compile", compile_once)
         yield
 
 
@@ -89,13 +100,21 @@ def tasks() -> Tasks:
     return make_tasks()
 
 
+def engine_of_api(url: str) -> Engine:
+    return make_engine(url, application_name="jobplatform-api")
+
+
 @pytest.fixture
-def app(login_url: Callable[..., str]) -> Iterator[Flask]:
-    """Its login may do what the API may, and nothing else: whatever a test does, row security was in force."""
-    app = create_app(Settings(database_url=login_url(Role.API), tasks="tests.api.example_tasks:tasks"))
+def app(login_url: Callable[..., str], engine_on: EngineOn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """Its login may do what the API may, and nothing else: whatever a test does, row security was in force.
+
+    Its connections may be those of the application of the test before.
+    """
+    with monkeypatch.context() as patch:
+        patch.setattr("jobplatform.api.app.make_engine", lambda url, **_options: engine_on(url, engine_of_api))
+        app = create_app(Settings(database_url=login_url(Role.API), tasks="tests.api.example_tasks:tasks"))
     yield app
     hub_of(app).close()
-    app.extensions["jobplatform.engine"].dispose()
 
 
 @pytest.fixture

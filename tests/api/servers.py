@@ -59,7 +59,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._answers, what="the server to answer")
+        wait_until(self._answers, what="the server to answer", seconds=90)
 
     def kill(self) -> None:
         """End it and its worker processes at once: nothing of theirs is finished."""

@@ -167,15 +167,29 @@ def test_no_body_takes_more_than_linear_time_to_refuse(client: Client, jobs_url:
         (413, "{" + ",".join(f'"{number}":0' for number in range(1_000_000)) + "}"),
         (422, "{" + ",".join(f'"{number}":0' for number in range(80_000)) + "}"),
         (422, job("{" + ",".join(f'"{number}":0' for number in range(80_000)) + "}")),
-        (422, job("{}")[:-1] + ',"tags":[' + ",".join(["0"] * 400_000) + "]}"),
     ],
-    ids=["10 MB", "a million keys", "as many as fit", "as many as fit into a payload", "as many tags"],
+    ids=["10 MB", "a million keys", "as many as fit", "as many as fit into a payload"],
 )
 def test_a_flood_is_refused_in_a_few_words(client: Client, jobs_url: str, status: int, body: str) -> None:
     answer = send(client, jobs_url, body)
 
     assert (answer.status_code, answer.content_type) == (status, PROBLEM)
     assert len(answer.data) < 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("of", "body"),
+    [
+        ("", job("{}")[:-1] + ',"tags":[' + ",".join(["0"] * 400_000) + "]}"),
+        ("/batch", '{"jobs":[' + "{}," * 300_000 + "{}]}"),
+    ],
+    ids=["tags", "jobs"],
+)
+def test_of_a_list_that_is_too_long_nothing_is_said_but_that(client: Client, jobs_url: str, of: str, body: str) -> None:
+    answer = send(client, jobs_url + of, body)
+
+    assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+    assert [error["path"] for error in answer.get_json()["errors"]] == ["/jobs" if of else "/tags"]
 
 
 def test_a_change_without_a_body_is_refused_and_one_that_changes_nothing_is_not(operator: Client) -> None:

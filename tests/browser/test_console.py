@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from jobplatform.models import Connection
-from jobplatform.queue import Every, create_schedule, pause
+from jobplatform.queue import Every, create_schedule, pause, resume
 from jobplatform.testing import wait_until
 from tests.browser.conftest import CORPUS, EVIL, Stage, examine, examine_everywhere, harm_of, wait_for, walk
 from tests.browser.shop_tasks import tasks
@@ -157,10 +157,14 @@ def test_a_keyboard_reaches_everything_and_shows_where_it_is(stage: Stage, page:
 
 def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage) -> None:
     page = stage.page()
+    with stage.sessions.begin() as session:
+        pause(session, "task", "sync", reason="nothing is missed", actor="a test")
     job_id = stage.enqueue("sync", {"pages": 12, "pause": 0.25})
     page.goto(f"{stage.url}/jobs/{stage.workspace_id}/{job_id}")
     page.evaluate("window.here = true; document.querySelector('#fold-payload').open = false")
     page.focus("form[action$='/sign-out'] button")
+    with stage.sessions.begin() as session:
+        resume(session, "task", "sync")
 
     wait_for(page, "document.querySelector('#head .chip.running')")
     wait_for(page, "document.querySelectorAll('#log .line').length > 3")

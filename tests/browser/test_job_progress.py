@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
-from jobplatform.client import Client
-from jobplatform.testing import WorkerProcess
-from tests.api.conftest import MintToken, mint
-from tests.api.servers import Server
-from tests.browser.test_es_module import serve, wait_for, worker
+import pytest
+from sqlalchemy.orm import Session
 
-__all__ = ["mint", "serve", "worker"]
+from jobplatform.api import mint_token
+from jobplatform.client import Client
+from jobplatform.models import make_engine
+from jobplatform.testing import Databases, WorkerProcess
+from jobplatform.testing.worker_process import environment_of
+from tests.api.conftest import READ_WRITE
+from tests.api.servers import Server
+from tests.browser.test_es_module import wait_for
 
 ADD = """
 ({ url, token, label }) => {
@@ -46,6 +50,37 @@ SEEN = """
 STATUS = "document.querySelector('job-progress').job?.status"
 
 
+class Stage:
+    """A server and a worker for all tests of this module."""
+
+    def __init__(self, server: Server, database_url: str) -> None:
+        self.server = server
+        self._database_url = database_url
+
+    def client(self) -> Client:
+        """Of a workspace that nobody else uses."""
+        engine, workspace_id = make_engine(self._database_url), uuid.uuid4()
+        with Session(engine) as session, session.begin():
+            token = mint_token(session, workspace_id, READ_WRITE, "a test")
+        engine.dispose()
+        return Client(f"{self.server.url}/api", token, workspace_id)
+
+
+@pytest.fixture(scope="module")
+def stage(jobplatform_databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder, url = tmp_path_factory.mktemp("stage"), jobplatform_databases.fresh()
+    server = Server(url, folder, application="tests.browser.page:app")
+    variables = {"JOBPLATFORM_TRUST_LOGIN": "true"}
+    worker = WorkerProcess(folder / "worker.log", environment_of(url, "tests.api.stream_tasks:tasks", variables))
+    try:
+        server.start()
+        yield Stage(server, url)
+    finally:
+        worker.destroy()
+        server.destroy()
+        jobplatform_databases.drop(url)
+
+
 def add(chromium: Any, server: Server, url: str, token: str | None, label: str) -> Any:
     page = chromium.new_page()
     page.emulate_media(reduced_motion="reduce")
@@ -55,17 +90,10 @@ def add(chromium: Any, server: Server, url: str, token: str | None, label: str) 
     return page
 
 
-def test_it_shows_a_job_from_waiting_to_its_end(
-    chromium: Any,
-    serve: Callable[..., Server],
-    worker: WorkerProcess,
-    mint: MintToken,
-    workspace_id: uuid.UUID,
-) -> None:
-    server = serve()
-    with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
+def test_it_shows_a_job_from_waiting_to_its_end(chromium: Any, stage: Stage) -> None:
+    with stage.client() as client:
         job = client.enqueue("talk", {"lines": 3, "pause": 0}, delay_ms=3_600_000)
-        page = add(chromium, server, job.raw["statusUrl"], client.token_for(job.id), "<b>Export</b>")
+        page = add(chromium, stage.server, job.raw["statusUrl"], client.token_for(job.id), "<b>Export</b>")
         wait_for(page, f"{STATUS} === 'pending'")
         waits = page.evaluate(SEEN)
         # Another job in its place, which runs.
@@ -90,13 +118,10 @@ def test_it_shows_a_job_from_waiting_to_its_end(
     assert page.evaluate("window.told.map((told) => told[1]).includes('running')")
 
 
-def test_it_says_so_when_a_job_may_not_be_seen(
-    chromium: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
-) -> None:
-    server = serve()
-    with Client(f"{server.url}/api", mint(workspace_id), workspace_id) as client:
-        job = client.enqueue("talk")
-    page = add(chromium, server, job.raw["statusUrl"], None, "Export")
+def test_it_says_so_when_a_job_may_not_be_seen(chromium: Any, stage: Stage) -> None:
+    with stage.client() as client:
+        job = client.enqueue("talk", delay_ms=3_600_000)
+    page = add(chromium, stage.server, job.raw["statusUrl"], None, "Export")
     wait_for(page, "window.told.some((told) => told[0] === 'job-lost')")
 
     seen = page.evaluate(SEEN)

@@ -221,10 +221,15 @@ MUTANTS = (
 )
 
 
-def play(scene: Scene, url: str, variant: str | None = None) -> list[Finding]:
-    """Play a scene to its end in an empty migrated database, broken or healthy, and judge it."""
+def prepare(url: str) -> None:
+    """Have a migrated database keep its history."""
     with psycopg.connect(url, autocommit=True) as connection:
         history.install(connection)
+
+
+def play(scene: Scene, url: str, variant: str | None = None) -> list[Finding]:
+    """Play a scene to its end in an empty prepared database, broken or healthy, and judge it."""
+    with psycopg.connect(url, autocommit=True) as connection:
         if variant == "naive unique check":
             connection.execute(history.WITHOUT_INDEX)
         if variant == "ticks without a lock or a record":
@@ -267,4 +272,5 @@ def _because(mutant: Mutant, found: list[Finding], healthy: list[Finding]) -> st
 def _database(server: EmbeddedServer, name: str) -> str:
     url = server.create_database(name)
     migrations.upgrade(url)
+    prepare(url)
     return url

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
-from tests.chaos.mutants import MUTANTS, Mutant, Scene, play
+from jobplatform.testing import Databases
+from tests.chaos.mutants import MUTANTS, Mutant, Scene, play, prepare
 from tests.chaos.variants import VARIANTS
+
+
+@pytest.fixture(scope="module")
+def databases(jobplatform_databases: Databases) -> Iterator[Databases]:
+    """They keep their history. One goes from scene to scene, as long as no variant breaks it."""
+    databases = jobplatform_databases.altered(prepare)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def database_url(databases: Databases, reach: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.config.getoption("--pooled"):
+        url = databases.fresh()
+        yield reach(url)
+        databases.drop(url)
+    else:
+        yield reach(databases.reused())
+        databases.clean()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.variant)

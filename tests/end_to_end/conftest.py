@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy.orm import Session
 
+from jobplatform import migrations
 from jobplatform.cli import main
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Workspace
@@ -36,16 +37,18 @@ def data_dir() -> Iterator[Path]:
     """A folder for an embedded server. Not pytest's own: for root it has to be one that others may pass through."""
     folder = Path(tempfile.mkdtemp(prefix="jobplatform-test-"))
     yield folder
-    wait_until(lambda: not processes_with(folder), what="every process of the test to be gone")
+    # To look at all processes of the machine takes longer than most tests, which have started none.
+    if any(folder.iterdir()):
+        wait_until(lambda: not processes_with(folder), what="every process of the test to be gone")
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
 def initialised() -> Iterator[Path]:
-    """What a server that was started once and stopped leaves in its folder."""
+    """What a server that was started once, and migrated, leaves in its folder when it stops."""
     folder = Path(tempfile.mkdtemp(prefix="jobplatform-test-"))
     server = EmbeddedServer(folder, {"fsync": "off"})
-    server.start()
+    migrations.upgrade(server.start())
     server.stop()
     yield folder / "postgresql"
     shutil.rmtree(folder)
@@ -53,8 +56,8 @@ def initialised() -> Iterator[Path]:
 
 @pytest.fixture
 def prepared(data_dir: Path, initialised: Path) -> Path:
-    """The test's folder with a server in it that only has to be started: to initialise one takes longer than most
-    tests of what comes after that."""
+    """The test's folder with a server in it that only has to be started: to make one and its tables takes longer than
+    most tests of what comes after that."""
     # Whoever owns the files here owns them there, which Python's own copies leave to chance.
     subprocess.run(["cp", "-a", str(initialised), str(data_dir)], check=True)
     return data_dir

@@ -46,6 +46,7 @@ from jobplatform.queue import (
     set_rule,
 )
 from tests.end_to_end.conftest import Cli, as_json
+from tests.rows import NO_LINE_CAN_BE_WRITTEN, everything
 
 
 def lines(session: Session) -> list[AuditEntry]:
@@ -335,14 +336,16 @@ def test_a_refused_act_writes_no_line(command: str, act: Act, cli: Cli, stage: S
 def test_no_line_no_act(command: str, act: Act, cli: Cli, stage: Stage, session: Session) -> None:
     """One transaction: when the line cannot be written, nothing has happened."""
     arguments = act.arguments.format(act.prepare(stage)).split()
-    session.execute(text("alter table jobplatform.audit_log add constraint broken check (false) not valid"))
+    session.execute(text(NO_LINE_CAN_BE_WRITTEN))
     session.commit()
     before = everything(session)
+    session.rollback()
 
     answer = cli(*command.split(), *arguments, **KEYS)
 
     assert answer.exit_code == 1
     assert "the database refused" in answer.stderr
+    assert before["workspaces"] != []
     assert everything(session) == before
 
 
@@ -353,15 +356,6 @@ def test_rotating_keys_writes_one_line(cli: Cli, acme: uuid.UUID, session: Sessi
 
     assert answer.exit_code == 0, answer.stderr
     assert [line.action for line in lines(session)] == ["keys.rotate", "workspace.encrypt"]
-
-
-def everything(session: Session) -> dict[str, list[str]]:
-    """Every row of every table."""
-    named = text("select tablename from pg_tables where schemaname = 'jobplatform' order by tablename")
-    tables = session.scalars(named).all()
-    rows = {table: sorted(session.scalars(text(f"select t::text from jobplatform.{table} t"))) for table in tables}
-    session.rollback()
-    return rows
 
 
 # What the acts do

@@ -1,18 +1,15 @@
-"""The commands that serve look at their database login first, and the parts of a stack each have one of their own."""
+"""The commands that serve look at their database login first. (``test_up.py`` sees that each part has its own.)"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-import psycopg
 import pytest
 
-from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role
-from tests.end_to_end.conftest import COMMAND, Cli, Running
+from tests.end_to_end.conftest import COMMAND, Cli
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
@@ -49,21 +46,3 @@ def test_a_worker_s_login_is_no_operator_s(run: Cli, login_url: Callable[..., st
 
     assert done.exit_code == 2
     assert "jobplatform_operator" in done.stderr
-
-
-def test_a_stack_on_the_embedded_server_runs_without_its_superuser(
-    start: Callable[..., Running], prepared: Path
-) -> None:
-    up = start("up")
-    up.wait_for_line("Ctrl-C stops all of it")
-
-    server = EmbeddedServer(prepared)
-    with psycopg.connect(server.url("postgres")) as connection:
-        found = connection.execute(
-            "select distinct application_name, usename from pg_stat_activity "
-            "where application_name in ('jobplatform-worker', 'jobplatform-api')"
-        ).fetchall()
-
-    assert ("jobplatform-worker", "worker") in found
-    assert {login for _, login in found} <= {"worker", "api"}
-    assert up.end() == 0

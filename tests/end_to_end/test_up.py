@@ -8,8 +8,10 @@ from pathlib import Path
 
 import httpx
 import psutil
+import psycopg
 import pytest
 
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.testing import wait_until
 from tests.end_to_end.conftest import Running, processes_with
 
@@ -32,8 +34,17 @@ def descendants(stack: Running, word: str) -> list[psutil.Process]:
     return [child for child in children if word in " ".join(child.cmdline())]
 
 
-def test_up_serves_and_ctrl_c_leaves_no_process(up: Running, data_dir: Path) -> None:
+def test_up_serves_with_logins_that_may_do_their_part_only_and_ctrl_c_leaves_no_process(
+    up: Running, data_dir: Path
+) -> None:
     assert httpx.get(f"{api_url(up)}/readyz", trust_env=False).status_code == 200
+    with psycopg.connect(EmbeddedServer(data_dir).url("postgres")) as connection:
+        logins = connection.execute(
+            "select distinct application_name, usename from pg_stat_activity "
+            "where application_name in ('jobplatform-worker', 'jobplatform-api')"
+        ).fetchall()
+    assert ("jobplatform-worker", "worker") in logins
+    assert {login for _, login in logins} <= {"worker", "api"}
     # A terminal sends SIGINT to a whole group: the parts are in others, and are told by their parent.
     groups = {os.getpgid(child.pid) for child in psutil.Process(up.process.pid).children()}
     assert os.getpgid(up.process.pid) not in groups

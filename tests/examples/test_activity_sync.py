@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,8 +16,8 @@ from examples.activity_sync.fake_strava import FakeStrava
 from jobplatform.api import mint_token
 from jobplatform.key_ring import generate_key
 from jobplatform.testing import wait_until
+from tests.examples.conftest import ClientOf, Load, WorkIn
 
-FOLDER = Path(__file__).parents[2] / "examples" / "activity_sync"
 ATHLETE = 4711
 ASKED = "hub.mode=subscribe&hub.challenge=abc&hub.verify_token="
 MOMENTS = itertools.count(1_700_000_000)
@@ -49,42 +42,19 @@ def strava(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStrava]:
 
 
 @pytest.fixture
-def club(database_url: str, strava: FakeStrava, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    spec = importlib.util.spec_from_file_location("activity_sync_app", FOLDER / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def client(club: ModuleType, sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> Iterator[FlaskClient]:
-    app = club.create_app()
+def client(
+    load: Load, client_of: ClientOf, strava: FakeStrava, sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> FlaskClient:
+    client = client_of(load("activity_sync"))
     with sessions.begin() as session:
         token = mint_token(session, workspace_id, ["jobs:read", "connections"], "test")
-    client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
-    yield client
-    app.extensions["jobplatform"].sessions.kw["bind"].dispose()
+    return client
 
 
 @pytest.fixture
-def worker(client: FlaskClient) -> Iterator[None]:
-    command = [sys.executable, "-m", "jobplatform.cli", "worker", "-c", "2"]
-    environment = {**os.environ, "JOBPLATFORM_TASKS": "app:tasks"}
-    process = subprocess.Popen(command, cwd=FOLDER, env=environment, stderr=subprocess.PIPE)
-    yield
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
-    assert process.returncode == 0
+def worker(client: FlaskClient, work_in: WorkIn) -> None:
+    work_in("activity_sync")
 
 
 @pytest.fixture

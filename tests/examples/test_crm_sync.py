@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -23,8 +16,7 @@ from examples.crm_sync.fake_hubspot import FakeHubSpot
 from jobplatform.api import mint_token
 from jobplatform.key_ring import generate_key
 from jobplatform.testing import wait_until
-
-FOLDER = Path(__file__).parents[2] / "examples" / "crm_sync"
+from tests.examples.conftest import ClientOf, Load, WorkIn
 
 
 @pytest.fixture
@@ -47,38 +39,13 @@ def hubspot(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHubSpot]:
 
 
 @pytest.fixture
-def crm(database_url: str, hubspot: FakeHubSpot, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    spec = importlib.util.spec_from_file_location("crm_sync_app", FOLDER / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def client(load: Load, client_of: ClientOf, hubspot: FakeHubSpot) -> FlaskClient:
+    return client_of(load("crm_sync"))
 
 
 @pytest.fixture
-def client(crm: ModuleType) -> Iterator[FlaskClient]:
-    app = crm.create_app()
-    yield app.test_client()
-    app.extensions["jobplatform"].sessions.kw["bind"].dispose()
-
-
-@pytest.fixture
-def worker(client: FlaskClient) -> Iterator[None]:
-    command = [sys.executable, "-m", "jobplatform.cli", "worker", "-c", "1"]
-    environment = {**os.environ, "JOBPLATFORM_TASKS": "app:tasks"}
-    process = subprocess.Popen(command, cwd=FOLDER, env=environment, stderr=subprocess.PIPE)
-    yield
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise
-    assert process.returncode == 0
+def worker(client: FlaskClient, work_in: WorkIn) -> None:
+    work_in("crm_sync", JOBPLATFORM_CONCURRENCY="1")
 
 
 @pytest.fixture

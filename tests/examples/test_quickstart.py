@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import os
-import signal
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,29 +13,20 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
 from jobplatform.testing import wait_until
+from tests.examples.conftest import ClientOf, Load, WorkIn
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "quickstart"
 
 
 @pytest.fixture
-def quickstart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    spec = importlib.util.spec_from_file_location("quickstart_app", FOLDER / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def quickstart(load: Load) -> ModuleType:
+    return load("quickstart")
 
 
 @pytest.fixture
-def client(quickstart: ModuleType) -> Iterator[FlaskClient]:
-    app = quickstart.create_app()
-    yield app.test_client()
-    app.extensions["jobplatform"].sessions.kw["bind"].dispose()
+def client(quickstart: ModuleType, client_of: ClientOf) -> FlaskClient:
+    return client_of(quickstart)
 
 
 @pytest.fixture
@@ -52,9 +36,8 @@ def token(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> str:
 
 
 @pytest.fixture
-def worker(database_url: str, client: FlaskClient) -> Iterator[None]:
-    with _worker_process(database_url):
-        yield
+def worker(client: FlaskClient, work_in: WorkIn) -> None:
+    work_in("quickstart")
 
 
 @pytest.mark.usefixtures("worker")
@@ -84,24 +67,6 @@ def test_the_readme_shows_this_example_and_no_other() -> None:
     readme = (ROOT / "README.md").read_text()
 
     assert (FOLDER / "app.py").read_text() in readme
-
-
-@contextlib.contextmanager
-def _worker_process(database_url: str) -> Iterator[None]:
-    environment = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TASKS": "app:tasks"}
-    command = [sys.executable, "-m", "jobplatform.cli", "worker", "-c", "2"]
-    process = subprocess.Popen(command, cwd=FOLDER, env=environment, stderr=subprocess.PIPE)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise
-    assert process.returncode == 0
 
 
 def _wait_for_end(client: FlaskClient, workspace_id: uuid.UUID, job_id: str, token: str) -> dict[str, Any]:

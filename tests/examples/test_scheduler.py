@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
-import os
-import signal
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,28 +14,19 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
 from jobplatform.testing import wait_until
+from tests.examples.conftest import ClientOf, Load, WorkIn
 
-FOLDER = Path(__file__).parents[2] / "examples" / "scheduler"
 NOW = datetime.datetime.now(datetime.UTC)
 
 
 @pytest.fixture
-def scheduler(database_url: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    spec = importlib.util.spec_from_file_location("scheduler_app", FOLDER / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def scheduler(load: Load) -> ModuleType:
+    return load("scheduler")
 
 
 @pytest.fixture
-def client(scheduler: ModuleType) -> Iterator[FlaskClient]:
-    app = scheduler.create_app()
-    yield app.test_client()
-    app.extensions["jobplatform"].sessions.kw["bind"].dispose()
+def client(scheduler: ModuleType, client_of: ClientOf) -> FlaskClient:
+    return client_of(scheduler)
 
 
 @pytest.fixture
@@ -52,22 +36,9 @@ def operator(sessions: sessionmaker[Session]) -> dict[str, str]:
 
 
 @pytest.fixture
-def worker(database_url: str, client: FlaskClient) -> Iterator[None]:
+def worker(client: FlaskClient, work_in: WorkIn) -> None:
     """Mails are processed every second here: the test need not wait for half a minute."""
-    environment = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TASKS": "app:tasks", "MAILS_EVERY": "1"}
-    command = [sys.executable, "-m", "jobplatform.cli", "worker", "-c", "2"]
-    process = subprocess.Popen(command, cwd=FOLDER, env=environment, stderr=subprocess.PIPE)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise
-    assert process.returncode == 0
+    work_in("scheduler", MAILS_EVERY="1")
 
 
 @pytest.mark.usefixtures("worker")

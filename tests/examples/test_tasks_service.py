@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
-from jobplatform.testing import WorkerProcess, wait_until
+from jobplatform.models import make_engine
+from jobplatform.queue import pause, resume
+from jobplatform.testing import Databases, WorkerProcess, wait_until
+from jobplatform.testing.worker_process import environment_of
 from tests.api.servers import Server
 
 FOLDER = Path(__file__).parents[2] / "examples" / "tasks_service"
@@ -37,44 +41,51 @@ WATCH = """
 """
 
 
-@pytest.fixture(autouse=True)
-def react(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where `make` has put it."""
-    monkeypatch.setenv("REACT", str(REACT))
+class Service:
+    """Their application behind a server, with a token for those who call it; a worker runs what it starts."""
+
+    def __init__(self, server: Server, token: str, sessions: sessionmaker[Session]) -> None:
+        self.url = server.url
+        self.token = token
+        self._sessions = sessions
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Within the block no run is begun."""
+        with self._sessions.begin() as session:
+            pause(session, "task", "analyze-story", reason="a look", actor="a test")
+        try:
+            yield
+        finally:
+            with self._sessions.begin() as session:
+                resume(session, "task", "analyze-story")
 
 
-@pytest.fixture
-def token(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> str:
+@pytest.fixture(scope="module")
+def service(jobplatform_databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One for all tests of this module."""
+    folder, url = tmp_path_factory.mktemp("service"), jobplatform_databases.fresh()
+    engine = make_engine(url)
+    sessions = sessionmaker(engine)
     with sessions.begin() as session:
-        return mint_token(session, workspace_id, ["jobs:read", "jobs:write"], "the service")
+        token = mint_token(session, uuid.uuid4(), ["jobs:read", "jobs:write"], "the service")
+    own = {"JOBPLATFORM_TASKS": "app:tasks", "PYTHONPATH": str(FOLDER), "REACT": str(REACT), "PAGE_SECONDS": "0.5"}
+    server = Server(url, folder, application="app:create_app()", probe="/readyz", SERVICE_TOKEN=token, **own)
+    own["JOBPLATFORM_TRUST_LOGIN"] = "true"
+    worker = WorkerProcess(folder / "worker.log", environment_of(url, "app:tasks", own))
+    try:
+        server.start()
+        worker.wait_until_ready()
+        yield Service(server, token, sessions)
+    finally:
+        worker.destroy()
+        server.destroy()
+        engine.dispose()
+        jobplatform_databases.drop(url)
 
 
 @pytest.fixture
-def service(database_url: str, tmp_path: Path, token: str) -> Iterator[Server]:
-    server = Server(
-        database_url,
-        tmp_path,
-        application="app:create_app()",
-        probe="/readyz",
-        PYTHONPATH=str(FOLDER),
-        JOBPLATFORM_TASKS="app:tasks",
-        SERVICE_TOKEN=token,
-    )
-    server.start()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture
-def start_worker(
-    jobplatform_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], WorkerProcess]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return lambda: jobplatform_worker("app:tasks", PAGE_SECONDS="0.5")
-
-
-@pytest.fixture
-def page(service: Server, chromium: Any) -> Iterator[Any]:
+def page(service: Service, chromium: Any) -> Iterator[Any]:
     page = chromium.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -88,14 +99,14 @@ def page(service: Server, chromium: Any) -> Iterator[Any]:
 @pytest.mark.skipif(not REACT.exists(), reason="React is not here: see examples/tasks_service/requirements.txt")
 @pytest.mark.timeout(240)  # a browser, a server and a worker, on a machine that others use too
 def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(
-    page: Any, start_worker: Callable[[], WorkerProcess], tmp_path: Path
+    page: Any, service: Service, tmp_path: Path
 ) -> None:
     page.evaluate(WATCH)
     page.fill("input[name=story]", "4711")
     page.fill("input[name=pages]", "6")
-    page.click("button")
-    page.wait_for_selector(".status.pending", timeout=60_000)
-    start_worker()
+    with service.idle():
+        page.click("button")
+        page.wait_for_selector(".status.pending", timeout=60_000)
     page.wait_for_selector("progress", timeout=60_000)
     page.screenshot(path=tmp_path / "executing.png")
     page.wait_for_selector(".status.completed", timeout=60_000)
@@ -118,11 +129,9 @@ def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(
     assert page.inner_text(".run:first-of-type .refused") == "story 13 cannot be read"
 
 
-def test_a_service_triggers_a_task_and_streams_its_run(
-    service: Server, start_worker: Callable[[], WorkerProcess], token: str
-) -> None:
-    start_worker()
-    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
+def test_a_service_triggers_a_task_and_streams_its_run(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.token}"}
+    with httpx.Client(base_url=service.url, headers=headers, timeout=60) as client:
         triggered = client.post("/trigger", json={"taskId": "analyze-story", "payload": {"story_id": "7", "pages": 2}})
         run = triggered.json()["id"]
         with client.stream("GET", f"/jobs/stream/{run}") as stream:
@@ -144,13 +153,14 @@ def test_a_service_triggers_a_task_and_streams_its_run(
     assert health["workers"] == 1
 
 
-def test_the_page_gets_a_token_for_its_run_and_nothing_else(service: Server) -> None:
-    started = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story_id": "1"}})
+def test_the_page_gets_a_token_for_its_run_and_nothing_else(service: Service) -> None:
+    with service.idle():
+        started = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story_id": "1"}})
+        headers = {"Authorization": f"Bearer {started.json()['token']}"}
+        status_url = started.json()["statusUrl"]
+        assert httpx.get(service.url + status_url, headers=headers).json()["status"] == "pending"
     refused = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story": 1}})
-    headers = {"Authorization": f"Bearer {started.json()['token']}"}
-    status_url = started.json()["statusUrl"]
 
-    assert httpx.get(service.url + status_url, headers=headers).json()["status"] == "pending"
     assert httpx.get(service.url + status_url.rsplit("/", 1)[0], headers=headers).status_code == 403
     assert httpx.post(f"{service.url}/trigger", json={"taskId": "ingest-pull"}, headers=headers).status_code == 403
     assert (refused.status_code, "story_id" in refused.json()["error"]) == (422, True)

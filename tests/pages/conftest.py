@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,14 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
-from jobplatform.api import create_app
-from jobplatform.models import Role, Workspace
+from jobplatform.models import Workspace
 from jobplatform.queue import Tasks
-from jobplatform.settings import Settings
-from tests.api.conftest import MintToken, hand, hub_of, mint
+from tests.api.conftest import MintToken, app, hand, mint, rules_are_compiled_once
 from tests.api.example_tasks import make_tasks
 
-__all__ = ["hand", "mint"]
+__all__ = ["app", "hand", "mint", "rules_are_compiled_once"]
 
 
 class Form:
@@ -119,14 +116,6 @@ def notice_of(page: TestResponse) -> str:
 @pytest.fixture
 def tasks() -> Tasks:
     return make_tasks()
-
-
-@pytest.fixture
-def app(login_url: Callable[..., str]) -> Iterator[Flask]:
-    app = create_app(Settings(database_url=login_url(Role.API), tasks="tests.api.example_tasks:tasks"))
-    yield app
-    hub_of(app).close()
-    app.extensions["jobplatform.engine"].dispose()
 
 
 @pytest.fixture

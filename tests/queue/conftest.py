@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Job, make_engine
 from jobplatform.queue import NewJob, enqueue_job, get_job, silence
+from tests.conftest import EngineOn
 from tests.queue.actors import Elsewhere, Time, Worker
 
 Put = Callable[..., uuid.UUID]
@@ -19,21 +20,27 @@ Look = Callable[[uuid.UUID], Job]
 Fact = Callable[..., Any]
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url, pool_size=10)
+def silent_engine(url: str) -> Engine:
+    engine = make_engine(url, pool_size=10)
     silence(engine)
-    yield engine
-    engine.dispose()
+    return engine
 
 
-@pytest.fixture
-def worker_engine(database_url: str) -> Iterator[Engine]:
+def autocommitting_engine(url: str) -> Engine:
     """As the worker has it: every statement is a transaction of its own."""
-    engine = make_engine(database_url, pool_size=5, autocommit=True)
+    engine = make_engine(url, pool_size=5, autocommit=True)
     silence(engine)
-    yield engine
-    engine.dispose()
+    return engine
+
+
+@pytest.fixture
+def engine(database_url: str, engine_on: EngineOn) -> Engine:
+    return engine_on(database_url, silent_engine)
+
+
+@pytest.fixture
+def worker_engine(database_url: str, engine_on: EngineOn) -> Engine:
+    return engine_on(database_url, autocommitting_engine)
 
 
 @pytest.fixture

@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
 from jobplatform.errors import EmbeddedServerError
-from jobplatform.models import make_engine
-from jobplatform.testing.databases import Databases
+from jobplatform.models import Role, make_engine
+from jobplatform.testing.databases import Databases, database_of
 from jobplatform.testing.server import DatabaseServer, embedded_server, given_server
 from jobplatform.testing.travel import Clock
 
@@ -96,10 +98,58 @@ def test_whoever_is_still_connected_is_sent_away(databases: Databases) -> None:
     assert run(url, COUNTS) == UNTOUCHED
 
 
+def test_tables_and_schemas_that_a_test_has_made_are_dropped_and_the_database_goes_on(databases: Databases) -> None:
+    url = databases.reused()
+    made = "create schema elsewhere create table things (id serial primary key, what text)"
+    run(url, f"{made}; create table public.more (id int unique); grant all on public.more to public")
+
+    databases.clean()
+
+    assert databases.reused() == url
+    assert run(url, "select to_regclass('public.more'), to_regnamespace('elsewhere')") == [(None, None)]
+    # And so they can be made again.
+    run(url, "create table public.more (name text); insert into public.more values ('Ada')")
+    databases.clean()
+
+
+def worker_s_engine(url: str) -> Engine:
+    return make_engine(url, autocommit=True)
+
+
+def test_an_engine_s_connections_go_on_with_the_settings_that_they_began_with(
+    databases: Databases, jobplatform_server: DatabaseServer
+) -> None:
+    databases.reused()
+    kinds = [
+        {},
+        {"url": jobplatform_server.url(database_of(databases.reused()), jobplatform_server.provide_login(Role.API))},
+        {"make": worker_s_engine},
+    ]
+
+    def look(**kind: Any) -> tuple[object, ...]:
+        about = "select pg_backend_pid(), session_user, current_setting('plan_cache_mode'), current_setting('jit')"
+        with databases.engine(**kind).connect() as connection:
+            return tuple(connection.exec_driver_sql(about).one())
+
+    before = [look(**kind) for kind in kinds]
+    for kind in kinds:
+        with databases.engine(**kind).connect() as connection:
+            connection.exec_driver_sql("set work_mem = '1MB'")
+            connection.exec_driver_sql("set plan_cache_mode = force_custom_plan")
+            connection.commit()
+
+    databases.clean()
+
+    databases.reused()
+    assert [look(**kind) for kind in kinds] == before
+    assert len({pid for pid, *_ in before}) == 3
+    with databases.engine().connect() as connection:
+        assert connection.exec_driver_sql("show work_mem").scalar_one() != "1MB"
+
+
 @pytest.mark.parametrize(
     "trace",
     [
-        "create table public.more (id int)",
         "drop table public.letters",
         "alter table public.people add column age int",
         "alter table public.people alter column name set not null",
@@ -110,7 +160,6 @@ def test_whoever_is_still_connected_is_sent_away(databases: Databases) -> None:
         "alter default privileges in schema public grant select on tables to public",
         "alter table public.people enable row level security",
         "create policy p on public.people using (true)",
-        "create schema elsewhere",
         "create type public.mood as enum ('good')",
         "comment on table public.people is 'they'",
         "alter database {database} set work_mem = '1MB'",

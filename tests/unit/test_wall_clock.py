@@ -13,7 +13,6 @@ MODULES = sorted((ROOT / "platform").rglob("*.py"))
 
 ALLOWED = {
     # An HTTP date is compared with this machine's clock, as every client does: the server's words are all there is.
-    "platform/connectors/asking.py": ["time"],
     "platform/queue/retry_after.py": ["now"],
     # How far this machine's clock is off is just what the doctor wants to know.
     "platform/queue/doctor.py": ["now", "now"],

@@ -18,7 +18,7 @@ from jobplatform.queue import NewJob, cancel_job, enqueue_jobs
 from jobplatform.testing import WorkerProcess, wait_until
 from tests.worker.fork_server import ForkServer
 from tests.worker.handlers import tasks
-from tests.worker.processes import ROOT, ForkedWorker
+from tests.worker.processes import ROOT, ForkedWorker, start_anew
 
 StartWorker = Callable[..., WorkerProcess]
 Launch = Callable[..., WorkerProcess]
@@ -32,9 +32,9 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def launch(request: pytest.FixtureRequest) -> Launch:
-    """How a worker of this test begins. Modules about beginnings and ends override it with ``start_anew``."""
-    return partial(ForkedWorker, request.getfixturevalue("fork_server"))
+def launch(fork_server: ForkServer) -> Launch:
+    """How a worker of this test begins, unless it is about that."""
+    return partial(ForkedWorker, fork_server)
 
 
 @pytest.fixture
@@ -43,6 +43,17 @@ def start_worker(login_url: Callable[..., str], launch: Launch, tmp_path: Path) 
 
     Their login may do what a worker may, and nothing else.
     """
+    yield from starting(login_url, launch, tmp_path)
+
+
+@pytest.fixture
+def start_worker_anew(login_url: Callable[..., str], tmp_path: Path) -> Iterator[StartWorker]:
+    """The same for tests about beginnings and ends: each process is started as in a deployment, and imports what it
+    needs itself. That takes seconds."""
+    yield from starting(login_url, start_anew, tmp_path)
+
+
+def starting(login_url: Callable[..., str], launch: Launch, tmp_path: Path) -> Iterator[StartWorker]:
     started: list[WorkerProcess] = []
     numbers = itertools.count(1)
 

@@ -138,6 +138,8 @@ def fork(control: socket.socket, request: list[Any], log: int, pipe: tuple[int, 
     os.close(log)
     os.environ.clear()
     os.environ.update(environment)
+    # An interpreter looks there when it begins, which this one did long ago.
+    sys.path[:0] = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
     raise BeWorker(options)
 
 

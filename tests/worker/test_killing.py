@@ -15,6 +15,8 @@ from tests.worker.conftest import Database, Lines, StartWorker
 from tests.worker.handlers import tasks
 
 SHORT = timedelta(milliseconds=300)
+#: For a handler that has to start a process first.
+LONGER = timedelta(seconds=1)
 
 
 def enqueue_neighbours(database: Database) -> None:
@@ -37,7 +39,8 @@ def cancel(database: Database, job_id: object) -> CancelAnswer:
 def test_a_job_that_ignores_its_timeout_is_killed_and_its_neighbours_run(
     start_worker: StartWorker, database: Database, told: Lines, task: str
 ) -> None:
-    job = database.enqueue(task, {"file": told.path}, timeout=SHORT, max_attempts=2, priority=9)
+    timeout = LONGER if task == "family" else SHORT
+    job = database.enqueue(task, {"file": told.path}, timeout=timeout, max_attempts=2, priority=9)
     enqueue_neighbours(database)
 
     start_worker()
@@ -52,7 +55,7 @@ def test_a_job_that_ignores_its_timeout_is_killed_and_its_neighbours_run(
 def test_a_killed_job_takes_the_processes_it_started_along(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
-    database.enqueue("family", {"file": told.path}, timeout=SHORT, max_attempts=1)
+    database.enqueue("family", {"file": told.path}, timeout=LONGER, max_attempts=1)
 
     start_worker()
     database.wait_until_done()

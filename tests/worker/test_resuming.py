@@ -73,7 +73,7 @@ def test_however_an_attempt_ends_the_next_goes_on_where_it_was(
     payload = {"count": 6, "ends_at": 4, "file": told.path}
     jobs = {
         end: database.enqueue(
-            "pages", payload | {"ends_by": end}, timeout=timedelta(seconds=1 if end == "timeout" else 60)
+            "pages", payload | {"ends_by": end}, timeout=timedelta(seconds=3 if end == "timeout" else 60)
         )
         for end in ENDS
     }

@@ -156,10 +156,10 @@ def test_progress_and_log_lines_are_seen_while_the_job_runs(
     wait_until(lambda: (database.job(job).progress or {}).get("current") == 3, what="the newest progress")
     assert database.job(job).status == "running"
     assert database.job(job).progress == {"current": 3, "total": 3, "message": "step 3"}
-    lines = wait_until(
-        lambda: database.rows("select line, level, message from jobplatform.job_logs order by line"), what="log lines"
-    )
-    assert lines == [(1, "warning", "line 1"), (2, "info", "line 2"), (3, "info", "line 3")]
+    # They may be written in portions.
+    written = "select line, level, message from jobplatform.job_logs order by line"
+    wait_until(lambda: len(database.rows(written)) == 3, what="log lines")
+    assert database.rows(written) == [(1, "warning", "line 1"), (2, "info", "line 2"), (3, "info", "line 3")]
     (tmp_path / "end").touch()
     database.wait_for_status(job, "completed")
 
@@ -283,7 +283,9 @@ def test_old_jobs_are_deleted_by_any_worker(start_worker: StartWorker, database:
         "update jobplatform.job_records set created_at = now() - interval '8 days', "
         "completed_at = now() - interval '8 days'"
     )
-    # The first worker has had this minute's turn.
+    # The first worker has had this minute's turn, or is having it just now.
+    turn = "select 1 from jobplatform.chores where name = 'prune'"
+    wait_until(lambda: database.rows(turn), what="the first worker's turn")
     database.execute("update jobplatform.chores set due_at = now() where name = 'prune'")
     start_worker()
 

@@ -13,13 +13,7 @@ from jobplatform.errors import SettingsError
 from jobplatform.settings import Settings
 from jobplatform.testing import is_dead, wait_until
 from jobplatform.worker import Worker, WorkerOptions
-from tests.worker.conftest import Database, Launch, Lines, StartWorker
-from tests.worker.processes import start_anew
-
-
-@pytest.fixture
-def launch() -> Launch:
-    return start_anew
+from tests.worker.conftest import Database, Lines, StartWorker
 
 
 @pytest.mark.parametrize(
@@ -53,7 +47,7 @@ def test_tasks_that_cannot_be_imported_stop_the_start_and_say_why(
 
 
 def test_a_worker_registers_only_when_every_slot_is_ready(
-    start_worker: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_worker_anew: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = tmp_path / "gate"
     (tmp_path / "slow_tasks.py").write_text(
@@ -68,7 +62,7 @@ def test_a_worker_registers_only_when_every_slot_is_ready(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    worker = start_worker(ready=False, tasks="slow_tasks:tasks")
+    worker = start_worker_anew(ready=False, tasks="slow_tasks:tasks")
     wait_until((tmp_path / "importing").exists, what="the import to begin")
     assert database.rows("select count(*) from jobplatform.workers") == [(0,)]
     gate.touch()
@@ -94,11 +88,11 @@ def test_only_the_nursery_imports_the_handlers(
 
 
 def test_a_worker_that_is_told_to_stop_while_it_starts_stops(
-    start_worker: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_worker_anew: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "endless_tasks.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(300)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    worker = start_worker(ready=False, tasks="endless_tasks:tasks")
+    worker = start_worker_anew(ready=False, tasks="endless_tasks:tasks")
     wait_until(lambda: "importing" in worker.log.read_text(), what="the import to begin")
     family = worker.descendants()
 

@@ -9,23 +9,17 @@ from pathlib import Path
 import pytest
 
 from jobplatform.testing import is_dead, wait_until
-from tests.worker.conftest import Database, Launch, Lines, StartWorker
-from tests.worker.processes import start_anew
-
-
-@pytest.fixture
-def launch() -> Launch:
-    return start_anew
+from tests.worker.conftest import Database, Lines, StartWorker
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopping_worker_lets_running_jobs_end_and_hands_the_others_back(
-    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path, signum: int
+    start_worker_anew: StartWorker, database: Database, told: Lines, tmp_path: Path, signum: int
 ) -> None:
     end = tmp_path / "end"
     running = database.enqueue_many("wait", [{"file": told.path, "until": str(end)}] * 2, priority=9)
     waiting = database.enqueue_many("noop", [{}] * 50)
-    worker = start_worker(slots=2)
+    worker = start_worker_anew(slots=2)
     told.wait(2)
 
     worker.signal(signum)
@@ -127,8 +121,8 @@ def test_ctrl_c_in_a_terminal_reaches_only_the_parent_effectively(
     assert database.job(job).status == "completed"
 
 
-def test_an_idle_worker_stops_at_once_and_says_goodbye(start_worker: StartWorker, database: Database) -> None:
-    worker = start_worker(poll=60.0)
+def test_an_idle_worker_stops_at_once_and_says_goodbye(start_worker_anew: StartWorker, database: Database) -> None:
+    worker = start_worker_anew(poll=60.0)
     family = worker.descendants()
 
     assert worker.stop() == 0
