@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.claim_sql import _COLUMNS, _READABLE, _TAKE
+from jobplatform.queue.claim_sql import COLUMNS, READABLE, TAKE
 from jobplatform.queue.statement import run
 
 # `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
@@ -36,7 +36,7 @@ pick as materialized (
         limit 1
         for update skip locked
     ) best
-    where l.task = any(%(tasks)s) and {_READABLE}
+    where l.task = any(%(tasks)s) and {READABLE}
         and l.resource is null
         and (
             select true
@@ -57,7 +57,7 @@ pick as materialized (
         and not exists (select from jobplatform.pauses)
 ),
 taken as (
-    {_TAKE}
+    {TAKE}
     where q.ctid = any(array(select tid from pick))
     returning q.*
 )
@@ -73,7 +73,7 @@ select
             limit 2
         ) ready
     ) as others,
-    {_COLUMNS},
+    {COLUMNS},
     (
         select coalesce(w.weight, p.weight)
         from jobplatform.workspace_limits w

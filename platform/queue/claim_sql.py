@@ -24,14 +24,14 @@ SPARE_LANES = 8
 #: Seconds after which to ask again about what somebody else is just claiming.
 CONTENDED = 0.05
 
-_COLUMNS = """
+COLUMNS = """
     u.workspace_id::text, u.id::text, u.epoch, u.queue, u.task, u.attempts, u.max_attempts, u.crash_count,
     u.timeout_ms, r.payload::text, r.payload_version, r.request_id, r.trace_parent, u.resource,
     extract(epoch from u.started_at - u.run_after)::float8
 """
 
 # The resource is set to what it is: see LANE in `models`.
-_TAKE = """
+TAKE = """
     update jobplatform.job_queue q
     set state = 2,
         epoch = q.epoch + 1,
@@ -44,7 +44,7 @@ _TAKE = """
 
 # A payload that newer code has written waits for a worker with such code. Nearly all are of the first version, and then
 # nothing is looked up.
-_READABLE = (
+READABLE = (
     "(l.payload_version = 1"
     " or l.payload_version <= (%(versions)s::integer[])[array_position(%(tasks)s::text[], l.task)])"
 )
@@ -143,7 +143,7 @@ lane(workspace_id, {of}, high, wrapped, place, nth, entry) as (
 # statistics can turn into something else.
 _TAKEN = f"""
 taken as (
-    {_TAKE}
+    {TAKE}
     where q.ctid = any(array(select tid from pick))
     returning q.*
 )
@@ -164,7 +164,7 @@ open as materialized (
     from lane l
     left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
     left join jobplatform.plans p on p.name = w.plan
-    where l.task = any(%(tasks)s) and {_READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
+    where l.task = any(%(tasks)s) and {READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
 ),
 facts as materialized (
     select
@@ -226,7 +226,7 @@ open as materialized (
     left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
     left join jobplatform.plans p on p.name = w.plan
     left join jobplatform.task_limits t on t.task = l.task
-    where l.task = any(%(tasks)s) and {_READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
+    where l.task = any(%(tasks)s) and {READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
         and not exists (select from pause where kind = 'queue' and key = %(queue)s)
         and l.task not in (select key from pause where kind = 'task')
         and l.workspace_id::text not in (select key from pause where kind = 'workspace')
@@ -396,7 +396,7 @@ with recursive
 {_TAKEN.strip()}
 select
     seen.last_workspace::text, seen.workspaces, seen.weighty, seen.leads, null, false, null,
-    {_COLUMNS}, open.weight, open.place
+    {COLUMNS}, open.weight, open.place
 from (
     select
         (select workspace_id from lane order by place desc limit 1) as last_workspace,
@@ -421,7 +421,7 @@ with recursive
 {_PAID.strip()}
 select
     seen.last_workspace::text, seen.workspaces, seen.weighty, seen.leads, seen.wait, seen.held_back, seen.paid,
-    {_COLUMNS}, open.weight, open.place
+    {COLUMNS}, open.weight, open.place
 from (
     select
         (select workspace_id from lane order by place desc limit 1) as last_workspace,
@@ -452,11 +452,11 @@ order by open.lead, open.place, u.priority desc, u.run_after, u.id
 
 CLAIM_ONE = f"""
 with u as (
-    {_TAKE}
+    {TAKE}
     where q.workspace_id = %(workspace_id)s and q.id = %(id)s and q.state = 1
     returning q.*
 )
-select {_COLUMNS}, 1, 1
+select {COLUMNS}, 1, 1
 from u
 join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
 """

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.api import JobPlatform
 from jobplatform.models import Connection, SyncLog, Workspace
 from jobplatform.pages import Visitor as KnownVisitor
-from jobplatform.queue import NewJob, Tasks, enqueue_job
+from jobplatform.queue import Cron, NewJob, Tasks, create_schedule, enqueue_job, pause_schedules_of
 from tests.api.conftest import Hand, MintToken
 from tests.pages.conftest import Visitor, notice_of
 
@@ -203,6 +203,18 @@ def test_schedules_are_paused_resumed_and_run_by_who_may(
     assert member.do("/resume") == "It goes on from now."
     assert member.do("/run-now") == "It has begun."
     assert "Echo" in member.get("/activity").text
+
+
+def test_a_schedule_that_its_connection_has_paused_says_why(
+    member: Visitor, operator: Visitor, sessions: Sessions, acme: uuid.UUID, connected: uuid.UUID, tasks: Tasks
+) -> None:
+    with sessions.begin() as session:
+        payload = {"connectionId": str(connected)}
+        made = create_schedule(session, tasks["echo"], Cron("0 3 * * *"), workspace_id=acme, payload=payload).id
+        assert pause_schedules_of(session, acme, connected, "CRM has withdrawn its consent") == 1
+
+    assert "CRM has withdrawn its consent" in member.get("/schedules").text
+    assert "CRM has withdrawn its consent" in operator.get(f"/schedules/{acme}/{made}").text
 
 
 def test_a_host_says_which_workspaces_its_users_see_and_what_they_may_do(

@@ -39,8 +39,11 @@ def engine(database_url: str) -> Iterator[Engine]:
 def hear(direct_url: str) -> Iterator[Hear]:
     """Listen until a payload comes, and answer with all that came up to then; with workspaces' names if wanted.
 
-    Past any pooler: LISTEN needs a session. The rings themselves come through it.
+    Past any pooler: LISTEN needs a session. The rings themselves come through it. What tests before this one rang with
+    has been rung: their database may be this one's.
     """
+    for bell in list(_bells.values()):
+        bell.finish()
     with psycopg.connect(direct_url, autocommit=True) as connection:
         connection.execute(f"listen {CHANNEL}")
 

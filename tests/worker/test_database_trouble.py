@@ -198,7 +198,7 @@ def test_a_worker_that_slept_past_its_lease_learns_that_its_job_is_gone(
     told.wait(1)
 
     os.kill(sleeper.pid, signal.SIGSTOP)
-    other = start_worker(heartbeat=0.3)
+    other = start_worker(lease=5.0, heartbeat=0.3)
     other.wait_for("jobs rescued")
     os.kill(sleeper.pid, signal.SIGCONT)
 
@@ -218,7 +218,7 @@ def test_the_result_of_a_worker_that_slept_past_its_lease_is_not_accepted(
 
     # The parent sleeps; the handler goes on and finishes, and its result waits in the pipe.
     os.kill(sleeper.pid, signal.SIGSTOP)
-    other = start_worker(heartbeat=0.3)
+    other = start_worker(lease=5.0, heartbeat=0.3)
     other.wait_for("jobs rescued")
     end.touch()
     os.kill(sleeper.pid, signal.SIGCONT)

@@ -118,7 +118,7 @@ def test_the_jobs_of_a_killed_worker_are_rescued_by_another(
 
     doomed.signal(signal.SIGKILL)
     doomed.wait()
-    other = start_worker(heartbeat=0.3)
+    other = start_worker(lease=5.0, heartbeat=0.3)
 
     other.wait_for("jobs rescued")
     assert database.job(job).crash_count == 1

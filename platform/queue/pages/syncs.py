@@ -250,8 +250,11 @@ def _statuses(session: Session, logs: Sequence[SyncLog]) -> dict[tuple[uuid.UUID
 
 
 def sync_state(status: str, job_status: Status | None) -> SyncState:
-    """How a sync is, from what it has written down and its job's status; None: the job is deleted, so it has ended."""
-    if status != "running":
+    """How a sync is, from what it has written down and its job's status; None: the job is deleted, so it has ended.
+
+    One that was interrupted is what its job is: it waits for another try, or has begun it.
+    """
+    if status not in ("running", "interrupted"):
         return cast(SyncState, status)
     if job_status is None:
         return "failed"

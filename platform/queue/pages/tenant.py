@@ -247,7 +247,7 @@ def _ended(connection: Any, logs: Iterable[SyncLogSeen], asked_for: Mapping[uuid
     for log in logs:
         result = next((one for one in log.results if one.get("connectionId") == str(connection.id)), None)
         never_came = log.status in ("failed", "cancelled") and log.job_id in asked_for
-        if log.status == "running":
+        if log.status in ("running", "interrupted"):
             continue
         if result is not None or (never_came and _concerns(asked_for[log.job_id], connection)):
             yield _Ended(log, result)
