@@ -92,7 +92,7 @@ class Report:
 
 HEAD = """# Benchmarks
 
-Made by `make bench`; run it to get the numbers of your own machine (about twenty minutes, everything it needs is
+Made by `make bench`; run it to get the numbers of your own machine (about forty minutes, everything it needs is
 installed beside the repository's environment; `make bench BENCH=--quick` takes six).
 
 How to read it: all contenders ran on the same PostgreSQL server with normal durability, one after another in
