@@ -169,6 +169,20 @@ def test_a_page_cannot_write_and_is_given_up_when_it_takes_too_long(
     assert "This takes too long" in answer.text
 
 
+def test_what_a_page_asks_is_planned_for_whom_it_asks_about(operator: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One plan for all workspaces would be a bad one for the largest, and that is the one people look at."""
+    seen: list[Any] = []
+
+    def looks(session: Session) -> list[Any]:
+        seen.append(session.scalar(text("show plan_cache_mode")))
+        return []
+
+    monkeypatch.setattr("jobplatform.queue.pages.queue_lines", looks)
+
+    assert operator.get("/queues").status_code == 200
+    assert seen == ["force_custom_plan"]
+
+
 def test_in_read_only_mode_nothing_is_done_by_anybody(app: Flask, operator: Visitor, described: None) -> None:
     operator.get("/tasks/add/new")
     form = operator.form("/tasks/add/new")
