@@ -79,6 +79,9 @@ def demo(keep: bool, fast: bool) -> None:
             if keep:
                 if operator_token:
                     click.echo(f"console       {api_url}{settings.pages_prefix}   (sign in with {operator_token})")
+                if settings.portal_prefix:
+                    portal = f"{api_url}{settings.portal_prefix}/{acme.id}/"
+                    click.echo(f"portal        {portal}   ({acme.name}'s own; sign in with {acme.token})")
                 click.echo("\neverything is left running; Ctrl-C stops all of it")
                 stack.run_until_interrupted()
                 click.echo("stopping")

@@ -55,6 +55,11 @@ def test_the_demo_shows_a_whole_sync_and_what_it_prints_is_so(start: Start, prep
     again = httpx.post(printed[2], json={}, headers={"Authorization": f"Bearer {printed[1]}"}, trust_env=False)
     assert again.status_code == 202, "the printed command starts another sync"
 
+    for pages in ("console", "portal"):
+        (address,) = re.findall(rf"^{pages} +(http\S+)", output, re.MULTILINE)
+        answer = httpx.get(address, follow_redirects=True, trust_env=False)
+        assert (answer.status_code, "Sign in" in answer.text) == (200, True), address
+
     assert kept.end() == 0
     assert processes_with(data_dir) == []
 
