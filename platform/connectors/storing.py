@@ -130,8 +130,7 @@ def _storable_data(record: SourceRecord) -> str:
 
 
 def _store(*, unchanged_too: bool) -> ReturningInsert[tuple[str]]:
-    """Rows as lists, so that the statement is the same for every page: to write one with so many rows took longer than
-    to run it."""
+    """Rows as lists, so that the statement is the same for every page and is compiled once."""
     rows = (
         func.unnest(
             bindparam("ids", type_=ARRAY(Text)),
