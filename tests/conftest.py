@@ -69,7 +69,7 @@ def _keep_bytecode() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests and the modules they are in stay until the end: whoever looks for garbage need not look there."""
+    """Thousands of tests and their modules stay until the end: whoever looks for garbage need not look there."""
     gc.collect()
     gc.freeze()
 
