@@ -1,7 +1,7 @@
 """The schema's history, and the few things that are done with it.
 
 Every process of ours asks where the schema is and few change it, so Alembic and all that it brings along (Mako,
-Pygments: a quarter of a second and 10 MB) is loaded by who does.
+Pygments: 7 MiB of each process) is loaded by who does.
 """
 
 from __future__ import annotations
