@@ -34,7 +34,7 @@ from jobplatform.queue import (
     complete_jobs,
     enqueue_jobs,
 )
-from jobplatform.queue.claim_sql import SPARE_LANES
+from jobplatform.queue.claim_sql import SPARE_LANES, STRETCH
 from jobplatform.testing import wait_until
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
@@ -579,7 +579,8 @@ def test_a_claim_locks_few_of_the_jobs_that_are_spread_over_many_resources(
 def test_a_claim_that_finds_all_it_looked_at_locked_asks_again_soon(
     db: Session, engine: Engine, worker: Worker
 ) -> None:
-    enqueue_jobs(db, [NewJob(workspace_id=A, task="work", resource=f"crm:{n}") for n in range(40)])
+    # No more lanes than the first stretch of a look: both claims see all of them, wherever the second one starts.
+    enqueue_jobs(db, [NewJob(workspace_id=A, task="work", resource=f"crm:{n}") for n in range(STRETCH)])
     with Session(engine) as first:
         held = claim_jobs(first, worker.ring, worker_id=worker.id, tasks=["work"], limit=20).jobs
         meanwhile = claim_jobs(db, Ring(["default"]), worker_id=worker.id, tasks=["work"], limit=1)
