@@ -37,9 +37,7 @@ from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, clai
 from jobplatform.queue.claim_rung import Rung
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
-from jobplatform.queue.connection_schedules import pause_schedules_of, resume_schedules_of
 from jobplatform.queue.count import Counted, count_endings
-from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.delete import delete_jobs
 from jobplatform.queue.describe import describe_tasks, payload_schema
 from jobplatform.queue.doctor import (
@@ -77,7 +75,6 @@ from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
 from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
 from jobplatform.queue.fingerprint import common_part, fingerprint_of
-from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
@@ -185,7 +182,6 @@ from jobplatform.queue.receive import (
     turn_away,
 )
 from jobplatform.queue.reconcile import release_unknown_jobs
-from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import Rescued, rescue_jobs
 from jobplatform.queue.retention import (
@@ -205,25 +201,42 @@ from jobplatform.queue.run_now import RunNowAnswer, run_job_now
 from jobplatform.queue.running import Channel, RunningJob
 from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
 from jobplatform.queue.schedules import (
+    LONGEST_INTERVAL,
     LONGEST_SPREAD,
     MOST_PREVIEWED,
     MOST_SCHEDULES,
+    RENEW_SECONDS,
+    Cron,
+    Declarations,
+    Declared,
+    Every,
+    Fired,
+    Once,
+    Rule,
+    Settled,
+    TaskDefaults,
     change_schedule,
     closed_payload,
     create_schedule,
+    default_timezone,
     delete_schedule,
     find_schedule,
     find_schedule_named,
+    fire_schedules,
+    forget_ticks,
     get_schedule,
     last_ticks,
     list_schedules,
     list_ticks,
     pause_schedule,
+    pause_schedules_of,
     preview,
     preview_rule,
     resume_schedule,
+    resume_schedules_of,
     rule_of,
     run_schedule_now,
+    settle_schedules,
     shown_payload,
     tasks_served,
     time_now,
@@ -231,7 +244,6 @@ from jobplatform.queue.schedules import (
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.search import QUALIFIERS, Search, parse_search
 from jobplatform.queue.settle import Released, Settlement, settle_endings
-from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
@@ -242,7 +254,6 @@ from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_log
 from jobplatform.queue.task import Task
 from jobplatform.queue.task_options import IfActive, JobOptions
 from jobplatform.queue.tasks import Tasks, load_tasks
-from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -312,7 +323,6 @@ from jobplatform.queue.workers import (
 )
 from jobplatform.queue.workspace_alerts import WorkspaceAlerts, list_workspace_alerts, settle_workspace_alerts
 from jobplatform.queue.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
-from jobplatform.queue.zones import default_timezone
 
 __all__ = [
     "BLOCKER_CODES",
