@@ -7,8 +7,8 @@ Platform-wide ones belong to :data:`PLATFORM_WORKSPACE` and enqueue there, or fo
 """
 
 from jobplatform.queue.schedules.asked import TaskDefaults
-from jobplatform.queue.schedules.change import MOST_SCHEDULES, change_schedule, create_schedule, delete_schedule
-from jobplatform.queue.schedules.declare import Declarations, Declared
+from jobplatform.queue.schedules.change import change_schedule, create_schedule, delete_schedule
+from jobplatform.queue.schedules.declare import Declared
 from jobplatform.queue.schedules.find import (
     closed_payload,
     find_schedule,
@@ -37,10 +37,8 @@ __all__ = [
     "LONGEST_INTERVAL",
     "LONGEST_SPREAD",
     "MOST_PREVIEWED",
-    "MOST_SCHEDULES",
     "RENEW_SECONDS",
     "Cron",
-    "Declarations",
     "Declared",
     "Every",
     "Fired",
