@@ -1,4 +1,23 @@
-"""What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits."""
+"""What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits.
+
+Where to look, by what is asked:
+
+    how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
+    how a job comes to be         enqueue, quota, replace, edges and batches, parent, receive
+    who runs it, and when         claim (claim_sql, claim_rung), shares, promote, doorbell, waking, look_around
+    what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
+                                  worker
+    how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so
+    what waits for an ending      notices, settle, succeed, predecessors
+    what people do to jobs        cancel, retry_job, run_now, delete; many at once: cancel_many, bulk, bulk_actions
+    what may run at all           limits, pause, breaker
+    what repeats                  the room schedules
+    what others are told          webhooks, tell_webhooks, watch, changes; deliveries from outside: hooks, receive
+    what is seen of it            read, find, search, failed, overview, stats, levels; the rooms why and pages
+    what is wrong                 health, rules, alerts, workspace_rules, doctor, compact
+    what is kept, for how long    keep, retention, erase, export, seal and vault, audit
+    who works                     workers; turns of the chores that one does for all
+"""
 
 from jobplatform.errors import JobError
 from jobplatform.queue.again import RetryFunction
@@ -37,9 +56,7 @@ from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, clai
 from jobplatform.queue.claim_rung import Rung
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
-from jobplatform.queue.connection_schedules import pause_schedules_of, resume_schedules_of
 from jobplatform.queue.count import Counted, count_endings
-from jobplatform.queue.declare import Declarations, Declared
 from jobplatform.queue.delete import delete_jobs
 from jobplatform.queue.describe import describe_tasks, payload_schema
 from jobplatform.queue.doctor import (
@@ -51,7 +68,7 @@ from jobplatform.queue.doctor import (
     examine_server,
 )
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, SETTLE, silence
-from jobplatform.queue.edges import Edge, Predecessor, chain
+from jobplatform.queue.edges import Edge, chain
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
     LONGEST_TIMEOUT,
@@ -65,7 +82,7 @@ from jobplatform.queue.enqueue import (
     enqueue_jobs,
 )
 from jobplatform.queue.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
-from jobplatform.queue.execute import Ended, decode_payload, execute
+from jobplatform.queue.execute import Ended, execute
 from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
@@ -77,7 +94,6 @@ from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
 from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
 from jobplatform.queue.fingerprint import common_part, fingerprint_of
-from jobplatform.queue.fire import Fired, TaskDefaults, fire_schedules
 from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
@@ -185,13 +201,10 @@ from jobplatform.queue.receive import (
     turn_away,
 )
 from jobplatform.queue.reconcile import release_unknown_jobs
-from jobplatform.queue.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
 from jobplatform.queue.release import Release, release_jobs
-from jobplatform.queue.rescue import Rescued, rescue_jobs
+from jobplatform.queue.rescue import rescue_jobs
 from jobplatform.queue.retention import (
-    SHORTEST_AUDIT,
     Keeps,
-    Pruned,
     count_due,
     count_pages,
     forget_the_past,
@@ -202,36 +215,50 @@ from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
 from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.run_now import RunNowAnswer, run_job_now
-from jobplatform.queue.running import Channel, RunningJob
+from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
 from jobplatform.queue.schedules import (
+    LONGEST_INTERVAL,
     LONGEST_SPREAD,
     MOST_PREVIEWED,
-    MOST_SCHEDULES,
+    RENEW_SECONDS,
+    Cron,
+    Declared,
+    Every,
+    Fired,
+    Once,
+    Rule,
+    Settled,
+    TaskDefaults,
     change_schedule,
     closed_payload,
     create_schedule,
+    default_timezone,
     delete_schedule,
     find_schedule,
     find_schedule_named,
+    fire_schedules,
+    forget_ticks,
     get_schedule,
     last_ticks,
     list_schedules,
     list_ticks,
     pause_schedule,
+    pause_schedules_of,
     preview,
     preview_rule,
     resume_schedule,
+    resume_schedules_of,
     rule_of,
     run_schedule_now,
+    settle_schedules,
     shown_payload,
     tasks_served,
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
 from jobplatform.queue.search import QUALIFIERS, Search, parse_search
-from jobplatform.queue.settle import Released, Settlement, settle_endings
-from jobplatform.queue.settle_schedules import RENEW_SECONDS, Settled, settle_schedules
+from jobplatform.queue.settle import settle_endings
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
@@ -242,7 +269,6 @@ from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_log
 from jobplatform.queue.task import Task
 from jobplatform.queue.task_options import IfActive, JobOptions
 from jobplatform.queue.tasks import Tasks, load_tasks
-from jobplatform.queue.ticks import forget_ticks
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -283,7 +309,6 @@ from jobplatform.queue.webhook_job import (
 from jobplatform.queue.webhooks import (
     PLATFORM,
     NewWebhook,
-    Sending,
     change_webhook,
     create_webhook,
     delete_webhook,
@@ -310,9 +335,8 @@ from jobplatform.queue.workers import (
     heartbeat,
     register_worker,
 )
-from jobplatform.queue.workspace_alerts import WorkspaceAlerts, list_workspace_alerts, settle_workspace_alerts
+from jobplatform.queue.workspace_alerts import list_workspace_alerts, settle_workspace_alerts
 from jobplatform.queue.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
-from jobplatform.queue.zones import default_timezone
 
 __all__ = [
     "BLOCKER_CODES",
@@ -340,7 +364,6 @@ __all__ = [
     "MOST_LINES",
     "MOST_LIVE",
     "MOST_PREVIEWED",
-    "MOST_SCHEDULES",
     "MOST_STEPS",
     "MOST_TAGS",
     "NOBODY",
@@ -350,7 +373,6 @@ __all__ = [
     "QUALIFIERS",
     "RENEW_SECONDS",
     "SETTLE",
-    "SHORTEST_AUDIT",
     "START",
     "STEP_LIMIT",
     "SYNC_LOG_STATUSES",
@@ -375,13 +397,11 @@ __all__ = [
     "Cancelled",
     "Capped",
     "Change",
-    "Channel",
     "Claim",
     "ClaimedJob",
     "Completion",
     "Counted",
     "Cron",
-    "Declarations",
     "Declared",
     "Deed",
     "Discard",
@@ -433,19 +453,15 @@ __all__ = [
     "Part",
     "PlanDeletion",
     "Position",
-    "Predecessor",
     "PredecessorResult",
     "ProgressReport",
     "Promoted",
-    "Pruned",
     "QueueSeen",
     "RateLimited",
     "Received",
     "Release",
-    "Released",
     "Replaced",
     "RequestKey",
-    "Rescued",
     "ResourceNote",
     "RetentionRule",
     "Retry",
@@ -460,9 +476,7 @@ __all__ = [
     "RunningJob",
     "Search",
     "Seen",
-    "Sending",
     "Settled",
-    "Settlement",
     "Severity",
     "Shares",
     "ShutDown",
@@ -483,7 +497,6 @@ __all__ = [
     "Why",
     "WorkerInfo",
     "WorkerSeen",
-    "WorkspaceAlerts",
     "WorkspaceLook",
     "WorkspaceSeen",
     "act_on_some",
@@ -528,7 +541,6 @@ __all__ = [
     "declare_retention",
     "declare_rules",
     "declare_task_limits",
-    "decode_payload",
     "default_timezone",
     "delay_after",
     "delete_hook",

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.fire import NEXT_DUE
 from jobplatform.queue.rescue import LEFT_BEHIND
+from jobplatform.queue.schedules.fire import NEXT_DUE
 from jobplatform.queue.statement import run, text_array
 from jobplatform.queue.succeed import WAITING
 from jobplatform.queue.workers import SILENT

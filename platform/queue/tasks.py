@@ -28,7 +28,6 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
-from jobplatform.queue.declare import Declarations
 from jobplatform.queue.describe import payload_schema
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
 from jobplatform.queue.fill_batch import OpenBatch, open_batch_of
@@ -41,6 +40,7 @@ from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.rules import AlertRule
 from jobplatform.queue.running import RunningJob
+from jobplatform.queue.schedules.declare import Declarations
 from jobplatform.queue.task import Task, hints_of
 from jobplatform.queue.task_options import (
     IfActive,

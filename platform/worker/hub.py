@@ -33,13 +33,12 @@ from jobplatform.worker.departure import Departure, Phase
 from jobplatform.worker.ear import Ear
 from jobplatform.worker.finisher import Finisher, Flushed
 from jobplatform.worker.frames import Reason
-from jobplatform.worker.keeper import (
+from jobplatform.worker.keeper import Declarations, Keeper
+from jobplatform.worker.keeper_messages import (
     Beaten,
-    Declarations,
     Deregistered,
     Due,
     JobsReady,
-    Keeper,
     Know,
     Lapse,
     ListenAgain,

@@ -19,7 +19,6 @@ listen    keep a connection that LISTENs; the hub reads it
 """
 
 import logging
-import math
 import queue
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -33,21 +32,15 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobplatform.models import is_shared
 from jobplatform.queue import (
-    CHANNEL,
-    LISTENER,
     RENEW_SECONDS,
     AlertEvent,
     Declared,
     Heartbeat,
-    Lease,
     LimitsInCode,
     Promoted,
-    Signs,
     Succeeded,
     TaskDefaults,
-    WorkerInfo,
     bury_workers,
     continue_bulk,
     count_endings,
@@ -73,8 +66,27 @@ from jobplatform.queue import (
     succeed_jobs,
     tend_sync_logs,
 )
+from jobplatform.worker.chore import Chore, Watched
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.keeper_messages import (
+    Beat,
+    Beaten,
+    Deregister,
+    Deregistered,
+    Due,
+    JobsReady,
+    Know,
+    Lapse,
+    ListenAgain,
+    Listening,
+    Reaped,
+    Register,
+    Registered,
+    RegistrationFailed,
+    SettleNow,
+)
+from jobplatform.worker.listener import open_listener
 from jobplatform.worker.options import WorkerOptions
 
 #: Every how many heartbeats a worker looks whether a chore of the whole platform is due; two looks share a minute.
@@ -86,109 +98,10 @@ BULK_SECONDS: Final = 2.0
 DESCRIBE_SECONDS: Final = 600.0
 SWEEP_SECONDS: Final = 5.0
 LISTEN_AGAIN_SECONDS: Final = 1.0
-NEVER: Final = math.inf
 DEAF: Final = "degraded to polling: LISTEN is impossible through a pooler"
 INSTEAD: Final = "set JOBPLATFORM_DIRECT_DATABASE_URL, or JOBPLATFORM_DOORBELL=false if polling is meant"
 
 logger = logging.getLogger("jobplatform.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """``limits`` are written down by the first registration of a process: later, newer code may have said others."""
-
-    info: WorkerInfo
-    limits: Sequence[LimitsInCode] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Know:
-    """What the tasks are, and what schedules are declared beside them."""
-
-    catalogue: Sequence[Mapping[str, Any]]
-    schedules: Sequence[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    worker_id: int
-    held: Sequence[Lease]
-    draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """We are no worker for now: no chores until the next registration. Sweeping would rescue, and so charge as a crash,
-    the very jobs that we are about to hand back.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Something is due in so many seconds; look then, not at the next poll."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class SettleNow:
-    """Something ended that somebody waits for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deregister:
-    worker_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """`since` is when the registration was sent, on the lease's clock."""
-
-    worker_id: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationFailed:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Beaten:
-    """`answer` is None when the heartbeat did not get through."""
-
-    worker_id: int
-    since: float
-    answer: Heartbeat | None
-
-
-@dataclass(frozen=True, slots=True)
-class Deregistered:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class JobsReady:
-    """Scheduled or rescued jobs have become ready, of these workspaces among others."""
-
-    workspaces: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """So many jobs were taken back from dead workers."""
-
-    jobs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    connection: psycopg.Connection[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAgain:
-    """The listening connection broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,43 +117,6 @@ class Declarations:
         cls, catalogue: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], tasks: str
     ) -> "Declarations":
         return cls({task["name"]: task["keep"] for task in catalogue}, rules, tasks)
-
-
-@dataclass(slots=True)
-class Chore:
-    """Something to do every so often. `run` may answer with the seconds until it wants to run again."""
-
-    name: str
-    every: float
-    run: Callable[[], float | None]
-    due_at: float = field(default_factory=monotonic)
-
-    def pause(self) -> float:
-        """Seconds until it is due again. Workers that started together don't stay together."""
-        return self.every * random.uniform(1, 1.5)
-
-
-@dataclass(slots=True)
-class Watched(Chore):
-    """A chore for which there is seldom something to do: it is due when a look has seen a sign of it, or somebody says
-    so. `every` is how often it is looked for, at most.
-
-    `sign` says in how many seconds there will be something to do; None for no sign of it.
-    """
-
-    due_at: float = NEVER
-    sign: Callable[[Signs], float | None] = field(kw_only=True)
-    look_at: float = 0.0
-
-    def pause(self) -> float:
-        return NEVER
-
-    def seen(self, signs: Signs, now: float) -> None:
-        """Take in what a look has seen."""
-        self.look_at = now + Chore.pause(self)
-        seconds = self.sign(signs)
-        if seconds is not None:
-            self.due_at = min(self.due_at, now + seconds)
 
 
 class Keeper(DatabaseThread):
@@ -529,22 +405,3 @@ class Keeper(DatabaseThread):
 
 def _at_once(sign: bool) -> float | None:
     return 0.0 if sign else None
-
-
-def open_listener(engine: Engine, *, trusted: bool = False) -> psycopg.Connection[Any] | None:
-    """A connection of its own that hears the doorbell, taken out of the engine's pool.
-
-    None where a pooler stands between: LISTEN would stay with a backend that others use. ``trusted`` is somebody's word
-    that this one keeps sessions together.
-    """
-    fairy = engine.raw_connection()
-    if is_shared(fairy) and not trusted:
-        fairy.close()
-        return None
-    connection = fairy.driver_connection
-    fairy.detach()
-    assert isinstance(connection, psycopg.Connection)
-    connection.autocommit = True
-    connection.execute(f"set application_name = '{LISTENER}'")
-    connection.execute(f"listen {CHANNEL}")
-    return connection

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from jobplatform.queue import LimitsInCode, WorkerInfo
 from jobplatform.worker.clock import lease_clock
-from jobplatform.worker.keeper import Beat, Beaten, Deregister, Keeper, Register, Registered
+from jobplatform.worker.keeper import Keeper
+from jobplatform.worker.keeper_messages import Beat, Beaten, Deregister, Register, Registered
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.options import WorkerOptions
 

@@ -28,8 +28,9 @@ from jobplatform.queue import (
     run_inline,
     set_workspace_limits,
 )
-from jobplatform.queue import fire as fire_module
-from jobplatform.queue.schedules import offset_of, plan_of
+from jobplatform.queue.schedules import fire as fire_module
+from jobplatform.queue.schedules.plan import plan_of
+from jobplatform.queue.schedules.row import offset_of
 from jobplatform.queue.statement import run
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact

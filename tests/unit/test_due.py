@@ -7,8 +7,8 @@ import datetime
 import pytest
 
 from jobplatform.models import CatchUp
-from jobplatform.queue.due import LATE, MOST_CAUGHT_UP, due_ticks
-from jobplatform.queue.recurrence import Cron, Every, Once
+from jobplatform.queue.schedules.due import LATE, MOST_CAUGHT_UP, due_ticks
+from jobplatform.queue.schedules.recurrence import Cron, Every, Once
 
 MINUTE = datetime.timedelta(minutes=1)
 FIRST = datetime.datetime(2026, 1, 5, 12, 0, tzinfo=datetime.UTC)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobplatform.errors import InvalidScheduleError
-from jobplatform.queue.recurrence import (
+from jobplatform.queue.schedules.recurrence import (
     Cron,
     Every,
     Once,

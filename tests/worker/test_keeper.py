@@ -15,7 +15,8 @@ from jobplatform.models import make_engine
 from jobplatform.queue import WorkerInfo
 from jobplatform.queue.look_around import LOOK
 from jobplatform.testing import wait_until
-from jobplatform.worker.keeper import JobsReady, Keeper, Know, Register, Registered
+from jobplatform.worker.keeper import Keeper
+from jobplatform.worker.keeper_messages import JobsReady, Know, Register, Registered
 from jobplatform.worker.options import WorkerOptions
 from tests.worker.conftest import Database
 

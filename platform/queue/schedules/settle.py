@@ -24,8 +24,8 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.models import Schedule
-from jobplatform.queue.declare import Declared
-from jobplatform.queue.schedules import await_next
+from jobplatform.queue.schedules.declare import Declared
+from jobplatform.queue.schedules.row import await_next
 from jobplatform.queue.statement import array, one_transaction, run, text_array
 
 #: A worker says this often that what it declares is still declared.

@@ -66,7 +66,7 @@ class Cron:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        _refuse([_zone_problem(self.timezone), _line_problem(self.line)])
+        refuse([_zone_problem(self.timezone), _line_problem(self.line)])
 
     @property
     def fields(self) -> str:
@@ -104,7 +104,7 @@ class Every:
     def __post_init__(self) -> None:
         long_enough = SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL
         whole = self.interval % datetime.timedelta(milliseconds=1) == datetime.timedelta(0)
-        _refuse(
+        refuse(
             [
                 None if long_enough else Problem("/everyMs", "must be from 1 second to 366 days"),
                 None if whole else Problem("/everyMs", "must be whole milliseconds"),
@@ -144,7 +144,7 @@ class Once:
     at: datetime.datetime
 
     def __post_init__(self) -> None:
-        _refuse([_moment_problem(self.at, "/runAt")])
+        refuse([_moment_problem(self.at, "/runAt")])
 
     @property
     def timezone(self) -> str:
@@ -316,7 +316,8 @@ def _moment_problem(moment: datetime.datetime, path: str) -> Problem | None:
     return None if EARLIEST <= moment <= LATEST else Problem(path, "must be between 1970 and 2100")
 
 
-def _refuse(problems: list[Problem | None]) -> None:
+def refuse(problems: list[Problem | None]) -> None:
+    """Raise :class:`InvalidScheduleError` with those that are problems, if there is one."""
     found = [problem for problem in problems if problem]
     if found:
         raise InvalidScheduleError(found)

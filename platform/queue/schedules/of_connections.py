@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Schedule
-from jobplatform.queue.schedules import resume_schedule
+from jobplatform.queue.schedules.pause import resume_schedule
 from jobplatform.queue.statement import run
 
 PAUSE = """

@@ -8,7 +8,7 @@
 ['audit.retention']
 
 A declaration is checked where it is made, so that a line which cannot be read stops the deployment and not the night.
-A worker that starts writes it down (:mod:`jobplatform.queue.settle_schedules`).
+A worker that starts writes it down (:mod:`jobplatform.queue.schedules.settle`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobplatform.errors import InvalidJobError, InvalidScheduleError, Problem, TaskDefinitionError
 from jobplatform.models import PLATFORM_WORKSPACE
-from jobplatform.queue.recurrence import Cron, Every, Once, Rule
-from jobplatform.queue.schedules import Plan
-from jobplatform.queue.zones import default_timezone
+from jobplatform.queue.schedules.plan import Plan
+from jobplatform.queue.schedules.recurrence import Cron, Every, Once, Rule
+from jobplatform.queue.schedules.zones import default_timezone
 
 if TYPE_CHECKING:
     from jobplatform.queue.task import Task

@@ -12,7 +12,7 @@ import itertools
 from typing import Final, NamedTuple
 
 from jobplatform.models import CatchUp
-from jobplatform.queue.recurrence import Every, Once, Rule, latest_tick, ticks_after
+from jobplatform.queue.schedules.recurrence import Every, Once, Rule, latest_tick, ticks_after
 
 #: No later than this a tick is on time. A worker that is there looks within a poll, which is a second or so.
 LATE: Final = datetime.timedelta(minutes=1)

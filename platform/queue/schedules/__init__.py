@@ -1,0 +1,74 @@
+"""Schedules: rules that enqueue. A schedule is a row, so it changes while everything runs.
+
+People and code make and change them (:mod:`change <jobplatform.queue.schedules.change>`, ``pause``, ``run_now``), a
+worker writes down what is declared beside tasks (``declare``, ``settle``), and every worker does what is due
+(``fire``). When that is, is arithmetic: ``recurrence`` for a rule's ticks, ``due`` for what is still done of them.
+Platform-wide ones belong to :data:`PLATFORM_WORKSPACE` and enqueue there, or for every workspace. Nothing here commits.
+"""
+
+from jobplatform.queue.schedules.asked import TaskDefaults
+from jobplatform.queue.schedules.change import change_schedule, create_schedule, delete_schedule
+from jobplatform.queue.schedules.declare import Declared
+from jobplatform.queue.schedules.find import (
+    closed_payload,
+    find_schedule,
+    find_schedule_named,
+    get_schedule,
+    last_ticks,
+    list_schedules,
+    list_ticks,
+    shown_payload,
+    tasks_served,
+    time_now,
+)
+from jobplatform.queue.schedules.fire import Fired, fire_schedules
+from jobplatform.queue.schedules.forget_ticks import forget_ticks
+from jobplatform.queue.schedules.of_connections import pause_schedules_of, resume_schedules_of
+from jobplatform.queue.schedules.pause import pause_schedule, resume_schedule
+from jobplatform.queue.schedules.plan import LONGEST_SPREAD
+from jobplatform.queue.schedules.preview import MOST_PREVIEWED, preview, preview_rule
+from jobplatform.queue.schedules.recurrence import LONGEST_INTERVAL, Cron, Every, Once, Rule
+from jobplatform.queue.schedules.row import rule_of
+from jobplatform.queue.schedules.run_now import run_schedule_now
+from jobplatform.queue.schedules.settle import RENEW_SECONDS, Settled, settle_schedules
+from jobplatform.queue.schedules.zones import default_timezone
+
+__all__ = [
+    "LONGEST_INTERVAL",
+    "LONGEST_SPREAD",
+    "MOST_PREVIEWED",
+    "RENEW_SECONDS",
+    "Cron",
+    "Declared",
+    "Every",
+    "Fired",
+    "Once",
+    "Rule",
+    "Settled",
+    "TaskDefaults",
+    "change_schedule",
+    "closed_payload",
+    "create_schedule",
+    "default_timezone",
+    "delete_schedule",
+    "find_schedule",
+    "find_schedule_named",
+    "fire_schedules",
+    "forget_ticks",
+    "get_schedule",
+    "last_ticks",
+    "list_schedules",
+    "list_ticks",
+    "pause_schedule",
+    "pause_schedules_of",
+    "preview",
+    "preview_rule",
+    "resume_schedule",
+    "resume_schedules_of",
+    "rule_of",
+    "run_schedule_now",
+    "settle_schedules",
+    "shown_payload",
+    "tasks_served",
+    "time_now",
+]

@@ -1,0 +1,49 @@
+"""Chores: what a worker does every so often, and when it is due next."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from jobplatform.queue import Signs
+
+NEVER: Final = math.inf
+
+
+@dataclass(slots=True)
+class Chore:
+    """Something to do every so often. `run` may answer with the seconds until it wants to run again."""
+
+    name: str
+    every: float
+    run: Callable[[], float | None]
+    due_at: float = field(default_factory=monotonic)
+
+    def pause(self) -> float:
+        """Seconds until it is due again. Workers that started together don't stay together."""
+        return self.every * random.uniform(1, 1.5)
+
+
+@dataclass(slots=True)
+class Watched(Chore):
+    """A chore for which there is seldom something to do: it is due when a look has seen a sign of it, or somebody says
+    so. `every` is how often it is looked for, at most.
+
+    `sign` says in how many seconds there will be something to do; None for no sign of it.
+    """
+
+    due_at: float = NEVER
+    sign: Callable[[Signs], float | None] = field(kw_only=True)
+    look_at: float = 0.0
+
+    def pause(self) -> float:
+        return NEVER
+
+    def seen(self, signs: Signs, now: float) -> None:
+        """Take in what a look has seen."""
+        self.look_at = now + Chore.pause(self)
+        seconds = self.sign(signs)
+        if seconds is not None:
+            self.due_at = min(self.due_at, now + seconds)

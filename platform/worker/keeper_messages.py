@@ -1,0 +1,112 @@
+"""What the hub asks of the keeper, and what the keeper tells it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from jobplatform.queue import Heartbeat, Lease, LimitsInCode, WorkerInfo
+
+# -- asked of it --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """``limits`` are written down by the first registration of a process: later, newer code may have said others."""
+
+    info: WorkerInfo
+    limits: Sequence[LimitsInCode] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Know:
+    """What the tasks are, and what schedules are declared beside them."""
+
+    catalogue: Sequence[Mapping[str, Any]]
+    schedules: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    worker_id: int
+    held: Sequence[Lease]
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """We are no worker for now: no chores until the next registration. Sweeping would rescue, and so charge as a crash,
+    the very jobs that we are about to hand back.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Something is due in so many seconds; look then, not at the next poll."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SettleNow:
+    """Something ended that somebody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAgain:
+    """The listening connection broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister:
+    worker_id: int
+
+
+# -- told by it ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """`since` is when the registration was sent, on the lease's clock."""
+
+    worker_id: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFailed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """`answer` is None when the heartbeat did not get through."""
+
+    worker_id: int
+    since: float
+    answer: Heartbeat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistered:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReady:
+    """Scheduled or rescued jobs have become ready, of these workspaces among others."""
+
+    workspaces: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """So many jobs were taken back from dead workers."""
+
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    connection: psycopg.Connection[Any]
