@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, StartWorker
 
 ENDINGS = {
@@ -55,8 +56,9 @@ def test_a_job_snoozed_for_ever_waits_and_does_not_run_hot(
     job = database.enqueue("say_nothing_good", {"kind": "snoozes for ever"})
 
     start_worker(threads=threads)
-    database.wait_for_status(job, "pending")
+    asleep = "select id from jobplatform.job_queue where state = 0 and epoch = 1"
+    wait_until(lambda: database.rows(asleep) == [(job,)], what="the job that was started once and sleeps")
     after = database.enqueue("noop")
     database.wait_for_status(after, "completed")
 
-    assert database.rows("select state from jobplatform.job_queue") == [(0,)]
+    assert database.rows(asleep) == [(job,)]
