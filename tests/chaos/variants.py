@@ -104,14 +104,14 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "completed jobs retried": Patch("retry_job", "RETRY_JOB", {"status in (4, 5)": "status in (3, 4, 5)"}),
     # Schedules
     "ticks without a lock or a record": (
-        Patch("fire", "DUE", {"for update skip locked": ""}),
-        Patch("fire", "RECORD_TICKS", {"on conflict do nothing": ""}),
+        Patch("schedules.fire", "DUE", {"for update skip locked": ""}),
+        Patch("schedules.fire", "RECORD_TICKS", {"on conflict do nothing": ""}),
     ),
     "missed ticks are dropped": Patch(
-        "fire", "DUE", {"every_workspace, catch_up,": "every_workspace, 'one' as catch_up,"}
+        "schedules.fire", "DUE", {"every_workspace, catch_up,": "every_workspace, 'one' as catch_up,"}
     ),
     "a tick that was done is done again": Patch(
-        "fire",
+        "schedules.fire",
         "RECORD_TICKS",
         {
             "on conflict do nothing": "on conflict (workspace_id, schedule_id, tick_at) "
