@@ -39,7 +39,7 @@ from jobplatform.errors import (
 )
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Connection, ConnectionCredentials, Record, Role, Schedule, SyncLog, confine
-from jobplatform.queue import Cron, RunningJob, Skip, create_schedule, pause_schedule, rewrap_keys
+from jobplatform.queue import Cron, RunningJob, Skip, create_schedule, pause_schedule, rewrap_keys, set_encrypting
 from tests.connectors.conftest import Jobs
 
 VARIABLE = "JOBPLATFORM_ENCRYPTION_KEYS"
@@ -520,6 +520,56 @@ def test_what_is_taken_back_or_gone_pauses_the_connection_s_schedules_and_connec
     assert (hourly.paused_at, hourly.paused_by, hourly.paused_why) == (None, None, None)
     assert hourly.next_run_at is not None
     assert by_hand.paused_by == "ann"
+
+
+def test_schedules_with_sealed_payloads_are_paused_and_resumed_like_the_others(
+    notes: Notes, jobs: Jobs, make: Callable[..., Connection], session: Session, workspace_id: uuid.UUID,
+    schedule: Callable[..., Schedule],
+) -> None:  # fmt: skip
+    given = grant(notes, tokenUrl=f"{notes.url}/token")
+    connection, other = make(notes.url, given), make(notes.url, given)
+    before = schedule(connection, "a")
+    set_encrypting(session, workspace_id, True)
+    hourly, another_s, all_of_them = schedule(connection, "b"), schedule(other, "c"), schedule(None, "d")
+    assert str(connection.id) not in json.dumps(hourly.payload)
+    notes.revoke()
+
+    with pytest.raises(SyncFailedError):
+        run_sync(jobs.start(), connection_id=connection.id, allow_private=True)
+
+    session.expire_all()
+    why = session.get_one(Connection, (workspace_id, connection.id)).attention
+    assert (hourly.paused_by, hourly.paused_why, hourly.next_run_at) == (f"connection:{connection.id}", why, None)
+    assert before.paused_by == hourly.paused_by
+    assert (another_s.paused_at, all_of_them.paused_at) == (None, None)
+
+    found = get_connection(session, workspace_id, connection.id, lock=True)
+    assert found is not None
+    change_connection(session, found, credentials=given, allow_private=True)
+    session.commit()
+
+    session.expire_all()
+    assert (hourly.paused_at, before.paused_at) == (None, None)
+
+
+def test_a_schedule_that_nobody_can_open_here_keeps_no_connection_from_being_marked(
+    notes: Notes, jobs: Jobs, make: Callable[..., Connection], session: Session, workspace_id: uuid.UUID,
+    schedule: Callable[..., Schedule],
+) -> None:  # fmt: skip
+    connection = make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token"))
+    open_one = schedule(connection, "a")
+    set_encrypting(session, workspace_id, True)
+    broken = schedule(connection, "b")
+    broken.payload = {"$sealed": broken.payload["$sealed"][:-8] + "AAAAAAAA"}
+    session.commit()
+    notes.revoke()
+
+    with pytest.raises(SyncFailedError):
+        run_sync(jobs.start(), allow_private=True)
+
+    session.expire_all()
+    assert (open_one.paused_at is None, broken.paused_at is None) == (False, True)
+    assert session.get_one(Connection, (workspace_id, connection.id)).attention is not None
 
 
 def test_a_token_endpoint_that_fails_for_a_moment_takes_nothing_away(
