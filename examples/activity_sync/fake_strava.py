@@ -83,6 +83,10 @@ class FakeStrava(StandIn):
 
     def _token(self, asked: Asked) -> Answer:
         form = asked.form()
+        if form.get("client_id") != self.client_id:
+            return _fault(400, "Bad Request", "Application", "client_id", "invalid")
+        if not self.knows_client(form):
+            return _fault(401, "Authorization Error", "Application", "", "invalid")
         by_code = form.get("grant_type") == "authorization_code"
         found = self.tokens_for_code(form) if by_code else self.new_tokens(form, rotates=True)
         if found is None and by_code:
