@@ -571,3 +571,34 @@ def test_a_browser_goes_all_the_way_over_http_and_only_it_can(
             assert (connected.status_code, "is connected" in connected.text) == (200, True), connected.text
             assert [answer.status_code for answer in connected.history] == [302]
             assert (shown["credentialsScheme"], shown["status"], tried["ok"]) == ("oauth2", "ready", True), tried
+
+
+#: What a page of the host's does when somebody clicks "connect".
+CONNECT = """async ([at, token]) => {
+  const headers = { Authorization: `Bearer ${token}` };
+  const answer = await fetch(`${at}/authorize`, { method: "POST", headers });
+  location.assign((await answer.json()).authorizeUrl);
+}"""
+
+
+def test_a_real_browser_keeps_the_cookie_and_shows_that_it_is_connected(
+    chromium: Any, app: Flask, open_browser: Callable[..., Browser], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider is another site to it, on another address of this machine."""
+    ada = open_browser(ledger, "http_json", **ledger.client())
+    with serving(app) as url:
+        url = url.replace("127.0.0.1", "localhost")
+        monkeypatch.setenv("JOBPLATFORM_PUBLIC_URL", f"{url}/api")
+        page = chromium.new_context().new_page()
+        page.set_default_timeout(20_000)
+        page.goto(f"{url}/api/healthz")
+
+        page.evaluate(CONNECT, [f"{url}{ada.at}", ada.client.token])
+        page.wait_for_url("**/oauth/callback/**")
+
+        heading, cookies = page.text_content("h1"), page.context.cookies()
+        page.context.close()
+
+    assert heading == "Connected"
+    assert cookies == []
+    assert ada.shown()["status"] == "ready"
