@@ -21,6 +21,7 @@ import json
 import logging
 import re
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -56,9 +57,21 @@ PostForm = Callable[[str, Mapping[str, str], Mapping[str, str]], Answer]
 
 
 class DatabaseKeeper:
-    """Keeps what is shared about a connection in the database, by short transactions of a Session's."""
+    """Keeps what is shared about a connection in the database, by short transactions of a Session's.
 
-    def __init__(self, session: Session, connection: Connection, token_url: str | None, *, allow_private: bool) -> None:
+    ``paced_in`` is whose rate and breaks they are, if they are not the workspace's own.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        token_url: str | None,
+        *,
+        allow_private: bool,
+        paced_in: uuid.UUID | None = None,
+    ) -> None:
+        self._paced_in = paced_in or connection.workspace_id
         self._session = session
         self._connection = connection
         self._token_url = token_url
@@ -66,11 +79,11 @@ class DatabaseKeeper:
 
     def turn(self, resource: str, rate: Rate | None) -> float:
         with alone(self._session) as session:
-            return take_turn(session, self._connection.workspace_id, resource, rate)
+            return take_turn(session, self._paced_in, resource, rate)
 
     def close(self, resource: str, seconds: float) -> None:
         with alone(self._session) as session:
-            close_resource(session, self._connection.workspace_id, resource, seconds)
+            close_resource(session, self._paced_in, resource, seconds)
 
     def needs_attention(self, reason: str, seen: Credentials | None) -> None:
         with alone(self._session) as session:
