@@ -58,6 +58,7 @@ LIFETIME: Final = datetime.timedelta(minutes=10)
 SECRET_BYTES: Final = 24
 LONGEST_CODE: Final = 4_096
 LONGEST_REASON: Final = 300
+TOKENS: Final = ("access_token", "refresh_token")
 CLIENT_CHANGED: Final = "the connection has been given another client meanwhile; begin again"
 
 _STATE = re.compile(r"jpo_[A-Za-z0-9_-]{54}\Z")
@@ -113,10 +114,14 @@ class Taken:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a code was changed into: values of credentials, and for whom they are."""
+    """What a code was changed into: values of credentials, and for whom they are.
+
+    ``also`` is what the provider said besides: whose account it is, as Strava's ``athlete``, or where its API lives.
+    """
 
     values: Mapping[str, Any] = field(repr=False)
     taken: Taken
+    also: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def begin_authorization(
@@ -225,12 +230,14 @@ def exchange_code(
     in_header = taken.own is not None and taken.own.values.get("client_authentication") == "header"
     named, headers = named_client(client.client_id, client.client_secret, in_header=in_header)
     answer = _ask(taken.token_url, form | named, headers, allow_private=allow_private)
-    tokens, scope = _read(answer, {**form, "client_secret": client.client_secret}, taken)
-    _require_scopes(taken, scope or returned.scope)
+    said = _read(answer, {**form, "client_secret": client.client_secret}, taken)
+    tokens = {name: said[name] for name in TOKENS if _is_token(said.get(name))}
+    _require_scopes(taken, said.get("scope") or returned.scope)
+    also = {name: value for name, value in said.items() if name not in (*TOKENS, "id_token")}
     if taken.own is not None:
-        return Tokens(tokens, taken)
+        return Tokens(tokens, taken, also)
     ours = {"client_id": client.client_id, "client_secret": client.client_secret, OF_PLATFORM: True}
-    return Tokens({**ours, **tokens}, taken)
+    return Tokens({**ours, **tokens}, taken, also)
 
 
 def keep_authorized(session: Session, tokens: Tokens) -> Connection:
@@ -430,8 +437,8 @@ def _ask(url: str, form: Mapping[str, str], more: Mapping[str, str], *, allow_pr
         raise AuthorizationError(f"the provider did not answer ({error}); begin again", "no-answer") from error
 
 
-def _read(answer: Answer, sent: Mapping[str, str], taken: Taken) -> tuple[dict[str, str], str | None]:
-    """The tokens in an answer, and the scopes that it says they are for."""
+def _read(answer: Answer, sent: Mapping[str, str], taken: Taken) -> dict[str, Any]:
+    """What an answer with tokens says."""
     if answer.status >= 500 or answer.status == 429:
         raise AuthorizationError(f"the provider failed (HTTP {answer.status}); begin again", "no-answer")
     if answer.status != 200:
@@ -441,14 +448,12 @@ def _read(answer: Answer, sent: Mapping[str, str], taken: Taken) -> tuple[dict[s
     except SourceError:
         body = None
     found = body if isinstance(body, dict) else {}
-    tokens = {name: found[name] for name in ("access_token", "refresh_token") if _is_token(found.get(name))}
-    # Not every provider gives one: then the access token is used as long as it is accepted.
-    needed = ("access_token",) if taken.own is not None else ("access_token", "refresh_token")
-    for name in needed:
-        if name not in tokens:
+    # Not every provider gives a refresh token: then the access token is used as long as it is accepted.
+    for name in TOKENS[: 1 if taken.own is not None else 2]:
+        if not _is_token(found.get(name)):
             raise AuthorizationError(f"the provider answered no {name.replace('_', ' ')}", "no-token")
     scope = found.get("scope")
-    return tokens, scope if isinstance(scope, str) else None
+    return {**found, "scope": scope if isinstance(scope, str) else None}
 
 
 def _not_accepted(answer: Answer, sent: Mapping[str, str], taken: Taken) -> AuthorizationError:
