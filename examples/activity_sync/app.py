@@ -8,12 +8,15 @@ its streams, the rows, and the member's progress.
 To try it, with a stand-in for Strava instead of an account:
 
     python examples/activity_sync/fake_strava.py 9001
-    export DATABASE_URL=postgresql://… JOBPLATFORM_ENCRYPTION_KEYS=$(jobplatform keys generate)
+    export DATABASE_URL=postgresql://… JOBPLATFORM_TRUST_LOGIN=true  # a superuser, to try it
+    export JOBPLATFORM_ENCRYPTION_KEYS=$(jobplatform keys generate 2026)
     export JOBPLATFORM_OAUTH_CLIENTS=strava:12345:client-secret-of-the-application
     export JOBPLATFORM_OAUTH_REDIRECT_URL=http://127.0.0.1:5000/clubs/connected
     export STRAVA_URL=http://127.0.0.1:9001 JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true  # not with Strava itself
     export CLUB_URL=http://127.0.0.1:5000/api STRAVA_VERIFY_TOKEN=tell-me-this
     jobplatform migrate
+    # Handlers have no right to your own tables until you grant it.
+    psql "$DATABASE_URL" -c 'alter default privileges grant all on tables to jobplatform_handler'
     flask --app examples/activity_sync/app run
     cd examples/activity_sync && JOBPLATFORM_TASKS=app:tasks jobplatform worker
 

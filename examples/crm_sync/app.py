@@ -7,7 +7,8 @@ tokens, limits, a worker that is killed.
 To try it, with a stand-in for HubSpot instead of an account:
 
     python examples/crm_sync/fake_hubspot.py 9001
-    export DATABASE_URL=postgresql://… JOBPLATFORM_ENCRYPTION_KEYS=$(jobplatform keys generate)
+    export DATABASE_URL=postgresql://… JOBPLATFORM_TRUST_LOGIN=true  # a superuser, to try it
+    export JOBPLATFORM_ENCRYPTION_KEYS=$(jobplatform keys generate 2026)
     export JOBPLATFORM_OAUTH_CLIENTS=hubspot:12345:client-secret-of-the-application
     export JOBPLATFORM_OAUTH_REDIRECT_URL=http://127.0.0.1:5000/crm/connected
     export HUBSPOT_URL=http://127.0.0.1:9001 JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true  # not with HubSpot itself
