@@ -533,6 +533,21 @@ def test_outside_of_development_only_public_addresses_over_https_are_a_provider_
     ]
 
 
+def test_a_code_is_not_sent_to_an_address_that_is_not_public(
+    open_browser: Callable[..., Browser], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure = ledger.url.replace("http:", "https:")
+    browser = open_browser(ledger, "http_json", **ledger.client(tokenUrl=f"{secure}/token"))
+    location = browser.consent(browser.begin())
+    monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "false")
+    asked = len(ledger.requests)
+
+    page = browser.come_back(location)
+
+    assert (page.status_code, "is not a public address" in words(page)) == (403, True)
+    assert len(ledger.requests) == asked
+
+
 # Over HTTP
 
 
