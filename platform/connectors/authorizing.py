@@ -192,7 +192,10 @@ def take_authorization(
     connection = get_connection(session, found.workspace_id, found.connection_id)
     if connection is None:
         return AuthorizationError("the connection is gone", "gone")
-    own = None if found.client_hash is None else _own(session, connection)
+    try:
+        own = None if found.client_hash is None else _own(session, connection)
+    except AuthorizationError as error:
+        return error
     if found.client_hash is not None and (own is None or _client_hash(own) != found.client_hash):
         return AuthorizationError(CLIENT_CHANGED, "changed")
     return Taken(
@@ -232,7 +235,9 @@ def exchange_code(
     answer = _ask(taken.token_url, form | named, headers, allow_private=allow_private)
     said = _read(answer, {**form, "client_secret": client.client_secret}, taken)
     tokens = {name: said[name] for name in TOKENS if _is_token(said.get(name))}
-    _require_scopes(taken, said.get("scope") or returned.scope)
+    if taken.own is None:
+        # Others leave out what is usual (offline_access), or call it otherwise than they want it called.
+        _require_scopes(taken, said.get("scope") or returned.scope)
     also = {name: value for name, value in said.items() if name not in (*TOKENS, "id_token")}
     if taken.own is not None:
         return Tokens(tokens, taken, also)

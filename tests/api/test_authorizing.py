@@ -421,6 +421,29 @@ def test_a_provider_that_gives_no_refresh_token_is_asked_until_it_refuses_and_th
     assert "gave none to renew it" in refused.message
 
 
+def test_a_provider_may_call_scopes_otherwise_than_it_wants_them_called(
+    open_browser: Callable[..., Browser], ledger: Ledger
+) -> None:
+    ledger.granted = {"notes.read"}
+
+    assert open_browser(ledger, "http_json", **ledger.client()).connect().status_code == 200
+
+
+def test_a_state_is_used_up_also_where_the_client_cannot_be_opened(
+    open_browser: Callable[..., Browser], ledger: Ledger, session: Session
+) -> None:
+    browser = open_browser(ledger, "http_json", **ledger.client())
+    location = browser.consent(browser.begin())
+    broken = "left(sealed, length(sealed) - 8) || 'AAAAAA\"}'"
+    session.execute(text(f"update jobplatform.connection_credentials set sealed = {broken}"))
+    session.commit()
+
+    page = browser.come_back(location)
+
+    assert (page.status_code, "cannot be opened" in words(page)) == (403, True)
+    assert session.scalar(text("select count(*) from jobplatform.connection_authorizations")) == 0
+
+
 def test_a_token_that_is_renewed_while_somebody_consents_does_not_end_what_they_began(
     open_browser: Callable[..., Browser], ledger: Ledger, sessions: sessionmaker[Session], workspace_id: uuid.UUID
 ) -> None:
