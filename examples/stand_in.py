@@ -115,13 +115,16 @@ class StandIn(http.server.ThreadingHTTPServer):
             self.codes[said["code"]] = dict(query)
         return Answer(302, {}, {"Location": f"{query['redirect_uri']}?{urlencode(said)}"})
 
+    def knows_client(self, form: Mapping[str, str]) -> bool:
+        """Whether a form names our application, and its secret."""
+        return (form.get("client_id"), form.get("client_secret")) == (self.client_id, self.client_secret)
+
     def tokens_for_code(self, form: Mapping[str, str]) -> dict[str, Any] | None:
         """What a code is changed into, once, for whoever asked for it; None where that cannot be."""
         begun = self.codes.pop(form.get("code", ""), None)
-        right = (form.get("client_id"), form.get("client_secret")) == (self.client_id, self.client_secret)
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        if begun is None or not right or challenge != begun["code_challenge"]:
+        if begun is None or not self.knows_client(form) or challenge != begun["code_challenge"]:
             return None
         if form.get("redirect_uri") != begun["redirect_uri"]:
             return None
@@ -129,8 +132,9 @@ class StandIn(http.server.ThreadingHTTPServer):
 
     def new_tokens(self, form: Mapping[str, str], *, rotates: bool) -> dict[str, Any] | None:
         """What a refresh token is changed into; None where that cannot be. The old access token is of no use then."""
-        right = (form.get("client_id"), form.get("client_secret")) == (self.client_id, self.client_secret)
-        if form.get("grant_type") != "refresh_token" or not right or form.get("refresh_token") not in self.refresh:
+        if form.get("grant_type") != "refresh_token" or not self.knows_client(form):
+            return None
+        if form.get("refresh_token") not in self.refresh:
             return None
         return self._next_tokens(rotates=rotates)
 

@@ -5,9 +5,23 @@ So it delivers to a hook of the platform, which answers at once when the job is 
 The job does the rest: is this a member, was it done before, a new token if the old one has run out, the activity and
 its streams, the rows, and the member's progress.
 
-    python examples/activity_sync/fake_strava.py                  # prints a URL: a stand-in for Strava
-    STRAVA_URL=… JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true flask --app examples/activity_sync/app run
-    JOBPLATFORM_TASKS=app:tasks jobplatform worker                # in examples/activity_sync
+To try it, with a stand-in for Strava instead of an account:
+
+    python examples/activity_sync/fake_strava.py 9001
+    export DATABASE_URL=postgresql://… JOBPLATFORM_TRUST_LOGIN=true  # a superuser, to try it
+    export JOBPLATFORM_ENCRYPTION_KEYS=$(jobplatform keys generate 2026)
+    export JOBPLATFORM_OAUTH_CLIENTS=strava:12345:client-secret-of-the-application
+    export JOBPLATFORM_OAUTH_REDIRECT_URL=http://127.0.0.1:5000/clubs/connected
+    export STRAVA_URL=http://127.0.0.1:9001 JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true  # not with Strava itself
+    export CLUB_URL=http://127.0.0.1:5000/api STRAVA_VERIFY_TOKEN=tell-me-this
+    jobplatform migrate
+    # Handlers have no right to your own tables until you grant it.
+    psql "$DATABASE_URL" -c 'alter default privileges grant all on tables to jobplatform_handler'
+    flask --app examples/activity_sync/app run
+    cd examples/activity_sync && JOBPLATFORM_TASKS=app:tasks jobplatform worker
+
+Then, of a club with any UUID: POST /clubs/<uuid>/members answers where to consent; POST /clubs/<uuid>/webhook answers
+the address that Strava is to be subscribed with, and delivers to.
 """
 
 import itertools
@@ -23,8 +37,17 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from jobplatform.api import JobPlatform
-from jobplatform.connectors import create_connection, get_connection, open_connector
-from jobplatform.errors import SourceAnswerError, SourceBusyError
+from jobplatform.connectors import (
+    Returned,
+    begin_authorization,
+    create_connection,
+    exchange_code,
+    get_connection,
+    keep_authorized,
+    open_connector,
+    take_authorization,
+)
+from jobplatform.errors import AuthorizationError, SourceAnswerError, SourceBusyError
 from jobplatform.models import Connection, make_engine
 from jobplatform.queue import (
     HookEvent,
@@ -242,24 +265,50 @@ def create_app() -> Flask:
 
     @app.post("/clubs/<uuid:workspace_id>/members")
     def join(workspace_id: UUID) -> tuple[dict[str, Any], int]:
-        """Where Strava's consent page leads back to, once the code has been changed into tokens."""
+        """A connection without credentials yet, and Strava's page where the athlete consents to it."""
+        settings = Settings.from_env()
         with sessions.begin() as session:
             made = create_connection(
                 session,
                 workspace_id,
                 connector_type="strava",
-                name=f"Athlete {request.json['athleteId']}",
-                config={"account": os.environ["STRAVA_CLIENT_ID"], **_address()},
-                credentials={
-                    "scheme": "oauth2",
-                    "clientId": os.environ["STRAVA_CLIENT_ID"],
-                    "clientSecret": os.environ["STRAVA_CLIENT_SECRET"],
-                    "refreshToken": request.json["refreshToken"],
-                },
-                allow_private=Settings.from_env().allow_private_addresses,
+                name=f"Strava of {user()}",
+                config={"baseUrl": os.environ["STRAVA_URL"]} if "STRAVA_URL" in os.environ else {},
+                allow_private=settings.allow_private_addresses,
             )
-            session.add(Member(workspace_id=workspace_id, athlete_id=request.json["athleteId"], connection_id=made.id))
-            return {"connectionId": str(made.id)}, 201
+            begun = begin_authorization(
+                session,
+                made,
+                actor=user(),
+                clients=settings.oauth_clients,
+                redirect_url=settings.oauth_redirect_url,
+            )
+            return {"connectionId": str(made.id), "authorizeUrl": begun.authorize_url}, 201
+
+    @app.get("/clubs/connected")
+    def joined() -> tuple[dict[str, Any], int]:
+        """Where Strava's page leads back to. It says whose account it is: from now on that is a member."""
+        said = {name: request.args.get(name) for name in ("code", "scope", "error", "error_description")}
+        returned = Returned(request.args.get("state", ""), **said)
+        settings = Settings.from_env()
+        try:
+            with sessions.begin() as session:  # The state is used up, whatever comes of it.
+                taken = take_authorization(session, returned.state, actor=user())
+            if isinstance(taken, AuthorizationError):
+                raise taken
+            allow_private = settings.allow_private_addresses
+            tokens = exchange_code(taken, returned, clients=settings.oauth_clients, allow_private=allow_private)
+            with sessions.begin() as session:  # The credentials and the member: both, or neither.
+                made = keep_authorized(session, tokens)
+                athlete_id = tokens.also["athlete"]["id"]
+                session.merge(
+                    Member(
+                        workspace_id=taken.workspace_id, athlete_id=athlete_id, connection_id=made.id, is_active=True
+                    )
+                )
+                return {"athleteId": athlete_id, "connectionId": str(made.id)}, 201
+        except AuthorizationError as error:
+            return {"error": str(error), "reason": error.reason}, 400
 
     @app.post("/clubs/<uuid:workspace_id>/webhook")
     def open_webhook(workspace_id: UUID) -> tuple[dict[str, str], int]:
@@ -292,6 +341,6 @@ def create_app() -> Flask:
     return app
 
 
-def _address() -> dict[str, str]:
-    """A stand-in, where there is one."""
-    return {"baseUrl": os.environ["STRAVA_URL"]} if "STRAVA_URL" in os.environ else {}
+def user() -> str:
+    """Who is signed in. Here whoever says so; in an application of yours its session knows."""
+    return request.headers.get("X-User", "ada")

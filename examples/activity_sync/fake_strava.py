@@ -22,6 +22,7 @@ class FakeStrava(StandIn):
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(port)
+        self.athlete_id = 4711
         self.activities: dict[int, dict[str, Any]] = {}
         self.streams: dict[int, dict[str, Any]] = {}
         self.private: set[int] = set()
@@ -45,7 +46,7 @@ class FakeStrava(StandIn):
                 "distance": float(points * 10),
                 "moving_time": points * 4,
                 "manual": points == 0,
-                "athlete": {"id": 4711},
+                "athlete": {"id": self.athlete_id},
             }
             if points:
                 self.streams[identifier] = {
@@ -83,12 +84,18 @@ class FakeStrava(StandIn):
 
     def _token(self, asked: Asked) -> Answer:
         form = asked.form()
+        if form.get("client_id") != self.client_id:
+            return _fault(400, "Bad Request", "Application", "client_id", "invalid")
+        if not self.knows_client(form):
+            return _fault(401, "Authorization Error", "Application", "", "invalid")
         by_code = form.get("grant_type") == "authorization_code"
         found = self.tokens_for_code(form) if by_code else self.new_tokens(form, rotates=True)
         if found is None and by_code:
             return _fault(400, "Bad Request", "RequestToken", "code", "invalid")
         if found is None:
             return _fault(400, "Bad Request", "RefreshToken", "refresh_token", "invalid")
+        if by_code:
+            found["athlete"] = {"id": self.athlete_id, "username": "ada"}
         return Answer(200, {**found, "expires_in": self.expires_in, "expires_at": int(self.now()) + self.expires_in})
 
     def _told(self) -> dict[str, str]:

@@ -4,11 +4,20 @@ Somebody is sent to HubSpot, consents, and comes back. Their consent and the fir
 connection that nobody reads, and no sync of one without credentials. What happens then is the platform's: pages,
 tokens, limits, a worker that is killed.
 
-    python examples/crm_sync/fake_hubspot.py                      # prints a URL: a stand-in for HubSpot
+To try it, with a stand-in for HubSpot instead of an account:
+
+    python examples/crm_sync/fake_hubspot.py 9001
+    export DATABASE_URL=postgresql://… JOBPLATFORM_TRUST_LOGIN=true  # a superuser, to try it
+    export JOBPLATFORM_ENCRYPTION_KEYS=$(jobplatform keys generate 2026)
     export JOBPLATFORM_OAUTH_CLIENTS=hubspot:12345:client-secret-of-the-application
     export JOBPLATFORM_OAUTH_REDIRECT_URL=http://127.0.0.1:5000/crm/connected
-    HUBSPOT_URL=… JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true flask --app examples/crm_sync/app run
-    JOBPLATFORM_TASKS=app:tasks jobplatform worker                # in examples/crm_sync
+    export HUBSPOT_URL=http://127.0.0.1:9001 JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES=true  # not with HubSpot itself
+    jobplatform migrate
+    flask --app examples/crm_sync/app run
+    cd examples/crm_sync && JOBPLATFORM_TASKS=app:tasks jobplatform worker
+
+Then, of a workspace with any UUID: POST /crm/<uuid>/connect with {"portal": "4711"} answers where to consent, that page
+leads back and begins the sync, and GET /crm/<uuid>/contacts shows what was copied.
 """
 
 import os

@@ -102,6 +102,10 @@ class FakeHubSpot(StandIn):
 
     def _token(self, asked: Asked) -> Answer:
         form = asked.form()
+        if not self.knows_client(form):
+            status = "BAD_CLIENT_SECRET" if form.get("client_id") == self.client_id else "BAD_CLIENT_ID"
+            message = "missing or unknown client id or secret"
+            return Answer(400, {"status": status, "message": message, "correlationId": str(uuid.uuid4())})
         by_code = form.get("grant_type") == "authorization_code"
         found = self.tokens_for_code(form) if by_code else self.new_tokens(form, rotates=False)
         if found is None and by_code:

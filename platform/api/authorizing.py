@@ -47,6 +47,8 @@ authorizing = Resource("authorizing", __name__, description="Connections that so
 
 AUTHORIZE = "/workspaces/<uuid:workspaceId>/connections/<uuid:connectionId>/authorize"
 CALLBACK = "/oauth/callback"
+#: Where people come back to from the provider of a connection's own client.
+OWN_CALLBACK = CALLBACK + "/<uuid:connectionId>"
 #: As long as a state is good.
 COOKIE_SECONDS = 600
 
@@ -89,7 +91,7 @@ def authorize_connection(workspace_id: UUID, connection_id: UUID) -> Response:
     """Begin to have somebody consent to a connection at its provider
 
     Send the browser that asked this to `authorizeUrl`; it comes back within ten minutes, to `/oauth/callback`, and the
-    connection has its credentials.
+    connection has its credentials. Where the client is the connection's own it is `/oauth/callback/{connectionId}`.
     """
     settings = Settings.from_env()
     if settings.oauth_callback is None:
@@ -123,10 +125,23 @@ def authorize_connection(workspace_id: UUID, connection_id: UUID) -> Response:
 @authorizing.answers(200, content_type="text/html", description="A page that says that it is connected")
 def end_authorization() -> Response:
     """Where a provider sends people back to"""
+    return _show_end(None)
+
+
+@authorizing.endpoint("GET", OWN_CALLBACK, None)
+@authorizing.about(parameters=RETURNED)
+@authorizing.may_answer(403, content_type="text/html", description="A page that says why nothing came of it")
+@authorizing.answers(200, content_type="text/html", description="A page that says that it is connected")
+def end_own_authorization(connection_id: UUID) -> Response:
+    """Where the provider of a connection's own client sends people back to"""
+    return _show_end(connection_id)
+
+
+def _show_end(connection_id: UUID | None) -> Response:
     said = {name: request.args.get(name) for name in ("code", "scope", "error", "error_description")}
     returned = Returned(request.args.get("state", ""), **said)
     try:
-        name = _end(returned)
+        name = _end(returned, connection_id)
     except (AuthorizationError, KeyMissingError) as error:
         log.warning("connection.not_authorized", extra={"reason": str(error), "request_id": current_request_id()})
         words = str(error)
@@ -134,12 +149,13 @@ def end_authorization() -> Response:
     return _page(200, "Connected", f"{name} is connected. You can close this window.", returned)
 
 
-def _end(returned: Returned) -> str:
+def _end(returned: Returned, connection_id: UUID | None) -> str:
     """Use the state up; ask the provider; keep what it says. Each in its own time. The connection's name."""
     settings = Settings.from_env()
     reach = Reach(Role.API, workspace_of_state(returned.state))
     with mounted().transaction(reach) as session:
-        taken = take_authorization(session, returned.state, binding=request.cookies.get(_cookie(returned.state), ""))
+        binding = request.cookies.get(_cookie(returned.state), "")
+        taken = take_authorization(session, returned.state, binding=binding, connection_id=connection_id)
     if isinstance(taken, AuthorizationError):
         raise taken
     allow_private = settings.allow_private_addresses

@@ -8,7 +8,12 @@
     5. :func:`keep_authorized`: the tokens are sealed as the connection's credentials, if it is still the one that was
        consented to.
 
-Where the provider sends people back to is a setting and never said by who asks, so that a code goes nowhere else.
+Who asks for consent is the application that the platform has registered with the provider (``hubspot``, ``strava``),
+or a client of the connection's own: credentials of the scheme ``oauth2`` with an ``authorizeUrl``.
+
+Where the provider sends people back to is a setting and never said by who asks, so that a code goes nowhere else. A
+client of a connection's own has an address of its own there: whose provider a workspace has chosen must not be able to
+have the code of another provider sent to where its own codes go, and be given that one with it.
 """
 
 from __future__ import annotations
@@ -17,12 +22,13 @@ import base64
 import datetime
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import urllib.parse
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -30,10 +36,18 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors.connections import asked_by, get_connection
-from jobplatform.connectors.credentials import give_credentials, require_key_ring
+from jobplatform.connectors.credentials import find_credentials, keep_credentials, require_key_ring
+from jobplatform.connectors.keeping import Credentials
 from jobplatform.connectors.outside import Answer, OutsideClient
-from jobplatform.connectors.registry import CONNECTORS, Config, ConnectorType, OAuth, unknown_type
-from jobplatform.connectors.renewing import LARGEST_TOKEN, LONGEST_RENEWAL, what_was_said
+from jobplatform.connectors.registry import CONNECTORS, ConnectorType, unknown_type
+from jobplatform.connectors.renewing import (
+    LARGEST_TOKEN,
+    LONGEST_RENEWAL,
+    OF_PLATFORM,
+    blames_the_client,
+    named_client,
+    what_was_said,
+)
 from jobplatform.errors import AuthorizationError, SourceError
 from jobplatform.models import Connection, ConnectionAuthorization, clock, visit
 from jobplatform.queue import open_secret, seal_value
@@ -44,6 +58,8 @@ LIFETIME: Final = datetime.timedelta(minutes=10)
 SECRET_BYTES: Final = 24
 LONGEST_CODE: Final = 4_096
 LONGEST_REASON: Final = 300
+TOKENS: Final = ("access_token", "refresh_token")
+CLIENT_CHANGED: Final = "the connection has been given another client meanwhile; begin again"
 
 _STATE = re.compile(r"jpo_[A-Za-z0-9_-]{54}\Z")
 _FIELD = "verifier"
@@ -89,16 +105,23 @@ class Taken:
     redirect_url: str
     origin: str | None
     scopes: Sequence[str]
-    verifier: str
     connector_type: str
+    verifier: str = field(repr=False)
     token_url: str
+    own: Credentials | None = None
+    """Those with the client, where it is the connection's own."""
 
 
-class Tokens(NamedTuple):
-    """Credentials as a connection takes them."""
+@dataclass(frozen=True)
+class Tokens:
+    """What a code was changed into: values of credentials, and for whom they are.
 
-    credentials: Mapping[str, Any]
+    ``also`` is what the provider said besides: whose account it is, as Strava's ``athlete``, or where its API lives.
+    """
+
+    values: Mapping[str, Any] = field(repr=False)
     taken: Taken
+    also: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def begin_authorization(
@@ -111,13 +134,12 @@ def begin_authorization(
 ) -> Begun:
     """Begin to ask for consent on behalf of ``actor``, in the caller's transaction.
 
-    Raises :class:`AuthorizationError` for a connector type without OAuth2, or without a client of ours, and
-    :class:`KeyMissingError` where tokens could not be sealed.
+    ``redirect_url`` is where people come back to; for a client of the connection's own it is what is below it with the
+    connection's id (``…/callback/<id>``). Raises :class:`AuthorizationError` where there is nobody who could ask: no
+    OAuth2, or no client; and :class:`KeyMissingError` where tokens could not be sealed.
     """
-    kind, oauth = _asking(connection.connector_type)
-    client = _client(clients, connection.connector_type)
     require_key_ring()
-    config = dict(kind.config().load(connection.config))
+    asker = _asker(session, connection, clients)
     state, verifier, binding = _new_state(connection.workspace_id), secrets.token_urlsafe(48), secrets.token_urlsafe(24)
     visit(session, connection.workspace_id)
     _forget_old(session, connection, actor)
@@ -128,16 +150,16 @@ def begin_authorization(
         actor=actor,
         binding_hash=_digest(binding),
         sealed=seal_value(session, connection.workspace_id, _place(state), _FIELD, verifier),
-        redirect_url=redirect_url,
-        origin=asked_by(kind, connection.config),
-        scopes=list(oauth.scopes(config)),
+        redirect_url=redirect_url if asker.client_hash is None else f"{redirect_url}/{connection.id}",
+        origin=asked_by(CONNECTORS[connection.connector_type], connection.config),
+        scopes=list(asker.scopes),
         expires_at=clock() + LIFETIME,
+        client_hash=asker.client_hash,
     )
     session.add(row)
     session.flush()
     session.refresh(row)
-    url = _authorize_url(oauth, config, client, row, state, verifier)
-    return Begun(url, state, binding, row.expires_at)
+    return Begun(_authorize_url(asker, row, state, verifier), state, binding, row.expires_at)
 
 
 def workspace_of_state(state: str) -> uuid.UUID | None:
@@ -148,22 +170,34 @@ def workspace_of_state(state: str) -> uuid.UUID | None:
 
 
 def take_authorization(
-    session: Session, state: str, *, actor: str | None = None, binding: str | None = None
+    session: Session,
+    state: str,
+    *,
+    actor: str | None = None,
+    binding: str | None = None,
+    connection_id: uuid.UUID | None = None,
 ) -> Taken | AuthorizationError:
     """Use a state up, for whoever began with it: the same ``actor``, or the browser that has the ``binding``.
 
-    Or why it is not good. The caller commits in either case, before anything else: a state is good once.
+    ``connection_id`` is from the address that they came back to, where it is one of a connection's own client. Or why
+    it is not good. The caller commits in either case, before anything else: a state is good once.
     """
     found = _taken(session, state)
     if found is None:
         return AuthorizationError("this was begun too long ago, or has been used already; begin again", "expired")
     if not _is_theirs(found, actor, binding):
         return AuthorizationError("this was begun by somebody else, or in another browser; begin again", "not-yours")
+    if connection_id != (None if found.client_hash is None else found.connection_id):
+        return AuthorizationError("this came back to the address of another provider; begin again", "not-yours")
     connection = get_connection(session, found.workspace_id, found.connection_id)
     if connection is None:
         return AuthorizationError("the connection is gone", "gone")
-    kind, _ = _asking(connection.connector_type)
-    config = dict(kind.config().load(connection.config))
+    try:
+        own = None if found.client_hash is None else _own(session, connection)
+    except AuthorizationError as error:
+        return error
+    if found.client_hash is not None and (own is None or _client_hash(own) != found.client_hash):
+        return AuthorizationError(CLIENT_CHANGED, "changed")
     return Taken(
         workspace_id=found.workspace_id,
         connection_id=found.connection_id,
@@ -173,7 +207,8 @@ def take_authorization(
         scopes=tuple(found.scopes),
         verifier=open_secret(session, found.workspace_id, _place(state), _FIELD, found.sealed),
         connector_type=connection.connector_type,
-        token_url=str(kind.token_url(config)),
+        token_url=_token_url(connection) if own is None else str(own.values["token_url"]),
+        own=own,
     )
 
 
@@ -188,25 +223,26 @@ def exchange_code(
         raise _refused(returned)
     if not returned.code or len(returned.code) > LONGEST_CODE:
         raise AuthorizationError("the provider sent back no code", "no-code")
-    client = _client(clients, taken.connector_type)
+    client = _client_of(taken, clients)
     form = {
         "grant_type": "authorization_code",
         "code": returned.code,
         "redirect_uri": taken.redirect_url,
-        "client_id": client.client_id,
-        "client_secret": client.client_secret,
         "code_verifier": taken.verifier,
     }
-    said = _read(_ask(taken.token_url, form, allow_private=allow_private), form)
-    _require_scopes(taken, said.get("scope") or returned.scope)
-    credentials = {
-        "scheme": "oauth2",
-        "clientId": client.client_id,
-        "clientSecret": client.client_secret,
-        "refreshToken": said["refresh_token"],
-        "accessToken": said["access_token"],
-    }
-    return Tokens(credentials, taken)
+    in_header = taken.own is not None and taken.own.values.get("client_authentication") == "header"
+    named, headers = named_client(client.client_id, client.client_secret, in_header=in_header)
+    answer = _ask(taken.token_url, form | named, headers, allow_private=allow_private)
+    said = _read(answer, {**form, "client_secret": client.client_secret}, taken)
+    tokens = {name: said[name] for name in TOKENS if _is_token(said.get(name))}
+    if taken.own is None:
+        # Others leave out what is usual (offline_access), or call it otherwise than they want it called.
+        _require_scopes(taken, said.get("scope") or returned.scope)
+    also = {name: value for name, value in said.items() if name not in (*TOKENS, "id_token")}
+    if taken.own is not None:
+        return Tokens(tokens, taken, also)
+    ours = {"client_id": client.client_id, "client_secret": client.client_secret, OF_PLATFORM: True}
+    return Tokens({**ours, **tokens}, taken, also)
 
 
 def keep_authorized(session: Session, tokens: Tokens) -> Connection:
@@ -219,10 +255,15 @@ def keep_authorized(session: Session, tokens: Tokens) -> Connection:
     connection = get_connection(session, taken.workspace_id, taken.connection_id, lock=True)
     if connection is None or connection.connector_type != taken.connector_type:
         raise AuthorizationError("the connection is gone", "gone")
-    kind, _ = _asking(connection.connector_type)
-    if asked_by(kind, connection.config) != taken.origin:
+    if asked_by(CONNECTORS[connection.connector_type], connection.config) != taken.origin:
         raise AuthorizationError("the connection was changed to ask another address meanwhile; begin again", "changed")
-    give_credentials(session, connection, kind, tokens.credentials)
+    if taken.own is not None:
+        there = _own(session, connection, lock=True)
+        if there is None or _client_hash(there) != _client_hash(taken.own):
+            raise AuthorizationError(CLIENT_CHANGED, "changed")
+        keep_credentials(session, connection, "oauth2", {**there.values, **tokens.values})
+    else:
+        keep_credentials(session, connection, "oauth2", tokens.values)
     connection.updated_at = clock()
     session.flush()
     session.refresh(connection)
@@ -232,15 +273,76 @@ def keep_authorized(session: Session, tokens: Tokens) -> Connection:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _asking(connector_type: str) -> tuple[ConnectorType, OAuth]:
-    kind = CONNECTORS.get(connector_type)
+class _Asker(NamedTuple):
+    """Who asks for consent, and where. ``client_hash`` is of the client, if it is the connection's own."""
+
+    authorize_url: str
+    client_id: str
+    scopes: Sequence[str]
+    separator: str = " "
+    also: Mapping[str, str] = {}
+    client_hash: bytes | None = None
+
+
+def _asker(session: Session, connection: Connection, clients: Mapping[str, OAuthClient]) -> _Asker:
+    kind = CONNECTORS.get(connection.connector_type)
     if kind is None:
-        raise AuthorizationError(unknown_type(connector_type), "no-oauth")
+        raise AuthorizationError(unknown_type(connection.connector_type), "no-oauth")
     if kind.oauth is None:
+        return _own_asker(session, connection, kind)
+    client = _client(clients, connection.connector_type)
+    config = dict(kind.config().load(connection.config))
+    oauth = kind.oauth
+    return _Asker(oauth.authorize_url(config), client.client_id, oauth.scopes(config), oauth.separator, oauth.also)
+
+
+def _own_asker(session: Session, connection: Connection, kind: ConnectorType) -> _Asker:
+    if "oauth2" not in kind.credentials:
         raise AuthorizationError(
-            f"connections of the type {connector_type} get their credentials from whoever makes them", "no-oauth"
+            f"connections of the type {connection.connector_type} get their credentials from whoever makes them",
+            "no-oauth",
         )
-    return kind, kind.oauth
+    found = _own(session, connection)
+    if found is None:
+        raise AuthorizationError(
+            "nobody can be asked for consent to this connection yet: give it credentials of the scheme oauth2 with "
+            "clientId, clientSecret, tokenUrl and authorizeUrl",
+            "no-oauth",
+        )
+    values = found.values
+    return _Asker(
+        values["authorize_url"],
+        values["client_id"],
+        values.get("scopes", []),
+        also=values.get("authorize_parameters", {}),
+        client_hash=_client_hash(found),
+    )
+
+
+def _own(session: Session, connection: Connection, *, lock: bool = False) -> Credentials | None:
+    """The connection's credentials, where there is a client of its own in them and somewhere to consent to it."""
+    try:
+        found = find_credentials(session, connection, lock=lock)
+    except SourceError as error:
+        raise AuthorizationError(str(error), "no-client") from error
+    return found if found is not None and found.scheme == "oauth2" and "authorize_url" in found.values else None
+
+
+def _client_hash(own: Credentials) -> bytes:
+    """Of who asks, and of whom: a code is changed into tokens where it was asked for and nowhere else. The secret is
+    not in it, nor the tokens, which may be renewed meanwhile."""
+    return _digest(json.dumps([own.values[name] for name in ("client_id", "authorize_url", "token_url")]))
+
+
+def _token_url(connection: Connection) -> str:
+    kind = CONNECTORS[connection.connector_type]
+    return str(kind.token_url(dict(kind.config().load(connection.config))))
+
+
+def _client_of(taken: Taken, clients: Mapping[str, OAuthClient]) -> OAuthClient:
+    if taken.own is None:
+        return _client(clients, taken.connector_type)
+    return OAuthClient(taken.own.values["client_id"], taken.own.values["client_secret"])
 
 
 def _client(clients: Mapping[str, OAuthClient], connector_type: str) -> OAuthClient:
@@ -265,6 +367,7 @@ class _Begun(NamedTuple):
     redirect_url: str
     origin: str | None
     scopes: Sequence[str]
+    client_hash: bytes | None
 
 
 def _taken(session: Session, state: str) -> _Begun | None:
@@ -307,21 +410,21 @@ def _forget_old(session: Session, connection: Connection, actor: str) -> None:
     )
 
 
-def _authorize_url(
-    oauth: OAuth, config: Config, client: OAuthClient, row: ConnectionAuthorization, state: str, verifier: str
-) -> str:
+def _authorize_url(asker: _Asker, row: ConnectionAuthorization, state: str, verifier: str) -> str:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
     asked = {
+        **asker.also,
         "response_type": "code",
-        "client_id": client.client_id,
+        "client_id": asker.client_id,
         "redirect_uri": row.redirect_url,
-        "scope": oauth.separator.join(row.scopes),
         "state": state,
         "code_challenge": challenge,
         "code_challenge_method": "S256",
-        **oauth.also,
     }
-    return str(httpx.URL(oauth.authorize_url(config), params=asked))
+    if row.scopes:
+        asked["scope"] = asker.separator.join(row.scopes)
+    # Beside what the address may say itself.
+    return str(httpx.URL(asker.authorize_url).copy_merge_params(asked))
 
 
 def _is_theirs(begun: _Begun, actor: str | None, binding: str | None) -> bool:
@@ -330,8 +433,8 @@ def _is_theirs(begun: _Begun, actor: str | None, binding: str | None) -> bool:
     return hmac.compare_digest(begun.binding_hash, _digest(binding or ""))
 
 
-def _ask(url: str, form: Mapping[str, str], *, allow_private: bool) -> Answer:
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+def _ask(url: str, form: Mapping[str, str], more: Mapping[str, str], *, allow_private: bool) -> Answer:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **more}
     try:
         with OutsideClient(allow_private=allow_private, largest=LARGEST_TOKEN, seconds=LONGEST_RENEWAL) as client:
             return client.request("POST", url, headers=headers, content=urllib.parse.urlencode(form).encode())
@@ -339,24 +442,35 @@ def _ask(url: str, form: Mapping[str, str], *, allow_private: bool) -> Answer:
         raise AuthorizationError(f"the provider did not answer ({error}); begin again", "no-answer") from error
 
 
-def _read(answer: Answer, form: Mapping[str, str]) -> dict[str, Any]:
-    """What is of use of an answer with tokens."""
+def _read(answer: Answer, sent: Mapping[str, str], taken: Taken) -> dict[str, Any]:
+    """What an answer with tokens says."""
     if answer.status >= 500 or answer.status == 429:
         raise AuthorizationError(f"the provider failed (HTTP {answer.status}); begin again", "no-answer")
     if answer.status != 200:
-        words = what_was_said(answer, {name: form[name] for name in ("code", "client_secret", "code_verifier")})
-        raise AuthorizationError(f"the provider does not accept what it sent itself: {words}; begin again", "refused")
+        raise _not_accepted(answer, sent, taken)
     try:
         body = answer.json()
     except SourceError:
         body = None
-    found = {} if not isinstance(body, dict) else body
-    for name in ("access_token", "refresh_token"):
-        value = found.get(name)
-        if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{1,8192}", value):
+    found = body if isinstance(body, dict) else {}
+    # Not every provider gives a refresh token: then the access token is used as long as it is accepted.
+    for name in TOKENS[: 1 if taken.own is not None else 2]:
+        if not _is_token(found.get(name)):
             raise AuthorizationError(f"the provider answered no {name.replace('_', ' ')}", "no-token")
     scope = found.get("scope")
     return {**found, "scope": scope if isinstance(scope, str) else None}
+
+
+def _not_accepted(answer: Answer, sent: Mapping[str, str], taken: Taken) -> AuthorizationError:
+    words = what_was_said(answer, {name: sent[name] for name in ("code", "client_secret", "code_verifier")})
+    if not blames_the_client(answer):
+        return AuthorizationError(f"the provider does not accept what it sent itself: {words}; begin again", "refused")
+    whose = "that is registered here (JOBPLATFORM_OAUTH_CLIENTS)" if taken.own is None else "of the connection"
+    return AuthorizationError(f"the provider does not accept the client {whose}: {words}", "client-refused")
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,8192}", value) is not None
 
 
 def _require_scopes(taken: Taken, granted: str | None) -> None:

@@ -233,13 +233,21 @@ def _name_problems(name: str) -> list[Problem]:
 
 
 def _credentials_problems(kind: ConnectorType, given: Any, *, allow_private: bool) -> list[Problem]:
-    problems = credentials_problems(kind, given)
-    if problems or "tokenUrl" not in given:
+    if problems := credentials_problems(kind, given):
         return problems
+    return [
+        problem
+        for name in ("tokenUrl", "authorizeUrl")
+        if name in given
+        for problem in _address_problems(f"/credentials/{name}", given[name], allow_private=allow_private)
+    ]
+
+
+def _address_problems(path: str, url: str, *, allow_private: bool) -> list[Problem]:
     try:
-        check_url(given["tokenUrl"], allow_private=allow_private)
+        check_url(url, allow_private=allow_private)
     except AddressRefusedError as error:
-        return [Problem("/credentials/tokenUrl", str(error))]
+        return [Problem(path, str(error))]
     return []
 
 

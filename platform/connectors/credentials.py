@@ -60,7 +60,11 @@ def give_credentials(session: Session, connection: Connection, kind: ConnectorTy
         raise InvalidConnectionError(problems)
     require_key_ring()
     scheme = str(given["scheme"])
-    values = dict(kind.credentials[scheme]().load(_without_scheme(given)))
+    keep_credentials(session, connection, scheme, dict(kind.credentials[scheme]().load(_without_scheme(given))))
+
+
+def keep_credentials(session: Session, connection: Connection, scheme: str, values: Mapping[str, Any]) -> None:
+    """:func:`give_credentials` for values that nobody has written by hand."""
     row = insert(ConnectionCredentials).values(
         workspace_id=connection.workspace_id,
         connection_id=connection.id,

@@ -60,7 +60,8 @@ MOST_SEARCHED = 200
 #: A search answers no more than this, however it is paged.
 SEARCH_WINDOW = 10_000
 SEARCHES = Rate(4, 1.0)
-DEFAULT_REQUESTS = 100
+#: Of a hundred, which is what the smallest accounts have: some are left to those on their way, and to other apps.
+DEFAULT_REQUESTS = 90
 #: How long each of HubSpot's limits lasts.
 PAUSES = {"SECONDLY": 1.0, "TEN_SECONDLY_ROLLING": 10.0, "DAILY": 3600.0}
 DEFAULT_PAUSE = 10.0

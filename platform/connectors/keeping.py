@@ -12,11 +12,21 @@ from jobplatform.errors import NeedsAttentionError
 
 @dataclass(frozen=True)
 class Rate:
-    """So many requests in each ``seconds``, and at most ``burst`` of them at once (all, unless given)."""
+    """So many requests in ``seconds``, whenever these begin: ``burst`` of them at once (a tenth, unless given), and the
+    others evenly. All at once, and then at this rate, would be twice as many in the first ``seconds``."""
 
     requests: int
     seconds: float
     burst: int | None = None
+
+    @property
+    def at_once(self) -> int:
+        return min(self.burst or max(1, self.requests // 10), self.requests)
+
+    @property
+    def share(self) -> float:
+        """Seconds after which there is another one."""
+        return self.seconds / (self.requests - self.at_once + 1)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from jobplatform.connectors.credentials import find_credentials
 from jobplatform.connectors.keeping import Credentials, Keeper, NobodyElse, Rate
 from jobplatform.connectors.outside import LARGEST_ANSWER, LONGEST_REQUEST, OutsideClient
 from jobplatform.connectors.registry import CONNECTORS, ConnectorType, unknown_type
-from jobplatform.connectors.renewing import DatabaseKeeper, alone
+from jobplatform.connectors.renewing import OF_PLATFORM, DatabaseKeeper, alone
 from jobplatform.connectors.source import Connector
 from jobplatform.errors import NeedsAttentionError, SourceError
-from jobplatform.models import Connection
+from jobplatform.models import PLATFORM_WORKSPACE, Connection
 
 #: Seconds for a request that somebody waits for.
 LONGEST_TRY = 10.0
@@ -130,19 +130,36 @@ def _opening(
         credentials = find_credentials(session, connection)
     if credentials is None and kind.needs_credentials:
         raise NeedsAttentionError(f"the connection has no credentials; give it some ({', '.join(kind.credentials)})")
+    application = _application_of(kind, connection, credentials)
+    keeper = DatabaseKeeper(
+        session,
+        connection,
+        kind.token_url(config),
+        allow_private=allow_private,
+        paced_in=connection.workspace_id if application is None else PLATFORM_WORKSPACE,
+    )
     return Opening(
         workspace_id=connection.workspace_id,
         connection_id=connection.id,
         name=connection.name,
         config=config,
-        account=account_of(connection, config),
+        account=application or account_of(connection, config),
         sealed=credentials,
         allow_private=allow_private,
-        keeper=DatabaseKeeper(session, connection, kind.token_url(config), allow_private=allow_private),
+        keeper=keeper,
         session=session,
         origin=kind.asks(config),
         patient=patient,
     )
+
+
+def _application_of(kind: ConnectorType, connection: Connection, credentials: Credentials | None) -> str | None:
+    """What every workspace shares that asks as the platform's own application, where a provider counts by that."""
+    if credentials is None or kind.oauth is None or not kind.oauth.counts_by_application:
+        return None
+    if not credentials.values.get(OF_PLATFORM):
+        return None
+    return f"application:{connection.connector_type}:{credentials.values['client_id']}"
 
 
 def _load(schema: type[Schema], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class OutsideClient:
             raise SourceError(f"{where} cannot be asked: {type(error).__name__}") from None
 
     def _read(self, response: httpx.Response, into: Sink | None) -> bytes:
-        unpack = _unpacker(response.headers.get("content-encoding", "identity"))
+        unpacking = _Unpacking(response.headers.get("content-encoding", "identity"))
         content, sent, size = bytearray(), 0, 0
         # What says that something is wrong is short, and no part of what was asked for.
         keep: Callable[[bytes], object] = content.extend
@@ -154,11 +154,12 @@ class OutsideClient:
             keep = into.write
         for chunk in response.iter_raw(_CHUNK):
             sent += len(chunk)
-            unpacked = unpack(chunk, self._largest + 1 - size)
+            unpacked = unpacking.unpack(chunk, self._largest + 1 - size)
             size += len(unpacked)
             if max(sent, size) > self._largest:
                 raise SourceError(f"an answer is larger than {_size(self._largest)}; ask for smaller pages")
             keep(unpacked)
+        unpacking.end()
         return bytes(content)
 
 
@@ -331,21 +332,38 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
-    """Unpacks a chunk into at most so many bytes."""
-    if encoding.strip().lower() in ("", "identity"):
-        return lambda chunk, _most: chunk
-    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
-        raise SourceError(f"the answer is packed as {encoding!r}, which was not asked for")
-    unpacking = zlib.decompressobj(_ANY_HEADER)
+class _Unpacking:
+    """Unpacks an answer as it comes, never more than is wanted. It may be packed in several pieces, one after another;
+    and it has to come to its end: half of a file may well look like a whole one."""
 
-    def unpack(chunk: bytes, most: int) -> bytes:
-        try:
-            return unpacking.decompress(unpacking.unconsumed_tail + chunk, max(most, 1))
-        except zlib.error as error:
-            raise SourceError(f"the answer cannot be unpacked: {error}") from error
+    def __init__(self, encoding: str) -> None:
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise SourceError(f"the answer is packed as {encoding!r}, which was not asked for")
+        self._is_packed = encoding not in ("", "identity")
+        self._piece: Any = None
 
-    return unpack
+    def unpack(self, chunk: bytes, most: int) -> bytes:
+        """A chunk, in at most so many bytes; one more than is allowed is enough to see that it is too much."""
+        if not self._is_packed:
+            return chunk
+        unpacked = bytearray()
+        while chunk and len(unpacked) < most:
+            if self._piece is not None and self._piece.eof and not (chunk := chunk.lstrip(b"\0")):
+                break  # Some fill up the last piece.
+            if self._piece is None or self._piece.eof:
+                self._piece = zlib.decompressobj(_ANY_HEADER)
+            try:
+                unpacked += self._piece.decompress(self._piece.unconsumed_tail + chunk, most - len(unpacked))
+            except zlib.error as error:
+                raise SourceError(f"the answer cannot be unpacked: {error}") from error
+            chunk = self._piece.unused_data
+        return bytes(unpacked)
+
+    def end(self) -> None:
+        """Nothing more comes. Raises :class:`SourceUnreachableError` if there should: it may be whole the next time."""
+        if self._piece is not None and not self._piece.eof:
+            raise SourceUnreachableError("the answer ended before it was complete")
 
 
 def _reason(error: Exception) -> str:

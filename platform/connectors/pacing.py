@@ -62,13 +62,12 @@ def take_turn(session: Session, workspace_id: uuid.UUID, resource: str, rate: Ra
     """Take a turn at a resource and answer 0, or in how many seconds to ask for one again."""
     if rate is None:
         return float(_run(session, CLOSED, workspace_id=workspace_id, resource=resource).scalar() or 0.0)
-    share = rate.seconds / rate.requests
     facts = {
         "workspace_id": workspace_id,
         "resource": resource,
-        "share": share,
+        "share": rate.share,
         # A hair more than a whole, or the last of them would be lost in rounding.
-        "whole": share * (rate.burst or rate.requests) + 0.001,
+        "whole": rate.share * rate.at_once + min(0.001, rate.share / 100),
     }
     if _run(session, TAKE, **facts).scalar():
         return 0.0

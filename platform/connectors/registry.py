@@ -25,12 +25,14 @@ def _nowhere(_config: Config) -> str | None:
 @dataclass(frozen=True)
 class OAuth:
     """How somebody's consent is asked for: where, and for which scopes. ``also`` are further parameters of the
-    question. A provider that does not know PKCE does not mind it."""
+    question. A provider that does not know PKCE does not mind it. ``counts_by_application``: its limits are not an
+    account's but the application's, and so they are shared by every workspace that has consented to ours."""
 
     authorize_url: Callable[[Config], str]
     scopes: Callable[[Config], Sequence[str]]
     separator: str = " "
     also: Mapping[str, str] = field(default_factory=dict)
+    counts_by_application: bool = False
 
 
 @dataclass(frozen=True)

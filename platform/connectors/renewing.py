@@ -6,6 +6,10 @@
        of no use from then on) is written, sealed, in the same transaction.
     4. A grant that is gone is noted on the connection, in that transaction too.
 
+Where people have consented to the application that the platform has registered, that one's secret is what the settings
+say by now, and the one that is sealed is of use where they say nothing. A provider that does not know the application
+any more has taken nothing back from anybody: that is the operator's affair, and no connection is marked for it.
+
 The lock is held for one request of at most ``LONGEST_RENEWAL`` seconds, and never while pages are asked for. A process
 that dies lets go of it at once, which a lease would not.
 """
@@ -14,8 +18,10 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,21 +38,40 @@ from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError
 from jobplatform.models import Connection, clock
 from jobplatform.queue import pause_schedules_of
 from jobplatform.redaction import REDACTED, redact_text
+from jobplatform.settings import OAuthClient, Settings
 
 LONGEST_RENEWAL = 10.0
 LARGEST_TOKEN = 65_536
 #: Seconds. One that says it is good for longer is asked for anew when it is refused.
 LONGEST_TOKEN = 10 * 365 * 86_400
 LONGEST_REASON = 300
+#: By this value of their credentials it is known that they were consented to for the platform's own application.
+OF_PLATFORM = "of_platform"
+#: What providers call a client that they do not know, or whose secret is another one.
+UNKNOWN_CLIENT = frozenset({"invalid_client", "unauthorized_client", "BAD_CLIENT_ID", "BAD_CLIENT_SECRET"})
+
+log = logging.getLogger(__name__)
 
 #: Asks a provider with a form and headers, and gives its answer.
 PostForm = Callable[[str, Mapping[str, str], Mapping[str, str]], Answer]
 
 
 class DatabaseKeeper:
-    """Keeps what is shared about a connection in the database, by short transactions of a Session's."""
+    """Keeps what is shared about a connection in the database, by short transactions of a Session's.
 
-    def __init__(self, session: Session, connection: Connection, token_url: str | None, *, allow_private: bool) -> None:
+    ``paced_in`` is whose rate and breaks they are, if they are not the workspace's own.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        token_url: str | None,
+        *,
+        allow_private: bool,
+        paced_in: uuid.UUID | None = None,
+    ) -> None:
+        self._paced_in = paced_in or connection.workspace_id
         self._session = session
         self._connection = connection
         self._token_url = token_url
@@ -54,11 +79,11 @@ class DatabaseKeeper:
 
     def turn(self, resource: str, rate: Rate | None) -> float:
         with alone(self._session) as session:
-            return take_turn(session, self._connection.workspace_id, resource, rate)
+            return take_turn(session, self._paced_in, resource, rate)
 
     def close(self, resource: str, seconds: float) -> None:
         with alone(self._session) as session:
-            close_resource(session, self._connection.workspace_id, resource, seconds)
+            close_resource(session, self._paced_in, resource, seconds)
 
     def needs_attention(self, reason: str, seen: Credentials | None) -> None:
         with alone(self._session) as session:
@@ -67,8 +92,11 @@ class DatabaseKeeper:
                 note_attention(session, self._connection, reason)
 
     def renew(self, seen: Credentials) -> Credentials:
+        application = Settings.from_env().oauth_clients.get(self._connection.connector_type)
         with alone(self._session) as session:
-            renewed = renew_credentials(session, self._connection, seen, self._token_url, self._post_form)
+            renewed = renew_credentials(
+                session, self._connection, seen, self._token_url, self._post_form, application=application
+            )
         # Raised here, and not where it was found out: what was noted there has to be committed.
         if isinstance(renewed, NeedsAttentionError):
             raise renewed
@@ -90,9 +118,18 @@ def alone(session: Session) -> Iterator[Session]:
 
 
 def renew_credentials(
-    session: Session, connection: Connection, seen: Credentials, token_url: str | None, post_form: PostForm
+    session: Session,
+    connection: Connection,
+    seen: Credentials,
+    token_url: str | None,
+    post_form: PostForm,
+    *,
+    application: OAuthClient | None = None,
 ) -> Credentials | NeedsAttentionError:
-    """Newer credentials than ``seen``, or why there cannot be any; the caller commits in either case."""
+    """Newer credentials than ``seen``, or why there cannot be any; the caller commits in either case.
+
+    ``application`` is the platform's own with this provider, as the settings have it.
+    """
     found = locked_credentials(session, connection)
     if found is None:
         return NeedsAttentionError("the connection's credentials have been taken away; give it new ones")
@@ -101,16 +138,21 @@ def renew_credentials(
     url = found.values.get("token_url") or token_url
     if found.scheme != "oauth2" or url is None:
         return _gone(session, connection, "the source does not accept the connection's credentials; give it new ones")
-    answer = post_form(str(url), *grant_request(found.values))
+    if not found.values.get("refresh_token"):
+        return _gone(session, connection, _why_no_refresh(found))
+    values = with_application(found.values, application)
+    answer = post_form(str(url), *grant_request(values))
     if answer.status in (400, 401, 403):
-        said = what_was_said(answer, found.values)
+        said = what_was_said(answer, values)
+        if values.get(OF_PLATFORM) and blames_the_client(answer):
+            raise _unknown_application(connection, said)
         return _gone(
             session,
             connection,
             f"the source has taken back the access that the connection had ({said}); connect it again or give it new "
             "credentials",
         )
-    values, expires_in = read_token(answer, found.values)
+    values, expires_in = read_token(answer, values)
     return keep_renewed(session, connection, Credentials("oauth2", values), expires_in=expires_in)
 
 
@@ -147,12 +189,37 @@ def note_attention(session: Session, connection: Connection, reason: str) -> Non
 
 def grant_request(values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """The form and the headers by which a token is asked for. Who the client is stands in one of them."""
-    form = {"grant_type": "refresh_token", "refresh_token": values["refresh_token"]}
-    client = {"client_id": values["client_id"], "client_secret": values["client_secret"]}
-    if values.get("client_authentication") != "header":
-        return {**form, **client}, {}
-    pair = ":".join(urllib.parse.quote(part, safe="") for part in client.values())
-    return form, {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    client, headers = named_client(
+        values["client_id"], values["client_secret"], in_header=values.get("client_authentication") == "header"
+    )
+    return {"grant_type": "refresh_token", "refresh_token": values["refresh_token"], **client}, headers
+
+
+def named_client(client_id: str, client_secret: str, *, in_header: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """What says who the client is: a part of the form, or a header."""
+    if not in_header:
+        return {"client_id": client_id, "client_secret": client_secret}, {}
+    pair = ":".join(urllib.parse.quote(part, safe="") for part in (client_id, client_secret))
+    return {}, {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def with_application(values: Mapping[str, Any], application: OAuthClient | None) -> Mapping[str, Any]:
+    """These credentials with the secret that their application has by now. One that is another application by now does
+    not know their grant: then they stay as they are."""
+    if application is None or not values.get(OF_PLATFORM) or values["client_id"] != application.client_id:
+        return values
+    return {**values, "client_secret": application.client_secret}
+
+
+def blames_the_client(answer: Answer) -> bool:
+    """Whether a refusal is about who asks, and says nothing of the grant."""
+    body = _object_in(answer)
+    if {str(body.get("error")), str(body.get("status"))} & UNKNOWN_CLIENT:
+        return True
+    errors = body.get("errors")
+    return isinstance(errors, list) and any(
+        isinstance(one, dict) and one.get("resource") == "Application" for one in errors
+    )
 
 
 def read_token(answer: Answer, before: Mapping[str, Any]) -> tuple[dict[str, Any], float | None]:
@@ -182,17 +249,36 @@ def _seconds(value: Any) -> float | None:
 
 def what_was_said(answer: Answer, secrets: Mapping[str, Any]) -> str:
     """The words of a refusal, as far as they are of use: never more than a line, and nothing that we said."""
-    try:
-        body = json.loads(answer.content)
-    except (ValueError, RecursionError):
-        body = None
-    words: list[str] = []
-    if isinstance(body, dict):
-        words = [str(body[name]) for name in ("error", "status", "error_description", "message") if body.get(name)]
+    body = _object_in(answer)
+    words = [str(body[name]) for name in ("error", "status", "error_description", "message") if body.get(name)]
     said = ": ".join(words) or f"HTTP {answer.status}"
     for secret in map(str, secrets.values()):
         said = said.replace(secret, REDACTED) if len(secret) > 3 else said
     return " ".join(redact_text(said).split())[:LONGEST_REASON]
+
+
+def _object_in(answer: Answer) -> dict[str, Any]:
+    """The answer's JSON object; an empty one where it has none."""
+    try:
+        body = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _why_no_refresh(found: Credentials) -> str:
+    if found.values.get("access_token"):
+        return "the source does not accept the connection's token any more, and gave none to renew it; connect it again"
+    return "nobody has consented to the connection yet; have somebody do so, or give it a refresh token"
+
+
+def _unknown_application(connection: Connection, said: str) -> SourceError:
+    kind = connection.connector_type
+    log.error("a provider refuses the platform's application", extra={"connector_type": kind, "said": said})
+    return SourceError(
+        f"{kind} does not accept this platform's application ({said}): whoever runs the platform looks after its entry "
+        "in JOBPLATFORM_OAUTH_CLIENTS. The connection's access has not been taken back"
+    )
 
 
 def _gone(session: Session, connection: Connection, reason: str) -> NeedsAttentionError:

@@ -43,7 +43,13 @@ SHIPPED = {
         check=strava.check_strava,
         asks=_base_url,
         token_url=strava.token_url,
-        oauth=OAuth(strava.authorize_url, strava.scopes, separator=",", also={"approval_prompt": "auto"}),
+        oauth=OAuth(
+            strava.authorize_url,
+            strava.scopes,
+            separator=",",
+            also={"approval_prompt": "auto"},
+            counts_by_application=True,
+        ),
     ),
     "rss": ConnectorType(
         open=rss.Rss,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 from jobplatform.errors import JobPlatformError, SettingsError, StoreError
 from jobplatform.settings import Settings
+
+log = logging.getLogger(__name__)
 
 NO_BOTO = "JOBPLATFORM_EXPORTS is an S3 store, which needs boto3: pip install 'jobplatform[s3]'"
 #: Bytes of one part, and parts that are sent at a time: what a large file takes of memory.
@@ -25,7 +28,7 @@ class Store(Protocol):
         """Keep the file that is at ``path``. Nothing has the key before all of it is there."""
 
     def delete(self, key: str) -> None:
-        """Delete it; one that is not there is fine."""
+        """Delete it, and what there is of one that was never finished; one that is not there is fine."""
 
     def link(self, key: str, name: str, seconds: int) -> str | None:
         """A URL by which anybody can fetch it for so long; None where the API has to serve it."""
@@ -126,6 +129,7 @@ class S3Store:
     def delete(self, key: str) -> None:
         with _told(f"cannot delete {self._at(key)}"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        self._abort_unfinished(key)
 
     def link(self, key: str, name: str, seconds: int) -> str | None:
         with _told(f"cannot make a link to {self._at(key)}"):
@@ -139,6 +143,19 @@ class S3Store:
                 ExpiresIn=seconds,
             )
         return url
+
+    def _abort_unfinished(self, key: str) -> None:
+        """What a process had sent of the file when it was killed: no object, and kept (and paid for) like one. A store
+        that lets us write may not let us look, which keeps nobody from deleting what is whole."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        name = self._prefix + key
+        try:
+            for one in self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=name).get("Uploads", []):
+                if one["Key"] == name:
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=one["UploadId"])
+        except (BotoCoreError, ClientError) as error:
+            log.warning("unfinished uploads cannot be looked for", extra={"at": self._at(key), "reason": str(error)})
 
     def _at(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"

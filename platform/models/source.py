@@ -76,7 +76,7 @@ class ConnectionAuthorization(Base):
 
     ``state_hash`` is of what comes back with them, ``binding_hash`` of what their browser keeps; neither is stored
     itself. ``sealed`` is the secret by which the provider knows that it is us who come with the code. ``origin`` says
-    whom the tokens are for.
+    whom the tokens are for. ``client_hash`` is of the client, where it is the connection's own.
     """
 
     __tablename__ = "connection_authorizations"
@@ -92,11 +92,13 @@ class ConnectionAuthorization(Base):
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     expires_at: Mapped[datetime.datetime]
+    client_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     __table_args__ = (
         _of_a_connection(),
         CheckConstraint("actor <> '' and redirect_url <> ''", name="named"),
         CheckConstraint("octet_length(state_hash) = 32 and octet_length(binding_hash) = 32", name="hashes_are_digests"),
+        CheckConstraint("octet_length(client_hash) = 32", name="client_is_a_digest"),
         CheckConstraint("""left(sealed, 15) = '{"$sealed":"v1:'""", name="sealed_is_sealed"),
     )
 

@@ -36,6 +36,7 @@ LEFT_OUT = frozenset(
         ("connection_credentials", "sealed"),
         ("connection_authorizations", "state_hash"),
         ("connection_authorizations", "binding_hash"),
+        ("connection_authorizations", "client_hash"),
         ("connection_authorizations", "sealed"),
         ("exports", "link_hash"),
         ("hooks", "key_hash"),

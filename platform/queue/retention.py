@@ -108,6 +108,18 @@ using (
 where a.workspace_id = old.workspace_id and a.caller = old.caller and a.key = old.key
 """
 
+# By their keys, as above. There are few: what the same person begins again takes the place of what they left.
+FORGET_AUTHORIZATIONS = f"""
+delete from jobplatform.connection_authorizations a
+using (
+    select workspace_id, state_hash
+    from jobplatform.connection_authorizations
+    where expires_at < jobplatform.clock()
+    limit {MOST}
+) old
+where a.workspace_id = old.workspace_id and a.state_hash = old.state_hash
+"""
+
 # Lines are numbered as they are written, so the oldest are the first: when they are not due, none is.
 FORGET_AUDIT = f"""
 delete from jobplatform.audit_log
@@ -183,10 +195,12 @@ def prune_pages(session: Session, keeps: Keeps, first_page: int) -> Pruned:
 
 
 def forget_the_past(session: Session, audit_after: datetime.timedelta | None) -> int:
-    """Delete workers long dead, pauses that are over, kept answers, old lines of the audit log; says how many lines."""
+    """Delete workers long dead, pauses that are over, kept answers, consent that never came, and old lines of the audit
+    log; says how many lines."""
     run(session, FORGET_WORKERS)
     run(session, FORGET_PAUSES)
     run(session, FORGET_ANSWERS)
+    run(session, FORGET_AUTHORIZATIONS)
     if audit_after is None:
         return 0
     after = max(audit_after, SHORTEST_AUDIT)

@@ -22,6 +22,7 @@ PUBLIC = {
     "/client/v1/job-progress.js",
     # A browser comes back from a provider; the state in the query and its cookie are all there is.
     "/oauth/callback",
+    "/oauth/callback/{connectionId}",
     "/docs",
     "/docs/start.js",
     "/docs/swagger-ui-bundle.js",

@@ -7,13 +7,32 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from flask import Flask
+from werkzeug.serving import make_server
 
 from jobplatform.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """The URL of an application that is served by threads of this process, for as long as the block lasts."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class Server:

@@ -8,22 +8,31 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from examples.activity_sync.fake_strava import FakeStrava
+from examples.crm_sync.fake_hubspot import FakeHubSpot
 from examples.stand_in import Answer, Asked, StandIn
 from jobplatform.connectors import (
+    Returned,
+    Taken,
+    begin_authorization,
     change_connection,
     create_connection,
     delete_connection,
+    exchange_code,
     get_connection,
+    keep_authorized,
     open_connector,
     run_sync,
     seal_headers,
+    take_authorization,
     try_connection,
 )
 from jobplatform.connectors import tasks as sync_tasks
@@ -39,7 +48,8 @@ from jobplatform.errors import (
 )
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Connection, ConnectionCredentials, Record, Role, Schedule, SyncLog, confine
-from jobplatform.queue import Cron, RunningJob, Skip, create_schedule, pause_schedule, rewrap_keys
+from jobplatform.queue import Cron, RunningJob, Skip, create_schedule, pause_schedule, rewrap_keys, set_encrypting
+from jobplatform.settings import OAuthClient
 from tests.connectors.conftest import Jobs
 
 VARIABLE = "JOBPLATFORM_ENCRYPTION_KEYS"
@@ -520,6 +530,167 @@ def test_what_is_taken_back_or_gone_pauses_the_connection_s_schedules_and_connec
     assert (hourly.paused_at, hourly.paused_by, hourly.paused_why) == (None, None, None)
     assert hourly.next_run_at is not None
     assert by_hand.paused_by == "ann"
+
+
+def test_schedules_with_sealed_payloads_are_paused_and_resumed_like_the_others(
+    notes: Notes, jobs: Jobs, make: Callable[..., Connection], session: Session, workspace_id: uuid.UUID,
+    schedule: Callable[..., Schedule],
+) -> None:  # fmt: skip
+    given = grant(notes, tokenUrl=f"{notes.url}/token")
+    connection, other = make(notes.url, given), make(notes.url, given)
+    before = schedule(connection, "a")
+    set_encrypting(session, workspace_id, True)
+    hourly, another_s, all_of_them = schedule(connection, "b"), schedule(other, "c"), schedule(None, "d")
+    assert str(connection.id) not in json.dumps(hourly.payload)
+    notes.revoke()
+
+    with pytest.raises(SyncFailedError):
+        run_sync(jobs.start(), connection_id=connection.id, allow_private=True)
+
+    session.expire_all()
+    why = session.get_one(Connection, (workspace_id, connection.id)).attention
+    assert (hourly.paused_by, hourly.paused_why, hourly.next_run_at) == (f"connection:{connection.id}", why, None)
+    assert before.paused_by == hourly.paused_by
+    assert (another_s.paused_at, all_of_them.paused_at) == (None, None)
+
+    found = get_connection(session, workspace_id, connection.id, lock=True)
+    assert found is not None
+    change_connection(session, found, credentials=given, allow_private=True)
+    session.commit()
+
+    session.expire_all()
+    assert (hourly.paused_at, before.paused_at) == (None, None)
+
+
+def test_a_schedule_that_nobody_can_open_here_keeps_no_connection_from_being_marked(
+    notes: Notes, jobs: Jobs, make: Callable[..., Connection], session: Session, workspace_id: uuid.UUID,
+    schedule: Callable[..., Schedule],
+) -> None:  # fmt: skip
+    connection = make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token"))
+    open_one = schedule(connection, "a")
+    set_encrypting(session, workspace_id, True)
+    broken = schedule(connection, "b")
+    broken.payload = {"$sealed": broken.payload["$sealed"][:-8] + "AAAAAAAA"}
+    session.commit()
+    notes.revoke()
+
+    with pytest.raises(SyncFailedError):
+        run_sync(jobs.start(), allow_private=True)
+
+    session.expire_all()
+    assert (open_one.paused_at is None, broken.paused_at is None) == (False, True)
+    assert session.get_one(Connection, (workspace_id, connection.id)).attention is not None
+
+
+@pytest.fixture
+def hubspot() -> Iterator[FakeHubSpot]:
+    with FakeHubSpot() as server:
+        yield server
+
+
+@pytest.fixture(params=["hubspot", "strava"])
+def provider(request: pytest.FixtureRequest) -> tuple[str, FakeHubSpot | FakeStrava]:
+    """One that the platform has an application with; each tells what is wrong in words of its own."""
+    return request.param, request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def consented(
+    session: Session, make: Callable[..., Connection], provider: tuple[str, StandIn], workspace_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Connection:  # fmt: skip
+    """A connection that somebody has consented to."""
+    kind, server = provider
+    clients = {kind: OAuthClient(server.client_id, server.client_secret)}
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", f"{kind}:{server.client_id}:{server.client_secret}")
+    made = make(server.url, None, kind)
+    connection = get_connection(session, workspace_id, made.id)
+    assert connection is not None
+    begun = begin_authorization(
+        session, connection, actor="ada", clients=clients, redirect_url="https://jobs.example.com/back"
+    )
+    location = httpx.get(begun.authorize_url).headers["Location"]
+    said = dict(parse_qsl(urlsplit(location).query))
+    taken = take_authorization(session, said["state"], actor="ada")
+    assert isinstance(taken, Taken)
+    session.commit()
+    tokens = exchange_code(taken, Returned(**said), clients=clients, allow_private=True)
+    for secret in (server.client_secret, "access-token-1", "refresh-token-1", taken.verifier):
+        assert secret not in repr((taken, tokens))
+    keep_authorized(session, tokens)
+    session.commit()
+    return made
+
+
+def test_a_new_secret_of_the_platform_s_application_reaches_connections_made_before(
+    session: Session, consented: Connection, provider: tuple[str, StandIn], jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, server = provider
+    server.client_secret = "the-new-one"
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", f"{kind}:{server.client_id}:the-new-one")
+    server.expire()
+
+    assert not isinstance(run_sync(jobs.start(), allow_private=True), Skip)
+
+    # A worker without the setting finds the new one sealed.
+    monkeypatch.delenv("JOBPLATFORM_OAUTH_CLIENTS")
+    server.expire()
+    assert not isinstance(run_sync(jobs.start(), allow_private=True), Skip)
+    assert server.refreshed == 3
+
+
+def test_an_application_that_the_provider_refuses_takes_no_connection_away(
+    session: Session, consented: Connection, provider: tuple[str, StandIn], jobs: Jobs, workspace_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Its secret was changed at the provider, and nobody has told the platform yet."""
+    kind, server = provider
+    server.client_secret = "the-new-one"
+    server.expire()
+
+    with pytest.raises(SyncFailedError, match="whoever runs the platform looks after its entry") as failed:
+        run_sync(jobs.start(), allow_private=True)
+
+    assert failed.value.should_retry
+    assert "client-secret-of-the-application" not in str(failed.value) + caplog.text
+    assert "a provider refuses the platform's application" in caplog.text
+    found = get_connection(session, workspace_id, consented.id)
+    assert found is not None
+    assert found.attention is None
+    session.commit()
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", f"{kind}:{server.client_id}:the-new-one")
+    assert not isinstance(run_sync(jobs.start(), allow_private=True), Skip)
+
+
+def test_where_another_application_is_registered_by_now_the_one_that_was_consented_to_is_used_on(
+    session: Session, consented: Connection, provider: tuple[str, StandIn], jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, server = provider
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", f"{kind}:99:of-another")
+    server.expire()
+
+    assert not isinstance(run_sync(jobs.start(), allow_private=True), Skip)
+
+
+def test_the_platform_s_secret_is_not_lent_to_credentials_that_somebody_wrote_by_hand(
+    session: Session, make: Callable[..., Connection], strava: FakeStrava, jobs: Jobs, workspace_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Or a refresh token that was stolen could be used without it."""
+    monkeypatch.setenv("JOBPLATFORM_OAUTH_CLIENTS", f"strava:{strava.client_id}:{strava.client_secret}")
+    connection = make(strava.url, grant(strava, clientSecret="guessed"), "strava")
+    strava.expire()
+
+    with pytest.raises(SyncFailedError) as failed:
+        run_sync(jobs.start(), allow_private=True)
+
+    assert not failed.value.should_retry
+    assert strava.refreshed == 0
+    found = get_connection(session, workspace_id, connection.id, lock=True)
+    assert found is not None
+    assert found.attention is not None
+    with pytest.raises(InvalidConnectionError, match="ofPlatform"):
+        change_connection(session, found, credentials={**grant(strava), "ofPlatform": True}, allow_private=True)
 
 
 def test_a_token_endpoint_that_fails_for_a_moment_takes_nothing_away(

@@ -20,12 +20,14 @@ from sqlalchemy.orm import Session
 from jobplatform.connectors import FolderStore, S3Store, Store, open_store, require_store, run_export
 from jobplatform.connectors.exporting import Lifetimes, delete_expired
 from jobplatform.connectors.links import find_linked, link_token, read_link_token, renew_link
+from jobplatform.connectors.stores import PART
 from jobplatform.errors import SettingsError, StoreError
 from jobplatform.models import ExportFile, Record, Role, confine
 from jobplatform.queue import Skip, expire_exports
 from jobplatform.settings import Settings
 from jobplatform.testing import Clock
 from tests.connectors.conftest import Jobs
+from tests.connectors.s3 import KEY_ID, REGION, SECRET, Guarded, serving_s3
 
 
 @pytest.fixture
@@ -187,67 +189,166 @@ def test_a_key_cannot_lead_out_of_the_folder(store: FolderStore) -> None:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The URL of a server that speaks S3."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def store_server() -> Iterator[Guarded]:
+    with serving_s3() as server:
+        yield server
 
 
 @pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    import boto3
-
-    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+def s3(store_server: Guarded, monkeypatch: pytest.MonkeyPatch) -> Guarded:
+    """The server, and credentials for it where boto3 finds them."""
+    keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
+    store_server.offset, store_server.refuses = 0.0, lambda _method, _query: None
+    store_server.turned_away.clear()
+    store_server.seen.clear()
+    return store_server
+
+
+@pytest.fixture
+def by_hand(s3: Guarded) -> Any:
+    """A client of the store, to look what is there."""
+    import boto3
+
+    return boto3.client("s3", endpoint_url=s3.url)
+
+
+@pytest.fixture
+def bucket(by_hand: Any) -> str:
     name = f"exports-{uuid.uuid4()}"
-    boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=name)
+    by_hand.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     return name
 
 
-def test_an_export_goes_to_an_s3_store_and_its_link_is_the_store_s(
-    jobs: Jobs, s3: str, bucket: str, connection_id: uuid.UUID
+def left_in(by_hand: Any, bucket: str) -> tuple[list[str], list[str]]:
+    """Whole files, and those that were never finished."""
+    files = [one["Key"] for one in by_hand.list_objects_v2(Bucket=bucket).get("Contents", [])]
+    return files, [one["Key"] for one in by_hand.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+
+def test_an_export_goes_to_an_s3_store_and_its_link_is_the_store_s_until_it_is_over(
+    jobs: Jobs, s3: Guarded, bucket: str, by_hand: Any, connection_id: uuid.UUID
 ) -> None:
-    store = open_store(Settings(exports=f"s3://{bucket}/jobs/exports", exports_endpoint=s3))
+    store = open_store(Settings(exports=f"s3://{bucket}/jobs/exports", exports_endpoint=s3.url))
     assert isinstance(store, S3Store)
 
     result = export(jobs.start(), store, format="jsonl")
 
-    assert result["url"].startswith(f"{s3}/{bucket}/jobs/exports/{jobs.workspace_id}/")
-    assert "X-Amz-Expires=3600" in result["url"]
+    assert result["url"].startswith(f"{s3.url}/{bucket}/jobs/exports/{jobs.workspace_id}/")
     fetched = httpx.get(result["url"], trust_env=False)
     assert hashlib.sha256(fetched.content).hexdigest() == result["sha256"]
     assert fetched.headers["content-disposition"] == f'attachment; filename="{result["name"]}"'
+    assert s3.turned_away == []
+
+    for link in (result["url"].partition("?")[0], result["url"].replace(".jsonl?", ".csv?")):
+        assert httpx.get(link, trust_env=False).status_code == 403
+    s3.offset = 3590.0
+    assert httpx.get(result["url"], trust_env=False).status_code == 200
+    s3.offset = 3610.0
+    assert httpx.get(result["url"], trust_env=False).status_code == 403
+    s3.offset = 0.0
+    assert s3.turned_away == ["AccessDenied", "SignatureDoesNotMatch", "AccessDenied"]
 
     store.delete(f"{jobs.workspace_id}/{result['exportId']}.jsonl")
-    assert httpx.get(result["url"], trust_env=False).status_code in (403, 404)
+    assert left_in(by_hand, bucket) == ([], [])
 
 
-def test_a_large_file_goes_in_parts(s3: str, bucket: str, tmp_path: Path) -> None:
-    store = S3Store(bucket, "", s3)
+def test_a_store_that_does_not_know_our_secret_is_told_in_its_words(
+    s3: Guarded, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+
+    with pytest.raises(StoreError, match="SignatureDoesNotMatch") as error:
+        S3Store(bucket, "", s3.url).put("a", path, "a", "text/csv")
+
+    assert "another" not in str(error.value)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Three parts."""
     path = tmp_path / "large"
-    path.write_bytes(bytes(17 * 1024 * 1024))
+    with path.open("wb") as file:
+        file.truncate(2 * PART + 1)
+    return path
 
-    store.put("a/b.csv", path, "b.csv", "text/csv")
 
+def test_a_large_file_goes_in_parts(s3: Guarded, bucket: str, by_hand: Any, large: Path) -> None:
+    store = S3Store(bucket, "", s3.url)
+
+    store.put("a/b.csv", large, "b.csv", "text/csv")
+
+    parts = sorted(query["partNumber"] for method, query in s3.seen if method == "PUT" and "partNumber" in query)
+    assert parts == ["1", "2", "3"]
     link = store.link("a/b.csv", "b.csv", 60)
     assert link is not None
-    assert len(httpx.get(link, trust_env=False).content) == path.stat().st_size
+    assert len(httpx.get(link, trust_env=False).content) == large.stat().st_size
+    assert left_in(by_hand, bucket) == (["a/b.csv"], [])
+
+
+def test_a_large_file_whose_upload_fails_half_way_leaves_nothing(
+    s3: Guarded, bucket: str, by_hand: Any, large: Path
+) -> None:
+    s3.refuses = lambda method, query: "AccessDenied" if (method, query.get("partNumber")) == ("PUT", "3") else None
+
+    with pytest.raises(StoreError, match="AccessDenied"):
+        S3Store(bucket, "", s3.url).put("a/b.csv", large, "b.csv", "text/csv")
+
+    assert left_in(by_hand, bucket) == ([], [])
+
+
+def test_what_a_worker_that_was_killed_had_sent_goes_with_its_export(
+    s3: Guarded, bucket: str, by_hand: Any, jobs: Jobs, session: Session, clock: Clock, connection_id: uuid.UUID
+) -> None:
+    """A part of a file is nobody's object, and costs all the same."""
+    store = S3Store(bucket, "below", s3.url)
+
+    class Killed(S3Store):
+        def put(self, key: str, path: Path, name: str, media_type: str) -> None:
+            begun = by_hand.create_multipart_upload(Bucket=bucket, Key=f"below/{key}")
+            by_hand.upload_part(Bucket=bucket, Key=f"below/{key}", UploadId=begun["UploadId"], PartNumber=1, Body=b"a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(jobs.start(), Killed(bucket, "below", s3.url))
+    others = by_hand.create_multipart_upload(Bucket=bucket, Key="below/another.csv")
+    files, unfinished = left_in(by_hand, bucket)
+    assert (files, len(unfinished)) == ([], 2)
+
+    clock.travel(days=8)
+    assert delete_expired(jobs.start(), store) == 1
+    clock.reset()
+
+    assert left_in(by_hand, bucket) == ([], [others["Key"]])
+
+
+def test_an_export_goes_where_nobody_may_ask_for_what_is_unfinished(
+    s3: Guarded, bucket: str, by_hand: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x")
+    store = S3Store(bucket, "", s3.url)
+    store.put("a.csv", path, "a.csv", "text/csv")
+    s3.refuses = lambda _method, query: "AccessDenied" if "uploads" in query else None
+
+    store.delete("a.csv")
+
+    s3.refuses = lambda _method, _query: None
+    assert left_in(by_hand, bucket) == ([], [])
+    assert "unfinished uploads" in caplog.text
 
 
 def test_a_store_that_cannot_be_used_says_so_without_its_secrets(
-    s3: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"x")
 
     with pytest.raises(StoreError, match="s3://no-such-bucket/a") as error:
-        S3Store("no-such-bucket", "", s3).put("a", path, "a", "text/csv")
+        S3Store("no-such-bucket", "", s3.url).put("a", path, "a", "text/csv")
 
     assert "NoSuchBucket" in str(error.value)
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)

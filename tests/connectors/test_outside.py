@@ -302,6 +302,29 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(packed: bool) -> Non
         fetch(url, largest=100_000)
 
 
+def test_an_answer_may_be_packed_in_pieces_and_comes_in_any_portions() -> None:
+    pieces = [gzip.compress(text) for text in (b"a" * 70_000, b"", b"b", bytes(range(256)) * 600)]
+    whole = b"a" * 70_000 + b"b" + bytes(range(256)) * 600
+
+    with answering(send(b"".join(pieces) + bytes(20), Content_Encoding="gzip")) as url:
+        assert fetch(url).content == whole
+        assert fetch(url, largest=len(whole)).content == whole
+        with pytest.raises(SourceError, match="larger than"):
+            fetch(url, largest=len(whole) - 1)
+
+
+@pytest.mark.parametrize("left_out", [1, 9, 200])
+def test_half_of_a_packed_answer_is_none(left_out: int) -> None:
+    """Its length is what was sent, so only what was packed says that there should be more."""
+    content = gzip.compress(bytes(range(256)) * 600)[:-left_out]
+
+    with (
+        answering(send(content, Content_Encoding="gzip")) as url,
+        pytest.raises(SourceUnreachableError, match="before it was complete"),
+    ):
+        fetch(url)
+
+
 @pytest.mark.parametrize(("encoding", "said"), [("br", "not asked for"), ("gzip", "cannot be unpacked")])
 def test_an_answer_that_cannot_be_unpacked_is_refused(encoding: str, said: str) -> None:
     with answering(send(b"nonsense", Content_Encoding=encoding)) as url, pytest.raises(SourceError, match=said):

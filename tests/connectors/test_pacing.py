@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
+import time
 import uuid
 
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from examples.crm_sync.fake_hubspot import FakeHubSpot
 from jobplatform.connectors import Rate, create_connection, open_connector
 from jobplatform.connectors.pacing import close_resource, take_turn
-from jobplatform.key_ring import generate_key
 from jobplatform.models import Role, confine
 from jobplatform.testing import Clock
+from tests.connectors.site import Asked, Said, running
 
-RATE = Rate(10, 10.0)
+RATE = Rate(10, 10.0, burst=10)
 
 
 def turns(engine: Engine, workspace_id: uuid.UUID, count: int, rate: Rate | None = RATE) -> list[float]:
@@ -31,8 +32,8 @@ def test_a_rate_gives_so_many_turns_and_says_when_there_is_another(engine: Engin
     found = turns(engine, workspace_id, 12)
 
     assert found[:10] == [0.0] * 10
-    assert 0 < found[10] <= 1.0
-    assert 0 < found[11] <= 1.0, "who did not get a turn has not moved the next one"
+    assert 9 < found[10] <= 10.0
+    assert 9 < found[11] <= 10.0, "who did not get a turn has not moved the next one"
 
 
 def test_those_who_ask_at_the_same_time_do_not_get_the_same_turn(engine: Engine, workspace_id: uuid.UUID) -> None:
@@ -40,7 +41,7 @@ def test_those_who_ask_at_the_same_time_do_not_get_the_same_turn(engine: Engine,
     found: list[float] = []
 
     def ask() -> None:
-        found.extend(turns(engine, workspace_id, 5, Rate(10, 100_000.0)))
+        found.extend(turns(engine, workspace_id, 5, Rate(10, 100_000.0, burst=10)))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -72,42 +73,66 @@ def test_a_break_and_a_rate_end_by_the_database_s_clock(
     close_resource(session, workspace_id, "crm:1", 5)
     session.commit()
 
-    Clock(engine).travel(seconds=11)
+    Clock(engine).travel(seconds=101)
 
     assert turns(engine, workspace_id, 10) == [0.0] * 10
 
 
-@pytest.mark.parametrize("requests", [20])
-def test_an_account_s_limit_is_not_hit_by_workers_that_ask_at_once(
-    engine: Engine, session: Session, workspace_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch, requests: int
+@pytest.mark.parametrize("rate", [Rate(20, 10.0), Rate(7, 10.0, burst=4)])
+def test_in_no_period_whenever_it_begins_are_there_more_turns_than_the_rate(
+    engine: Engine, workspace_id: uuid.UUID, rate: Rate
 ) -> None:
-    """As many as it may be asked in ten seconds, by four at once: none of them is told that it is too often."""
-    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
-    with FakeHubSpot() as hubspot:
-        hubspot.per_10_seconds = requests
+    """Everybody asks all the time. All at once and then at this rate would be nearly twice as many in the first one."""
+    clock, taken = Clock(engine), []
+    now = clock.freeze()
+    for _ in range(50):
+        now = clock.freeze(now + datetime.timedelta(seconds=0.5))
+        with confine(Session(engine), Role.HANDLER, workspace_id) as session, session.begin():
+            while take_turn(session, workspace_id, "crm:1", rate) == 0.0:
+                taken.append(now)
+    clock.reset()
+
+    period = datetime.timedelta(seconds=rate.seconds)
+    assert max(sum(begin <= at < begin + period for at in taken) for begin in taken) <= rate.requests
+    assert len(taken) >= 25 / rate.share
+
+
+def test_an_account_s_limit_is_not_hit_by_workers_that_ask_at_once(
+    engine: Engine, session: Session, workspace_id: uuid.UUID
+) -> None:
+    """Four of them, without a pause. Each may have one request on its way that had its turn before the period began."""
+    workers, limit, period = 4, 20, 0.4
+    asked: list[float] = []
+
+    def answer(_asked: Asked) -> Said:
+        asked.append(time.monotonic())
+        return Said(200, b'{"results": []}')
+
+    with running() as site:
+        site.pages["/notes?limit=100"] = answer
+        config = {
+            "baseUrl": site.url("").rstrip("/"),
+            "streams": {"notes": {"path": "/notes"}},
+            "rateLimit": {"requests": limit, "periodMs": int(period * 1000)},
+        }
         made = create_connection(
-            session,
-            workspace_id,
-            connector_type="hubspot",
-            name="CRM",
-            config={"baseUrl": hubspot.url, "account": "4711", "requestsPer10Seconds": requests},
-            credentials={"scheme": "bearer", "token": "access-token-0"},
-            allow_private=True,
+            session, workspace_id, connector_type="http_json", name="CRM", config=config, allow_private=True
         )
+        session.flush()
         session.expunge(made)
         session.commit()
 
         def ask() -> None:
             own = confine(Session(engine), Role.HANDLER, workspace_id)
             with own, open_connector(own, made, True) as connector:
-                for _ in range(requests // 4):
-                    connector.fetch("contacts", None)
+                for _ in range(10):
+                    connector.fetch("notes", None)
 
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+        threads = [threading.Thread(target=ask) for _ in range(workers)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
-        assert len(hubspot.requests) == requests
-        assert hubspot.too_often == 0
+    assert len(asked) == workers * 10
+    assert max(sum(begin <= at < begin + period for at in asked) for begin in asked) <= limit + workers

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from examples.activity_sync.fake_strava import FakeStrava
 from jobplatform.connectors import Opening, create_connection, open_connector
+from jobplatform.connectors.credentials import keep_credentials
+from jobplatform.connectors.pacing import close_resource, take_turn
 from jobplatform.connectors.strava import Strava, StravaConfig
 from jobplatform.errors import SourceAnswerError, SourceBusyError, SourceError
 from jobplatform.key_ring import generate_key
-from jobplatform.models import Connection
+from jobplatform.models import PLATFORM_WORKSPACE, Connection, Role, confine
 
 
 @pytest.fixture
@@ -135,6 +139,37 @@ def test_workers_on_other_hosts_know_that_a_window_is_used_up(
             connector.fetch("activities", None)
 
     assert strava.too_often == 1, "the other athlete of this application asks nothing"
+
+
+def test_workspaces_that_have_consented_to_the_platform_s_application_share_its_windows(
+    engine: Engine, session: Session, workspace_id: uuid.UUID, strava: FakeStrava, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strava counts by application. Each workspace has its own athlete, and sees nothing of the other's."""
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+    strava.offset = 900 - strava.now() % 900 + 300
+    made = [_athlete(session, of, strava, "Ada") for of in (workspace_id, uuid.uuid4())]
+    values = {
+        "client_id": strava.client_id,
+        "client_secret": "s",
+        "refresh_token": "r",
+        "access_token": "access-token-0",
+    }
+    for connection in made:
+        keep_credentials(session, connection, "oauth2", {**values, "of_platform": True})
+        session.commit()
+    by_hand = _athlete(session, uuid.uuid4(), strava, "Grace")
+    strava.used = [strava.limits[0], 0]
+
+    for connection in made:
+        own = confine(Session(engine), Role.HANDLER, connection.workspace_id)
+        with own, open_connector(own, connection, True) as connector, pytest.raises(SourceBusyError):
+            connector.fetch("activities", None)
+
+    assert strava.too_often == 1, "the other workspace asks nothing"
+    with confine(Session(engine), Role.HANDLER, by_hand.workspace_id) as other:
+        assert take_turn(other, by_hand.workspace_id, "strava:12345", None) == 0.0
+        with pytest.raises(DBAPIError, match="row-level security"):
+            close_resource(other, PLATFORM_WORKSPACE, "strava:12345", 60)
 
 
 def _athlete(session: Session, workspace_id: uuid.UUID, strava: FakeStrava, name: str) -> Connection:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
@@ -28,8 +29,8 @@ def strava(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStrava]:
     with FakeStrava() as server:
         environment = {
             "STRAVA_URL": server.url,
-            "STRAVA_CLIENT_ID": server.client_id,
-            "STRAVA_CLIENT_SECRET": server.client_secret,
+            "JOBPLATFORM_OAUTH_CLIENTS": f"strava:{server.client_id}:{server.client_secret}",
+            "JOBPLATFORM_OAUTH_REDIRECT_URL": "http://club.example.com/clubs/connected",
             "CLUB_URL": "http://club.example.com/api",
             "STRAVA_VERIFY_TOKEN": "tell-me-this",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true",
@@ -103,10 +104,12 @@ def test_an_activity_counts_towards_its_member_s_progress_as_soon_as_it_is_there
         session.rollback()
         return [tuple(row) for row in session.execute(text("select activities, distance from progress order by month"))]
 
-    joined = client.post(
-        f"/clubs/{workspace_id}/members", json={"athleteId": ATHLETE, "refreshToken": "refresh-token-0"}
-    )
-    assert joined.status_code == 201, joined.text
+    begun = client.post(f"/clubs/{workspace_id}/members")
+    assert begun.status_code == 201, begun.text
+    back = httpx.get(begun.get_json()["authorizeUrl"]).headers["Location"]
+    joined = client.get(back.removeprefix("http://club.example.com"))
+    assert (joined.status_code, joined.get_json()["athleteId"]) == (201, ATHLETE), joined.text
+    strava.expire()
     strava.add(1, "2026-05-01T06:00:00Z", points=100)
     strava.add(2, "2026-05-09T06:00:00Z")
     strava.add(3, "2026-06-01T06:00:00Z", points=10)
@@ -116,13 +119,13 @@ def test_an_activity_counts_towards_its_member_s_progress_as_soon_as_it_is_there
     first = done(event("create", 1))
     assert (first["status"], first["result"]) == ("completed", {"activity": 1, "month": "2026-05", "points": 100})
     assert progress() == [(1, 1000.0)]
-    assert strava.refreshed == 1
+    assert strava.refreshed == 2, "with the code, and with the refresh token that came of it"
 
     # Entered by hand: there are no streams, and it counts too. The token has run out, and its refresh token rotates.
     strava.expire()
     assert done(event("create", 2))["result"]["points"] == 0
     assert progress() == [(2, 1000.0)]
-    assert strava.refreshed == 2
+    assert strava.refreshed == 3
 
     # Told again, private, deleted at once: completed, and skipped. No try is made again.
     for told, reason in (

@@ -376,6 +376,7 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (ConnectionAuthorization, {"redirect_url": ""}, "connection_authorizations_named"),
     (ConnectionAuthorization, {"state_hash": b"itself"}, "connection_authorizations_hashes_are_digests"),
     (ConnectionAuthorization, {"binding_hash": b"itself"}, "connection_authorizations_hashes_are_digests"),
+    (ConnectionAuthorization, {"client_hash": b"itself"}, "connection_authorizations_client_is_a_digest"),
     (ConnectionAuthorization, {"sealed": '{"$sealed":"no"}'}, "connection_authorizations_sealed_is_sealed"),
     (ConnectionCredentials, {"scheme": ""}, "connection_credentials_named_and_counted"),
     (ConnectionCredentials, {"version": 0}, "connection_credentials_named_and_counted"),

@@ -23,7 +23,7 @@ WORKERS = {
     "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
 #: Of these it sees how old they are, whether they have ended, or whom they concern, and does what is due about them.
-TENDED = {"kept_answers", "sync_logs", "hook_deliveries", "webhook_subscriptions"}
+TENDED = {"connection_authorizations", "kept_answers", "sync_logs", "hook_deliveries", "webhook_subscriptions"}
 
 As = Callable[[Role], Engine]
 

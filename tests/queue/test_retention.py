@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError
-from jobplatform.models import Role, make_engine
+from jobplatform.models import Connection, ConnectionAuthorization, Role, clock, make_engine
 from jobplatform.queue import (
     Completion,
     Edge,
@@ -164,6 +164,36 @@ def test_a_worker_s_role_has_every_right_that_retention_needs(login_url: Callabl
     engine.dispose()
 
     assert pruned == 0
+
+
+def test_consent_that_nobody_came_back_with_goes_when_it_is_over_and_a_worker_s_rights_are_enough(
+    login_url: Callable[..., str], db: Session, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    db.add(Connection(workspace_id=workspace_id, id=workspace_id, connector_type="hubspot", name="CRM", config={}))
+    db.flush()
+    for minutes in (-1, 1):
+        db.add(
+            ConnectionAuthorization(
+                workspace_id=workspace_id,
+                state_hash=uuid.uuid4().bytes * 2,
+                connection_id=workspace_id,
+                actor="ada",
+                binding_hash=bytes(32),
+                sealed='{"$sealed":"v1:1:AA"}',
+                redirect_url="https://jobs.example.com",
+                scopes=[],
+                expires_at=clock() + datetime.timedelta(minutes=minutes),
+            )
+        )
+    db.commit()
+    engine = make_engine(login_url(Role.WORKER), role=Role.WORKER, autocommit=True)
+
+    with Session(engine) as session:
+        prune_jobs(session, completed_after=7 * DAY, failed_after=30 * DAY)
+    engine.dispose()
+
+    assert fact("select count(*) from jobplatform.connection_authorizations") == 1
+    assert fact("select min(expires_at) > jobplatform.clock() from jobplatform.connection_authorizations") is True
 
 
 # Longer or shorter than the rest
