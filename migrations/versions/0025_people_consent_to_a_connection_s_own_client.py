@@ -1,6 +1,6 @@
 """People consent to a connection's own client, and the platform's applications have limits for all.
 
-Revision ID: 0026
+Revision ID: 0025
 Revises: 0024
 
 Consent that nobody came back with is deleted by workers. Expand only: code of before writes no ``client_hash``, and
@@ -9,7 +9,7 @@ keeps limits of its workspaces alone.
 
 from alembic import op
 
-revision = "0026"
+revision = "0025"
 down_revision = "0024"
 branch_labels = None
 depends_on = None
