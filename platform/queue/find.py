@@ -8,7 +8,7 @@ What leads to them is decided by what the search says:
     workspace   its jobs by key, newest first
     anything else                    all jobs by the index of ids, newest first
 
-All but the first look at the newest 20,000 that the way leads to, or at 5,000 if each has to be looked up; then the
+All but the first look at the newest 20,000 that the way leads to, or at 3,000 if each has to be looked up; then the
 page says that it is not complete and where to go on. The other qualifiers are asked of each job on the way. What a live
 job's own row answers is asked of all of them: that table is small by design.
 """
@@ -34,7 +34,7 @@ from jobplatform.queue.statement import array, run, text_array
 #: Jobs that one page, or one count, looks at.
 LOOK: Final = 20_000
 #: And those of which each has to be looked up by its key first: live ones with their records, attempts with theirs.
-LOOK_UP: Final = 5_000
+LOOK_UP: Final = 3_000
 #: Counts go no further; "1,000+" is as good as any larger number.
 MOST_COUNTED: Final = 1_000
 ERROR_SHOWN: Final = 300

@@ -41,7 +41,7 @@ from jobplatform.queue import (
     set_workspace_limits,
     settle_alerts,
 )
-from jobplatform.queue.pages.charts import quantile
+from jobplatform.queue.pages.charts import STEPS, quantile
 from jobplatform.queue.pages.syncs import sync_state
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
@@ -111,6 +111,7 @@ def test_a_chart_is_of_a_workspace_a_queue_or_a_task_if_that_is_said(
         "letters": 1,
     }
     assert {name: one.total.completed for name, one in pages.throughput_by_task(db).items()} == {"work": 2, "mail": 1}
+    assert pages.totals_by_task(db) == {name: one.total for name, one in pages.throughput_by_task(db).items()}
 
 
 def test_a_chart_stays_the_same_while_its_cells_become_coarser(
@@ -133,6 +134,34 @@ def test_a_chart_stays_the_same_while_its_cells_become_coarser(
     )
     assert db.scalar(text(coarse)) == 4
     assert [pages.throughput(db, span).points for span in ("24h", "7d")] == before
+
+
+def test_a_workspace_s_chart_tells_the_same_of_all_and_of_its_parts_however_old_it_is(
+    put: Put, db: Session, worker: Worker, time: Time, workspace_id: uuid.UUID
+) -> None:
+    time.travel_to(NOON)
+    time.freeze()
+    for minutes in (0, 7, 90, 24 * 60, 8 * 24 * 60):
+        time.travel_to(NOON + datetime.timedelta(minutes=minutes))
+        put(), put(), put()
+        (lease, *rest) = [job.lease for job in worker.claim(limit=3)]
+        time.passes(0.3 + minutes)
+        complete_jobs(db, [Completion(lease, outcome="skipped")])
+        fail_jobs(db, [Failure(other, "error", "E", "no", retry=False) for other in rest])
+        for _ in range(4):
+            count_endings(db)
+
+    for days in (0, 2, 12):
+        time.travel_to(NOON + datetime.timedelta(days=8 + days))
+        for _ in range(4):
+            count_endings(db)
+        for span in STEPS:
+            whole = pages.throughput(db, span, workspace_id=workspace_id)
+            part = pages.throughput(db, span, workspace_id=workspace_id, task="work")
+            assert (whole.points, whole.total) == (part.points, part.total)
+    assert (whole.total.completed, whole.total.skipped, whole.total.failed) == (5, 5, 10)
+    assert whole.total.run is not None
+    assert db.scalar(text("select count(*) from jobplatform.workspace_totals where minutes = 1440")) == 3
 
 
 def test_before_anybody_has_counted_a_chart_says_so(db: Session, put: Put, worker: Worker) -> None:

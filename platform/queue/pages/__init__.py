@@ -20,6 +20,7 @@ from jobplatform.queue.pages.charts import (
     throughput,
     throughput_by_queue,
     throughput_by_task,
+    totals_by_task,
 )
 from jobplatform.queue.pages.errors import ErrorGroup, ErrorPage, error_group, error_groups
 from jobplatform.queue.pages.job import EarlierEnding, JobDetail, Try, job_detail
@@ -128,6 +129,7 @@ __all__ = [
     "throughput",
     "throughput_by_queue",
     "throughput_by_task",
+    "totals_by_task",
     "worker_lines",
     "workspace_line",
     "workspace_lines",
