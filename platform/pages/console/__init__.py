@@ -9,6 +9,7 @@ from jobplatform.pages.console.job import make_job
 from jobplatform.pages.console.jobs import make_jobs
 from jobplatform.pages.console.overview import make_overview
 from jobplatform.pages.console.queues import make_queues
+from jobplatform.pages.console.resources import make_resources
 from jobplatform.pages.console.schedules import make_schedules
 from jobplatform.pages.console.tasks import make_tasks
 from jobplatform.pages.console.workers import make_workers
@@ -26,6 +27,7 @@ NAVIGATION = (
     NavItem("workers.list_workers", "Workers", "workers", "What runs"),
     NavItem("tasks.list_tasks", "Tasks", "tasks", "What runs"),
     NavItem("connections.list_connections", "Connections", "connections", "What runs"),
+    NavItem("resources.list_resources", "Resources", "resources", "What runs"),
     NavItem("audit.list_audit", "Audit", "audit", "The platform"),
     NavItem("health.show_health", "Health", "health", "The platform"),
 )
@@ -45,6 +47,7 @@ def make_console_sections() -> list[Section]:
         make_workers(),
         make_tasks(),
         make_connections(),
+        make_resources(),
         make_audit(),
         make_health(),
     ]

@@ -34,6 +34,7 @@ from jobplatform.queue.pages.lanes import (
     worker_lines,
 )
 from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview
+from jobplatform.queue.pages.resources import ResourceLine, resource_lines
 from jobplatform.queue.pages.schedules import ScheduleLine, SchedulePage, schedule_lines
 from jobplatform.queue.pages.syncs import (
     AuditPage,
@@ -86,6 +87,7 @@ __all__ = [
     "QueueLine",
     "RaisedAlert",
     "Range",
+    "ResourceLine",
     "RunningLine",
     "ScheduleLine",
     "SchedulePage",
@@ -120,6 +122,7 @@ __all__ = [
     "parse_search",
     "preview_bulk",
     "queue_lines",
+    "resource_lines",
     "schedule_lines",
     "stop_bulk",
     "sync_lines",
