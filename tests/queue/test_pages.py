@@ -536,7 +536,7 @@ def test_connections_are_listed_with_their_last_sync(
     synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
 ) -> None:
     synced("completed", 3)
-    last = synced("failed", 0, "CRM: no answer")
+    last = synced("failed", 0, "CRM: no answer", "Shop: closed")
     db.execute(text(ADD_RECORD), {"workspace_id": workspace_id, "id": CONNECTION})
 
     (line,) = pages.connection_lines(db).lines
@@ -544,7 +544,9 @@ def test_connections_are_listed_with_their_last_sync(
 
     assert (line.name, line.connector_type, str(line.records)) == ("CRM", "http_json", "1")
     assert line.last_sync is not None
-    assert (line.last_sync.job_id, line.last_sync.errors) == (last, ("CRM: no answer",))
+    assert (line.last_sync.job_id, line.last_sync.errors) == (last, ("CRM: no answer", "Shop: closed"))
+    assert line.last_sync.errors_of(CONNECTION) == ("no answer",)
+    assert line.last_sync.errors_of(OTHER) == line.last_sync.errors
     assert [one.job_id for one in syncs.lines] == [last]
     assert syncs.lines[0].job_status == "completed"
     assert [one.total_records for one in pages.sync_lines(db, before=syncs.next).lines] == [3]

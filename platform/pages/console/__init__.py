@@ -2,6 +2,7 @@
 
 from jobplatform.pages.console.audit import make_audit
 from jobplatform.pages.console.bulk import make_bulk
+from jobplatform.pages.console.changes import make_changes
 from jobplatform.pages.console.connections import make_connections
 from jobplatform.pages.console.error_groups import make_errors
 from jobplatform.pages.console.health import make_health
@@ -50,6 +51,7 @@ def make_console_sections() -> list[Section]:
         make_resources(),
         make_audit(),
         make_health(),
+        make_changes(),
     ]
 
 

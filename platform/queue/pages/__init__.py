@@ -34,6 +34,7 @@ from jobplatform.queue.pages.lanes import (
     worker_lines,
 )
 from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview
+from jobplatform.queue.pages.pulse import TOPICS, writes_by_topic
 from jobplatform.queue.pages.resources import ResourceLine, resource_lines
 from jobplatform.queue.pages.schedules import ScheduleLine, SchedulePage, schedule_lines
 from jobplatform.queue.pages.syncs import (
@@ -64,6 +65,7 @@ from jobplatform.queue.search import QUALIFIERS, Range, Search, parse_search
 __all__ = [
     "BULK_STATUSES",
     "QUALIFIERS",
+    "TOPICS",
     "ActivityLine",
     "ActivityPage",
     "AuditPage",
@@ -136,4 +138,5 @@ __all__ = [
     "worker_lines",
     "workspace_line",
     "workspace_lines",
+    "writes_by_topic",
 ]

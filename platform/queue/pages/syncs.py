@@ -95,6 +95,18 @@ class SyncLine:
     def state(self) -> SyncState:
         return sync_state(self.status, self.job_status)
 
+    def result_of(self, connection_id: uuid.UUID) -> dict[str, Any] | None:
+        """What came of one connection, as far as that is written down."""
+        return next((one for one in self.results if one.get("connectionId") == str(connection_id)), None)
+
+    def errors_of(self, connection_id: uuid.UUID) -> tuple[str, ...]:
+        """What was wrong with one connection, and with the sync as a whole if that tells of none of them."""
+        result = self.result_of(connection_id)
+        if result is None:
+            return tuple(map(str, self.errors))
+        name = f"{result.get('name')}: "
+        return tuple(str(error).removeprefix(name) for error in self.errors if str(error).startswith(name))
+
 
 @dataclass(frozen=True, slots=True)
 class SyncPage:
