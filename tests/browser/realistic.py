@@ -223,7 +223,7 @@ def _sync_logs(
                 ) values (
                     :workspace_id, :id, :job_id, :reference, :mode, :status, :total, cast(:errors as jsonb),
                     jsonb_build_array(jsonb_build_object(
-                        'connectionId', cast(:connection_id as text), 'status', cast(:status as text),
+                        'connectionId', cast(:connection_id as text), 'name', 'CRM', 'status', cast(:status as text),
                         'records', cast(:total as int)
                     )),
                     :begun, :ended
@@ -238,7 +238,7 @@ def _sync_logs(
                 "mode": "initial" if number == 2 else "incremental",
                 "status": "failed" if failed and number == 0 else "completed",
                 "total": 0 if failed and number == 0 else 1200 - 430 * number,
-                "errors": '["crm.example.com answered 503 three times"]' if failed and number == 0 else "[]",
+                "errors": '["CRM: crm.example.com answered 503 three times"]' if failed and number == 0 else "[]",
                 "begun": begun,
                 "ended": ended,
             },

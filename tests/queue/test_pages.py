@@ -554,6 +554,21 @@ def test_connections_are_listed_with_their_last_sync(
     assert pages.connection_lines(db, workspace_id=OTHER).lines == pages.sync_lines(db, workspace_id=OTHER).lines == ()
 
 
+def test_syncs_of_two_workspaces_that_have_one_id_are_two(db: Session, workspace_id: uuid.UUID) -> None:
+    log = uuid7()
+    for owner, total in ((workspace_id, 3), (OTHER, 4)):
+        connection_id = uuid.uuid4()
+        about = {"workspace_id": owner, "connector_type": "http_json", "name": "CRM", "config": {}}
+        db.execute(insert(Connection).values(id=connection_id, **about))
+        result = {"connectionId": str(connection_id), "name": "CRM", "records": total, "status": "completed"}
+        about = {"workspace_id": owner, "mode": "initial", "status": "completed", "total_records": total}
+        db.execute(insert(SyncLog).values(id=log, job_id=uuid7(), results=[result], **about))
+
+    found = {line.workspace_id: line.last_sync for line in pages.connection_lines(db).lines}
+
+    assert {owner: last and last.total_records for owner, last in found.items()} == {workspace_id: 3, OTHER: 4}
+
+
 def test_a_card_tells_how_the_last_syncs_of_its_connection_went(
     synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
 ) -> None:

@@ -20,7 +20,8 @@ export function follow(main) {
   const seconds = Number(main.dataset.live ?? 0);
   const stream = main.dataset.stream;
   if (!seconds && !stream) return;
-  const state = { paused: remembered(), timer: 0, due: 0, lookedAt: performance.now(), source: null, busy: false, again: false };
+  const state = { paused: remembered(), timer: 0, due: 0, lookedAt: 0, source: null, busy: false, again: false };
+  state.lookedAt = performance.now();
   const button = makeSwitch(state, () => restart(main, state));
   main.append(button);
   document.addEventListener("visibilitychange", () => {

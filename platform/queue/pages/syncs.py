@@ -65,7 +65,6 @@ left join lateral (
     limit 1
 ) q on true
 """
-_LAST: Final = uuid.UUID(int=2**128 - 1)
 
 SyncState = Literal["waiting", "running", "completed", "failed", "cancelled"]
 
@@ -223,8 +222,9 @@ def _connections(session: Session, rows: Sequence[Any]) -> tuple[ConnectionLine,
     keys = {"workspace_ids": array(row.workspace_id for row in rows), "ids": array(row.id for row in rows)}
     records = {row[0]: row[1] for row in run(session, RECORDS, **keys)}
     last = {row[0]: row[1] for row in run(session, LAST_SYNCS, **keys)}
-    workspaces = {row.id: row.workspace_id for row in rows}
-    syncs = {line.id: line for line in _syncs(session, [(workspaces[key], found) for key, found in last.items()])}
+    # A sync is known by its id within its workspace only.
+    keys_of = {row.id: (row.workspace_id, last[row.id]) for row in rows if row.id in last}
+    syncs = {(line.workspace_id, line.id): line for line in _syncs(session, list(keys_of.values()))}
     return tuple(
         ConnectionLine(
             workspace_id=row.workspace_id,
@@ -233,7 +233,7 @@ def _connections(session: Session, rows: Sequence[Any]) -> tuple[ConnectionLine,
             name=row.name,
             created_at=row.created_at,
             records=Capped(min(records[row.id], MOST_RECORDS), more=records[row.id] > MOST_RECORDS),
-            last_sync=syncs.get(last.get(row.id, _LAST)),
+            last_sync=syncs.get(keys_of[row.id]) if row.id in keys_of else None,
         )
         for row in rows
     )
