@@ -1,7 +1,7 @@
 """What ended of a workspace is put together.
 
-Revision ID: 0025
-Revises: 0024
+Revision ID: 0026
+Revises: 0025
 
 A chart of a workspace added up all cells of its span: of a busy one 60,000 rows for a week. From a quarter of an
 hour on its jobs are in one row for each of them too, whatever their task and however long they took. What is in coarse
@@ -11,8 +11,8 @@ its workspace for that time, and in no other.
 
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 
