@@ -18,6 +18,7 @@ from jobplatform.models.history import (
     PlatformErrorGroup,
     TaskType,
     WorkspaceCell,
+    WorkspaceTotal,
     endings,
 )
 from jobplatform.models.hook import Hook, HookDelivery
@@ -138,6 +139,7 @@ __all__ = [
     "WorkspaceKey",
     "WorkspaceLimits",
     "WorkspaceRetention",
+    "WorkspaceTotal",
     "clock",
     "confine",
     "embedded_login",

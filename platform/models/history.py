@@ -86,6 +86,39 @@ class WorkspaceCell(_Cell, Base):
     )
 
 
+class WorkspaceTotal(Base):
+    """What ended of a workspace in the ``minutes`` from ``at`` on, in one row: a chart of a week is about as many rows
+    as it has points, however many cells there are.
+
+    Only of what is old enough to be in coarse cells; what is younger is few enough to be added up. ``skipped`` are
+    among the completed. ``waits[n]`` jobs are in the bucket n - 1 of waits, ``runs[n]`` in that of runs; buckets behind
+    the last one with a job are left out.
+    """
+
+    __tablename__ = "workspace_totals"
+
+    workspace_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    minutes: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    at: Mapped[datetime.datetime] = mapped_column(primary_key=True)
+    completed: Mapped[int] = mapped_column(BigInteger)
+    skipped: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    cancelled: Mapped[int] = mapped_column(BigInteger)
+    retries: Mapped[int] = mapped_column(BigInteger)
+    waits: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    runs: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+
+    __table_args__ = (
+        CheckConstraint(f"minutes in ({', '.join(map(str, CELL_MINUTES[1:]))})", name="known_minutes"),
+        CheckConstraint(
+            f"cardinality(waits) <= {BUCKETS} and cardinality(runs) <= {BUCKETS}",
+            name="known_buckets",
+        ),
+        Index("workspace_totals_at", "minutes", "at"),
+        _CELL,
+    )
+
+
 class PlatformCell(_Cell, Base):
     """A cell of all workspaces together. It stays when a workspace is erased: it is a number.
 

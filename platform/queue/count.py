@@ -4,7 +4,8 @@
     2. Take endings away, up to 20,000 jobs, and add them to the cells of their minutes: one statement.
     3. Group what failed (see group_errors.py).
     4. Make old cells coarser: what is taken from the fine ones is added to the coarse ones. So a job is in one cell.
-    5. Forget cells and groups that are older than anybody looks.
+       What leaves the cells of minutes is added to the totals of its workspace too, and these become coarser as well.
+    5. Forget cells, totals and groups that are older than anybody looks.
 
 All of it is one transaction: after a crash in between nothing has happened. No moment decides what is counted, so a
 transaction that commits late is counted late, and in the minute in which its job ended.
@@ -13,6 +14,7 @@ transaction that commits late is counted late, and in the minute in which its jo
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -73,6 +75,58 @@ def _add_to(table: str, key: str, sums: str = "sums") -> str:
         run_ms = c.run_ms + excluded.run_ms
 """
 
+
+_TOTALS = ("completed", "skipped", "failed", "cancelled", "retries", "waits", "runs")
+
+
+def _add_to_totals(values: Sequence[str], sums: str) -> str:
+    """Add ``values``, which aggregate rows of ``sums``, to the totals of workspaces."""
+    added = ", ".join(
+        f"{name} = t.{name} + excluded.{name}"
+        if name not in ("waits", "runs")
+        else f"""{name} = array(
+            select coalesce(a, 0) + coalesce(b, 0)
+            from unnest(t.{name}, excluded.{name}) with ordinality as u(a, b, nth)
+            order by nth
+        )"""
+        for name in _TOTALS
+    )
+    return f"""
+    insert into jobplatform.workspace_totals as t (workspace_id, minutes, at, {", ".join(_TOTALS)})
+    select workspace_id, minutes, at, {", ".join(values)}
+    from {sums}
+    group by workspace_id, minutes, at
+    on conflict (workspace_id, minutes, at) do update
+    set {added}
+"""
+
+
+def _by_bucket(bucket: str) -> str:
+    """Of cells, how many jobs are in each bucket, up to the last one that has any. Nobody needs those not known."""
+    amounts = (f"coalesce(sum(amount) filter (where {bucket} = {n}), 0)" for n in range(BUCKETS))
+    return f"(array[{', '.join(amounts)}]::integer[])[1:max({bucket}) + 1]"
+
+
+def _sum_of(buckets: str) -> str:
+    """Of totals, the same."""
+    amounts = (f"coalesce(sum({buckets}[{n}]), 0)" for n in range(1, BUCKETS + 1))
+    return f"(array[{', '.join(amounts)}]::integer[])[1:max(cardinality({buckets}))]"
+
+
+def _amount(which: str) -> str:
+    return f"coalesce(sum(amount) filter (where {which}), 0)"
+
+
+_OF_CELLS = (
+    _amount("status = 3"),
+    _amount("status = 3 and outcome = 'skipped'"),
+    _amount("status = 4"),
+    _amount("status = 5"),
+    "sum(retries)",
+    _by_bucket("wait"),
+    _by_bucket("run"),
+)
+_OF_TOTALS = (*(f"sum({name})" for name in _TOTALS[:-2]), _sum_of("waits"), _sum_of("runs"))
 
 # Waits are told by jobs whose first attempt was their last: of the others nobody knows when the first one began. What a
 # record says belongs to this ending unless the job was retried since. One that retention or an erasure has deleted is
@@ -150,6 +204,7 @@ sums as materialized (
     group by 1, 2, 3, 4, 5, 6, 7, 8, 9
 ),
 of_workspaces as ({_add_to("workspace_cells", "workspace_id, ")}),
+late as ({_add_to_totals(_OF_CELLS, "(select * from sums where minutes > 1) old")}),
 together as materialized (
     select
         minutes, at, queue, task, status, outcome, wait, run,
@@ -197,17 +252,47 @@ sums as materialized (
     from gone
     where {which}
 ),
+{also}
 added as ({add})
 select count(*) from gone
 """
+_ALSO = f"totals as ({_add_to_totals(_OF_CELLS, '(select * from sums where %(fine)s = 1) young')}),"
 CELLS: Final = {
-    table: COARSEN.format(table=table, key=key, which=which, most=MOST_CELLS, add=_add_to(table, key))
-    for table, key, which in (
-        ("workspace_cells", "workspace_id, ", "true"),
+    table: COARSEN.format(table=table, key=key, which=which, most=MOST_CELLS, also=also, add=_add_to(table, key))
+    for table, key, which, also in (
+        ("workspace_cells", "workspace_id, ", "true", _ALSO),
         # Nobody asks for a queue and a task together about more than an hour.
-        ("platform_cells", "", "queue = '' or task = ''"),
+        ("platform_cells", "", "queue = '' or task = ''", ""),
     )
 }
+TOTALS = f"""
+with old as materialized (
+    select ctid as tid
+    from jobplatform.workspace_totals
+    where minutes = %(fine)s and at < jobplatform.clock() - make_interval(secs => %(age)s)
+    limit {MOST_CELLS}
+),
+gone as (
+    delete from jobplatform.workspace_totals
+    where ctid = any(array(select tid from old))
+    returning workspace_id, at, {", ".join(_TOTALS)}
+),
+sums as materialized (
+    select
+        workspace_id,
+        %(coarse)s::smallint as minutes,
+        date_bin(make_interval(mins => %(coarse)s), at, '2000-01-01 00:00+00') as at,
+        {", ".join(_TOTALS)}
+    from gone
+),
+added as ({_add_to_totals(_OF_TOTALS, "sums")})
+select count(*) from gone
+"""
+#: What becomes coarser: the table, the statement that does it, and from which lengths to which.
+BECOME_COARSER: Final = (
+    *((table, sql, COARSER) for table, sql in CELLS.items()),
+    ("workspace_totals", TOTALS, COARSER[1:]),
+)
 
 FORGET = """
 delete from jobplatform.{table}
@@ -219,14 +304,14 @@ where ctid = any(array(
 ))
 """
 FORGOTTEN: Final = (
-    *((table, "minutes = 1440 and at", KEEP_CELLS) for table in CELLS),
+    *((table, "minutes = 1440 and at", KEEP_CELLS) for table, _, _ in BECOME_COARSER),
     *((table, "last_at", KEEP_GROUPS) for table in ("error_groups", "platform_error_groups")),
 )
 # Nearly always nothing is, and that is one statement instead of ten.
 OLD = "select " + " or ".join(
     f"exists (select from jobplatform.{table} where {which} < jobplatform.clock() - interval '{age.total_seconds()} s')"
     for table, which, age in (
-        *((table, f"minutes = {fine} and at", age) for table in CELLS for fine, _, age in COARSER),
+        *((table, f"minutes = {fine} and at", age) for table, _, steps in BECOME_COARSER for fine, _, age in steps),
         *FORGOTTEN,
     )
 )
@@ -276,8 +361,8 @@ def _make_coarser(session: Session) -> int:
     """From the coarsest on, so that what is taken has been there before. Says how many at most were taken at once."""
     return max(
         int(run(session, sql, fine=fine, coarse=coarse, age=age.total_seconds()).scalar_one())
-        for sql in CELLS.values()
-        for fine, coarse, age in reversed(COARSER)
+        for _, sql, steps in BECOME_COARSER
+        for fine, coarse, age in reversed(steps)
     )
 
 

@@ -65,6 +65,7 @@ WHAT = {
     "notices": "What has happened and is not counted yet.",
     "endings": "Jobs that have ended and are not counted yet.",
     "workspace_cells": "How many jobs ended when and how.",
+    "workspace_totals": "The same, all together.",
     "error_groups": "Failures that have something in common.",
     "job_attempts": "Attempts that did not simply succeed.",
     "job_logs": "Lines that jobs logged.",

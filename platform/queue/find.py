@@ -8,7 +8,7 @@ What leads to them is decided by what the search says:
     workspace   its jobs by key, newest first
     anything else                    all jobs by the index of ids, newest first
 
-All but the first look at the newest 20,000 that the way leads to, or at 5,000 if each has to be looked up; then the
+All but the first look at the newest 20,000 that the way leads to, or at 3,000 if each has to be looked up; then the
 page says that it is not complete and where to go on. The other qualifiers are asked of each job on the way. What a live
 job's own row answers is asked of all of them: that table is small by design.
 """
@@ -18,9 +18,10 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -34,7 +35,7 @@ from jobplatform.queue.statement import array, run, text_array
 #: Jobs that one page, or one count, looks at.
 LOOK: Final = 20_000
 #: And those of which each has to be looked up by its key first: live ones with their records, attempts with theirs.
-LOOK_UP: Final = 5_000
+LOOK_UP: Final = 3_000
 #: Counts go no further; "1,000+" is as good as any larger number.
 MOST_COUNTED: Final = 1_000
 ERROR_SHOWN: Final = 300
@@ -86,12 +87,23 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class Capped:
-    """A count that went no further than it had to. ``more``: there are more, or there may be."""
+    """A count that went no further than it had to. ``more``: there are more, or there may be.
+
+    ``about``: how many there are by the database's statistics, where these are as good as a look.
+
+    >>> str(Capped(12)), str(Capped(12, more=True)), str(Capped(0, more=True)), str(Capped(1000, True, 927_312))
+    ('12', '12+', '0 recent', '≈930,000')
+    """
 
     count: int
     more: bool = False
+    about: int | None = None
 
     def __str__(self) -> str:
+        if self.about:
+            return f"≈{round(self.about, 2 - len(str(self.about))):,}"
+        if self.more and not self.count:
+            return "0 recent"
         return f"{self.count:,}{'+' if self.more else ''}"
 
 
@@ -142,9 +154,14 @@ def find_jobs(session: Session, search: Search, *, limit: int = 50, before: str 
 def count_jobs(session: Session, search: Search) -> JobCounts:
     """How many of each status, for tabs: what the search says of the status counts for none of them.
 
-    No count goes beyond 1,000, and those of ended jobs not beyond the newest 20,000 on their way.
+    No count goes beyond 1,000, and those of ended jobs not beyond the newest 20,000 on their way. Where that is not the
+    end of it, and the search says nothing, the statistics of the database say about how many there are: they know how
+    often a status occurs, and not how often it does in a task.
     """
-    return JobCounts(**{status.value: count for status, count in count_statuses(session, search, Status).items()})
+    found = count_statuses(session, search, Status)
+    if search.with_status(None).is_empty:
+        found |= {status: _estimated(session, status, found[status]) for status in FINAL_STATUSES.values()}
+    return JobCounts(**{status.value: count for status, count in found.items()})
 
 
 def count_statuses(session: Session, search: Search, statuses: Iterable[Status]) -> dict[Status, Capped]:
@@ -317,6 +334,10 @@ select count(*) filter (where true {{asked}}), count(*)
 from ({{way}}) q
 cross join lateral ({_ITS_RECORD}) r
 """
+
+# What the planner would expect, who knows how often each value occurs.
+_EXPECTED: Final = "explain select from jobplatform.job_records r where r.status = %(status)s"
+_ROWS: Final = re.compile(r"rows=(\d+)")
 
 FINGERPRINTS_OF_TYPES: Final = f"""
 select distinct fingerprint
@@ -550,6 +571,16 @@ def _count_ended(session: Session, search: Search) -> dict[Status, Capped]:
     counts = {row[0]: row[1] for row in rows}
     more = way.look is not None and sum(row[2] for row in rows) >= way.look
     return {status: _capped(counts.get(number, 0), more=more) for number, status in FINAL_STATUSES.items()}
+
+
+def _estimated(session: Session, status: Status, counted: Capped) -> Capped:
+    if not counted.more:
+        return counted
+    plan = run(session, _EXPECTED, status=_NUMBERS[status]).scalars().first()
+    expected = _ROWS.search(plan or "")
+    about = int(expected[1]) if expected else 0
+    # Statistics that know less than was seen are too old to tell.
+    return replace(counted, about=about) if about > MOST_COUNTED else counted
 
 
 def _count_some(session: Session, way: _Way, relation: str) -> Capped:

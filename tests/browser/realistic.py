@@ -13,7 +13,17 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import Connection, Plan, Workspace
-from jobplatform.queue import Cron, Every, create_schedule, pause, record, set_queue_limit, set_workspace_limits
+from jobplatform.queue import (
+    Cron,
+    Every,
+    create_schedule,
+    pause,
+    record,
+    set_queue_limit,
+    set_rate_limit,
+    set_task_limits,
+    set_workspace_limits,
+)
 from jobplatform.queue.count import count_endings
 from tests.browser.shop_tasks import tasks
 
@@ -168,6 +178,9 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
     set_workspace_limits(session, workspaces["Hooli"], {"plan": "gold", "max_running": 20})
     set_workspace_limits(session, workspaces["Initech"], {"plan": "trial", "max_pending": 500})
     set_queue_limit(session, "reports", 4)
+    set_task_limits(session, "report.build", {"max_running_per_workspace": 1})
+    set_rate_limit(session, "hubspot:*", {"units": 100, "period_ms": 10_000, "burst": 20})
+    set_rate_limit(session, "strava", {"units": 200, "period_ms": 900_000})
     pause(session, "queue", "media", reason="the image server is being moved", actor="ada")
     pause(session, "resource", "smtp.example.com", reason="it refuses connections", actor="night shift")
     for name, rule, options in (
@@ -210,7 +223,7 @@ def _sync_logs(
                 ) values (
                     :workspace_id, :id, :job_id, :reference, :mode, :status, :total, cast(:errors as jsonb),
                     jsonb_build_array(jsonb_build_object(
-                        'connectionId', cast(:connection_id as text), 'status', cast(:status as text),
+                        'connectionId', cast(:connection_id as text), 'name', 'CRM', 'status', cast(:status as text),
                         'records', cast(:total as int)
                     )),
                     :begun, :ended
@@ -225,7 +238,7 @@ def _sync_logs(
                 "mode": "initial" if number == 2 else "incremental",
                 "status": "failed" if failed and number == 0 else "completed",
                 "total": 0 if failed and number == 0 else 1200 - 430 * number,
-                "errors": '["crm.example.com answered 503 three times"]' if failed and number == 0 else "[]",
+                "errors": '["CRM: crm.example.com answered 503 three times"]' if failed and number == 0 else "[]",
                 "begun": begun,
                 "ended": ended,
             },

@@ -94,6 +94,10 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "workspace_id": str(MINE), "minutes": 1, "at": "2026-01-01", "queue": "q", "task": "secret", "status": 3,
         "outcome": "ok", "wait": 1, "run": 1, "amount": 1, "retries": 0, "wait_ms": 1, "run_ms": 1,
     },
+    "workspace_totals": {
+        "workspace_id": str(MINE), "minutes": 15, "at": "2026-01-01", "completed": 1, "skipped": 0, "failed": 0,
+        "cancelled": 0, "retries": 0, "waits": [1], "runs": [1],
+    },
     "error_groups": {
         "workspace_id": str(MINE), "fingerprint": "f", "task": "t", "error_type": "E", "message": "secret",
         "amount": 1, "first_at": "2026-01-01", "last_at": "2026-01-01", "last_job_id": str(JOB),

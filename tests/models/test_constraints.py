@@ -55,6 +55,7 @@ from jobplatform.models import (
     WorkspaceKey,
     WorkspaceLimits,
     WorkspaceRetention,
+    WorkspaceTotal,
     endings,
 )
 
@@ -88,6 +89,14 @@ GROUP = {
 LEGAL: dict[Any, dict[str, Any]] = {
     endings: {"workspace_id": WORKSPACE, "status": 3, "ids": [uuid.UUID(int=2)]},
     WorkspaceCell: {"workspace_id": WORKSPACE, **CELL},
+    WorkspaceTotal: {
+        "workspace_id": WORKSPACE,
+        "minutes": 15,
+        "at": NOW,
+        "waits": [1],
+        "runs": [1],
+        **dict.fromkeys(("completed", "skipped", "failed", "cancelled", "retries"), 1),
+    },
     PlatformCell: CELL,
     ErrorGroupRow: {"workspace_id": WORKSPACE, **GROUP},
     PlatformErrorGroup: {**GROUP, "last_workspace_id": WORKSPACE},
@@ -248,6 +257,8 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (WorkspaceCell, {"wait": 32}, "workspace_cells_known_buckets"),
     (WorkspaceCell, {"run": -2}, "workspace_cells_known_buckets"),
     (WorkspaceCell, {"status": 0}, "workspace_cells_known_status"),
+    (WorkspaceTotal, {"minutes": 1}, "workspace_totals_known_minutes"),
+    (WorkspaceTotal, {"runs": [1] * 33}, "workspace_totals_known_buckets"),
     (PlatformCell, {"status": 2}, "platform_cells_known_status"),
     (PlatformCell, {"minutes": 2}, "platform_cells_known_minutes"),
     (PlatformCell, {"run": 32}, "platform_cells_known_buckets"),

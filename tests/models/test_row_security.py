@@ -19,7 +19,7 @@ WORKERS = {
     "schedules",
     "schedule_ticks",
     "batches", "job_edges", "notices",
-    "endings", "workspace_cells", "error_groups",
+    "endings", "workspace_cells", "workspace_totals", "error_groups",
     "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
 #: Of these it sees how old they are, whether they have ended, or whom they concern, and does what is due about them.

@@ -59,7 +59,7 @@ PAGES = (
     "/", "/?span=7d", "/jobs", "/jobs?q=task:echo&status=failed", "/errors", "/bulk", "/workspaces",
     "/workspaces?sort=share&q=acme", "/workspaces/plans", "/queues", "/schedules", "/schedules/new", "/workers",
     "/tasks", "/tasks/echo", "/tasks/echo/new", "/connections", "/connections/syncs", "/audit",
-    "/audit?action=job.retry", "/health",
+    "/audit?action=job.retry", "/health", "/resources",
 )  # fmt: skip
 
 
@@ -258,6 +258,64 @@ def test_a_queue_is_limited_paused_and_resumed(operator: Visitor, enqueue: Enque
     )
     assert operator.do("/queues/default/resume") == "default goes on."
     assert [action for action, _ in audited(sessions)] == ["queue.limit", "queue.limit", "queue.pause", "queue.resume"]
+
+
+def test_a_task_is_limited_in_all_and_in_each_workspace(operator: Visitor, described: None, sessions: Sessions) -> None:
+    operator.get("/tasks/add")
+
+    assert operator.do("/tasks/add/limits", max_running="7", max_running_per_workspace="1") == (
+        "The limits count from the next claim on."
+    )
+    assert operator.form("/tasks/add/limits").fields["max_running"] == "7"
+    assert operator.do("/tasks/add/limits", max_running="some").startswith("maxRunning:")
+    operator.do("/tasks/add/limits", max_running="")
+
+    limits = "select row(max_running, max_running_per_workspace)::text from jobplatform.task_limits where task = 'add'"
+    assert scalar(sessions, limits) == "(,1)"
+    assert [action for action, _ in audited(sessions)] == ["task.limit", "task.limit"]
+
+
+def test_a_resource_gets_a_rate_that_is_changed_and_lifted_and_is_paused(operator: Visitor, sessions: Sessions) -> None:
+    operator.get("/resources")
+    assert operator.do("/resources", resource="hub spot/é:*", units="100", period_ms="10,000") == (
+        "hub spot/é:* has a rate now."
+    )
+    assert operator.page is not None
+    assert "100 in 10 s" in " ".join(operator.page.text.split())
+    operator.page = operator.send("/resources", resource="hub spot/é:*", units="1", period_ms="1")
+    assert (operator.page.status_code, "has a rate already" in operator.page.text) == (422, True)
+    operator.page = operator.send("/resources", resource="other:*", units="none")
+    assert operator.page.status_code == 422
+    assert 'value="none"' in operator.page.text
+
+    operator.get("/resources")
+    assert operator.do("/rate", units="50", burst="5").endswith("counts from the next claim on.")
+    assert operator.do("/rate", units="").startswith("units:")
+    assert operator.do("/resources/pause", reason="it is down").startswith("Nothing more of hub spot/é:* is started.")
+    assert "it is down" in operator.page.text
+    assert operator.do("/resources/resume") == "hub spot/é:* goes on."
+    rate = "select row(units, period_ms, burst)::text from jobplatform.rate_limits"
+    assert scalar(sessions, rate) == "(50,10000,5)"
+    assert operator.do("/rate/delete") == "Jobs may use hub spot/é:* as often as they like."
+    assert scalar(sessions, "select count(*) from jobplatform.rate_limits") == 0
+    actions = ["rate.set", "rate.set", "resource.pause", "resource.resume", "rate.clear"]
+    assert [action for action, _ in audited(sessions)] == actions
+
+
+def test_a_resource_that_is_not_to_be_asked_says_until_when(operator: Visitor, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(
+            text(
+                "insert into jobplatform.buckets (kind, key, tokens, filled_at, closed_until, failures) "
+                "values ('resource', 'crm:1', 0, now(), now() + interval '1 hour', 3)"
+            )
+        )
+
+    page = operator.get("/resources").text
+
+    assert "crm:1" in page
+    assert "not to be asked" in page
+    assert '<td class="num">3</td>' in page
 
 
 def test_a_schedule_is_paused_resumed_and_run_now(

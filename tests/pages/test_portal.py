@@ -58,6 +58,16 @@ def enqueue(sessions: Sessions, workspace_id: uuid.UUID, task: str = "echo") -> 
         return str(enqueue_job(session, job).job_id)
 
 
+def test_a_portal_s_lists_follow_the_stream_of_their_workspace(member: Visitor, acme: uuid.UUID) -> None:
+    for path in ("/", "/activity", "/schedules"):
+        assert f'data-stream="/w/{acme}/events"' in member.get(path).text, path
+
+    stream = member.http.get(f"/w/{acme}/events", buffered=False)
+
+    assert (stream.status_code, stream.mimetype) == (200, "text/event-stream")
+    stream.close()
+
+
 def test_a_workspace_s_token_opens_its_own_portal_and_nobody_else_s(
     app: Flask, member: Visitor, acme: uuid.UUID, sessions: Sessions, mint: MintToken
 ) -> None:
@@ -67,7 +77,7 @@ def test_a_workspace_s_token_opens_its_own_portal_and_nobody_else_s(
     theirs = enqueue(sessions, other)
 
     assert member.get("/").status_code == 200
-    for path in ("", "/activity", "/schedules", f"/jobs/{theirs}", f"/jobs/{theirs}/errors.txt"):
+    for path in ("", "/activity", "/events", "/schedules", f"/jobs/{theirs}", f"/jobs/{theirs}/errors.txt"):
         nowhere = uuid.uuid4()
         asked = {"X-Request-Id": "the-same"}
         refused = member.http.get(f"/w/{other}{path or '/'}", headers=asked)

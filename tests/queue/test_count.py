@@ -141,6 +141,8 @@ def test_what_is_counted_long_after_it_ended_goes_where_it_belongs_by_now(
     count_endings(db)
 
     assert [cell["minutes"] for cell in cells(db)] == [1440, 60, 15, 1]
+    totals = "select minutes, completed, cardinality(runs) > 0 from jobplatform.workspace_totals order by at"
+    assert [tuple(row) for row in db.execute(text(totals))] == [(1440, 1, True), (60, 1, True), (15, 1, True)]
 
 
 def test_a_job_with_several_attempts_says_nothing_of_waits_and_counts_its_retries(

@@ -41,7 +41,7 @@ from jobplatform.queue import (
     set_workspace_limits,
     settle_alerts,
 )
-from jobplatform.queue.pages.charts import quantile
+from jobplatform.queue.pages.charts import STEPS, quantile
 from jobplatform.queue.pages.syncs import sync_state
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
@@ -111,6 +111,7 @@ def test_a_chart_is_of_a_workspace_a_queue_or_a_task_if_that_is_said(
         "letters": 1,
     }
     assert {name: one.total.completed for name, one in pages.throughput_by_task(db).items()} == {"work": 2, "mail": 1}
+    assert pages.totals_by_task(db) == {name: one.total for name, one in pages.throughput_by_task(db).items()}
 
 
 def test_a_chart_stays_the_same_while_its_cells_become_coarser(
@@ -133,6 +134,34 @@ def test_a_chart_stays_the_same_while_its_cells_become_coarser(
     )
     assert db.scalar(text(coarse)) == 4
     assert [pages.throughput(db, span).points for span in ("24h", "7d")] == before
+
+
+def test_a_workspace_s_chart_tells_the_same_of_all_and_of_its_parts_however_old_it_is(
+    put: Put, db: Session, worker: Worker, time: Time, workspace_id: uuid.UUID
+) -> None:
+    time.travel_to(NOON)
+    time.freeze()
+    for minutes in (0, 7, 90, 24 * 60, 8 * 24 * 60):
+        time.travel_to(NOON + datetime.timedelta(minutes=minutes))
+        put(), put(), put()
+        (lease, *rest) = [job.lease for job in worker.claim(limit=3)]
+        time.passes(0.3 + minutes)
+        complete_jobs(db, [Completion(lease, outcome="skipped")])
+        fail_jobs(db, [Failure(other, "error", "E", "no", retry=False) for other in rest])
+        for _ in range(4):
+            count_endings(db)
+
+    for days in (0, 2, 12):
+        time.travel_to(NOON + datetime.timedelta(days=8 + days))
+        for _ in range(4):
+            count_endings(db)
+        for span in STEPS:
+            whole = pages.throughput(db, span, workspace_id=workspace_id)
+            part = pages.throughput(db, span, workspace_id=workspace_id, task="work")
+            assert (whole.points, whole.total) == (part.points, part.total)
+    assert (whole.total.completed, whole.total.skipped, whole.total.failed) == (5, 5, 10)
+    assert whole.total.run is not None
+    assert db.scalar(text("select count(*) from jobplatform.workspace_totals where minutes = 1440")) == 3
 
 
 def test_before_anybody_has_counted_a_chart_says_so(db: Session, put: Put, worker: Worker) -> None:
@@ -507,7 +536,7 @@ def test_connections_are_listed_with_their_last_sync(
     synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
 ) -> None:
     synced("completed", 3)
-    last = synced("failed", 0, "CRM: no answer")
+    last = synced("failed", 0, "CRM: no answer", "Shop: closed")
     db.execute(text(ADD_RECORD), {"workspace_id": workspace_id, "id": CONNECTION})
 
     (line,) = pages.connection_lines(db).lines
@@ -515,12 +544,29 @@ def test_connections_are_listed_with_their_last_sync(
 
     assert (line.name, line.connector_type, str(line.records)) == ("CRM", "http_json", "1")
     assert line.last_sync is not None
-    assert (line.last_sync.job_id, line.last_sync.errors) == (last, ("CRM: no answer",))
+    assert (line.last_sync.job_id, line.last_sync.errors) == (last, ("CRM: no answer", "Shop: closed"))
+    assert line.last_sync.errors_of(CONNECTION) == ("no answer",)
+    assert line.last_sync.errors_of(OTHER) == line.last_sync.errors
     assert [one.job_id for one in syncs.lines] == [last]
     assert syncs.lines[0].job_status == "completed"
     assert [one.total_records for one in pages.sync_lines(db, before=syncs.next).lines] == [3]
     assert [one.job_id for one in pages.sync_lines(db, workspace_id=workspace_id, limit=1).lines] == [last]
     assert pages.connection_lines(db, workspace_id=OTHER).lines == pages.sync_lines(db, workspace_id=OTHER).lines == ()
+
+
+def test_syncs_of_two_workspaces_that_have_one_id_are_two(db: Session, workspace_id: uuid.UUID) -> None:
+    log = uuid7()
+    for owner, total in ((workspace_id, 3), (OTHER, 4)):
+        connection_id = uuid.uuid4()
+        about = {"workspace_id": owner, "connector_type": "http_json", "name": "CRM", "config": {}}
+        db.execute(insert(Connection).values(id=connection_id, **about))
+        result = {"connectionId": str(connection_id), "name": "CRM", "records": total, "status": "completed"}
+        about = {"workspace_id": owner, "mode": "initial", "status": "completed", "total_records": total}
+        db.execute(insert(SyncLog).values(id=log, job_id=uuid7(), results=[result], **about))
+
+    found = {line.workspace_id: line.last_sync for line in pages.connection_lines(db).lines}
+
+    assert {owner: last and last.total_records for owner, last in found.items()} == {workspace_id: 3, OTHER: 4}
 
 
 def test_a_card_tells_how_the_last_syncs_of_its_connection_went(

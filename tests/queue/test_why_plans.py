@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import why_waiting
+from jobplatform.queue.statement import run
 from jobplatform.queue.why.crowd_facts import (
+    IN_A_ROW,
     MOST_BEFORE,
     MOST_OF_OTHERS,
     MOST_RUNNING,
     MOST_WORKSPACES,
+    OTHERS_ON_THE_RING,
     PAGES,
     RECORDS,
     read_ended,
@@ -63,6 +66,11 @@ STATEMENTS: dict[str, tuple[Read, int, int]] = {
     ),
     "others": (
         lambda session, at: read_others(session, at.workspace_id, at.facts.queue),
+        IN_A_ROW + 1,
+        IN_A_ROW + 100,
+    ),
+    "others on the ring": (
+        lambda session, at: run(session, OTHERS_ON_THE_RING, workspace_id=at.workspace_id, queue=at.facts.queue).all(),
         MOST_OF_OTHERS + MOST_WORKSPACES,
         MOST_OF_OTHERS + 10 * MOST_WORKSPACES,
     ),

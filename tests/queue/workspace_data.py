@@ -36,6 +36,7 @@ from jobplatform.models import (
     WorkspaceCell,
     WorkspaceLimits,
     WorkspaceRetention,
+    WorkspaceTotal,
 )
 from jobplatform.queue import (
     Cron,
@@ -58,7 +59,7 @@ WITH_ROWS = {
     "job_attempts", "job_logs", "job_steps", "pauses", "buckets", "kept_answers", "schedules", "workspace_retention",
     "schedule_ticks", "sync_streams", "sync_logs", "connection_credentials", "source_limits",
     "uploads", "upload_chunks", "exports", "connection_authorizations",
-    "batches", "job_edges", "notices", "endings", "workspace_cells", "error_groups",
+    "batches", "job_edges", "notices", "endings", "workspace_cells", "workspace_totals", "error_groups",
     "hooks", "hook_deliveries", "webhook_subscriptions",
     "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip
@@ -264,6 +265,17 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
                 "status": 3,
                 "outcome": "ok",
                 **dict.fromkeys(("wait", "run", "amount", "retries", "wait_ms", "run_ms"), 1),
+            },
+        ),
+        (
+            WorkspaceTotal,
+            {
+                **mine,
+                "minutes": 15,
+                "at": text("now()"),
+                "waits": [1],
+                "runs": [1],
+                **dict.fromkeys(("completed", "skipped", "failed", "cancelled", "retries"), 1),
             },
         ),
         (

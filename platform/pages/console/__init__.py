@@ -2,6 +2,7 @@
 
 from jobplatform.pages.console.audit import make_audit
 from jobplatform.pages.console.bulk import make_bulk
+from jobplatform.pages.console.changes import make_changes
 from jobplatform.pages.console.connections import make_connections
 from jobplatform.pages.console.error_groups import make_errors
 from jobplatform.pages.console.health import make_health
@@ -9,6 +10,7 @@ from jobplatform.pages.console.job import make_job
 from jobplatform.pages.console.jobs import make_jobs
 from jobplatform.pages.console.overview import make_overview
 from jobplatform.pages.console.queues import make_queues
+from jobplatform.pages.console.resources import make_resources
 from jobplatform.pages.console.schedules import make_schedules
 from jobplatform.pages.console.tasks import make_tasks
 from jobplatform.pages.console.workers import make_workers
@@ -26,6 +28,7 @@ NAVIGATION = (
     NavItem("workers.list_workers", "Workers", "workers", "What runs"),
     NavItem("tasks.list_tasks", "Tasks", "tasks", "What runs"),
     NavItem("connections.list_connections", "Connections", "connections", "What runs"),
+    NavItem("resources.list_resources", "Resources", "resources", "What runs"),
     NavItem("audit.list_audit", "Audit", "audit", "The platform"),
     NavItem("health.show_health", "Health", "health", "The platform"),
 )
@@ -45,8 +48,10 @@ def make_console_sections() -> list[Section]:
         make_workers(),
         make_tasks(),
         make_connections(),
+        make_resources(),
         make_audit(),
         make_health(),
+        make_changes(),
     ]
 
 

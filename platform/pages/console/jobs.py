@@ -61,7 +61,7 @@ def list_jobs() -> Response:
         page=page,
         tabs=_tabs(counts),
         names=names,
-        matching=counts.of(tab) if tab else "",
+        matching=counts.of(tab) if tab and counts.of(tab).count else "",
         canonical=chosen.text,
         deeds=[deed for deed in DEEDS[tab] if may(f"job.{deed}")],
         **about,

@@ -1,7 +1,8 @@
-"""Limits as forms have them, of a workspace or of a plan."""
+"""Limits as forms have them: of a workspace or a plan, of a task, and rates of external resources."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from flask import request
@@ -16,11 +17,22 @@ LIMITS: Final = {
     "rate_units": ("Rate: jobs", "Jobs that start in each period"),
     "rate_period_ms": ("Rate: period, ms", "1000 is a second"),
 }
+#: Of a task.
+TASK_LIMITS: Final = {
+    "max_running": ("Running at most", "Jobs of it at a time, over all workspaces"),
+    "max_running_per_workspace": ("In each workspace", "Jobs of it at a time, of one workspace"),
+}
+#: Of what jobs use outside.
+RATE: Final = {
+    "units": ("Units", "What jobs may use in each period"),
+    "period_ms": ("Period, ms", "1000 is a second"),
+    "burst": ("At once", "Units; empty for as many as in a period"),
+}
 
 
-def limits_in_form() -> dict[str, Any]:
+def limits_in_form(names: Iterable[str] = LIMITS) -> dict[str, Any]:
     """As the API takes them. An empty field clears."""
-    return {camel(name): _value(request.form.get(name, "")) for name in LIMITS}
+    return {camel(name): _value(request.form.get(name, "")) for name in names}
 
 
 def _value(text: str) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from flask import Response, redirect, request
 
+from jobplatform.pages.acting import done
+from jobplatform.pages.console.limits import TASK_LIMITS, limits_in_form
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
@@ -24,6 +27,7 @@ def make_tasks() -> Section:
     section.action("/tasks/<path:task>/new", "job.enqueue")(enqueue)
     section.action("/tasks/<path:task>/pause", "pause")(pause)
     section.action("/tasks/<path:task>/resume", "pause")(resume)
+    section.action("/tasks/<path:task>/limits", "limit")(limit)
     section.page("/tasks/<path:task>")(show_task)
     return section
 
@@ -65,6 +69,12 @@ def resume(task: str) -> Any:
     return resume_it("task", task)
 
 
+def limit(task: str) -> Any:
+    """An empty field is no limit, whatever the code says."""
+    answer = ask("PATCH", f"/operator/tasks/{quote(task, safe='')}/limits", limits_in_form(TASK_LIMITS))
+    return done(answer, "The limits count from the next claim on.")
+
+
 def schema_of(line: pages.TaskLine) -> dict[str, Any] | None:
     """What its payload may be, as a JSON schema, where the task has one."""
     found = (line.details or {}).get("payload_schema")
@@ -95,7 +105,7 @@ def _page(task: str) -> Response:
     one = _line(task)
     details = dict(one.details or {})
     details.pop("payload_schema", None)
-    return render("task.html", one=one, details=details, schema=schema_of(one))
+    return render("task.html", one=one, details=details, schema=schema_of(one), fields=TASK_LIMITS)
 
 
 def _line(task: str) -> pages.TaskLine:

@@ -2,51 +2,74 @@
 //
 // Nothing is replaced under somebody's hands: not where they type, not where text or rows are selected. What is unfolded
 // stays unfolded, the focus stays on what it was on, and whoever wants none of this pauses it.
+//
+// A stream says when something has happened (`data-stream`). A list looks no more often than every `data-live` seconds
+// however much happens, and now and then if nothing does: some of what it shows is only time that passes. Where there is
+// no stream to be had it looks every `data-live` seconds.
 import { say } from "./rows.js";
 import { sayAll } from "./times.js";
 
 const KEY = "jobplatform.paused";
 // After an event of a stream so long is waited for more of them, in milliseconds.
 const GATHER = 400;
+// While its stream is silent a list looks after so many times its seconds.
+const SILENT = 3;
+const OF_JOBS = ["pending", "running", "progress", "completed", "failed", "cancelled"].map((name) => `job.${name}`);
 
 export function follow(main) {
   const seconds = Number(main.dataset.live ?? 0);
   const stream = main.dataset.stream;
   if (!seconds && !stream) return;
-  const state = { paused: remembered(), timer: 0, source: null, busy: false, again: false };
+  const state = { paused: remembered(), timer: 0, due: 0, lookedAt: 0, source: null, busy: false, again: false };
+  state.lookedAt = performance.now();
   const button = makeSwitch(state, () => restart(main, state));
   main.append(button);
-  document.addEventListener("visibilitychange", () => restart(main, state));
+  document.addEventListener("visibilitychange", () => {
+    restart(main, state);
+    if (main.dataset.live && !state.paused && !document.hidden) later(main, state, GATHER);
+  });
   restart(main, state);
 }
 
 function restart(main, state) {
   clearTimeout(state.timer);
+  state.timer = 0;
   state.source?.close();
   state.source = null;
   if (state.paused || document.hidden) return;
   if (main.dataset.stream) listen(main, state);
-  else later(main, state, Number(main.dataset.live) * 1000);
+  // What happened between the page and its stream is seen then.
+  if (main.dataset.live) later(main, state, leastPause(main));
 }
 
+// A look that is due earlier stands: events that never end must not put it off for ever.
 function later(main, state, milliseconds) {
+  const due = performance.now() + milliseconds;
+  if (state.timer && state.due <= due) return;
   clearTimeout(state.timer);
+  state.due = due;
   state.timer = setTimeout(async () => {
+    state.timer = 0;
     await refresh(main, state);
-    if (main.dataset.live && !main.dataset.stream && !state.paused && !document.hidden) {
-      later(main, state, Number(main.dataset.live) * 1000);
+    if (main.dataset.live && !state.paused && !document.hidden) {
+      const listens = state.source?.readyState === EventSource.OPEN;
+      later(main, state, leastPause(main) * (listens ? SILENT : 1));
     }
   }, milliseconds);
 }
 
+function leastPause(main) {
+  return Number(main.dataset.live ?? 0) * 1000;
+}
+
 function listen(main, state) {
   state.source = new EventSource(main.dataset.stream);
-  const heard = () => later(main, state, GATHER);
-  for (const name of ["pending", "running", "progress", "log", "completed", "failed", "cancelled"]) {
-    state.source.addEventListener(`job.${name}`, heard);
-  }
+  const heard = () => later(main, state, Math.max(GATHER, state.lookedAt + leastPause(main) - performance.now()));
+  // Lists show no lines of logs.
+  const names = main.dataset.live ? [...OF_JOBS, "changed", "stream.reset"] : [...OF_JOBS, "job.log"];
+  for (const name of names) state.source.addEventListener(name, heard);
   state.source.onerror = () => {
-    // Ended for good (the job has), or refused: one more look tells which.
+    // Ended for good (the job has), or refused (too many): one more look tells which, and a list goes on looking.
     if (state.source?.readyState === EventSource.CLOSED) later(main, state, 1_500);
   };
 }
@@ -57,6 +80,7 @@ async function refresh(main, state) {
     return;
   }
   state.busy = true;
+  state.lookedAt = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" });
     if (answer.status === 401 || answer.redirected) location.reload();
@@ -77,7 +101,8 @@ function adopt(main, fresh, state) {
     const next = fresh.getElementById(old.id);
     if (next && !inUse(old)) replace(old, document.importNode(next, true));
   }
-  if (main.dataset.stream && !fresh.querySelector("main")?.dataset.stream) end(main, state);
+  const next = fresh.querySelector("main")?.dataset;
+  if (!next?.stream && !next?.live) end(main, state);
   // A part that is new to the page (an error, the first log line) needs the whole of it once.
   const unknown = [...fresh.querySelectorAll("[data-live-part]")].filter((part) => !document.getElementById(part.id));
   for (const part of unknown) insert(main, fresh, document.importNode(part, true), part);
@@ -95,6 +120,7 @@ function insert(main, fresh, part, model) {
 
 function end(main, state) {
   delete main.dataset.stream;
+  delete main.dataset.live;
   state.source?.close();
   state.source = null;
   main.querySelector(".live-bar")?.remove();

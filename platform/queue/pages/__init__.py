@@ -20,6 +20,7 @@ from jobplatform.queue.pages.charts import (
     throughput,
     throughput_by_queue,
     throughput_by_task,
+    totals_by_task,
 )
 from jobplatform.queue.pages.errors import ErrorGroup, ErrorPage, error_group, error_groups
 from jobplatform.queue.pages.job import EarlierEnding, JobDetail, Try, job_detail
@@ -33,6 +34,8 @@ from jobplatform.queue.pages.lanes import (
     worker_lines,
 )
 from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview
+from jobplatform.queue.pages.pulse import TOPICS, writes_by_topic
+from jobplatform.queue.pages.resources import ResourceLine, resource_lines
 from jobplatform.queue.pages.schedules import ScheduleLine, SchedulePage, schedule_lines
 from jobplatform.queue.pages.syncs import (
     AuditPage,
@@ -62,6 +65,7 @@ from jobplatform.queue.search import QUALIFIERS, Range, Search, parse_search
 __all__ = [
     "BULK_STATUSES",
     "QUALIFIERS",
+    "TOPICS",
     "ActivityLine",
     "ActivityPage",
     "AuditPage",
@@ -85,6 +89,7 @@ __all__ = [
     "QueueLine",
     "RaisedAlert",
     "Range",
+    "ResourceLine",
     "RunningLine",
     "ScheduleLine",
     "SchedulePage",
@@ -119,6 +124,7 @@ __all__ = [
     "parse_search",
     "preview_bulk",
     "queue_lines",
+    "resource_lines",
     "schedule_lines",
     "stop_bulk",
     "sync_lines",
@@ -128,7 +134,9 @@ __all__ = [
     "throughput",
     "throughput_by_queue",
     "throughput_by_task",
+    "totals_by_task",
     "worker_lines",
     "workspace_line",
     "workspace_lines",
+    "writes_by_topic",
 ]

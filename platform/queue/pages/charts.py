@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -25,30 +25,100 @@ STEPS: Final[Mapping[Span, tuple[datetime.timedelta, int]]] = {
     "30d": (datetime.timedelta(days=1), 30),
 }
 
-# Every length of cell: which of them there are depends on how far a chore is. A point is told three times over: by
-# status, by wait and by run, so that what comes back is as small whatever the number of cells.
-_CELLS = """
+# Every length of cell: which of them there are depends on how far a chore is. A point is told several times over: by
+# status, by wait and by run, so that what comes back is as small whatever the number of cells. Cells are put together
+# by a moment, which is a number inside the server, and only then counted from the first point on.
+_POINTS = """
 select
-    {name} as name,
-    floor(extract(epoch from c.at - %(begin_at)s)::float8 / %(step)s)::int as nth,
-    c.status,
-    c.outcome = 'skipped' as skipped,
-    c.wait,
-    c.run,
-    sum(c.amount)::bigint,
-    sum(c.retries)::bigint
-from jobplatform.{table} c
-where {which} and c.minutes = any('{{1,15,60,1440}}'::smallint[]) and c.at >= %(begin_at)s
-group by grouping sets ((1, 2, 3, 4), (1, 2, 5), (1, 2, 6))
+    p.name,
+    round(extract(epoch from p.at - %(begin_at)s) / %(step)s)::int as nth,
+    p.status,
+    p.skipped,
+    p.wait,
+    p.run,
+    p.amount,
+    p.retries
+from ({cells}) p
 """
-OF_PLATFORM: Final = _CELLS.format(name="''", table="platform_cells", which="c.queue = %(queue)s and c.task = %(task)s")
-BY_QUEUE: Final = _CELLS.format(name="c.queue", table="platform_cells", which="c.queue <> '' and c.task = ''")
-BY_TASK: Final = _CELLS.format(name="c.task", table="platform_cells", which="c.task <> '' and c.queue = ''")
-OF_WORKSPACE: Final = _CELLS.format(
-    name="''",
-    table="workspace_cells",
-    which="c.workspace_id = %(workspace_id)s and %(queue)s in ('', c.queue) and %(task)s in ('', c.task)",
+_BINNED = "date_bin(make_interval(secs => %(step)s), {}, %(begin_at)s)"
+_OF_CELL = _BINNED.format("c.at")
+
+# A platform's cell says one of the three already.
+_OF_PLATFORM = """
+    select
+        {name} as name,
+        {at} as at,
+        c.status,
+        c.outcome = 'skipped' as skipped,
+        c.wait,
+        c.run,
+        sum(c.amount)::bigint as amount,
+        sum(c.retries)::bigint as retries
+    from jobplatform.platform_cells c
+    where {which} and c.minutes = any('{{1,15,60,1440}}'::smallint[]) and c.at >= %(begin_at)s
+    group by 1, 2, 3, 4, 5, 6
+"""
+_QUEUES = "c.queue <> '' and c.task = ''"
+_TASKS = "c.task <> '' and c.queue = ''"
+OF_PLATFORM: Final = _POINTS.format(
+    cells=_OF_PLATFORM.format(name="''", at=_OF_CELL, which="c.queue = %(queue)s and c.task = %(task)s")
 )
+BY_QUEUE: Final = _POINTS.format(cells=_OF_PLATFORM.format(name="c.queue", at=_OF_CELL, which=_QUEUES))
+COUNTS_BY_QUEUE: Final = _POINTS.format(
+    cells=_OF_PLATFORM.format(name="c.queue", at=_OF_CELL, which=f"{_QUEUES} and c.status > 0")
+)
+BY_TASK: Final = _POINTS.format(cells=_OF_PLATFORM.format(name="c.task", at=_OF_CELL, which=_TASKS))
+# All of the span as one point: a list of tasks has a line of numbers for each, and no picture.
+TOTAL_BY_TASK: Final = _POINTS.format(cells=_OF_PLATFORM.format(name="c.task", at="%(begin_at)s", which=_TASKS))
+_OF_WORKSPACE = f"""
+    select
+        '' as name,
+        {_OF_CELL} as at,
+        c.status,
+        c.outcome = 'skipped' as skipped,
+        c.wait,
+        c.run,
+        sum(c.amount)::bigint as amount,
+        sum(c.retries)::bigint as retries
+    from jobplatform.workspace_cells c
+    where c.workspace_id = %(workspace_id)s
+        and %(queue)s in ('', c.queue)
+        and %(task)s in ('', c.task)
+        and c.minutes = any('{{minutes}}'::smallint[])
+        and c.at >= %(begin_at)s
+    group by grouping sets ((2, 3, 4), (2, 5), (2, 6))
+"""
+# What is old of a workspace has been put together already.
+_TOTALS_OF_WORKSPACE = f"""
+    select
+        '',
+        {_BINNED.format("t.at")},
+        m.status,
+        m.skipped,
+        m.wait,
+        m.run,
+        sum(m.amount)::bigint,
+        sum(m.retries)::bigint
+    from jobplatform.workspace_totals t
+    cross join lateral (
+        select m.status, m.skipped, null::int as wait, null::int as run, m.amount, m.retries
+        from (
+            values (3, false, t.completed - t.skipped, t.retries), (3, true, t.skipped, 0), (4, false, t.failed, 0),
+                (5, false, t.cancelled, 0)
+        ) as m(status, skipped, amount, retries)
+        union all
+        select null, null, w.nth - 1, null, w.amount, 0 from unnest(t.waits) with ordinality as w(amount, nth)
+        union all
+        select null, null, null, r.nth - 1, r.amount, 0 from unnest(t.runs) with ordinality as r(amount, nth)
+    ) m
+    where t.workspace_id = %(workspace_id)s
+        and t.minutes = any('{{15,60,1440}}'::smallint[])
+        and t.at >= %(begin_at)s
+        and (m.amount > 0 or m.retries > 0)
+    group by 1, 2, 3, 4, 5, 6
+"""
+OF_WORKSPACE: Final = _POINTS.format(cells=f"{_OF_WORKSPACE.format(minutes='{1}')} union all {_TOTALS_OF_WORKSPACE}")
+OF_PART_OF_WORKSPACE: Final = _POINTS.format(cells=_OF_WORKSPACE.format(minutes="{1,15,60,1440}"))
 
 MOMENTS: Final = """
 select
@@ -132,19 +202,30 @@ def throughput(
         raise InvalidLimitError(
             [Problem("/task", "say a queue or a task; both together are counted by workspace only")]
         )
-    sql = OF_PLATFORM if workspace_id is None else OF_WORKSPACE
+    whole = OF_WORKSPACE if not queue and not task else OF_PART_OF_WORKSPACE
+    sql = OF_PLATFORM if workspace_id is None else whole
     found = _read(session, sql, span, workspace_id=workspace_id, queue=queue or "", task=task or "")
     return found.get("") or _empty(session, span)
 
 
-def throughput_by_queue(session: Session, span: Span = "1h") -> dict[str, Throughput]:
-    """The same for each queue of which something ended, by name."""
-    return _read(session, BY_QUEUE, span)
+def throughput_by_queue(session: Session, span: Span = "1h", *, times: bool = True) -> dict[str, Throughput]:
+    """The same for each queue of which something ended, by name. Without ``times`` it tells how many and not how long,
+    for a fifth of the work.
+    """
+    return _read(session, BY_QUEUE if times else COUNTS_BY_QUEUE, span)
 
 
 def throughput_by_task(session: Session, span: Span = "1h") -> dict[str, Throughput]:
     """The same for each task."""
     return _read(session, BY_TASK, span)
+
+
+def totals_by_task(session: Session, span: Span = "1h") -> dict[str, Point]:
+    """What ended of each task over the span, all of it in one: for lists that draw no picture."""
+    step, points = _step_of(span)
+    begin_at, _ = _moments(session, step, points)
+    sums = _sums(run(session, TOTAL_BY_TASK, step=step.total_seconds(), begin_at=begin_at), points)
+    return {name: _Sum.of_all(of_task.values()).point(begin_at) for name, of_task in sums.items()}
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> float | None:
@@ -167,11 +248,21 @@ def _read(session: Session, sql: str, span: Span, **parameters: Any) -> dict[str
     step, points = _step_of(span)
     begin_at, as_of = _moments(session, step, points)
     rows = run(session, sql, step=step.total_seconds(), begin_at=begin_at, **parameters)
+    found = _sums(rows, points)
+    return {name: _throughput(span, begin_at, as_of, of_points) for name, of_points in found.items()}
+
+
+def _sums(rows: Iterable[Any], points: int) -> dict[str, dict[int, _Sum]]:
+    """By name and by number of the point."""
     sums: dict[str, dict[int, _Sum]] = {}
     for name, nth, *cell in rows:
+        of_name = sums.setdefault(name, {})
         # What ended in the future of this transaction's moment belongs to its last point.
-        sums.setdefault(name, {}).setdefault(min(nth, points - 1), _Sum()).add(*cell)
-    return {name: _throughput(span, begin_at, as_of, of_points) for name, of_points in sums.items()}
+        nth = nth if nth < points else points - 1
+        if nth not in of_name:
+            of_name[nth] = _Sum()
+        of_name[nth].add(*cell)
+    return sums
 
 
 def _empty(session: Session, span: Span) -> Throughput:
@@ -224,8 +315,8 @@ class _Sum:
             whole.failed += one.failed
             whole.cancelled += one.cancelled
             whole.retries += one.retries
-            _merge(whole.waits, one.waits.items())
-            _merge(whole.runs, one.runs.items())
+            _merge(whole.waits, one.waits)
+            _merge(whole.runs, one.runs)
         return whole
 
     def add(
@@ -237,17 +328,17 @@ class _Sum:
         amount: int,
         retries: int,
     ) -> None:
-        """What is told of one status, of one wait or of one run; the others are None."""
-        if status is not None:
+        """What is told of one status, of one wait or of one run; the others are nothing or unknown."""
+        if status:
             self.completed += amount if status == 3 else 0
             self.skipped += amount if skipped else 0
             self.failed += amount if status == 4 else 0
             self.cancelled += amount if status == 5 else 0
             self.retries += retries
-        elif wait is not None:
-            _merge(self.waits, ((wait, amount),))
-        elif run_bucket is not None:
-            _merge(self.runs, ((run_bucket, amount),))
+        elif wait is not None and wait != UNKNOWN:
+            self.waits[wait] = self.waits.get(wait, 0) + amount
+        elif run_bucket is not None and run_bucket != UNKNOWN:
+            self.runs[run_bucket] = self.runs.get(run_bucket, 0) + amount
 
     def point(self, at: datetime.datetime) -> Point:
         return Point(
@@ -262,13 +353,9 @@ class _Sum:
         )
 
 
-def _merge(buckets: dict[int, int], more: Iterable[tuple[int, int]]) -> None:
-    for bucket, amount in _known(more):
+def _merge(buckets: dict[int, int], more: Mapping[int, int]) -> None:
+    for bucket, amount in more.items():
         buckets[bucket] = buckets.get(bucket, 0) + amount
-
-
-def _known(buckets: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    return ((bucket, amount) for bucket, amount in buckets if bucket != UNKNOWN)
 
 
 def _spread(buckets: Mapping[int, int]) -> Spread | None:

@@ -15,7 +15,7 @@ from jobplatform.models import Pause, PauseKind, TaskLimits, TaskType
 from jobplatform.queue.counts import Live, count_live
 from jobplatform.queue.limits import list_queue_limits, list_task_limits
 from jobplatform.queue.overview import WorkerSeen, list_workers
-from jobplatform.queue.pages.charts import Throughput, throughput_by_queue, throughput_by_task
+from jobplatform.queue.pages.charts import Point, Throughput, throughput_by_queue, totals_by_task
 from jobplatform.queue.pause import list_pauses
 from jobplatform.queue.statement import array, run
 
@@ -45,7 +45,7 @@ NOW: Final = "select jobplatform.clock()"
 
 @dataclass(frozen=True, slots=True)
 class QueueLine:
-    """A queue that has jobs, a worker, a limit, a pause, or a history of an hour."""
+    """A queue that has jobs, a worker, a limit, a pause, or a history of an hour, which tells of no times."""
 
     queue: str
     ready: int
@@ -68,7 +68,7 @@ class TaskLine:
     """A task that some worker has described, or that has live jobs, a worker, a limit, a pause or a history of an hour.
 
     ``details`` is what its code says, as the worker that came last has written it down: options and
-    ``payload_schema``; None: no worker has. ``workers`` know it and live.
+    ``payload_schema``; None: no worker has. ``workers`` know it and live. ``ended``: what did within an hour.
     """
 
     name: str
@@ -82,7 +82,7 @@ class TaskLine:
     workers: int
     limits: TaskLimits | None
     paused: Pause | None
-    throughput: Throughput | None
+    ended: Point | None
 
     @property
     def pending(self) -> int:
@@ -128,7 +128,7 @@ def queue_lines(session: Session) -> tuple[QueueLine, ...]:
     served = _served(session, "queues")
     limits = {row.queue: row.max_running for row in list_queue_limits(session)}
     pauses = {pause.key: pause for pause in list_pauses(session, PauseKind.QUEUE)}
-    history = throughput_by_queue(session)
+    history = throughput_by_queue(session, times=False)
     names = {one.queue for one in live} | served.keys() | limits.keys() | pauses.keys() | history.keys()
     return tuple(
         QueueLine(
@@ -149,7 +149,7 @@ def task_lines(session: Session) -> tuple[TaskLine, ...]:
     served = _served(session, "tasks")
     limits = {row.task: row for row in list_task_limits(session)}
     pauses = {pause.key: pause for pause in list_pauses(session, PauseKind.TASK)}
-    history = throughput_by_task(session)
+    history = totals_by_task(session)
     types = {row.name: row for row in session.scalars(select(TaskType))}
     names = {one.task for one in live} | served.keys() | limits.keys() | pauses.keys() | history.keys() | types.keys()
     return tuple(
@@ -161,7 +161,7 @@ def task_lines(session: Session) -> tuple[TaskLine, ...]:
             workers=served.get(name, 0),
             limits=limits.get(name),
             paused=pauses.get(name),
-            throughput=history.get(name),
+            ended=history.get(name),
         )
         for name in sorted(names)
     )

@@ -65,7 +65,6 @@ left join lateral (
     limit 1
 ) q on true
 """
-_LAST: Final = uuid.UUID(int=2**128 - 1)
 
 SyncState = Literal["waiting", "running", "completed", "failed", "cancelled"]
 
@@ -94,6 +93,18 @@ class SyncLine:
     @property
     def state(self) -> SyncState:
         return sync_state(self.status, self.job_status)
+
+    def result_of(self, connection_id: uuid.UUID) -> dict[str, Any] | None:
+        """What came of one connection, as far as that is written down."""
+        return next((one for one in self.results if one.get("connectionId") == str(connection_id)), None)
+
+    def errors_of(self, connection_id: uuid.UUID) -> tuple[str, ...]:
+        """What was wrong with one connection, and with the sync as a whole if that tells of none of them."""
+        result = self.result_of(connection_id)
+        if result is None:
+            return tuple(map(str, self.errors))
+        name = f"{result.get('name')}: "
+        return tuple(str(error).removeprefix(name) for error in self.errors if str(error).startswith(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +222,9 @@ def _connections(session: Session, rows: Sequence[Any]) -> tuple[ConnectionLine,
     keys = {"workspace_ids": array(row.workspace_id for row in rows), "ids": array(row.id for row in rows)}
     records = {row[0]: row[1] for row in run(session, RECORDS, **keys)}
     last = {row[0]: row[1] for row in run(session, LAST_SYNCS, **keys)}
-    workspaces = {row.id: row.workspace_id for row in rows}
-    syncs = {line.id: line for line in _syncs(session, [(workspaces[key], found) for key, found in last.items()])}
+    # A sync is known by its id within its workspace only.
+    keys_of = {row.id: (row.workspace_id, last[row.id]) for row in rows if row.id in last}
+    syncs = {(line.workspace_id, line.id): line for line in _syncs(session, list(keys_of.values()))}
     return tuple(
         ConnectionLine(
             workspace_id=row.workspace_id,
@@ -221,7 +233,7 @@ def _connections(session: Session, rows: Sequence[Any]) -> tuple[ConnectionLine,
             name=row.name,
             created_at=row.created_at,
             records=Capped(min(records[row.id], MOST_RECORDS), more=records[row.id] > MOST_RECORDS),
-            last_sync=syncs.get(last.get(row.id, _LAST)),
+            last_sync=syncs.get(keys_of[row.id]) if row.id in keys_of else None,
         )
         for row in rows
     )

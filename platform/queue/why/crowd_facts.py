@@ -5,7 +5,9 @@
     RUNNING    what runs now, and since when
     RUN_TIMES  how long jobs took lately, where something is going on; ENDED_ANYWHERE, where that says nothing
 
-None of them reads a whole table whatever the backlog: each walks an index, and no further than the limits below.
+None of them reads a whole table whatever the backlog: each walks an index, and no further than the limits below. Who
+is on the ring is first looked for in a short stretch of it: that many jobs in a row take far fewer pages than a descent
+to each workspace, and mostly there are no more.
 Other workspaces are seen only on a Session that sees all.
 """
 
@@ -26,6 +28,8 @@ MOST_BEFORE = 50_000
 #: Workspaces on the ring that are looked at, and jobs that are counted in all of them.
 MOST_WORKSPACES = 2_000
 MOST_OF_OTHERS = 100_000
+#: Jobs of the queue that are looked at one after the other, before the ring is walked instead.
+IN_A_ROW = 20_000
 MOST_RUNNING = 2_000
 #: Workspaces whose run times are looked at, and the records that are read of each.
 MOST_MEASURED = 24
@@ -111,64 +115,80 @@ cross join lateral (
 ) older
 """
 
-# One index descent for each workspace, and then so many of its jobs that all of them together are not too many.
-OTHERS = f"""
-with recursive ring(id, nth) as (
+# What is said of each of the others, and who of them does not count.
+_OTHER = """
+select
+    other.id::text, other.jobs, other.endless, coalesce(w.weight, p.weight, 1), coalesce(w.max_running, p.max_running),
+    extract(epoch from jobplatform.clock() - other.run_after)::float8
+from other
+left join jobplatform.workspace_limits w on w.workspace_id = other.id
+left join jobplatform.plans p on p.name = w.plan
+where other.id <> %(workspace_id)s
+    and not exists (
+        select
+        from jobplatform.pauses p
+        where p.kind = 'workspace' and p.key = other.id::text and (p.until is null or p.until > jobplatform.clock())
+    )
+"""
+# Nobody comes back where there are more jobs than are looked at; then the ring is walked.
+OTHERS_IN_A_ROW = f"""
+with ready as materialized (
+    select q.workspace_id, q.run_after
+    from jobplatform.job_queue q
+    where q.state = 1 and q.queue = %(queue)s
+    order by q.workspace_id
+    limit {IN_A_ROW} + 1
+),
+other as materialized (
+    select workspace_id as id, count(*) as jobs, false as endless, min(run_after) as run_after
+    from ready
+    where (select count(*) from ready) <= {IN_A_ROW}
+    group by workspace_id
+    order by workspace_id
+    limit {MOST_WORKSPACES} + 1
+)
+{_OTHER}
+"""
+# Two index descents for each workspace: to the job that it starts next, and through so many of its jobs that all
+# of them together are not too many.
+OTHERS_ON_THE_RING = f"""
+with recursive ring(id, run_after, nth) as (
     (
-        select workspace_id, 1
+        select workspace_id, run_after, 1
         from jobplatform.job_queue
         where state = 1 and queue = %(queue)s
-        order by workspace_id
+        order by workspace_id, lane, priority desc, run_after, id
         limit 1
     )
     union all
-    select
-        (
-            select q.workspace_id
-            from jobplatform.job_queue q
-            where q.state = 1 and q.queue = %(queue)s and q.workspace_id > ring.id
-            order by q.workspace_id
-            limit 1
-        ),
-        ring.nth + 1
+    select next.workspace_id, next.run_after, ring.nth + 1
     from ring
-    where ring.id is not null and ring.nth <= {MOST_WORKSPACES}
-),
-other as materialized (
-    select ring.id, {MOST_OF_OTHERS} / count(*) over () as most
-    from ring
-    where ring.id is not null
-        and ring.id <> %(workspace_id)s
-        and not exists (
-            select
-            from jobplatform.pauses p
-            where p.kind = 'workspace' and p.key = ring.id::text
-                and (p.until is null or p.until > jobplatform.clock())
-        )
-)
-select
-    other.id::text, counted.jobs, counted.jobs >= other.most, coalesce(w.weight, p.weight, 1),
-    coalesce(w.max_running, p.max_running),
-    extract(epoch from jobplatform.clock() - first.run_after)::float8
-from other
-cross join lateral (
-    select count(*) as jobs
-    from (
-        select
+    cross join lateral (
+        select q.workspace_id, q.run_after
         from jobplatform.job_queue q
-        where q.state = 1 and q.queue = %(queue)s and q.workspace_id = other.id
-        limit other.most
-    ) found
-) counted
-cross join lateral (
-    select q.run_after
-    from jobplatform.job_queue q
-    where q.state = 1 and q.queue = %(queue)s and q.workspace_id = other.id
-    order by q.lane, q.priority desc, q.run_after, q.id
-    limit 1
-) first
-left join jobplatform.workspace_limits w on w.workspace_id = other.id
-left join jobplatform.plans p on p.name = w.plan
+        where q.state = 1 and q.queue = %(queue)s and q.workspace_id > ring.id
+        order by q.workspace_id, q.lane, q.priority desc, q.run_after, q.id
+        limit 1
+    ) next
+    where ring.nth <= {MOST_WORKSPACES}
+),
+seen as materialized (
+    select id, run_after, {MOST_OF_OTHERS} / count(*) over () as most from ring
+),
+other as (
+    select seen.id, counted.jobs, counted.jobs >= seen.most as endless, seen.run_after
+    from seen
+    cross join lateral (
+        select count(*) as jobs
+        from (
+            select
+            from jobplatform.job_queue q
+            where q.state = 1 and q.queue = %(queue)s and q.workspace_id = seen.id
+            limit seen.most
+        ) found
+    ) counted
+)
+{_OTHER}
 """
 
 RUNNING = f"""
@@ -243,7 +263,7 @@ class Lane(NamedTuple):
 class Other(NamedTuple):
     """Another workspace that has ready jobs in the queue; ``endless`` when there are more than were counted.
 
-    ``waited``: the seconds that one of its first jobs has been ready.
+    ``waited``: the seconds that its oldest job has been ready, or one of its first ones on a long ring.
     """
 
     workspace_id: str
@@ -290,7 +310,11 @@ def read_line(
 
 
 def read_others(session: Session, workspace_id: uuid.UUID, queue: str) -> list[Other]:
-    return [Other(*row) for row in run(session, OTHERS, workspace_id=workspace_id, queue=queue)]
+    """Those that are there, as far as the ring is looked at."""
+    for sql in (OTHERS_IN_A_ROW, OTHERS_ON_THE_RING):
+        if rows := run(session, sql, workspace_id=workspace_id, queue=queue).all():
+            return [Other(*row) for row in rows]
+    return []
 
 
 def read_running(session: Session, able: Sequence[int]) -> list[Running]:
