@@ -108,8 +108,8 @@ def end_early(payload: Payload) -> int:
 @tasks.task("polite", retry=AT_ONCE)
 def polite(job: RunningJob, payload: Payload) -> None:
     """Runs for ever, but an exception ends it; says which."""
-    append(payload["file"], f"started {os.getpid()}")
     try:
+        append(payload["file"], f"started {os.getpid()}")
         while True:
             time.sleep(0.01)
     except BaseException as interruption:
@@ -209,8 +209,8 @@ async def aio(job: RunningJob, payload: Payload) -> int:
 
 @tasks.task("aio_polite", retry=AT_ONCE)
 async def aio_polite(job: RunningJob, payload: Payload) -> None:
-    append(payload["file"], f"started {os.getpid()}")
     try:
+        append(payload["file"], f"started {os.getpid()}")
         await asyncio.sleep(300)
     except asyncio.CancelledError:
         append(payload["file"], "CancelledError")
@@ -220,8 +220,8 @@ async def aio_polite(job: RunningJob, payload: Payload) -> None:
 @tasks.task("cooperative", retry=AT_ONCE)
 def cooperative(job: RunningJob, payload: Payload) -> None:
     """Runs for ever but reports, which is where threads are interrupted."""
-    append(payload["file"], f"started {os.getpid()}")
     try:
+        append(payload["file"], f"started {os.getpid()}")
         for step in itertools.count():
             time.sleep(0.01)
             job.progress(step)
