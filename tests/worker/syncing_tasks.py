@@ -29,7 +29,7 @@ class Paged:
         return ["things"]
 
     def fetch(self, stream: str, cursor: str | None) -> Page:
-        time.sleep(0.003)
+        time.sleep(0.006)
         number = int(cursor or 0)
         records = [SourceRecord(f"{number}-{place}", {"page": number}) for place in range(PAGE_SIZE)]
         return Page(records, str(number + 1) if number + 1 < PAGES else None, PAGES * PAGE_SIZE)

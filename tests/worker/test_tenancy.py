@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from jobplatform.queue import enqueue_jobs
 from jobplatform.testing import wait_until
 from tests.conftest import EngineOn
 from tests.queue.conftest import silent_engine
 from tests.worker.conftest import Database, Lines, StartWorker
+from tests.worker.handlers import tasks
 
+ORDER = """
+select workspace_id, extract(epoch from completed_at - started_at) as seconds
+from jobplatform.job_records
+where workspace_id in (:heavy, :light)
+order by started_at
+"""
 RUNNING = "select count(*) from jobplatform.job_queue where state = 2"
 
 
@@ -145,14 +153,22 @@ def test_a_newcomer_is_not_made_to_wait_for_a_whole_round(
 
 
 def test_weights_share_the_slots(start_worker: StartWorker, database: Database) -> None:
-    heavy, light = uuid.uuid4(), uuid.uuid4()
-    database.execute("insert into jobplatform.workspace_limits (workspace_id, weight) values (:id, 4)", id=heavy)
-    for database.workspace_id in (heavy, light):
-        database.enqueue_many("sleep", [{"seconds": 0.01}] * 150)
-
+    """By the time that jobs take: where the machine has stood still in the middle of one, others are measured."""
     start_worker(slots=1)
-    database.wait_until_done(seconds=60)
+    for _ in range(5):
+        heavy, light = uuid.uuid4(), uuid.uuid4()
+        database.execute("insert into jobplatform.workspace_limits (workspace_id, weight) values (:id, 4)", id=heavy)
+        jobs = [
+            tasks["sleep"].new_job({"seconds": 0.01}, workspace_id=workspace_id)
+            for workspace_id in (heavy, light)
+            for _ in range(150)
+        ]
+        with database.sessions.begin() as session:
+            enqueue_jobs(session, jobs)
+        database.wait_until_done(seconds=60)
+        order = database.rows(ORDER, heavy=heavy, light=light)[:150]
+        if max(row.seconds for row in order) < 0.1:
+            break
 
-    order = database.rows("select workspace_id from jobplatform.job_records order by started_at")
-    first = Counter(row.workspace_id for row in order[:150])
+    first = Counter(row.workspace_id for row in order)
     assert 3.2 <= first[heavy] / first[light] <= 5.0
