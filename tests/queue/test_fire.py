@@ -487,6 +487,7 @@ def test_ten_thousand_hourly_schedules_are_spread_evenly_and_each_keeps_its_plac
 def test_a_spread_schedule_is_done_at_its_place_and_its_tick_is_the_rule_s(
     make: Make, db: Session, session: Session, time: Time
 ) -> None:
+    time.freeze()
     schedule = make(Every(60 * MINUTE), spread=30 * MINUTE)
     tick, due_at = schedule.next_tick_at, schedule.next_run_at
     assert tick is not None

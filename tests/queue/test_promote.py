@@ -28,6 +28,7 @@ def test_a_due_job_becomes_ready(put: Put, db: Session, worker: Worker, time: Ti
 
 
 def test_a_job_whose_time_has_not_come_stays_where_it_is(put: Put, db: Session, worker: Worker, time: Time) -> None:
+    time.freeze()
     put(delay=seconds(60))
     time.passes(59)
 
