@@ -85,9 +85,14 @@ class WorkerProcess:
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """Its log lines so far, as JSON objects; those with this message only."""
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [line for line in self._lines() if line.startswith("{")]
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
         return [event for event in events if name is None or event["message"] == name]
+
+    def _lines(self) -> list[str]:
+        """The lines that are complete: it may be writing one just now."""
+        complete, _, _ = self.log.read_text(errors="replace").rpartition("\n")
+        return complete.split("\n")
 
     def wait_for(self, name: str, count: int = 1, *, seconds: float = 30) -> dict[str, Any]:
         """Wait until an event was logged so many times; return the last one."""

@@ -125,7 +125,7 @@ class Browser:
 
     def consent(self, url: str) -> str:
         """Where the provider sends them back to."""
-        answer = httpx.get(url)
+        answer = httpx.get(url, timeout=60)
         assert answer.status_code == 302, answer.text
         location = answer.headers["Location"]
         assert location.startswith(f"{PUBLIC}/oauth/callback{self.own_path}?")

@@ -128,7 +128,7 @@ def new_page(browser: Any, **options: Any) -> Any:
     context = browser.new_context(**options)
     context.add_init_script(NOTE_HARM)
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     return page
 
 

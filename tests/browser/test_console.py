@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,11 +156,11 @@ def test_a_keyboard_reaches_everything_and_shows_where_it_is(stage: Stage, page:
     assert (reached, unseen) == (wanted, [])
 
 
-def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage) -> None:
+def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage, tmp_path: Path) -> None:
     page = stage.page()
     with stage.sessions.begin() as session:
         pause(session, "task", "sync", reason="nothing is missed", actor="a test")
-    job_id = stage.enqueue("sync", {"pages": 12, "pause": 0.25})
+    job_id = stage.enqueue("sync", {"pages": 12, "pause": 0.05, "until": str(tmp_path / "go")})
     page.goto(f"{stage.url}/jobs/{stage.workspace_id}/{job_id}")
     page.evaluate("window.here = true; document.querySelector('#fold-payload').open = false")
     page.focus("form[action$='/sign-out'] button")
@@ -167,7 +168,7 @@ def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage)
         resume(session, "task", "sync")
 
     wait_for(page, "document.querySelector('#head .chip.running')")
-    wait_for(page, "document.querySelectorAll('#log .line').length > 3")
+    (tmp_path / "go").touch()
     wait_for(page, "document.querySelector('#head .chip.completed')")
     wait_for(page, "document.querySelectorAll('#log .line').length === 12")
     wait_for(page, "document.querySelector('#fold-result')")

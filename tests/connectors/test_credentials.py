@@ -728,14 +728,14 @@ def test_many_who_are_refused_at_once_have_the_token_renewed_by_one(
             seen = find_credentials(own, connection)
             own.commit()
             assert seen is not None
-            start.wait(10)
+            start.wait(60)
             tokens.append(DatabaseKeeper(own, connection, f"{strava.url}/oauth/token", allow_private=True).renew(seen))
 
     threads = [threading.Thread(target=renew) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert strava.refreshed == 1
     assert {one.values["access_token"] for one in tokens} == {"access-token-1"}

@@ -236,17 +236,17 @@ def test_an_export_goes_to_an_s3_store_and_its_link_is_the_store_s_until_it_is_o
     result = export(jobs.start(), store, format="jsonl")
 
     assert result["url"].startswith(f"{s3.url}/{bucket}/jobs/exports/{jobs.workspace_id}/")
-    fetched = httpx.get(result["url"], trust_env=False)
+    fetched = httpx.get(result["url"], trust_env=False, timeout=60)
     assert hashlib.sha256(fetched.content).hexdigest() == result["sha256"]
     assert fetched.headers["content-disposition"] == f'attachment; filename="{result["name"]}"'
     assert s3.turned_away == []
 
     for link in (result["url"].partition("?")[0], result["url"].replace(".jsonl?", ".csv?")):
-        assert httpx.get(link, trust_env=False).status_code == 403
+        assert httpx.get(link, trust_env=False, timeout=60).status_code == 403
     s3.offset = 3590.0
-    assert httpx.get(result["url"], trust_env=False).status_code == 200
+    assert httpx.get(result["url"], trust_env=False, timeout=60).status_code == 200
     s3.offset = 3610.0
-    assert httpx.get(result["url"], trust_env=False).status_code == 403
+    assert httpx.get(result["url"], trust_env=False, timeout=60).status_code == 403
     s3.offset = 0.0
     assert s3.turned_away == ["AccessDenied", "SignatureDoesNotMatch", "AccessDenied"]
 
@@ -285,7 +285,7 @@ def test_a_large_file_goes_in_parts(s3: Guarded, bucket: str, by_hand: Any, larg
     assert parts == ["1", "2", "3"]
     link = store.link("a/b.csv", "b.csv", 60)
     assert link is not None
-    assert len(httpx.get(link, trust_env=False).content) == large.stat().st_size
+    assert len(httpx.get(link, trust_env=False, timeout=60).content) == large.stat().st_size
     assert left_in(by_hand, bucket) == (["a/b.csv"], [])
 
 

@@ -14,7 +14,7 @@ Start = Callable[..., Running]
 
 
 def ask(url: str, token: str) -> httpx.Response:
-    return httpx.get(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    return httpx.get(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
 
 
 def an_earlier_run_was_here(data_dir: Path) -> None:
@@ -52,12 +52,14 @@ def test_the_demo_shows_a_whole_sync_and_what_it_prints_is_so(start: Start, prep
 
     printed = re.search(r"Bearer (jp_[^']+)'.* (http\S+/sync)$", output, re.MULTILINE)
     assert printed is not None
-    again = httpx.post(printed[2], json={}, headers={"Authorization": f"Bearer {printed[1]}"}, trust_env=False)
+    again = httpx.post(
+        printed[2], json={}, headers={"Authorization": f"Bearer {printed[1]}"}, trust_env=False, timeout=60
+    )
     assert again.status_code == 202, "the printed command starts another sync"
 
     for pages in ("console", "portal"):
         (address,) = re.findall(rf"^{pages} +(http\S+)", output, re.MULTILINE)
-        answer = httpx.get(address, follow_redirects=True, trust_env=False)
+        answer = httpx.get(address, follow_redirects=True, trust_env=False, timeout=60)
         assert (answer.status_code, "Sign in" in answer.text) == (200, True), address
 
     assert kept.end() == 0

@@ -37,7 +37,7 @@ def descendants(stack: Running, word: str) -> list[psutil.Process]:
 def test_up_serves_with_logins_that_may_do_their_part_only_and_ctrl_c_leaves_no_process(
     up: Running, data_dir: Path
 ) -> None:
-    assert httpx.get(f"{api_url(up)}/readyz", trust_env=False).status_code == 200
+    assert httpx.get(f"{api_url(up)}/readyz", trust_env=False, timeout=60).status_code == 200
     with psycopg.connect(EmbeddedServer(data_dir).url("postgres")) as connection:
         logins = connection.execute(
             "select distinct application_name, usename from pg_stat_activity "
@@ -90,6 +90,6 @@ def test_two_stacks_share_a_server_and_the_last_one_stops_it(up: Running, start:
 
     assert up.end() == 0
 
-    assert httpx.get(f"{api_url(second)}/readyz", trust_env=False).status_code == 200
+    assert httpx.get(f"{api_url(second)}/readyz", trust_env=False, timeout=60).status_code == 200
     assert second.end(signal.SIGTERM) == 0
     assert processes_with(data_dir) == []

@@ -87,7 +87,7 @@ def test_a_workspace_connects_hubspot_and_sees_what_is_there_and_what_changes(
     # Connected, and copied.
     begun = client.post(f"/crm/{workspace_id}/connect", json={"portal": "4711"})
     assert begun.status_code == 201, begun.text
-    back = httpx.get(begun.get_json()["authorizeUrl"]).headers["Location"]
+    back = httpx.get(begun.get_json()["authorizeUrl"], timeout=60).headers["Location"]
     made = client.get(back.removeprefix("http://crm.example.com"))
     assert made.status_code == 202, made.text
     first = ended(made.get_json()["jobId"])
@@ -143,7 +143,7 @@ def test_who_says_no_or_is_somebody_else_connects_nothing_and_is_told_why(
 ) -> None:
     def back(**options: Any) -> Any:
         url = client.post(f"/crm/{workspace_id}/connect", json={"portal": "4711"}).get_json()["authorizeUrl"]
-        location = httpx.get(url).headers["Location"].removeprefix("http://crm.example.com")
+        location = httpx.get(url, timeout=60).headers["Location"].removeprefix("http://crm.example.com")
         return client.get(location, **options)
 
     hubspot.denies = True

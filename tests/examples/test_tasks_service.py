@@ -155,12 +155,17 @@ def test_a_service_triggers_a_task_and_streams_its_run(service: Service) -> None
 
 def test_the_page_gets_a_token_for_its_run_and_nothing_else(service: Service) -> None:
     with service.idle():
-        started = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story_id": "1"}})
+        started = httpx.post(
+            f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story_id": "1"}}, timeout=60
+        )
         headers = {"Authorization": f"Bearer {started.json()['token']}"}
         status_url = started.json()["statusUrl"]
-        assert httpx.get(service.url + status_url, headers=headers).json()["status"] == "pending"
-    refused = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story": 1}})
+        assert httpx.get(service.url + status_url, headers=headers, timeout=60).json()["status"] == "pending"
+    refused = httpx.post(f"{service.url}/runs", json={"taskId": "analyze-story", "payload": {"story": 1}}, timeout=60)
 
-    assert httpx.get(service.url + status_url.rsplit("/", 1)[0], headers=headers).status_code == 403
-    assert httpx.post(f"{service.url}/trigger", json={"taskId": "ingest-pull"}, headers=headers).status_code == 403
+    assert httpx.get(service.url + status_url.rsplit("/", 1)[0], headers=headers, timeout=60).status_code == 403
+    assert (
+        httpx.post(f"{service.url}/trigger", json={"taskId": "ingest-pull"}, headers=headers, timeout=60).status_code
+        == 403
+    )
     assert (refused.status_code, "story_id" in refused.json()["error"]) == (422, True)

@@ -396,6 +396,7 @@ def test_a_job_that_was_deleted_before_it_was_counted_is_not_counted(
 
 
 def test_nothing_is_counted_until_it_is_due_again(put: Put, db: Session, worker: Worker, time: Time) -> None:
+    time.freeze()
     count_endings(db, now=False)
     put()
     complete_jobs(db, [Completion(worker.lease())])

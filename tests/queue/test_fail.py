@@ -45,6 +45,7 @@ def test_a_failed_attempt_waits_for_the_next_one(put: Put, db: Session, worker: 
 def test_the_next_attempt_comes_after_the_delay_and_not_before(
     put: Put, db: Session, worker: Worker, time: Time
 ) -> None:
+    time.freeze()
     put()
     fail(db, worker.lease(), delay=30)
 

@@ -77,17 +77,16 @@ def tasks() -> Tasks:
 
 
 def test_a_schedule_waits_for_its_first_tick_and_has_what_its_task_makes_of_the_payload(
-    session: Session, tasks: Tasks, workspace_id: uuid.UUID, fact: Fact
+    session: Session, tasks: Tasks, workspace_id: uuid.UUID, time: Time
 ) -> None:
+    time.travel_to(datetime.datetime(2030, 5, 5, 5, 2, 3, tzinfo=datetime.UTC))
+
     made = create_schedule(session, tasks["sync"], HOURLY, workspace_id=workspace_id, payload=Account("a1"))
     session.commit()
 
     assert (made.name, made.payload) == ("sync", {"account": "a1", "full": False})
     assert (made.unique_key, made.resource, made.units) == ("sync:a1", "crm:a1", 3)
-    assert made.next_run_at == made.next_tick_at
-    assert fact(
-        "select next_tick_at = date_trunc('hour', jobplatform.clock()) + interval '1 hour' from jobplatform.schedules"
-    )
+    assert made.next_run_at == made.next_tick_at == datetime.datetime(2030, 5, 5, 6, tzinfo=datetime.UTC)
     assert (made.queue, made.max_attempts) == (None, None)
 
 

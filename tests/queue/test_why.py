@@ -84,7 +84,8 @@ def later(time: Time, worker: Worker, seconds: float) -> None:
 
 
 def took(db: Session, worker: Worker, time: Time, seconds: float, count: int = 1) -> None:
-    """Let the worker run so many jobs, each for as long."""
+    """Let the worker run so many jobs, each for as long; from then on the clock stands still."""
+    time.freeze()
     jobs = worker.claim(limit=count)
     later(time, worker, seconds)
     complete_jobs(db, [Completion(job.lease, "null") for job in jobs])
@@ -555,7 +556,7 @@ def test_a_workspace_alone_is_estimated_by_its_own_run_times(
     why = ask(put())
 
     assert why.position == 24
-    assert wait(why) == pytest.approx(40, abs=1)
+    assert wait(why) == pytest.approx(40)
 
 
 def test_others_turns_are_counted_by_their_weights(
@@ -593,7 +594,7 @@ def test_a_workspace_s_own_limit_makes_its_jobs_wait_for_each_other(
         put()
     worker.claim()
 
-    assert wait(ask(put())) == pytest.approx(50, abs=1)
+    assert wait(ask(put())) == pytest.approx(50)
 
 
 def test_a_rate_makes_jobs_wait_for_their_tokens(
@@ -607,7 +608,7 @@ def test_a_rate_makes_jobs_wait_for_their_tokens(
         put()
     worker.claim()
 
-    assert wait(ask(put())) == pytest.approx(300, abs=5)
+    assert wait(ask(put())) == pytest.approx(300)
 
 
 def test_a_job_starts_after_a_pause_with_an_end_and_nobody_knows_when_after_one_without(
@@ -664,7 +665,7 @@ def test_a_workspace_that_never_ran_anything_is_estimated_by_what_others_took(
         put()
     worker.claim(limit=8)
 
-    assert wait(ask(put())) == pytest.approx(10, abs=1)
+    assert wait(ask(put())) == pytest.approx(10)
 
 
 # Waiting for others

@@ -178,6 +178,7 @@ def test_a_rescued_job_is_not_run_at_once(put: Put, db: Session, worker: Worker,
 
 
 def test_the_job_of_a_living_worker_is_left_alone(put: Put, db: Session, worker: Worker, time: Time) -> None:
+    time.freeze()
     put()
     worker.lease()
     time.passes(29)

@@ -32,16 +32,16 @@ def url(port: Port, path: str) -> str:
 
 
 def test_a_page_is_answered_whole(port: Port) -> None:
-    assert httpx.get(url(port, "/ok?x=1")).text == "fine\n"
-    assert len(httpx.get(url(port, "/long")).content) == 5_000_000
+    assert httpx.get(url(port, "/ok?x=1"), timeout=60).text == "fine\n"
+    assert len(httpx.get(url(port, "/long"), timeout=60).content) == 5_000_000
     assert httpx.head(url(port, "/ok")).headers["Content-Length"] == "5"
 
 
 def test_what_is_not_there_or_does_not_work_says_so_and_shows_nothing(port: Port) -> None:
     missing, posted, failed = (
-        httpx.get(url(port, "/secret")),
-        httpx.post(url(port, "/ok")),
-        httpx.get(url(port, "/bad")),
+        httpx.get(url(port, "/secret"), timeout=60),
+        httpx.post(url(port, "/ok"), timeout=60),
+        httpx.get(url(port, "/bad"), timeout=60),
     )
 
     assert (missing.status_code, posted.status_code, failed.status_code) == (404, 405, 500)

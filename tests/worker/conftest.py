@@ -20,6 +20,8 @@ from tests.worker.fork_server import ForkServer
 from tests.worker.handlers import tasks
 from tests.worker.processes import ROOT, ForkedWorker, start_anew
 
+LISTENING = "select pid from pg_stat_activity where query like 'listen%' and datname = current_database()"
+
 StartWorker = Callable[..., WorkerProcess]
 Launch = Callable[..., WorkerProcess]
 
@@ -119,6 +121,10 @@ class Database:
         wait_until(lambda: self.job(job_id).status == status, what=f"{status}, not {self.job(job_id)}")
         return self.job(job_id)
 
+    def wait_for_listener(self) -> None:
+        """Wait until a worker hears the doorbell. It is ready before that, and what was rung is not repeated."""
+        wait_until(lambda: self.rows(LISTENING), what="a listening connection")
+
     def wait_until_done(self, seconds: float = 60) -> None:
         """Wait until no job is left to do."""
         left = "select count(*) from jobplatform.job_queue"
@@ -137,8 +143,9 @@ class Lines:
         self.path = str(path)
 
     def read(self) -> list[str]:
+        """The lines that are complete: one may be written just now."""
         path = Path(self.path)
-        return path.read_text().splitlines() if path.exists() else []
+        return path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
 
     def wait(self, count: int) -> list[str]:
         return wait_until(lambda: self.read() if len(self.read()) >= count else [], what=f"{count} lines of handlers")

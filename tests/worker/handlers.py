@@ -74,9 +74,13 @@ def pages(job: RunningJob, payload: Payload) -> int:
     """Applies pages and goes on where an earlier attempt was; half of them as steps, half by a checkpoint."""
 
     def apply(page: int) -> None:
+        if page % 2:
+            stay(payload, page)
         values = {"job": job.id, "page": page, "epoch": job.epoch}
         job.session.execute(text("insert into pages values (:job, :page, :epoch)"), values)
         time.sleep(payload.get("seconds", 0))
+        if not page % 2:
+            stay(payload, page)
 
     half, count = payload["count"] // 2, payload["count"]
     for page in range(half):
@@ -89,6 +93,13 @@ def pages(job: RunningJob, payload: Payload) -> int:
             return end_early(payload)
         job.checkpoint(page + 1)
     return job.epoch
+
+
+def stay(payload: Payload, page: int) -> None:
+    """Where the test wants to kill it: the first time that it comes there it says so, and goes no further."""
+    if page in payload.get("stays_at", ()) and str(page) not in Path(payload["file"]).read_text().split():
+        append(payload["file"], page)
+        time.sleep(60)
 
 
 def end_early(payload: Payload) -> int:
@@ -108,8 +119,8 @@ def end_early(payload: Payload) -> int:
 @tasks.task("polite", retry=AT_ONCE)
 def polite(job: RunningJob, payload: Payload) -> None:
     """Runs for ever, but an exception ends it; says which."""
-    append(payload["file"], f"started {os.getpid()}")
     try:
+        append(payload["file"], f"started {os.getpid()}")
         while True:
             time.sleep(0.01)
     except BaseException as interruption:
@@ -209,8 +220,8 @@ async def aio(job: RunningJob, payload: Payload) -> int:
 
 @tasks.task("aio_polite", retry=AT_ONCE)
 async def aio_polite(job: RunningJob, payload: Payload) -> None:
-    append(payload["file"], f"started {os.getpid()}")
     try:
+        append(payload["file"], f"started {os.getpid()}")
         await asyncio.sleep(300)
     except asyncio.CancelledError:
         append(payload["file"], "CancelledError")
@@ -220,8 +231,8 @@ async def aio_polite(job: RunningJob, payload: Payload) -> None:
 @tasks.task("cooperative", retry=AT_ONCE)
 def cooperative(job: RunningJob, payload: Payload) -> None:
     """Runs for ever but reports, which is where threads are interrupted."""
-    append(payload["file"], f"started {os.getpid()}")
     try:
+        append(payload["file"], f"started {os.getpid()}")
         for step in itertools.count():
             time.sleep(0.01)
             job.progress(step)

@@ -29,7 +29,7 @@ class Paged:
         return ["things"]
 
     def fetch(self, stream: str, cursor: str | None) -> Page:
-        time.sleep(0.003)
+        time.sleep(0.006)
         number = int(cursor or 0)
         records = [SourceRecord(f"{number}-{place}", {"page": number}) for place in range(PAGE_SIZE)]
         return Page(records, str(number + 1) if number + 1 < PAGES else None, PAGES * PAGE_SIZE)
@@ -49,7 +49,8 @@ class _Careless(syncing._Sync):
 
     def _save(self) -> None:
         self.job.session.commit()
-        time.sleep(0.003)
+        # Longer than all the rest: whoever is killed at any time is killed here more often than not.
+        time.sleep(0.015)
         super()._save()
 
 

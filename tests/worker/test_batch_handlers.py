@@ -85,6 +85,7 @@ def test_one_of_a_call_can_be_cancelled_and_the_others_go_on(
     jobs = database.enqueue_many("one_by_one", payloads)
     start_worker(slots=1)
     database.wait_for_status(jobs[0], "completed")
+    told.wait(2)
 
     database.cancel(jobs[1])
     wait_until(lambda: database.job(jobs[1]).cancel_requested_at or database.job(jobs[1]).status, what="the cancel")

@@ -113,12 +113,13 @@ def test_the_jobs_of_a_killed_worker_are_rescued_by_another(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
     job = database.enqueue("polite", {"file": told.path})
-    doomed = start_worker(lease=1.0, heartbeat=0.3)
+    doomed = start_worker()
     told.wait(1)
 
     doomed.signal(signal.SIGKILL)
     doomed.wait()
-    other = start_worker(lease=5.0, heartbeat=0.3)
+    database.execute("update jobplatform.workers set heartbeat_at = now() - interval '1 hour'")
+    other = start_worker(heartbeat=0.3)
 
     other.wait_for("jobs rescued")
     assert database.job(job).crash_count == 1

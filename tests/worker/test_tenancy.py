@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from jobplatform.queue import enqueue_jobs
 from jobplatform.testing import wait_until
+from tests.conftest import EngineOn
+from tests.queue.conftest import silent_engine
 from tests.worker.conftest import Database, Lines, StartWorker
+from tests.worker.handlers import tasks
 
+ORDER = """
+select workspace_id, extract(epoch from completed_at - started_at) as seconds
+from jobplatform.job_records
+where workspace_id in (:heavy, :light)
+order by started_at
+"""
 RUNNING = "select count(*) from jobplatform.job_queue where state = 2"
 
 
@@ -118,33 +128,47 @@ def test_a_workspace_with_long_jobs_does_not_get_the_slots_of_those_with_short_o
 
 
 @pytest.mark.direct("LISTEN: without it a newcomer waits for its turn")
-def test_a_newcomer_is_not_made_to_wait_for_a_whole_round(start_worker: StartWorker, database: Database) -> None:
-    """Three hundred workspaces have a backlog; one that has none rings."""
+def test_a_newcomer_is_not_made_to_wait_for_a_whole_round(
+    start_worker: StartWorker, database: Database, engine_on: EngineOn, database_url: str
+) -> None:
+    """Three hundred workspaces have a backlog; one that has none rings, and on the ring it would be the last."""
+    # Silently: bells that still ring for these would be heard together with the newcomer's.
+    backlog = Database(engine_on(database_url, silent_engine), database.workspace_id)
     for _ in range(300):
-        database.workspace_id = uuid.uuid4()
-        database.enqueue_many("sleep", [{"seconds": 0.005}] * 3)
+        backlog.workspace_id = uuid.uuid4()
+        backlog.enqueue_many("sleep", [{"seconds": 0.01}] * 3)
     start_worker(slots=1, poll=60.0)
-    wait_until(lambda: database.statuses().get("completed", 0) >= 50, what="the worker to be well under way")
+    database.wait_for_listener()
+    wait_until(lambda: database.statuses().get("completed", 0) >= 20, what="the worker to be well under way")
 
-    database.workspace_id = uuid.uuid4()
-    newcomer = database.enqueue("sleep", {"seconds": 0.005})
-    at = database.job(newcomer).created_at
-    database.wait_until_done(seconds=60)
+    newest = "select workspace_id from jobplatform.job_records where started_at is not null order by started_at desc"
+    database.workspace_id = uuid.UUID(int=database.rows(f"{newest} limit 1")[0].workspace_id.int - 1)
+    newcomer = database.enqueue("sleep", {"seconds": 0.01})
+    database.wait_for_status(newcomer, "completed")
 
     sql = "select count(*) from jobplatform.job_records where started_at between :at and :started"
-    before = database.rows(sql, at=at, started=database.job(newcomer).started_at)[0].count
-    assert before < 100
+    job = database.job(newcomer)
+    before = database.rows(sql, at=job.created_at, started=job.started_at)[0].count
+    assert before < 200
 
 
 def test_weights_share_the_slots(start_worker: StartWorker, database: Database) -> None:
-    heavy, light = uuid.uuid4(), uuid.uuid4()
-    database.execute("insert into jobplatform.workspace_limits (workspace_id, weight) values (:id, 4)", id=heavy)
-    for database.workspace_id in (heavy, light):
-        database.enqueue_many("sleep", [{"seconds": 0.01}] * 150)
-
+    """By the time that jobs take: where the machine has stood still in the middle of one, others are measured."""
     start_worker(slots=1)
-    database.wait_until_done(seconds=60)
+    for _ in range(5):
+        heavy, light = uuid.uuid4(), uuid.uuid4()
+        database.execute("insert into jobplatform.workspace_limits (workspace_id, weight) values (:id, 4)", id=heavy)
+        jobs = [
+            tasks["sleep"].new_job({"seconds": 0.01}, workspace_id=workspace_id)
+            for workspace_id in (heavy, light)
+            for _ in range(150)
+        ]
+        with database.sessions.begin() as session:
+            enqueue_jobs(session, jobs)
+        database.wait_until_done(seconds=60)
+        order = database.rows(ORDER, heavy=heavy, light=light)[:150]
+        if max(row.seconds for row in order) < 0.1:
+            break
 
-    order = database.rows("select workspace_id from jobplatform.job_records order by started_at")
-    first = Counter(row.workspace_id for row in order[:150])
+    first = Counter(row.workspace_id for row in order)
     assert 3.2 <= first[heavy] / first[light] <= 5.0
