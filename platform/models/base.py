@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, MetaData, func
+from sqlalchemy import DateTime, MetaData, PrimaryKeyConstraint, func
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.compiler import DDLCompiler
 from sqlalchemy.sql.functions import Function
 
 SCHEMA = "jobplatform"
@@ -29,6 +31,19 @@ class Base(DeclarativeBase):
         datetime.datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
     }
+
+
+class RoomyKey(PrimaryKeyConstraint):
+    """A primary key whose index leaves its pages ``filled`` to so many percent, as ``fillfactor`` does for others."""
+
+    def __init__(self, *columns: str, filled: int) -> None:
+        super().__init__(*columns)
+        self.filled = filled
+
+
+@compiles(RoomyKey)
+def _with_room(key: RoomyKey, compiler: DDLCompiler, **options: Any) -> str:
+    return f"{compiler.visit_primary_key_constraint(key, **options)} WITH (fillfactor={key.filled})"
 
 
 def clock() -> Function[datetime.datetime]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from jobplatform.models.base import Base, clock
+from jobplatform.models.base import Base, RoomyKey, clock
 
 
 class State(enum.IntEnum):
@@ -105,7 +105,10 @@ class JobRecord(Base):
     #: What a retry by hand took back: ``[{epoch, status, outcome, endedAt, retriedAt}, …]``.
     past_endings: Mapped[Any | None] = mapped_column(JSONB)
 
+    # Many jobs that end together find no room for their new versions in their pages, so that their index entries double
+    # in one transaction. Pages full to the brim then try in vain to get rid of the first ones, and split.
     __table_args__ = (
+        RoomyKey("workspace_id", "id", filled=75),
         CheckConstraint("status in (3, 4, 5)", name="final_status"),
         CheckConstraint("(status is null) = (completed_at is null)", name="completed_at_when_final"),
         CheckConstraint("(status is null) = (outcome is null)", name="outcome_when_final"),
@@ -126,7 +129,7 @@ class JobRecord(Base):
         ),
         # Ids are in the order in which jobs were made: the newest of all workspaces, and a job of which only the id is
         # known. It never changes, so finishing stays a HOT update.
-        Index("job_records_id", "id", "workspace_id"),
+        Index("job_records_id", "id", "workspace_id", postgresql_with={"fillfactor": 75}),
         Index("job_records_batch", "workspace_id", "batch_id", "id", postgresql_where=text("batch_id is not null")),
         {"postgresql_with": {"fillfactor": 80}},
     )
@@ -180,6 +183,8 @@ class QueueRow(Base):
     lane: Mapped[int] = mapped_column(BigInteger, Computed(LANE, persisted=True))
 
     __table_args__ = (
+        # Each claim makes a second entry of each job's, beside the first; see the records.
+        RoomyKey("workspace_id", "id", filled=60),
         CheckConstraint("state in (-1, 0, 1, 2)", name="known_state"),
         CheckConstraint(
             "(state = 2) = (worker_id is not null) and (state = 2) = (started_at is not null)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobplatform.errors import InvalidPayloadError, Problem
@@ -31,6 +31,20 @@ Path = tuple[Any, ...]
 #: One encoder for all: ``json.dumps`` with options makes a new one at each call.
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
+
+def _quick_encoder() -> Callable[[Any], str]:
+    """The same for what is plain (:func:`_is_plain`): the encoder in C that ``json`` makes anew for each value, to note
+    in it what the value is made of and find what contains itself. What is plain does not.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _ENCODE
+    encode = make(None, None, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: "".join(encode(value, 0))
+
+
+_ENCODE_PLAIN = _quick_encoder()
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -45,7 +59,7 @@ def strict_json(value: Any, *, limit: int = PAYLOAD_LIMIT) -> str:
     Accepts what JSON has: dict with string keys, list, tuple, str, int, float, bool, None; nested at most
     64 deep, at most ``limit`` bytes in all.
     """
-    text = _ENCODE(value) if _is_plain(value, DEEPEST) else None
+    text = _ENCODE_PLAIN(value) if _is_plain(value, DEEPEST) else None
     if text is None or _may_be_refused(text):
         problems: list[Problem] = []
         _inspect(value, (), (), problems)
@@ -143,7 +157,7 @@ def safe_json(value: Any) -> str:
     for a value that has no meaning in JSON (a set, an object, what contains itself): the caller decides whether that
     is an error.
     """
-    if _is_plain(value, DEEPEST) and not _may_be_refused(text := _ENCODE(value)):
+    if _is_plain(value, DEEPEST) and not _may_be_refused(text := _ENCODE_PLAIN(value)):
         return text
     return _ENCODE(_safe(value, ()))
 
