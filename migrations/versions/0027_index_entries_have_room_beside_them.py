@@ -1,7 +1,7 @@
 """Index entries of jobs have room beside them for their second ones.
 
-Revision ID: 0026
-Revises: 0025
+Revision ID: 0027
+Revises: 0026
 
 A claim, and an ending whose page has no room left, write a second entry beside a job's first one, for many neighbours
 in one transaction. In a full page PostgreSQL then looks for entries that can go, finds none as they are needed until
@@ -11,8 +11,8 @@ there stay as they are; new ones leave the room.
 
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 
