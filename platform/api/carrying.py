@@ -50,6 +50,8 @@ class Answering(Protocol):
     sock: Any
     chunked: bool
 
+    def force_close(self) -> None: ...
+
 
 def next_beat() -> float:
     """Seconds. Not all at the same moment: those that began together, after a restart, would beat together for ever."""

@@ -62,6 +62,8 @@ class StreamResponse(Response):
         return super().__call__(environ, start_response)
 
     def _greet_and_hand_over(self, answering: Answering) -> Iterator[str]:
+        # Said in the head, which goes with the greeting: nobody sends another request after the stream's end.
+        answering.force_close()
         yield _greet(self._beat)
         self._hub.carry(take_over(answering, self._follower, self._beat))
         self._is_carried = True

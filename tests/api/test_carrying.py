@@ -222,6 +222,7 @@ def test_a_stream_goes_on_to_its_end_after_its_request_has_ended(
 
     head, _, body = data.partition(b"\r\n\r\n")
     assert b"Transfer-Encoding: chunked" in head
+    assert b"Connection: close" in head, "a client that keeps the connection would lose its next request"
     text = without_frames(body).removeprefix("retry: 1000\n: \n\n")
     assert [event.name for event in parse([text])] == ["job.pending", "job.running", "job.completed"]
     wait_until(lambda: hub_of(app).following_now == 0, what="its place to be free")
