@@ -157,8 +157,13 @@ NEW_EXAMPLE = {
 }
 MEMBERS_EXAMPLE = {"jobs": [{"jobType": "fetch", "payload": {"page": 2}}]}
 MEMBER_EXAMPLE = {
-    "jobId": A_JOB, "status": "pending", "statusUrl": A_JOB_URL, "deduplicated": False, "replaced": False,
-}  # fmt: skip
+    "jobId": A_JOB,
+    "status": "pending",
+    "statusUrl": A_JOB_URL,
+    "eventsUrl": f"{A_JOB_URL}/events",
+    "deduplicated": False,
+    "replaced": False,
+}
 EXAMPLE = {
     "id": AN_ID,
     "name": "import 4711",

@@ -12,6 +12,7 @@ import flask_smorest  # type: ignore[import-untyped]  # it ships no types
 from flask import Flask, Response, request
 from marshmallow import fields
 
+from jobplatform.api.document_details import complete
 from jobplatform.api.fields import Cursor, Moment, WholeNumber
 from jobplatform.api.problems import PROBLEM_JSON
 from jobplatform.api.resource import SECURITY_SCHEME, Resource
@@ -44,6 +45,7 @@ def openapi_document() -> dict[str, Any]:
     for resource in RESOURCES:
         api.register_blueprint(resource)
     document: dict[str, Any] = api.spec.to_dict()
+    complete(document)
     return document
 
 

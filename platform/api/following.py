@@ -1,8 +1,9 @@
 """Followers: who waits for news of a job or of a workspace, and how far each has got.
 
-A follower is fed by the hub (:mod:`jobplatform.api.hub`) and drained by the request that it belongs to, in another
-thread. Whatever it is fed is rendered there and then with the position after it, so that a client which reads up to any
-event can go on from there. What a follower has not room for stays in the database, where it is safe.
+A follower is fed by the hub (:mod:`jobplatform.api.hub`) and drained in another thread: by the request that it belongs
+to, or by the carrier (:mod:`jobplatform.api.carrying`). Whatever it is fed is rendered there and then with the position
+after it, so that a client which reads up to any event can go on from there. What a follower has not room for stays in
+the database, where it is safe.
 """
 
 from __future__ import annotations
@@ -54,14 +55,19 @@ class Reader:
 
 
 class Follower(ABC):
-    """Somebody who waits for news. ``end`` is for the hub, ``take`` for the request."""
+    """Somebody who waits for news. ``end`` and ``put`` are for the hub, ``take`` for one other thread."""
+
+    # There may be thousands, and nearly all of them wait.
+    __slots__ = ("_lock", "_outbox", "_taking", "ended", "full_since", "on_news", "reader")
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.ended = False
         self.full_since: float | None = None
-        # There may be thousands, and nearly all of them wait: a plain lock and a list are a kilobyte less for each.
-        self._changed = threading.Condition(threading.Lock())
+        self.on_news: Callable[[], object] | None = None
+        """For somebody who has more followers to drain than one: called whenever there is something to take."""
+        self._lock = threading.Lock()
+        self._taking: threading.Condition | None = None
         self._outbox: list[str] = []
 
     @property
@@ -74,22 +80,34 @@ class Follower(ABC):
         return self.waiting < ROOM
 
     def end(self) -> None:
-        with self._changed:
+        with self._lock:
             self.ended = True
-            self._changed.notify_all()
+            self._tell()
 
     def put(self, texts: Iterable[str]) -> None:
-        with self._changed:
+        with self._lock:
             self._outbox.extend(texts)
-            self._changed.notify_all()
+            self._tell()
 
     def take(self, seconds: float) -> str:
         """All there is, as one text; empty when nothing came within so many seconds, or the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._outbox or self.ended, timeout=seconds)
+        with self._lock:
+            if seconds:
+                self._wait(seconds)
             text = "".join(self._outbox)
             self._outbox.clear()
             return text
+
+    def _wait(self, seconds: float) -> None:
+        self._taking = threading.Condition(self._lock)
+        self._taking.wait_for(lambda: self._outbox or self.ended, timeout=seconds)
+        self._taking = None
+
+    def _tell(self) -> None:
+        if self._taking is not None:
+            self._taking.notify_all()
+        if self.on_news is not None:
+            self.on_news()
 
     def is_stalled(self, now: float) -> bool:
         """Whether nobody has drained it for a long time. Asked in every round."""
@@ -118,6 +136,8 @@ class Follower(ABC):
 
 class JobFollower(Follower):
     """Follows one job until it has ended."""
+
+    __slots__ = ("_followed", "_has_news", "_render", "is_behind")
 
     def __init__(self, reader: Reader, job_id: str, position: Position, render: Render) -> None:
         super().__init__(reader)
@@ -154,6 +174,8 @@ class JobFollower(Follower):
 class Waiter(Follower):
     """Waits for one change of a job, whatever it is. Told nothing, only woken."""
 
+    __slots__ = ("_followed", "_has_news")
+
     def __init__(self, reader: Reader, job_id: str) -> None:
         super().__init__(reader)
         self._followed = Followed(reader.workspace_id, job_id, "", START, lines=False)
@@ -177,6 +199,8 @@ class Waiter(Follower):
 
 class WorkspaceFollower(Follower):
     """Follows all jobs of a workspace, as long as they are not too many; says so when they are."""
+
+    __slots__ = ("_begins", "_news", "_quiet", "_render", "_render_reset", "_settling", "_versions", "place")
 
     def __init__(
         self, reader: Reader, place: WorkspacePlace | None, render: Render, render_reset: Callable[[bool, str], str]

@@ -12,9 +12,9 @@ changes, and a pooler may stand in between: see docs/decisions/the-api-polls-for
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from jobplatform.api.carrying import Carrier, Line, has_greenlets
 from jobplatform.api.following import Follower, JobFollower, Reader, Waiter, WorkspaceFollower
 from jobplatform.api.tokens import find_dead_tokens
 from jobplatform.queue import Seen, find_news, look_at_jobs, look_at_workspace, reveal_facts
@@ -61,7 +62,7 @@ class StreamLimits:
 
     @property
     def of_process(self) -> int:
-        return self.process or (GREENLETS_HOLD if _has_greenlets() else THREADS_HOLD)
+        return self.process or (GREENLETS_HOLD if has_greenlets() else THREADS_HOLD)
 
 
 class CrowdedError(Exception):
@@ -85,6 +86,8 @@ class Hub:
         self._thread: threading.Thread | None = None
         self._leaving = False
         self._tokens_seen_at = 0.0
+        self._carrier = Carrier(self.leave)
+        self._says_farewell_in: int | None = None
 
     @property
     def following_now(self) -> int:
@@ -112,6 +115,14 @@ class Hub:
         with self._lock:
             self._followers.discard(follower)
 
+    def carry(self, line: Line) -> None:
+        """Write to it from here, and have its follower leave at the end: nobody's request waits for that."""
+        if self._says_farewell_in != os.getpid():
+            self._says_farewell_in = os.getpid()
+            # The server knows of no request that it would have to wait for.
+            atexit.register(self.close)
+        self._carrier.take(line)
+
     @contextmanager
     def following(self, follower: Follower, transaction: Transaction) -> Iterator[None]:
         self.join(follower, transaction)
@@ -125,11 +136,12 @@ class Hub:
         self._leaving = True
 
     def close(self) -> None:
-        """The same, and wait for the thread: whoever disposes of the database afterwards finds it unused."""
+        """The same, and wait for the threads: clients are told, and who disposes of the database finds it unused."""
         self.end_all()
         self._wake.set()
         if self._thread is not None and self._running_in == os.getpid():
             self._thread.join(10)
+        self._carrier.join()
 
     def _require_room(self, reader: Reader) -> None:
         most = self.limits.of_process
@@ -256,8 +268,3 @@ def _shown(session: Session, follower: Follower, seen: Seen | None) -> Seen | No
 def _is_behind(follower: Follower) -> bool:
     """Whether there is more to be told at once. A job that has ended and may still speak is in no hurry."""
     return isinstance(follower, WorkspaceFollower | JobFollower) and follower.is_behind
-
-
-def _has_greenlets() -> bool:
-    monkey = sys.modules.get("gevent.monkey")
-    return bool(monkey and monkey.is_module_patched("threading"))

@@ -56,7 +56,7 @@ LARGEST_SHOWN = 4096
 @jobs.endpoint("POST", JOBS, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
 @jobs.may_answer(409, **CONFLICT)
 @jobs.may_answer(429, **QUOTA)
-@jobs.body(NewJobSchema)
+@jobs.body(NewJobSchema, example={"jobType": "export", "payload": {"format": "csv"}})
 @jobs.answers(202, AcceptedSchema, headers=LOCATED)
 def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
     """Enqueue a job of any registered task"""
@@ -67,7 +67,7 @@ def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
 @jobs.endpoint("POST", JOBS + "/batch", Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
 @jobs.may_answer(409, **CONFLICT)
 @jobs.may_answer(429, **QUOTA)
-@jobs.body(NewJobsSchema)
+@jobs.body(NewJobsSchema, example={"jobs": [{"jobType": "export", "payload": {"format": "csv"}}]})
 @jobs.answers(202, JobsAcceptedSchema)
 def enqueue_many_jobs(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Enqueue up to 1,000 jobs of any registered tasks in one transaction: all or none"""

@@ -1,22 +1,23 @@
 """Requests that are held open: server-sent events, and answers that wait for a change.
 
-Both put a follower into the hub and hold nothing else: no Session, no connection, no request's context.
+Both put a follower into the hub and hold nothing else: no Session, no connection, no request's context. Where the
+server lets go of its connection, a stream does not even hold its request: see :mod:`jobplatform.api.carrying`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import random
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flask import Response, current_app, request
 
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import LIVE, show
+from jobplatform.api.carrying import UNREAD, Answering, Beat, lets_go, next_beat, take_over
 from jobplatform.api.fields import camel
 from jobplatform.api.following import Follower, Reader, Waiter
 from jobplatform.api.hub import CrowdedError, Hub, Transaction
@@ -26,17 +27,16 @@ from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.models import Job, Role
 from jobplatform.queue import Change
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 EVENT_STREAM = "text/event-stream"
-#: A comment so often keeps whatever is in between from taking the silence for an end.
-HEARTBEAT = 10.0
 #: Seconds after which a stream ends, and its client comes back with its position.
 LONGEST_STREAM = 900.0
 #: Milliseconds after which a client comes back.
 RETRY_MS = 1_000
 #: Seconds after which it makes sense to ask again for a place.
 CROWDED_RETRY_AFTER = 10
-#: Seconds that a client may leave what it is sent unread. Then the connection is closed, and its thread is free.
-UNREAD = 30.0
 
 
 def reader_of_request(workspace_id: UUID) -> Reader:
@@ -46,24 +46,48 @@ def reader_of_request(workspace_id: UUID) -> Reader:
     return Reader(str(workspace_id), principal.token_id, reader_sees_sealed(), time.monotonic() + age)
 
 
-def stream(follower: Follower, beat: Callable[[], str] = lambda: ": \n\n") -> Response:
+class StreamResponse(Response):
+    """The answer that tells what a follower is fed: for as long as that is, or until somebody else goes on with it."""
+
+    def __init__(self, hub: Hub, follower: Follower, beat: Beat) -> None:
+        super().__init__(_tell(follower, beat), content_type=EVENT_STREAM)
+        self._hub, self._follower, self._beat = hub, follower, beat
+        self._is_carried = False
+        # Not at the end of the iteration: one that never begins never ends.
+        self.call_on_close(self._leave)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if answering := lets_go(start_response):
+            self.response = self._greet_and_hand_over(answering)
+        return super().__call__(environ, start_response)
+
+    def _greet_and_hand_over(self, answering: Answering) -> Iterator[str]:
+        # Said in the head, which goes with the greeting: nobody sends another request after the stream's end.
+        answering.force_close()
+        yield _greet(self._beat)
+        self._hub.carry(take_over(answering, self._follower, self._beat))
+        self._is_carried = True
+
+    def _leave(self) -> None:
+        if not self._is_carried:
+            self._hub.leave(self._follower)
+
+
+def stream(follower: Follower, beat: Beat = lambda: ": \n\n") -> Response:
     """The answer that tells what ``follower`` is fed. ``beat`` is said at the beginning and when nothing else is."""
-    answer = Response(content_type=EVENT_STREAM)
+    hub = mounted().hub
+    answer = StreamResponse(hub, follower, beat)
     # Or a proxy keeps events until it has a few kilobytes of them.
     answer.headers["X-Accel-Buffering"] = "no"
     if request.method == "HEAD":
         return answer
-    hub = mounted().hub
     try:
         hub.join(follower, _transaction())
     except CrowdedError as error:
         raise _crowded(error) from None
-    # Not at the end of the iteration: one that never begins never ends.
-    answer.call_on_close(lambda: hub.leave(follower))
     _limit_patience(request.environ)
     # The server keeps the environment for as long as the stream lasts, and this would keep all of the request.
     request.environ.pop("werkzeug.request", None)
-    answer.response = _tell(follower, beat)
     return answer
 
 
@@ -101,11 +125,14 @@ def write_event(name: str | None, position: str, data: Any) -> str:
 _BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
-def _tell(follower: Follower, beat: Callable[[], str]) -> Iterator[str]:
-    yield f"retry: {RETRY_MS}\n{beat()}"
+def _greet(beat: Beat) -> str:
+    return f"retry: {RETRY_MS}\n{beat()}"
+
+
+def _tell(follower: Follower, beat: Beat) -> Iterator[str]:
+    yield _greet(beat)
     while True:
-        # Not all at the same moment: streams that began together, after a restart, would beat together for ever.
-        text = follower.take(HEARTBEAT * random.uniform(0.7, 1.0))
+        text = follower.take(next_beat())
         if text:
             yield text
         elif not follower.ended:

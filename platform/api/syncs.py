@@ -37,7 +37,7 @@ PAYLOAD = ("connector_type", "connection_id", "mode", "sync_log_id")
 @syncs.endpoint("POST", SYNC, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415, 422))
 @syncs.may_answer(409, **CONFLICT)
 @syncs.may_answer(429, **QUOTA)
-@syncs.body(NewSyncSchema, required=False)
+@syncs.body(NewSyncSchema, required=False, example={"mode": "incremental"})
 @syncs.answers(202, AcceptedSchema, headers=LOCATED)
 def start_sync(options: dict[str, Any], workspace_id: UUID) -> Response:
     """Sync a workspace, or one of its connections"""

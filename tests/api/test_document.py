@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask
+from jsonschema_rs import validator_for
 
 from tests.api.conftest import Client
 from tests.api.routes import BY_KEY, PUBLIC, routes
@@ -50,8 +51,27 @@ def test_the_sync_operation_documents_its_answers(nobody: Client) -> None:
 
     refusals = {"400", "401", "403", "404", "409", "413", "415", "422", "429", "500", "503"}
     assert set(sync["responses"]) == {"202", *refusals}
-    assert set(sync["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
+    common = {"X-Request-Id", "RateLimit", "RateLimit-Policy"}
+    assert set(sync["responses"]["202"]["headers"]) == {"Location", "Retry-After", *common}
+    assert set(sync["responses"]["401"]["headers"]) == {"WWW-Authenticate", *common}
     assert set(sync["responses"]["409"]["content"]) == {"application/problem+json"}
+
+
+def test_every_answer_has_its_headers_and_an_example_that_its_schema_allows(nobody: Client) -> None:
+    whole = document(nobody)
+
+    for path, operations in whole["paths"].items():
+        for method, operation in operations.items():
+            if method == "parameters":
+                continue
+            for status, response in operation["responses"].items():
+                assert "X-Request-Id" in response["headers"], (method, path, status)
+                content = response.get("content", {}).get("application/json")
+                if content and "schema" in content:
+                    schema = {**content["schema"], "components": whole["components"]}
+                    named = content.get("examples", {"": {"value": content.get("example")}})
+                    for example in named.values():
+                        validator_for(schema, validate_formats=True).validate(example["value"])
 
 
 def test_a_job_s_schema_names_every_member_that_a_job_has(client: Client, jobs_url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import StreamLimits, create_app, end_streams, revoke_token, streaming
+from jobplatform.api import StreamLimits, carrying, create_app, end_streams, revoke_token, streaming
 from jobplatform.api.events import JobEventSchema
 from jobplatform.api.following import WorkspaceFollower
 from jobplatform.api.places import WorkspacePlace
@@ -209,7 +209,7 @@ def test_what_is_no_position_is_refused_with_a_reason(
 def test_a_silent_stream_says_something_now_and_then(
     client: Client, jobs_url: str, echo: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(carrying, "HEARTBEAT", 0.01)
     answer = client.get(f"{jobs_url}/{echo()}/events")
 
     texts = b"".join(next(iter(answer.response)) for _ in range(5)).decode()  # type: ignore[misc]

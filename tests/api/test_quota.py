@@ -91,6 +91,6 @@ def test_the_document_says_what_a_full_quota_is_answered_with(nobody: Client) ->
 
     for path in ("/sync", "/jobs", "/jobs/{jobId}/retry"):
         answer = paths["/workspaces/{workspaceId}" + path]["post"]["responses"]["429"]
-        assert set(answer["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+        assert set(answer["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id"}
         assert answer["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Quota"}
     assert "limit" in document["components"]["schemas"]["Quota"]["properties"]

@@ -94,5 +94,5 @@ def test_every_guarded_operation_documents_the_limit(client: Client) -> None:
         for method, operation in operations.items():
             if method != "parameters" and operation["security"]:
                 refusal = operation["responses"]["429"]
-                assert {"RateLimit", "RateLimit-Policy", "Retry-After"} == set(refusal["headers"]), path
+                assert {"RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"} == set(refusal["headers"]), path
                 assert set(refusal["content"]) == {PROBLEM}, path

@@ -118,10 +118,10 @@ class Reading:
                 self.events.append(event)
 
 
-def test_a_stream_under_gevent_and_its_end_when_the_server_stops(
+def test_a_stream_under_gevent_lets_its_request_go_and_ends_when_the_server_stops(
     serve: Serve, mint: MintToken, workspace_id: uuid.UUID, hand: Hand
 ) -> None:
-    server = serve("--worker-class", "gevent")
+    server = serve("--worker-class", "gevent", "--access-logfile", "-")
     with client_of(server, mint(workspace_id), workspace_id) as client:
         done, open_end = (client.enqueue("talk", {"lines": 1, "pause": 0}).id for _ in range(2))
         stream = client.stream(done, timeout=60)
@@ -134,6 +134,7 @@ def test_a_stream_under_gevent_and_its_end_when_the_server_stops(
             with raw.stream("GET", url, headers=headers) as answer:
                 texts = answer.iter_text()
                 next(texts)
+                wait_until(lambda: f"{open_end}/events" in server.log.read_text(), what="its request to have ended")
                 code = server.stop()
                 left = "".join(texts)
 

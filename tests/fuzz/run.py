@@ -1,6 +1,6 @@
 """``make fuzz``: requests made from the OpenAPI document, against the real server, until nothing is found.
 
-    tests/fuzz/run.py [--quick] [--seed N] [--examples N]
+    tests/fuzz/run.py [--quick] [--seed N] [--examples N] [--seconds N]
 
 A database, a server and two workspaces are made for the run and removed after it. schemathesis reads the document and
 sends what it allows, what it forbids, and what follows from answers; each answer is checked against the document. What
@@ -119,6 +119,7 @@ def _fuzz(url: str, token: str, options: argparse.Namespace) -> int:
         "--seed", str(options.seed),
         "--continue-on-failure",
         "--no-color",
+        *(["--max-time", str(options.seconds)] if options.seconds else []),
     ]  # fmt: skip
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE), "FUZZ_TOKEN": token}
     done = subprocess.run(command, env=environment, cwd=HERE, timeout=LONGEST[options.quick], check=False)
@@ -137,6 +138,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few examples of each kind, in a minute or two")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--examples", type=int)
+    parser.add_argument("--seconds", type=int, help="stop after so many: another seed begins elsewhere")
     options = parser.parse_args()
     options.examples = options.examples or (5 if options.quick else 100)
     return options
