@@ -36,6 +36,15 @@ def test_what_has_changed_is_said_once_and_what_was_there_before_is_no_change() 
     assert one.take(0) == ""
 
 
+def test_who_carries_many_streams_is_told_that_there_is_something_to_take() -> None:
+    one = watcher([{"jobs": 5}, {"jobs": 5}, {"jobs": 6}, {"jobs": 7}], "jobs")
+
+    assert [one.waiting, one.waiting, one.waiting] == [0, 1, 1]
+    assert "jobs.6" in one.take(0), "what came after it is told by the next one"
+    assert "jobs.7" in one.take(0)
+    assert one.waiting == 0
+
+
 def test_what_is_not_asked_for_is_not_told() -> None:
     one = watcher([{"jobs": 5, "alerts": 1}, {"jobs": 5, "alerts": 2}], "jobs")
 

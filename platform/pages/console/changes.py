@@ -75,18 +75,25 @@ class Watcher(Follower):
             # What is there now is no change, and what comes from now on is.
             self._news()
 
+    @property
+    def waiting(self) -> int:
+        """Whether there is an event. Looks for one: whoever drains this one asks often."""
+        if not self._outbox and not self.ended and (text := self._news()):
+            self.put([text])
+        return len(self._outbox)
+
+    @property
+    def has_room(self) -> bool:
+        """The hub feeds it nothing."""
+        return True
+
     def take(self, seconds: float) -> str:
         """An event as soon as something has changed; empty when nothing has for so long, or at the end."""
         until = time.monotonic() + seconds
-        while not self.ended:
-            if text := self._news():
-                return text
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            with self._changed:
-                self._changed.wait_for(lambda: self.ended, timeout=min(left, EVERY))
-        return ""
+        while not self.waiting and not self.ended and (left := until - time.monotonic()) > 0:
+            with self._lock:
+                self._wait(min(left, EVERY))
+        return super().take(0)
 
     def _news(self) -> str:
         writes = self._look()
