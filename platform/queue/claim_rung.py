@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.claim_sql import COLUMNS, READABLE, TAKE
+from jobplatform.queue.claim_sql import (
+    COLUMNS,
+    LANES_MAY_BE_LIMITED,
+    LIMITS_OF_WORKSPACE,
+    QUEUE_IS_LIMITED,
+    READABLE,
+    TAKE,
+    WORKSPACE_IS_LIMITED,
+)
 from jobplatform.queue.statement import run
 
 # `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
@@ -47,14 +55,12 @@ pick as materialized (
         ) is null
         and not exists (
             select
-            from jobplatform.workspace_limits w
-            left join jobplatform.plans p on p.name = w.plan
-            where w.workspace_id = %(workspace_id)s::uuid
-                and num_nonnulls(w.max_running, p.max_running, w.rate_units, p.rate_units) > 0
+            from (select %(workspace_id)s::uuid as workspace_id) l
+            {LIMITS_OF_WORKSPACE.strip()}
+            where {WORKSPACE_IS_LIMITED}
         )
-        and not exists (select from jobplatform.queue_limits where queue = %(queue)s)
-        and not exists (select from jobplatform.task_limits)
-        and not exists (select from jobplatform.pauses)
+        and not {QUEUE_IS_LIMITED}
+        and not {LANES_MAY_BE_LIMITED.strip()}
 ),
 taken as (
     {TAKE}
@@ -76,9 +82,8 @@ select
     {COLUMNS},
     (
         select coalesce(w.weight, p.weight)
-        from jobplatform.workspace_limits w
-        left join jobplatform.plans p on p.name = w.plan
-        where w.workspace_id = u.workspace_id
+        from (select u.workspace_id) l
+        {LIMITS_OF_WORKSPACE.strip()}
     )
 from taken u
 join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id

@@ -23,6 +23,7 @@ from jobplatform.queue import (
     set_task_limits,
     set_workspace_limits,
 )
+from jobplatform.queue.claim_sql import Weighing
 from tests.queue.actors import Worker
 from tests.queue.conftest import Look, Put
 
@@ -53,11 +54,11 @@ def wake(worker: Worker, workspace_id: uuid.UUID) -> Wake:
 def rung_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual claim finds nothing, so that what is claimed was claimed at once."""
     nothing = (
-        "select null::text, 0, false, null::int[], null::float8, false, null, null::text"
+        "select null::text, 0, 0, null::int[], null::float8, false, null, null::text"
         " where %(worker_id)s::int is not null"
     )
-    monkeypatch.setattr("jobplatform.queue.claim.CLAIM", nothing)
-    monkeypatch.setattr("jobplatform.queue.claim.WEIGHED_CLAIM", nothing)
+    for statement in ("CLAIM", "LIMITED_CLAIM", "WEIGHED_CLAIM"):
+        monkeypatch.setattr(f"jobplatform.queue.claim.{statement}", nothing)
 
 
 def test_the_job_is_claimed_as_by_the_usual_claim(put: Put, wake: Wake, worker: Worker, look: Look) -> None:
@@ -200,7 +201,7 @@ def test_where_something_was_weighed_lately_it_is_not_tried(
     put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
 ) -> None:
     ring = Ring(["default"], 0.0)
-    ring.weighed("default", weighty=True)
+    ring.weighed("default", Weighing.WORKSPACES)
     put()
     put()
 
