@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.claim_sql import (
     COLUMNS,
-    LANES_MAY_BE_LIMITED,
     LIMITS_OF_WORKSPACE,
     QUEUE_IS_LIMITED,
     READABLE,
+    SOMETHING_IS_PAUSED,
     TAKE,
+    TASK_IS_LIMITED,
     WORKSPACE_IS_LIMITED,
 )
 from jobplatform.queue.statement import run
@@ -46,6 +47,7 @@ pick as materialized (
     ) best
     where l.task = any(%(tasks)s) and {READABLE}
         and l.resource is null
+        and not {TASK_IS_LIMITED}
         and (
             select true
             from jobplatform.job_queue other
@@ -60,7 +62,7 @@ pick as materialized (
             where {WORKSPACE_IS_LIMITED}
         )
         and not {QUEUE_IS_LIMITED}
-        and not {LANES_MAY_BE_LIMITED.strip()}
+        and not {SOMETHING_IS_PAUSED}
 ),
 taken as (
     {TAKE}

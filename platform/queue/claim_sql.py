@@ -173,15 +173,17 @@ LIMITS_OF_WORKSPACE = """
 """
 WORKSPACE_IS_LIMITED = "num_nonnulls(w.max_running, p.max_running, w.rate_units, p.rate_units) > 0"
 QUEUE_IS_LIMITED = "exists (select from jobplatform.queue_limits where queue = %(queue)s)"
-LANES_MAY_BE_LIMITED = """(
-    exists (select from jobplatform.task_limits)
-    or exists (select from jobplatform.pauses)
-)"""
+# Of a task that is met here: nearly every installation has one with a limit, and few jobs of it.
+TASK_IS_LIMITED = (
+    "l.task in (select task from jobplatform.task_limits"
+    " where num_nonnulls(max_running, max_running_per_workspace) > 0)"
+)
+SOMETHING_IS_PAUSED = "exists (select from jobplatform.pauses)"
 _WEIGHTS = f"""
         greatest(
             max(weighs),
             case
-                when {LANES_MAY_BE_LIMITED.strip()} then {Weighing.LANES:d}
+                when {SOMETHING_IS_PAUSED} then {Weighing.LANES:d}
                 when {QUEUE_IS_LIMITED} then {Weighing.WORKSPACES:d}
                 else {Weighing.NOTHING:d}
             end
@@ -211,7 +213,7 @@ open as materialized (
         l.workspace_id, l.lane, l.place,
         {_PLACED.strip()}{limits.rstrip()}
         case
-            when l.nth > 1 or l.resource is not null then {Weighing.LANES:d}
+            when l.nth > 1 or l.resource is not null or {TASK_IS_LIMITED} then {Weighing.LANES:d}
             when {WORKSPACE_IS_LIMITED} then {Weighing.WORKSPACES:d}
             else {Weighing.NOTHING:d}
         end as weighs
@@ -583,7 +585,7 @@ _WEIGHED_SEEN = f"""
 select
     {_SEEN.strip()}
     case
-        when (select shared or mixed from facts) or {LANES_MAY_BE_LIMITED.strip()} then {Weighing.LANES:d}
+        when (select shared or mixed from facts) or {SOMETHING_IS_PAUSED} then {Weighing.LANES:d}
         when (select limited from facts) or {QUEUE_IS_LIMITED} then {Weighing.WORKSPACES:d}
         else {Weighing.NOTHING:d}
     end as weighs,

@@ -182,7 +182,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     # Pauses
     "plain claims in a pause": tuple(
-        Patch("claim", statement, {"or exists (select from jobplatform.pauses)": ""})
+        Patch("claim", statement, {"exists (select from jobplatform.pauses)": "false"})
         for statement in ("CLAIM", "LIMITED_CLAIM")
     ),
     "queues not paused": Patch("claim", "WEIGHED_CLAIM", {"kind = 'queue' and": "false and"}),

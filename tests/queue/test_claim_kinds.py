@@ -27,6 +27,7 @@ from jobplatform.models import (
     clock,
 )
 from jobplatform.queue import NewJob, Ring, Rung, claim_jobs, enqueue_jobs
+from jobplatform.queue.claim import WEIGHED_CLAIMS
 from jobplatform.queue.claim_sql import Weighing
 from tests.queue.actors import Worker
 
@@ -115,3 +116,24 @@ def test_no_column_of_a_limit_is_forgotten_here() -> None:
         assert set(tables[f"jobplatform.{name}"].columns.keys()) == limits | others
     of_jobs = {table.name for table in tables.values() if table.name == "plans" or table.name.endswith("_limits")}
     assert set(HOLDS_NOTHING_BACK) == of_jobs - OF_OTHER_THINGS
+
+
+def test_a_limit_on_a_task_that_is_not_met_is_nothing_to_weigh(db: Session, worker: Worker) -> None:
+    """Every worker that can tell webhooks declares one."""
+    db.execute(insert(TaskLimits).values(task="elsewhere", max_running=0))
+    enqueue_jobs(db, [NewJob(workspace_id=OURS, task="work")])
+
+    claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=1)
+
+    assert worker.ring.weighs("default") is Weighing.NOTHING
+
+
+def test_what_was_weighed_is_weighed_for_a_while_and_then_no_more(db: Session, worker: Worker) -> None:
+    db.execute(insert(WorkspaceLimits).values(workspace_id=OURS, max_running=50))
+    enqueue_jobs(db, [NewJob(workspace_id=OURS, task="work")])
+    levels = []
+    for _ in range(WEIGHED_CLAIMS + 1):
+        claim_jobs(db, worker.ring, worker_id=worker.id, tasks=["work"], limit=1)
+        levels.append(worker.ring.weighs("default"))
+
+    assert levels == [Weighing.WORKSPACES] * WEIGHED_CLAIMS + [Weighing.NOTHING]

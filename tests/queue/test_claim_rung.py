@@ -128,7 +128,7 @@ LIMITS: dict[str, Callable[[Session, uuid.UUID], object]] = {
         db, workspace_id, {"rate_units": 100, "rate_period_ms": 1000}
     ),
     "the queue": lambda db, _: set_queue_limit(db, "default", 100),
-    "a task": lambda db, _: set_task_limits(db, "another", {"max_running": 100}),
+    "a task": lambda db, _: set_task_limits(db, "work", {"max_running": 100}),
     "a pause": lambda db, _: pause(db, "task", "another", reason="r", actor="a"),
 }
 
@@ -143,6 +143,15 @@ def test_where_something_is_limited_or_paused_the_usual_claim_decides(
     db.commit()
 
     assert wake().jobs == []
+
+
+@pytest.mark.usefixtures("rung_only")
+def test_a_limit_on_another_task_is_nothing_to_weigh(put: Put, db: Session, wake: Wake) -> None:
+    put()
+    set_task_limits(db, "another", {"max_running": 0})
+    db.commit()
+
+    assert len(wake().jobs) == 1
 
 
 @pytest.mark.usefixtures("rung_only")
