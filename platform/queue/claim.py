@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.claim_rung import Rung, claim_rung
-from jobplatform.queue.claim_sql import CLAIM, CLAIM_ONE, WEIGHED_CLAIM
+from jobplatform.queue.claim_sql import CLAIM, CLAIM_ONE, LIMITED_CLAIM, WEIGHED_CLAIM, Weighing
 from jobplatform.queue.statement import Lease, array, quick_maker, run
 
 #: Jobs one claim may take.
@@ -32,7 +32,7 @@ FEWEST_WORKSPACES = 8
 MOST_WORKSPACES = 512
 #: Claims in a row that may find nothing before the worker goes back to its poll.
 MOST_EMPTY_LOOKS = 64
-#: Claims that weigh everything, since last there was something to weigh, before a plain one is tried again.
+#: Claims that weigh more than they have to, since last there was as much to weigh, before a simpler one is tried again.
 WEIGHED_CLAIMS = 20
 
 #: Code that does not say which versions it reads reads all of them.
@@ -106,6 +106,7 @@ class Ring:
         self._order = list(queues)
         self._on_the_way = set(queues)
         self._empty_looks = dict.fromkeys(queues, 0)
+        self._weighing = dict.fromkeys(queues, Weighing.NOTHING)
         self._weighed_claims = dict.fromkeys(queues, 0)
 
     @property
@@ -152,12 +153,17 @@ class Ring:
         self._empty_looks[queue] = 0 if found or stretch_ended else self._empty_looks[queue] + 1
         return found or 0 < self._empty_looks[queue] <= MOST_EMPTY_LOOKS
 
-    def weighs(self, queue: str) -> bool:
-        """Whether there was something to weigh in this queue a short while ago."""
-        return self._weighed_claims[queue] > 0
+    def weighs(self, queue: str) -> Weighing:
+        """The most that there was to weigh in this queue a short while ago."""
+        return self._weighing[queue]
 
-    def weighed(self, queue: str, *, weighty: bool) -> None:
-        self._weighed_claims[queue] = WEIGHED_CLAIMS if weighty else max(0, self._weighed_claims[queue] - 1)
+    def weighed(self, queue: str, found: Weighing) -> None:
+        """A claim found this to weigh."""
+        if found < self._weighing[queue] and self._weighed_claims[queue] + 1 < WEIGHED_CLAIMS:
+            self._weighed_claims[queue] += 1
+        else:
+            self._weighing[queue] = found
+            self._weighed_claims[queue] = 0
 
 
 def claim_jobs(
@@ -262,14 +268,25 @@ def _last_taken(rows: Sequence[Sequence[Any]]) -> str | None:
 
 
 def _ask(session: Session, ring: Ring, queue: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-    """The plain statement unless there is something to weigh: then, and for a while, the one that weighs."""
-    if not ring.weighs(queue):
-        rows = run(session, CLAIM, **values).all()
-        if not rows[0][2]:
+    """The statement that weighs no more than there was to weigh lately; another one when there turns out to be more."""
+    weighed = ring.weighs(queue)
+    while True:
+        rows = run(session, _statement(weighed), **values).all()
+        found = Weighing(rows[0][2])
+        if found <= weighed:
+            ring.weighed(queue, found)
             return rows
-    rows = run(session, WEIGHED_CLAIM, **values).all()
-    ring.weighed(queue, weighty=rows[0][2])
-    return rows
+        weighed = found
+
+
+def _statement(weighing: Weighing) -> str:
+    match weighing:
+        case Weighing.NOTHING:
+            return CLAIM
+        case Weighing.WORKSPACES:
+            return LIMITED_CLAIM
+        case Weighing.LANES:
+            return WEIGHED_CLAIM
 
 
 def _claimed(row: Sequence[Any]) -> ClaimedJob:

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.claim_sql import COLUMNS, READABLE, TAKE
+from jobplatform.queue.claim_sql import (
+    COLUMNS,
+    LIMITS_OF_WORKSPACE,
+    QUEUE_IS_LIMITED,
+    READABLE,
+    SOMETHING_IS_PAUSED,
+    TAKE,
+    TASK_IS_LIMITED,
+    WORKSPACE_IS_LIMITED,
+)
 from jobplatform.queue.statement import run
 
 # `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
@@ -38,6 +47,7 @@ pick as materialized (
     ) best
     where l.task = any(%(tasks)s) and {READABLE}
         and l.resource is null
+        and not {TASK_IS_LIMITED}
         and (
             select true
             from jobplatform.job_queue other
@@ -47,14 +57,12 @@ pick as materialized (
         ) is null
         and not exists (
             select
-            from jobplatform.workspace_limits w
-            left join jobplatform.plans p on p.name = w.plan
-            where w.workspace_id = %(workspace_id)s::uuid
-                and num_nonnulls(w.max_running, p.max_running, w.rate_units, p.rate_units) > 0
+            from (select %(workspace_id)s::uuid as workspace_id) l
+            {LIMITS_OF_WORKSPACE.strip()}
+            where {WORKSPACE_IS_LIMITED}
         )
-        and not exists (select from jobplatform.queue_limits where queue = %(queue)s)
-        and not exists (select from jobplatform.task_limits)
-        and not exists (select from jobplatform.pauses)
+        and not {QUEUE_IS_LIMITED}
+        and not {SOMETHING_IS_PAUSED}
 ),
 taken as (
     {TAKE}
@@ -76,9 +84,8 @@ select
     {COLUMNS},
     (
         select coalesce(w.weight, p.weight)
-        from jobplatform.workspace_limits w
-        left join jobplatform.plans p on p.name = w.plan
-        where w.workspace_id = u.workspace_id
+        from (select u.workspace_id) l
+        {LIMITS_OF_WORKSPACE.strip()}
     )
 from taken u
 join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id

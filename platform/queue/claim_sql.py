@@ -1,8 +1,9 @@
-"""What a claim asks the database: two statements, which see the same ring.
+"""What a claim asks the database: three statements, which see the same ring.
 
 ``CLAIM`` is for the usual case: nothing it looks at has a limit, nothing is paused, no workspace has jobs in several
-lanes. It notices when that is not so, and then takes nothing. ``WEIGHED_CLAIM`` weighs everything against everything;
-it is half as fast again, which is why it is not the only one.
+lanes. ``LIMITED_CLAIM`` knows the limits and rates of workspaces, and the limit of the queue. Each of them notices when
+there is more than that, and then takes nothing. ``WEIGHED_CLAIM`` weighs everything against everything; it takes twice
+the server's time, which is why it is not the only one.
 
     lane     the workspaces ahead and, in each, its lanes: jobs of one task on one resource
     open     the lanes that may run at all: task and version known here, nothing about them paused, no bucket closed
@@ -13,9 +14,14 @@ it is half as fast again, which is why it is not the only one.
     pick     as many as are wanted and the queue's own limit leaves free
     taken    the picked rows become running
 
+A new kind of limit is named once, in the fragments below: the cheaper statements, and the claim of the one job that a
+bell was rung for (``claim_rung``), leave whatever those say is limited to one that weighs it.
+
 Placeholders are psycopg's. The literal 200 is ``LARGEST_CLAIM``: with a parameter there, the planner assumes a tenth of
 the table and turns to a sequential scan (92 ms instead of 5 ms at 100,000 ready jobs).
 """
+
+import enum
 
 #: Lanes of one workspace that a claim looks at in a row.
 STRETCH = 32
@@ -23,6 +29,17 @@ STRETCH = 32
 SPARE_LANES = 8
 #: Seconds after which to ask again about what somebody else is just claiming.
 CONTENDED = 0.05
+
+
+class Weighing(enum.IntEnum):
+    """What a claim has to weigh: each more than the one before, and for a statement of its own."""
+
+    NOTHING = 0
+    #: How much may run in a workspace, or of the queue.
+    WORKSPACES = 1
+    #: The lanes of workspaces against each other, and what is limited or paused beyond a workspace.
+    LANES = 2
+
 
 COLUMNS = """
     u.workspace_id::text, u.id::text, u.epoch, u.queue, u.task, u.attempts, u.max_attempts, u.crash_count,
@@ -149,43 +166,81 @@ taken as (
 )
 """
 
-# `weighty`: something here has to be weighed against something else, and that is for the other statement.
+# What has to be weighed, by what it costs. A claim that finds more of that than it weighs itself takes nothing.
+LIMITS_OF_WORKSPACE = """
+    left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
+    left join jobplatform.plans p on p.name = w.plan
+"""
+WORKSPACE_IS_LIMITED = "num_nonnulls(w.max_running, p.max_running, w.rate_units, p.rate_units) > 0"
+QUEUE_IS_LIMITED = "exists (select from jobplatform.queue_limits where queue = %(queue)s)"
+# Of a task that is met here: nearly every installation has one with a limit, and few jobs of it.
+TASK_IS_LIMITED = (
+    "l.task in (select task from jobplatform.task_limits"
+    " where num_nonnulls(max_running, max_running_per_workspace) > 0)"
+)
+SOMETHING_IS_PAUSED = "exists (select from jobplatform.pauses)"
+_WEIGHTS = f"""
+        greatest(
+            max(weighs),
+            case
+                when {SOMETHING_IS_PAUSED} then {Weighing.LANES:d}
+                when {QUEUE_IS_LIMITED} then {Weighing.WORKSPACES:d}
+                else {Weighing.NOTHING:d}
+            end
+        ) as weighs
+"""
+
 # `lead` is 0 for a workspace that has not had more than its fair share; the others come after those, in the order of
-# their leads. `share` is a workspace's part of this claim by weight: of all of it for those whose lead is fair still,
-# of what they leave for the rest, so that nobody far ahead gets what others want and no slot stands idle.
-_PLAIN = f"""
+# their leads.
+_PLACED = """
+        coalesce(array_position(%(ahead)s::uuid[], l.workspace_id), 0) as lead,
+        coalesce(w.weight, p.weight, 1) as weight,
+"""
+_LIMITS = """
+        coalesce(w.max_running, p.max_running) as most,
+        coalesce(w.rate_units, p.rate_units)::float8 as rate_size,
+        coalesce(w.rate_units * 1000.0::float8 / w.rate_period_ms, p.rate_units * 1000.0::float8 / p.rate_period_ms)
+            as per_second,
+"""
+_MAY_RUN = f"l.task = any(%(tasks)s) and {READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))"
+
+
+def _workspaces(limits: str = "") -> str:
+    """Those that have something for this worker: one row each, or there are lanes to weigh."""
+    return f"""
 open as materialized (
     select
         l.workspace_id, l.lane, l.place,
-        coalesce(array_position(%(ahead)s::uuid[], l.workspace_id), 0) as lead,
-        coalesce(w.weight, p.weight, 1) as weight,
-        l.nth > 1 or l.resource is not null
-            or num_nonnulls(w.max_running, p.max_running, w.rate_units, p.rate_units) > 0 as weighty
+        {_PLACED.strip()}{limits.rstrip()}
+        case
+            when l.nth > 1 or l.resource is not null or {TASK_IS_LIMITED} then {Weighing.LANES:d}
+            when {WORKSPACE_IS_LIMITED} then {Weighing.WORKSPACES:d}
+            else {Weighing.NOTHING:d}
+        end as weighs
     from lane l
-    left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
-    left join jobplatform.plans p on p.name = w.plan
-    where l.task = any(%(tasks)s) and {READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
-),
-facts as materialized (
-    select
+    {LIMITS_OF_WORKSPACE.strip()}
+    where {_MAY_RUN}
+)"""
+
+
+# A workspace's part of this claim by weight: of all of it for those whose lead is fair still, of what they leave for
+# the rest, so that nobody far ahead gets what others want and no slot stands idle.
+_QUOTAS = """
         ceil(%(limit)s / sum(weight) filter (where lead <= %(fair)s)::float8) as quota,
         ceil(%(limit)s / sum(weight) filter (where lead > %(fair)s)::float8) as heavy_quota,
-        array_agg(lead) filter (where lead > 0) as leads,
-        bool_or(weighty)
-            or exists (select from jobplatform.queue_limits where queue = %(queue)s)
-            or exists (select from jobplatform.task_limits)
-            or exists (select from jobplatform.pauses) as weighty
-    from open
-),
+        array_agg(lead) filter (where lead > 0) as leads
+"""
+_SHARE = "(o.weight * case when o.lead > %(fair)s then facts.heavy_quota else facts.quota end)::integer"
+
+
+def _pick(turns: str, share: str, most: str) -> str:
+    """The best jobs of each of these workspaces, as many as its share, until there are enough."""
+    return f"""
 pick as materialized (
     select best.tid
     from (
-        select
-            o.*,
-            (o.weight * case when o.lead > %(fair)s then facts.heavy_quota else facts.quota end)::integer as share
-        from open o
-        cross join facts
-        where not facts.weighty
+        select o.*, {share} as share
+        from {turns}
         order by o.lead, o.place
     ) turn
     cross join lateral (
@@ -200,8 +255,81 @@ pick as materialized (
         ) locked
         limit turn.share
     ) best
-    limit %(limit)s
-)
+    limit {most}
+)"""
+
+
+_PLAIN = f"""
+{_workspaces().strip()},
+facts as materialized (
+    select
+        {_QUOTAS.strip()},
+        {_WEIGHTS.strip()}
+    from open
+),
+{_pick(f"open o cross join facts where facts.weighs = {Weighing.NOTHING:d}", _SHARE, "%(limit)s").strip()}
+"""
+
+# `here`: how many may start in the workspace. What is being claimed by somebody else has no answer, and nothing starts.
+_LIMITED = f"""
+{_workspaces(_LIMITS).strip()},
+weights as materialized (
+    select {_WEIGHTS.strip()} from open
+),
+mine as materialized (
+    select o.* from open o cross join weights where weights.weighs <= {Weighing.WORKSPACES:d} order by o.lead, o.place
+),
+counted as materialized (
+    select f.*
+    from (select array_agg(workspace_id) as ids, array_agg(most) as most from mine where most is not null) l
+    cross join lateral jobplatform.free_in_workspaces(l.ids, l.most, %(limit)s::integer) f
+    where l.ids is not null
+),
+metered as materialized (
+    select f.*
+    from (
+        select array_agg(workspace_id::text) as keys, array_agg(rate_size) as sizes, array_agg(per_second) as per_second
+        from mine
+        where rate_size is not null
+    ) l
+    cross join lateral jobplatform.tokens_in_buckets('workspace', l.keys, l.sizes, l.per_second) f
+    where l.keys is not null
+),
+allowed as materialized (
+    select
+        m.*, metered.tokens,
+        least(
+            %(limit)s::integer,
+            case when m.most is not null then coalesce(counted.free, 0) end,
+            case when m.rate_size is not null then coalesce(floor(metered.tokens), 0)::integer end
+        ) as here,
+        case
+            when m.most is not null and counted.workspace_id is null then {CONTENDED}
+            when m.rate_size is not null and metered.key is null then {CONTENDED}
+            when metered.tokens < 1 then (1 - metered.tokens) / m.per_second
+        end as wait
+    from mine m
+    left join counted on counted.workspace_id = m.workspace_id
+    left join metered on metered.key = m.workspace_id::text
+),
+queue_limit as materialized (
+    select case when most is null then %(limit)s::integer else jobplatform.free_in_queue(%(queue)s, most) end as free
+    from (select (select max_running from jobplatform.queue_limits where queue = %(queue)s) as most) l
+    where exists (select from mine)
+),
+facts as materialized (
+    select
+        {_QUOTAS.strip()}
+    from allowed
+    where here > 0
+),
+{
+    _pick(
+        "allowed o cross join facts where o.here > 0",
+        f"least(o.here, {_SHARE})",
+        "(select coalesce(free, 0) from queue_limit)",
+    ).strip()
+}
 """
 
 _WEIGHED = f"""
@@ -209,24 +337,21 @@ pause as materialized (
     select kind, key, until from jobplatform.pauses where until is null or until > jobplatform.clock()
 ),
 closed as materialized (
-    select key, closed_until from jobplatform.buckets where kind = 'resource' and closed_until > jobplatform.clock()
+    select key, closed_until
+    from jobplatform.buckets
+    where kind = 'resource' and key = any(array(select resource from lane)) and closed_until > jobplatform.clock()
 ),
 open as materialized (
     select
         l.workspace_id, l.lane, l.place, l.nth, l.task, l.resource, l.priority, l.run_after, l.id,
-        coalesce(array_position(%(ahead)s::uuid[], l.workspace_id), 0) as lead,
-        coalesce(w.weight, p.weight, 1) as weight,
-        coalesce(w.max_running, p.max_running) as most,
-        coalesce(w.rate_units, p.rate_units)::float8 as rate_size,
-        coalesce(w.rate_units * 1000.0::float8 / w.rate_period_ms, p.rate_units * 1000.0::float8 / p.rate_period_ms)
-            as per_second,
+        {_PLACED.strip()}
+        {_LIMITS.strip()}
         t.max_running as task_most,
         t.max_running_per_workspace as task_most_here
     from lane l
-    left join jobplatform.workspace_limits w on w.workspace_id = l.workspace_id
-    left join jobplatform.plans p on p.name = w.plan
+    {LIMITS_OF_WORKSPACE.strip()}
     left join jobplatform.task_limits t on t.task = l.task
-    where l.task = any(%(tasks)s) and {READABLE} and (l.place < 0 or l.workspace_id <> all(%(newcomers)s::uuid[]))
+    where {_MAY_RUN}
         and not exists (select from pause where kind = 'queue' and key = %(queue)s)
         and l.task not in (select key from pause where kind = 'task')
         and l.workspace_id::text not in (select key from pause where kind = 'workspace')
@@ -389,28 +514,92 @@ paid as (
 )
 """
 
+# Where the next claim goes on from, if this one took all it was let.
+_SEEN = """
+        (select workspace_id from lane order by place desc limit 1) as last_workspace,
+        (select max(place) from lane) as workspaces,
+"""
+
+
+def _answer(seen: str, same_lane: str = "") -> str:
+    """The claimed jobs in the order of their turns, each with what there is to say of the claim; or only that."""
+    return f"""
+select
+    seen.last_workspace::text, seen.workspaces, seen.weighs, seen.leads, seen.wait, seen.held_back, seen.paid,
+    {COLUMNS}, open.weight, open.place
+from ({seen}) seen
+left join (
+    taken u
+    join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
+    join open on open.workspace_id = u.workspace_id{same_lane}
+) on true
+order by open.lead, open.place, u.priority desc, u.run_after, u.id
+"""
+
+
+_PLAIN_SEEN = f"""
+select
+    {_SEEN.strip()}
+    facts.weighs, facts.leads, null::float8 as wait, false as held_back, null::integer as paid
+from facts
+"""
+
 CLAIM = f"""
 with recursive
 {_lane().strip()},
 {_PLAIN.strip()},
 {_TAKEN.strip()}
+{_answer(_PLAIN_SEEN).strip()}
+"""
+
+_LIMITED_SEEN = f"""
 select
-    seen.last_workspace::text, seen.workspaces, seen.weighty, seen.leads, null, false, null,
-    {COLUMNS}, open.weight, open.place
-from (
-    select
-        (select workspace_id from lane order by place desc limit 1) as last_workspace,
-        (select max(place) from lane) as workspaces,
-        facts.weighty,
-        facts.leads
-    from facts
-) seen
-left join (
-    taken u
-    join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
-    join open on open.workspace_id = u.workspace_id
-) on true
-order by open.lead, open.place, u.priority desc, u.run_after, u.id
+    {_SEEN.strip()}
+    (select weighs from weights),
+    (select leads from facts),
+    least((select min(wait) from allowed), (select {CONTENDED} from queue_limit where free is null)) as wait,
+    exists (select from allowed where here <= 0) or exists (select from queue_limit where free = 0) as held_back,
+    (select nothing from paid) as paid
+"""
+
+LIMITED_CLAIM = f"""
+with recursive
+{_lane().strip()},
+{_LIMITED.strip()},
+{_TAKEN.strip()},
+paid as (
+    select jobplatform.leave_in_buckets('workspace', array_agg(b.key), array_agg(b.left_over)) as nothing
+    from (
+        select t.workspace_id::text as key, min(a.tokens) - count(*) as left_over
+        from taken t
+        join allowed a on a.workspace_id = t.workspace_id
+        where a.tokens is not null
+        group by t.workspace_id
+    ) b
+    having count(*) > 0
+)
+{_answer(_LIMITED_SEEN).strip()}
+"""
+
+_WEIGHED_SEEN = f"""
+select
+    {_SEEN.strip()}
+    case
+        when (select shared or mixed from facts) or {SOMETHING_IS_PAUSED} then {Weighing.LANES:d}
+        when (select limited from facts) or {QUEUE_IS_LIMITED} then {Weighing.WORKSPACES:d}
+        else {Weighing.NOTHING:d}
+    end as weighs,
+    (select array_agg(lead) filter (where lead > 0) from turn) as leads,
+    exists (select from allowed where least(here, of_task, of_task_here) <= 0)
+        or exists (select from queue_limit where free = 0) as held_back,
+    (select num_nonnulls(to_workspaces, to_resources) from paid) as paid,
+    least(
+        (select min(wait) from allowance where wait > 0),
+        (select extract(epoch from min(until) - jobplatform.clock())::float8 from pause),
+        (select extract(epoch from min(closed_until) - jobplatform.clock())::float8 from closed),
+        (select {CONTENDED} from queue_limit where free is null),
+        (select {CONTENDED} where exists (select from turn) and not exists (select from best))
+    ) as wait
 """
 
 WEIGHED_CLAIM = f"""
@@ -419,35 +608,7 @@ with recursive
 {_WEIGHED.strip()},
 {_TAKEN.strip()},
 {_PAID.strip()}
-select
-    seen.last_workspace::text, seen.workspaces, seen.weighty, seen.leads, seen.wait, seen.held_back, seen.paid,
-    {COLUMNS}, open.weight, open.place
-from (
-    select
-        (select workspace_id from lane order by place desc limit 1) as last_workspace,
-        (select max(place) from lane) as workspaces,
-        (select limited or mixed from facts)
-            or exists (select from jobplatform.queue_limits where queue = %(queue)s)
-            or exists (select from jobplatform.task_limits)
-            or exists (select from jobplatform.pauses) as weighty,
-        (select array_agg(lead) filter (where lead > 0) from turn) as leads,
-        exists (select from allowed where least(here, of_task, of_task_here) <= 0)
-            or exists (select from queue_limit where free = 0) as held_back,
-        (select num_nonnulls(to_workspaces, to_resources) from paid) as paid,
-        least(
-            (select min(wait) from allowance where wait > 0),
-            (select extract(epoch from min(until) - jobplatform.clock())::float8 from pause),
-            (select extract(epoch from min(closed_until) - jobplatform.clock())::float8 from closed),
-            (select {CONTENDED} from queue_limit where free is null),
-            (select {CONTENDED} where exists (select from turn) and not exists (select from best))
-        ) as wait
-) seen
-left join (
-    taken u
-    join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
-    join open on open.workspace_id = u.workspace_id and open.lane = u.lane
-) on true
-order by open.lead, open.place, u.priority desc, u.run_after, u.id
+{_answer(_WEIGHED_SEEN, same_lane=" and open.lane = u.lane").strip()}
 """
 
 CLAIM_ONE = f"""

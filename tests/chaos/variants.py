@@ -54,11 +54,15 @@ LOOK_FIRST = """and not exists (
     )
     """
 
-WORKSPACE_LOCK = "pg_try_advisory_xact_lock(724618001, hashtext(open.id::text))"
+WORKSPACE_LOCKS = (
+    "pg_try_advisory_xact_lock(724618001, hashtext(w.id::text))",
+    "pg_try_advisory_xact_lock(724618001, hashtext(workspaces[nth]::text))",
+)
+OF_WORKSPACE = "coalesce(w.max_running, p.max_running)"
 NOW_RUNNING = """w.allowed - (
                 select count(*)::integer from jobplatform.job_queue q where q.state = 2 and q.workspace_id = w.id
             )
-        from unnest(workspaces, limits) as w(id, allowed)"""
+        from unnest(workspaces, limits, locked) as w(id, allowed, held)"""
 
 RUNNING_BEFORE = """(
         select array_agg(
@@ -119,26 +123,37 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         },
     ),
     # Limits
-    "a workspace counted without a lock": DatabasePatch("free_in_workspaces", {WORKSPACE_LOCK: "true"}),
+    "a workspace counted without a lock": DatabasePatch("free_in_workspaces", dict.fromkeys(WORKSPACE_LOCKS, "true")),
     "a workspace counted before its lock": DatabasePatch(
         "free_in_workspaces",
         {
-            WORKSPACE_LOCK: WORKSPACE_LOCK.replace("pg_try", "pg") + "::text = ''",
-            "    locked uuid[];": f"    locked uuid[];\n    before integer[] := {RUNNING_BEFORE};",
-            NOW_RUNNING: "w.allowed - w.running from unnest(workspaces, limits, before) as w(id, allowed, running)",
+            **{lock: lock.replace("pg_try", "pg") + "::text = ''" for lock in WORKSPACE_LOCKS},
+            "    locked boolean[];": f"    locked boolean[];\n    before integer[] := {RUNNING_BEFORE};",
+            NOW_RUNNING: "w.allowed - w.running"
+            " from unnest(workspaces, limits, locked, before) as w(id, allowed, held, running)",
         },
     ),
     "a slot leaks with each retry": DatabasePatch("free_in_workspaces", {"q.state = 2": "q.attempts > 0"}),
     "a queue counted without a lock": DatabasePatch(
         "free_in_queue", {"not pg_try_advisory_xact_lock(724618002, hashtext(name))": "false"}
     ),
-    "a queue limited in each workspace": Patch(
-        "claim",
-        "WEIGHED_CLAIM",
-        {
-            "from admitted\n": "from admitted where nth <= (select max_running from jobplatform.queue_limits)\n",
-            "limit (select coalesce(free, 0) from queue_limit)": "",
-        },
+    "a queue limited in each workspace": (
+        Patch(
+            "claim",
+            "WEIGHED_CLAIM",
+            {
+                "from admitted\n": "from admitted where nth <= (select max_running from jobplatform.queue_limits)\n",
+                "limit (select coalesce(free, 0) from queue_limit)": "",
+            },
+        ),
+        Patch(
+            "claim",
+            "LIMITED_CLAIM",
+            {
+                "least(o.here,": "least((select max_running from jobplatform.queue_limits), o.here,",
+                "limit (select coalesce(free, 0) from queue_limit)": "",
+            },
+        ),
     ),
     "a task counted without a lock": DatabasePatch(
         "free_of_tasks", {"pg_try_advisory_xact_lock(724618003, hashtext(name))": "true"}
@@ -146,10 +161,9 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "a task not counted where it runs": DatabasePatch(
         "free_of_tasks_in_workspaces", {"q.state = 2 and": "q.state = 2 and q.attempts = 0 and"}
     ),
-    "a lowered limit not seen": Patch(
-        "claim",
-        "WEIGHED_CLAIM",
-        {"coalesce(w.max_running, p.max_running) as most": "greatest(coalesce(w.max_running, p.max_running), 3) most"},
+    "a lowered limit not seen": tuple(
+        Patch("claim", statement, {OF_WORKSPACE + " as most": f"greatest({OF_WORKSPACE}, 3) as most"})
+        for statement in ("LIMITED_CLAIM", "WEIGHED_CLAIM")
     ),
     # Rates
     "a workspace does not pay": DatabasePatch(
@@ -167,7 +181,10 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         "release", "REFUND", {") + h.tokens": ") + 2 * h.tokens", "h.size,": "2 * h.size,"}
     ),
     # Pauses
-    "plain claims in a pause": Patch("claim", "CLAIM", {"or exists (select from jobplatform.pauses)": ""}),
+    "plain claims in a pause": tuple(
+        Patch("claim", statement, {"exists (select from jobplatform.pauses)": "false"})
+        for statement in ("CLAIM", "LIMITED_CLAIM")
+    ),
     "queues not paused": Patch("claim", "WEIGHED_CLAIM", {"kind = 'queue' and": "false and"}),
     "tasks not paused": Patch("claim", "WEIGHED_CLAIM", {"from pause where kind = 'task'": "from pause where false"}),
     "workspaces not paused": Patch(

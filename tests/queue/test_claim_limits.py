@@ -282,6 +282,26 @@ def test_an_exhausted_rate_says_when_there_is_more(db: Session, worker: Worker, 
     assert (claim.jobs, claim.wait) == ([], 60)
 
 
+def test_a_rate_is_found_without_reading_the_others_also_when_there_were_none_once(
+    db: Session, engine: Engine, worker: Worker
+) -> None:
+    db.execute(insert(WorkspaceLimits).values(workspace_id=A, rate_units=9, rate_period_ms=1000))
+    fill(db, A, 2)
+    # From now on the planner takes the table for empty, and reading all of it for cheap.
+    db.execute(text("vacuum analyze jobplatform.buckets"))
+
+    with Session(engine) as session:
+        taken = claim_jobs(session, worker.ring, worker_id=worker.id, tasks=["work"], limit=2).jobs
+        found, read = session.execute(text(SCANS_OF_BUCKETS)).one()
+
+    assert len(taken) == 2
+    assert found > 0
+    assert read == 0
+
+
+SCANS_OF_BUCKETS = "select idx_scan, seq_scan from pg_stat_xact_user_tables where relname = 'buckets'"
+
+
 @pytest.mark.parametrize(("rule", "taken"), [("crm:*", {"crm:1": 2, "crm:2": 2}), ("crm:1", {"crm:1": 2, "crm:2": 5})])
 def test_a_resources_rate_is_shared_by_everybody_who_uses_it(
     db: Session, worker: Worker, rule: str, taken: dict[str, int]

@@ -23,6 +23,7 @@ from jobplatform.queue import (
     set_task_limits,
     set_workspace_limits,
 )
+from jobplatform.queue.claim_sql import Weighing
 from tests.queue.actors import Worker
 from tests.queue.conftest import Look, Put
 
@@ -53,11 +54,11 @@ def wake(worker: Worker, workspace_id: uuid.UUID) -> Wake:
 def rung_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual claim finds nothing, so that what is claimed was claimed at once."""
     nothing = (
-        "select null::text, 0, false, null::int[], null::float8, false, null, null::text"
+        "select null::text, 0, 0, null::int[], null::float8, false, null, null::text"
         " where %(worker_id)s::int is not null"
     )
-    monkeypatch.setattr("jobplatform.queue.claim.CLAIM", nothing)
-    monkeypatch.setattr("jobplatform.queue.claim.WEIGHED_CLAIM", nothing)
+    for statement in ("CLAIM", "LIMITED_CLAIM", "WEIGHED_CLAIM"):
+        monkeypatch.setattr(f"jobplatform.queue.claim.{statement}", nothing)
 
 
 def test_the_job_is_claimed_as_by_the_usual_claim(put: Put, wake: Wake, worker: Worker, look: Look) -> None:
@@ -127,7 +128,7 @@ LIMITS: dict[str, Callable[[Session, uuid.UUID], object]] = {
         db, workspace_id, {"rate_units": 100, "rate_period_ms": 1000}
     ),
     "the queue": lambda db, _: set_queue_limit(db, "default", 100),
-    "a task": lambda db, _: set_task_limits(db, "another", {"max_running": 100}),
+    "a task": lambda db, _: set_task_limits(db, "work", {"max_running": 100}),
     "a pause": lambda db, _: pause(db, "task", "another", reason="r", actor="a"),
 }
 
@@ -142,6 +143,15 @@ def test_where_something_is_limited_or_paused_the_usual_claim_decides(
     db.commit()
 
     assert wake().jobs == []
+
+
+@pytest.mark.usefixtures("rung_only")
+def test_a_limit_on_another_task_is_nothing_to_weigh(put: Put, db: Session, wake: Wake) -> None:
+    put()
+    set_task_limits(db, "another", {"max_running": 0})
+    db.commit()
+
+    assert len(wake().jobs) == 1
 
 
 @pytest.mark.usefixtures("rung_only")
@@ -200,7 +210,7 @@ def test_where_something_was_weighed_lately_it_is_not_tried(
     put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
 ) -> None:
     ring = Ring(["default"], 0.0)
-    ring.weighed("default", weighty=True)
+    ring.weighed("default", Weighing.WORKSPACES)
     put()
     put()
 

@@ -50,6 +50,7 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
+from jobplatform.queue.claim_sql import Weighing
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.testing import DatabaseServer
@@ -353,6 +354,10 @@ LIMITED = """
 insert into jobplatform.workspace_limits (workspace_id, max_running, rate_units, rate_period_ms)
 select distinct workspace_id, 100000, 1000000, 1000 from jobplatform.job_queue
 """
+MANY_BUCKETS = """
+insert into jobplatform.buckets (kind, key, tokens, filled_at)
+select 'resource', 'crm:' || n, 1, now() from generate_series(1, 2000) n
+"""
 TASK_LIMITED = "insert into jobplatform.task_limits (task, max_running) values ('work', 0)"
 
 
@@ -369,18 +374,36 @@ def limited(request: pytest.FixtureRequest, backlog: Backlog) -> Iterator[str]:
         connection.execute(text("truncate jobplatform.workspace_limits, jobplatform.task_limits, jobplatform.buckets"))
 
 
+def a_weighing_claim(limit: int, weighing: Weighing) -> Callable[[Session], object]:
+    ring = Ring(["default"], 0.5)
+    ring.weighed("default", weighing)
+    return lambda session: claim_jobs(session, ring, worker_id=LIVING, tasks=["work", "other"], limit=limit)
+
+
+@pytest.mark.parametrize("weighing", [Weighing.WORKSPACES, Weighing.LANES])
 @pytest.mark.parametrize("limit", [1, 50])
 def test_a_claim_that_weighs_limits_touches_a_bounded_number_of_pages_too(
-    backlog: Backlog, limited: str, limit: int
+    backlog: Backlog, limited: str, limit: int, weighing: Weighing
 ) -> None:
-    ring = Ring(["default"], 0.5)
-    ring.weighed("default", weighty=True)
-
-    plan = backlog.explain(lambda s: claim_jobs(s, ring, worker_id=LIVING, tasks=["work", "other"], limit=limit))
+    plan = backlog.explain(a_weighing_claim(limit, weighing))
 
     assert plan.sequential_scans == []
     # What runs is counted, of each workspace twice; what waits never is.
     assert plan.buffers <= 100 + 60 * max(limit, 8) + (0 if limited == "nothing" else 2 * RUNNING)
+
+
+def test_a_claim_asks_only_whether_the_resources_that_it_met_are_closed(backlog: Backlog) -> None:
+    with backlog.engine.begin() as connection:
+        connection.execute(text(MANY_BUCKETS))
+    with backlog.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("analyze jobplatform.buckets"))
+    try:
+        plan = backlog.explain(a_weighing_claim(50, Weighing.LANES))
+    finally:
+        with backlog.engine.begin() as connection:
+            connection.execute(text("truncate jobplatform.buckets"))
+
+    assert plan.rows_visited("buckets") == 0
 
 
 def test_a_claim_can_be_told_from_a_walk_through_the_table(backlog: Backlog) -> None:
