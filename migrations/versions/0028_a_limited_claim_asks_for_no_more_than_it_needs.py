@@ -1,7 +1,7 @@
 """A limited claim asks for no more than it needs.
 
 Revision ID: 0028
-Revises: 0024
+Revises: 0027
 
 What a claim under limits asks became cheaper, with the same answers and signatures, so that workers of before go on:
 
@@ -15,7 +15,7 @@ What a claim under limits asks became cheaper, with the same answers and signatu
 from alembic import op
 
 revision = "0028"
-down_revision = "0024"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
