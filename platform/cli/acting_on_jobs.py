@@ -58,7 +58,7 @@ RUN_NOW_ANSWERS = {
 }
 
 _OPTIONS = (
-    click.argument("job_id", type=UUID, required=False),
+    click.argument("job_id", type=click.UUID, required=False),
     click.option("-w", "--workspace", help="By id or name. Needed for one job; default for many: all."),
     click.option(
         "-s", "--status", type=click.Choice([status.value for status in Status]), help="Many: of this status."
@@ -123,7 +123,7 @@ def cancel(job_id: UUID | None, tree: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("job_id", type=UUID)
+@click.argument("job_id", type=click.UUID)
 @click.option("-w", "--workspace", required=True, help="By id or name.")
 @as_json_option
 def run_now(job_id: UUID, workspace: str, as_json: bool) -> None:

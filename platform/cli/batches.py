@@ -51,7 +51,7 @@ def ls(workspace: str, live: bool, limit: int, as_json: bool) -> None:
 
 
 @batches.command()
-@click.argument("batch_id", type=UUID)
+@click.argument("batch_id", type=click.UUID)
 @workspace_option
 @as_json_option
 def show(batch_id: UUID, workspace: str, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def show(batch_id: UUID, workspace: str, as_json: bool) -> None:
 
 
 @batches.command()
-@click.argument("batch_id", type=UUID)
+@click.argument("batch_id", type=click.UUID)
 @workspace_option
 @click.option("--tree", is_flag=True, help="Also everything that waits for it, and for that, and so on.")
 @as_json_option
@@ -86,7 +86,7 @@ def cancel(batch_id: UUID, workspace: str, tree: bool, as_json: bool) -> None:
 
 
 @batches.command()
-@click.argument("batch_id", type=UUID)
+@click.argument("batch_id", type=click.UUID)
 @workspace_option
 @as_json_option
 def watch(batch_id: UUID, workspace: str, as_json: bool) -> None:

@@ -68,7 +68,7 @@ def ls(limit: int, as_json: bool) -> None:
 
 
 @bulk.command()
-@click.argument("action_id", type=UUID)
+@click.argument("action_id", type=click.UUID)
 @as_json_option
 def show(action_id: UUID, as_json: bool) -> None:
     """Show how far it is."""
@@ -83,7 +83,7 @@ def show(action_id: UUID, as_json: bool) -> None:
 
 
 @bulk.command()
-@click.argument("action_id", type=UUID)
+@click.argument("action_id", type=click.UUID)
 @as_json_option
 def stop(action_id: UUID, as_json: bool) -> None:
     """End it; what is done stays done."""

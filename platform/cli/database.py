@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,14 +11,19 @@ from uuid import UUID
 
 import click
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.errors import MigrationError
 from jobplatform.key_ring import ring_beside
 from jobplatform.models import Role, Workspace, confine, embedded_login, make_engine, set_free
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -34,6 +40,22 @@ def open_database(settings: Settings, *roles: Role) -> Iterator[str]:
             yield embedded_login(server, *roles) if roles else url
         finally:
             server.stop()
+
+
+def mention_migrations(url: str) -> None:
+    """Log it once if the schema is not of this version: nothing that is asked of it may work until it is.
+
+    No reason not to start: somebody may be migrating now, and who cannot be asked says so by itself.
+    """
+    engine = make_engine(url, application_name="jobplatform-cli", pool_size=1)
+    try:
+        migrations.check(engine)
+    except MigrationError as error:
+        logger.warning("the schema is not of this version", extra={"error": str(error)})
+    except SQLAlchemyError:
+        pass
+    finally:
+        engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
     help="When an unfinished job holds the uniqueness guard: say which, refuse with exit code 1, or replace what waits "
     "by this one. Default: as the task says.",
 )
-@click.option("--parent", type=UUID, help="The job that asks for this one.")
+@click.option("--parent", type=click.UUID, help="The job that asks for this one.")
 @click.option("--wait", is_flag=True, help="Watch it until it is done; exit code 1 when it did not complete.")
 @as_json_option
 def enqueue(

@@ -106,7 +106,7 @@ def find(search: str, limit: int, before: str | None, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.argument("job_id", type=UUID)
+@click.argument("job_id", type=click.UUID)
 @workspace_option
 @as_json_option
 def show(job_id: UUID, workspace: str, as_json: bool) -> None:

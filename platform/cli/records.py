@@ -25,7 +25,7 @@ def records() -> None:
 
 
 @records.command()
-@click.argument("connection_id", type=UUID)
+@click.argument("connection_id", type=click.UUID)
 @workspace_option
 @click.option("--stream", help="Only this stream.")
 @click.option("--since", type=Moment(), help="Written or deleted since, in that order.")
@@ -71,7 +71,7 @@ def ls(
 
 
 @records.command()
-@click.argument("connection_id", type=UUID)
+@click.argument("connection_id", type=click.UUID)
 @click.argument("stream")
 @click.argument("external_id")
 @workspace_option

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import sys
 from typing import Any
 
 import click
 
-from jobplatform.cli.database import open_database
+from jobplatform.cli.database import mention_migrations, open_database
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
 from jobplatform.models import Role, make_engine, require_roles
@@ -57,6 +58,7 @@ def worker(name: str | None, **options: Any) -> None:
     _require_store(settings, writes=True)
     configure_logging(settings.log_level, settings.log_format)
     with open_database(settings, Role.WORKER) as url:
+        mention_migrations(url)
         code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
     raise SystemExit(code)
 
@@ -86,14 +88,13 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
 
     settings = Settings.from_env()
     _require_store(settings, writes=False)
+    address = f"fd://{fd}" if fd is not None else _free_address(host or settings.host, port, settings)
     configure_logging(settings.log_level, settings.log_format)
-    address = (
-        f"fd://{fd}" if fd is not None else _address(host or settings.host, settings.port if port is None else port)
-    )
     roles = roles_of_api(settings)
     with open_database(settings, *roles) as url:
         # Each process of the server looks too; here it is said once, and nothing has been started.
         require_roles(make_engine(url), *roles, trust_login=settings.trust_login)
+        mention_migrations(url)
         # Its processes read the settings again, and share the database that was opened here.
         os.environ["DATABASE_URL"] = url
         if server == "threads" and not settings.max_streams:
@@ -122,5 +123,18 @@ def start_again_with_greenlets() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "gevent.monkey", "--module", "jobplatform.cli", *sys.argv[1:]])
 
 
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _free_address(host: str, asked: int | None, settings: Settings) -> str:
+    """Where nobody listens yet. gunicorn would try for five seconds, and not know what can be said instead."""
+    port = settings.port if asked is None else asked
+    is_v6 = ":" in host
+    address = f"[{host}]:{port}" if is_v6 else f"{host}:{port}"
+    with socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen on {address}: {error.strerror or error}; "
+                "say another --host or --port (JOBPLATFORM_HOST, JOBPLATFORM_PORT)"
+            ) from error
+    return address

@@ -21,7 +21,7 @@ def syncs() -> None:
 @syncs.command()
 @workspace_option
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--before", type=UUID, help="Only those before this one.")
+@click.option("--before", type=click.UUID, help="Only those before this one.")
 @as_json_option
 def ls(workspace: str, limit: int, before: UUID | None, as_json: bool) -> None:
     """List syncs, newest first."""
@@ -49,7 +49,7 @@ def ls(workspace: str, limit: int, before: UUID | None, as_json: bool) -> None:
 
 
 @syncs.command()
-@click.argument("sync_log_id", type=UUID)
+@click.argument("sync_log_id", type=click.UUID)
 @workspace_option
 @as_json_option
 def show(sync_log_id: UUID, workspace: str, as_json: bool) -> None:

@@ -22,7 +22,7 @@ COLUMNS = ("id", "task", "status", "attempts", "progress", "message", "created")
 
 
 @click.command()
-@click.argument("job_id", type=UUID, required=False)
+@click.argument("job_id", type=click.UUID, required=False)
 @click.option("-w", "--workspace", required=True, help="By id or name.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Rows of the table.")
 @click.option("--every", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")

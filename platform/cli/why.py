@@ -13,7 +13,7 @@ from jobplatform.queue import Why, why_waiting
 
 
 @click.command()
-@click.argument("job_id", type=UUID)
+@click.argument("job_id", type=click.UUID)
 @click.option("-w", "--workspace", required=True, help="By id or name.")
 @as_json_option
 def why(job_id: UUID, workspace: str, as_json: bool) -> None:

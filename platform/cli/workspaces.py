@@ -43,7 +43,7 @@ for command in (encrypt, export, erase):
 
 @workspaces.command()
 @click.argument("name")
-@click.option("--id", "workspace_id", type=UUID, help="Its id, when your application has one already.")
+@click.option("--id", "workspace_id", type=click.UUID, help="Its id, when your application has one already.")
 @as_json_option
 def create(name: str, workspace_id: UUID | None, as_json: bool) -> None:
     """Create a workspace and print its id."""

@@ -38,7 +38,8 @@ class Cradle:
         """The rules of health that go with them."""
         self.schedules: list[dict[str, Any]] = []
         """What schedules are declared beside them, likewise."""
-        self.import_error: str | None = None
+        #: Why there are no tasks, and so no worker.
+        self.import_problems: Sequence[str] = ()
         """Why the very first import failed."""
         self.up = False
         self._config = config
@@ -119,8 +120,8 @@ class Cradle:
                 self.schedules.append(declared)
             case ["up", pid, threads]:
                 self._came_up(pid, threads)
-            case ["failed", kind, text, trace]:
-                self._import_failed(kind, text, trace)
+            case ["failed", kind, problems, trace]:
+                self._import_failed(kind, problems, trace)
             case ["started", number, pid]:
                 self._events.started(number, pid)
             case ["exit", pid, code, peak_kb]:
@@ -132,14 +133,14 @@ class Cradle:
         if threads:
             logger.warning("the tasks' import started threads; children do not have them", extra={"threads": threads})
 
-    def _import_failed(self, kind: str, text: str, trace: str) -> None:
-        tasks = self._config.tasks
+    def _import_failed(self, kind: str, problems: Sequence[str], trace: str) -> None:
+        tasks, text = self._config.tasks, "; ".join(problems)
         if self._ever_up:
             logger.error("tasks cannot be imported any more", extra={"error_type": kind, "error": text})
         elif kind == "SettingsError":
-            self.import_error = text
+            self.import_problems = problems
         else:
-            self.import_error = f"{tasks} cannot be imported: {kind}: {text}\n{trace}"
+            self.import_problems = [f"{tasks} cannot be imported: {kind}: {text}\n{trace}"]
 
     def _died(self) -> None:
         """Its children die with it. A new one starts, after a pause if this one did not get far."""

@@ -175,8 +175,8 @@ class Hub:
 
     def join(self, now: float) -> float:
         """Register once every slot is ready and nothing from an earlier registration is left; then renew the lease."""
-        if self.pool.cradle.import_error is not None:
-            raise SettingsError([self.pool.cradle.import_error])
+        if self.pool.cradle.import_problems:
+            raise SettingsError(self.pool.cradle.import_problems)
         if self.membership.worker_id is None and not self.departure.begun and self.pool.ready and self.holds_nothing:
             self.learn_catalogue()
             self.membership.register(self.queues, self.tasks, self.pool.cradle.catalogue)

@@ -22,12 +22,14 @@ import traceback
 from contextlib import suppress
 from typing import Any, Final
 
+from jobplatform.errors import SettingsError
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.worker.child import ChildConfig, ChildEnds, run_child
 from jobplatform.worker.kernel import become_subreaper
 
 MESSAGE_SIZE: Final = 256 << 10
 TASKS_A_MESSAGE: Final = 50
+MOST_PROBLEMS: Final = 20
 DESCRIPTORS: Final = 5
 CHILD_FAILED: Final = 70
 
@@ -77,7 +79,9 @@ class Nursery:
             self.tasks = load_tasks(self.config.tasks)
             catalogue, rules = self.tasks.catalogue(), self.tasks.rules()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the application's module may raise anything at import.
-            self.say("failed", type(error).__name__, str(error)[:4000], traceback.format_exc()[-20_000:])
+            problems = error.problems if isinstance(error, SettingsError) else [str(error)]
+            told = [problem[:4000] for problem in problems[:MOST_PROBLEMS]]
+            self.say("failed", type(error).__name__, told, traceback.format_exc()[-20_000:])
             sys.exit(1)
         for start in range(0, len(catalogue), TASKS_A_MESSAGE):
             self.say("tasks", catalogue[start : start + TASKS_A_MESSAGE])
