@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import psycopg
 from psycopg import ClientCursor
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
@@ -126,7 +127,8 @@ def run_generic_plan(connection: Connection, sql: str, parameters: dict[str, Any
     """Explain and run a statement in the transaction of ``connection``, as it is planned for any values."""
     names = list(dict.fromkeys(PARAMETER.findall(sql)))
     numbered = PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", sql).replace("%%", "%")
-    with ClientCursor(connection.connection.driver_connection) as cursor:  # type: ignore[arg-type]
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    with ClientCursor(driver) as cursor:
         cursor.execute("set local plan_cache_mode = force_generic_plan")
         cursor.execute("set local jit = off")
         cursor.execute("prepare verb as " + numbered)  # type: ignore[arg-type]
@@ -135,7 +137,9 @@ def run_generic_plan(connection: Connection, sql: str, parameters: dict[str, Any
         # The first time a connection runs a statement it reads the catalogue, which belongs to no verb.
         cursor.execute("savepoint before")
         cursor.execute(execute, values)  # type: ignore[arg-type]
-        cursor.execute("rollback to savepoint before")
+        # Past the driver, which forgets all that is prepared when it sees a rollback, if it has prepared something
+        # itself for whoever had the connection before.
+        driver.pgconn.exec_(b"rollback to savepoint before")
         cursor.execute(f"explain (analyze, buffers, timing off, format json) {execute}", values)  # type: ignore[arg-type]
         row = cursor.fetchone()
         assert row is not None
