@@ -128,7 +128,7 @@ def end_authorization() -> Response:
     return _show_end(None)
 
 
-@authorizing.endpoint("GET", OWN_CALLBACK, None)
+@authorizing.endpoint("GET", OWN_CALLBACK, None, refuses=(404,))
 @authorizing.about(parameters=RETURNED)
 @authorizing.may_answer(403, content_type="text/html", description="A page that says why nothing came of it")
 @authorizing.answers(200, content_type="text/html", description="A page that says that it is connected")

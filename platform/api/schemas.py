@@ -49,6 +49,7 @@ class ProblemSchema(CamelSchema):
     detail = fields.String(required=True)
     instance = fields.String(required=True)
     errors = fields.List(fields.Nested(ProblemItemSchema))
+    request_id = fields.String(metadata={"description": "Of our own mistakes: what to look for in the log"})
 
 
 class ConflictSchema(ProblemSchema):

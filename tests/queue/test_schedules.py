@@ -306,6 +306,24 @@ def test_run_now_of_one_for_every_workspace_is_for_the_workers(session: Session,
     assert run_schedule_now(session, made, tasks["work"]).tick_at == tick.tick_at
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_that_is_no_more_for_every_workspace_ends_the_tick_that_is_under_way(
+    session: Session, tasks: Tasks, paused: bool
+) -> None:
+    made = create_schedule(session, tasks["work"], Every(HOUR), every_workspace=True)
+    first = made.next_tick_at
+    if paused:
+        pause_schedule(session, made, actor="ann")
+    run_schedule_now(session, made, tasks["work"])
+
+    change_schedule(session, made, tasks["work"], every_workspace=False)
+    session.commit()
+
+    assert (made.fan_tick_at, made.fan_after) == (None, None)
+    assert made.next_tick_at == (None if paused else first)
+    assert (made.next_run_at is None) == paused
+
+
 def test_the_next_runs_can_be_seen(session: Session, tasks: Tasks, workspace_id: uuid.UUID) -> None:
     made = create_schedule(
         session, tasks["work"], Cron("30 2 * * *", "Europe/Berlin"), workspace_id=workspace_id, spread=HOUR

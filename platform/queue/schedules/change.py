@@ -94,10 +94,14 @@ def change_schedule(session: Session, schedule: Schedule, task: Task[Any, Any], 
         columns["anchor"] = schedule.anchor or now
     is_new_rule = any(getattr(schedule, name) != columns[name] for name in _RULES)
     is_new_place = schedule.spread_ms != columns["spread_ms"]
+    # A tick may be under way, workspace by workspace. Those that it has not come to are not meant any more.
+    is_called_off = schedule.fan_tick_at is not None and not columns["every_workspace"]
     for name, value in columns.items():
         setattr(schedule, name, value)
     schedule.updated_at = now
-    if (is_new_rule or is_new_place) and schedule.paused_at is None:
+    if is_called_off:
+        schedule.next_tick_at = schedule.next_run_at = schedule.fan_tick_at = schedule.fan_after = None
+    if (is_new_rule or is_new_place or is_called_off) and schedule.paused_at is None:
         await_next(schedule, now)
     session.flush()
     return schedule
