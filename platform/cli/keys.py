@@ -32,10 +32,11 @@ def generate(key_id: str, as_json: bool) -> None:
 @as_json_option
 def list_(as_json: bool) -> None:
     """List the master keys that wrap data keys, and those of this environment. Exit code 1 when one is missing here."""
-    ring = key_ring()
-    here = ring.names if ring else ()
     with open_session() as session:
         used = master_keys_in_use(session)
+        # Only now: an embedded database brings a key of its own.
+        ring = key_ring()
+    here = ring.names if ring else ()
     rows = [(name, name in here, name in here[:1], used.get(name, 0)) for name in dict.fromkeys([*here, *used])]
     if as_json:
         names = ("id", "here", "wraps", "dataKeys")

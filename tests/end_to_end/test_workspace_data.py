@@ -168,6 +168,14 @@ def test_data_keys_are_rotated_and_listed(
     assert not any(secret in answer.output for answer in (missing, refused, rotated, listed))
 
 
+@pytest.mark.usefixtures("prepared")
+def test_the_key_of_an_embedded_database_is_listed_as_here(run: Cli) -> None:
+    listed = run("keys", "list", "--json", JOBPLATFORM_ENCRYPTION_KEYS="")
+
+    assert listed.exit_code == 0
+    assert json.loads(listed.stdout) == [{"id": "local", "here": True, "wraps": True, "dataKeys": 0}]
+
+
 def test_a_ring_that_cannot_be_read_is_a_problem_of_the_settings(run: Cli, database_url: str) -> None:
     answer = run("keys", "list", DATABASE_URL=database_url, JOBPLATFORM_ENCRYPTION_KEYS=f"{OLD},broken")
 

@@ -175,6 +175,13 @@ def test_a_job_waits_for_what_is_left_of_those_that_run() -> None:
     assert wait(Holds(), crowd(running=[ONE_RUNS])) == 0
 
 
+@pytest.mark.parametrize(("elapsed", "left"), [(4, 6), (9.5, 1), (15, 1), (30, 10), (610, 590)])
+def test_a_job_that_runs_much_longer_than_usual_is_expected_to_go_on_as_long_again(elapsed: float, left: float) -> None:
+    one = ONE_RUNS._replace(seconds=elapsed)
+
+    assert wait(Holds(), crowd(running=[one, one])) == pytest.approx(left)
+
+
 def test_jobs_claimed_ahead_are_before_it() -> None:
     assert wait(Holds(), crowd(running=[ONE_RUNS] * 6)) == pytest.approx(25)
 

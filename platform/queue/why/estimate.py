@@ -31,6 +31,9 @@ from jobplatform.queue.why.job_facts import JobFacts
 MOST_PLACED = 2_000
 #: What a job that runs longer than usual is expected to go on for, in parts of the usual.
 OVERDUE = 0.1
+#: Usual times after which a job is not a late one of its kind but one of another kind. Of such a one nothing is known
+#: but that it goes on; what has lasted for so long is expected to last as long again.
+UNLIKE = 2
 #: On average a workspace's next turn on the ring is half a turn away.
 HALF_A_TURN = 0.5
 #: A workspace that just rang is looked at out of turn, one claim in so many: see the worker's newcomers.
@@ -322,7 +325,7 @@ def _usual(one: Running, times: RunTimes) -> float:
 
 
 def _left(elapsed: float, usual: float) -> float:
-    return max(usual - elapsed, usual * OVERDUE)
+    return max(usual - elapsed, usual * OVERDUE, elapsed - usual * UNLIKE)
 
 
 def _of_task(lanes: Sequence[Lane], task: str) -> list[Lane]:
