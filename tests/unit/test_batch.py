@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from jobplatform.errors import TaskDefinitionError
 from jobplatform.queue import (
@@ -66,7 +67,8 @@ class Call:
     def __init__(self, told: tuple[int, ...] = ()) -> None:
         self.told = told
         self.ends: dict[int, Ended] = {}
-        self.engine = create_engine("sqlite://")  # only for the order of begin and commit
+        # Only for the order of begin and commit. Without a pool, what is closed is closed.
+        self.engine = create_engine("sqlite://", poolclass=NullPool)
         self.sessions: list[Session] = []
 
     def open(self) -> Session:
