@@ -66,12 +66,24 @@ def make_engine(
     )
     if prepare:
         settings = (*(PLAN_ONCE if autocommit else ()), *((f"set role {role}",) if role else ()))
-        _settle_in(engine, 1 if autocommit else 5, settings)
+        # Those that run for ever are prepared when they are run first, or they would be planned twice.
+        _settle_in(engine, 0 if autocommit else 5, settings)
     if autocommit:
         _look_once_for_placeholders(engine)
     else:
         _ping_after_a_pause(engine)
     return engine
+
+
+def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection[Any]:
+    """A connection of the driver's own to where an engine for ``url`` goes. Every statement is its own transaction;
+    nothing is prepared and nothing set, so that it may go through a pooler.
+    """
+    address = _with_driver(make_url(url))
+    _, options = address.get_dialect()().create_connect_args(address)
+    settings = {**NETWORK, "application_name": application_name, "prepare_threshold": None, "autocommit": True}
+    connection: psycopg.Connection[Any] = psycopg.connect(**{**options, **settings})
+    return connection
 
 
 def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) -> None:

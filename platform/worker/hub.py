@@ -80,7 +80,14 @@ class Hub:
         self.ledger = Ledger(tally)
         self.pool = Pool(options, self.ledger, self.selector)
         self.membership = Membership(self.keeper, self.ledger, options, version)
-        self.supply = Supply(self.claimer, self.ledger, self.pool, capacity=options.capacity, poll=options.poll)
+        self.supply = Supply(
+            self.claimer,
+            self.ledger,
+            self.pool,
+            capacity=options.capacity,
+            poll=options.poll,
+            calm_at=lambda: self.keeper.calm_at,
+        )
         self.departure = Departure(
             self.pool, self.ledger, self.membership, drain_timeout=options.drain_timeout, quiet=lambda: self.quiet
         )
