@@ -147,17 +147,20 @@ class Supply:
     def _hand_back_surplus(self, now: float) -> None:
         """Jobs that wait here for long ones to end could run elsewhere, and others' would have had their turn."""
         if waiting := len(self._ledger.ready):
-            surplus = waiting - self._ledger.pace.keep(self._held_at_once, self._pool.typical_seconds(now))
-            self._ledger.release_last(max(0, surplus))
+            kept = self._ledger.pace.keep(self._hands(now)[0], self._pool.typical_seconds(now))
+            self._ledger.release_last(max(0, waiting - kept))
 
     def _wanted(self, now: float) -> int:
         working = self._ledger.waiting + self._pool.given
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
-        capacity = self._held_at_once
-        room = self._ledger.pace.room(capacity, self._pool.typical_seconds(now))
-        return claim_size(room, working + unwritten, working, capacity)
+        hands, tied_up = self._hands(now)
+        room = tied_up + self._ledger.pace.room(hands, self._pool.typical_seconds(now))
+        return claim_size(room, working + unwritten, working, hands + tied_up)
 
-    @property
-    def _held_at_once(self) -> int:
-        """How many jobs can run at a time; more where one call takes several."""
-        return int(self._capacity * self._ledger.gathering.stretch)
+    def _hands(self, now: float) -> tuple[int, int]:
+        """How many jobs can run at a time, more where one call takes several: beside those that run for long, and where
+        these do. What is held in stock is for the former.
+        """
+        held_at_once = int(self._capacity * self._ledger.gathering.stretch)
+        tied_up = round(held_at_once * self._pool.tied_up(now))
+        return held_at_once - tied_up, tied_up

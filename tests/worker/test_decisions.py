@@ -267,9 +267,13 @@ class SilentClaimer:
 class EmptyPool:
     given = 0
     seconds = 0.0
+    tied = 0.0
 
     def typical_seconds(self, _now: float) -> float:
         return self.seconds
+
+    def tied_up(self, _now: float) -> float:
+        return self.tied
 
 
 def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
@@ -401,6 +405,24 @@ def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_
     supply.ask(0.0, worker_id=1)
 
     assert supply.in_flight
+
+
+def test_beside_children_that_are_tied_up_the_others_have_their_stock() -> None:
+    """Three of four children are at a long job, the fourth does one of 2 ms after the other."""
+    ledger, pool, claimer = Ledger(), EmptyPool(), SilentClaimer()
+    supply = Supply(claimer, ledger, pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    for _ in range(20):
+        ledger.pace.took("short", 0.002)
+    pool.tied, pool.given = 0.75, 3
+    waiting = [attempt(lease=LEASE._replace(epoch=epoch), crash_count=0).job for epoch in range(1, 41)]
+
+    supply.ask(0.0, worker_id=1)
+    wanted = claimer.asked[-1].limit
+    ledger.claimed(waiting, idle=1)
+    supply.ask(0.0, worker_id=1)
+
+    assert wanted == ledger.pace.room(1) == 10
+    assert len(ledger.ready) == ledger.pace.keep(1) == 20
 
 
 def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:
