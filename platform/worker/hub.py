@@ -282,6 +282,8 @@ class Hub:
         self.supply.claimed(claim)
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
             self.ledger.claimed(claim.jobs, idle=self.pool.idle, waiting=claim.waiting, came_round=claim.came_round)
+            # Not only at its place in the next turn: a child that has nothing to do would wait for all that is before.
+            self.pool.dispatch(monotonic())
         else:
             self.ledger.release_unstarted(Attempt(job) for job in claim.jobs)
 

@@ -143,7 +143,7 @@ class Keeper(DatabaseThread):
         every = min([options.poll, *(chore.every for chore in self._watched if chore.every)])
         self._chores: list[Chore] = [
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
-            Chore("look", every, self._look),
+            Chore("look", every, self._look, spread=2),
             *self._watched,
             Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
         ]
