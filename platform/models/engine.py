@@ -66,8 +66,7 @@ def make_engine(
     )
     if prepare:
         settings = (*(PLAN_ONCE if autocommit else ()), *((f"set role {role}",) if role else ()))
-        # Those that run for ever are prepared when they are run first, or they would be planned twice.
-        _settle_in(engine, 0 if autocommit else 5, settings)
+        _settle_in(engine, 1 if autocommit else 5, settings)
     if autocommit:
         _look_once_for_placeholders(engine)
     else:

@@ -225,8 +225,12 @@ def prepare_claims(
     tasks: Sequence[str],
     versions: Mapping[str, int] | None = None,
 ) -> None:
-    """Have the server plan on this connection how a worker that is woken claims: its first job would wait for that."""
-    claim_rung(session, NO_RUNG, ring.queues, _who(worker_id, tasks, versions))
+    """Have the server plan on this connection how a worker that is woken claims: its first job would wait for that.
+
+    Twice, because the driver prepares what it sees for the second time (see :func:`jobplatform.models.make_engine`).
+    """
+    for _ in range(2):
+        claim_rung(session, NO_RUNG, ring.queues, _who(worker_id, tasks, versions))
 
 
 def claim_job(session: Session, *, worker_id: int, workspace_id: uuid.UUID, job_id: uuid.UUID) -> ClaimedJob | None:

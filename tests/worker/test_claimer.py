@@ -56,14 +56,14 @@ def claim(claimer: Claimer, answers: queue.SimpleQueue[Any]) -> Claimed:
     return claimed
 
 
-def test_the_first_claim_that_finds_nothing_is_followed_by_one_in_readiness_for_the_bell(
+def test_the_first_claim_that_finds_nothing_is_followed_by_what_makes_ready_for_the_bell(
     claimer: Claimer, answers: queue.SimpleQueue[Any], asked: list[bool], database: Database
 ) -> None:
     database.enqueue("noop")
     assert len(claim(claimer, answers).jobs) == 1, "who has something to do is not kept from it"
     assert claim(claimer, answers).jobs == []
-    wait_until(lambda: len(asked) == 3, what="the claim that is made in readiness")
+    wait_until(lambda: len(asked) == 4, what="the claims that are made in readiness")
     claim(claimer, answers)
     claimer.stop(10)
 
-    assert asked == [False, False, True, False]
+    assert asked == [False, False, True, True, False]
