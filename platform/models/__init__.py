@@ -6,7 +6,7 @@ from jobplatform.models.base import SCHEMA, Base, clock
 from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
 from jobplatform.models.chore import Chore
 from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
-from jobplatform.models.engine import make_engine
+from jobplatform.models.engine import connect_bare, make_engine
 from jobplatform.models.export_file import ExportFile
 from jobplatform.models.history import (
     BUCKETS,
@@ -142,6 +142,7 @@ __all__ = [
     "WorkspaceTotal",
     "clock",
     "confine",
+    "connect_bare",
     "embedded_login",
     "endings",
     "is_confined",

@@ -74,6 +74,17 @@ def make_engine(
     return engine
 
 
+def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection[Any]:
+    """A connection of the driver's own to where an engine for ``url`` goes. Every statement is its own transaction;
+    nothing is prepared and nothing set, so that it may go through a pooler.
+    """
+    address = _with_driver(make_url(url))
+    _, options = address.get_dialect()().create_connect_args(address)
+    settings = {**NETWORK, "application_name": application_name, "prepare_threshold": None, "autocommit": True}
+    connection: psycopg.Connection[Any] = psycopg.connect(**{**options, **settings})
+    return connection
+
+
 def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) -> None:
     """Make the session of each new connection ours, unless it is shared with others."""
 

@@ -52,7 +52,7 @@ from jobplatform.queue.bulk_actions import (
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
 from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
-from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs
+from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs, prepare_claims
 from jobplatform.queue.claim_rung import Rung
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
@@ -658,6 +658,7 @@ __all__ = [
     "pause_schedules_of",
     "pauses_of",
     "payload_schema",
+    "prepare_claims",
     "prepare_sending",
     "present_position",
     "preview",

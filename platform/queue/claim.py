@@ -39,6 +39,8 @@ WEIGHED_CLAIMS = 20
 NEWEST = 32_767
 
 LAST = uuid.UUID(int=2**128 - 1)
+#: A job that nobody has.
+NO_RUNG = Rung("", str(uuid.UUID(int=0)))
 
 
 class ClaimedJob(NamedTuple):
@@ -191,9 +193,7 @@ def claim_jobs(
     more, held_back, waits = False, False, []
     waiting: set[str] = set()
     values = {
-        "worker_id": worker_id,
-        "tasks": list(tasks),
-        "versions": array((versions or {}).get(task, NEWEST) for task in tasks),
+        **_who(worker_id, tasks, versions),
         "newcomers": array(newcomers),
         "ahead": array(ahead.workspaces),
         "fair": ahead.fair,
@@ -217,10 +217,35 @@ def claim_jobs(
     return Claim(jobs, more, min(waits, default=None), held_back, waiting, ring.came_round())
 
 
+def prepare_claims(
+    session: Session,
+    ring: Ring,
+    *,
+    worker_id: int,
+    tasks: Sequence[str],
+    versions: Mapping[str, int] | None = None,
+) -> None:
+    """Have the server plan on this connection how a worker that is woken claims: its first job would wait for that.
+
+    Twice, because the driver prepares what it sees for the second time (see :func:`jobplatform.models.make_engine`).
+    """
+    for _ in range(2):
+        claim_rung(session, NO_RUNG, ring.queues, _who(worker_id, tasks, versions))
+
+
 def claim_job(session: Session, *, worker_id: int, workspace_id: uuid.UUID, job_id: uuid.UUID) -> ClaimedJob | None:
     """Claim this one job if it is ready, whatever the limits; None when it is not ready (any more)."""
     row = run(session, CLAIM_ONE, worker_id=worker_id, workspace_id=workspace_id, id=job_id).one_or_none()
     return _claimed(row) if row else None
+
+
+def _who(worker_id: int, tasks: Sequence[str], versions: Mapping[str, int] | None) -> dict[str, Any]:
+    """Who claims, as the statements are told."""
+    return {
+        "worker_id": worker_id,
+        "tasks": list(tasks),
+        "versions": array((versions or {}).get(task, NEWEST) for task in tasks),
+    }
 
 
 def _claim_from(

@@ -1,8 +1,9 @@
 """Claim the one job that a worker with nothing to do was woken for.
 
 The doorbell says whose it is and in which queue, so nobody has to be looked for. One job is taken, of a workspace that
-the usual claim would look at first as well, and only where there is nothing to weigh (see ``claim_sql``). Where there
-is, and when the job is gone, nothing is taken and the usual claim decides.
+the usual claim would look at first as well, and only where there is nothing to weigh (see ``claim_sql``). A job of one
+that has had more than others is taken if nothing else is ready: then there is nobody to share with. Where there is
+something to weigh, and when the job is gone, nothing is taken and the usual claim decides.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ from jobplatform.queue.statement import run
 # `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
 # rows in none the planner reads the table.
 CLAIM_RUNG = f"""
-with l as materialized (
+with here as materialized (
+    select count(*) > 1 as others
+    from unnest(%(queues)s::text[]) as mine(queue)
+    cross join lateral (
+        select
+        from jobplatform.job_queue q
+        where q.state = 1 and q.queue = mine.queue
+        order by q.workspace_id, q.lane
+        limit 2
+    ) ready
+),
+l as materialized (
     select lane, task, resource, payload_version
     from jobplatform.job_queue
     where state = 1 and queue = %(queue)s and workspace_id = %(workspace_id)s::uuid
@@ -45,7 +57,8 @@ pick as materialized (
         limit 1
         for update skip locked
     ) best
-    where l.task = any(%(tasks)s) and {READABLE}
+    where not (%(alone)s::bool and (select others from here))
+        and l.task = any(%(tasks)s) and {READABLE}
         and l.resource is null
         and not {TASK_IS_LIMITED}
         and (
@@ -70,17 +83,7 @@ taken as (
     returning q.*
 )
 select
-    (
-        select count(*) > 1
-        from unnest(%(queues)s::text[]) as mine(queue)
-        cross join lateral (
-            select
-            from jobplatform.job_queue q
-            where q.state = 1 and q.queue = mine.queue
-            order by q.workspace_id, q.lane
-            limit 2
-        ) ready
-    ) as others,
+    (select others from here),
     {COLUMNS},
     (
         select coalesce(w.weight, p.weight)
@@ -97,10 +100,13 @@ FIRST = -1
 
 
 class Rung(NamedTuple):
-    """What the doorbell said: a job of this workspace is ready in this queue."""
+    """What the doorbell said: a job of this workspace is ready in this queue. One that is ``alone`` is taken only if
+    nothing else is ready.
+    """
 
     queue: str
     workspace_id: str
+    alone: bool = False
 
 
 class Found(NamedTuple):
@@ -117,6 +123,7 @@ def claim_rung(session: Session, rung: Rung, queues: Sequence[str], values: Mapp
         CLAIM_RUNG,
         queue=rung.queue,
         workspace_id=rung.workspace_id,
+        alone=rung.alone,
         queues=list(queues),
         **{name: values[name] for name in ("worker_id", "tasks", "versions")},
     ).one_or_none()

@@ -24,11 +24,10 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Dialect, Engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection, Dialect, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from jobplatform.models import make_engine
+from jobplatform.models import connect_bare
 
 #: Workers LISTEN here. A payload is ``q:<queue>`` (jobs are ready in it), ``w:<workspace>,<workspace>…`` (they are
 #: theirs), :data:`CANCEL` or :data:`SETTLE`.
@@ -43,8 +42,8 @@ RINGER = "jobplatform-doorbell"
 #: Seconds between two rings; what comes in between is rung once. At 50 ms, twenty enqueues a second queued up behind
 #: it and an idle worker started them 20 ms late.
 INTERVAL = 0.01
-#: Seconds without a ring after which the thread and its connection are given up.
-IDLE = 10.0
+#: Seconds without a ring after which the thread and its connection are given up. The next ring has to connect first.
+IDLE = 60.0
 #: Workspaces that one ring names; with this many, turns come round soon enough for the others.
 MOST_WORKSPACES = 100
 #: Seconds a process that ends waits for its last bell to have been rung.
@@ -156,8 +155,7 @@ class Doorbell:
         return True
 
     def _run(self) -> None:
-        engine = make_engine(self._url, application_name=RINGER, pool_size=1, autocommit=True)
-        rope = _Rope(engine)
+        rope = _Rope(self._url)
         try:
             while payloads := self._next_payloads(rope):
                 time.sleep(max(0.0, self._rung_at + INTERVAL - time.monotonic()))
@@ -165,7 +163,6 @@ class Doorbell:
                 self._rung()
         finally:
             rope.drop()
-            engine.dispose()
 
     def _next_payloads(self, rope: _Rope) -> set[str]:
         """Wait for something to ring with; nothing means that the thread is to end, and has been written off."""
@@ -194,11 +191,14 @@ class Doorbell:
 
 
 class _Rope:
-    """A connection that is kept from one ring to the next: to take it from the pool each time would take as long."""
+    """A connection that is kept from one ring to the next: to take it from the pool each time would take as long.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._connection: Connection | None = None
+    It is the driver's own. An engine made for it asks the server four questions before the first ring, and the first
+    job of a process that was quiet waited for the answers.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
         self._driver: psycopg.Connection[Any] | None = None
         self._is_owed = False
 
@@ -207,11 +207,9 @@ class _Rope:
         try:
             if not self.settle(LAST_RING):
                 self.drop()
-            self._connection = self._connection or self._engine.connect()
-            self._connection.exec_driver_sql(NOTIFY, {"channel": CHANNEL, "payloads": _in_few(payloads)})
-            driver = self._connection.connection.driver_connection
-            self._driver = driver if isinstance(driver, psycopg.Connection) else None
-        except SQLAlchemyError as error:
+            self._driver = self._driver or connect_bare(self._url, application_name=RINGER)
+            self._driver.execute(NOTIFY, {"channel": CHANNEL, "payloads": _in_few(payloads)})
+        except psycopg.Error as error:
             _log.debug("doorbell not rung, workers will poll", extra={"error": str(error)})
             self.drop()
 
@@ -257,12 +255,10 @@ class _Rope:
         return not self._is_owed and pgconn.transaction_status == TransactionStatus.IDLE
 
     def drop(self) -> None:
-        self._driver, self._is_owed = None, False
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(SQLAlchemyError):
-                connection.invalidate()
-                connection.close()
+        driver, self._driver, self._is_owed = self._driver, None, False
+        if driver is not None:
+            with contextlib.suppress(psycopg.Error):
+                driver.close()
 
 
 def _wait_for_input(fd: int, seconds: float) -> None:

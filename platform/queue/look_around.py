@@ -42,7 +42,19 @@ select
     else
         false
     end as dead,
-    array(select name from jobplatform.chores where due_at > jobplatform.clock()) as resting
+    array(select name from jobplatform.chores where due_at > jobplatform.clock()) as resting,
+    (
+        select true
+        from unnest(%(queues)s::text[]) as mine(queue)
+        cross join lateral (
+            select
+            from jobplatform.job_queue q
+            where q.state = 1 and q.queue = mine.queue
+            order by q.workspace_id, q.lane
+            limit 1
+        ) waiting
+        limit 1
+    ) is true as ready
 """
 
 
@@ -52,7 +64,7 @@ class Signs(NamedTuple):
     ``scheduled_in``: the next scheduled job. ``tick_in``: the next tick of a schedule. ``endings``: something ended
     that others wait for. ``successors``: a job waits for one of its key that has ended. ``bulk``: an operator wants
     something done to many jobs. ``dead``: a worker is silent, or has left jobs behind. ``resting`` are the chores of
-    the whole platform that are not due.
+    the whole platform that are not due. ``ready``: a job is, in a queue that was asked about.
     """
 
     scheduled_in: float | None
@@ -62,13 +74,16 @@ class Signs(NamedTuple):
     bulk: bool
     dead: bool
     resting: frozenset[str]
+    ready: bool
 
 
-def look_around(session: Session, tasks: Iterable[str], *, lease: float, dead: bool = True) -> Signs:
+def look_around(
+    session: Session, tasks: Iterable[str], *, lease: float, dead: bool = True, queues: Iterable[str] = ()
+) -> Signs:
     """Look, on behalf of a worker that knows these ``tasks``. A worker that is silent for ``lease`` seconds is dead.
 
-    Without ``dead`` nobody is looked for who might be.
+    Without ``dead`` nobody is looked for who might be. Jobs that are ready are looked for in ``queues``.
     """
-    row = run(session, LOOK, tasks=text_array(tasks), lease=lease, dead=dead).one()
+    row = run(session, LOOK, tasks=text_array(tasks), lease=lease, dead=dead, queues=text_array(queues)).one()
     signs = Signs._make(row)
     return signs._replace(resting=frozenset(signs.resting))

@@ -20,10 +20,11 @@ class Chore:
     every: float
     run: Callable[[], float | None]
     due_at: float = field(default_factory=monotonic)
+    spread: float = 1.5
 
     def pause(self) -> float:
         """Seconds until it is due again. Workers that started together don't stay together."""
-        return self.every * random.uniform(1, 1.5)
+        return self.every * random.uniform(1, self.spread)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -10,7 +11,18 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from jobplatform.queue import NOBODY, Ahead, Claim, ClaimedJob, Lease, Ring, Rung, claim_jobs, release_unknown_jobs
+from jobplatform.queue import (
+    NOBODY,
+    Ahead,
+    Claim,
+    ClaimedJob,
+    Lease,
+    Ring,
+    Rung,
+    claim_jobs,
+    prepare_claims,
+    release_unknown_jobs,
+)
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.repair import Repair
 
@@ -71,6 +83,7 @@ class Claimer(DatabaseThread):
         self._repair = Repair(engine)
         self._tasks: Sequence[str] = ()
         self._versions: Mapping[str, int] = {}
+        self._warm: Session | None = None
 
     def know(self, queues: Sequence[str], tasks: Sequence[str], versions: Mapping[str, int]) -> None:
         """What to claim. Called once, before the first request."""
@@ -95,6 +108,8 @@ class Claimer(DatabaseThread):
             self.post(ClaimFailed())
         else:
             self.post(Claimed(wanted.worker_id, *claim))
+            if not claim.jobs and self._warm is not self._session:
+                self._warm_up(wanted.worker_id)
 
     def _claim_and_time(self, session: Session, wanted: ClaimWanted) -> Claim:
         began = monotonic()
@@ -112,6 +127,16 @@ class Claimer(DatabaseThread):
         )
         self._repair.after_claim(session, monotonic() - began, len(claim.jobs))
         return claim
+
+    def _warm_up(self, worker_id: int) -> None:
+        """Once for each connection, while there is nothing to do."""
+        with suppress(SQLAlchemyError):
+            self.once(
+                lambda session: prepare_claims(
+                    session, self._ring, worker_id=worker_id, tasks=self._tasks, versions=self._versions
+                )
+            )
+            self._warm = self._session
 
     def _reconcile(self, request: Reconcile) -> None:
         try:

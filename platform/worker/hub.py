@@ -80,7 +80,14 @@ class Hub:
         self.ledger = Ledger(tally)
         self.pool = Pool(options, self.ledger, self.selector)
         self.membership = Membership(self.keeper, self.ledger, options, version)
-        self.supply = Supply(self.claimer, self.ledger, self.pool, capacity=options.capacity, poll=options.poll)
+        self.supply = Supply(
+            self.claimer,
+            self.ledger,
+            self.pool,
+            capacity=options.capacity,
+            poll=options.poll,
+            calm_at=lambda: self.keeper.calm_at,
+        )
         self.departure = Departure(
             self.pool, self.ledger, self.membership, drain_timeout=options.drain_timeout, quiet=lambda: self.quiet
         )
@@ -275,6 +282,8 @@ class Hub:
         self.supply.claimed(claim)
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
             self.ledger.claimed(claim.jobs, idle=self.pool.idle, waiting=claim.waiting, came_round=claim.came_round)
+            # Not only at its place in the next turn: a child that has nothing to do would wait for all that is before.
+            self.pool.dispatch(monotonic())
         else:
             self.ledger.release_unstarted(Attempt(job) for job in claim.jobs)
 

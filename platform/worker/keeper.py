@@ -1,6 +1,6 @@
 """The keeper: registration and heartbeats when the hub asks, and the chores every worker does without a leader.
 
-look      every poll: is there anything to do for those that follow? Nearly always there is not
+look      every poll: is there anything to do for those that follow, or for the claimer? Nearly always there is not
 promote   scheduled jobs whose time has come; looked for at every poll, and done when the next one is due
 schedule  enqueue what is due of schedules; the same
 endings   count what ended that others wait for, and let go what waited; every poll, and when something did
@@ -19,6 +19,7 @@ listen    keep a connection that LISTENs; the hub reads it
 """
 
 import logging
+import math
 import queue
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,7 @@ class Keeper(DatabaseThread):
         every = min([options.poll, *(chore.every for chore in self._watched if chore.every)])
         self._chores: list[Chore] = [
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
-            Chore("look", every, self._look),
+            Chore("look", every, self._look, spread=2),
             *self._watched,
             Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
         ]
@@ -152,6 +153,11 @@ class Keeper(DatabaseThread):
         self._wants_listener = True
         self.declarations = Declarations()
         """Set before the first registration."""
+        self.calm_at = -math.inf
+        """When a look last saw that no job is ready in our queues. May be asked from any thread."""
+        self._saw_calm = False
+        self._look_for_jobs_at = 0.0
+        self._queues: Sequence[str] = ()
         self._catalogue: Sequence[Mapping[str, Any]] = ()
         self._known: dict[str, TaskDefaults] = {}
         self._declared: list[Declared] = []
@@ -230,6 +236,7 @@ class Keeper(DatabaseThread):
             self.post(RegistrationFailed())
             return
         self._registered = True
+        self._queues = request.info.queues
         self.post(Registered(worker_id, since))
 
     def _declare_limits(self, limits: Sequence[LimitsInCode]) -> None:
@@ -285,10 +292,25 @@ class Keeper(DatabaseThread):
         """Ask once whether there is anything to do for those that are looked for by now, or would be soon."""
         now = monotonic()
         wanted = [chore for chore in self._watched if chore.look_at <= now + self._options.poll]
-        lease, dead = self._options.lease, self._sweep in wanted
-        signs = self.once(lambda session: look_around(session, self._known, lease=lease, dead=dead))
+        lease, dead, queues = self._options.lease, self._sweep in wanted, self._queues_to_look_in(now)
+        signs = self.once(lambda session: look_around(session, self._known, lease=lease, dead=dead, queues=queues))
         for chore in wanted:
             chore.seen(signs, now)
+        if queues:
+            self._saw_jobs(signs.ready, now)
+
+    def _queues_to_look_in(self, now: float) -> Sequence[str]:
+        """Ours, once a poll: as long as no job is ready in them nobody has to claim in vain to find that out."""
+        return self._queues if now >= self._look_for_jobs_at else ()
+
+    def _saw_jobs(self, ready: bool, now: float) -> None:
+        """Say that there are jobs when there were none before. If they stay, the hub's own polls see to them."""
+        self._look_for_jobs_at = now + self._options.poll
+        if ready and self._saw_calm:
+            self.post(JobsReady())
+        self._saw_calm = not ready
+        if not ready:
+            self.calm_at = now
 
     def _promote_jobs(self) -> float | None:
         promoted: Promoted = self.once(promote_jobs)

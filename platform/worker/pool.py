@@ -88,11 +88,30 @@ class Pool:
         """Whether a child that was told to leave is still there."""
         return any(slot.state is State.LEAVING for slot in self.slots.values())
 
+    def tied_up(self, now: float) -> float:
+        """What part of the children have been at their job for so long that nothing is to wait behind it.
+
+        0 if all have: then it is jobs that are long.
+        """
+        tied_up = len(self._starts_of_long(now))
+        return tied_up / self.options.slots if tied_up < self.options.slots else 0.0
+
     def typical_seconds(self, now: float) -> float:
-        """For how long more than half of the children have been running their job; 0 when they have not."""
+        """For how long more than half of the children have been running their job, those that are tied up not counted;
+        0 when they have not.
+        """
         starts = sorted(self._head_started(slot, now) for slot in self.slots.values() if slot.run)
-        middle = self.options.slots // 2
+        tied_up = len(self._starts_of_long(now))
+        if tied_up >= self.options.slots:
+            tied_up = 0
+        middle = tied_up + (self.options.slots - tied_up) // 2
         return now - starts[middle] if len(starts) > middle else 0.0
+
+    def _starts_of_long(self, now: float) -> list[float]:
+        """Children with threads are never tied up: their other threads go on."""
+        if self.options.threads > 1:
+            return []
+        return [slot.since for slot in self.slots.values() if slot.run and now - slot.since > SLOW_SECONDS]
 
     def _head_started(self, slot: Slot, now: float) -> float:
         """When a child began with its oldest job: one that has a single thread does so when the last one has ended."""
@@ -192,7 +211,8 @@ class Pool:
             return NEVER
         takers = sorted((slot for slot in self.slots.values() if slot.takes_jobs), key=lambda slot: len(slot.run))
         look_at = NEVER
-        takers = [slot for slot in takers if slot.number != self._reserved]
+        # One that has its hands full has no part in what there is for the others.
+        takers = [slot for slot in takers if slot.number != self._reserved and self._room(slot, now) > 0]
         for position, slot in enumerate(takers):
             share = math.ceil(len(ready) / (len(takers) - position))
             room = self._room(slot, now)

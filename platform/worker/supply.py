@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -22,17 +22,31 @@ class Supply:
 
     One request is in flight at a time. That is also what makes reconciling safe: the rows of a claim whose answer is
     still on its way would look unknown.
+
+    A poll that would find nothing is not made: ``calm_at`` says when somebody has last seen that nothing is ready. Then
+    the next one is due two polls after that, whatever becomes of whoever looks.
     """
 
-    def __init__(self, claimer: Claimer, ledger: Ledger, pool: Pool, *, capacity: int, poll: float) -> None:
+    def __init__(
+        self,
+        claimer: Claimer,
+        ledger: Ledger,
+        pool: Pool,
+        *,
+        capacity: int,
+        poll: float,
+        calm_at: Callable[[], float] = lambda: -math.inf,
+    ) -> None:
         self.in_flight = False
         self._claimer = claimer
         self._ledger = ledger
         self._pool = pool
         self._capacity = capacity
         self._poll = poll
+        self._calm_at = calm_at
         self._hungry = True
         self._poll_at = 0.0
+        self._answered_at = 0.0
         self._must_reconcile = False
         self._held_back = False
         self._ended_meanwhile = False
@@ -60,8 +74,7 @@ class Supply:
     def ask(self, now: float, worker_id: int) -> float:
         """Send the next request if there is one to send. Returns when to look again."""
         if now >= self._poll_at:
-            self._hungry = True
-            self._poll_at = now + self._poll * random.uniform(1, 2)
+            self._poll_or_put_off(now)
         self._hand_back_surplus(now)
         if self.in_flight:
             return NEVER
@@ -83,9 +96,10 @@ class Supply:
         # What ended while this claim was on its way may be what held it back.
         self._hungry = self._hungry or claim.more or (claim.held_back and self._ended_meanwhile)
         self._held_back = claim.held_back
+        self._answered_at = monotonic()
         if not self._hungry:
             pause = self._poll * random.uniform(1, 2)
-            self._poll_at = monotonic() + (pause if claim.wait is None else min(pause, claim.wait))
+            self._poll_at = self._answered_at + (pause if claim.wait is None else min(pause, claim.wait))
 
     def failed(self) -> None:
         """A request did not get through, or only its answer did not: look for rows that nobody works on."""
@@ -98,15 +112,23 @@ class Supply:
         self._must_reconcile = released is None
         self._hungry = self._hungry or bool(released)
 
+    def _poll_or_put_off(self, now: float) -> None:
+        """A calm that was seen before the last claim's answer does not count: that may have left something waiting."""
+        calm_at = self._calm_at()
+        if calm_at > self._answered_at and now < calm_at + 2 * self._poll:
+            self._poll_at = calm_at + 2 * self._poll
+        else:
+            self._hungry = True
+            self._poll_at = now + self._poll * random.uniform(1, 2)
+
     def _take_rung(self, first: Sequence[str]) -> Rung | None:
-        """What woke us, if we have nothing to do, it is nobody's who has had more than others, and nobody else is to be
-        looked at first.
+        """What woke us, if we have nothing to do and nobody else is to be looked at first. If it is of somebody who has
+        had more than others, only if it is all there is.
         """
         rung, self._rung = self._rung, None
-        if rung is None or self._ledger.waiting or self._pool.given:
+        if rung is None or self._ledger.waiting or self._pool.given or not set(first) <= {rung.workspace_id}:
             return None
-        comes_first = set(first) <= {rung.workspace_id} and self._ledger.shares.is_behind(rung.workspace_id)
-        return rung if comes_first else None
+        return rung._replace(alone=not self._ledger.shares.is_behind(rung.workspace_id))
 
     def _send(self, request: ClaimWanted | Reconcile) -> None:
         self.in_flight = True
@@ -125,17 +147,20 @@ class Supply:
     def _hand_back_surplus(self, now: float) -> None:
         """Jobs that wait here for long ones to end could run elsewhere, and others' would have had their turn."""
         if waiting := len(self._ledger.ready):
-            surplus = waiting - self._ledger.pace.keep(self._held_at_once, self._pool.typical_seconds(now))
-            self._ledger.release_last(max(0, surplus))
+            kept = self._ledger.pace.keep(self._hands(now)[0], self._pool.typical_seconds(now))
+            self._ledger.release_last(max(0, waiting - kept))
 
     def _wanted(self, now: float) -> int:
         working = self._ledger.waiting + self._pool.given
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
-        capacity = self._held_at_once
-        room = self._ledger.pace.room(capacity, self._pool.typical_seconds(now))
-        return claim_size(room, working + unwritten, working, capacity)
+        hands, tied_up = self._hands(now)
+        room = tied_up + self._ledger.pace.room(hands, self._pool.typical_seconds(now))
+        return claim_size(room, working + unwritten, working, hands + tied_up)
 
-    @property
-    def _held_at_once(self) -> int:
-        """How many jobs can run at a time; more where one call takes several."""
-        return int(self._capacity * self._ledger.gathering.stretch)
+    def _hands(self, now: float) -> tuple[int, int]:
+        """How many jobs can run at a time, more where one call takes several: beside those that run for long, and where
+        these do. What is held in stock is for the former.
+        """
+        held_at_once = int(self._capacity * self._ledger.gathering.stretch)
+        tied_up = round(held_at_once * self._pool.tied_up(now))
+        return held_at_once - tied_up, tied_up

@@ -35,7 +35,11 @@ def wake(worker: Worker, workspace_id: uuid.UUID) -> Wake:
     """Be woken for a job of the workspace, with room for three."""
 
     def wake(
-        queue: str = "default", *, queues: Sequence[str] = ("default",), versions: dict[str, int] | None = None
+        queue: str = "default",
+        *,
+        queues: Sequence[str] = ("default",),
+        versions: dict[str, int] | None = None,
+        alone: bool = False,
     ) -> Claim:
         return claim_jobs(
             worker.db,
@@ -44,7 +48,7 @@ def wake(worker: Worker, workspace_id: uuid.UUID) -> Wake:
             tasks=["work"],
             limit=3,
             versions=versions,
-            rung=Rung(queue, str(workspace_id)),
+            rung=Rung(queue, str(workspace_id), alone),
         )
 
     return wake
@@ -96,6 +100,24 @@ def test_others_are_those_of_all_queues_and_workspaces(put: Put, db: Session, wa
     enqueue_jobs(db, [NewJob(workspace_id=uuid.uuid4(), task="work")])
     put()
     assert wake().more
+
+
+@pytest.mark.usefixtures("rung_only")
+def test_a_job_that_must_be_alone_is_taken_if_it_is(put: Put, wake: Wake) -> None:
+    put()
+
+    assert len(wake(alone=True).jobs) == 1
+
+
+@pytest.mark.usefixtures("rung_only")
+@pytest.mark.parametrize("queue", ["default", "second"])
+def test_a_job_that_must_be_alone_is_left_to_the_usual_claim_beside_others(
+    put: Put, wake: Wake, db: Session, queue: str
+) -> None:
+    put()
+    enqueue_jobs(db, [NewJob(workspace_id=uuid.uuid4(), task="work", queue=queue)])
+
+    assert wake(queues=("default", "second"), alone=True).jobs == []
 
 
 @pytest.mark.usefixtures("rung_only")

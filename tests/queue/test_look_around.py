@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -44,6 +44,7 @@ NOTHING = Signs(
     bulk=False,
     dead=False,
     resting=frozenset(),
+    ready=False,
 )
 
 Look = Callable[..., Signs]
@@ -53,8 +54,8 @@ Look = Callable[..., Signs]
 def signs(db: Session) -> Look:
     """What a worker sees that knows the task ``work``."""
 
-    def signs(*tasks: str, dead: bool = True) -> Signs:
-        return look_around(db, tasks or ("work",), lease=30, dead=dead)
+    def signs(*tasks: str, dead: bool = True, queues: Sequence[str] = ()) -> Signs:
+        return look_around(db, tasks or ("work",), lease=30, dead=dead, queues=queues)
 
     return signs
 
@@ -66,6 +67,18 @@ def test_where_nothing_is_to_be_done_there_is_no_sign_of_anything(signs: Look, p
     put()
 
     assert signs() == NOTHING
+
+
+def test_a_job_is_seen_to_be_ready_in_the_queues_that_were_asked_about(signs: Look, put: Put, worker: Worker) -> None:
+    put(delay=datetime.timedelta(hours=1))
+    assert not signs(queues=["default", "second"]).ready
+
+    put()
+    seen = {queues: signs(queues=queues).ready for queues in [(), ("second",), ("default",), ("second", "default")]}
+    worker.claim()
+
+    assert seen == {(): False, ("second",): False, ("default",): True, ("second", "default"): True}
+    assert not signs(queues=["default"]).ready
 
 
 def test_a_scheduled_job_is_seen_until_it_is_promoted(signs: Look, put: Put, db: Session, time: Time) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -266,9 +267,13 @@ class SilentClaimer:
 class EmptyPool:
     given = 0
     seconds = 0.0
+    tied = 0.0
 
     def typical_seconds(self, _now: float) -> float:
         return self.seconds
+
+    def tied_up(self, _now: float) -> float:
+        return self.tied
 
 
 def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
@@ -317,7 +322,7 @@ def test_who_has_something_to_do_is_woken_for_nothing() -> None:
     assert rung_of(ledger, [([ONE], ["default"])]) is None
 
 
-def test_nobody_is_woken_for_whoever_has_had_more_than_others() -> None:
+def test_whoever_has_had_more_than_others_must_be_alone_to_be_woken_for() -> None:
     ledger = Ledger()
     jobs = [attempt(lease=LEASE._replace(workspace_id=workspace_id)).job for workspace_id in (ONE, OTHER)]
     charges = ledger.shares.claimed(jobs)
@@ -326,8 +331,9 @@ def test_nobody_is_woken_for_whoever_has_had_more_than_others() -> None:
     ledger.shares.claimed([], came_round=True)
     assert not ledger.shares.is_behind(ONE)
 
-    assert rung_of(ledger, [([ONE], ["default"])]) is None
-    assert rung_of(ledger, [([OTHER], ["default"])]) == Rung("default", OTHER)
+    assert rung_of(ledger, [([ONE], ["default"])]) is None, "the other is looked at first, once"
+    assert rung_of(ledger, [([ONE], ["default"])]) == Rung("default", ONE, alone=True)
+    assert rung_of(ledger, [([OTHER], ["default"])]) == Rung("default", OTHER, alone=False)
 
 
 def test_a_claim_that_is_not_the_first_after_the_bell_is_for_no_job() -> None:
@@ -341,6 +347,55 @@ def test_a_claim_that_is_not_the_first_after_the_bell_is_for_no_job() -> None:
     assert [wanted.rung for wanted in claimer.asked] == [Rung("default", ONE), None]
 
 
+class Calm:
+    """Somebody who looks, and has last seen at this moment that nothing is ready."""
+
+    def __init__(self, claim: Claimed) -> None:
+        """After the first claim was answered so; the poll is every hundred seconds."""
+        self.at = 0.0
+        self.claimer = SilentClaimer()
+        self.supply = Supply(
+            self.claimer,  # type: ignore[arg-type]
+            Ledger(),
+            EmptyPool(),  # type: ignore[arg-type]
+            capacity=8,
+            poll=100,
+            calm_at=lambda: self.at,
+        )
+        self.supply.ask(0.0, worker_id=1)
+        self.supply.claimed(claim)
+        self.claimed_at = monotonic()
+
+    def claims(self, after: float) -> bool:
+        """Whether there is another claim so many seconds after the first."""
+        self.supply.ask(self.claimed_at + after, worker_id=1)
+        return len(self.claimer.asked) > 1
+
+
+def test_no_claim_asks_what_somebody_has_just_seen() -> None:
+    calm = Calm(Claimed(1, [], more=False))
+
+    calm.at = calm.claimed_at + 150
+
+    assert not calm.claims(after=201)
+    assert not calm.claims(after=349)
+
+
+def test_when_nobody_looks_any_more_the_worker_asks_again_two_polls_later() -> None:
+    calm = Calm(Claimed(1, [], more=False))
+    calm.at = calm.claimed_at + 150
+    assert not calm.claims(after=201)
+
+    assert calm.claims(after=351)
+
+
+def test_a_calm_before_the_last_claim_does_not_put_off_what_that_has_left_waiting() -> None:
+    calm = Calm(Claimed(1, [], more=False, wait=5.0))
+    calm.at = calm.claimed_at - 1
+
+    assert calm.claims(after=6)
+
+
 def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_back() -> None:
     supply = Supply(SilentClaimer(), Ledger(), EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
     supply.ask(0.0, worker_id=1)
@@ -350,6 +405,24 @@ def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_
     supply.ask(0.0, worker_id=1)
 
     assert supply.in_flight
+
+
+def test_beside_children_that_are_tied_up_the_others_have_their_stock() -> None:
+    """Three of four children are at a long job, the fourth does one of 2 ms after the other."""
+    ledger, pool, claimer = Ledger(), EmptyPool(), SilentClaimer()
+    supply = Supply(claimer, ledger, pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    for _ in range(20):
+        ledger.pace.took("short", 0.002)
+    pool.tied, pool.given = 0.75, 3
+    waiting = [attempt(lease=LEASE._replace(epoch=epoch), crash_count=0).job for epoch in range(1, 41)]
+
+    supply.ask(0.0, worker_id=1)
+    wanted = claimer.asked[-1].limit
+    ledger.claimed(waiting, idle=1)
+    supply.ask(0.0, worker_id=1)
+
+    assert wanted == ledger.pace.room(1) == 10
+    assert len(ledger.ready) == ledger.pace.keep(1) == 20
 
 
 def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:

@@ -64,6 +64,24 @@ def test_a_worker_that_has_nothing_to_do_asks_one_statement_at_each_poll(stateme
     wait_until(lambda: statements[-LOOKS:] == [LOOK] * LOOKS, what="a few polls with nothing in between but a look")
 
 
+def test_a_job_that_is_ready_is_told_once_and_nothing_is_calm_until_it_has_gone(
+    keeper: Keeper, database: Database, answers: queue.SimpleQueue[Any], statements: list[str]
+) -> None:
+    """Nobody rings for a job that is written behind the doorbell's back."""
+    assert isinstance(answers.get(timeout=30), Registered)
+    wait_until(lambda: keeper.calm_at > 0, what="a look that sees nothing ready")
+
+    job = database.enqueue("noop")
+    assert isinstance(answers.get(timeout=30), JobsReady)
+    calm_at, looks = keeper.calm_at, len(statements)
+    wait_until(lambda: len(statements) > looks + LOOKS, what="further looks at the same job")
+    assert keeper.calm_at == calm_at
+
+    database.execute("delete from jobplatform.job_queue where id = :id", id=job)
+    wait_until(lambda: keeper.calm_at > calm_at, what="a look that sees nothing ready any more")
+    assert answers.empty()
+
+
 @pytest.mark.usefixtures("keeper")
 def test_whatever_becomes_due_meanwhile_is_done(
     database: Database, answers: queue.SimpleQueue[Any], statements: list[str]

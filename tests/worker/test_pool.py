@@ -36,13 +36,51 @@ def pool_of(*running_for: float, threads: int = 1) -> Iterator[Pool]:
 
 
 @pytest.mark.parametrize(
-    ("running_for", "typical"), [([3.0], 3.0), ([5.0, 0.5, 0.1], 0.5), ([9.0, 9.0, 2.0, 1.0], 2.0)]
+    ("running_for", "typical"),
+    [
+        ([3.0], 3.0),
+        ([5.0, 0.5, 0.1], 0.5),
+        ([9.0, 9.0, 2.0, 1.0], 2.0),
+        ([9.0, 9.0, 9.0, 0.04], 0.04),
+        ([9.0, 0.03, 0.02, 0.01], 0.02),
+    ],
 )
 def test_it_knows_for_how_long_more_than_half_of_its_children_have_been_at_it(
     running_for: list[float], typical: float
 ) -> None:
     with pool_of(*running_for) as pool:
         assert pool.typical_seconds(NOW) == pytest.approx(typical)
+
+
+@pytest.mark.parametrize(
+    ("running_for", "threads", "part"),
+    [
+        ([0.04, 0.01], 1, 0.0),
+        ([9.0, 0.06, 0.04, 0.01], 1, 0.5),
+        ([9.0, 9.0], 1, 0.0),
+        ([9.0, 0.01], 2, 0.0),
+    ],
+    ids=["none", "half of them", "all: it is jobs that are long", "with threads there are others"],
+)
+def test_children_that_are_long_at_a_job_are_tied_up_beside_others(
+    running_for: list[float], threads: int, part: float
+) -> None:
+    with pool_of(*running_for, threads=threads) as pool:
+        assert pool.tied_up(NOW) == part
+
+
+def test_who_has_its_hands_full_has_no_part_in_what_there_is_for_the_others() -> None:
+    """It would leave a third of it here, for nobody."""
+    with pool_of(9.0, 9.0, 0.0) as pool:
+        idle = pool.slots[2]
+        idle.run.clear()
+        idle.settle()
+        pool.ledger.pace.took("task", 0.002)
+        pool.ledger.ready.extend(attempts(3))
+
+        pool.dispatch(NOW)
+
+        assert len(idle.run) == 3
 
 
 def test_children_with_threads_say_themselves_when_they_begin() -> None:
