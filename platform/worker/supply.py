@@ -15,6 +15,13 @@ from jobplatform.worker.pace import SLOW_SECONDS, claim_size
 from jobplatform.worker.pool import Pool
 
 NEVER: Final = math.inf
+#: Of the jobs that are claimed, this part may go to workspaces out of turn: the others are for the ring. Jobs that take
+#: next to no time leave their workspace late, and while a claim is of one or two jobs it took all of them: the ring
+#: stood still for tens of seconds, until that backlog was gone. With three fifths who has short jobs among a crowd that
+#: comes once gets less than half of its part.
+OUT_OF_TURN: Final = 0.8
+#: How many such turns are kept while nobody is late.
+MOST_FOR_LATE: Final = 4
 
 
 class Supply:
@@ -51,6 +58,7 @@ class Supply:
         self._held_back = False
         self._ended_meanwhile = False
         self._newcomers = Newcomers(ledger.shares.is_behind)
+        self._for_late = 0.0
         self._rung: Rung | None = None
 
     def wake(self) -> None:
@@ -138,10 +146,13 @@ class Supply:
     def _look_first_at(self, wanted: int) -> list[str]:
         """Those whose turn need not have come on the ring: who rang, and who is far behind its share.
 
-        No more than there are jobs to claim: then one that nothing is claimed from has nothing.
+        No more than there are jobs to claim: then one that nothing is claimed from has nothing. And never all of them,
+        claim after claim: then nobody else would have a turn.
         """
         newcomers = self._newcomers.take(wanted)
-        late = self._ledger.shares.late(wanted - len(newcomers))
+        self._for_late = min(MOST_FOR_LATE, self._for_late + wanted * OUT_OF_TURN - len(newcomers))
+        late = self._ledger.shares.late(max(0, min(int(self._for_late), wanted - len(newcomers))))
+        self._for_late -= len(late)
         return list(dict.fromkeys([*newcomers, *late]))
 
     def _hand_back_surplus(self, now: float) -> None:

@@ -149,7 +149,12 @@ class Fleet:
         return [sys.executable, "-m", "jobplatform.cli", "worker", *options]
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("JOBPLATFORM_")}
+        # Without kept bytecode each worker and each nursery compiles all of our code again: 4.2 s of CPU, not 3.0.
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("JOBPLATFORM_") and name != "PYTHONDONTWRITEBYTECODE"
+        }
         return inherited | {
             "DATABASE_URL": self.url,
             "JOBPLATFORM_TASKS": "tests.chaos.workload:tasks",
@@ -161,7 +166,6 @@ class Fleet:
             "JOBPLATFORM_CRASH_LIMIT": str(self.crash_limit),
             "JOBPLATFORM_LOG_FORMAT": "json",
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
             diary.VARIABLE: str(self.diary),
         }
 

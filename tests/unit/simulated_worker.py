@@ -21,6 +21,7 @@ from jobplatform.queue import Ahead, ClaimedJob, Lease
 from jobplatform.queue.claim import FEWEST_WORKSPACES
 from jobplatform.queue.shares import Shares
 from jobplatform.worker.pace import Pace, claim_size
+from jobplatform.worker.supply import MOST_FOR_LATE, OUT_OF_TURN
 
 AN_ID = str(uuid.UUID(int=1))
 
@@ -112,6 +113,7 @@ class SimulatedWorker:
         self._ends: list[tuple[float, int, str, ClaimedJob, float, float, float]] = []
         self._number = itertools.count()
         self._ring = Ring()
+        self._for_late = 0.0
         self._crowd = crowd
         self._crowd_length = crowd.waiting if crowd else 0
         for _ in range(self._crowd_length):
@@ -171,7 +173,10 @@ class SimulatedWorker:
                 self._ring.add(name)
 
     def _claim(self, limit: int) -> None:
-        late = self.shares.late(limit) if self._fair else []
+        # As in Supply: the ring keeps its part.
+        self._for_late = min(MOST_FOR_LATE, self._for_late + limit * OUT_OF_TURN)
+        late = self.shares.late(min(int(self._for_late), limit)) if self._fair else []
+        self._for_late -= len(late)
         claimed = self.claim(limit, late, self.shares.ahead() if self._fair else Ahead())
         jobs = [a_job(name, self.tenants[name].weight, self._task(name)) for name in claimed.names]
         charges = self.shares.claimed(jobs, waiting=claimed.waiting, came_round=claimed.came_round)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+from itertools import cycle
 from time import monotonic
 from typing import Any
 
@@ -423,6 +424,27 @@ def test_beside_children_that_are_tied_up_the_others_have_their_stock() -> None:
 
     assert wanted == ledger.pace.room(1) == 10
     assert len(ledger.ready) == ledger.pace.keep(1) == 20
+
+
+def test_a_backlog_of_jobs_that_take_no_time_leaves_the_ring_its_part_of_all_claims() -> None:
+    """Its workspace is late for as long as there are others whose jobs take time."""
+    claimer, ledger = SilentClaimer(), Ledger()
+    supply = Supply(claimer, ledger, EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
+    ring = cycle([ONE, "slow-1", "slow-2", "slow-3"])
+    served: list[str] = []
+
+    for _ in range(200):
+        supply.ask(0.0, worker_id=1)
+        first = claimer.asked[-1].newcomers
+        whose = first[0] if first else next(ring)
+        job = attempt(lease=LEASE._replace(workspace_id=whose)).job
+        [charged] = ledger.shares.claimed([job], came_round=not first and whose == "slow-3")
+        ledger.shares.ended(job, charged, 0.0 if whose == ONE else 1.0)
+        served.append("out of turn" if first else whose)
+        supply.claimed(Claimed(1, [], more=True))
+
+    assert served.count("out of turn") > 10
+    assert min(served.count(f"slow-{number}") for number in (1, 2, 3)) >= 8
 
 
 def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:
