@@ -12,7 +12,7 @@ from jobplatform.api import carrying
 from jobplatform.api.hub import StreamLimits
 from jobplatform.queue import NewJob, enqueue_job
 from jobplatform.testing import wait_until
-from tests.api.conftest import MintToken, hub_of
+from tests.api.conftest import hub_of
 from tests.api.streams import ask_as_gunicorn_does
 from tests.pages.conftest import Visitor
 
@@ -23,34 +23,11 @@ def job(sessions: sessionmaker[Session], acme: uuid.UUID) -> str:
         return str(enqueue_job(session, NewJob(workspace_id=acme, task="echo", payload="{}")).job_id)
 
 
-@pytest.fixture
-def member(app: Flask, mint: MintToken, acme: uuid.UUID) -> Visitor:
-    visitor = Visitor(app.test_client(), f"/w/{acme}")
-    visitor.page = visitor.http.get("/w/sign-in")
-    assert visitor.send("/sign-in", token=mint(acme)).status_code == 303
-    return visitor
-
-
-@pytest.mark.parametrize(
-    ("whose", "path"),
-    [
-        ("member", "/w/{acme}/events"),
-        ("member", "/w/{acme}/jobs/{job}/events"),
-        ("operator", "/console/changes?of=jobs"),
-        ("operator", "/console/jobs/{acme}/{job}/events"),
-    ],
-)
+@pytest.mark.parametrize("path", ["/console/changes?of=jobs", "/console/jobs/{acme}/{job}/events"])
 def test_the_stream_of_a_page_goes_on_when_its_request_has_ended(
-    whose: str,
-    path: str,
-    app: Flask,
-    acme: uuid.UUID,
-    job: str,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+    path: str, operator: Visitor, app: Flask, acme: uuid.UUID, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    visitor = request.getfixturevalue(whose)
-    cookies = visitor.get("/").request.headers["Cookie"]
+    cookies = operator.get("/").request.headers["Cookie"]
     monkeypatch.setattr(carrying, "has_greenlets", lambda: True)
     hub_of(app).limits = StreamLimits(process=500, workspace=500, token=500)
 
