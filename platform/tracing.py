@@ -11,9 +11,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, SpanContext
 
@@ -36,20 +38,40 @@ def well_formed(trace_parent: str | None) -> str | None:
 # -- requests ------------------------------------------------------------------------------------
 
 
-def continue_request(trace_parent: str | None) -> object:
-    """Be part of the trace that a request belongs to, unless something in this process has seen to that. What it
-    answers with is for :func:`end_request`."""
+class Serving(NamedTuple):
+    """The span of a request that is being served, and what ends its being the current one."""
+
+    span: Span
+    token: Token[Context]
+
+
+def begin_request(method: str, route: str | None, trace_parent: str | None) -> Serving | None:
+    """Make a span for a request, in the trace that it says it belongs to, and have it be the current one. What it
+    answers with is for :func:`end_request`; None where something in this process has seen to all that."""
     from opentelemetry import context, trace
 
-    if trace.get_current_span().get_span_context().is_valid or not (sent := well_formed(trace_parent)):
+    if trace.get_current_span().get_span_context().is_valid:
         return None
-    return context.attach(_remote(sent))
+    sent = well_formed(trace_parent)
+    span = trace.get_tracer(NAME).start_span(
+        f"{method} {route}" if route else method,
+        context=_remote(sent) if sent else None,
+        kind=trace.SpanKind.SERVER,
+        # Not the path itself: keys of hooks are in it.
+        attributes={"http.request.method": method, **({"http.route": route} if route else {})},
+    )
+    return Serving(span, context.attach(trace.set_span_in_context(span)))
 
 
-def end_request(token: Any) -> None:
+def end_request(serving: Serving, status: int) -> None:
     from opentelemetry import context
+    from opentelemetry.trace import Status, StatusCode
 
-    context.detach(token)
+    serving.span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        serving.span.set_status(Status(StatusCode.ERROR))
+    serving.span.end()
+    context.detach(serving.token)
 
 
 # -- enqueues ------------------------------------------------------------------------------------

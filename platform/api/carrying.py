@@ -6,7 +6,7 @@ the request ends after the greeting, and what is left of a stream is its followe
 
     1. The request's greenlet sends the head and the greeting, and hands over a duplicate of its connection.
     2. The server finds an answer that has ended and closes its own end, which closes nothing.
-    3. Whenever the hub has fed somebody, and now and then for the heartbeats, the carrier writes to whom it has to.
+    3. The carrier writes to whom the hub has fed, and looks at all now and then for the heartbeats.
 
 It never waits for a client: what a connection does not take stays here, meanwhile the follower fills up and is fed no
 more, and a client that takes nothing for half a minute is given up.
@@ -14,6 +14,7 @@ more, and a client that takes nothing for half a minute is given up.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -21,10 +22,11 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from jobplatform.api.following import Follower
+from jobplatform.api.giving_way import giving_way, has_greenlets
 
 #: A comment so often keeps whatever is in between from taking the silence for an end.
 HEARTBEAT = 10.0
@@ -32,10 +34,10 @@ HEARTBEAT = 10.0
 UNREAD = 30.0
 #: Seconds until a connection that did not take everything is tried again.
 AGAIN = 0.25
-#: Seconds between two looks at whose heartbeat is due.
+#: Seconds between two looks at all: whose heartbeat is due, who is not fed by the hub.
 LOOK = 1.0
-#: Connections that are looked at without giving way to the requests of a process with greenlets.
-PORTION = 200
+#: Connections that are written to without giving way to the requests of a process with greenlets.
+PORTION = 100
 #: Seconds that a process which ends gives its streams to say so.
 FAREWELL = 5.0
 
@@ -150,6 +152,7 @@ class Carrier:
     def __init__(self, let_go: Callable[[Follower], None]) -> None:
         self._let_go = let_go
         self._lines: set[Line] = set()
+        self._calls: set[Line] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -165,9 +168,9 @@ class Carrier:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="jobplatform-carrier", daemon=True)
                 self._thread.start()
-        line.follower.on_news = self._wake.set
+        line.follower.on_news = functools.partial(self._call, line)
         # It may have been fed before anybody would have been told.
-        self._wake.set()
+        self._call(line)
 
     def join(self, seconds: float = FAREWELL) -> None:
         """Wait until nobody is left. Their followers have been told to end."""
@@ -181,19 +184,38 @@ class Carrier:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._lines.clear()
+            self._calls.clear()
             self._thread = None
 
     def _run(self) -> None:
+        looked_at = 0.0
+        stuck: list[Line] = []
         while self._goes_on():
             self._wake.clear()
-            is_stuck = False
-            for count, line in enumerate(list(self._lines), start=1):
-                if not self._serve(line):
-                    self._drop(line)
-                is_stuck = is_stuck or line.is_stuck
-                if count % PORTION == 0:
-                    time.sleep(0)
-            self._wake.wait(AGAIN if is_stuck else LOOK)
+            due = [*stuck, *self._called()]
+            if time.monotonic() - looked_at >= LOOK:
+                looked_at = time.monotonic()
+                due = list(self._lines)
+            stuck = [line for line in giving_way(due, PORTION) if self._leaves_stuck(line)]
+            self._wake.wait(AGAIN if stuck else LOOK)
+
+    def _call(self, line: Line) -> None:
+        """There is something to write to it."""
+        self._calls.add(line)
+        self._wake.set()
+
+    def _called(self) -> Iterator[Line]:
+        while self._calls:
+            yield self._calls.pop()
+
+    def _leaves_stuck(self, line: Line) -> bool:
+        # One that has been dropped may have been called once more, and its connection's number is somebody else's.
+        if line not in self._lines:
+            return False
+        if self._serve(line):
+            return line.is_stuck
+        self._drop(line)
+        return False
 
     def _goes_on(self) -> bool:
         """The thread ends with the last line; it is written off under the lock, so that the next one is started."""
@@ -217,9 +239,3 @@ class Carrier:
             self._lines.discard(line)
         self._let_go(line.follower)
         line.close()
-
-
-def has_greenlets() -> bool:
-    """Whether requests of this process are greenlets, and its threads too."""
-    monkey = sys.modules.get("gevent.monkey")
-    return bool(monkey and monkey.is_module_patched("threading"))

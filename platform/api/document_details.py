@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
+
+from jobplatform.api.problems import KINDS, PROBLEM_JSON, TYPE_PREFIX
 
 #: Deep enough for every schema of ours, and an end for one that contains itself.
 DEEPEST = 8
@@ -29,6 +32,8 @@ _NAMED = {
     "statusUrl": _JOB_URL,
     "eventsUrl": f"{_JOB_URL}/events",
 }
+#: Members of a problem that only some of them have.
+_TOLD_BY = {HTTPStatus.UNPROCESSABLE_ENTITY: ("errors",), HTTPStatus.INTERNAL_SERVER_ERROR: ("requestId",)}
 _FORMATS = {
     "uuid": "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d11",
     "date-time": "2026-01-05T09:00:00.000000Z",
@@ -38,12 +43,49 @@ _FORMATS = {
 
 def complete(document: dict[str, Any]) -> None:
     """Add to ``document`` what is the same everywhere, and to each answer an example where it has none."""
+    _write_patterns_as_others_do(document)
     for guarded, status, response in _responses(document):
         common = REQUEST_ID | (CHALLENGE if status == "401" else {}) | (STANDING if guarded else {})
         response["headers"] = common | response.get("headers", {})
-        content = response.get("content", {}).get(JSON, {})
-        if "schema" in content and not {"example", "examples"} & set(content):
-            content["example"] = example_of(content["schema"], document)
+        for media_type, content in response.get("content", {}).items():
+            if "schema" not in content or {"example", "examples"} & set(content):
+                continue
+            if media_type == PROBLEM_JSON:
+                content["examples"] = {"problem": {"$ref": _example_of_problem(content["schema"], status, document)}}
+            elif media_type == JSON:
+                content["example"] = example_of(content["schema"], document)
+
+
+def _write_patterns_as_others_do(found: Any) -> None:
+    """Python's end of a text is to JavaScript, whose patterns JSON Schema has, the letter Z."""
+    if isinstance(found, list):
+        for each in found:
+            _write_patterns_as_others_do(each)
+    elif isinstance(found, dict):
+        if isinstance(pattern := found.get("pattern"), str):
+            found["pattern"] = pattern.replace("\\Z", "$")
+        for each in found.values():
+            _write_patterns_as_others_do(each)
+
+
+def _example_of_problem(schema: dict[str, Any], status: str, document: dict[str, Any]) -> str:
+    """Where it is: one for all answers of a status and a schema, of which there are a thousand."""
+    name = schema["$ref"].rpartition("/")[2] + status
+    examples = document["components"].setdefault("examples", {})
+    if name not in examples:
+        known = HTTPStatus(int(status))
+        value = example_of(schema, document) | {
+            "type": TYPE_PREFIX + KINDS.get(known, "error"),
+            "title": known.phrase,
+            "status": int(known),
+            "detail": known.description or known.phrase,
+            "instance": _JOB_URL,
+        }
+        for member in ("errors", "requestId"):
+            if member not in _TOLD_BY.get(known, ()):
+                value.pop(member, None)
+        examples[name] = {"summary": known.phrase, "value": value}
+    return f"#/components/examples/{name}"
 
 
 def example_of(schema: dict[str, Any], document: dict[str, Any], name: str = "", depth: int = 0) -> Any:

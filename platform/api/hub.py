@@ -5,9 +5,12 @@
     3. What is new about those, a few at a time for each follower.
     4. Every other second: whose token has been revoked.
 
-A round is one short transaction on one connection of the pool. Nobody's request holds one while it waits, and a process
-that nobody asks for news looks for none. It polls rather than listens, because nothing then has to be rung when a job
-changes, and a pooler may stand in between: see docs/decisions/the-api-polls-for-news.md.
+With many followers a round is so many portions, spread over its time: each a short transaction on one connection of
+the pool, and then a pause in which the process is there for its requests. Whoever comes meanwhile, or has more to be
+told than a look could tell, is looked at in the pauses. So one connection serves all followers, nobody's request holds
+one while it waits, and a process that nobody asks for news looks for none. It polls rather than listens, because
+nothing then has to be rung when a job changes, and a pooler may stand in between: see
+docs/decisions/the-api-polls-for-news.md.
 """
 
 from __future__ import annotations
@@ -17,28 +20,34 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from jobplatform.api.carrying import Carrier, Line, has_greenlets
+from jobplatform.api.carrying import Carrier, Line
 from jobplatform.api.following import Follower, JobFollower, Reader, Waiter, WorkspaceFollower
+from jobplatform.api.giving_way import giving_way, has_greenlets
 from jobplatform.api.tokens import find_dead_tokens
-from jobplatform.queue import Seen, find_news, look_at_jobs, look_at_workspace, reveal_facts
+from jobplatform.queue import Followed, Seen, find_news, look_at_jobs, look_at_workspace, reveal_facts
 from jobplatform.settings import Settings
 
-#: Seconds between two rounds. A round that took long is followed by a pause of four times that: with very many
-#: followers each hears a little later, and neither the process nor the database does much else for them.
+#: Seconds that a round takes at least. One that has much to look at takes longer, since each portion is followed by a
+#: pause of four times what it took: with very many followers each hears a little later, and neither the process nor the
+#: database does much else for them.
 INTERVAL = 0.25
-LONGEST_INTERVAL = 0.75
+#: Seconds that its pauses take together at most, if the round does not take its time anyway.
+LONGEST_PAUSE = 0.75
 #: Seconds between two looks at tokens. With the longest pause it keeps revocation within 5 s.
 TOKENS_EVERY = 2.0
 #: Seconds without a follower after which the thread ends.
 IDLE = 5.0
-#: Jobs looked at in one statement.
+#: Jobs looked at in one statement, and about so many in one transaction.
 PORTION = 200
+#: Jobs that are told of without giving way to the requests of a process with greenlets.
+TOLD_AT_ONCE = 20
 #: Held requests of a process when nobody said how many: greenlets cost little, threads are few.
 GREENLETS_HOLD = 2_500
 THREADS_HOLD = 8
@@ -80,6 +89,8 @@ class Hub:
         self.limits = limits or StreamLimits()
         self.rounds = 0
         self._followers: set[Follower] = set()
+        #: Those who came since they could be looked at, or have more to be told.
+        self._urgent: set[Follower] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._running_in: int | None = None
@@ -100,8 +111,10 @@ class Hub:
             if self._running_in != os.getpid():
                 # After a fork the parent's followers are not ours, nor is its thread.
                 self._followers.clear()
+                self._urgent.clear()
             self._require_room(follower.reader)
             self._followers.add(follower)
+            self._urgent.add(follower)
             if self._running_in != os.getpid():
                 self._running_in = os.getpid()
                 run = self._run
@@ -114,6 +127,7 @@ class Hub:
     def leave(self, follower: Follower) -> None:
         with self._lock:
             self._followers.discard(follower)
+            self._urgent.discard(follower)
 
     def carry(self, line: Line) -> None:
         """Write to it from here, and have its follower leave at the end: nobody's request waits for that."""
@@ -161,7 +175,6 @@ class Hub:
         idle_since = time.monotonic()
         failed = 0
         while True:
-            self._wake.clear()
             started = time.monotonic()
             # Those that have ended are still there until their requests notice.
             if any(not follower.ended for follower in list(self._followers)):
@@ -169,15 +182,12 @@ class Hub:
             elif self._ends(idle_since):
                 return
             try:
-                more = self._round(transaction)
+                self._round(transaction)
                 failed = 0
             except Exception as error:  # noqa: BLE001  # the thread serves everybody; whatever it is, it goes on
                 failed += 1
                 self._report(failed, error)
-                more = False
-            if not more:
-                pause = max(INTERVAL, 4 * (time.monotonic() - started)) if not failed else 0.5 * failed
-                self._wake.wait(min(pause, LONGEST_INTERVAL))
+                self._wake.wait(min(0.5 * failed, LONGEST_PAUSE))
 
     def _ends(self, idle_since: float) -> bool:
         """Whether it was idle for long enough; it is written off under the lock, so that the next one is started."""
@@ -193,16 +203,42 @@ class Hub:
         if failed == 1:
             log.warning("api.events_interrupted", extra={"error": f"{type(error).__name__}: {error}"[:300]})
 
-    def _round(self, transaction: Transaction) -> bool:
+    def _round(self, transaction: Transaction) -> None:
+        """Everybody once. Without a follower it is a pause, which ends when one comes."""
         with self._lock:
-            followers = [follower for follower in self._followers if not follower.ended]
-        followers = [follower for follower in followers if not self._has_to_go(follower)]
+            portions = _portions(follower for follower in self._followers if not follower.ended)
+        for portion in portions:
+            began = time.monotonic()
+            self._look_at(portion, transaction)
+            self._pause(began, len(portions), transaction)
+        if not portions:
+            self._wake.wait(INTERVAL)
+            self._wake.clear()
+        self.rounds += bool(portions)
+
+    def _pause(self, began: float, portions: int, transaction: Transaction) -> None:
+        """Until it is the next portion's turn. Nobody who is in a hurry waits for that."""
+        now = time.monotonic()
+        until = max(began + INTERVAL / portions, now + min(4 * (now - began), LONGEST_PAUSE / portions))
+        while not self._leaving and (left := until - time.monotonic()) > 0:
+            if self._urgent or self._wake.wait(left):
+                self._wake.clear()
+                with self._lock:
+                    urgent = list(self._urgent)
+                self._look_at(urgent[:PORTION], transaction)
+
+    def _look_at(self, portion: list[Follower], transaction: Transaction) -> None:
+        with self._lock:
+            self._urgent.difference_update(portion)
+        followers = [follower for follower in portion if not self._has_to_go(follower)]
         if not followers:
-            return False
+            return
         with transaction() as session:
             self.look(session, followers)
-        self.rounds += 1
-        return any(follower.has_room and _is_behind(follower) for follower in followers)
+        behind = [follower for follower in followers if _is_behind(follower)]
+        with self._lock:
+            # Those who have left meanwhile are not to come back.
+            self._urgent.update(self._followers.intersection(behind))
 
     def _has_to_go(self, follower: Follower) -> bool:
         now = time.monotonic()
@@ -214,20 +250,45 @@ class Hub:
 
     def look(self, session: Session, followers: list[Follower]) -> None:
         """Everything that is new for ``followers``, as far as they have room for it."""
-        self._end_revoked(session, followers)
+        self._end_revoked(session)
         fed = [follower for follower in followers if follower.has_room and not follower.ended]
         _look_at_workspaces(session, [follower for follower in fed if isinstance(follower, WorkspaceFollower)])
         _note_news(session, fed)
         _tell(session, fed)
 
-    def _end_revoked(self, session: Session, followers: list[Follower]) -> None:
+    def _end_revoked(self, session: Session) -> None:
+        """Of all followers: however long a round takes, nobody has to wait for their turn to be ended."""
         if time.monotonic() - self._tokens_seen_at < TOKENS_EVERY:
             return
         self._tokens_seen_at = time.monotonic()
+        with self._lock:
+            followers = list(self._followers)
         dead = find_dead_tokens(session, {token for follower in followers if (token := follower.reader.token_id)})
-        for follower in followers:
+        for follower in followers if dead else ():
             if follower.reader.token_id in dead:
                 follower.end()
+
+
+def _portions(followers: Iterable[Follower]) -> list[list[Follower]]:
+    """Whom to look at together, so that each look is at about ``PORTION`` jobs.
+
+    All who follow the same workspace are in one: they ask about the same jobs.
+    """
+    of_jobs, by_workspace = [], defaultdict(list)
+    for follower in followers:
+        if isinstance(follower, WorkspaceFollower):
+            by_workspace[follower.reader.workspace_id].append(follower)
+        else:
+            of_jobs.append(follower)
+    portions: list[list[Follower]] = [of_jobs[start : start + PORTION] for start in range(0, len(of_jobs), PORTION)]
+    room = 0
+    for group in by_workspace.values():
+        if room <= 0:
+            room = PORTION
+            portions.append([])
+        portions[-1] += group
+        room -= max(1, *(len(follower.place.jobs) for follower in group))
+    return portions
 
 
 def _look_at_workspaces(session: Session, followers: list[WorkspaceFollower]) -> None:
@@ -239,15 +300,17 @@ def _look_at_workspaces(session: Session, followers: list[WorkspaceFollower]) ->
 
 
 def _note_news(session: Session, followers: list[Follower]) -> None:
-    asked = [(follower, followed) for follower in followers for followed in follower.followed()]
     # Many may follow the same job and be at the same place.
-    distinct = list(dict.fromkeys(followed for _, followed in asked))
-    # Not all in one go: where requests are greenlets they get their turn while the database is asked.
-    portions = [distinct[start : start + PORTION] for start in range(0, len(distinct), PORTION)]
-    news = {portion[place] for portion in portions for place in find_news(session, portion)}
-    for follower, followed in asked:
-        if followed in news:
-            follower.note_news(followed)
+    asking: defaultdict[Followed, list[Follower]] = defaultdict(list)
+    pairs = ((follower, followed) for follower in followers for followed in follower.followed())
+    for follower, followed in giving_way(pairs, PORTION):
+        asking[followed].append(follower)
+    distinct = list(asking)
+    for start in range(0, len(distinct), PORTION):
+        portion = distinct[start : start + PORTION]
+        for place in find_news(session, portion):
+            for follower in asking[portion[place]]:
+                follower.note_news(portion[place])
 
 
 def _tell(session: Session, followers: list[Follower]) -> None:
@@ -255,7 +318,7 @@ def _tell(session: Session, followers: list[Follower]) -> None:
     for start in range(0, len(asked), PORTION):
         portion = asked[start : start + PORTION]
         found = look_at_jobs(session, [followed for _, followed in portion])
-        for place, (follower, followed) in enumerate(portion):
+        for place, (follower, followed) in giving_way(enumerate(portion), TOLD_AT_ONCE):
             follower.tell(followed, _shown(session, follower, found.get(place)))
 
 
@@ -267,4 +330,5 @@ def _shown(session: Session, follower: Follower, seen: Seen | None) -> Seen | No
 
 def _is_behind(follower: Follower) -> bool:
     """Whether there is more to be told at once. A job that has ended and may still speak is in no hurry."""
-    return isinstance(follower, WorkspaceFollower | JobFollower) and follower.is_behind
+    hears = follower.has_room and not follower.ended
+    return hears and isinstance(follower, WorkspaceFollower | JobFollower) and follower.is_behind

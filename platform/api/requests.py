@@ -55,10 +55,15 @@ def _begin() -> None:
         g.jobplatform_started = time.perf_counter()
         g.jobplatform_request_id = _taken_over() or uuid.uuid4().hex
         if tracing.is_traced():
-            g.jobplatform_trace = tracing.continue_request(request.headers.get(TRACE_HEADER))
+            g.jobplatform_trace = tracing.begin_request(
+                request.method,
+                request.url_rule.rule if request.url_rule else None,
+                request.headers.get(TRACE_HEADER),
+            )
 
 
 def _end(response: Response) -> Response:
+    g.jobplatform_status = response.status_code
     if HEADER not in response.headers:
         response.headers[HEADER] = current_request_id()
         # Answers are somebody's: nothing in between may keep them, or take them for anything but what they say.
@@ -69,8 +74,8 @@ def _end(response: Response) -> Response:
 
 
 def _end_trace(_error: BaseException | None) -> None:
-    if token := g.pop("jobplatform_trace", None):
-        tracing.end_request(token)
+    if serving := g.pop("jobplatform_trace", None):
+        tracing.end_request(serving, g.get("jobplatform_status", 500))
 
 
 def _log(response: Response) -> None:

@@ -67,6 +67,10 @@ class TaskRunSchema(TriggeredSchema):
     completed_at = Moment(allow_none=True)
 
 
+EXAMPLE = (
+    'id: 1-0.1.0..0.0\ndata: {"id":"0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d11","status":"EXECUTING","taskId":"export",'
+    '"output":null,"error":null,"progress":null}\n\n'
+)
 _TRIGGERED, _RUN = TriggeredSchema(), TaskRunSchema()
 
 
@@ -99,6 +103,7 @@ def show_run(job_id: UUID) -> Response:
     content_type=EVENT_STREAM,
     headers=HEADERS,
     description="Server-sent events: the run as it becomes",
+    example=EXAMPLE,
 )
 @short_forms.headers(LAST_EVENT_ID)
 def stream_run(query: dict[str, Any], job_id: UUID) -> Response:

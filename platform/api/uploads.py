@@ -52,9 +52,10 @@ class UploadSchema(CamelSchema):
 
 
 _UPLOAD = UploadSchema()
+_EXAMPLE = "id,email\r\n1,ada@example.com\r\n"
 _BODY = {
     "required": True,
-    "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in TYPES},
+    "content": {kind: {"schema": {"type": "string", "format": "binary"}, "example": _EXAMPLE} for kind in TYPES},
 }
 
 

@@ -6,6 +6,7 @@ The application is made when ``app`` is first asked for: importing this module a
 from __future__ import annotations
 
 import functools
+import gc
 
 from flask import Flask
 
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Flask:
 
 @functools.cache
 def _application() -> Flask:
-    return create_app()
+    app = create_app()
+    # All that is there by now stays. Searched for garbage in every full collection it would hold up the requests of the
+    # process for a quarter of a second each time.
+    gc.freeze()
+    return app

@@ -58,6 +58,8 @@ def make_engine(
         address,
         pool_size=pool_size,
         max_overflow=0 if autocommit else pool_size,
+        # The one that was used last: it has the most prepared, and those of a rush are left alone after it.
+        pool_use_lifo=True,
         # Nothing is prepared, and no option is sent that a pooler would refuse, until we know who is there.
         connect_args={**NETWORK, "application_name": application_name, "prepare_threshold": None},
         # An error ends up in logs and with the job: what was to be stored is no business of theirs.

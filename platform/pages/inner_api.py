@@ -24,6 +24,8 @@ from jobplatform.api.requests import HEADER as REQUEST_ID
 from jobplatform.api.requests import current_request_id
 
 _PRINCIPAL = "jobplatform.pages.principal"
+#: What servers say of the connection.
+LENT = ("gunicorn.socket", "werkzeug.socket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,14 @@ class InnerApi:
         return Answer(response.status_code, response.get_json(silent=True, force=True), dict(response.headers))
 
     def stream(self, principal: Principal, path: str, last_event_id: str | None) -> Response:
-        """An answer that goes on, passed on as it comes."""
-        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        """An answer that goes on: the API's own, so that it lets its request go where it can."""
+        environ = self._environ(principal, "GET", path, headers={"Last-Event-ID": last_event_id or ""})
         # What the server lends a stream (its socket) is lent on.
-        return self._request(principal, "GET", path, None, None, headers, lend=True)
+        environ |= {name: request.environ[name] for name in LENT if name in request.environ}
+        with self.app.request_context(environ):
+            response = self.app.full_dispatch_request()
+        del response.headers[REQUEST_ID]
+        return response
 
     def _request(
         self,
@@ -98,18 +104,10 @@ class InnerApi:
         body: Any,
         query: Mapping[str, Any] | None,
         headers: Mapping[str, str],
-        *,
-        lend: bool = False,
     ) -> Response:
-        sent = {**headers, REQUEST_ID: current_request_id()}
-        known = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        builder = EnvironBuilder(path=path, method=method, query_string=known, headers=Headers(sent), json=body)
-        environ = builder.get_environ()
-        environ[_PRINCIPAL] = principal
-        for name in ("gunicorn.socket", "werkzeug.socket") if lend else ():
-            if name in request.environ:
-                environ[name] = request.environ[name]
-        chunks, status, answered = run_wsgi_app(self.app, environ)
+        chunks, status, answered = run_wsgi_app(
+            self.app, self._environ(principal, method, path, body, query=query, headers=headers)
+        )
         # Ours goes with the page that asked.
         kept = [(name, value) for name, value in answered if name.lower() != REQUEST_ID.lower()]
         response = Response(chunks, status, kept)
@@ -117,6 +115,21 @@ class InnerApi:
         if closing is not None:
             response.call_on_close(closing)
         return response
+
+    def _environ(
+        self,
+        principal: Principal,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str],
+    ) -> dict[str, Any]:
+        sent = {**headers, REQUEST_ID: current_request_id()}
+        known = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        builder = EnvironBuilder(path=path, method=method, query_string=known, headers=Headers(sent), json=body)
+        return {**builder.get_environ(), _PRINCIPAL: principal}
 
 
 def _make(mounted: Mounted) -> Flask:

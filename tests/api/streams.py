@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from flask import Flask
+from gunicorn.config import Config
+from gunicorn.http import get_parser
+from gunicorn.http.wsgi import create
 from werkzeug.test import TestResponse
+
+HERE = ("127.0.0.1", 80)
 
 
 class Event(NamedTuple):
@@ -77,3 +84,25 @@ def told(events: Iterable[Event]) -> list[tuple[Any, ...]]:
         for event in events
         if event.name != "job.progress"
     ]
+
+
+def ask_as_gunicorn_does(app: Flask, path: str, headers: Mapping[str, str]) -> socket.socket:
+    """Serve one request, to the end of its answer or until it has been let go; then the client's end of its connection.
+
+    The caller closes that.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(30)
+    lines = [f"GET {path} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers.items())]
+    theirs.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+    config = Config()
+    request = next(get_parser(config, ours, HERE))
+    answer, environ = create(request, ours, HERE, HERE, config)
+    chunks = app(environ, answer.start_response)
+    for chunk in chunks:
+        answer.write(chunk)
+    answer.close()
+    assert answer.should_close()
+    chunks.close()  # type: ignore[attr-defined]  # what Flask answers has it
+    ours.close()
+    return theirs

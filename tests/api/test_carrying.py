@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import time
 import tracemalloc
@@ -11,9 +12,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
-from gunicorn.config import Config
-from gunicorn.http import get_parser
-from gunicorn.http.wsgi import create
 
 from jobplatform.api import StreamLimits, carrying
 from jobplatform.api.carrying import AGAIN, UNREAD, Carrier, Line
@@ -23,12 +21,12 @@ from jobplatform.api.streaming import render_event
 from jobplatform.queue import START
 from jobplatform.testing import wait_until
 from tests.api.conftest import Client, Hand, hub_of
-from tests.api.streams import parse
+from tests.api.streams import ask_as_gunicorn_does, parse
 
 #: Of an idle stream. Kept with its request it costs several times that, and its greenlet not even counted.
 BYTES = 4_000
 STREAMS = 20
-HERE = ("127.0.0.1", 80)
+FOREVER = 1e9
 
 
 @pytest.fixture
@@ -166,6 +164,55 @@ def test_one_line_that_cannot_be_told_is_not_the_others_end(
     carrier.join(30)
 
 
+def test_who_has_nothing_to_be_told_is_left_alone_when_another_one_has(
+    follower: Follower, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or each event of a process with thousands of streams would cost a look at all of them."""
+    monkeypatch.setattr(carrying, "LOOK", FOREVER)
+    served: list[Follower] = []
+    write = Line.write
+    monkeypatch.setattr(Line, "write", lambda line, now: served.append(line.follower) or write(line, now))
+    carrier = Carrier(lambda _: None)
+    other, far = socket.socketpair()
+    quiet = JobFollower(follower.reader, str(uuid.uuid4()), START, render_event)
+    with other, far:
+        carrier.take(Line(other.dup().detach(), quiet, lambda: "", chunked=True))
+        carrier.take(Line(pair[0].dup().detach(), follower, lambda: "", chunked=True))
+        wait_until(lambda: {quiet, follower} <= set(served), what="both to have been looked at")
+        wait_until(lambda: not carrier._wake.is_set(), what="the carrier to rest")
+        served.clear()
+        follower.put(["data: a\n\n"])
+
+        assert without_frames(pair[1].recv(1000)) == "data: a\n\n"
+        assert set(served) == {follower}
+        follower.end()
+        quiet.end()
+        carrier.join(30)
+
+
+def test_what_is_said_to_a_line_that_has_been_dropped_is_not_written_to_the_next_of_its_number(
+    follower: Follower, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = socket.socketpair()
+    carrier = Carrier(lambda _: None)
+    dropped = Line(pair[0].dup().detach(), follower, lambda: "", chunked=True)
+    carrier.take(dropped)
+    follower.end()
+    carrier.join(30)
+    with ours, theirs:
+        theirs.settimeout(30)
+        next_one = JobFollower(follower.reader, str(uuid.uuid4()), START, render_event)
+        line = Line(os.dup2(ours.fileno(), dropped._connection), next_one, lambda: "", chunked=True)
+        follower.put(["data: for somebody else\n\n"])
+        carrier.take(line)
+        next_one.put(["data: a\n\n"])
+        next_one.end()
+        ours.close()
+
+        assert received(theirs) == "data: a\n\n"
+        carrier.join(30)
+
+
 # -- under gunicorn ------------------------------------------------------------------------------
 
 
@@ -181,21 +228,8 @@ def ask(app: Flask, client: Client) -> Iterator[Callable[[str], socket.socket]]:
     clients: list[socket.socket] = []
 
     def ask(path: str) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        theirs.settimeout(30)
-        clients.append(theirs)
-        theirs.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\n\r\n".encode())
-        config = Config()
-        request = next(get_parser(config, ours, HERE))
-        answer, environ = create(request, ours, HERE, HERE, config)
-        chunks = app(environ, answer.start_response)
-        for chunk in chunks:
-            answer.write(chunk)
-        answer.close()
-        assert answer.should_close()
-        chunks.close()  # type: ignore[attr-defined]  # what Flask answers has it
-        ours.close()
-        return theirs
+        clients.append(ask_as_gunicorn_does(app, path, {"Authorization": f"Bearer {client.token}"}))
+        return clients[-1]
 
     yield ask
     for theirs in clients:

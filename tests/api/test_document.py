@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask
@@ -60,18 +61,46 @@ def test_the_sync_operation_documents_its_answers(nobody: Client) -> None:
 def test_every_answer_has_its_headers_and_an_example_that_its_schema_allows(nobody: Client) -> None:
     whole = document(nobody)
 
-    for path, operations in whole["paths"].items():
-        for method, operation in operations.items():
-            if method == "parameters":
-                continue
-            for status, response in operation["responses"].items():
-                assert "X-Request-Id" in response["headers"], (method, path, status)
-                content = response.get("content", {}).get("application/json")
-                if content and "schema" in content:
-                    schema = {**content["schema"], "components": whole["components"]}
-                    named = content.get("examples", {"": {"value": content.get("example")}})
-                    for example in named.values():
-                        validator_for(schema, validate_formats=True).validate(example["value"])
+    for where, operation in operations(whole):
+        for status, response in operation["responses"].items():
+            assert "X-Request-Id" in response["headers"], (where, status)
+            for media_type, content in response.get("content", {}).items():
+                require_examples(content, media_type, whole)
+
+
+def test_every_body_has_an_example_that_its_schema_allows(nobody: Client) -> None:
+    whole = document(nobody)
+
+    for _, operation in operations(whole):
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+            require_examples(content, media_type, whole)
+
+
+def operations(whole: Any) -> Iterator[tuple[tuple[str, str], Any]]:
+    for path, methods in whole["paths"].items():
+        for method, operation in methods.items():
+            if method != "parameters":
+                yield (method, path), operation
+
+
+def require_examples(content: Any, media_type: str, whole: Any) -> None:
+    if "schema" not in content:
+        return
+    examples = [resolved(named, whole)["value"] for named in content.get("examples", {}).values()]
+    examples += [content["example"]] if "example" in content else []
+    assert examples, content
+    # The schema of a stream is that of each event, and its example the text of one.
+    if media_type.endswith("json"):
+        schema = {**content["schema"], "components": whole["components"]}
+        for example in examples:
+            validator_for(schema, validate_formats=True).validate(example)
+
+
+def resolved(found: Any, whole: Any) -> Any:
+    if "$ref" not in found:
+        return found
+    _, _, kind, name = found["$ref"].split("/")
+    return whole["components"][kind][name]
 
 
 def test_a_job_s_schema_names_every_member_that_a_job_has(client: Client, jobs_url: str) -> None:

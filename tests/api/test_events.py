@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy.event import listen, remove
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import StreamLimits, carrying, create_app, end_streams, revoke_token, streaming
@@ -239,6 +240,35 @@ def test_a_stream_holds_no_session_and_its_place_is_free_when_it_is_closed(
     for answer in answers:
         answer.close()
     assert hub.following_now == 0
+
+
+def test_all_streams_of_a_process_use_one_connection_to_the_database(
+    app: Flask,
+    client: Client,
+    jobs_url: str,
+    echo: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobplatform.api.hub.PORTION", 1)
+    used: list[tuple[str, int, int]] = []
+    pool = app.extensions["jobplatform.engine"].pool
+
+    def note(connection: Any, *_: object) -> None:
+        used.append((threading.current_thread().name, connection.info.backend_pid, pool.checkedout()))
+
+    answers = [client.get(f"{jobs_url}/{echo()}/events") for _ in range(3)]
+    hub = hub_of(app)
+    listen(pool, "checkout", note)
+    seen = hub.rounds
+    wait_until(lambda: hub.rounds > seen + 2, what="the hub to look a few times")
+    remove(pool, "checkout", note)
+    for answer in answers:
+        answer.close()
+
+    assert len(used) >= 2 * 3
+    assert len(set(used)) == 1
+    # One at a time, also when it is handed out.
+    assert (used[0][0], used[0][2]) == ("jobplatform-hub", 1)
 
 
 @pytest.mark.parametrize(

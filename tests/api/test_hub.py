@@ -14,8 +14,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import following
-from jobplatform.api.following import AT_ONCE, ROOM, JobFollower, Reader, WorkspaceFollower
-from jobplatform.api.hub import Hub
+from jobplatform.api import hub as hub_module
+from jobplatform.api.following import AT_ONCE, ROOM, Follower, JobFollower, Reader, WorkspaceFollower
+from jobplatform.api.hub import PORTION, Hub, _portions
 from jobplatform.api.streaming import render_event
 from jobplatform.queue import START, LogLine, append_log_lines
 from jobplatform.testing import wait_until
@@ -116,3 +117,44 @@ def test_streams_wait_for_a_database_that_is_away_and_go_on(
 
     assert "job.pending" in follower.take(0)
     assert [record.getMessage() for record in caplog.records] == ["api.events_interrupted"]
+
+
+def test_everybody_is_in_one_portion_and_a_workspace_s_followers_are_together(reader: Reader) -> None:
+    of_jobs: list[Follower] = [
+        JobFollower(reader, str(uuid.uuid4()), START, render_event) for _ in range(2 * PORTION + 1)
+    ]
+    workspaces = [Reader(str(uuid.uuid4()), None, True, reader.ends_at) for _ in range(3)]
+    of_workspaces = [WorkspaceFollower(one, None, render_event, lambda *_: "") for one in [*workspaces, *workspaces]]
+    for follower in of_workspaces:
+        follower.place.jobs.update(dict.fromkeys(map(str, range(PORTION // 2)), START))
+
+    portions = _portions([*of_workspaces, *of_jobs])
+
+    assert [len(portion) for portion in portions] == [PORTION, PORTION, 1, 4, 2]
+    assert {follower for portion in portions for follower in portion} == {*of_jobs, *of_workspaces}
+    assert [len({follower.reader.workspace_id for follower in portion}) for portion in portions[3:]] == [2, 1]
+
+
+def test_who_comes_while_there_is_nothing_to_do_is_told_at_once(
+    reader: Reader, echo: Callable[..., str], sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the round still takes that has passed them by."""
+    monkeypatch.setattr(hub_module, "INTERVAL", 3600.0)
+    first, second = (JobFollower(reader, echo(), START, render_event) for _ in range(2))
+    hub = Hub()
+
+    with hub.following(first, sessions.begin), hub.following(second, sessions.begin):
+        wait_until(lambda: first.waiting and second.waiting, what="the first events of both")
+        assert hub.rounds == 0
+    hub.close()
+
+
+def test_one_who_left_while_being_looked_at_does_not_come_back(
+    reader: Reader, talkative: Callable[[], str], sessions: sessionmaker[Session]
+) -> None:
+    follower, hub = JobFollower(reader, talkative(), START, render_event), Hub()
+
+    hub._look_at([follower], sessions.begin)
+
+    assert follower.is_behind
+    assert (hub._urgent, hub.following_now) == (set(), 0)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from tests.api.conftest import Client
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def test_every_answer_names_its_request(client: Client, nobody: Client, jobs_url: str) -> None:
@@ -74,7 +80,7 @@ def test_answers_are_not_to_be_kept_by_others(client: Client, jobs_url: str) -> 
     assert listed.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize("sent", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "not-a-trace"])
+@pytest.mark.parametrize("sent", [CALLER, "not-a-trace"])
 def test_the_trace_that_a_request_belongs_to_is_kept_with_its_jobs(
     client: Client, jobs_url: str, session: Session, sent: str
 ) -> None:
@@ -84,3 +90,62 @@ def test_the_trace_that_a_request_belongs_to_is_kept_with_its_jobs(
 
     kept = session.scalars(text("select trace_parent from jobplatform.jobs")).all()
     assert kept == [sent if sent.startswith("00") else None] * 2
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """Those of an API that traces."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    # A provider can be set once and for ever; other tests are not traced.
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return exporter
+
+
+@pytest.mark.parametrize("sent", [CALLER, None])
+def test_a_request_is_a_span_between_its_caller_s_and_that_of_its_enqueue(
+    client: Client, jobs_url: str, session: Session, spans: InMemorySpanExporter, sent: str | None
+) -> None:
+    client.post(jobs_url, json={"jobType": "echo"}, headers={"traceparent": sent} if sent else {})
+
+    enqueue, request = spans.get_finished_spans()
+    assert request.name == "POST /workspaces/<uuid:workspaceId>/jobs"
+    assert (request.kind, dict(request.attributes or {})) == (
+        trace.SpanKind.SERVER,
+        {
+            "http.request.method": "POST",
+            "http.route": "/workspaces/<uuid:workspaceId>/jobs",
+            "http.response.status_code": 202,
+        },
+    )
+    of_request, of_enqueue = request.context, enqueue.context
+    assert of_request
+    assert of_enqueue
+    assert enqueue.parent
+    assert (f"{request.parent.span_id:016x}" if request.parent else None) == (sent.split("-")[2] if sent else None)
+    assert enqueue.parent.span_id == of_request.span_id
+    kept = session.scalars(text("select trace_parent from jobplatform.jobs")).one()
+    assert kept == f"00-{of_request.trace_id:032x}-{of_enqueue.span_id:016x}-{of_enqueue.trace_flags:02x}"
+    assert not sent or sent.split("-")[1] in kept
+
+
+def test_within_a_span_of_an_instrumented_application_no_second_one_is_made(
+    client: Client, jobs_url: str, spans: InMemorySpanExporter
+) -> None:
+    with trace.get_tracer("web").start_as_current_span("POST"):
+        client.post(jobs_url, json={"jobType": "echo"})
+
+    assert [span.name for span in spans.get_finished_spans()] == ["enqueue default", "POST"]
+
+
+def test_the_span_of_a_request_says_what_was_answered_and_ends_with_it(
+    client: Client, jobs_url: str, spans: InMemorySpanExporter
+) -> None:
+    client.get(jobs_url)
+    client.get("/no/such/path")
+    client.get(f"{jobs_url}?limit=0")
+
+    ended = spans.get_finished_spans()
+    assert [(span.attributes or {})["http.response.status_code"] for span in ended] == [200, 404, 422]
+    assert not trace.get_current_span().get_span_context().is_valid

@@ -1,0 +1,46 @@
+"""The streams of pages, on a server that lets its connections go: they keep no request either."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from flask import Flask
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobplatform.api import carrying
+from jobplatform.api.hub import StreamLimits
+from jobplatform.queue import NewJob, enqueue_job
+from jobplatform.testing import wait_until
+from tests.api.conftest import hub_of
+from tests.api.streams import ask_as_gunicorn_does
+from tests.pages.conftest import Visitor
+
+
+@pytest.fixture
+def job(sessions: sessionmaker[Session], acme: uuid.UUID) -> str:
+    with sessions.begin() as session:
+        return str(enqueue_job(session, NewJob(workspace_id=acme, task="echo", payload="{}")).job_id)
+
+
+@pytest.mark.parametrize("path", ["/console/changes?of=jobs", "/console/jobs/{acme}/{job}/events"])
+def test_the_stream_of_a_page_goes_on_when_its_request_has_ended(
+    path: str, operator: Visitor, app: Flask, acme: uuid.UUID, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cookies = operator.get("/").request.headers["Cookie"]
+    monkeypatch.setattr(carrying, "has_greenlets", lambda: True)
+    hub_of(app).limits = StreamLimits(process=500, workspace=500, token=500)
+
+    theirs = ask_as_gunicorn_does(app, path.format(acme=acme, job=job), {"Cookie": cookies})
+
+    with theirs:
+        head = theirs.recv(1 << 16)
+        assert head.startswith(b"HTTP/1.1 200"), head
+        assert head.lower().count(b"x-request-id") == 1
+        assert (hub_of(app).following_now, len(hub_of(app)._carrier)) == (1, 1)
+        hub_of(app).close()
+        data = b""
+        while found := theirs.recv(1 << 16):
+            data += found
+    assert data.endswith(b"0\r\n\r\n")
+    wait_until(lambda: hub_of(app).following_now == 0, what="its place to be free")
