@@ -1,5 +1,5 @@
 """The web process: ``flask --app wsgi run`` or ``gunicorn wsgi:app``."""
 
-from jobplatform.api import create_app
+from jobplatform.api.wsgi import app
 
-app = create_app()
+__all__ = ["app"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flask import Flask
 
+from jobplatform.api import wsgi
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.testing import wait_until
 from tests.api.conftest import MintToken
@@ -106,6 +109,27 @@ def test_importing_the_package_s_wsgi_module_starts_nothing() -> None:
     environ["JOBPLATFORM_PORT"] = "not a port"
 
     subprocess.run([sys.executable, "-c", "import jobplatform.api.wsgi"], env=environ, check=True, timeout=60)
+
+
+def test_the_collector_of_a_serving_process_leaves_alone_what_is_there_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = Flask("built")
+    monkeypatch.setattr(wsgi, "create_app", lambda: built)
+    threshold = gc.get_threshold()
+
+    try:
+        wsgi._application.cache_clear()
+        app = wsgi.app
+        frozen, after = gc.get_freeze_count(), gc.get_threshold()[0]
+    finally:
+        wsgi._application.cache_clear()
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
+
+    assert app is built
+    assert frozen > 10_000
+    assert after > threshold[0]
 
 
 def _chunks() -> Iterator[bytes]:

@@ -165,6 +165,8 @@ def _take_portal(
         failed, syncing, synced = (
             session.scalar(text(sql), {"id": workspace_id}) for sql in (FAILED_SYNC, RUNNING_SYNC, LAST_SYNC)
         )
+    # On a slow machine it may have ended by now.
+    syncing = syncing or synced
     page = browser.new_page(viewport=WIDE)
     sign_in_to_portal(page, url, token)
     paths = {

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import Connection
-from jobplatform.queue import Every, Tasks, create_schedule
+from jobplatform.pages.console.overview import LEADS
+from jobplatform.queue import Every, Tasks, count_endings, create_schedule
 from tests.api.conftest import Hand
 from tests.pages.conftest import Visitor
 
@@ -122,6 +123,52 @@ def test_a_waiting_job_says_why(operator: Visitor, enqueue: Enqueue, acme: uuid.
 
     assert "Why it is not running yet" in page
     assert "worker" in page.split("Why it is not running yet")[1].split("</section>")[0]
+
+
+def test_a_job_that_waits_for_another_leads_to_it(operator: Visitor, enqueue: Enqueue, acme: uuid.UUID) -> None:
+    first = enqueue()
+
+    page = operator.get(f"/jobs/{acme}/{enqueue(after=[first])}").text
+
+    why = page.split("Why it is not running yet")[1].split("</section>")[0]
+    assert f'href="/console/jobs/{acme}/{first}"' in why
+
+
+def test_a_failed_job_leads_to_all_that_failed_like_it(
+    operator: Visitor, sessions: Sessions, failed: uuid.UUID, enqueue: Enqueue, hand: Hand, acme: uuid.UUID
+) -> None:
+    other, waiting = enqueue("fail"), enqueue()
+    hand.fail(acme, str(other))
+    with sessions.begin() as session:
+        count_endings(session)
+
+    page = operator.get(f"/jobs/{acme}/{failed}").text
+    (search,) = re.findall(r'href="/console(/jobs\?q=error[^"]+)"', page)
+
+    found = operator.get(search).text
+    assert str(failed) in found
+    assert str(other) in found
+    assert str(waiting) not in found
+
+
+def test_a_timeline_says_what_its_colours_are(operator: Visitor, failed: uuid.UUID, acme: uuid.UUID) -> None:
+    legend = (
+        operator.get(f"/jobs/{acme}/{failed}").text.split('id="life"')[1].split('class="legend"')[1].split("</p>")[0]
+    )
+
+    assert "ran, and went wrong" in legend
+    assert "ran, and went well" not in legend
+
+
+def test_an_alert_leads_to_what_it_is_about(operator: Visitor, enqueue: Enqueue) -> None:
+    enqueue()
+
+    banner = operator.get("/").text.split('id="alerts"')[1].split("</div>")[0]
+
+    assert "no worker is alive" in banner
+    assert 'href="/console/workers"' in banner
+    for view in {view for view, _ in LEADS.values()}:
+        assert f"console.{view}" in operator.http.application.view_functions
 
 
 def test_a_search_that_is_none_says_what_is_wrong_and_keeps_what_was_typed(operator: Visitor) -> None:

@@ -26,7 +26,7 @@ from jobplatform.queue import (
     parse_search,
     retry_job,
 )
-from jobplatform.queue.find import LOOK, LOOK_UP
+from jobplatform.queue.find.ways import LOOK, LOOK_UP
 from tests.queue.actors import Worker
 from tests.queue.conftest import Put
 from tests.queue.plans import explain_all

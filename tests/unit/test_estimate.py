@@ -54,6 +54,19 @@ def test_a_job_starts_no_sooner_with_more_before_it_and_no_later_with_more_slots
     assert start_in([*free_in, 0.0], before, usual) <= wait + 1e-9
 
 
+@given(st.integers(1, 50), st.integers(0, 20), seconds, st.integers(1, 5), st.sampled_from([None, 1, 4]))
+def test_workspaces_that_are_alike_take_their_turns_as_each_of_them_would(
+    alike: int, before: int, usual: float, weight: int, most: int | None
+) -> None:
+    slots, one = Slots([0.0, 0.5, 1.0]), Contender(7, 0.3, weight, most)
+    different = Contender(math.inf, 0.2)
+
+    together = in_turn(slots, before, usual, others=[one._replace(workspaces=alike), different])
+    each = in_turn(slots, before, usual, others=[one] * alike + [different])
+
+    assert (together.wait, together.others) == pytest.approx((each.wait, each.others))
+
+
 @given(st.integers(0, 10), st.integers(0, 100_000))
 def test_on_free_slots_jobs_start_in_rows(slots: int, before: int) -> None:
     wait = start_in([0.0] * (slots + 1), before, 2.0)

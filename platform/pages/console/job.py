@@ -26,6 +26,14 @@ from jobplatform.queue import CLOSED, pages, reveal, time_now
 JOB = "/jobs/<uuid:workspace_id>/<uuid:job_id>"
 LINES = 200
 CHIPS = {Outcome.OK: "completed", Outcome.SKIPPED: "completed", Outcome.CANCELLED: "cancelled", "running": "running"}
+#: What the stretches of a timeline are, for its legend.
+KINDS = {
+    "wait": "waited",
+    "run": "runs",
+    "ok": "ran, and went well",
+    "error": "ran, and went wrong",
+    "cancel": "ran until it was cancelled",
+}
 
 
 def make_job() -> Section:
@@ -57,6 +65,7 @@ def show_job(workspace_id: UUID, job_id: UUID) -> Response:
         workspace_name=names.get(workspace_id),
         stretches=parts,
         life_words=words,
+        life_kinds=[(kind, word) for kind, word in KINDS.items() if any(part.kind == kind for part in parts)],
         chip_of=chip_of,
         quoted=quoted,
         is_live=job.status in (Status.PENDING, Status.RUNNING),

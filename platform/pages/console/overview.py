@@ -7,14 +7,25 @@ from typing import Any, get_args
 
 from flask import Response, request
 
+from jobplatform.models import Status
 from jobplatform.pages.charts import HALF, WIDE, BarChart, Frame, LineChart, bar_chart, line_chart
 from jobplatform.pages.rendering import render
-from jobplatform.pages.shell import Section, looking
+from jobplatform.pages.shell import Section, looking, url
 from jobplatform.pages.words import duration, number
 from jobplatform.queue import pages
 
 SPANS: tuple[pages.Span, ...] = get_args(pages.Span)
 NAMES = {"1h": "Hour", "24h": "Day", "7d": "Week", "30d": "Month"}
+#: The page of what an alert is about, by its code.
+LEADS: dict[str, tuple[str, dict[str, str]]] = {
+    "stuck": ("jobs.list_jobs", {"status": Status.RUNNING}),
+    "failing": ("errors.list_errors", {"within": "24h"}),
+    "backlog": ("queues.list_queues", {}),
+    "no_key": ("jobs.list_jobs", {"status": Status.PENDING}),
+    "no_worker": ("workers.list_workers", {}),
+    "unserved": ("tasks.list_tasks", {}),
+    "overdue_schedules": ("schedules.list_schedules", {}),
+}
 SAID = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 
 
@@ -39,7 +50,14 @@ def show_overview() -> Response:
         wait=wait,
         run=run,
         rows=table_rows(seen.throughput),
+        lead_of=lead_of,
     )
+
+
+def lead_of(alert: str) -> str:
+    """Where there is more about an alert, and something to do about it. Rules are all on the page of health."""
+    view, values = LEADS.get(alert, ("health.show_health", {}))
+    return url(view, **values)
 
 
 def asked_span() -> pages.Span:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.statement import array, run
+from jobplatform.queue.statement import array, quick_maker, run
 from jobplatform.queue.why.job_facts import JobFacts
 
 #: Lanes of the workspace that are looked at, and jobs that are counted in each.
@@ -34,6 +34,9 @@ MOST_RUNNING = 2_000
 #: Workspaces whose run times are looked at, and the records that are read of each.
 MOST_MEASURED = 24
 RECORDS = 50
+#: Where there are many of them, fewer of each, and at least so many: together they are as good a measure.
+FEWEST_RECORDS = 25
+RECORDS_IN_ALL = 600
 #: Pages of records that are read where these workspaces have none of the task.
 PAGES = 40
 
@@ -130,22 +133,26 @@ where other.id <> %(workspace_id)s
         where p.kind = 'workspace' and p.key = other.id::text and (p.until is null or p.until > jobplatform.clock())
     )
 """
-# Nobody comes back where there are more jobs than are looked at; then the ring is walked.
+# Counted while they are read, and no further than there are workspaces to tell of. Nobody comes back where that takes
+# more jobs than are looked at; then the ring is walked.
 OTHERS_IN_A_ROW = f"""
-with ready as materialized (
-    select q.workspace_id, q.run_after
-    from jobplatform.job_queue q
-    where q.state = 1 and q.queue = %(queue)s
-    order by q.workspace_id
-    limit {IN_A_ROW} + 1
+with seen as materialized (
+    select ready.workspace_id as id, count(*) as jobs, min(ready.run_after) as run_after
+    from (
+        select q.workspace_id, q.run_after
+        from jobplatform.job_queue q
+        where q.state = 1 and q.queue = %(queue)s
+        order by q.workspace_id
+        limit {IN_A_ROW} + 1
+    ) ready
+    group by ready.workspace_id
+    order by ready.workspace_id
+    limit {MOST_WORKSPACES} + 1
 ),
 other as materialized (
-    select workspace_id as id, count(*) as jobs, false as endless, min(run_after) as run_after
-    from ready
-    where (select count(*) from ready) <= {IN_A_ROW}
-    group by workspace_id
-    order by workspace_id
-    limit {MOST_WORKSPACES} + 1
+    select seen.id, seen.jobs, false as endless, seen.run_after
+    from seen
+    where (select sum(jobs) from seen) <= {IN_A_ROW}
 )
 {_OTHER}
 """
@@ -203,7 +210,7 @@ limit {MOST_RUNNING}
 
 # Nothing is indexed by when it ended. But ids are in the order of creation, so what ended last is found where a
 # workspace has got to: just before the newest job that it runs. And its newest records, where it has no backlog.
-RUN_TIMES = f"""
+RUN_TIMES = """
 select
     w.id::text, ended.task, extract(epoch from ended.started_at)::float8, extract(epoch from ended.completed_at)::float8
 from unnest(%(workspaces)s::uuid[]) as w(id)
@@ -222,7 +229,7 @@ cross join lateral (
                     limit 1
                 )
             order by r.id desc
-            limit {RECORDS}
+            limit %(records)s::int
         )
         union
         (
@@ -230,7 +237,7 @@ cross join lateral (
             from jobplatform.job_records r
             where r.workspace_id = w.id
             order by r.id desc
-            limit {RECORDS}
+            limit %(records)s::int
         )
     ) r
     where r.status in (3, 4) and r.started_at is not null
@@ -313,18 +320,24 @@ def read_others(session: Session, workspace_id: uuid.UUID, queue: str) -> list[O
     """Those that are there, as far as the ring is looked at."""
     for sql in (OTHERS_IN_A_ROW, OTHERS_ON_THE_RING):
         if rows := run(session, sql, workspace_id=workspace_id, queue=queue).all():
-            return [Other(*row) for row in rows]
+            return list(map(quick_maker(Other), rows))
     return []
 
 
 def read_running(session: Session, able: Sequence[int]) -> list[Running]:
-    return [Running(*row) for row in run(session, RUNNING, able=array(able))]
+    return list(map(quick_maker(Running), run(session, RUNNING, able=array(able))))
 
 
 def read_ended(session: Session, workspaces: Iterable[str]) -> list[Ended]:
     """What ended last in each of these, of which no more than :data:`MOST_MEASURED` are looked at."""
     measured = list(dict.fromkeys(workspaces))[:MOST_MEASURED]
-    return [Ended(*row) for row in run(session, RUN_TIMES, workspaces=array(measured))]
+    return list(
+        map(quick_maker(Ended), run(session, RUN_TIMES, workspaces=array(measured), records=_records_of(len(measured))))
+    )
+
+
+def _records_of(workspaces: int) -> int:
+    return min(RECORDS, max(FEWEST_RECORDS, RECORDS_IN_ALL // workspaces))
 
 
 def read_ended_anywhere(session: Session) -> list[Ended]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobplatform.queue.why.crowd_facts import (
     MOST_WORKSPACES,
@@ -46,14 +47,18 @@ SHORTEST = 1e-4
 ROUNDS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """Another workspace in the line: jobs that are ready, how long they take, its weight and its limit."""
+class Contender(NamedTuple):
+    """Another workspace in the line: jobs that are ready, how long they take, its weight and its limit.
+
+    Or so many ``workspaces`` of which all this is the same: of a long ring most are alike, and each is asked several
+    times for what it starts meanwhile.
+    """
 
     ready: float
     seconds: float
     weight: int = 1
     max_running: int | None = None
+    workspaces: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +218,7 @@ def estimate(workspace_id: str, job: JobFacts, holds: Holds, workers: WorkerFact
         before,
         mean,
         weight=holds.weight,
-        others=[_contender(other, times) for other in crowd.others],
+        others=_contenders(crowd.others, times),
         most_of_others=most_of_others,
     )
     waits = [turn.wait, *_limited(workspace_id, job, holds, crowd, times, turn), *_paced(job, holds, moving)]
@@ -287,16 +292,27 @@ def _before_newcomer(job: JobFacts, crowd: Crowd) -> float:
 
 
 def _started(other: Contender, served: float, within: float) -> float:
-    """How many of its jobs another workspace starts while ours gets ``served`` seconds for each unit of weight."""
+    """How many jobs another workspace, or those like it, start while ours gets ``served`` seconds for each weight."""
     jobs = min(other.ready, served * other.weight / other.seconds)
     if other.max_running is not None and math.isfinite(within):
         jobs = min(jobs, other.max_running * within / other.seconds)
-    return jobs
+    return jobs * other.workspaces
 
 
-def _contender(other: Other, times: RunTimes) -> Contender:
-    seconds = times.of_workspace(other.workspace_id) or SHORTEST
-    return Contender(math.inf if other.endless else other.ready, seconds, other.weight, other.max_running)
+def _contenders(others: Sequence[Other], times: RunTimes) -> list[Contender]:
+    alike = Counter(
+        (
+            math.inf if other.endless else other.ready,
+            times.of_workspace(other.workspace_id),
+            other.weight,
+            other.max_running,
+        )
+        for other in others
+    )
+    return [
+        Contender(ready, seconds or SHORTEST, weight, max_running, workspaces)
+        for (ready, seconds, weight, max_running), workspaces in alike.items()
+    ]
 
 
 def _slots(running: Sequence[Running], workers: WorkerFacts, times: RunTimes) -> Slots:
