@@ -69,7 +69,7 @@ def _is_plain(connection: Connection, driver: psycopg.Connection[Any]) -> bool:
         and not driver.autocommit
         and driver.pgconn.pipeline_status == PipelineStatus.OFF
         and driver.cursor_factory is psycopg.Cursor
-        and driver.isolation_level is driver.read_only is driver.deferrable is None
+        and (driver.isolation_level, driver.read_only, driver.deferrable) == (None, None, None)
         and driver.info.encoding == "utf-8"
         and not connection.dispatch.before_cursor_execute
         and not connection.dispatch.after_cursor_execute
@@ -107,7 +107,7 @@ def _prepared(pgconn: PGconn, info: dict[Any, Any], sql: bytes) -> bytes:
     return bytes(names[sql])
 
 
-def _answers(pgconn: PGconn) -> Generator[Wait, Ready, list[PGresult]]:
+def _answers(pgconn: PGconn) -> Generator[Wait, Ready | int, list[PGresult]]:
     while pgconn.flush():
         if (yield Wait.RW) & Ready.R:
             pgconn.consume_input()
