@@ -25,6 +25,7 @@ from jobplatform.models import SUCCESSOR, reaching
 from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.edges import Edge, Predecessor, hold_what_they_wait_for, link, problems_of_edges
 from jobplatform.queue.happenings import note_enqueued
+from jobplatform.queue.opening import open_with
 from jobplatform.queue.parent import adopted, parent_of, traced
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.replace import enqueue_newest
@@ -471,7 +472,9 @@ def _is_related(job: NewJob) -> bool:
 
 def _enqueue_one(session: Session, job: NewJob) -> bool:
     """Whether the job was created. If not, there is more to know: it may exist, or its workspace has a quota."""
-    return run(session, ENQUEUE_ONE, **_parameters(job)).rowcount == 1
+    parameters = _parameters(job)
+    count = open_with(session, ENQUEUE_ONE, parameters)
+    return (run(session, ENQUEUE_ONE, **parameters).rowcount if count is None else count) == 1
 
 
 def _enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UUID]:
@@ -511,19 +514,19 @@ def _wanted(job: NewJob) -> Wanted:
     return Wanted(job.workspace_id, job.id, job.unique_key, job.priority)
 
 
-def _parameters(job: NewJob) -> Mapping[str, Any]:
-    """As text wherever there is a choice: the driver sends whole numbers in types by size, and each combination of
-    types would be prepared as a statement of its own."""
+def _parameters(job: NewJob) -> dict[str, str | None]:
+    """All as text: the driver sends whole numbers in types by size, and each combination of types would be prepared as
+    a statement of its own."""
     return {
         "id": job.id.hex,
         "workspace_id": job.workspace_id.hex,
         "task": job.task,
         "queue": job.queue,
         "payload": _json(job.payload),
-        "sealed": not is_open(job),
+        "sealed": "false" if is_open(job) else "true",
         "version": str(job.payload_version),
         "priority": str(job.priority),
-        "run_after": job.run_after,
+        "run_after": None if job.run_after is None else job.run_after.isoformat(),
         "delay": str(_seconds(job.delay)),
         "max_attempts": str(job.max_attempts),
         "timeout": str(_milliseconds(job.timeout)),
