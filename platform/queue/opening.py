@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import logging
 import re
 from collections.abc import Generator, Mapping
@@ -100,9 +101,10 @@ def _prepared(pgconn: PGconn, info: dict[Any, Any], sql: bytes) -> bytes:
     """The name of the prepared statement; of one that is sent along to be prepared, the first time."""
     names = info.setdefault(_PREPARED, {})
     if not names.get(sql):
-        # A name of its own each time: who knows whether the one that was lost comes back.
+        # A name of its own each time: who knows whether the one that was lost comes back. And one that says which
+        # statement it is: a pooler that nobody told us of may lend out a session in which others have prepared theirs.
         info[_PREPARED, "count"] = count = info.get((_PREPARED, "count"), 0) + 1
-        names[sql] = b"jobplatform_%d" % count
+        names[sql] = b"jobplatform_%s_%d" % (hashlib.sha256(sql).hexdigest()[:16].encode(), count)
         pgconn.send_prepare(names[sql], sql)
     return bytes(names[sql])
 

@@ -152,7 +152,7 @@ class Running:
                 assert found, f"ended with {self.process.returncode} before saying {text!r}:\n{self.output}"
             return found
 
-        return wait_until(find, what=f"the command to say {text!r}", seconds=90)
+        return wait_until(find, what=f"the command to say {text!r}", seconds=180)
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
