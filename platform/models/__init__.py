@@ -63,6 +63,7 @@ from jobplatform.models.source import (
     Upload,
     UploadChunk,
 )
+from jobplatform.models.uuid_array import UuidArray
 from jobplatform.models.webhook import WebhookSubscription
 from jobplatform.models.worker import WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
@@ -130,6 +131,7 @@ __all__ = [
     "TickOutcome",
     "Upload",
     "UploadChunk",
+    "UuidArray",
     "WebhookSubscription",
     "WorkerRow",
     "Workspace",

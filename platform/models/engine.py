@@ -15,6 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobplatform.models.named_cursor import NamedCursor
 from jobplatform.models.sharing import find_out, run_outside_transaction
+from jobplatform.models.uuid_array import send_uuids_as_bytes
 
 #: A half-open connection is noticed after about 25 s idle, or 15 s with unacknowledged data. Ignored on a Unix socket.
 NETWORK = {
@@ -107,6 +108,7 @@ def _look_once_for_placeholders(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def give_cursors(connection: Any, _record: ConnectionPoolEntry) -> None:
         connection.cursor_factory = NamedCursor
+        send_uuids_as_bytes(connection)
 
 
 def _ping_after_a_pause(engine: Engine) -> None:

@@ -215,7 +215,14 @@ class QueueRow(Base):
             "unique_key",
             postgresql_where=text("state = -1 and left(unique_key, 1) = chr(30)"),
         ),
-        Index("job_queue_running", "workspace_id", "queue", postgresql_where=text("state = 2")),
+        # An entry for each job: lists of equal ones would be looked through for jobs that have ended, again and again.
+        Index(
+            "job_queue_running",
+            "workspace_id",
+            "queue",
+            postgresql_where=text("state = 2"),
+            postgresql_with={"deduplicate_items": "off"},
+        ),
         Index(
             "job_queue_unique",
             "workspace_id",

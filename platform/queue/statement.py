@@ -17,7 +17,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import CursorResult, inspect
 from sqlalchemy.orm import Session
 
-from jobplatform.models import JobRecord
+from jobplatform.models import JobRecord, UuidArray
 
 _MAPPER = inspect(JobRecord)
 
@@ -82,14 +82,10 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _joined(words: Iterable[str]) -> str:
-    return "{" + ",".join(words) + "}"
-
-
 def lease_arrays(leases: Sequence[Lease]) -> dict[str, str]:
     """The three arrays that name leases in a statement: ``workspace_ids``, ``ids`` and ``epochs``."""
     workspace_ids, ids, epochs = zip(*leases, strict=True) if leases else ((), (), ())
-    return {"workspace_ids": _joined(workspace_ids), "ids": _joined(ids), "epochs": array(epochs)}
+    return {"workspace_ids": UuidArray.of(workspace_ids), "ids": UuidArray.of(ids), "epochs": array(epochs)}
 
 
 def leases_of(rows: Iterable[Sequence[Any]]) -> set[Lease]:
