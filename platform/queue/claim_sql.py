@@ -528,6 +528,8 @@ def _answer(seen: str, same_lane: str = "") -> str:
     """A row with what there is to say of the claim, then the claimed jobs in the order of their turns.
 
     What is said of the claim in each job's row has to be written and read that often, which was a thirtieth of a claim.
+    PostgreSQL gives the branches of a ``union all`` one after the other where nothing runs in parallel, and in a
+    statement that writes nothing does.
     """
     return f"""
 select
