@@ -21,8 +21,10 @@ NOTHING_WRITTEN = "update jobplatform.job_records set task = task where false"
 
 
 @pytest.fixture
-def warm(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> sessionmaker[Session]:
-    """Their engine has been asked once whether it has to name its workspaces."""
+def warm(engine: Engine, sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> sessionmaker[Session]:
+    """Their engine has been asked once whether it has to name its workspaces. Its connections are new: one that once
+    had an isolation level of its own says the usual one with each BEGIN from then on."""
+    engine.dispose()
     with sessions.begin() as session:
         enqueue_job(session, new_job(workspace_id))
     return sessions
@@ -36,6 +38,16 @@ def driver_of(session: Session) -> psycopg.Connection[Any]:
     driver = session.connection().connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
+
+
+def test_a_transaction_with_an_isolation_level_of_its_own_is_begun_the_ordinary_way(
+    warm: sessionmaker[Session],
+) -> None:
+    with warm() as session:
+        session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+
+        assert open_with(session, NOTHING_WRITTEN, {}) is None
+        assert session.execute(text("show transaction_isolation")).scalar_one() == "serializable"
 
 
 def test_an_enqueue_and_its_commit_are_two_round_trips(
