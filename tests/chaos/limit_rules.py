@@ -296,9 +296,12 @@ def nothing_stands_still(evidence: Evidence) -> Findings:
 
 
 def standstills(evidence: Evidence) -> Iterator[Standstill]:
-    """At each look and for each workspace: for how long it has been so without a claim there."""
+    """At each look and for each workspace: for how long it has been so without a claim there, but for the time in which
+    the server was not there for anybody: what counts is what workers do with a database.
+    """
     since: dict[str, float] = {}
     for census, claimed in _between_looks(evidence.seen.censuses, starts(evidence.history)):
+        since = {workspace: at + census.blind for workspace, at in since.items()}
         startable = census.startable if census.free else {}
         for workspace in {start.workspace for start in claimed} | (since.keys() - startable.keys()):
             since.pop(workspace, None)

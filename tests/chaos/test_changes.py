@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.changes import Changes, Scope
-from tests.chaos.limit_rules import Meter, Start
-from tests.chaos.watcher import Snapshot
+from tests.chaos.clients import Promises
+from tests.chaos.evidence import Evidence
+from tests.chaos.limit_rules import Meter, Start, nothing_stands_still
+from tests.chaos.watcher import Census, Seen, Snapshot
 
 LIMIT = Scope("queue", "narrow")
 #: 3 from the start; then 1, announced at 10 and settled at 11.
@@ -62,3 +64,12 @@ def test_a_bucket_is_never_fuller_than_it_can_be(began: list[int], left: list[fl
     claims = [[replace(start, began=float(moment), at=float(moment))] for moment in began]
 
     assert [level for _, _, level in Meter(pace, changes, claims).levels()] == left
+
+
+@pytest.mark.parametrize(("blind", "found"), [(0.0, 1), (8.0, 0)])
+def test_time_in_which_there_is_no_server_is_not_held_against_workers(blind: float, found: int) -> None:
+    waits = Census(0.0, Snapshot.parse("5:9:"), {}, {}, {"a workspace": 3}, {}, free=2)
+    seen = Seen(censuses=[waits, replace(waits, at=9.0, blind=blind), replace(waits, at=11.0)])
+    evidence = Evidence(crash_limit=3, promises=Promises(), diary=[], seen=seen, patience=5)
+
+    assert len(list(nothing_stands_still(evidence))) == found

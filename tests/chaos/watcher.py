@@ -6,7 +6,6 @@ correct queue of hundreds of violations.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Mapping
@@ -151,7 +150,9 @@ class Snapshot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """One look at what ran and waited; see :data:`CENSUS`. ``running`` is by kind of limit and then by key."""
+    """One look at what ran and waited; see :data:`CENSUS`. ``running`` is by kind of limit and then by key. ``blind``
+    are the seconds since the look before, if the database could not be asked meanwhile: nor could the workers.
+    """
 
     at: float
     snapshot: Snapshot
@@ -160,13 +161,15 @@ class Census:
     startable: Mapping[str, int]
     held: Mapping[str, int]
     free: int
+    blind: float = 0.0
 
 
 @dataclass(slots=True)
 class Seen:
     """What the looks found: (job, what) for the rules ``uniqueness`` and ``pairs``, and a census each.
 
-    ``later`` is added to the time of the following looks: a stage has no time to wait.
+    ``later`` is added to the time of the following looks: a stage has no time to wait. ``missed``: looks that failed
+    since the last one that did not.
     """
 
     looks: int = 0
@@ -175,6 +178,7 @@ class Seen:
     pairs: list[tuple[str, str]] = field(default_factory=list)
     censuses: list[Census] = field(default_factory=list)
     later: float = 0.0
+    missed: int = 0
 
 
 def look(connection: psycopg.Connection[Any], seen: Seen) -> None:
@@ -183,21 +187,24 @@ def look(connection: psycopg.Connection[Any], seen: Seen) -> None:
         if rule == "running":
             seen.most_running = max(seen.most_running, int(what))
         elif rule == "census":
-            seen.censuses.append(_census(json.loads(what), seen.later))
+            seen.censuses.append(_census(json.loads(what), seen))
         elif (job_id, what) not in getattr(seen, rule):
             getattr(seen, rule).append((job_id, what))
     seen.looks += 1
+    seen.missed = 0
 
 
-def _census(found: dict[str, Any], later: float) -> Census:
+def _census(found: dict[str, Any], seen: Seen) -> Census:
+    at = found["at"] + seen.later
     return Census(
-        at=found["at"] + later,
+        at=at,
         snapshot=Snapshot.parse(found["snapshot"]),
         running={kind: found[kind] or {} for kind in AT_ONCE},
         waiting=found["waiting"] or {},
         startable=found["startable"] or {},
         held=found["held"] or {},
         free=found["free"],
+        blind=at - seen.censuses[-1].at if seen.missed and seen.censuses else 0.0,
     )
 
 
@@ -212,8 +219,10 @@ class Watcher(Part):
 
     def live(self) -> None:
         while not self.stop.is_set():
-            with contextlib.suppress(psycopg.OperationalError):
+            try:
                 self._look_until_disconnected()
+            except psycopg.OperationalError:
+                self.seen.missed += 1
             self.stop.wait(self.pause)
 
     def _look_until_disconnected(self) -> None:
