@@ -30,8 +30,9 @@ from jobplatform.models import make_engine
 from jobplatform.queue import NewJob, enqueue_jobs
 
 EXPLANATION = """
-One process of `gunicorn -k gevent`, and {streams} streams, each of a waiting job of its own, on one connection each.
-*API*: {asked} requests for a job, one after the other, milliseconds. *Event*: from the answer to a cancellation until
+Two servers, each one process of `gunicorn -k gevent`: one has nothing else to do, the other {streams} streams, each of
+a waiting job of its own, on one connection each. *API*: {asked} requests to each for a job, one after the other and to
+the two in turns, so that both see the same machine; milliseconds. *Event*: from the answer to a cancellation until
 the stream of that job has said so, milliseconds, {cancelled} times. *Memory*: the process's own share (PSS), MiB.
 *Connections*: those of the server process to the database. *Used*: those of them that have asked anything at
 the end of {quiet} seconds in which nobody made a request: what the streams themselves need.
@@ -44,6 +45,7 @@ USED: LiteralString = f"""{CONNECTIONS}
 """
 #: Seconds in which nobody makes a request.
 QUIET = 3
+WARM = 20
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
 
@@ -53,12 +55,16 @@ def measure(run: Run) -> tuple[list[Table], list[Target]]:
     url = jobplatform().fresh_database(run.databases)
     workspace = uuid.uuid4()
     token, jobs = _prepare(url, workspace, streams)
-    with _served(url) as server, httpx.Client(base_url=server.address, headers=_bearer(token), timeout=SECONDS) as api:
-        job = f"/workspaces/{workspace}/jobs/{jobs[0]}"
-        before = _Numbers(_asked(api, job, asked), server.memory(), *_connections(url))
-        with _streams(server, workspace, token, jobs) as followed:
-            after = _Numbers(_asked(api, job, asked), server.memory(), *_connections(url))
-            events = [followed.time_to_cancel(api, job_id) for job_id in jobs[1 : cancelled + 1]]
+    job = f"/workspaces/{workspace}/jobs/{jobs[0]}"
+    with _served(url) as server, _client(server, token) as api, _streams(server, workspace, token, jobs) as followed:
+        with _served(url) as other, _client(other, token) as beside:
+            without, with_streams = _asked_in_turns((beside, api), job, asked)
+            memory = other.memory()
+        after = _Numbers(with_streams, server.memory(), *_connections(url))
+        events = [followed.time_to_cancel(api, job_id) for job_id in jobs[1 : cancelled + 1]]
+    with _served(url) as server, _client(server, token) as api:
+        _asked_in_turns([api], job, asked)
+        before = _Numbers(without, memory, *_connections(url))
     table = Table(
         "Streams of events",
         EXPLANATION.format(streams=f"{streams:,}", asked=asked, cancelled=cancelled, quiet=QUIET),
@@ -193,17 +199,20 @@ def _streams(server: _Server, workspace: uuid.UUID, token: str, jobs: Sequence[s
         yield followed
 
 
-def _asked(api: httpx.Client, path: str, count: int) -> list[float]:
-    durations = []
-    for _ in range(count):
-        began = time.monotonic()
-        api.get(path).raise_for_status()
-        durations.append(1000 * (time.monotonic() - began))
+def _asked_in_turns(apis: Sequence[httpx.Client], path: str, count: int) -> list[list[float]]:
+    """Milliseconds of each of them. The first requests to each do not count: they open its connections."""
+    durations: list[list[float]] = [[] for _ in apis]
+    for number in range(WARM + count):
+        for api, taken in zip(apis, durations, strict=True):
+            began = time.monotonic()
+            api.get(path).raise_for_status()
+            if number >= WARM:
+                taken.append(1000 * (time.monotonic() - began))
     return durations
 
 
-def _bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+def _client(server: _Server, token: str) -> httpx.Client:
+    return httpx.Client(base_url=server.address, headers={"Authorization": f"Bearer {token}"}, timeout=SECONDS)
 
 
 def _row(name: str, numbers: _Numbers, events: list[float]) -> list[str]:
