@@ -44,6 +44,7 @@ def test_a_worker_behind_a_pooler_polls_and_says_so_once(
     database.wait_until_done()
 
     assert {database.job(job).status for job in jobs} == {"completed"}
+    worker.wait_for(DEGRADED)
     (said,) = worker.events(DEGRADED)
     assert (said["poll_seconds"], "JOBPLATFORM_DIRECT_DATABASE_URL" in said["instead"]) == (0.1, True)
     assert database.rows(LISTENING) == []
