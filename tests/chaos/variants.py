@@ -90,9 +90,9 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "nobody rescues": Patch("rescue", "RESCUE", {"where q.state = 2": "where false"}),
     "rescue from the living": Patch("rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
     "naive unique check": (
-        Patch("enqueue", "ENQUEUE_ONE", {"on conflict do nothing": LOOK_FIRST.format("%(unique_key)s")}),
+        Patch("enqueue.jobs", "ENQUEUE_ONE", {"on conflict do nothing": LOOK_FIRST.format("%(unique_key)s")}),
         Patch(
-            "enqueue",
+            "enqueue.many",
             "ENQUEUE",
             {
                 "on conflict do nothing": "",
@@ -195,7 +195,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     # Quotas
     "a quota counted without a lock": Patch(
-        "enqueue",
+        "enqueue.many",
         "ENQUEUE",
         {"select count(pg_advisory_xact_lock(724618004, limited.lock)::text)": "select count(*)"},
     ),
