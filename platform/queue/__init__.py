@@ -3,7 +3,7 @@
 Where to look, by what is asked:
 
     how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
-    how a job comes to be         the room enqueue; quota, replace, edges and batches, parent, receive
+    how a job comes to be         the room enqueue; quota, edges and batches, parent, receive
     who runs it, and when         claim (claim_sql, claim_rung), shares, promote, doorbell, waking, look_around
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
                                   worker

@@ -2,7 +2,7 @@
 
 ``jobs`` is the verb. One job that stands alone goes by a statement of its own; all others, and what that one cannot
 answer, go by the one for many, which ``many`` asks. Both are in ``statements``, and ``values`` says how they take a
-job's attributes. What replaces the job that waits already is decided in :mod:`replace <jobplatform.queue.replace>`.
+job's attributes. ``replace`` has a newer request take the place of the one that waits.
 """
 
 from jobplatform.queue.enqueue.jobs import Enqueued, Replaced, enqueue_job, enqueue_jobs, enqueue_of_ours

@@ -19,12 +19,12 @@ from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.edges import hold_what_they_wait_for, link
 from jobplatform.queue.enqueue.many import enqueue_many, enqueue_unasked
 from jobplatform.queue.enqueue.new_job import NewJob
+from jobplatform.queue.enqueue.replace import enqueue_newest
 from jobplatform.queue.enqueue.statements import ENQUEUE_ONE
 from jobplatform.queue.enqueue.values import parameters_of
 from jobplatform.queue.happenings import note_enqueued
 from jobplatform.queue.opening import open_with
 from jobplatform.queue.parent import adopted, parent_of, traced
-from jobplatform.queue.replace import enqueue_newest
 from jobplatform.queue.statement import one_transaction, quick_maker, run
 from jobplatform.queue.vault import seal_payloads, wants_sealing
 from jobplatform.tracing import is_traced, sending
@@ -132,13 +132,9 @@ def _replaces(job: NewJob) -> bool:
 
 def _enqueue_newest(session: Session, jobs: Sequence[NewJob], existing: dict[int, uuid.UUID]) -> set[int]:
     """Enqueue those that replace what waits, one after the other in one order for all; tell which did."""
-
-    def enqueue(job: NewJob) -> uuid.UUID | None:
-        return enqueue_many(session, [job]).get(job.id.int)
-
     replaced: set[int] = set()
     for job in sorted(filter(_replaces, jobs), key=lambda job: (job.workspace_id.int, job.unique_key or "")):
-        job_id, was_there = enqueue_newest(session, job, enqueue, parameters_of)
+        job_id, was_there = enqueue_newest(session, job)
         if was_there:
             existing[job.id.int] = job_id
             replaced.update([job.id.int] if job_id != job.id else [])
