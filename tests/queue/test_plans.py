@@ -50,7 +50,7 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
-from jobplatform.queue.claim_sql import Weighing
+from jobplatform.queue.claim.weighing import Weighing
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.testing import DatabaseServer

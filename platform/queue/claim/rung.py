@@ -1,7 +1,7 @@
 """Claim the one job that a worker with nothing to do was woken for.
 
 The doorbell says whose it is and in which queue, so nobody has to be looked for. One job is taken, of a workspace that
-the usual claim would look at first as well, and only where there is nothing to weigh (see ``claim_sql``). A job of one
+the usual claim would look at first as well, and only where there is nothing to weigh (see ``weighing``). A job of one
 that has had more than others is taken if nothing else is ready: then there is nobody to share with. Where there is
 something to weigh, and when the job is gone, nothing is taken and the usual claim decides.
 """
@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.claim_sql import (
-    COLUMNS,
+from jobplatform.queue.claim.claimed_job import COLUMNS
+from jobplatform.queue.claim.taking import READABLE, TAKE
+from jobplatform.queue.claim.weighing import (
     LIMITS_OF_WORKSPACE,
     QUEUE_IS_LIMITED,
-    READABLE,
     SOMETHING_IS_PAUSED,
-    TAKE,
     TASK_IS_LIMITED,
     WORKSPACE_IS_LIMITED,
 )
