@@ -4,7 +4,7 @@ Where to look, by what is asked:
 
     how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
     how a job comes to be         the room enqueue; quota, edges and batches, parent, receive
-    who runs it, and when         the room claim; shares, promote, doorbell, waking, look_around
+    who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
                                   worker
     how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so

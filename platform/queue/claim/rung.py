@@ -22,21 +22,14 @@ from jobplatform.queue.claim.weighing import (
     TASK_IS_LIMITED,
     WORKSPACE_IS_LIMITED,
 )
+from jobplatform.queue.ready import first_ready
 from jobplatform.queue.statement import run
 
-# `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
-# rows in none the planner reads the table.
+# `others`: something else is ready, as this statement sees it. Whoever adds to that rings.
 CLAIM_RUNG = f"""
 with here as materialized (
     select count(*) > 1 as others
-    from unnest(%(queues)s::text[]) as mine(queue)
-    cross join lateral (
-        select
-        from jobplatform.job_queue q
-        where q.state = 1 and q.queue = mine.queue
-        order by q.workspace_id, q.lane
-        limit 2
-    ) ready
+    {first_ready(2)}
 ),
 l as materialized (
     select lane, task, resource, payload_version
