@@ -7,7 +7,8 @@ Where to look, by what is asked:
     who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
                                   worker
-    how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so
+    how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
+                                  end_waiting for what ends while it waits
     what waits for an ending      notices, settle, succeed, predecessors
     what people do to jobs        cancel, retry_job, run_now, delete; many at once: cancel_many, bulk, bulk_actions
     what may run at all           limits, pause, breaker
@@ -108,8 +109,8 @@ from jobplatform.queue.happenings import Happening, off_happenings, on_happening
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.hook_event import HookEvent
 from jobplatform.queue.hook_key import HookKey, read_hook_key
+from jobplatform.queue.hook_rules import LONGEST_ROTATION
 from jobplatform.queue.hooks import (
-    LONGEST_ROTATION,
     NewHook,
     change_hook,
     create_hook,
