@@ -25,12 +25,12 @@ PORTION = 1_000
 #: Of a larger tree the rest is called off as what it waits for ends.
 LARGEST_TREE = 10_000
 
-# Down every edge, also those that would let a job run. A tree, or whatever has no circles.
-TREE = f"""
+
+def _tree(begin: str) -> str:
+    """Down every edge, also those that would let a job run. A tree, or whatever has no circles."""
+    return f"""
 with recursive tree(id) as (
-    select r.id
-    from jobplatform.job_records r
-    where r.workspace_id = %(workspace_id)s and r.id = %(id)s
+    {begin.strip()}
     union
     select e.job_id
     from tree
@@ -39,9 +39,15 @@ with recursive tree(id) as (
 select id::text from tree limit {LARGEST_TREE}
 """
 
-# The same, from whatever waits for a batch or for one of its jobs.
-TREE_OF_BATCH = f"""
-with recursive tree(id) as (
+
+TREE = _tree("""
+    select r.id
+    from jobplatform.job_records r
+    where r.workspace_id = %(workspace_id)s and r.id = %(id)s
+""")
+
+# From whatever waits for a batch or for one of its jobs.
+TREE_OF_BATCH = _tree("""
     (
         select e.job_id
         from jobplatform.job_edges e
@@ -52,13 +58,7 @@ with recursive tree(id) as (
         join jobplatform.job_edges e on e.workspace_id = r.workspace_id and e.after_id = r.id
         where r.workspace_id = %(workspace_id)s and r.batch_id = %(id)s
     )
-    union
-    select e.job_id
-    from tree
-    join jobplatform.job_edges e on e.workspace_id = %(workspace_id)s and e.after_id = tree.id
-)
-select id::text from tree limit {LARGEST_TREE}
-"""
+""")
 
 CANCEL_MANY = f"""
 with asked as materialized (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobplatform.queue.claim.taking import MAY_RUN
+from jobplatform.queue.claim.taking import MAY_RUN, OF_THE_LANE
 from jobplatform.queue.claim.weighing import LIMITS_OF_WORKSPACE, TASK_IS_LIMITED, WORKSPACE_IS_LIMITED, Weighing
 
 # `lead` is 0 for a workspace that has not had more than its fair share; the others come after those, in the order of
@@ -61,11 +61,7 @@ pick as materialized (
         select tid
         from (
             select q.ctid as tid
-            from jobplatform.job_queue q
-            where q.state = 1 and q.queue = %(queue)s and q.workspace_id = turn.workspace_id and q.lane = turn.lane
-            order by q.priority desc, q.run_after, q.id
-            limit 200
-            for update skip locked
+            {OF_THE_LANE}
         ) locked
         limit turn.share
     ) best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobplatform.queue.claim.by_workspace import LIMITS, PLACED
-from jobplatform.queue.claim.taking import MAY_RUN, TAKEN, answer
+from jobplatform.queue.claim.taking import MAY_RUN, OF_THE_LANE, TAKEN, answer
 from jobplatform.queue.claim.walk import SEEN, lane
 from jobplatform.queue.claim.weighing import (
     CONTENDED,
@@ -131,11 +131,7 @@ best as materialized (
         select *
         from (
             select q.ctid as tid, q.priority, q.run_after, q.id, q.units
-            from jobplatform.job_queue q
-            where q.state = 1 and q.queue = %(queue)s and q.workspace_id = turn.workspace_id and q.lane = turn.lane
-            order by q.priority desc, q.run_after, q.id
-            limit 200
-            for update skip locked
+            {OF_THE_LANE}
         ) locked
         limit least(greatest(turn.take - turn.rank + 1, 1), turn.of_task, turn.of_task_here)
     ) job
