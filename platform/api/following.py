@@ -134,18 +134,15 @@ class Follower(ABC):
         """What was found; None for a job that is not there."""
 
 
-class JobFollower(Follower):
-    """Follows one job until it has ended."""
+class OneJob(Follower):
+    """Of one job it is known whether there is news, which at first there is."""
 
-    __slots__ = ("_followed", "_has_news", "_render", "is_behind")
+    __slots__ = ("_followed", "_has_news")
 
-    def __init__(self, reader: Reader, job_id: str, position: Position, render: Render) -> None:
+    def __init__(self, reader: Reader, followed: Followed) -> None:
         super().__init__(reader)
-        self._followed = Followed(reader.workspace_id, job_id, "", position)
-        self._render = render
+        self._followed = followed
         self._has_news = True
-        self.is_behind = True
-        """Whether there is more than one look could tell."""
 
     def followed(self) -> Iterator[Followed]:
         if not self._has_news:
@@ -156,6 +153,18 @@ class JobFollower(Follower):
 
     def to_look_at(self) -> list[Followed]:
         return [self._followed] if self._has_news else []
+
+
+class JobFollower(OneJob):
+    """Follows one job until it has ended."""
+
+    __slots__ = ("_render", "is_behind")
+
+    def __init__(self, reader: Reader, job_id: str, position: Position, render: Render) -> None:
+        super().__init__(reader, Followed(reader.workspace_id, job_id, "", position))
+        self._render = render
+        self.is_behind = True
+        """Whether there is more than one look could tell."""
 
     def tell(self, followed: Followed, seen: Seen | None) -> None:
         if seen is None:
@@ -171,25 +180,13 @@ class JobFollower(Follower):
             self.end()
 
 
-class Waiter(Follower):
+class Waiter(OneJob):
     """Waits for one change of a job, whatever it is. Told nothing, only woken."""
 
-    __slots__ = ("_followed", "_has_news")
+    __slots__ = ()
 
     def __init__(self, reader: Reader, job_id: str) -> None:
-        super().__init__(reader)
-        self._followed = Followed(reader.workspace_id, job_id, "", START, lines=False)
-        self._has_news = True
-
-    def followed(self) -> Iterator[Followed]:
-        if not self._has_news:
-            yield self._followed
-
-    def note_news(self, followed: Followed) -> None:
-        self._has_news = True
-
-    def to_look_at(self) -> list[Followed]:
-        return [self._followed] if self._has_news else []
+        super().__init__(reader, Followed(reader.workspace_id, job_id, "", START, lines=False))
 
     def tell(self, followed: Followed, seen: Seen | None) -> None:
         self._has_news = False

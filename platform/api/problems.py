@@ -223,18 +223,19 @@ def _conflict(_error: EnqueueConflictError) -> ProblemError:
 
 
 def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
-    return ProblemError(
-        429,
-        f"The workspace may have {error.limit} waiting jobs and has no room for more.",
-        kind="quota-exceeded",
-        title="Quota exceeded",
-        extra={"limit": error.limit},
-        headers={
-            "Retry-After": str(error.retry_after_seconds),
-            "RateLimit-Policy": f'"waiting-jobs";q={error.limit}',
-            "RateLimit": f'"waiting-jobs";r=0;t={error.retry_after_seconds}',
-        },
-    )
+    headers = {
+        "Retry-After": str(error.retry_after_seconds),
+        "RateLimit-Policy": f'"waiting-jobs";q={error.limit}',
+        "RateLimit": f'"waiting-jobs";r=0;t={error.retry_after_seconds}',
+    }
+    return quota_exceeded(error, headers)
+
+
+def quota_exceeded(error: QuotaExceededError, headers: Mapping[str, str]) -> ProblemError:
+    """What is told of a full quota, beside these headers."""
+    detail = f"The workspace may have {error.limit} waiting jobs and has no room for more."
+    extra = {"limit": error.limit}
+    return ProblemError(429, detail, kind="quota-exceeded", title="Quota exceeded", extra=extra, headers=headers)
 
 
 def _missing_key(error: KeyMissingError) -> ProblemError:

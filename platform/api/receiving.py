@@ -21,7 +21,7 @@ from jobplatform.api.answers import respond
 from jobplatform.api.bodies import MAX_BODY_BYTES, read_event
 from jobplatform.api.hook_schemas import ReceivedSchema
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import ProblemError, invalid, not_found, unavailable
+from jobplatform.api.problems import ProblemError, invalid, not_found, quota_exceeded, unavailable
 from jobplatform.api.refused_deliveries import Suspect
 from jobplatform.api.requests import current_request_id
 from jobplatform.api.resource import QUOTA, RETRY_AFTER, Resource
@@ -234,14 +234,7 @@ def _turn_away(delivery: _Delivery, error: JobPlatformError) -> NoReturn:
 
 def _problem_of(error: JobPlatformError) -> ProblemError:
     if isinstance(error, QuotaExceededError):
-        return ProblemError(
-            429,
-            f"The workspace may have {error.limit} waiting jobs and has no room for more.",
-            kind="quota-exceeded",
-            title="Quota exceeded",
-            extra={"limit": error.limit},
-            headers={"Retry-After": str(error.retry_after_seconds)},
-        )
+        return quota_exceeded(error, {"Retry-After": str(error.retry_after_seconds)})
     if isinstance(error, UnknownTaskError):
         return unavailable("What this hook delivers to is not known here.", DISABLED_RETRY_AFTER, reason="unknown-task")
     assert isinstance(error, InvalidJobError)

@@ -136,7 +136,7 @@ def find_workspace(session: Session, text: str) -> UUID:
         return found[0]
     if found:
         raise click.BadParameter(f"{len(found)} workspaces are named {text!r}; use the id of one")
-    raise click.BadParameter(f"no workspace is named {text!r}; see `jobplatform workspaces list`")
+    raise click.BadParameter(f"no workspace is named {text!r}; see `jobplatform workspaces ls`")
 
 
 def find_known_workspace(session: Session, text: str) -> UUID:
@@ -144,6 +144,6 @@ def find_known_workspace(session: Session, text: str) -> UUID:
     workspace_id = find_workspace(session, text)
     if look_for_workspace(session, workspace_id) is None:
         raise click.BadParameter(
-            f"no workspace has the id {workspace_id}, and no job either; see `jobplatform workspaces list`"
+            f"no workspace has the id {workspace_id}, and no job either; see `jobplatform workspaces ls`"
         )
     return workspace_id

@@ -185,7 +185,7 @@ def _explain_no_key(session: Session, workspace_id: UUID | None) -> None:
         ["id", "workspace", "task", "next look", "why"],
         [(j.id, j.workspace_id, j.job_type, j.run_after, (j.progress or {}).get("message")) for j in found],
     )
-    _go_on("jobplatform keys list                     (which master keys are in use, and which are here)")
+    _go_on("jobplatform keys ls                       (which master keys are in use, and which are here)")
 
 
 def _explain_rule(_session: Session, _workspace_id: UUID | None) -> None:

@@ -28,9 +28,9 @@ def generate(key_id: str, as_json: bool) -> None:
     tell(as_json, entry, id=key_id, entry=entry)
 
 
-@keys.command("list")
+@keys.command()
 @as_json_option
-def list_(as_json: bool) -> None:
+def ls(as_json: bool) -> None:
     """List the master keys that wrap data keys, and those of this environment. Exit code 1 when one is missing here."""
     with open_session() as session:
         used = master_keys_in_use(session)

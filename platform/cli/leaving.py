@@ -106,7 +106,7 @@ def _find_owner(session: Session, text: str) -> UUID:
     """A workspace of which there is anything at all: what an interrupted erase has left may be records only."""
     workspace_id = find_workspace(session, text)
     if not owns_something(session, workspace_id):
-        raise click.BadParameter(f"there is nothing of a workspace {workspace_id}; see `jobplatform workspaces list`")
+        raise click.BadParameter(f"there is nothing of a workspace {workspace_id}; see `jobplatform workspaces ls`")
     return workspace_id
 
 

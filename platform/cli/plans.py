@@ -18,9 +18,9 @@ def plans() -> None:
     """Presets of limits: make, list and delete them."""
 
 
-@plans.command("list")
+@plans.command()
 @as_json_option
-def list_(as_json: bool) -> None:
+def ls(as_json: bool) -> None:
     """List the plans, by name."""
     with open_session() as session:
         found = list_plans(session)
@@ -51,7 +51,7 @@ def delete(name: str, as_json: bool) -> None:
     with open_session() as session:
         answer = delete_plan(session, name)
         if not answer.existed:
-            raise click.ClickException(f"there is no plan {name!r}; see `jobplatform plans list`")
+            raise click.ClickException(f"there is no plan {name!r}; see `jobplatform plans ls`")
         if not answer.deleted:
             some = ", ".join(map(str, answer.used_by[:3]))
             raise click.ClickException(f"{answer.uses} workspace(s) are on the plan {name!r}: {some}")

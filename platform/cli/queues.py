@@ -19,9 +19,9 @@ def queues() -> None:
     """List queues, and limit them."""
 
 
-@queues.command("list")
+@queues.command("ls")
 @as_json_option
-def list_queues_(as_json: bool) -> None:
+def ls_queues(as_json: bool) -> None:
     """List the queues with what waits and runs in them, over all workspaces."""
     with open_session() as session:
         found = list_queues(session)
@@ -58,9 +58,9 @@ def tasks() -> None:
     """List the limits of tasks, and set them."""
 
 
-@tasks.command("list")
+@tasks.command("ls")
 @as_json_option
-def list_tasks(as_json: bool) -> None:
+def ls_tasks(as_json: bool) -> None:
     """List the tasks that have limits."""
     with open_session() as session:
         found = list_task_limits(session)

@@ -18,9 +18,9 @@ def rates() -> None:
     """How often jobs may use what is outside: list, set and clear rates."""
 
 
-@rates.command("list")
+@rates.command()
 @as_json_option
-def list_(as_json: bool) -> None:
+def ls(as_json: bool) -> None:
     """List the rates, by resource."""
     with open_session() as session:
         found = list_rate_limits(session)
@@ -56,6 +56,6 @@ def clear(resource: str, as_json: bool) -> None:
     """Let jobs use RESOURCE as often as they like."""
     with open_session() as session:
         if not clear_rate_limit(session, resource):
-            raise click.ClickException(f"{resource!r} has no rate of its own; see `jobplatform rates list`")
+            raise click.ClickException(f"{resource!r} has no rate of its own; see `jobplatform rates ls`")
         audit(session, "rate.clear", f"resource:{resource}")
     tell(as_json, f"{resource} has no rate", resource=resource, cleared=True)

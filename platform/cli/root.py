@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Collection
 from typing import IO, Any
 
 import click
@@ -101,9 +102,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, known = args[0], self.list_commands(ctx)
+        known = self.list_commands(ctx)
+        name, *rest = _as_ls(args, known)
         if name in known or name.startswith("-") or ctx.resilient_parsing:
-            return super().resolve_command(ctx, args)
+            found, command, rest = super().resolve_command(ctx, [name, *rest])
+            return found, command, _as_ls(rest, command.commands) if isinstance(command, click.Group) else rest
         near = difflib.get_close_matches(name, known)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
@@ -145,6 +148,11 @@ def main() -> None:
     an embedded PostgreSQL is started, and stopped when nobody uses it any more.
     """
     _make_tasks_importable()
+
+
+def _as_ls(words: list[str], known: Collection[str]) -> list[str]:
+    """The words with ``ls`` for ``list``: people type either, and help shows one."""
+    return ["ls", *words[1:]] if words[:1] == ["list"] and "ls" in known else words
 
 
 def _make_tasks_importable() -> None:

@@ -52,10 +52,10 @@ def create(
     tell(as_json, token, id=presented_id(token), token=token, workspace_id=workspace_id, **details)
 
 
-@tokens.command("list")
+@tokens.command()
 @click.option("-w", "--workspace", help="Only those of a workspace, by id or name.")
 @as_json_option
-def list_(workspace: str | None, as_json: bool) -> None:
+def ls(workspace: str | None, as_json: bool) -> None:
     """List the tokens, without their secrets."""
     statement = select(ApiToken).order_by(ApiToken.created_at)
     with open_session() as session:
@@ -74,7 +74,7 @@ def list_(workspace: str | None, as_json: bool) -> None:
 @click.argument("public_id")
 @as_json_option
 def revoke(public_id: str, as_json: bool) -> None:
-    """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens list` shows it."""
+    """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens ls` shows it."""
     with open_session() as session:
         if not revoke_token(session, public_id):
             raise click.ClickException(f"no token {public_id!r} is alive")

@@ -30,8 +30,6 @@ from jobplatform.queue import (
     send_test,
 )
 
-#: For how long a secret that was replaced signs too, unless somebody says otherwise.
-KEEP_OLD = datetime.timedelta(days=1)
 event_option = click.option(
     "--event", "events", multiple=True, type=click.Choice(EVENTS), help="More than once. Default: all endings of jobs."
 )
@@ -159,9 +157,10 @@ def test(webhook: UUID, workspace: str, as_json: bool) -> None:
 @as_json_option
 def rotate_secret(webhook: UUID, workspace: str, keep_old: datetime.timedelta | None, as_json: bool) -> None:
     """Sign with another secret, and show it this once."""
+    options = {} if keep_old is None else {"keep_old": keep_old}
     with open_session() as session:
         found = _KIND.find(session, webhook, workspace)
-        made = rotate_webhook_secret(session, found, keep_old=KEEP_OLD if keep_old is None else keep_old)
+        made = rotate_webhook_secret(session, found, None, **options)
         _KIND.audit(session, "rotate_secret", found, oldUntil=found.previous_until)
     tell(as_json, f"{found.name} has another secret: {made}", id=found.id, name=found.name, secret=made)
 

@@ -58,9 +58,9 @@ def create(name: str, workspace_id: UUID | None, as_json: bool) -> None:
     tell(as_json, str(workspace_id), id=workspace_id, name=name)
 
 
-@workspaces.command("list")
+@workspaces.command()
 @as_json_option
-def list_(as_json: bool) -> None:
+def ls(as_json: bool) -> None:
     """List the workspaces with what they have to do, by id; for ids of ours that is oldest first.
 
     Those that have jobs or limits and no row of their own are there too.

@@ -7,7 +7,6 @@ that has changed since (:mod:`~jobplatform.connectors.since`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from jobplatform.connectors.addresses import check_url
@@ -16,7 +15,7 @@ from jobplatform.connectors.keeping import Rate
 from jobplatform.connectors.opening import Opening
 from jobplatform.connectors.outside import Answer
 from jobplatform.connectors.paging import Place, Turner, turner_of
-from jobplatform.connectors.patience import Asker
+from jobplatform.connectors.patience import AskedSource, Asker
 from jobplatform.connectors.since import Since
 from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import AddressRefusedError, Problem, SourceError
@@ -27,7 +26,7 @@ __all__ = ["HttpJson", "HttpJsonConfig", "check_config", "look_up"]
 LARGEST_PAGE = 16 * 1024 * 1024
 
 
-class HttpJson:
+class HttpJson(AskedSource):
     """An open connection to such a source."""
 
     def __init__(self, opening: Opening) -> None:
@@ -47,14 +46,6 @@ class HttpJson:
         self.config = config
         self.base_url = config["base_url"].rstrip("/")
         self.asker = asker
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.asker.client.close()
 
     def streams(self) -> Sequence[str]:
         return tuple(self.config["streams"])

@@ -17,7 +17,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from marshmallow import fields, validate
@@ -28,7 +27,7 @@ from jobplatform.connectors.http_json import HttpJson
 from jobplatform.connectors.keeping import Rate
 from jobplatform.connectors.opening import Opening
 from jobplatform.connectors.outside import Answer
-from jobplatform.connectors.patience import Asker
+from jobplatform.connectors.patience import AskedSource, Asker
 from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.schemes import BearerCredentials, GrantCredentials
 from jobplatform.connectors.since import date_of, to_milliseconds
@@ -181,7 +180,7 @@ class HubSpotPlace:
         return None if at is None else json.dumps({"state": at})
 
 
-class HubSpot:
+class HubSpot(AskedSource):
     """An open connection to an account."""
 
     def __init__(self, opening: Opening) -> None:
@@ -192,14 +191,6 @@ class HubSpot:
         client = opening.client(rate=Rate(self.config["requests_per10_seconds"], 10.0), pause=pause_of, rest=rest_of)
         self.asker = Asker(client, judge=judge, patient=opening.patient)
         self.listing = HttpJson.over(self.asker, self._as_http_json())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.asker.client.close()
 
     def streams(self) -> Sequence[str]:
         return tuple(self.config["objects"])

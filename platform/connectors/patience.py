@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import backoff
 
@@ -105,3 +106,17 @@ class Asker:
         self._judge(answer)
         self.last = answer
         return answer
+
+
+class AskedSource:
+    """An open connection to what is asked over HTTP: the client of its ``asker`` is closed at the end of the block."""
+
+    asker: Asker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.asker.client.close()

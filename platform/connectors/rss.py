@@ -14,8 +14,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from marshmallow import fields, validate
 
@@ -23,7 +22,7 @@ from jobplatform.connectors.addresses import check_url
 from jobplatform.connectors.following import UNCHANGED, Followed, get_file, judge_file, read_state, said_of
 from jobplatform.connectors.opening import Opening
 from jobplatform.connectors.outside import Answer
-from jobplatform.connectors.patience import Asker
+from jobplatform.connectors.patience import AskedSource, Asker
 from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import SourceAnswerError, SourceError, SourceGoneError
@@ -45,7 +44,7 @@ class RssConfig(ConfigSchema):
     stream = fields.String(load_default="entries", validate=validate.Length(1, 100))
 
 
-class Rss:
+class Rss(AskedSource):
     """An open connection to a feed: one stream, of one page."""
 
     def __init__(self, opening: Opening) -> None:
@@ -55,14 +54,6 @@ class Rss:
         self._keeper = opening.keeper
         self._parse = _feedparser()
         self.asker = Asker(opening.client(largest=LARGEST_FEED), judge=judge_file, patient=opening.patient)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.asker.client.close()
 
     def streams(self) -> Sequence[str]:
         return (self.stream,)

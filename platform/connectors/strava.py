@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from marshmallow import fields, validate
 
@@ -21,7 +20,7 @@ from jobplatform.connectors.http_json import HttpJson
 from jobplatform.connectors.hubspot import only_for_development
 from jobplatform.connectors.opening import Opening
 from jobplatform.connectors.outside import Answer
-from jobplatform.connectors.patience import Asker
+from jobplatform.connectors.patience import AskedSource, Asker
 from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.schemes import BearerCredentials, GrantCredentials
 from jobplatform.connectors.since import date_of
@@ -83,7 +82,7 @@ def check_strava(config: Mapping[str, Any], allow_private: bool) -> Iterator[Pro
     yield from only_for_development(config["base_url"], STRAVA, allow_private)
 
 
-class Strava:
+class Strava(AskedSource):
     """An open connection to an athlete's account."""
 
     def __init__(self, opening: Opening) -> None:
@@ -94,14 +93,6 @@ class Strava:
         client = opening.client(pause=pause_of, rest=rest_of)
         self.asker = Asker(client, judge=judge, patient=opening.patient)
         self.listing = HttpJson.over(self.asker, self._as_http_json(base_url))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.asker.client.close()
 
     def streams(self) -> Sequence[str]:
         return (ACTIVITIES,)

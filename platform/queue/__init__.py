@@ -3,11 +3,12 @@
 Where to look, by what is asked:
 
     how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
-    how a job comes to be         enqueue, quota, replace, edges and batches, parent, receive
-    who runs it, and when         claim (claim_sql, claim_rung), shares, promote, doorbell, waking, look_around
+    how a job comes to be         the room enqueue; quota, edges and batches, parent, receive
+    who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
                                   worker
-    how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so
+    how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
+                                  end_waiting for what ends while it waits
     what waits for an ending      notices, settle, succeed, predecessors
     what people do to jobs        cancel, retry_job, run_now, delete; many at once: cancel_many, bulk, bulk_actions
     what may run at all           limits, pause, breaker
@@ -52,8 +53,17 @@ from jobplatform.queue.bulk_actions import (
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
 from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
-from jobplatform.queue.claim import NOBODY, Ahead, Claim, ClaimedJob, Ring, claim_job, claim_jobs, prepare_claims
-from jobplatform.queue.claim_rung import Rung
+from jobplatform.queue.claim import (
+    NOBODY,
+    Ahead,
+    Claim,
+    ClaimedJob,
+    Ring,
+    Rung,
+    claim_job,
+    claim_jobs,
+    prepare_claims,
+)
 from jobplatform.queue.compact import compact_now, needs_compacting
 from jobplatform.queue.complete import Completion, complete_jobs
 from jobplatform.queue.count import Counted, count_endings
@@ -99,8 +109,8 @@ from jobplatform.queue.happenings import Happening, off_happenings, on_happening
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.hook_event import HookEvent
 from jobplatform.queue.hook_key import HookKey, read_hook_key
+from jobplatform.queue.hook_rules import LONGEST_ROTATION
 from jobplatform.queue.hooks import (
-    LONGEST_ROTATION,
     NewHook,
     change_hook,
     create_hook,

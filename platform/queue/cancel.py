@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
+from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import one_transaction, run
 
@@ -30,16 +31,7 @@ flagged as (
     returning id
 ),
 ended as (
-    update jobplatform.job_records r
-    set status = 5,
-        outcome = 'cancelled',
-        completed_at = jobplatform.clock(),
-        attempts = gone.attempts,
-        crash_count = gone.crash_count,
-        epoch = gone.epoch,
-        progress = gone.progress
-    from gone
-    where r.workspace_id = gone.workspace_id and r.id = gone.id
+    {end_waiting("cancelled")}
 ),
 {tell_ended("gone", "5")}
 select

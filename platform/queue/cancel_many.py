@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.edges import note
+from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, one_transaction, run
 
@@ -24,12 +25,12 @@ PORTION = 1_000
 #: Of a larger tree the rest is called off as what it waits for ends.
 LARGEST_TREE = 10_000
 
-# Down every edge, also those that would let a job run. A tree, or whatever has no circles.
-TREE = f"""
+
+def _tree(begin: str) -> str:
+    """Down every edge, also those that would let a job run. A tree, or whatever has no circles."""
+    return f"""
 with recursive tree(id) as (
-    select r.id
-    from jobplatform.job_records r
-    where r.workspace_id = %(workspace_id)s and r.id = %(id)s
+    {begin.strip()}
     union
     select e.job_id
     from tree
@@ -38,9 +39,15 @@ with recursive tree(id) as (
 select id::text from tree limit {LARGEST_TREE}
 """
 
-# The same, from whatever waits for a batch or for one of its jobs.
-TREE_OF_BATCH = f"""
-with recursive tree(id) as (
+
+TREE = _tree("""
+    select r.id
+    from jobplatform.job_records r
+    where r.workspace_id = %(workspace_id)s and r.id = %(id)s
+""")
+
+# From whatever waits for a batch or for one of its jobs.
+TREE_OF_BATCH = _tree("""
     (
         select e.job_id
         from jobplatform.job_edges e
@@ -51,13 +58,7 @@ with recursive tree(id) as (
         join jobplatform.job_edges e on e.workspace_id = r.workspace_id and e.after_id = r.id
         where r.workspace_id = %(workspace_id)s and r.batch_id = %(id)s
     )
-    union
-    select e.job_id
-    from tree
-    join jobplatform.job_edges e on e.workspace_id = %(workspace_id)s and e.after_id = tree.id
-)
-select id::text from tree limit {LARGEST_TREE}
-"""
+""")
 
 CANCEL_MANY = f"""
 with asked as materialized (
@@ -93,16 +94,7 @@ flagged as (
     returning workspace_id, id
 ),
 ended as (
-    update jobplatform.job_records r
-    set status = 5,
-        outcome = 'cancelled',
-        completed_at = jobplatform.clock(),
-        attempts = gone.attempts,
-        crash_count = gone.crash_count,
-        epoch = gone.epoch,
-        progress = gone.progress
-    from gone
-    where r.workspace_id = gone.workspace_id and r.id = gone.id
+    {end_waiting("cancelled")}
 ),
 {tell_ended("gone", "5")}
 select

@@ -10,14 +10,22 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidHookError, Problem
 from jobplatform.models import Hook, HookDelivery, clock, visit
 from jobplatform.queue.hook_key import digest_of, new_hook_key
-from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.hook_rules import (
+    LONGEST_NAME,
+    ROTATION,
+    has_as_many,
+    keep_secret,
+    problem_of_text,
+    problems_of_keeping,
+    refuse,
+)
 from jobplatform.queue.vault import seal_value
 from jobplatform.webhooks import SCHEMES, new_secret, scheme_named
 
@@ -26,14 +34,10 @@ if TYPE_CHECKING:
 
 #: Hooks of one workspace.
 MOST_HOOKS: Final = 100
-LONGEST_NAME: Final = 100
 LONGEST_URL: Final = 500
 LONGEST_SUBSCRIPTION: Final = 100
 REPLAY: Final = range(1, 86_401)
 SPLITS: Final = ("event", "delivery")
-#: How long the old one of two secrets is good, unless somebody says otherwise; and at most.
-ROTATION: Final = datetime.timedelta(days=1)
-LONGEST_ROTATION: Final = datetime.timedelta(days=30)
 
 _NOBODY = uuid.UUID(int=0)
 _CHANGEABLE = ("name", "split", "subscription_id", "replay_seconds", "url", "connection_id")
@@ -85,8 +89,8 @@ def create_hook(
         "replay_seconds": replay_seconds,
         "url": None if base_url is None else base_url.rstrip("/"),
     }
-    _refuse([*_problems_of_scheme(scheme, secret or made), *_problems(columns)])
-    _refuse(_problem_of_number(session, workspace_id))
+    refuse([*_problems_of_scheme(scheme, secret or made), *_problems(columns)])
+    refuse(_problem_of_number(session, workspace_id))
     hook_id = uuid7()
     key = new_hook_key(workspace_id, hook_id)
     hook = Hook(
@@ -115,7 +119,7 @@ def change_hook(session: Session, hook: Hook, task: Task[Any, Any] | None = None
         changes["url"] = None if base_url is None else base_url.rstrip("/")
     if unknown := set(changes) - set(_CHANGEABLE):
         raise TypeError(f"a hook's {', '.join(sorted(unknown))} cannot be changed")
-    _refuse(_problems(changes))
+    refuse(_problems(changes))
     for column, value in changes.items():
         setattr(hook, column, value)
     if task is not None:
@@ -140,13 +144,10 @@ def rotate_hook_secret(
     For ``standard`` one is made if none is given, and is the answer. Raises :class:`InvalidHookError`.
     """
     made = new_secret() if hook.scheme == "standard" and secret is None else None
-    _refuse([*_problems_of_scheme(hook.scheme, secret or made), *_problems_of_keeping(keep_old)])
+    refuse([*_problems_of_scheme(hook.scheme, secret or made), *problems_of_keeping(keep_old)])
     if hook.scheme == "none":
         raise InvalidHookError([Problem("/secret", "there is none: the scheme of this hook checks nothing")])
-    now = session.execute(select(clock())).scalar_one()
-    keeps = keep_old > datetime.timedelta(0)
-    hook.previous_secret = hook.secret if keeps else None
-    hook.previous_until = now + keep_old if keeps else None
+    keep_secret(session, hook, keep_old)
     hook.secret = _sealed(session, hook.workspace_id, hook.id, secret or made)
     session.flush()
     return made
@@ -235,38 +236,19 @@ def _problems_of_scheme(name: str, secret: str | None) -> Iterator[Problem]:
 
 def _problems(columns: dict[str, Any]) -> Iterator[Problem]:
     if "name" in columns:
-        yield from _problem_of_text("/name", columns["name"], LONGEST_NAME)
+        yield from problem_of_text("/name", columns["name"], LONGEST_NAME)
     if "split" in columns and columns["split"] not in SPLITS:
         yield Problem("/split", f"must be one of {', '.join(SPLITS)}")
     if "replay_seconds" in columns and columns["replay_seconds"] not in REPLAY:
         yield Problem("/replaySeconds", f"must be from {REPLAY[0]} to {REPLAY[-1]}")
     if columns.get("subscription_id") is not None:
-        yield from _problem_of_text("/subscriptionId", columns["subscription_id"], LONGEST_SUBSCRIPTION)
+        yield from problem_of_text("/subscriptionId", columns["subscription_id"], LONGEST_SUBSCRIPTION)
     if (url := columns.get("url")) is not None:
-        yield from _problem_of_text("/publicUrl", url, LONGEST_URL)
+        yield from problem_of_text("/publicUrl", url, LONGEST_URL)
         if not url.startswith(("https://", "http://")) or not url.isprintable() or "?" in url or "#" in url:
             yield Problem("/publicUrl", "must be an http or https URL without query")
 
 
-def _problem_of_text(path: str, value: str, longest: int) -> Iterator[Problem]:
-    problem = text_problem(value) if 1 <= len(value) <= longest else f"must be 1 to {longest} characters"
-    if problem:
-        yield Problem(path, problem)
-
-
-def _problems_of_keeping(keep_old: datetime.timedelta) -> Iterator[Problem]:
-    if not datetime.timedelta(0) <= keep_old <= LONGEST_ROTATION:
-        yield Problem("/keepOldMs", f"must be from 0 to {LONGEST_ROTATION.days} days")
-
-
 def _problem_of_number(session: Session, workspace_id: uuid.UUID) -> Iterator[Problem]:
-    """Two that are made at once may be one too many; it is a bound and not a promise."""
-    count = session.scalar(select(func.count()).select_from(Hook).where(Hook.workspace_id == workspace_id)) or 0
-    if count >= MOST_HOOKS:
+    if has_as_many(session, Hook, workspace_id, MOST_HOOKS):
         yield Problem("", f"a workspace may have {MOST_HOOKS} hooks, and this one has; delete one that is not needed")
-
-
-def _refuse(problems: Sequence[Problem] | Iterator[Problem]) -> None:
-    found = list(problems)
-    if found:
-        raise InvalidHookError(found)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.ready import first_ready
 from jobplatform.queue.rescue import LEFT_BEHIND
 from jobplatform.queue.schedules.fire import NEXT_DUE
 from jobplatform.queue.statement import run, text_array
@@ -45,14 +46,7 @@ select
     array(select name from jobplatform.chores where due_at > jobplatform.clock()) as resting,
     (
         select true
-        from unnest(%(queues)s::text[]) as mine(queue)
-        cross join lateral (
-            select
-            from jobplatform.job_queue q
-            where q.state = 1 and q.queue = mine.queue
-            order by q.workspace_id, q.lane
-            limit 1
-        ) waiting
+        {first_ready(1)}
         limit 1
     ) is true as ready
 """

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import QuotaExceededError, QuotaIsolationError
+from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.webhook_job import WEBHOOK_TASK
@@ -103,18 +104,7 @@ gone as (
     returning q.workspace_id, q.id, q.attempts, q.crash_count, q.epoch, q.progress, q.followed, u.error
 ),
 ended as (
-    update jobplatform.job_records r
-    set status = 5,
-        outcome = 'discarded',
-        error_type = 'Shed',
-        error = gone.error,
-        completed_at = jobplatform.clock(),
-        attempts = gone.attempts,
-        crash_count = gone.crash_count,
-        epoch = gone.epoch,
-        progress = gone.progress
-    from gone
-    where r.workspace_id = gone.workspace_id and r.id = gone.id
+    {end_waiting("discarded", "'Shed'", "gone.error")}
 ),
 {tell_ended("gone", "5")}
 select exists (select from told)

@@ -8,6 +8,7 @@ cannot deadlock with anybody, and nobody's long transaction keeps others' jobs f
 
 from __future__ import annotations
 
+from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.ending import PAST_ENDINGS
 from jobplatform.queue.notices import tell_ended
 from jobplatform.queue.told import told
@@ -268,6 +269,8 @@ where ctid = any(array(select tid from waiting))
 returning workspace_id::text, id::text, queue, task, state
 """
 
+_AGAINST = "against a on a.workspace_id = gone.workspace_id and a.id = gone.id"
+_CALLED_OFF = end_waiting("discarded", "a.error_type", "a.error", join=_AGAINST)
 CALL_OFF = f"""
 with against as materialized (
     select *
@@ -288,19 +291,7 @@ gone as (
     returning workspace_id, id, attempts, crash_count, epoch, progress, followed
 ),
 ended as (
-    update jobplatform.job_records r
-    set status = 5,
-        outcome = 'discarded',
-        error_type = a.error_type,
-        error = a.error,
-        completed_at = jobplatform.clock(),
-        attempts = gone.attempts,
-        crash_count = gone.crash_count,
-        epoch = gone.epoch,
-        progress = gone.progress
-    from gone
-    join against a on a.workspace_id = gone.workspace_id and a.id = gone.id
-    where r.workspace_id = gone.workspace_id and r.id = gone.id
+    {_CALLED_OFF}
 ),
 {tell_ended("gone", "5")}
 select workspace_id::text, id::text, followed from gone

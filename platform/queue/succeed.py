@@ -19,6 +19,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, one_transaction, run
 
@@ -43,6 +44,9 @@ LOOK = f"select s.workspace_id::text, s.id::text {WAITING} limit {MOST}"
 # Somebody who enqueues this key in a transaction that is still open would be waited for; others wait here then.
 PATIENCE = "set local lock_timeout = '100ms'"
 
+_SUPERSEDED = end_waiting(
+    "discarded", "coalesce(r.error_type, 'Superseded')", "coalesce(r.error, 'a newer job of its key was waiting')"
+)
 GIVE_UP = f"""
 with superseded as materialized (
     select h.workspace_id, h.id
@@ -60,18 +64,7 @@ gone as (
     returning q.workspace_id, q.id, q.attempts, q.crash_count, q.epoch, q.progress, q.followed
 ),
 {tell_ended("gone", "5").strip()}
-update jobplatform.job_records r
-set status = 5,
-    outcome = 'discarded',
-    error_type = coalesce(r.error_type, 'Superseded'),
-    error = coalesce(r.error, 'a newer job of its key was waiting'),
-    completed_at = jobplatform.clock(),
-    attempts = gone.attempts,
-    crash_count = gone.crash_count,
-    epoch = gone.epoch,
-    progress = gone.progress
-from gone
-where r.workspace_id = gone.workspace_id and r.id = gone.id
+{_SUPERSEDED}
 """
 
 TAKE_OVER = """

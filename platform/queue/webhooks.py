@@ -10,14 +10,22 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import InvalidHookError, Problem
+from jobplatform.errors import Problem
 from jobplatform.models import Job, WebhookSubscription, clock, visit
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
-from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.hook_rules import (
+    LONGEST_NAME,
+    ROTATION,
+    has_as_many,
+    keep_secret,
+    problem_of_text,
+    problems_of_keeping,
+    refuse,
+)
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import open_secret, seal_value
 from jobplatform.queue.webhook_job import (
@@ -35,10 +43,7 @@ from jobplatform.webhooks import SCHEMES, new_secret
 #: Webhooks of one workspace: each ending is a job for each of them.
 MOST_WEBHOOKS: Final = 10
 MOST_TASKS: Final = 50
-LONGEST_NAME: Final = 100
 LONGEST_URL: Final = 1_000
-ROTATION: Final = datetime.timedelta(days=1)
-LONGEST_ROTATION: Final = datetime.timedelta(days=30)
 #: A receiver that has answered nothing well for so long is told nothing more.
 FAILING_DAYS: Final = 5
 PLATFORM: Final = "jobplatform"
@@ -116,8 +121,8 @@ def create_webhook(
     visit(session, workspace_id)
     secret = secret or new_secret()
     columns = {"name": name, "url": url, "events": list(events), "tasks": None if tasks is None else list(tasks)}
-    _refuse([*_problems_of_secret(secret), *_problems(columns)])
-    _refuse(_problem_of_number(session, workspace_id))
+    refuse([*_problems_of_secret(secret), *_problems(columns)])
+    refuse(_problem_of_number(session, workspace_id))
     webhook_id = uuid7()
     made = WebhookSubscription(
         workspace_id=workspace_id,
@@ -136,7 +141,7 @@ def change_webhook(session: Session, webhook: WebhookSubscription, **changes: An
     """Change ``name``, ``url``, ``events`` or ``tasks``; what is not named stays. Raises :class:`InvalidHookError`."""
     if unknown := set(changes) - set(_CHANGEABLE):
         raise TypeError(f"a webhook's {', '.join(sorted(unknown))} cannot be changed")
-    _refuse(_problems(changes))
+    refuse(_problems(changes))
     for column, value in changes.items():
         setattr(webhook, column, list(value) if isinstance(value, tuple) else value)
     session.flush()
@@ -152,11 +157,8 @@ def rotate_webhook_secret(
 ) -> str:
     """Sign with another secret, and for as long as ``keep_old`` with the old one too. Answers with the new one."""
     secret = secret or new_secret()
-    _refuse([*_problems_of_secret(secret), *_problems_of_keeping(keep_old)])
-    now = session.execute(select(clock())).scalar_one()
-    keeps = keep_old > datetime.timedelta(0)
-    webhook.previous_secret = webhook.secret if keeps else None
-    webhook.previous_until = now + keep_old if keeps else None
+    refuse([*_problems_of_secret(secret), *problems_of_keeping(keep_old)])
+    keep_secret(session, webhook, keep_old)
     webhook.secret = seal_value(session, webhook.workspace_id, webhook.id, "secret", secret)
     session.flush()
     return secret
@@ -301,9 +303,9 @@ def _problems_of_secret(secret: str) -> Iterator[Problem]:
 
 def _problems(columns: dict[str, Any]) -> Iterator[Problem]:
     if "name" in columns:
-        yield from _problem_of_text("/name", columns["name"], LONGEST_NAME)
+        yield from problem_of_text("/name", columns["name"], LONGEST_NAME)
     if "url" in columns:
-        yield from _problem_of_text("/url", columns["url"], LONGEST_URL)
+        yield from problem_of_text("/url", columns["url"], LONGEST_URL)
         if not columns["url"].startswith(("https://", "http://")) or not columns["url"].isprintable():
             yield Problem("/url", "must be an https URL")
     if "events" in columns:
@@ -328,26 +330,6 @@ def _problems_of_tasks(tasks: Sequence[str]) -> Iterator[Problem]:
             yield Problem(f"/jobTypes/{number}", "is not a task name")
 
 
-def _problem_of_text(path: str, value: str, longest: int) -> Iterator[Problem]:
-    problem = text_problem(value) if 1 <= len(value) <= longest else f"must be 1 to {longest} characters"
-    if problem:
-        yield Problem(path, problem)
-
-
-def _problems_of_keeping(keep_old: datetime.timedelta) -> Iterator[Problem]:
-    if not datetime.timedelta(0) <= keep_old <= LONGEST_ROTATION:
-        yield Problem("/keepOldMs", f"must be from 0 to {LONGEST_ROTATION.days} days")
-
-
 def _problem_of_number(session: Session, workspace_id: uuid.UUID) -> Iterator[Problem]:
-    """Two that are made at once may be one too many; it is a bound and not a promise."""
-    mine = WebhookSubscription.workspace_id == workspace_id
-    count = session.scalar(select(func.count()).select_from(WebhookSubscription).where(mine)) or 0
-    if count >= MOST_WEBHOOKS:
+    if has_as_many(session, WebhookSubscription, workspace_id, MOST_WEBHOOKS):
         yield Problem("", f"a workspace may have {MOST_WEBHOOKS} webhooks, and this one has; delete one first")
-
-
-def _refuse(problems: Sequence[Problem] | Iterator[Problem]) -> None:
-    found = list(problems)
-    if found:
-        raise InvalidHookError(found)

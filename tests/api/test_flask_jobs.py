@@ -37,10 +37,12 @@ def test_a_host_s_command_line_lists_enqueues_cancels_and_counts_jobs(
     made = json.loads(flask.invoke(args=["jobs", "enqueue", "greet", *workspace, "--json"]).stdout)
 
     listed = json.loads(flask.invoke(args=["jobs", "ls", *workspace, "--json"]).stdout)
+    also = json.loads(flask.invoke(args=["jobs", "list", *workspace, "--json"]).stdout)
     cancelled = flask.invoke(args=["jobs", "cancel", made["jobId"], *workspace])
     stats = json.loads(flask.invoke(args=["jobs", "stats", "--json"]).stdout)
 
     assert [(job["id"], job["jobType"]) for job in listed] == [(made["jobId"], "greet")]
+    assert also == listed
     assert cancelled.exit_code == 0
     assert stats["byStatus"]["cancelled"] == 1
 

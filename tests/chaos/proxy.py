@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobplatform.queue.claim import CLAIM
+from jobplatform.queue.claim.plain import CLAIM
 
 SOCKET_NAME = ".s.PGSQL.5432"
 CHUNK = 65_536

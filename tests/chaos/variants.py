@@ -90,9 +90,9 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "nobody rescues": Patch("rescue", "RESCUE", {"where q.state = 2": "where false"}),
     "rescue from the living": Patch("rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
     "naive unique check": (
-        Patch("enqueue", "ENQUEUE_ONE", {"on conflict do nothing": LOOK_FIRST.format("%(unique_key)s")}),
+        Patch("enqueue.jobs", "ENQUEUE_ONE", {"on conflict do nothing": LOOK_FIRST.format("%(unique_key)s")}),
         Patch(
-            "enqueue",
+            "enqueue.many",
             "ENQUEUE",
             {
                 "on conflict do nothing": "",
@@ -101,7 +101,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
             },
         ),
     ),
-    "epoch handed out again": Patch("claim", "CLAIM", {"epoch = q.epoch + 1": "epoch = greatest(q.epoch, 1)"}),
+    "epoch handed out again": Patch("claim.jobs", "CLAIM", {"epoch = q.epoch + 1": "epoch = greatest(q.epoch, 1)"}),
     "crashes not counted": Patch("fail", "FAIL", {"q.crash_count + v.crash": "q.crash_count"}),
     "record not finished": Patch("complete", "COMPLETE", {"r.id = e.id": "false"}),
     "due jobs not promoted": Patch("promote", "PROMOTE", {"where state = 0 and": "where false and"}),
@@ -139,7 +139,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     "a queue limited in each workspace": (
         Patch(
-            "claim",
+            "claim.jobs",
             "WEIGHED_CLAIM",
             {
                 "from admitted\n": "from admitted where nth <= (select max_running from jobplatform.queue_limits)\n",
@@ -147,7 +147,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
             },
         ),
         Patch(
-            "claim",
+            "claim.jobs",
             "LIMITED_CLAIM",
             {
                 "least(o.here,": "least((select max_running from jobplatform.queue_limits), o.here,",
@@ -162,7 +162,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         "free_of_tasks_in_workspaces", {"q.state = 2 and": "q.state = 2 and q.attempts = 0 and"}
     ),
     "a lowered limit not seen": tuple(
-        Patch("claim", statement, {OF_WORKSPACE + " as most": f"greatest({OF_WORKSPACE}, 3) as most"})
+        Patch("claim.jobs", statement, {OF_WORKSPACE + " as most": f"greatest({OF_WORKSPACE}, 3) as most"})
         for statement in ("LIMITED_CLAIM", "WEIGHED_CLAIM")
     ),
     # Rates
@@ -173,7 +173,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         "leave_in_buckets", {"where b.kind =": "where b.kind <> 'resource' and b.kind ="}
     ),
     "units not counted": Patch(
-        "claim",
+        "claim.jobs",
         "WEIGHED_CLAIM",
         {"least(job.units, turn.burst) as price": "1 as price", "sum(least(t.units, a.burst))": "count(*)"},
     ),
@@ -182,20 +182,22 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     # Pauses
     "plain claims in a pause": tuple(
-        Patch("claim", statement, {"exists (select from jobplatform.pauses)": "false"})
+        Patch("claim.jobs", statement, {"exists (select from jobplatform.pauses)": "false"})
         for statement in ("CLAIM", "LIMITED_CLAIM")
     ),
-    "queues not paused": Patch("claim", "WEIGHED_CLAIM", {"kind = 'queue' and": "false and"}),
-    "tasks not paused": Patch("claim", "WEIGHED_CLAIM", {"from pause where kind = 'task'": "from pause where false"}),
+    "queues not paused": Patch("claim.jobs", "WEIGHED_CLAIM", {"kind = 'queue' and": "false and"}),
+    "tasks not paused": Patch(
+        "claim.jobs", "WEIGHED_CLAIM", {"from pause where kind = 'task'": "from pause where false"}
+    ),
     "workspaces not paused": Patch(
-        "claim", "WEIGHED_CLAIM", {"from pause where kind = 'workspace'": "from pause where false"}
+        "claim.jobs", "WEIGHED_CLAIM", {"from pause where kind = 'workspace'": "from pause where false"}
     ),
     "resources not paused": Patch(
-        "claim", "WEIGHED_CLAIM", {"from pause where kind = 'resource'": "from pause where false"}
+        "claim.jobs", "WEIGHED_CLAIM", {"from pause where kind = 'resource'": "from pause where false"}
     ),
     # Quotas
     "a quota counted without a lock": Patch(
-        "enqueue",
+        "enqueue.many",
         "ENQUEUE",
         {"select count(pg_advisory_xact_lock(724618004, limited.lock)::text)": "select count(*)"},
     ),

@@ -82,7 +82,7 @@ def test_a_database_that_is_not_there_is_told_in_a_sentence(run: Cli) -> None:
 def test_a_workspace_and_its_token_are_made_listed_and_revoked(cli: Cli, session: Session) -> None:
     workspace_id = uuid.UUID(cli("workspaces", "create", "Acme").stdout.strip())
     token = cli("tokens", "create", "-w", "Acme", "--name", "ci").stdout.strip()
-    (listed,) = as_json(cli("tokens", "list", "-w", str(workspace_id), "--json"))
+    (listed,) = as_json(cli("tokens", "ls", "-w", str(workspace_id), "--json"))
 
     principal = verify_token(session, token)
     session.commit()
@@ -279,7 +279,7 @@ def test_names_in_the_database_cannot_write_on_the_terminal(cli: Cli, session: S
     session.add(Workspace(id=uuid.uuid4(), name="[red]evil\x1b[2J\n forged"))
     session.commit()
 
-    answer = cli("workspaces", "list")
+    answer = cli("workspaces", "ls")
 
     assert "[red]evil\\x1b[2J\\n forged" in answer.stdout
     assert "\x1b" not in answer.stdout

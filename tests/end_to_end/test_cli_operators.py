@@ -258,9 +258,9 @@ ACTS = {
 }
 #: Commands that only look.
 LOOKING = {
-    *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys list", "openapi"),
-    *("pauses", "plans list", "queues list", "rates list", "tasks list", "tokens list"),
-    *("workspaces list", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
+    *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys ls", "openapi"),
+    *("pauses", "plans ls", "queues ls", "rates ls", "tasks ls", "tokens ls"),
+    *("workspaces ls", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
     *("alerts ls", "alerts rules", "retention ls"),
     *("schedules ls", "schedules show", "schedules preview"),
     *("batches ls", "batches show", "batches watch"),
@@ -379,8 +379,8 @@ def test_a_workspace_is_put_on_a_plan_and_limited_on_top_of_it(cli: Cli, acme: u
         "ratePeriodMs": 60_000,
     }
     assert "7/1m" in cli("workspaces", "show", "Acme").stdout
-    assert "100/10s" in cli("plans", "list").stdout
-    assert as_json(cli("plans", "list", "--json"))[0]["weight"] == 10
+    assert "100/10s" in cli("plans", "ls").stdout
+    assert as_json(cli("plans", "ls", "--json"))[0]["weight"] == 10
 
 
 def test_none_clears_a_limit_and_takes_a_workspace_off_its_plan(cli: Cli, acme: uuid.UUID, session: Session) -> None:
@@ -418,7 +418,7 @@ def test_what_is_paused_is_listed_until_it_is_resumed(cli: Cli, acme: uuid.UUID)
     assert listed["resource", "hubspot:4711"]["until"] != "–"
     assert len(as_json(cli("pauses", "--kind", "queue", "--json"))) == 1
     assert "unpaid" in cli("workspaces", "show", "Acme").stdout
-    (workspace,) = as_json(cli("workspaces", "list", "--json"))
+    (workspace,) = as_json(cli("workspaces", "ls", "--json"))
     assert workspace["pause"]["reason"] == "unpaid"
 
     assert cli("resume", "workspace", "Acme").exit_code == 0
@@ -432,9 +432,9 @@ def test_queues_and_tasks_show_their_limits(cli: Cli, acme: uuid.UUID, session: 
     cli("queues", "limit", "sync", "0")
     told = cli("tasks", "limit", "sync", "--per-workspace", "1").stdout
 
-    (queue,) = as_json(cli("queues", "list", "--json"))
+    (queue,) = as_json(cli("queues", "ls", "--json"))
     assert (queue["queue"], queue["ready"], queue["maxRunning"], queue["paused"]) == ("sync", 1, 0, False)
-    assert as_json(cli("tasks", "list", "--json")) == [
+    assert as_json(cli("tasks", "ls", "--json")) == [
         {
             "task": "sync",
             "maxRunning": None,
@@ -446,18 +446,26 @@ def test_queues_and_tasks_show_their_limits(cli: Cli, acme: uuid.UUID, session: 
     assert told == "task sync: no limit in all, at most 1 at a time in each workspace\n"
     assert cli("queues", "limit", "sync", "none").stdout == "queue sync: no limit\n"
     for listing in ("queues", "tasks", "rates", "plans", "workspaces", "tokens"):
-        assert cli(listing, "list").exit_code == 0
+        assert cli(listing, "ls").exit_code == 0
+
+
+def test_what_is_listed_with_ls_is_listed_with_list_too(run: Cli, cli: Cli, acme: uuid.UUID) -> None:
+    listed = cli("workspaces", "list", "--json")
+
+    assert as_json(listed)[0]["id"] == str(acme)
+    assert listed.stdout == cli("workspaces", "ls", "--json").stdout
+    assert "list" not in [line.split()[0] for line in run("workspaces", "--help").stdout.splitlines() if line.strip()]
 
 
 def test_a_rate_is_set_listed_and_cleared(cli: Cli) -> None:
     told = cli("rates", "set", "hubspot:*", "100/10s", "--burst", "20").stdout
 
     assert told == "hubspot:*: 100/10s, at most 20 at once\n"
-    assert as_json(cli("rates", "list", "--json")) == [
+    assert as_json(cli("rates", "ls", "--json")) == [
         {"resource": "hubspot:*", "units": 100, "periodMs": 10_000, "burst": 20}
     ]
     assert cli("rates", "clear", "hubspot:*").exit_code == 0
-    assert as_json(cli("rates", "list", "--json")) == []
+    assert as_json(cli("rates", "ls", "--json")) == []
 
 
 def test_a_rotated_token_gives_way_to_one_like_it(cli: Cli, acme: uuid.UUID, session: Session) -> None:

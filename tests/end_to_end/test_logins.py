@@ -42,7 +42,7 @@ def test_commands_do_with_the_login_of_a_process(
 
 
 def test_a_worker_s_login_is_no_operator_s(run: Cli, login_url: Callable[..., str]) -> None:
-    done = run("tokens", "list", DATABASE_URL=login_url(Role.WORKER))
+    done = run("tokens", "ls", DATABASE_URL=login_url(Role.WORKER))
 
     assert done.exit_code == 2
     assert "jobplatform_operator" in done.stderr

@@ -155,10 +155,10 @@ def test_data_keys_are_rotated_and_listed(
     def keys(command: str, ring: str, *options: str) -> Any:
         return run("keys", command, *options, DATABASE_URL=database_url, JOBPLATFORM_ENCRYPTION_KEYS=ring)
 
-    missing = keys("list", NEW)
+    missing = keys("ls", NEW)
     refused = keys("rotate", NEW)
     rotated = keys("rotate", f"{NEW},{OLD}")
-    listed = keys("list", NEW, "--json")
+    listed = keys("ls", NEW, "--json")
 
     assert (missing.exit_code, refused.exit_code, listed.exit_code) == (1, 1, 0)
     assert "'old'" in refused.stderr
@@ -170,14 +170,14 @@ def test_data_keys_are_rotated_and_listed(
 
 @pytest.mark.usefixtures("prepared")
 def test_the_key_of_an_embedded_database_is_listed_as_here(run: Cli) -> None:
-    listed = run("keys", "list", "--json", JOBPLATFORM_ENCRYPTION_KEYS="")
+    listed = run("keys", "ls", "--json", JOBPLATFORM_ENCRYPTION_KEYS="")
 
     assert listed.exit_code == 0
     assert json.loads(listed.stdout) == [{"id": "local", "here": True, "wraps": True, "dataKeys": 0}]
 
 
 def test_a_ring_that_cannot_be_read_is_a_problem_of_the_settings(run: Cli, database_url: str) -> None:
-    answer = run("keys", "list", DATABASE_URL=database_url, JOBPLATFORM_ENCRYPTION_KEYS=f"{OLD},broken")
+    answer = run("keys", "ls", DATABASE_URL=database_url, JOBPLATFORM_ENCRYPTION_KEYS=f"{OLD},broken")
 
     assert answer.exit_code == 2
     assert "key 2 must look like id:base64" in answer.stderr

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import QueueRow, State, Status
 from jobplatform.queue import NewJob, Release, claim_job, claim_jobs, enqueue_jobs, release_jobs
-from jobplatform.queue.claim import LARGEST_CLAIM, MOST_EMPTY_LOOKS
+from jobplatform.queue.claim.jobs import LARGEST_CLAIM
+from jobplatform.queue.claim.ring import MOST_EMPTY_LOOKS
 from tests.queue.actors import Worker
 from tests.queue.conftest import Fact, Look, Put
 

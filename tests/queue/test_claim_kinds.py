@@ -27,8 +27,8 @@ from jobplatform.models import (
     clock,
 )
 from jobplatform.queue import NewJob, Ring, Rung, claim_jobs, enqueue_jobs
-from jobplatform.queue.claim import WEIGHED_CLAIMS
-from jobplatform.queue.claim_sql import Weighing
+from jobplatform.queue.claim.ring import WEIGHED_CLAIMS
+from jobplatform.queue.claim.weighing import Weighing
 from tests.queue.actors import Worker
 
 OURS = uuid.UUID(int=1)

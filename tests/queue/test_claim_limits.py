@@ -34,7 +34,8 @@ from jobplatform.queue import (
     complete_jobs,
     enqueue_jobs,
 )
-from jobplatform.queue.claim_sql import SPARE_LANES, STRETCH
+from jobplatform.queue.claim.walk import STRETCH
+from jobplatform.queue.claim.weighed import SPARE_LANES
 from jobplatform.testing import wait_until
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put

@@ -23,7 +23,7 @@ from jobplatform.queue import (
     set_task_limits,
     set_workspace_limits,
 )
-from jobplatform.queue.claim_sql import Weighing
+from jobplatform.queue.claim.weighing import Weighing
 from tests.queue.actors import Worker
 from tests.queue.conftest import Look, Put
 
@@ -62,7 +62,7 @@ def rung_only(monkeypatch: pytest.MonkeyPatch) -> None:
         " where %(worker_id)s::int is not null"
     )
     for statement in ("CLAIM", "LIMITED_CLAIM", "WEIGHED_CLAIM"):
-        monkeypatch.setattr(f"jobplatform.queue.claim.{statement}", nothing)
+        monkeypatch.setattr(f"jobplatform.queue.claim.jobs.{statement}", nothing)
 
 
 def test_the_job_is_claimed_as_by_the_usual_claim(put: Put, wake: Wake, worker: Worker, look: Look) -> None:

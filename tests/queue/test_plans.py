@@ -50,7 +50,7 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
-from jobplatform.queue.claim_sql import Weighing
+from jobplatform.queue.claim.weighing import Weighing
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.testing import DatabaseServer
@@ -426,7 +426,7 @@ def test_no_update_of_the_queue_table_makes_the_server_read_the_lanes_definition
 
 def _updates_of_the_queue_table() -> Iterator[str]:
     """What each of them sets, in all statements of the verbs."""
-    for found in pkgutil.iter_modules(jobplatform.queue.__path__, "jobplatform.queue."):
+    for found in pkgutil.walk_packages(jobplatform.queue.__path__, "jobplatform.queue."):
         for value in vars(importlib.import_module(found.name)).values():
             if isinstance(value, str):
                 for statement in re.split(r"update jobplatform\.job_queue\b", value)[1:]:

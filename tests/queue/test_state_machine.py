@@ -149,15 +149,15 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     "a release without the fence": ("release.RELEASE", without_fence),
     "progress without the fence": ("progress.REPORT", without_fence),
     "a claim that hands out the same epoch again": (
-        "claim.CLAIM",
+        "claim.jobs.CLAIM",
         lambda sql: sql.replace("epoch = q.epoch + 1", "epoch = greatest(q.epoch, 1)"),
     ),
     "a claim that does not count the attempt": (
-        "claim.CLAIM",
+        "claim.jobs.CLAIM",
         lambda sql: sql.replace("attempts = q.attempts + 1,", ""),
     ),
     "a claim in no order": (
-        "claim.CLAIM",
+        "claim.jobs.CLAIM",
         lambda sql: sql.replace("order by q.priority desc, q.run_after, q.id", "order by q.id desc"),
     ),
     "a completion that forgets the record": (
@@ -177,7 +177,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         lambda sql: sql.replace("= chr(30) || v.unique_key", "= v.unique_key || chr(30)"),
     ),
     "a newer request under the older one's time": (
-        "replace.REPLACE",
+        "enqueue.replace.REPLACE",
         lambda sql: sql.replace("run_after = held.due_at,\n        progress", "progress"),
     ),
     "a key that nobody takes over": (
@@ -222,7 +222,7 @@ def test_a_queue_that_is_broken_on_purpose_is_found_out(
     story: Callable[[], None], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     name, breaking = BROKEN[what]
-    module_name, constant = name.split(".")
+    module_name, _, constant = name.rpartition(".")
     module = importlib.import_module(f"jobplatform.queue.{module_name}")
     sql = getattr(module, constant)
     assert breaking(sql) != sql, "there is nothing left to break"

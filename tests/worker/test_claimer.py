@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from jobplatform.models import make_engine
-from jobplatform.queue.claim_rung import CLAIM_RUNG
+from jobplatform.queue.claim.rung import CLAIM_RUNG
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted
 from tests.worker.conftest import Database
 

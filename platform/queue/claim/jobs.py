@@ -1,14 +1,4 @@
-"""Claim: the next jobs for a worker's free slots, fair between workspaces, at a cost nobody's backlog changes.
-
-The workspaces that have ready jobs form a ring, ordered by id. A claim walks a stretch of it from a cursor that the
-worker keeps in memory: one index descent finds the next workspace (a loose index scan), a second takes its best jobs by
-priority, then ``run_after``, then age. Each gets a share by its weight, and no more than its limits leave free. Nothing
-is stored about ring, shares or limits, so nothing about them can drift, and an enqueue has nothing to share with
-another. Rows that another claimer has locked are skipped.
-
-Each claimed row gets ``epoch + 1`` (the fence, never reused), ``attempts + 1`` (a job that kills its worker must not
-try for ever) and the worker's id. The statements are in ``claim_sql``.
-"""
+"""Claim up to so many jobs: the one that the worker was woken for, or from its queues one after the other."""
 
 from __future__ import annotations
 
@@ -20,50 +10,23 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.claim_rung import Rung, claim_rung
-from jobplatform.queue.claim_sql import CLAIM, CLAIM_ONE, LIMITED_CLAIM, WEIGHED_CLAIM, Weighing
-from jobplatform.queue.statement import Lease, array, quick_maker, run
+from jobplatform.queue.claim.claimed_job import ClaimedJob, claimed
+from jobplatform.queue.claim.limited import LIMITED_CLAIM
+from jobplatform.queue.claim.plain import CLAIM
+from jobplatform.queue.claim.ring import LAST, Ring
+from jobplatform.queue.claim.rung import Rung, claim_rung
+from jobplatform.queue.claim.weighed import WEIGHED_CLAIM
+from jobplatform.queue.claim.weighing import Weighing
+from jobplatform.queue.statement import array, run
 
 #: Jobs one claim may take.
 LARGEST_CLAIM = 200
-#: Workspaces a claim looks at, at least; few enough that a claim of one job stays under a hundred buffers.
-FEWEST_WORKSPACES = 8
-#: Workspaces a claim looks at, at most, when it goes on because it found nothing.
-MOST_WORKSPACES = 512
-#: Claims in a row that may find nothing before the worker goes back to its poll.
-MOST_EMPTY_LOOKS = 64
-#: Claims that weigh more than they have to, since last there was as much to weigh, before a simpler one is tried again.
-WEIGHED_CLAIMS = 20
 
 #: Code that does not say which versions it reads reads all of them.
 NEWEST = 32_767
 
-LAST = uuid.UUID(int=2**128 - 1)
 #: A job that nobody has.
 NO_RUNG = Rung("", str(uuid.UUID(int=0)))
-
-
-class ClaimedJob(NamedTuple):
-    """A job and the lease on its next attempt. ``payload`` is JSON text, as stored: nobody decodes it on the way.
-
-    ``waited`` is for how many seconds it could have been claimed already. ``weight`` is its workspace's, for whoever
-    accounts for the time it takes.
-    """
-
-    lease: Lease
-    queue: str
-    task: str
-    attempt: int
-    max_attempts: int
-    crash_count: int
-    timeout_ms: int
-    payload: str
-    payload_version: int
-    request_id: str | None
-    trace_parent: str | None
-    resource: str | None = None
-    waited: float = 0.0
-    weight: int = 1
 
 
 class Ahead(NamedTuple):
@@ -74,9 +37,6 @@ class Ahead(NamedTuple):
 
 
 NOBODY = Ahead()
-
-_job = quick_maker(ClaimedJob)
-_lease = quick_maker(Lease)
 
 
 class Claim(NamedTuple):
@@ -93,79 +53,6 @@ class Claim(NamedTuple):
     held_back: bool = False
     waiting: Collection[str] = ()
     came_round: bool = False
-
-
-class Ring:
-    """Where one worker is on the ring of workspaces, for each queue it serves. Memory only: losing it costs nothing.
-
-    ``position`` (0 to 1) is where it starts. Workers that start evenly spaced are fair to each other from the first
-    round on; at random they are after a few.
-    """
-
-    def __init__(self, queues: Sequence[str], position: float | None = None) -> None:
-        start = random.random() if position is None else position
-        self._cursors = {queue: uuid.UUID(int=min(int(start * 2**128), LAST.int)) for queue in queues}
-        self._order = list(queues)
-        self._on_the_way = set(queues)
-        self._empty_looks = dict.fromkeys(queues, 0)
-        self._weighing = dict.fromkeys(queues, Weighing.NOTHING)
-        self._weighed_claims = dict.fromkeys(queues, 0)
-
-    @property
-    def queues(self) -> Sequence[str]:
-        return self._order
-
-    def next_queues(self) -> list[str]:
-        """The queues in the order this claim should try them; the first one moves on each time."""
-        self._order = self._order[1:] + self._order[:1]
-        return self._order
-
-    def cursor(self, queue: str) -> uuid.UUID:
-        return self._cursors[queue]
-
-    def move(self, queue: str, workspace_id: str) -> None:
-        cursor = uuid.UUID(workspace_id)
-        if cursor <= self._cursors[queue]:
-            self._on_the_way.discard(queue)
-        self._cursors[queue] = cursor
-
-    def nobody(self, queue: str) -> None:
-        """Nobody has anything ready in this queue: nobody waits there for this round to end."""
-        self._on_the_way.discard(queue)
-
-    def came_round(self) -> bool:
-        """Whether all queues' rings have been gone round since this was last answered with yes."""
-        if self._on_the_way:
-            return False
-        self._on_the_way.update(self._cursors)
-        return True
-
-    def workspaces(self, queue: str, wanted: int) -> int:
-        """How many workspaces to look at: the further, the longer nothing was found."""
-        window = max(wanted, FEWEST_WORKSPACES)
-        # Four times as many after each look that found nothing.
-        return max(window, min(MOST_WORKSPACES, window << 2 * min(self._empty_looks[queue], 4)))
-
-    def look_further(self, queue: str, *, found: bool, stretch_ended: bool) -> bool:
-        """Whether the rest of the ring is worth another look now.
-
-        A stretch of workspaces whose ready jobs nobody here may take is passed over at once, but not for ever: after
-        :data:`MOST_EMPTY_LOOKS` the next poll goes on from where this one stopped.
-        """
-        self._empty_looks[queue] = 0 if found or stretch_ended else self._empty_looks[queue] + 1
-        return found or 0 < self._empty_looks[queue] <= MOST_EMPTY_LOOKS
-
-    def weighs(self, queue: str) -> Weighing:
-        """The most that there was to weigh in this queue a short while ago."""
-        return self._weighing[queue]
-
-    def weighed(self, queue: str, found: Weighing) -> None:
-        """A claim found this to weigh."""
-        if found < self._weighing[queue] and self._weighed_claims[queue] + 1 < WEIGHED_CLAIMS:
-            self._weighed_claims[queue] += 1
-        else:
-            self._weighing[queue] = found
-            self._weighed_claims[queue] = 0
 
 
 def claim_jobs(
@@ -202,7 +89,7 @@ def claim_jobs(
     if rung is not None and not ring.weighs(rung.queue):
         only = claim_rung(session, rung, ring.queues, values)
         if only is not None:
-            return Claim([_claimed(only.row)], more=only.others)
+            return Claim([claimed(only.row)], more=only.others)
     for queue in ring.next_queues():
         room = min(limit, LARGEST_CLAIM) - len(jobs)
         if room <= 0:
@@ -231,12 +118,6 @@ def prepare_claims(
     """
     for _ in range(2):
         claim_rung(session, NO_RUNG, ring.queues, _who(worker_id, tasks, versions))
-
-
-def claim_job(session: Session, *, worker_id: int, workspace_id: uuid.UUID, job_id: uuid.UUID) -> ClaimedJob | None:
-    """Claim this one job if it is ready, whatever the limits; None when it is not ready (any more)."""
-    row = run(session, CLAIM_ONE, worker_id=worker_id, workspace_id=workspace_id, id=job_id).one_or_none()
-    return _claimed(row) if row else None
 
 
 def _who(worker_id: int, tasks: Sequence[str], versions: Mapping[str, int] | None) -> dict[str, Any]:
@@ -269,7 +150,7 @@ def _claim_from(
     stretch_ended = (seen or 0) < workspaces
     more = ring.look_further(queue, found=bool(taken), stretch_ended=stretch_ended)
     waiting = {ahead.workspaces[lead - 1] for lead in leads or ()}
-    return Claim(_in_turns([_claimed(row) for row in taken]), more, wait, held_back, waiting)
+    return Claim(_in_turns([claimed(row) for row in taken]), more, wait, held_back, waiting)
 
 
 def _in_turns(jobs: list[ClaimedJob]) -> list[ClaimedJob]:
@@ -312,7 +193,3 @@ def _statement(weighing: Weighing) -> str:
             return LIMITED_CLAIM
         case Weighing.LANES:
             return WEIGHED_CLAIM
-
-
-def _claimed(row: Sequence[Any]) -> ClaimedJob:
-    return _job((_lease(row[:3]), *row[3:-1]))

@@ -1,7 +1,7 @@
 """Claim the one job that a worker with nothing to do was woken for.
 
 The doorbell says whose it is and in which queue, so nobody has to be looked for. One job is taken, of a workspace that
-the usual claim would look at first as well, and only where there is nothing to weigh (see ``claim_sql``). A job of one
+the usual claim would look at first as well, and only where there is nothing to weigh (see ``weighing``). A job of one
 that has had more than others is taken if nothing else is ready: then there is nobody to share with. Where there is
 something to weigh, and when the job is gone, nothing is taken and the usual claim decides.
 """
@@ -13,31 +13,23 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.claim_sql import (
-    COLUMNS,
+from jobplatform.queue.claim.claimed_job import COLUMNS
+from jobplatform.queue.claim.taking import READABLE, TAKE
+from jobplatform.queue.claim.weighing import (
     LIMITS_OF_WORKSPACE,
     QUEUE_IS_LIMITED,
-    READABLE,
     SOMETHING_IS_PAUSED,
-    TAKE,
     TASK_IS_LIMITED,
     WORKSPACE_IS_LIMITED,
 )
+from jobplatform.queue.ready import first_ready
 from jobplatform.queue.statement import run
 
-# `others`: something else is ready, as this statement sees it. Whoever adds to that rings. In an order, because for two
-# rows in none the planner reads the table.
+# `others`: something else is ready, as this statement sees it. Whoever adds to that rings.
 CLAIM_RUNG = f"""
 with here as materialized (
     select count(*) > 1 as others
-    from unnest(%(queues)s::text[]) as mine(queue)
-    cross join lateral (
-        select
-        from jobplatform.job_queue q
-        where q.state = 1 and q.queue = mine.queue
-        order by q.workspace_id, q.lane
-        limit 2
-    ) ready
+    {first_ready(2)}
 ),
 l as materialized (
     select lane, task, resource, payload_version

@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import EnqueueConflictError
 from jobplatform.models import SUCCESSOR, State
 from jobplatform.queue.edges import note
+from jobplatform.queue.enqueue.many import enqueue_many
+from jobplatform.queue.enqueue.new_job import NewJob
+from jobplatform.queue.enqueue.values import parameters_of
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
-
-if TYPE_CHECKING:
-    from jobplatform.queue.enqueue import NewJob
 
 #: It can be claimed, end and begin again between our look and our lock; more often than this it is not chance.
 ROUNDS = 20
@@ -106,29 +105,28 @@ from held
 """
 
 
-def enqueue_newest(
-    session: Session,
-    job: NewJob,
-    enqueue: Callable[[NewJob], uuid.UUID | None],
-    parameters: Callable[[NewJob], Mapping[str, Any]],
-) -> tuple[uuid.UUID, bool]:
+def enqueue_newest(session: Session, job: NewJob) -> tuple[uuid.UUID, bool]:
     """Have ``job`` wait in the place of what waits under its key; answers with the id, and whether it was there before.
 
-    ``enqueue`` answers with the job that is there already, if one is. One transaction. Raises
-    :class:`EnqueueConflictError` when the key changed hands too often.
+    One transaction. Raises :class:`EnqueueConflictError` when the key changed hands too often.
     """
     for _ in range(ROUNDS):
         found = run(session, LOOK, workspace_id=job.workspace_id, unique_key=job.unique_key).all()
         if found and found[0][1] != State.RUNNING:
-            if _replace(session, uuid.UUID(found[0][0]), job, parameters):
+            if _replace(session, uuid.UUID(found[0][0]), job):
                 return uuid.UUID(found[0][0]), True
             continue
-        existing = enqueue(_successor(job) if found else job)
+        existing = _enqueue(session, _successor(job) if found else job)
         if existing is None and found:
             _follow(session, job.workspace_id, uuid.UUID(found[0][0]))
         if existing is None or existing == job.id:
             return job.id, existing is not None
     raise EnqueueConflictError(job.unique_key or "", job.workspace_id)
+
+
+def _enqueue(session: Session, job: NewJob) -> uuid.UUID | None:
+    """The job that there is instead, if one is."""
+    return enqueue_many(session, [job]).get(job.id.int)
 
 
 def _successor(job: NewJob) -> NewJob:
@@ -141,20 +139,18 @@ def _follow(session: Session, workspace_id: uuid.UUID, running: uuid.UUID) -> No
     ask_to_settle(session)
 
 
-def _replace(
-    session: Session, holder: uuid.UUID, job: NewJob, parameters: Callable[[NewJob], Mapping[str, Any]]
-) -> bool:
+def _replace(session: Session, holder: uuid.UUID, job: NewJob) -> bool:
     """Whether the job waited still, and is the new one now. What is sealed is sealed for the job that holds it."""
     wanted = dataclasses.replace(job, id=holder)
     if wants_sealing([wanted]):
         (wanted,) = seal_payloads(session, [wanted])
-    row = _write(session, wanted, parameters)
+    row = _write(session, wanted)
     if row is not None and row[0]:
         (wanted,) = seal_payloads(session, [wanted])
-        row = _write(session, wanted, parameters)
+        row = _write(session, wanted)
     return row is not None
 
 
-def _write(session: Session, wanted: NewJob, parameters: Callable[[NewJob], Mapping[str, Any]]) -> Any:
-    values = {**parameters(wanted), "holder": wanted.id, "sealed": not is_open(wanted)}
+def _write(session: Session, wanted: NewJob) -> Any:
+    values = {**parameters_of(wanted), "holder": wanted.id, "sealed": not is_open(wanted)}
     return run(session, REPLACE, **values).one_or_none()

@@ -1,0 +1,30 @@
+"""Enqueue: what is asked for (``new_job``), and how it comes to be (``jobs``).
+
+``jobs`` is the verb. One job that stands alone goes by a statement of its own; all others, and what that one cannot
+answer, go by the one for many, which ``many`` asks. Both are in ``statements``, and ``values`` says how they take a
+job's attributes. ``replace`` has a newer request take the place of the one that waits.
+"""
+
+from jobplatform.queue.enqueue.jobs import Enqueued, Replaced, enqueue_job, enqueue_jobs, enqueue_of_ours
+from jobplatform.queue.enqueue.new_job import (
+    LONGEST_KEY,
+    LONGEST_TIMEOUT,
+    MAX_ATTEMPTS,
+    MOST_TAGS,
+    PRIORITIES,
+    NewJob,
+)
+
+__all__ = [
+    "LONGEST_KEY",
+    "LONGEST_TIMEOUT",
+    "MAX_ATTEMPTS",
+    "MOST_TAGS",
+    "PRIORITIES",
+    "Enqueued",
+    "NewJob",
+    "Replaced",
+    "enqueue_job",
+    "enqueue_jobs",
+    "enqueue_of_ours",
+]

@@ -1,0 +1,155 @@
+"""What is asked for: a request to run a task, checked when it is made and before any database knows of it."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from uuid_utils.compat import uuid7
+
+from jobplatform.errors import InvalidJobError, Problem
+from jobplatform.models import SUCCESSOR
+from jobplatform.queue.edges import Edge, Predecessor, problems_of_edges
+from jobplatform.queue.safe_json import text_problem
+from jobplatform.settings import QUEUE_NAME
+
+PRIORITIES = range(-1000, 1001)
+MAX_ATTEMPTS = range(1, 1001)
+UNITS = range(1, 10_001)
+SHORTEST_TIMEOUT = datetime.timedelta(milliseconds=1)
+LONGEST_TIMEOUT = datetime.timedelta(days=7)
+LONGEST_KEY = 500
+LONGEST_RESOURCE = 200
+MOST_TAGS = 20
+
+_NO_TIME = datetime.timedelta(0)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A request to run ``task`` for a workspace, checked when it is made.
+
+    ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
+    ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
+    ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for; a job
+    of a batch, or one that waits for others, takes nobody's place. ``resource`` names what the job uses outside, as
+    ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt takes. ``encrypted`` seals its
+    payload and whatever it says while it runs. ``parent_id`` is the job that asked for it, ``batch_id`` the batch it
+    belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for more than "until that has completed".
+    ``blocked`` and ``followed`` follow from these and are not for users. ``id`` is made here (UUIDv7), so repeating an
+    enqueue whose outcome is unknown cannot make a second job.
+    Raises :class:`InvalidJobError` with every problem at once.
+    """
+
+    workspace_id: uuid.UUID
+    task: str
+    payload: Any = field(default_factory=dict)
+    queue: str = "default"
+    priority: int = 0
+    run_after: datetime.datetime | None = None
+    delay: datetime.timedelta | None = None
+    max_attempts: int = 3
+    timeout: datetime.timedelta = datetime.timedelta(minutes=10)
+    unique_key: str | None = None
+    resource: str | None = None
+    units: int = 1
+    tags: tuple[str, ...] = ()
+    payload_version: int = 1
+    request_id: str | None = None
+    trace_parent: str | None = None
+    encrypted: bool = False
+    parent_id: uuid.UUID | None = None
+    batch_id: uuid.UUID | None = None
+    after: Sequence[Edge | Predecessor] = ()
+    blocked: bool = False
+    followed: bool = False
+    if_active: Literal["return", "replace"] = "return"
+    id: uuid.UUID = field(default_factory=uuid7)
+
+    def __post_init__(self) -> None:
+        """Nothing is made for what is right: this runs for every job, and there is hardly ever a problem."""
+        if problems := [*self._problems_of_names_and_numbers(), *self._problems_of_time(), *self._problems_of_texts()]:
+            raise InvalidJobError(problems)
+
+    def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
+        if not _is_name(self.task):
+            yield Problem("/task", "is not a task name")
+        if not _is_name(self.queue):
+            yield Problem("/queue", "is not a queue name")
+        if self.priority not in PRIORITIES:
+            yield _outside(PRIORITIES, "/priority")
+        if self.max_attempts not in MAX_ATTEMPTS:
+            yield _outside(MAX_ATTEMPTS, "/maxAttempts")
+        if self.units not in UNITS:
+            yield _outside(UNITS, "/units")
+
+    def _problems_of_time(self) -> Iterator[Problem]:
+        if not SHORTEST_TIMEOUT <= self.timeout <= LONGEST_TIMEOUT:
+            yield Problem("/timeoutMs", "must be from 1 ms to 7 days")
+        if self.run_after is not None and self.delay is not None:
+            yield Problem("/delayMs", "cannot be given together with runAfter")
+        if self.run_after is not None and not self.run_after.tzinfo:
+            yield Problem("/runAfter", "must have a time zone")
+        if self.delay is not None and self.delay < _NO_TIME:
+            yield Problem("/delayMs", "must not be negative")
+
+    def _problems_of_texts(self) -> Iterator[Problem]:
+        if self.unique_key is not None:
+            yield from _problems_of_key(self.unique_key, blocked=self.blocked)
+        if self.resource is not None:
+            yield from _problems_of_resource(self.resource)
+        if self.tags:
+            yield from self._problems_of_tags()
+        if self.after:
+            yield from problems_of_edges(self.after)
+        if self.request_id is not None:
+            yield from _problems_of_text(self.request_id, 200, "/requestId")
+        if self.trace_parent is not None:
+            yield from _problems_of_text(self.trace_parent, 200, "/traceParent")
+
+    def _problems_of_tags(self) -> Iterator[Problem]:
+        if len(self.tags) > MOST_TAGS:
+            yield Problem("/tags", f"must be at most {MOST_TAGS}")
+        for index, tag in enumerate(self.tags):
+            yield from _problems_of_text(tag, 100, f"/tags/{index}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_name(text: str) -> bool:
+    return QUEUE_NAME.match(text) is not None
+
+
+def _outside(allowed: range, path: str) -> Problem:
+    return Problem(path, f"must be a whole number from {allowed[0]} to {allowed[-1]}")
+
+
+def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
+    if problem := text_problem(value):
+        yield Problem(path, problem)
+    elif not value:
+        yield Problem(path, "must not be empty")
+    elif len(value) > longest:
+        yield Problem(path, f"must be at most {longest} characters")
+
+
+def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:
+    if value.startswith(SUCCESSOR):
+        # The mark is ours: what has it waits for the job without it.
+        if not blocked:
+            yield Problem("/uniqueKey", "must not begin with a control character")
+        value = value[1:]
+    yield from _problems_of_text(value, LONGEST_KEY, "/uniqueKey")
+
+
+def _problems_of_resource(value: str) -> Iterator[Problem]:
+    problems = list(_problems_of_text(value, LONGEST_RESOURCE, "/resource"))
+    if not problems and _CONTROL.search(value):
+        # chr(31) stands between task and resource where lanes are told apart.
+        problems = [Problem("/resource", "must not contain control characters")]
+    yield from problems
