@@ -70,6 +70,7 @@ def make_engine(
     if prepare:
         settings = (*(PLAN_ONCE if autocommit else ()), *((f"set role {role}",) if role else ()))
         _settle_in(engine, 1 if autocommit else 5, settings)
+    _send_bytes(engine)
     if autocommit:
         _look_once_for_placeholders(engine)
     else:
@@ -104,11 +105,16 @@ def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) 
             raise
 
 
+def _send_bytes(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def teach(connection: Any, _record: ConnectionPoolEntry) -> None:
+        send_uuids_as_bytes(connection)
+
+
 def _look_once_for_placeholders(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def give_cursors(connection: Any, _record: ConnectionPoolEntry) -> None:
         connection.cursor_factory = NamedCursor
-        send_uuids_as_bytes(connection)
 
 
 def _ping_after_a_pause(engine: Engine) -> None:

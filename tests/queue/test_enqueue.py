@@ -359,6 +359,18 @@ def test_a_bulk_is_written_in_both_tables(session: Session, workspace_id: uuid.U
     assert found.payload == {"n": 731}
 
 
+def test_each_job_of_a_bulk_has_its_own_payload_whatever_json_that_is(
+    session: Session, workspace_id: uuid.UUID
+) -> None:
+    payloads = [{"a": 'x", "y\\'}, None, [[1], []], "]", 0, {}, {"ü": {"b": None}}, [{"$": ","}, True], 1.5, ""]
+    jobs = [NewJob(workspace_id=workspace_id, task="work", payload=payload) for payload in payloads]
+
+    enqueue_jobs(session, jobs)
+
+    found = [get_job(session, workspace_id, job.id) for job in jobs]
+    assert [job and job.payload for job in found] == payloads
+
+
 def test_overlapping_bulks_in_any_order_do_not_deadlock(engine: Engine, fact: Fact) -> None:
     workspaces = [uuid.uuid4() for _ in range(4)]
     slots = [(workspace_id, f"key-{n}") for workspace_id in workspaces for n in range(25)]

@@ -161,4 +161,6 @@ def _wake_workers(session: Session, created: Iterable[NewJob]) -> None:
     """Only for jobs that may run at once: a later one is found by whoever promotes it."""
     ready = [job for job in created if job.run_after is None and not job.delay and not job.blocked]
     if ready:
-        ring_for_jobs(session, {job.queue for job in ready}, {job.workspace_id for job in ready})
+        # By number, once more.
+        workspaces = {job.workspace_id.int: job.workspace_id for job in ready}
+        ring_for_jobs(session, {job.queue for job in ready}, workspaces.values())

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from jobplatform.errors import InvalidPayloadError, Problem
+from jobplatform.models import UuidArray
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.seal import MARK, SealedPayload
@@ -78,6 +79,10 @@ def _hex(job_id: uuid.UUID | None) -> str | None:
     return None if job_id is None else job_id.hex
 
 
+def _uuids(ids: Iterable[uuid.UUID]) -> UuidArray:
+    return UuidArray.of([f"{job_id.int:032x}" for job_id in ids])
+
+
 def _hexes(ids: Iterable[uuid.UUID | None]) -> str:
     return "{" + ",".join(["null" if job_id is None else f"{job_id.int:032x}" for job_id in ids]) + "}"
 
@@ -114,11 +119,11 @@ class _Column(NamedTuple):
 
 
 _COLUMNS = (
-    _Column("id", None, "ids", array=_hexes),
-    _Column("workspace_id", "workspace_id", "workspace_ids", _hex, _hexes),
+    _Column("id", None, "ids", array=_uuids),
+    _Column("workspace_id", "workspace_id", "workspace_ids", _hex, _uuids),
     _Column("task", "task", "tasks", array=_names),
     _Column("queue", "queue", "queues", array=_names),
-    _Column("payload", None, "payloads", array=lambda payloads: text_array(map(_json, payloads))),
+    _Column("payload", None, "payloads", array=lambda payloads: f"[{','.join(map(_json, payloads))}]"),
     _Column("payload_version", "version", "versions", str),
     _Column("priority", "priority", "priorities", str),
     _Column("run_after", "run_after", "run_afters", array=list),
