@@ -72,6 +72,7 @@ class EmbeddedServer:
         self._pgdata = self._home / "data"
         self._socket_dir = _socket_folder(self._home)
         self._in_use: int | None = None
+        self._user = 0
         self._programs: _Programs | None = None
 
     @property
@@ -104,8 +105,12 @@ class EmbeddedServer:
             return self.create_database(DATABASE)
 
     def stop(self, mode: StopMode = "fast") -> bool:
-        """Let go of the server, and stop it when no other process uses it. Says whether it was stopped."""
-        if self._in_use is None:
+        """Let go of the server, and stop it when no other process uses it. Says whether it was stopped.
+
+        A process that was forked off since then does nothing: it uses the server by its parent's lock, which it would
+        let go of for both.
+        """
+        if self._in_use is None or self._user != os.getpid():
             return False
         with self._alone():
             if not self._count_out():
@@ -173,6 +178,7 @@ class EmbeddedServer:
     def _count_in(self) -> None:
         if self._in_use is None:
             self._in_use = os.open(self.data_dir / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._user = os.getpid()
             fcntl.flock(self._in_use, fcntl.LOCK_SH)
 
     def _count_out(self) -> bool:

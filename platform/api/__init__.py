@@ -6,7 +6,7 @@ from jobplatform.api.document import openapi_document
 from jobplatform.api.extension import JobPlatform
 from jobplatform.api.hub import StreamLimits
 from jobplatform.api.principals import Principal, Scope
-from jobplatform.api.stopping import end_streams
+from jobplatform.api.stopping import end_streams, end_streams_when_told_to_stop
 from jobplatform.api.tokens import (
     mint_job_token,
     mint_token,
@@ -24,6 +24,7 @@ __all__ = [
     "create_app",
     "create_blueprint",
     "end_streams",
+    "end_streams_when_told_to_stop",
     "mint_job_token",
     "mint_token",
     "openapi_document",

@@ -44,7 +44,10 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
 
 #: How many connections a process has at once: streams under gevent, clients that are kept or not done with asking.
 CONNECTIONS: Final = {"gevent": 4_096, "threads": 1_024}
-WORKERS: Final = {"gevent": "gevent", "threads": "jobplatform.cli.patient_worker.PatientWorker"}
+WORKERS: Final = {
+    "gevent": "jobplatform.cli.greenlet_worker.GreenletWorker",
+    "threads": "jobplatform.cli.patient_worker.PatientWorker",
+}
 
 
 def serve(address: str, *, workers: int, threads: int, server: str = "threads") -> None:

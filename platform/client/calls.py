@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 import uuid
@@ -13,7 +14,7 @@ from jobplatform.client.bar import progress_bar_for
 from jobplatform.client.following import Following
 from jobplatform.client.http import Http
 from jobplatform.client.jobs import Event, Job
-from jobplatform.errors import BusyError, WaitTimeoutError
+from jobplatform.errors import BusyError, UnreachableError, WaitTimeoutError
 
 #: Seconds that one answer may be waited for when there is no place for a stream.
 POLL = 20
@@ -154,21 +155,26 @@ class Client:
                     if event.is_final:
                         break
             except BusyError:
-                # No place for a stream: then an answer at a time.
-                return self._poll(job_id, until, timeout)
-        return self.get(job_id)
+                pass  # no place for a stream: then an answer at a time
+        return self._poll(job_id, until, timeout)
 
     def _poll(self, job_id: str | uuid.UUID, until: float | None, timeout: float | None) -> Job:
         while True:
             started = time.monotonic()
             left = POLL if until is None else min(POLL, max(0, int(until - started)))
-            job = self.get(job_id, wait=left)
-            if job.is_final:
+            job = self._look(job_id, left)
+            if job is not None and job.is_final:
                 return job
             if until is not None and time.monotonic() >= until - 1:
                 raise WaitTimeoutError(self._job(job_id), timeout or 0.0)
             # Where nobody may wait either, the answer came at once.
             time.sleep(max(0.0, 2.0 - (time.monotonic() - started)))
+
+    def _look(self, job_id: str | uuid.UUID, wait: int) -> Job | None:
+        """None as long as there is no answer to be had. The job goes on meanwhile, and so does whoever waits for it."""
+        with contextlib.suppress(BusyError, UnreachableError):
+            return self.get(job_id, wait=wait)
+        return None
 
     def _job(self, job_id: str | uuid.UUID) -> str:
         return f"{self._workspace}/jobs/{job_id}"

@@ -12,7 +12,7 @@ import httpx
 
 from jobplatform.client.http import Http, pause_before, pauses, raise_for
 from jobplatform.client.jobs import Event
-from jobplatform.errors import BusyError, WaitTimeoutError
+from jobplatform.errors import BusyError, UnreachableError, WaitTimeoutError
 
 #: Seconds without a sign of life, which comes every ten, after which the connection counts as lost.
 SILENCE = 30.0
@@ -41,13 +41,13 @@ class Following:
                 for event in self._connect():
                     pause = pauses()
                     yield event
-            except (httpx.TransportError, BusyError) as lost:
+            except (httpx.TransportError, UnreachableError, BusyError) as lost:
                 error = self._judged(lost)
             if self._has_ended:
                 return
             self._sleep(pause_before(error, pause) if error else next(pause))
 
-    def _judged(self, lost: httpx.TransportError | BusyError) -> Exception:
+    def _judged(self, lost: httpx.TransportError | UnreachableError | BusyError) -> Exception:
         """Raise what cannot be waited out. Without a time that it may take, everything can."""
         if self._has_ended or (self._patient and isinstance(lost, BusyError)):
             return lost

@@ -2,7 +2,8 @@
 
 What only reads is tried again after a lost connection, a 429 or a 503. What changes something goes with a key by which
 the server does it once, and is tried again after a lost connection or a 503: it may have been done, and is not done
-twice. Without a key it is tried again only if it never reached the server.
+twice. Without a key it is tried again only if it never reached the server. A proxy that has lost its connection to the
+server, or found none, says so with a 502 or a 504.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
 #: A server that wants longer is asked again all the same, or told to the caller.
 LONGEST_RETRY_AFTER = 60.0
+#: What a proxy answers when whoever is behind it does not. The API itself never does.
+LOST_BEHIND_A_PROXY = frozenset({502, 504})
 #: The kind of a conflict with the first sending of the same request.
 UNDER_WAY = "request-under-way"
 
@@ -91,6 +94,9 @@ def raise_for(answer: httpx.Response) -> None:
     """Raise what fits an answer that is none of success."""
     if answer.status_code < 400:
         return
+    if answer.status_code in LOST_BEHIND_A_PROXY:
+        said = f"HTTP {answer.status_code} {answer.reason_phrase}"
+        raise UnreachableError(str(answer.url), said.strip(), sent=True)
     problem = _problem_of(answer)
     kind = _KINDS.get(answer.status_code, RefusedError if answer.status_code < 500 else AnswerError)
     raise kind(

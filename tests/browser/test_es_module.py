@@ -12,7 +12,7 @@ import pytest
 from jobplatform.client import Client
 from jobplatform.testing import WorkerProcess, wait_until
 from tests.api.conftest import MintToken, mint
-from tests.api.servers import Server
+from tests.api.servers import ROOT, Server
 
 __all__ = ["mint"]
 
@@ -42,6 +42,29 @@ HOOK = """
   const host = window.fakeReact((job) => window.rendered.push(job.status));
   const { useJob } = window.jobplatform.reactHooks(host.React);
   host.mount(() => useJob(url, { token }));
+}
+"""
+MODULE = ROOT / "platform" / "api" / "static" / "v1" / "jobplatform.js"
+PAGE = '<!doctype html><script type="module">import * as all from "/it.js"; window.jobplatform = all;</script>'
+#: A server that answers what it was told to, and pauses that are noted and take no time.
+SCRIPTED = """
+async (answers) => {
+  const asked = [], pauses = [], changes = [], errors = [];
+  addEventListener("error", (event) => { errors.push(event.message); event.preventDefault(); });
+  const wait = window.setTimeout;
+  window.setTimeout = (act, milliseconds) => {
+    if (milliseconds === 30_000) return 0;  // how long a stream may be silent
+    pauses.push(milliseconds);
+    return wait(act, 0);
+  };
+  const fetch = async (url) => {
+    asked.push(url);
+    const [status, headers, body] = answers.shift();
+    return new Response(body, { status, headers });
+  };
+  const onChange = (job) => { changes.push(job.status); throw new Error("the page's own"); };
+  const job = await window.jobplatform.watchJob("/job", { fetch, onChange });
+  return { asked, pauses, changes, errors, status: job.status };
 }
 """
 
@@ -154,3 +177,31 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
     assert ended == [2, "ApiError", 404, "cancelled", 5, True, 409]
     assert page.evaluate("window.job.status") == "cancelled"
     assert page.evaluate("window.seen.map((told) => told[0])") == ["job.pending", "job.cancelled"]
+
+
+def test_a_server_that_wants_to_be_left_alone_is(chromium: Any) -> None:
+    page = chromium.new_page()
+    page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
+    page.route("**/it.js", lambda route: route.fulfill(path=MODULE, content_type="text/javascript"))
+    page.goto("http://jobs.test/")
+    wait_for(page, "window.jobplatform")
+    running = '{"status": "running", "progress": null, "result": null, "error": null}'
+    answers = [
+        [429, {"Retry-After": "7"}, "{}"],
+        [503, {"Retry-After": "10"}, "{}"],
+        [429, {"Retry-After": "9"}, "{}"],
+        [502, {}, "<h1>Bad Gateway</h1>"],
+        [200, {}, running],
+        [200, {}, 'event: job.completed\nid: 2\ndata: {"jobId": "j", "epoch": 1, "status": "completed"}\n\n'],
+    ]
+
+    done = page.evaluate(SCRIPTED, answers)
+
+    stream, look = "/job/events", "/job?wait=20"
+    # Who may not ask for a stream may not ask for anything else; where there is only no place for one it may.
+    assert done["asked"] == [stream, stream, look, stream, look, stream]
+    assert [pause >= least for pause, least in zip(done["pauses"], (7_000, 9_000, 0), strict=True)] == [True] * 3
+    assert done["pauses"][2] < 7_000
+    # What is wrong with the page ends nothing, and is said where it is looked for.
+    assert (done["changes"], done["status"]) == (["running", "completed"], "completed")
+    assert len(done["errors"]) == 2

@@ -14,8 +14,10 @@ import pytest
 from flask import Flask
 
 from jobplatform.client import Client, Event
+from jobplatform.client import calls as calls_module
 from jobplatform.client import following as following_module
 from jobplatform.client import http as http_module
+from jobplatform.client.bar import progress_bar_for
 from jobplatform.client.following import parse
 from jobplatform.errors import (
     AccessError,
@@ -48,7 +50,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         sleep = staticmethod(pauses.append)
         monotonic = staticmethod(http_module.time.monotonic)
 
-    for module in (http_module, following_module):
+    for module in (http_module, following_module, calls_module):
         monkeypatch.setattr(module, "time", Clock)
     return pauses
 
@@ -91,6 +93,8 @@ JOB = {
     "completedAt": None,
 }
 BUSY = httpx.Response(503, headers={"Retry-After": "7"}, json={"type": "urn:jobplatform:problem:unavailable"})
+#: What a proxy says while the server behind it is started again.
+NOBODY_BEHIND = [httpx.Response(502, text="<h1>Bad Gateway</h1>"), httpx.Response(504)]
 
 
 def test_a_job_is_enqueued_looked_at_cancelled_and_retried(jobs: Client) -> None:
@@ -168,7 +172,7 @@ def test_a_token_for_a_browser_is_made(jobs: Client, app: Flask, workspace_id: u
 
 
 def test_reading_is_tried_again_and_the_server_says_when(slept: list[float]) -> None:
-    script = Script(BUSY, httpx.ReadError("gone"), httpx.Response(200, json=JOB))
+    script = Script(BUSY, httpx.ReadError("gone"), NOBODY_BEHIND[0], httpx.Response(200, json=JOB))
 
     assert scripted(script).get("j").status == "completed"
     assert slept[0] == 7.0
@@ -189,7 +193,9 @@ UNDER_WAY = httpx.Response(409, json={"type": f"urn:jobplatform:problem:{http_mo
 ACCEPTED = httpx.Response(202, json={"job": JOB, "deduplicated": False, "jobId": "j"})
 
 
-@pytest.mark.parametrize("trouble", [BUSY, httpx.ReadError("gone"), httpx.WriteError("gone"), UNDER_WAY])
+@pytest.mark.parametrize(
+    "trouble", [BUSY, httpx.ReadError("gone"), httpx.WriteError("gone"), UNDER_WAY, *NOBODY_BEHIND]
+)
 def test_what_may_have_been_done_is_sent_again_under_the_same_key(trouble: Any) -> None:
     script = Script(trouble, ACCEPTED)
 
@@ -216,7 +222,7 @@ def test_a_full_quota_is_not_waited_out() -> None:
     assert (busy.value.kind, busy.value.retry_after, len(script.asked)) == ("quota-exceeded", 5.0, 1)
 
 
-@pytest.mark.parametrize("trouble", [BUSY, httpx.ReadError("gone")])
+@pytest.mark.parametrize("trouble", [BUSY, httpx.ReadError("gone"), *NOBODY_BEHIND])
 def test_what_goes_without_a_key_is_not_sent_again(trouble: Any) -> None:
     script = Script(trouble)
 
@@ -244,6 +250,7 @@ def test_a_stream_goes_on_where_it_was_lost(slept: list[float]) -> None:
     script = Script(
         streamed("retry: 1000\n: \n\n", event("job.pending", "p1", status="pending"), "event: job.run"),
         httpx.ConnectError("down"),
+        *NOBODY_BEHIND,
         BUSY,
         streamed(event("job.running", "p2", status="running")),
         streamed(event("job.completed", "p3", status="completed")),
@@ -252,7 +259,7 @@ def test_a_stream_goes_on_where_it_was_lost(slept: list[float]) -> None:
     names = [found.name for found in scripted(script).stream("j")]
 
     assert names == ["job.pending", "job.running", "job.completed"]
-    assert [request.headers.get("Last-Event-ID") for request in script.asked] == [None, "p1", "p1", "p1", "p2"]
+    assert [request.headers.get("Last-Event-ID") for request in script.asked] == [None, *["p1"] * 5, "p2"]
     assert 7.0 in slept
 
 
@@ -269,11 +276,42 @@ def test_without_a_place_for_a_stream_waiting_polls() -> None:
     assert script.asked[1].url.params["wait"] == "20"
 
 
+def test_who_waits_outlasts_a_server_that_answers_nobody() -> None:
+    """Without a time that it may take. That no stream can be had is no reason to be less patient than one."""
+    down = [*[BUSY] * 4, httpx.ConnectError("down"), *NOBODY_BEHIND]
+    script = Script(BUSY, *down, *down, httpx.Response(200, json=JOB))
+
+    assert scripted(script).wait("j").status == "completed"
+    assert script.answers == []
+
+
 def test_waiting_ends_when_the_time_is_over() -> None:
     script = Script(streamed(event("job.pending", "p1", status="pending")))
 
     with pytest.raises(WaitTimeoutError, match="it goes on"):
         scripted(script).wait("j", timeout=0.0)
+
+
+def test_a_bar_shows_what_a_handler_says_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which it takes what captures for a terminal
+    progress = {"current": 1, "total": 2, "message": "[/in.csv] [red]\x1b[2J"}
+
+    with progress_bar_for("export", shown=True) as show:
+        show(Event("job.progress", "1", {"progress": progress}))
+
+    shown = capsys.readouterr()
+    assert "[/in.csv] [red]\N{REPLACEMENT CHARACTER}[2J" in shown.err
+    assert "50%" in shown.err
+    assert shown.out == ""
+
+
+def test_where_nobody_looks_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar_for("export", shown=True) as show:
+        show(Event("job.progress", "1", {"progress": {"current": 1, "total": 2, "message": "half"}}))
+
+    assert tuple(capsys.readouterr()) == ("", "")
 
 
 def test_a_result_can_be_had_as_what_it_is() -> None:

@@ -24,6 +24,17 @@ sys.stdin.read()
 print("stopped" if server.stop() else "left running", flush=True)
 """
 
+FORK = HOLD.replace(
+    "sys.stdin.read()",
+    """
+import os
+if os.fork() == 0:
+    print("child", "stopped" if server.stop() else "left running", flush=True)
+    os._exit(0)
+os.wait()
+""",
+)
+
 
 @pytest.fixture
 def embedded(prepared: Path) -> Iterator[EmbeddedServer]:
@@ -73,6 +84,12 @@ def test_a_killed_process_no_longer_counts_as_using_the_server(data_dir: Path, e
 
     assert embedded.stop() is True
     assert not embedded.running
+
+
+def test_a_process_that_was_forked_off_does_not_stop_its_parent_s_server(prepared: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORK, str(prepared)], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[1:] == ["child left running", "stopped"]
 
 
 def test_options_count_and_survive_a_restart_as_after_a_crash(embedded: EmbeddedServer) -> None:

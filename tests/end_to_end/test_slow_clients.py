@@ -107,13 +107,26 @@ def test_the_api_answers_while_many_clients_never_end_their_requests(
         told = drip.clients[3].recv(12)
         grown = api.memory() - before
         pieces = send_in_pieces(api.address, jobs, bearer)
+        heard = send_too_much(api.address, jobs, bearer)
         drip.close()
 
     assert set(statuses) == {200}
     assert told == b"HTTP/1.1 413"
     assert grown < 48 * MIB, grown / MIB
+    # Who goes on talking after the answer is heard out within measure, and no further.
+    assert heard < 80 * MIB
     # And whoever is only slow is served.
     assert pieces == [b"HTTP/1.1 202", b"HTTP/1.1 202", b"HTTP/1.1 200"]
+
+
+def send_too_much(address: tuple[str, int], jobs: str, bearer: str) -> int:
+    """Bytes of a body much too long that are sent until the connection is closed."""
+    sent = 0
+    with socket.create_connection(address, timeout=60) as client, contextlib.suppress(ConnectionError):
+        client.sendall((POST.format(jobs=jobs, token=bearer) + f"Content-Length: {80 * MIB}\r\n\r\n").encode())
+        while sent < 80 * MIB:
+            sent += client.send(b" " * MIB)
+    return sent
 
 
 def send_in_pieces(address: tuple[str, int], jobs: str, bearer: str) -> list[bytes]:

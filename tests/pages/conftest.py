@@ -132,6 +132,21 @@ def operator(app: Flask, mint: MintToken) -> Visitor:
     return visitor
 
 
+def sign_in_to_portal(visitor: Visitor, token: str) -> TestResponse:
+    """Whose portal it is the token says: there is one place to sign in for all."""
+    visitor.page = visitor.http.get("/w/sign-in")
+    return visitor.send("/sign-in", token=token)
+
+
+@pytest.fixture
+def member(app: Flask, mint: MintToken, acme: uuid.UUID) -> Visitor:
+    """Somebody of the workspace, signed in with its token."""
+    visitor = Visitor(app.test_client(), f"/w/{acme}")
+    visitor.token = mint(acme, ("jobs:read", "jobs:write", "schedules"))  # type: ignore[attr-defined]  # as above
+    assert sign_in_to_portal(visitor, visitor.token).status_code == 303  # type: ignore[attr-defined]
+    return visitor
+
+
 @pytest.fixture
 def acme(sessions: sessionmaker[Session], workspace_id: uuid.UUID) -> uuid.UUID:
     """A workspace with a name."""

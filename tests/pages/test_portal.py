@@ -16,11 +16,10 @@ from jobplatform.models import Connection, SyncLog, Workspace
 from jobplatform.pages import Visitor as KnownVisitor
 from jobplatform.queue import Cron, NewJob, Tasks, create_schedule, enqueue_job, pause_schedules_of
 from tests.api.conftest import Hand, MintToken
-from tests.pages.conftest import Visitor, notice_of
+from tests.pages.conftest import Visitor, notice_of, sign_in_to_portal
 
 Sessions = sessionmaker[Session]
 
-ALL = ("jobs:read", "jobs:write", "schedules")
 CONNECTION = uuid.UUID(int=7)
 RESULT = {
     "results": [
@@ -32,24 +31,10 @@ RESULT = {
 
 
 @pytest.fixture
-def member(app: Flask, mint: MintToken, acme: uuid.UUID) -> Visitor:
-    """Somebody of the workspace, signed in with its token."""
-    visitor = Visitor(app.test_client(), f"/w/{acme}")
-    visitor.token = mint(acme, ALL)  # type: ignore[attr-defined]  # for tests that use the API as well
-    assert sign_in(visitor, visitor.token).status_code == 303  # type: ignore[attr-defined]
-    return visitor
-
-
-@pytest.fixture
 def connected(sessions: Sessions, acme: uuid.UUID) -> uuid.UUID:
     with sessions.begin() as session:
         session.add(Connection(workspace_id=acme, id=CONNECTION, connector_type="http_json", name="CRM", config={}))
     return CONNECTION
-
-
-def sign_in(visitor: Visitor, token: str) -> Any:
-    visitor.page = visitor.http.get("/w/sign-in")
-    return visitor.send("/sign-in", token=token)
 
 
 def enqueue(sessions: Sessions, workspace_id: uuid.UUID, task: str = "echo") -> str:
@@ -203,7 +188,7 @@ def test_schedules_are_paused_resumed_and_run_by_who_may(
     )
     assert made.status_code == 201, made.text
     looker = Visitor(app.test_client(), f"/w/{acme}")
-    sign_in(looker, mint(acme, ("jobs:read",)))
+    sign_in_to_portal(looker, mint(acme, ("jobs:read",)))
 
     assert "Nightly" in looker.get("/schedules").text
     with pytest.raises(AssertionError, match="no form goes to"):

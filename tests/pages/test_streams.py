@@ -23,11 +23,26 @@ def job(sessions: sessionmaker[Session], acme: uuid.UUID) -> str:
         return str(enqueue_job(session, NewJob(workspace_id=acme, task="echo", payload="{}")).job_id)
 
 
-@pytest.mark.parametrize("path", ["/console/changes?of=jobs", "/console/jobs/{acme}/{job}/events"])
+STREAMS = (
+    ("operator", "/console/changes?of=jobs"),
+    ("operator", "/console/jobs/{acme}/{job}/events"),
+    ("member", "/w/{acme}/events"),
+    ("member", "/w/{acme}/jobs/{job}/events"),
+)
+
+
+@pytest.mark.parametrize(("who", "path"), STREAMS)
 def test_the_stream_of_a_page_goes_on_when_its_request_has_ended(
-    path: str, operator: Visitor, app: Flask, acme: uuid.UUID, job: str, monkeypatch: pytest.MonkeyPatch
+    who: str,
+    path: str,
+    request: pytest.FixtureRequest,
+    app: Flask,
+    acme: uuid.UUID,
+    job: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cookies = operator.get("/").request.headers["Cookie"]
+    visitor: Visitor = request.getfixturevalue(who)
+    cookies = visitor.get("/").request.headers["Cookie"]
     monkeypatch.setattr(carrying, "has_greenlets", lambda: True)
     hub_of(app).limits = StreamLimits(process=500, workspace=500, token=500)
 

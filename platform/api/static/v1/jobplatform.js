@@ -6,7 +6,9 @@ const SILENCE = 30_000; // a stream says something every ten seconds
 const POLL_SECONDS = 20;
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
+const LONGEST_ASKED = 60; // seconds: a server that wants to be left alone for longer is asked again all the same
 const MOST_LINES = 1_000;
+const TOO_MANY = 429;
 
 /** The API answered that it cannot: `status`, and the problem document that says why. */
 export class ApiError extends Error {
@@ -54,7 +56,11 @@ export async function watchJob(url, options = {}) {
   let ended;
   const tell = (event) => {
     job = changed(job, event);
-    options.onChange?.(job, event);
+    try {
+      options.onChange?.(job, event);
+    } catch (error) {
+      reportError(error); // it is the page's, and no reason to connect anew
+    }
     if (FINAL.includes(job.status)) ended?.();
   };
   const hasEnded = new Promise((resolve) => (ended = () => resolve()));
@@ -86,6 +92,7 @@ async function follow(url, options, tell, current) {
   const place = { id: "" };
   let failures = 0;
   while (!FINAL.includes(current().status)) {
+    let asked = 0;
     try {
       await readStream(`${url}/events`, options, place, (event) => {
         failures = 0;
@@ -93,13 +100,19 @@ async function follow(url, options, tell, current) {
       });
     } catch (error) {
       options.signal?.throwIfAborted();
-      if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
+      requirePassing(error);
       failures += 1;
       // No place for a stream, or something in between that keeps it back: ask instead, and then try again.
-      if (error instanceof ApiError || error instanceof Silent || failures > 3) await poll(url, options, tell, current);
+      if (error.status === TOO_MANY) asked = error.retryAfter ?? 0;
+      else if (error instanceof ApiError || error instanceof Silent || failures > 3) asked = await poll(url, options, tell, current);
     }
-    if (!FINAL.includes(current().status)) await pause(failures, options.signal);
+    if (!FINAL.includes(current().status)) await pause(failures, asked, options.signal);
   }
+}
+
+/** What will be the same the next time is the caller's to know. */
+function requirePassing(error) {
+  if (error instanceof ApiError && error.status < 500 && error.status !== TOO_MANY) throw error;
 }
 
 class Silent extends Error {}
@@ -165,7 +178,10 @@ function changed(job, { name, data }) {
   return next;
 }
 
-/** What a stream would have said, as far as the job itself still shows it: its log lines come with the next stream. */
+/**
+ * What a stream would have said, as far as the job itself still shows it: its log lines come with the next stream.
+ * Resolves with the seconds for which the server wants to be left alone.
+ */
 async function poll(url, options, tell, current) {
   try {
     const found = await request(`${url}?wait=${POLL_SECONDS}`, options, "GET");
@@ -174,9 +190,11 @@ async function poll(url, options, tell, current) {
     if (said !== JSON.stringify([status, progress, result, error])) {
       tell({ name: `job.${found.status}`, data: found, polled: true });
     }
+    return 0;
   } catch (error) {
     options.signal?.throwIfAborted();
-    if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
+    requirePassing(error);
+    return error.retryAfter ?? 0;
   }
 }
 
@@ -201,10 +219,11 @@ async function send(url, options, method, body, headers, signal) {
   throw new ApiError(answer.status, problem, Number(answer.headers.get("Retry-After")) || undefined);
 }
 
-function pause(failures, signal) {
+function pause(failures, asked, signal) {
   const most = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** failures);
+  const least = Math.min(asked, LONGEST_ASKED) * 1000;
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, most / 2 + (Math.random() * most) / 2);
+    const timer = setTimeout(resolve, Math.max(least, most / 2) + (Math.random() * most) / 2);
     signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
   });
 }
