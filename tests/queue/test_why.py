@@ -483,9 +483,7 @@ def test_a_resource_that_asked_for_a_break_says_until_when(
     assert codes(ask(job_id)) == ["behind"]
 
 
-def test_a_resource_that_another_job_tries_says_so(
-    ask: Ask, put: Put, worker: Worker, db: Session, time: Time
-) -> None:
+def test_a_resource_that_another_job_tries_says_so(ask: Ask, put: Put, worker: Worker, db: Session, time: Time) -> None:
     note_resources(db, [ResourceNote("hubspot:1", failed=True, error="ConnectionError")] * FAILURES_IN_A_ROW)
     later(time, worker, FIRST_PAUSE + 1)
     job_ids = [put(resource="hubspot:1") for _ in range(2)]
