@@ -18,7 +18,7 @@ from tests.worker.conftest import Database, Lines, StartWorker
 LONG, SHORT = 0.02, 0.005
 CROWD = 8
 #: Rounds of turns in which everybody has begun something.
-ROUNDS = 3
+ROUNDS = 5
 #: Long jobs' time that one of the others may be given meanwhile.
 LONG_JOBS = 5
 
@@ -40,8 +40,8 @@ class Start(NamedTuple):
 #: The one that is not like the others, and what each of those wants: enough to be passed over for. First-in first-out
 #: begins with the former.
 SCENES = {
-    "long jobs beside a crowd with short ones": (Share(24, LONG), Share(30, SHORT)),
-    "short jobs beside a crowd with long ones": (Share(100, SHORT), Share(8, LONG)),
+    "long jobs beside a crowd with short ones": (Share(50, LONG), Share(30, SHORT)),
+    "short jobs beside a crowd with long ones": (Share(200, SHORT), Share(8, LONG)),
 }
 
 
@@ -103,8 +103,8 @@ def test_nobody_is_passed_over_for_long_beside_jobs_of_another_length(
 
         fair = starts(database, [uuid.UUID(line) for line in told.read()[before:]])
         assert len(fair) == len(enqueued), scene
-        assert begun(fair) == CROWD + 1, scene
-        assert most_meanwhile(fair) <= allowed_meanwhile(fair), scene
+        assert begun(fair) == CROWD + 1, (scene, fair)
+        assert most_meanwhile(fair) <= allowed_meanwhile(fair), (scene, fair)
 
         first_in_first_out = starts(database, enqueued)
         assert begun(first_in_first_out) < CROWD + 1, scene
