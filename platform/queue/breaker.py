@@ -2,7 +2,8 @@
 
 One that said "too often" is closed for as long as it asked for. One that fails again and again is paused by the circuit
 breaker: after :data:`FAILURES_IN_A_ROW` infrastructure errors for 30 s, then for twice as long each time the first job
-after a pause fails too. The first success ends all that.
+after a pause fails too. After a pause it is on trial: one job is started (see ``claim.weighed``), and the others wait for
+what becomes of it. The first success ends all that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from jobplatform.queue.statement import array, run, text_array
 FAILURES_IN_A_ROW = 5
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 900.0
+#: That a job began to use a resource so lately that the others wait for what becomes of it. It may take an hour, and
+#: has then not found the resource gone: one more is started each time this is over.
+TRIES = "q.started_at > jobplatform.clock() - interval '30 s'"
 #: Who paused, in the words of a pause.
 BREAKER = "circuit-breaker"
 #: A service that asks for more than a day is not closed but gone.
@@ -26,7 +30,8 @@ LONGEST_CLOSING = 86_400.0
 
 # A resource of which anything worked in these notes works; the two halves of the statement share no row.
 # A new bucket has all the tokens there can be: what it holds at most is decided when somebody takes from it.
-# While a pause lasts, what had been started before it fails too, and tells nothing new.
+# While a pause lasts, what had been started before it fails too, and tells nothing new. One that is over, whoever made
+# it, is in nobody's way.
 NOTE = """
 with told as materialized (
     select
@@ -68,9 +73,14 @@ tripped as (
     order by w.key
     on conflict (kind, key) do update
     set reason = excluded.reason,
+        actor = excluded.actor,
         paused_at = excluded.paused_at,
-        until = excluded.paused_at + least(2 * (p.until - p.paused_at), make_interval(secs => %(longest_pause)s))
-    where p.actor = excluded.actor and p.until <= excluded.paused_at
+        until = case
+            when p.actor = excluded.actor
+            then excluded.paused_at + least(2 * (p.until - p.paused_at), make_interval(secs => %(longest_pause)s))
+            else excluded.until
+        end
+    where p.until <= excluded.paused_at
     returning p.key
 ),
 better as (

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobplatform.errors import InvalidResultError, JobPlatformError, KeyMissingError, LeaseLostError, SettingsError
 from jobplatform.models import Outcome
 from jobplatform.queue.again import again
+from jobplatform.queue.infrastructure import is_infrastructure
 from jobplatform.queue.outcomes import (
     Cancel,
     Discard,
@@ -286,13 +287,8 @@ def failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> E
         retry=found.retry,
         delay=found.delay,
         closed_for=found.closed_for,
-        infrastructure=_is_infrastructure(error),
+        infrastructure=is_infrastructure(error),
     )
-
-
-def _is_infrastructure(error: BaseException) -> bool:
-    """Whether something outside could not be reached or did not work, as an exception may say of itself."""
-    return bool(getattr(error, "infrastructure", isinstance(error, ConnectionError | TimeoutError)))
 
 
 def _message(error: BaseException) -> str:

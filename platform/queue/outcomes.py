@@ -73,6 +73,8 @@ class RateLimited(HandlerOutcome):
     """
 
     def __init__(self, retry_after: datetime.timedelta | float, resource: str | None = None) -> None:
+        if not isinstance(resource, str | None):
+            raise TypeError(f"a resource is named by a text such as 'hubspot:4711', not by {type(resource).__name__}")
         self.seconds = _seconds(retry_after)
         self.resource = resource
         super().__init__(f"rate limited for {self.seconds:g} s")

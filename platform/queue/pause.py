@@ -53,7 +53,7 @@ def pause(
     """
     kind, key = _reach(session, kind, key)
     _require(_reason_problem(reason), "/reason")
-    _require("must have a time zone" if until is not None and until.tzinfo is None else None, "/until")
+    _require(_moment_problem(until), "/until")
     written = run(session, PAUSE, kind=kind.value, key=key, reason=reason, actor=actor, until=until).one_or_none()
     _require(None if written else "must be in the future", "/until")
     return session.get_one(Pause, (kind.value, key), populate_existing=True)
@@ -138,6 +138,18 @@ def _reason_problem(reason: str) -> str | None:
     if len(reason) > LONGEST_REASON:
         return f"must be at most {LONGEST_REASON} characters"
     return text_problem(reason)
+
+
+def _moment_problem(until: datetime.datetime | None) -> str | None:
+    if until is None:
+        return None
+    if until.tzinfo is None:
+        return "must have a time zone"
+    try:
+        until.astimezone(datetime.UTC)
+    except OverflowError:
+        return "is beyond every calendar"
+    return None
 
 
 def _require(problem: str | None, path: str) -> None:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
+from jobplatform.queue.breaker import BREAKER
 from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.needed import NEEDED, WITH_THEM, forget_batches
 from jobplatform.queue.statement import one_transaction, run
@@ -31,6 +32,8 @@ CHORE = "prune"
 EVERY = datetime.timedelta(minutes=1)
 #: After a round that deleted as much as it may.
 AGAIN = datetime.timedelta(seconds=1)
+#: For how long the circuit breaker's pauses are kept after their end.
+REMEMBERED = "5 minutes"
 #: The database itself lets nobody delete younger lines of the audit log.
 SHORTEST_AUDIT = datetime.timedelta(days=30)
 
@@ -93,8 +96,12 @@ where w.dead_at < jobplatform.clock() - interval '1 day'
     and not exists (select from jobplatform.job_queue q where q.state = 2 and q.worker_id = w.id)
 """
 
-# One that is over pauses nothing, and still has every claim look for pauses.
-FORGET_PAUSES = "delete from jobplatform.pauses where until < jobplatform.clock()"
+# One that is over pauses nothing, and still has every claim look for pauses. The circuit breaker's are kept for a
+# while: how long the last one was says how long the next one is, and to find out that nothing is better takes time.
+FORGET_PAUSES = f"""
+delete from jobplatform.pauses
+where until < jobplatform.clock() - case when actor = '{BREAKER}' then interval '{REMEMBERED}' else interval '0' end
+"""
 
 # By their keys: a worker may not see the rest of them.
 FORGET_ANSWERS = f"""

@@ -61,14 +61,17 @@ class Finisher(DatabaseThread):
             self.post(answer)
 
     def _write(self, flush: Flush, answer: Flushed) -> None:
-        """One statement a kind; lines and progress first, they are refused once the attempt has ended."""
+        """One statement a kind; lines and progress first, they are refused once the attempt has ended.
+
+        What was found out about resources comes before the endings too: no job is to start to find out the same.
+        """
         self._save(append_lines, flush.lines, answer)
         held = self._save(report_progress, flush.progress, answer)
         answer.not_held = {report.lease for report in flush.progress} - held
+        self._save(note_findings, flush.notes, answer)
         held = self._save(complete_jobs, flush.completions, answer, unsavable)
         held |= self._save(partial(self._fail, answer), flush.failures, answer, unsavable)
         held |= self._save(release_jobs, flush.releases, answer)
-        self._save(note_findings, flush.notes, answer)
         answer.lost = _missing(flush.endings(), held)
         answer.unsettled = self.take_unsettled()
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Bucket, Pause, RateLimit, clock
-from jobplatform.queue import NewJob, ResourceNote, enqueue_jobs, note_resources
+from jobplatform.queue import (
+    NewJob,
+    Release,
+    ResourceNote,
+    Ring,
+    claim_jobs,
+    enqueue_jobs,
+    note_resources,
+    prune_jobs,
+    release_jobs,
+    resume,
+)
 from jobplatform.queue.breaker import BREAKER, FAILURES_IN_A_ROW, FIRST_PAUSE, LONGEST_PAUSE
 from tests.queue.actors import Time, Worker
 
@@ -148,6 +161,133 @@ def test_the_pause_of_a_person_is_not_the_breakers_to_change(db: Session, notes:
     paused = pause(db)
     assert paused is not None
     assert (paused.actor, paused.reason, paused.until) == ("ann", "maintenance", None)
+
+
+def test_a_persons_pause_that_is_over_does_not_keep_the_breaker_from_pausing(
+    db: Session, claimed: Claimed, time: Time
+) -> None:
+    soon = clock() + datetime.timedelta(minutes=1)
+    db.execute(insert(Pause).values(kind="resource", key=CRM, reason="maintenance", actor="ann", until=soon))
+    time.passes(61)
+
+    assert trip(db) == [CRM]
+    assert claimed() == 0
+    paused = pause(db)
+    assert paused is not None
+    assert paused.until is not None
+    assert (paused.actor, (paused.until - paused.paused_at).total_seconds()) == (BREAKER, FIRST_PAUSE)
+
+
+@pytest.mark.parametrize(("seconds", "length"), [(FIRST_PAUSE, 2 * FIRST_PAUSE), (301, FIRST_PAUSE)])
+def test_how_long_the_last_pause_was_is_remembered_for_a_while_after_its_end(
+    db: Session, time: Time, seconds: float, length: float
+) -> None:
+    trip(db)
+    time.passes(FIRST_PAUSE + seconds - 1)
+    prune_jobs(db, completed_after=datetime.timedelta(days=7), failed_after=datetime.timedelta(days=30))
+
+    note_resources(db, [BROKEN])
+
+    paused = pause(db)
+    assert paused is not None
+    assert paused.until is not None
+    assert (paused.until - paused.paused_at).total_seconds() == length
+
+
+# -- what has failed is tried by one job ---------------------------------------------------------
+
+
+@pytest.fixture
+def over(db: Session, time: Time) -> None:
+    """The breaker has paused, and its pause is over."""
+    trip(db)
+    time.passes(FIRST_PAUSE + 1)
+
+
+@pytest.mark.usefixtures("over")
+def test_after_a_pause_one_job_tries_the_resource_and_the_others_wait_for_what_becomes_of_it(
+    db: Session, worker: Worker, claimed: Claimed
+) -> None:
+    assert claimed() == 1
+    assert claimed() == 0
+    other = Worker(db)
+    assert other.claim(limit=4) == []
+
+    note_resources(db, [WORKING])
+
+    assert len(other.drain()) == 3
+
+
+@pytest.mark.usefixtures("over")
+def test_workers_that_wake_at_the_end_of_the_pause_do_not_each_start_one(
+    db: Session, engine: Engine, worker: Worker
+) -> None:
+    enqueue_jobs(db, [NewJob(workspace_id=uuid.uuid4(), task="work", resource=CRM) for _ in range(3)])
+    with Session(engine) as other:
+        first = claim_jobs(other, Ring(["default"]), worker_id=worker.id, tasks=["work"], limit=1)
+        meanwhile = worker.claim()
+        other.commit()
+
+    assert (len(first.jobs), meanwhile, worker.claim()) == (1, [], [])
+
+
+@pytest.mark.usefixtures("over")
+def test_when_the_job_that_tries_it_fails_it_is_paused_again_at_once(db: Session, claimed: Claimed) -> None:
+    assert claimed() == 1
+
+    assert note_resources(db, [BROKEN]) == [CRM]
+    assert claimed() == 0
+
+
+def test_what_a_person_has_resumed_is_tried_by_one_job_too(db: Session, claimed: Claimed) -> None:
+    trip(db)
+
+    assert resume(db, "resource", CRM)
+
+    assert claimed() == 1
+    assert claimed() == 0
+
+
+@pytest.mark.usefixtures("over")
+def test_a_job_that_tries_it_for_long_lets_another_one_try(claimed: Claimed, time: Time) -> None:
+    assert claimed() == 1
+
+    time.passes(31)
+
+    assert claimed() == 1
+    assert claimed() == 0
+
+
+@pytest.mark.usefixtures("over")
+def test_a_job_that_tried_it_and_found_nothing_out_lets_another_one_try(db: Session, worker: Worker) -> None:
+    enqueue_jobs(db, [NewJob(workspace_id=uuid.uuid4(), task="work", resource=CRM) for _ in range(2)])
+    (first,) = worker.claim(limit=2)
+
+    release_jobs(db, [Release(first.lease, delay=60)])
+
+    assert len(worker.claim(limit=2)) == 1
+
+
+@pytest.mark.usefixtures("over")
+def test_what_uses_something_else_does_not_wait_for_a_trial(db: Session, worker: Worker) -> None:
+    workspace_id = uuid.uuid4()
+    resources = [CRM, CRM, CRM, "crm:1", "crm:1", None, None]
+    enqueue_jobs(db, [NewJob(workspace_id=workspace_id, task="work", resource=resource) for resource in resources])
+
+    started = [job.resource for job in worker.claim(limit=10)]
+
+    assert Counter(started) == {CRM: 1, "crm:1": 2, None: 2}
+
+
+@pytest.mark.usefixtures("over")
+def test_the_job_that_tries_it_takes_its_units(db: Session, worker: Worker) -> None:
+    db.execute(insert(RateLimit).values(resource=CRM, units=10, period_ms=86_400_000, burst=10))
+    enqueue_jobs(db, [NewJob(workspace_id=uuid.uuid4(), task="work", resource=CRM, units=8) for _ in range(2)])
+
+    assert len(worker.claim(limit=2)) == 1
+    note_resources(db, [WORKING])
+
+    assert worker.claim(limit=2) == []
 
 
 def test_a_success_of_a_resource_nobody_complained_of_writes_nothing(db: Session) -> None:

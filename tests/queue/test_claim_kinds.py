@@ -27,6 +27,7 @@ from jobplatform.models import (
     clock,
 )
 from jobplatform.queue import NewJob, Ring, Rung, claim_jobs, enqueue_jobs
+from jobplatform.queue.breaker import FAILURES_IN_A_ROW
 from jobplatform.queue.claim.ring import WEIGHED_CLAIMS
 from jobplatform.queue.claim.weighing import Weighing
 from tests.queue.actors import Worker
@@ -102,6 +103,12 @@ def test_a_closed_bucket_is_known_to_every_statement_that_claims(db: Session, wo
     db.execute(EMPTY_RESOURCE.values(closed_until=clock() + datetime.timedelta(hours=1)))
 
     assert jobs_claimed(db, worker, RESOURCE) == [0, 0, 0, 0]
+
+
+def test_a_resource_on_trial_is_known_to_every_statement_that_claims(db: Session, worker: Worker) -> None:
+    db.execute(EMPTY_RESOURCE.values(failures=FAILURES_IN_A_ROW))
+
+    assert [jobs_claimed(db, worker, RESOURCE) for _ in range(2)] == [[1, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_what_is_held_back_by_nothing_is_claimed_by_the_first_that_is_asked(db: Session, worker: Worker) -> None:

@@ -142,6 +142,15 @@ def test_a_moment_without_a_time_zone_is_refused(db: Session) -> None:
         pause(db, "queue", "default", reason="a look", actor="ann", until=datetime.datetime(2099, 1, 1))  # noqa: DTZ001
 
 
+def test_a_moment_that_no_calendar_has_is_refused(db: Session) -> None:
+    """Of here it is the year 9999, of the database the year 10000, which nobody could read again."""
+    west = datetime.timezone(datetime.timedelta(hours=-12))
+
+    with pytest.raises(InvalidLimitError, match="/until: is beyond every calendar"):
+        pause(db, "queue", "default", reason="a look", actor="ann", until=datetime.datetime.max.replace(tzinfo=west))
+    assert list_pauses(db) == []
+
+
 def test_a_workspace_s_id_is_kept_as_the_database_spells_it(db: Session) -> None:
     workspace_id = uuid.uuid4()
 

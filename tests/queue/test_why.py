@@ -20,6 +20,7 @@ from jobplatform.queue import (
     Failure,
     NewJob,
     Release,
+    ResourceNote,
     RetryKind,
     Why,
     WorkerInfo,
@@ -29,6 +30,7 @@ from jobplatform.queue import (
     enqueue_jobs,
     fail_jobs,
     heartbeat,
+    note_resources,
     open_batch,
     pause,
     promote_jobs,
@@ -40,6 +42,7 @@ from jobplatform.queue import (
     succeed_jobs,
     why_waiting,
 )
+from jobplatform.queue.breaker import BREAKER, FAILURES_IN_A_ROW, FIRST_PAUSE
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
 
@@ -258,6 +261,22 @@ def test_a_workspace_s_own_people_read_only_who_paused_their_workspace(
     assert ("by an operator" in told) == (kind != "workspace")
 
 
+@pytest.mark.parametrize("tells_all", [True, False])
+def test_whoever_asks_reads_that_it_was_the_circuit_breaker_and_why_only_an_operator(
+    put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID, tells_all: bool
+) -> None:
+    job_id = put(resource="hubspot:1")
+    note_resources(db, [ResourceNote("hubspot:1", failed=True, error="AcmeError")] * FAILURES_IN_A_ROW)
+
+    why = why_waiting(db, workspace_id, job_id, tells_all=tells_all)
+
+    assert why is not None
+    blocker = only(why)
+    assert (blocker.code, blocker.details["actor"]) == ("paused-resource", BREAKER)
+    assert blocker.until is not None
+    assert ("AcmeError" in repr(why)) == tells_all
+
+
 @pytest.mark.parametrize("kind", ["queue", "task", "workspace", "resource"])
 def test_pauses_of_other_things_are_in_nobody_s_way(ask: Ask, put: Put, worker: Worker, db: Session, kind: str) -> None:
     job_id = put(resource="hubspot:1")
@@ -416,6 +435,7 @@ def test_a_used_up_rate_of_the_workspace_says_when_the_next_may_start(
     blocker = only(why)
     assert (free, blocker.code) == (["behind"], "workspace-rate")
     assert blocker.until is not None
+    assert blocker.until == why.estimated_start_at, "a rate is known where nothing has ever ended"
     assert datetime.timedelta(seconds=25) < blocker.until - why.asked_at <= datetime.timedelta(seconds=30)
 
 
@@ -461,6 +481,36 @@ def test_a_resource_that_asked_for_a_break_says_until_when(
 
     assert (blocker.code, blocker.until) == ("resource-closed", until)
     assert codes(ask(job_id)) == ["behind"]
+
+
+def test_a_resource_that_another_job_tries_says_so(ask: Ask, put: Put, worker: Worker, db: Session, time: Time) -> None:
+    note_resources(db, [ResourceNote("hubspot:1", failed=True, error="ConnectionError")] * FAILURES_IN_A_ROW)
+    later(time, worker, FIRST_PAUSE + 1)
+    job_ids = [put(resource="hubspot:1") for _ in range(2)]
+    elsewhere = put(resource="hubspot:2")
+    before = codes(ask(job_ids[1]))
+    worker.claim(limit=1)
+
+    blocker = only(ask(job_ids[1]))
+
+    assert (before, blocker.code) == (["behind"], "resource-on-trial")
+    assert "5 times in a row" in blocker.message
+    assert codes(ask(elsewhere)) == ["behind"]
+
+
+def test_units_that_take_longer_to_come_than_there_are_years_have_no_moment(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    a_year = 365 * 86_400_000
+    db.execute(insert(RateLimit).values(resource="hubspot:1", units=1, period_ms=a_year, burst=10_000))
+    put(resource="hubspot:1", units=10_000)
+    job_id = put(resource="hubspot:1", units=10_000)
+    worker.claim()
+
+    why = ask(job_id)
+
+    blocker = only(why)
+    assert (blocker.code, blocker.until, why.estimated_start_at) == ("resource-rate", None, None)
 
 
 def test_all_that_is_in_the_way_is_named_in_one_answer(

@@ -19,6 +19,7 @@ from jobplatform.queue import (
     Discard,
     Ended,
     Lease,
+    RateLimited,
     Retry,
     RetryPolicy,
     RunningJob,
@@ -155,6 +156,14 @@ def test_discard_fails_for_good(run: Run, say: Any) -> None:
 @pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
 def test_snooze_asks_for_another_time(run: Run, say: Any) -> None:
     assert run(say(Snooze(90))) == Ended("snoozed", delay=90)
+
+
+def test_a_resource_is_closed_by_its_name_and_what_is_none_fails_the_attempt(run: Run) -> None:
+    def say(resource: Any) -> Ended:
+        return run(lambda _job: RateLimited(30, resource))
+
+    assert say("crm:2") == Ended("snoozed", delay=30, closes="crm:2", closed_for=30)
+    assert (say(4711).kind, say(4711).error_type) == ("failed", "TypeError")
 
 
 def test_an_exception_fails_the_attempt_and_asks_for_another(run: Run) -> None:

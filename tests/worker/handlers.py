@@ -212,6 +212,15 @@ def sleep(job: RunningJob, payload: Payload) -> None:
     time.sleep(payload["seconds"])
 
 
+@tasks.task("take", retry=AT_ONCE)
+def take(job: RunningJob, payload: Payload) -> float:
+    """Says that it started, takes a while, and answers with how long that was."""
+    append(payload["file"], job.id)
+    began = time.monotonic()
+    time.sleep(payload["seconds"])
+    return time.monotonic() - began
+
+
 @tasks.task("aio")
 async def aio(job: RunningJob, payload: Payload) -> int:
     await asyncio.sleep(0.002)

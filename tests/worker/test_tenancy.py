@@ -90,7 +90,7 @@ def test_a_job_that_is_told_too_often_closes_the_resource_for_everybody_and_spen
     assert database.statuses() == {"completed": 5}
 
 
-def test_a_resource_that_nobody_can_reach_is_paused_and_the_first_success_ends_that(
+def test_a_resource_that_nobody_can_reach_is_paused_and_tried_by_one_job_until_the_first_success(
     start_worker: StartWorker, database: Database, tmp_path: Path, told: Lines
 ) -> None:
     payload = {"resource": "crm:1", "file": told.path, "open": str(tmp_path / "open"), "answer": "gone"}
@@ -99,12 +99,19 @@ def test_a_resource_that_nobody_can_reach_is_paused_and_the_first_success_ends_t
 
     worker.wait_for("resource paused after repeated errors")
     (pause,) = database.rows("select * from jobplatform.pauses")
+    wait_until(lambda: running(database) == 0, what="those that had been claimed before to fail too")
+    before = len(told.read())
+    database.execute("update jobplatform.pauses set until = now()")
+    worker.wait_for("resource paused after repeated errors", count=2)
+    wait_until(lambda: running(database) == 0, what="the one that tried it to fail")
+    tried = len(told.read()) - before
     (tmp_path / "open").touch()
     database.execute("update jobplatform.pauses set until = now()")
     database.wait_until_done()
 
     assert (pause.kind, pause.key, pause.actor) == ("resource", "crm:1", "circuit-breaker")
     assert "ConnectionRefusedError" in pause.reason
+    assert tried == 1
     assert database.statuses() == {"completed": 6}
     wait_until(lambda: not database.rows("select * from jobplatform.pauses"), what="the pause to be lifted")
 

@@ -20,7 +20,7 @@ time, which is why it is not the only one.
     allowed  what limits leave free, counted under a lock; what rates leave, locked in buckets
     turn     each workspace's share of this claim by weight, those behind their fair share first
     best     its best jobs by priority, then ``run_after``, then age; locked, and what others have locked is skipped
-    admitted those of them that the limits on tasks and resources admit together
+    admitted those of them that the limits on tasks and resources admit together, one of a resource on trial
     pick     as many as are wanted and the queue's own limit leaves free
     taken    the picked rows become running
 

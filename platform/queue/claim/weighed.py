@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobplatform.queue.breaker import FAILURES_IN_A_ROW, TRIES
 from jobplatform.queue.claim.by_workspace import LIMITS, PLACED
 from jobplatform.queue.claim.taking import MAY_RUN, OF_THE_LANE, TAKEN, answer
 from jobplatform.queue.claim.walk import SEEN, lane
@@ -20,10 +21,27 @@ _WEIGHED = f"""
 pause as materialized (
     select kind, key, until from jobplatform.pauses where until is null or until > jobplatform.clock()
 ),
-closed as materialized (
-    select key, closed_until
+troubled as materialized (
+    select key, closed_until, failures
     from jobplatform.buckets
-    where kind = 'resource' and key = any(array(select resource from lane)) and closed_until > jobplatform.clock()
+    where kind = 'resource' and key = any(array(select resource from lane))
+        and (closed_until > jobplatform.clock() or failures >= {FAILURES_IN_A_ROW})
+),
+closed as materialized (
+    select key, closed_until from troubled where closed_until > jobplatform.clock()
+),
+-- What has failed again and again is tried by one job. The lock is for claims of the same moment, which do not see each
+-- other's: all workers wake at the end of a pause.
+on_trial as materialized (
+    select
+        t.key,
+        case
+            when exists (select from jobplatform.job_queue q where q.state = 2 and q.resource = t.key and {TRIES})
+            then true
+            else not pg_try_advisory_xact_lock(724618007, hashtext(t.key))
+        end as tried
+    from troubled t
+    where t.failures >= {FAILURES_IN_A_ROW}
 ),
 open as materialized (
     select
@@ -41,7 +59,13 @@ open as materialized (
         and l.workspace_id::text not in (select key from pause where kind = 'workspace')
         and (
             l.resource is null
-            or l.resource not in (select key from pause where kind = 'resource' union all select key from closed)
+            or l.resource not in (
+                select key from pause where kind = 'resource'
+                union all
+                select key from closed
+                union all
+                select key from on_trial where tried
+            )
         )
 ),
 facts as materialized (
@@ -143,7 +167,10 @@ admitted as materialized (
     union all
     select lead, place, nth, tid
     from (
-        select *, sum(price) over (partition by resource order by lead, place, nth) as of_resource
+        select
+            *,
+            sum(price) over of_resource as of_resource,
+            row_number() over of_resource as nth_of_resource
         from (
             select
                 *,
@@ -153,8 +180,10 @@ admitted as materialized (
             where nth <= take and (select shared from facts)
         ) b
         where nth_of_task <= of_task and nth_of_task_here <= of_task_here
+        window of_resource as (partition by resource order by lead, place, nth)
     ) b
-    where of_resource is null or of_resource <= tokens
+    where (of_resource is null or of_resource <= tokens)
+        and (nth_of_resource = 1 or resource is null or resource not in (select key from on_trial))
 ),
 pick as materialized (
     select tid
@@ -204,7 +233,8 @@ select
     end as weighs,
     (select array_agg(lead) filter (where lead > 0) from turn) as leads,
     exists (select from allowed where least(here, of_task, of_task_here) <= 0)
-        or exists (select from queue_limit where free = 0) as held_back,
+        or exists (select from queue_limit where free = 0)
+        or exists (select from on_trial where tried) as held_back,
     (select num_nonnulls(to_workspaces, to_resources) from paid) as paid,
     least(
         (select min(wait) from allowance where wait > 0),

@@ -144,8 +144,9 @@ def _ahead(crowd: Crowd, workers: WorkerFacts, estimated: Estimate) -> JobsAhead
 def _start_at(
     job: JobFacts, pauses: Sequence[PauseFacts], holds: Holds, workers: WorkerFacts, estimated: Estimate
 ) -> datetime.datetime | None:
-    """Its turn comes after a pause, as during one nothing before it moves; a moment to run at passes meanwhile."""
-    endless = any(pause.until is None for pause in pauses)
+    """Its turn comes after a pause, as during one nothing before it moves; a moment to run at passes meanwhile. What
+    becomes of a trial, nobody knows."""
+    endless = holds.on_trial or any(pause.until is None for pause in pauses)
     if endless or not workers.slots or estimated.wait is None or estimated.wait > FURTHEST:
         return None
     ends = [pause.until for pause in pauses if pause.until is not None]

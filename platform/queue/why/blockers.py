@@ -9,7 +9,8 @@ The codes are part of the contract: clients compare them, so none changes its me
     scheduled, retrying              its time has not come
     paused-workspace, paused-queue, paused-task, paused-resource
     no-worker                        nobody is there who could run it
-    resource-closed                  the resource asked for a break
+    resource-closed, resource-on-trial
+                                     the resource asked for a break; it failed, and another job tries it
     workspace-limit, queue-limit, task-limit, task-limit-here
     workspace-rate, resource-rate
     behind                           nothing of all that: it is in line
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
+from jobplatform.queue.breaker import BREAKER
 from jobplatform.queue.why.hold_facts import (
     Holds,
     PauseFacts,
@@ -54,6 +56,7 @@ CODES = (
     "paused-resource",
     "no-worker",
     "resource-closed",
+    "resource-on-trial",
     "workspace-limit",
     "queue-limit",
     "task-limit",
@@ -63,6 +66,8 @@ CODES = (
     "behind",
 )
 
+#: Seconds. No calendar has to hold a moment that is further away.
+FURTHEST = 100 * 365 * 86_400.0
 #: Whom tenants read about instead of an operator's name.
 SOMEBODY = "an operator"
 
@@ -230,10 +235,15 @@ def _paused(job: JobFacts, pauses: Sequence[PauseFacts], tells_all: bool) -> Ite
 def _pause(pause: PauseFacts, *, tells_all: bool) -> Blocker:
     what = "its workspace" if pause.kind == "workspace" else f"the {pause.kind} {pause.key!r}"
     until = f" until {_at(pause.until)}" if pause.until else ""
-    actor, reason = (pause.actor, pause.reason) if tells_all else (SOMEBODY, None)
+    actor, reason = (pause.actor, pause.reason) if tells_all else (_whom_to_name(pause), None)
     because = f": {reason}" if reason else ""
     message = f"{what} is paused by {actor}{until}{because}"
     return Blocker(f"paused-{pause.kind}", message, pause.until, {"actor": actor, "reason": reason})
+
+
+def _whom_to_name(pause: PauseFacts) -> str:
+    """The circuit breaker is nobody: that a resource fails is no secret, and no operator is to be asked about it."""
+    return BREAKER if pause.actor == BREAKER else SOMEBODY
 
 
 def _nobody(job: JobFacts, workers: WorkerFacts) -> Iterator[Blocker]:
@@ -264,6 +274,9 @@ def _closed(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
     if holds.closed_until is not None:
         message = f"the resource {job.resource!r} takes nothing until {_at(holds.closed_until)}"
         yield Blocker("resource-closed", message, holds.closed_until)
+    elif holds.on_trial:
+        message = f"the resource {job.resource!r} has failed {holds.failures} times in a row, and another job tries it"
+        yield Blocker("resource-on-trial", message)
 
 
 def _limits(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
@@ -297,8 +310,10 @@ def _rate(code: str, what: str, unit: str, rate: RateFacts, needed: int, job: Jo
     missing = needed - rate.tokens
     if missing <= 0:
         return
-    until = job.now + datetime.timedelta(seconds=missing / rate.per_second)
-    message = f"{what} {rate.units} {unit} in {rate.period_ms / 1000:g} s; the next it needs come at {_at(until)}"
+    seconds = missing / rate.per_second
+    until = job.now + datetime.timedelta(seconds=seconds) if seconds <= FURTHEST else None
+    when = f"at {_at(until)}" if until else "in more than a hundred years"
+    message = f"{what} {rate.units} {unit} in {rate.period_ms / 1000:g} s; the next it needs come {when}"
     details = {
         "limit": rate.units,
         "period_ms": rate.period_ms,

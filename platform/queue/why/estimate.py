@@ -208,9 +208,9 @@ def estimate(workspace_id: str, job: JobFacts, holds: Holds, workers: WorkerFact
     moving = _moving(job, crowd.line)
     before = sum(lane.before for lane in moving)
     if seconds is None:
-        # Nothing has ever ended here. Free slots and nobody before it need no run times to be understood.
+        # Nothing has ever ended here. Free slots and nobody before it need no run times to be understood, nor do rates.
         idle = not crowd.others and before == 0 and len(_here(crowd.running)) < workers.slots
-        return Estimate(0.0 if idle and not _is_held(holds) else None, 0)
+        return Estimate(max([0.0, *_paced(job, holds, moving)]) if idle and not _is_held(holds) else None, 0)
     mean = _mean_of_lanes(workspace_id, moving, times) or seconds
     most_of_others = _before_newcomer(job, crowd) if _is_newcomer(job, holds, before) else math.inf
     turn = in_turn(

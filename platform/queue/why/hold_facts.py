@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.breaker import FAILURES_IN_A_ROW, TRIES
 from jobplatform.queue.statement import run
 from jobplatform.queue.why.job_facts import JobFacts
 
@@ -22,13 +23,14 @@ from jobplatform.queue.why.job_facts import JobFacts
 SILENT = "1 minute"
 
 # A bucket without a row is full. The tokens are those of this moment, as a claim would find them.
-HOLDS = """
+HOLDS = f"""
 with running as materialized (
     select
         count(*) filter (where q.workspace_id = %(workspace_id)s) as here,
         count(*) filter (where q.queue = %(queue)s) as of_queue,
         count(*) filter (where q.task = %(task)s) as of_task,
-        count(*) filter (where q.task = %(task)s and q.workspace_id = %(workspace_id)s) as of_task_here
+        count(*) filter (where q.task = %(task)s and q.workspace_id = %(workspace_id)s) as of_task_here,
+        count(*) filter (where q.resource = %(resource)s::text and {TRIES}) as trying
     from jobplatform.job_queue q
     where q.state = 2
 ),
@@ -73,7 +75,8 @@ select
             rate.burst
         )
     )::float8,
-    case when metered.closed_until > jobplatform.clock() then metered.closed_until end
+    case when metered.closed_until > jobplatform.clock() then metered.closed_until end,
+    coalesce(metered.failures, 0), coalesce(metered.failures, 0) >= {FAILURES_IN_A_ROW} and running.trying > 0
 from running
 cross join own
 left join rate on true
@@ -150,7 +153,8 @@ class RateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """Limits (None: there is none), and what they count. ``closed_until`` is the resource's."""
+    """Limits (None: there is none), and what they count. The last three are the resource's: it is ``on_trial`` while a
+    job finds out whether it works again."""
 
     weight: int = 1
     workspace_limit: int | None = None
@@ -164,6 +168,8 @@ class Holds:
     workspace_rate: RateFacts | None = None
     resource_rate: RateFacts | None = None
     closed_until: datetime.datetime | None = None
+    failures: int = 0
+    on_trial: bool = False
 
 
 class WorkerFacts(NamedTuple):
@@ -190,6 +196,8 @@ def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Hold
         workspace_rate=_rate(*row[9:13]),
         resource_rate=_rate(*row[13:17]),
         closed_until=row[17],
+        failures=row[18],
+        on_trial=row[19],
     )
 
 

@@ -1,0 +1,51 @@
+"""Infrastructure: whether an attempt failed because something outside could not be reached, or did not work. Pure.
+
+Libraries wrap what the system said: of ``httpx`` and ``requests`` alike a refused connection is an exception of their
+own, with the refusal as its cause or its context. So the whole chain is looked at, and no library is imported.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+#: What the system says of connections and of names that nobody answers for. A timeout of ours is no exception of these.
+OUTSIDE = (ConnectionError, TimeoutError, socket.gaierror)
+#: Answers of whoever stands before a service that cannot answer itself.
+NOT_THERE = (502, 503, 504)
+#: How far down the causes of an exception are looked at.
+DEPTH = 8
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """An exception may say of itself (``infrastructure``), and the outermost one that does decides."""
+    for cause in _chain(error):
+        said = getattr(cause, "infrastructure", None)
+        if said is not None:
+            return bool(said)
+        if isinstance(cause, OUTSIDE) or _status(cause) in NOT_THERE:
+            return True
+        if isinstance(cause, BaseExceptionGroup):
+            # A name may have several addresses, of which each was tried.
+            return all(map(is_infrastructure, cause.exceptions))
+    return False
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception, what it was raised from, or what was being handled when it was raised, and so on.
+
+    One that is raised ``from None`` has nothing to do with what came before, if a handler says so. Further down it is
+    a library that keeps tracebacks short.
+    """
+    yield error
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    for _ in range(DEPTH - 1):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _status(error: BaseException) -> object:
+    """That of the HTTP response that an exception carries, whichever library's it is."""
+    return getattr(getattr(error, "response", None), "status_code", None)
