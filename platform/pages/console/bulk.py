@@ -12,11 +12,11 @@ from flask import Response, redirect, request
 from jobplatform.api.auditing import audit
 from jobplatform.errors import SearchError
 from jobplatform.pages.console.searching import explained
+from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, current_shell, current_visit, looking, may, url
-from jobplatform.pages.signing_in import safe_back
 from jobplatform.queue import pages
 
 DEEDS: tuple[pages.BulkDeed, ...] = get_args(pages.BulkDeed)
