@@ -251,6 +251,9 @@ def test_what_somebody_types_below_a_row_stays_with_that_row(stage: Stage, page:
     page.goto(stage.url + "/queues")
     row = "tr:has(form[action$='/n-second/pause'])"
     page.click(f"{row} details[id^=pause] summary")
+    # Over the table, which stays as wide as it was: nothing is cut off at its edge.
+    assert page.evaluate("document.querySelector('.pop[open] .pop-body').getBoundingClientRect().right < innerWidth")
+    assert page.evaluate("[...document.querySelectorAll('table')].every((one) => one.offsetWidth < innerWidth - 216)")
     page.fill(f"{row} [name=reason]", "the CRM is down")
     page.select_option(f"{row} [name=lasting]", "3600")
     page.focus(f"{row} .pop-body button.primary >> nth=-1")

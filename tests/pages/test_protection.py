@@ -117,6 +117,24 @@ def test_a_form_that_is_too_large_is_refused_with_a_page(operator: Visitor) -> N
     assert "<h1>" in answer.text
 
 
+def test_an_address_that_somebody_has_made_up_is_answered_with_what_is_wrong(operator: Visitor) -> None:
+    for path in (
+        "/jobs?before=x", "/errors?before=x", "/errors?before=%00", "/errors?task=%00", "/errors/%00",
+        "/workspaces?q=a%00b", "/audit?actor=%00", "/jobs?q=%00",
+    ):  # fmt: skip
+        answer = operator.get(path)
+        assert (answer.status_code, "<h1>" in answer.text) == (400, True), path
+
+
+def test_a_made_up_number_of_jobs_ends_no_bulk_action(operator: Visitor) -> None:
+    operator.get("/jobs")
+    fields = operator.form("/sign-out").fields | {"deed": "delete", "q": "status:failed", "expected": "9" * 30}
+
+    answer = operator.http.post("/console/bulk/begin", data=fields, headers={"Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status_code == 303
+
+
 def test_whoever_has_to_sign_in_again_comes_back_to_where_the_form_was(operator: Visitor) -> None:
     operator.get("/jobs?q=task:sync&status=failed")
     operator.http.delete_cookie("jobplatform_console", path="/console")

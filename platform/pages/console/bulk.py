@@ -49,7 +49,7 @@ def preview() -> Response:
 def begin_from_form() -> Any:
     deed = _deed(request.form.get("deed", ""))
     expected = request.form.get("expected", "")
-    return begin(deed, request.form.get("q", ""), int(expected) if expected.isdecimal() else None)
+    return begin(deed, request.form.get("q", ""), int(expected) if expected.isdecimal() and len(expected) < 18 else None)
 
 
 def begin(deed: pages.BulkDeed, q: str, expected: int | None) -> Any:

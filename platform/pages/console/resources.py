@@ -79,5 +79,7 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
     """``of``: the resource whose form is shown again, as it was typed; empty for a new one."""
     with looking() as session:
         lines = pages.resource_lines(session)
+    # What has no line, as a form that was made up has none, is shown as a new one.
+    of = of if any(line.resource == of for line in lines) else ""
     typed = typed_in_form(NAMES) if wrong else {}
     return render("resources.html", status=status, lines=lines, fields=RATE, of=of, typed=typed, wrong=wrong or {})
