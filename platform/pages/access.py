@@ -42,6 +42,7 @@ def guard() -> Any:
     if not _is_theirs(shell, visitor, workspace_id):
         raise nothing_here()
     let_in(visitor, workspace_id)
+    _require_text()
     if request.method == "POST":
         require_own_form()
         _require_verb(declared.verb)
@@ -107,6 +108,13 @@ def _is_theirs(shell: Shell, visitor: Visitor, workspace_id: UUID | None) -> boo
     if shell.for_operators:
         return visitor.operator
     return workspace_id is None or visitor.sees(workspace_id)
+
+
+def _require_text() -> None:
+    """No text of the database has this character in it, so nothing is found by it."""
+    asked = (request.path, *(value for _, value in request.args.items(multi=True)))
+    if any("\0" in text for text in asked):
+        raise PageError(400, "This address leads nowhere", "There is a character in it that no text may have.")
 
 
 def _require_verb(verb: str | None) -> None:

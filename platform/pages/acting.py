@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import redirect
 
+from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
-from jobplatform.pages.signing_in import safe_back
 
 
 def done(answer: Answer, words: str, there: str | None = None, *, refusal: str = "") -> Any:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import request
+
 from jobplatform.api.requests import current_request_id
+from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.problems import AbsentError, as_page_error
 from jobplatform.pages.rendering import render
+from jobplatform.pages.shell import current_shell
 
 
 def answer_error(error: Exception) -> Any:
@@ -15,5 +19,17 @@ def answer_error(error: Exception) -> Any:
         return error
     found = as_page_error(error)
     return render(
-        "error.html", status=found.status, title=found.title, detail=found.detail, request_id=current_request_id()
+        "error.html",
+        status=found.status,
+        title=found.title,
+        detail=found.detail,
+        request_id=current_request_id(),
+        then=_then(),
     )
+
+
+def _then() -> str:
+    """Where somebody was who has to sign in first, as the sign-in takes it."""
+    shell = current_shell()
+    here = safe_back("") if request.method == "POST" else ""
+    return here.removeprefix(shell.cookie_path.rstrip("/"))

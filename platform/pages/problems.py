@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from jobplatform.api.problems import DATABASE_TROUBLE, ProblemError
 from jobplatform.api.requests import current_request_id
+from jobplatform.errors import SearchError
 
 log = logging.getLogger("jobplatform.pages")
 
@@ -37,6 +38,8 @@ def as_page_error(error: Exception) -> PageError:
     """Whatever a view let through, as what there is to say about it."""
     if isinstance(error, PageError):
         return error
+    if isinstance(error, SearchError):
+        return PageError(400, "This address leads nowhere", "Something in it was changed. Begin with the first page.")
     if isinstance(error, ProblemError):
         return PageError(error.code or 500, error.title, str(error.description))
     if isinstance(error, HTTPException):

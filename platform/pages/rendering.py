@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobplatform.pages import words
 from jobplatform.pages.assets import asset_url
 from jobplatform.pages.forms import FIELD, form_token
+from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import take_notice
 from jobplatform.pages.shell import current_shell, may, url, visit_or_none
 from jobplatform.redaction import redact_text, redacted
@@ -44,8 +45,11 @@ def _environment() -> Environment:
         ago=words.ago,
         moment=words.moment,
         iso=words.iso,
+        local=words.local,
+        readable=words.readable,
         short_id=words.short_id,
         plural=words.plural,
+        key=words.key,
         compact=lambda value: words.compact(redacted(value)),
         pretty=lambda value: words.pretty(redacted(value)),
         redact=lambda text: redact_text(text) if text else "",
@@ -86,7 +90,9 @@ def _home() -> str:
 
 
 def _here() -> str:
-    """This page, for forms that come back to it."""
+    """This page, for forms that come back to it; where a form is shown again, the page that it came from."""
+    if request.method == "POST":
+        return safe_back()
     query = f"?{request.query_string.decode(errors='replace')}" if request.query_string else ""
     return request.script_root + request.path + query
 

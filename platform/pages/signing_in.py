@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Response, current_app, redirect, request
 
@@ -13,6 +12,7 @@ from jobplatform.api.requests import current_request_id
 from jobplatform.api.tokens import is_job_token, presented_id, verify_token
 from jobplatform.models import Role
 from jobplatform.pages.forms import require_own_form
+from jobplatform.pages.going_back import is_plain, safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.rendering import render
 from jobplatform.pages.sessions import begin_session, opens_pages
@@ -75,18 +75,6 @@ def choose_theme() -> Any:
     return answer
 
 
-def safe_back(fallback: str | None = None) -> str:
-    """Where the form was: a path of these pages, whatever was sent."""
-    shell = current_shell()
-    sent = request.form.get("back", "")
-    parts = urlsplit(sent)
-    here = shell.cookie_path
-    is_ours = parts.path == here or parts.path.startswith(here.rstrip("/") + "/")
-    if is_ours and _is_plain(sent):
-        return sent
-    return fallback or (url(shell.home) if shell.for_operators else url("start.choose_workspace"))
-
-
 def _form(status: int = 200, complaint: str = "") -> Response:
     return render("sign_in.html", status=status, complaint=complaint, next=request.values.get("next", ""))
 
@@ -147,13 +135,7 @@ def _write_down(home: Shell, principal: Principal) -> None:
 
 def _first_page(home: Shell, principal: Principal) -> str:
     wanted = request.form.get("next", "")
-    is_path = wanted.startswith("/") and not wanted.startswith("//") and _is_plain(wanted)
+    is_path = wanted.startswith("/") and not wanted.startswith("//") and is_plain(wanted)
     if home is current_shell() and is_path:
         return home.cookie_path.rstrip("/") + wanted
     return home.home_of(principal.workspace_id)
-
-
-def _is_plain(address: str) -> bool:
-    """Whether browsers read it as it stands."""
-    parts = urlsplit(address)
-    return not (parts.scheme or parts.netloc or "\\" in address or any(ord(one) < 32 for one in address))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
+import re
+import zoneinfo
 from typing import Any
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+_ISO = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def number(value: float | None) -> str:
@@ -64,6 +69,18 @@ def moment(at: datetime.datetime | None) -> str:
     return "–" if at is None else at.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def local(at: datetime.datetime, timezone: str | None) -> str:
+    """The same where a rule is from: ``2026-01-05 10:00 Europe/Berlin``; in UTC where that is said of none."""
+    zone = zoneinfo.ZoneInfo(timezone) if timezone else datetime.UTC
+    form = "%Y-%m-%d %H:%M:%S" if at.second else "%Y-%m-%d %H:%M"
+    return f"{at.astimezone(zone).strftime(form)} {timezone or 'UTC'}"
+
+
+def readable(text: str) -> str:
+    """A sentence for programs and people alike, for people: its moments without their T and Z."""
+    return _ISO.sub(r"\1 \2 UTC", text)
+
+
 def iso(at: datetime.datetime) -> str:
     """For the attribute that scripts and screen readers read."""
     return at.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -71,7 +88,7 @@ def iso(at: datetime.datetime) -> str:
 
 def pretty(value: Any) -> str:
     """JSON for reading."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return _in_order(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -84,6 +101,11 @@ def short_id(value: Any) -> str:
     return str(value)[-8:]
 
 
+def key(text: Any) -> str:
+    """The same for the same text, and fit to be in the id of an element: what a row is about, wherever it stands."""
+    return hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest()[:10]
+
+
 def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
     whole, rest = divmod(seconds, large)
     rest //= small
@@ -92,4 +114,9 @@ def _two(seconds: int, large: int, large_name: str, small: int, small_name: str)
 
 def compact(value: Any) -> str:
     """JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)
+    return _in_order(json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str))
+
+
+def _in_order(text: str) -> str:
+    """Characters that turn the direction of others are written as JSON may write them: what follows stays in place."""
+    return _TURNS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -61,7 +61,9 @@ where not s.active and s.xmin is not null
 order by 5 desc nulls last
 """
 SEES_SESSIONS = """
-select rolsuper or pg_has_role(current_user, 'pg_read_all_stats', 'usage') from pg_roles where rolname = current_user
+select rolsuper or pg_has_role(current_user, 'pg_read_all_stats', 'usage'), quote_ident(current_user)
+from pg_roles
+where rolname = current_user
 """
 
 VACUUM = """
@@ -155,13 +157,14 @@ def examine_queue(session: Session, *, unserved: Sequence[str] | None = None) ->
 
 
 def _snapshots(session: Session, patience: datetime.timedelta) -> Iterator[Finding]:
-    if not run(session, SEES_SESSIONS).scalar():
+    sees, role = run(session, SEES_SESSIONS).one()
+    if not sees:
         yield Finding(
             Severity.INFO,
             "blind",
-            "this login cannot see what other sessions do",
+            f"{role} cannot see what other sessions do",
             "whether one of them holds back vacuum was not looked at",
-            "grant pg_read_all_stats to the login of this command",
+            f"grant pg_read_all_stats to {role}",
         )
     for who, pid, name, state, seconds in run(session, SNAPSHOTS, after=patience.total_seconds()):
         age = "since nobody knows when" if seconds is None else f"for {_words(seconds)}"

@@ -49,16 +49,30 @@ ERRORS = {
     "report.build": ("MemoryError", "the attempt used more than 512 MB"),
     "image.resize": ("UnidentifiedImageError", "cannot identify image file 'upload-{n}.heic'"),
 }
-TRACEBACK = """Traceback (most recent call last):
-  File "/srv/shop/jobs.py", line 58, in send_invoice
-    with smtplib.SMTP(settings.smtp_host, timeout=10) as smtp:
-         ~~~~~~~~~~~~^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  File "/usr/lib/python3.12/smtplib.py", line 255, in __init__
-    (code, msg) = self.connect(host, port)
-  File "/usr/lib/python3.12/socket.py", line 852, in create_connection
-    raise exceptions[0]
-{error}: {message}
-"""
+#: Where each of them was raised, as a traceback says it.
+RAISED = {
+    "sync": (
+        ("/srv/shop/crm.py", 41, "fetch_contacts", 'page = source.get(f"/contacts?cursor={cursor}")'),
+        ("/srv/shop/source.py", 112, "get", 'raise SourceUnavailableError(f"{host} answered {status} three times")'),
+    ),
+    "webhook.deliver": (
+        ("/srv/shop/hooks.py", 27, "deliver", "answer = http.post(url, json=event, timeout=10)"),
+        ("/srv/shop/http.py", 64, "post", 'raise WebhookError(f"{url} answered {answer.status_code} {answer.reason}")'),
+    ),
+    "invoice.send": (
+        ("/srv/shop/jobs.py", 58, "send_invoice", "with smtplib.SMTP(settings.smtp_host, timeout=10) as smtp:"),
+        ("/usr/lib/python3.12/smtplib.py", 255, "__init__", "(code, msg) = self.connect(host, port)"),
+        ("/usr/lib/python3.12/socket.py", 852, "create_connection", "raise exceptions[0]"),
+    ),
+    "report.build": (
+        ("/srv/shop/reports.py", 88, "build_report", "rows = list(session.execute(statement))"),
+        ("/srv/shop/reports.py", 131, "write_chapter", "table = pad(rows, width)"),
+    ),
+    "image.resize": (
+        ("/srv/shop/images.py", 19, "resize", "with Image.open(source) as image:"),
+        ("/srv/shop/venv/lib/PIL/Image.py", 3498, "open", "raise UnidentifiedImageError(message)"),
+    ),
+}
 
 RECORD = text("""
 insert into jobplatform.job_records (
@@ -114,11 +128,11 @@ def _day(dice: random.Random, workspace_id: uuid.UUID, now: datetime.datetime, s
     for task, queue, often, wait, run, fails in DAY:
         for _ in range(round(often * size)):
             # More by day than by night, and a bad hour of the mail server.
-            hours = dice.triangular(0.02, 24, 3)
+            hours = dice.triangular(0.1, 24, 3)
             created = now - datetime.timedelta(hours=hours)
-            started = created + datetime.timedelta(seconds=dice.lognormvariate(0, 0.8) * wait)
-            ended = started + datetime.timedelta(seconds=dice.lognormvariate(0, 0.6) * run)
             failed = dice.random() < (0.5 if task == "invoice.send" and 5 < hours < 5.6 else fails)
+            tries = _tries(dice, created, wait, run, times=3 if failed else 1)
+            started, ended = tries[-1]
             error_type, message = ERRORS[task] if failed else (None, None)
             number = dice.randrange(1000, 9999)
             yield {
@@ -137,7 +151,21 @@ def _day(dice: random.Random, workspace_id: uuid.UUID, now: datetime.datetime, s
                 "started_at": started,
                 "completed_at": min(ended, now),
                 "tags": dice.choice([[], [], [], ["eu"], ["us", "vip"]]),
+                "tries": tries,
             }
+
+
+def _tries(
+    dice: random.Random, created: datetime.datetime, wait: float, run: float, times: int
+) -> list[tuple[datetime.datetime, datetime.datetime]]:
+    """When each attempt began and ended: the first waits for a slot, the others twice as long as the one before."""
+    found, at = [], created
+    for number in range(times):
+        delay = dice.lognormvariate(0, 0.8) * wait if number == 0 else 2**number * dice.uniform(0.8, 1.2)
+        began = at + datetime.timedelta(seconds=delay)
+        at = began + datetime.timedelta(seconds=dice.lognormvariate(0, 0.6) * run)
+        found.append((began, at))
+    return found
 
 
 def _payload(task: str, number: int) -> str:
@@ -159,17 +187,20 @@ def _id(dice: random.Random, created: datetime.datetime) -> uuid.UUID:
 def _attempts(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if row["error_type"] is None:
         return
-    whole = (row["completed_at"] - row["created_at"]) / 3
-    for epoch in (1, 2, 3):
-        start = row["created_at"] + whole * (epoch - 1) + whole * 0.5
+    for epoch, (began, ended) in enumerate(row["tries"], 1):
         yield {
             **{name: row[name] for name in ("workspace_id", "id", "error_type", "error")},
             "epoch": epoch,
-            "final": epoch == 3,
-            "started_at": start,
-            "ended_at": row["created_at"] + whole * epoch,
-            "traceback": TRACEBACK.format(error=row["error_type"], message=row["error"]),
+            "final": epoch == len(row["tries"]),
+            "started_at": began,
+            "ended_at": ended,
+            "traceback": _traceback(row),
         }
+
+
+def _traceback(row: dict[str, Any]) -> str:
+    frames = (f'  File "{file}", line {line}, in {name}\n    {code}' for file, line, name, code in RAISED[row["task"]])
+    return "\n".join(("Traceback (most recent call last):", *frames, f"{row['error_type']}: {row['error']}\n"))
 
 
 def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datetime.datetime) -> None:
@@ -199,14 +230,39 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
         session.add(
             Connection(workspace_id=found, id=connection_id, connector_type="http_json", name=f"{name} CRM", config={})
         )
+        session.execute(COPIED, {"workspace_id": found, "connection_id": connection_id, "records": 1_200})
         _sync_logs(session, found, connection_id, now, failed=name == "Globex")
+    _write_down(session, workspaces)
+
+
+def _write_down(session: Session, workspaces: dict[str, uuid.UUID]) -> None:
+    """What people and programs did in this day, the last of it just now."""
+    acme, northwind, hooli = (workspaces[name] for name in ("Acme & Sons", "Northwind Traders", "Hooli"))
+    job = f"job:{workspaces['Initech']}"
     for actor, action, target, workspace_id, details in (
-        ("ada", "queue.pause", "queue:media", None, {"reason": "the image server is being moved"}),
-        ("night shift", "job.retry", f"job:{uuid.uuid4()}", acme, {}),
+        ("ada", "schedule.create", f"schedule:{acme}", acme, {"name": "nightly sync"}),
+        ("ada", "schedule.create", f"schedule:{northwind}", northwind, {"name": "monthly revenue"}),
+        ("cli:deploy", "plan.set", "plan:gold", None, {"weight": 10, "maxRunning": 50}),
         ("cli:deploy", "workspace.limit", f"workspace:{northwind}", northwind, {"plan": "gold"}),
-        ("ada", "schedule.create", f"schedule:{uuid.uuid4()}", acme, {"name": "nightly sync"}),
+        ("cli:deploy", "workspace.limit", f"workspace:{hooli}", hooli, {"plan": "gold", "maxRunning": 20}),
+        ("Grace Hopper", "job.enqueue", f"job:{northwind}", northwind, {"jobType": "sync"}),
+        ("night shift", "resource.pause", "resource:smtp.example.com", None, {"reason": "it refuses connections"}),
+        ("night shift", "job.retry", job, acme, {}),
+        ("night shift", "job.retry", job, hooli, {}),
+        ("ada", "rate.set", "rate:hubspot:*", None, {"units": 100, "periodMs": 10000, "burst": 20}),
+        ("ada", "task.limit", "task:report.build", None, {"maxRunningPerWorkspace": 1}),
+        ("ada", "bulk.retry", "bulk:0199f0c2", None, {"search": "error:ConnectionRefusedError", "expected": 12}),
+        ("ada", "queue.limit", "queue:reports", None, {"maxRunning": 4}),
+        ("ada", "queue.pause", "queue:media", None, {"reason": "the image server is being moved"}),
     ):
         record(session, actor=actor, action=action, target=target, workspace_id=workspace_id, details=details)
+    session.execute(
+        text("""
+            update jobplatform.audit_log a
+            set at = jobplatform.clock() - (b.newest - a.id) * interval '97 minutes'
+            from (select max(id) as newest from jobplatform.audit_log) b
+        """)
+    )
 
 
 def _sync_logs(
@@ -245,6 +301,12 @@ def _sync_logs(
         )
 
 
+#: Enough of what was read for it to be counted: beyond a thousand nobody does.
+COPIED = text("""
+insert into jobplatform.records (workspace_id, connection_id, stream, external_id, data)
+select :workspace_id, :connection_id, 'items', n::text, '{}'
+from generate_series(1, least(:records, 1200)) n
+""")
 SOURCES = (
     ("Customers", "hubspot", 1_842),
     ("Orders", "http_json", 412),
@@ -278,6 +340,9 @@ def _sources_of_a_shop(session: Session, workspace_id: uuid.UUID, now: datetime.
         Connection(workspace_id=workspace_id, id=ids[name], connector_type=kind, name=name, config={})
         for name, kind, _ in SOURCES
     )
+    session.flush()
+    for name, _, records in SOURCES:
+        session.execute(COPIED, {"workspace_id": workspace_id, "connection_id": ids[name], "records": records})
     for number in range(5):
         begun = now - datetime.timedelta(hours=6 * number, minutes=47)
         broken = {name for name, _, _ in SOURCES} if number == 2 else {"Product feed"} if number == 0 else set()

@@ -172,6 +172,7 @@ def test_a_job_s_page_follows_a_worker_and_leaves_the_reader_alone(stage: Stage,
     wait_for(page, "document.querySelector('#head .chip.completed')")
     wait_for(page, "document.querySelectorAll('#log .line').length === 12")
     wait_for(page, "document.querySelector('#fold-result')")
+    assert page.evaluate("document.querySelector('#why')") is None
 
     assert page.evaluate("window.here")
     assert page.evaluate("document.querySelector('#fold-payload').open") is False
@@ -194,15 +195,17 @@ def test_a_list_follows_too_unless_somebody_types_picks_or_pauses(stage: Stage) 
     assert page.input_value("#q") == "tag:follo"
     assert page.evaluate("document.activeElement.id") == "q"
 
-    page.focus(f"[id='job-{first}']")
-    third = stage.enqueue("webhook.deliver", {}, tags=("followed",))
-    wait_for(page, f"document.getElementById('job-{third}')")
-    assert page.evaluate("document.activeElement.id") == f"job-{first}"
+    # On a box that is not ticked, and on a link like those of the other rows: what has the focus keeps it, in its row.
+    for control in ("input[type=checkbox]", ".strong", "a[href*='workspace']"):
+        page.focus(f"tr:has([id='job-{first}']) {control}")
+        third = stage.enqueue("webhook.deliver", {}, tags=("followed",))
+        wait_for(page, f"document.getElementById('job-{third}')")
+        assert page.evaluate(f"document.activeElement.matches(\"tr:has([id='job-{first}']) {control}\")"), control
 
     page.check(f"input[value$='{first}']")
     fourth = stage.enqueue("webhook.deliver", {}, tags=("followed",))
     stage.wait_for_status(fourth, "completed")
-    wait_for(page, "document.querySelector('#tabs').textContent.includes('4')")
+    wait_for(page, "document.querySelector('#tabs').textContent.includes('6')")
     assert page.is_checked(f"input[value$='{first}']")
     assert page.evaluate(f"document.getElementById('job-{fourth}')") is None
     assert page.text_content("[data-selected-count]") == "1 selected:"
@@ -213,6 +216,115 @@ def test_a_list_follows_too_unless_somebody_types_picks_or_pauses(stage: Stage) 
     assert page.text_content(".live-switch") == "Paused"
     assert harm_of(page) == []
     page.context.close()
+
+
+PARTS = "[...document.querySelectorAll('[data-live-part]')].map((part) => part.id)"
+#: From here on it looks every 0.3 seconds, whatever its stream says.
+OFTEN = """() => {
+  document.querySelector("main").dataset.live = "0.3";
+  for (const _ of [1, 2]) document.querySelector(".live-switch").click();
+}"""
+
+
+def test_a_page_that_was_followed_is_the_page_that_is_loaded(stage: Stage, page: Any) -> None:
+    """What is new stands where it belongs, and what is over is gone."""
+    with stage.sessions.begin() as session:
+        pause(session, "task", "invoice.send", reason="nothing is missed", actor="a test")
+    job_id = stage.enqueue("invoice.send", {"number": 1, "recipient": "x"}, max_attempts=1)
+    page.goto(f"{stage.url}/jobs/{stage.workspace_id}/{job_id}")
+    assert "why" in page.evaluate(PARTS)
+    with stage.sessions.begin() as session:
+        resume(session, "task", "invoice.send")
+    wait_for(page, "document.querySelector('#head .chip.failed')")
+    wait_for(page, "!document.querySelector('.live-bar')")
+
+    followed = page.evaluate(PARTS)
+    page.reload()
+
+    assert followed == page.evaluate(PARTS)
+    assert "errors" in followed
+
+
+def test_what_somebody_types_below_a_row_stays_with_that_row(stage: Stage, page: Any) -> None:
+    for queue in ("m-first", "n-second"):
+        stage.enqueue("report.build", {}, queue=queue, delay=datetime.timedelta(hours=1))
+    page.goto(stage.url + "/queues")
+    row = "tr:has(form[action$='/n-second/pause'])"
+    page.click(f"{row} details[id^=pause] summary")
+    # Over the table, which stays as wide as it was: nothing is cut off at its edge.
+    assert page.evaluate("document.querySelector('.pop[open] .pop-body').getBoundingClientRect().right < innerWidth")
+    assert page.evaluate("[...document.querySelectorAll('table')].every((one) => one.offsetWidth < innerWidth - 216)")
+    page.fill(f"{row} [name=reason]", "the CRM is down")
+    page.select_option(f"{row} [name=lasting]", "3600")
+    page.focus(f"{row} .pop-body button.primary >> nth=-1")
+    page.evaluate(OFTEN)
+
+    stage.enqueue("report.build", {}, queue="a-new-one", delay=datetime.timedelta(hours=1))
+    wait_for(page, "document.querySelector(\"form[action$='/a-new-one/pause']\")")
+
+    assert page.input_value(f"{row} [name=reason]") == "the CRM is down"
+    assert page.input_value(f"{row} [name=lasting]") == "3600"
+    assert page.evaluate("document.querySelectorAll('details[open] [name=reason]').length") == 1
+    assert page.evaluate("document.activeElement.textContent") == "Pause"
+    assert page.evaluate("document.activeElement.closest('form').action").endswith("/n-second/pause")
+
+
+def test_a_job_that_is_deleted_while_somebody_looks_is_said_to_be_gone(stage: Stage, page: Any) -> None:
+    job_id = stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1))
+    page.goto(f"{stage.url}/jobs/{stage.workspace_id}/{job_id}")
+    page.evaluate(OFTEN)
+
+    for table in ("job_queue", "job_records"):
+        with stage.sessions.begin() as session:
+            session.execute(text(f"delete from jobplatform.{table} where id = :id"), {"id": job_id})
+    wait_for(page, "document.querySelector('main > .notice')")
+
+    assert page.text_content("main > .notice").startswith("This is not there any more")
+    assert page.evaluate("document.querySelector('.live-bar')") is None
+    assert "report.build" in page.text_content("h1")
+
+
+def test_a_page_that_cannot_be_updated_says_so_and_goes_on_when_it_can(stage: Stage, page: Any) -> None:
+    page.goto(stage.url + "/workers")
+    page.route("**/console/workers", lambda route: route.abort())
+    page.evaluate(OFTEN)
+    wait_for(page, "document.querySelector('.live-switch').textContent === 'No answer'")
+
+    page.unroute("**/console/workers")
+
+    wait_for(page, "document.querySelector('.live-switch').textContent === 'Live'")
+
+
+def test_a_session_that_ends_takes_nothing_that_was_typed(stage: Stage) -> None:
+    page = stage.page()
+    page.goto(f"{stage.url}/workspaces/{stage.workspace_id}")
+    page.fill("#max_running", "17")
+    page.context.clear_cookies()
+
+    page.evaluate(OFTEN)
+    wait_for(page, "document.querySelector('main > .notice')")
+
+    assert page.text_content("main > .notice").startswith("Your session is over.")
+    assert page.input_value("#max_running") == "17"
+    page.context.close()
+
+
+def test_a_form_that_is_sent_twice_by_an_impatient_hand_is_sent_once(stage: Stage, page: Any) -> None:
+    page.goto(stage.url + "/queues")
+
+    prevented = page.evaluate(
+        """() => {
+          const seen = [];
+          addEventListener("submit", (event) => {
+            seen.push(event.defaultPrevented);
+            event.preventDefault();
+          });
+          for (const _ of [1, 2]) document.querySelector("form.theme").requestSubmit();
+          return seen;
+        }"""
+    )
+
+    assert prevented == [False, True]
 
 
 def test_what_cannot_be_taken_back_asks_first(stage: Stage) -> None:

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.models import Connection
+from jobplatform.models import Connection, SyncLog, Workspace
+from jobplatform.pages.console.health import MEASURES
 from jobplatform.pages.console.overview import LEADS
-from jobplatform.queue import Every, Tasks, count_endings, create_schedule
+from jobplatform.queue import METRICS, Every, Tasks, count_endings, create_schedule, pause, set_rule
 from tests.api.conftest import Hand
-from tests.pages.conftest import Visitor
+from tests.pages.conftest import Visitor, notice_of
 
 Sessions = sessionmaker[Session]
 Enqueue = Callable[..., uuid.UUID]
@@ -54,6 +55,11 @@ def audited(sessions: Sessions) -> list[tuple[str, str]]:
             text("select action, actor from jobplatform.audit_log where action <> 'session.begin' order by id")
         )
         return [(row[0], row[1]) for row in rows]
+
+
+def complaint_about(field: str, visitor: Visitor) -> str:
+    assert visitor.page is not None
+    return visitor.page.text.split(f'id="{field}-wrong"')[1].split("</span>")[0]
 
 
 PAGES = (
@@ -281,15 +287,18 @@ def test_a_workspace_s_limits_are_changed_and_what_is_wrong_with_them_is_said(
     operator.get(f"/workspaces/{acme}")
 
     assert operator.do("/limits", max_running="20", weight="5") == "The limits count from the next claim on."
-    assert "max_running" not in operator.do("/limits", max_running="many")
-    assert operator.do("/limits", max_running="-1").startswith("maxRunning:")
+    operator.page = operator.send("/limits", max_running="many", weight="6")
+    assert operator.page.status_code == 422
+    assert "whole number" in complaint_about("max_running", operator)
+    assert (operator.form("/limits").fields["max_running"], operator.form("/limits").fields["weight"]) == ("many", "6")
     with sessions() as session:
         limits = session.execute(text("select weight, max_running from jobplatform.workspace_limits")).one()
     assert limits == (5, 20)
-    assert operator.do(f"/workspaces/{acme}/pause", reason="unpaid").startswith("Nothing more of")
-    assert operator.page is not None
+    assert operator.do(f"/workspaces/{acme}/pause", reason="unpaid").startswith("Nothing more of this workspace")
+    # Also from the page that showed the form again, it is the workspace's own page that one comes back to.
+    assert operator.page.request.path == f"/console/workspaces/{acme}"
     assert "unpaid" in operator.page.text
-    assert operator.do(f"/workspaces/{acme}/resume").endswith("goes on.")
+    assert operator.do(f"/workspaces/{acme}/resume") == "The workspace goes on."
     assert [action for action, _ in audited(sessions)] == ["workspace.limit", "workspace.pause", "workspace.resume"]
 
 
@@ -299,7 +308,10 @@ def test_a_queue_is_limited_paused_and_resumed(operator: Visitor, enqueue: Enque
 
     assert operator.do("/queues/default/limit", max_running="3") == "At most 3 jobs of default run at a time."
     assert operator.do("/queues/default/limit", max_running="") == "default has no limit."
-    assert operator.do("/queues/default/limit", max_running="x").startswith("maxRunning:")
+    operator.page = operator.send("/queues/default/limit", max_running="x")
+    assert operator.page.status_code == 422
+    assert operator.form("/queues/default/limit").fields["max_running"] == "x"
+    assert 'role="alert"' in operator.page.text
     assert operator.do("/queues/default/pause", reason="r") == (
         "Nothing more of default is started. What runs goes on to its end."
     )
@@ -314,7 +326,9 @@ def test_a_task_is_limited_in_all_and_in_each_workspace(operator: Visitor, descr
         "The limits count from the next claim on."
     )
     assert operator.form("/tasks/add/limits").fields["max_running"] == "7"
-    assert operator.do("/tasks/add/limits", max_running="some").startswith("maxRunning:")
+    operator.page = operator.send("/tasks/add/limits", max_running="some")
+    assert "whole number" in complaint_about("max_running", operator)
+    assert operator.form("/tasks/add/limits").fields["max_running"] == "some"
     operator.do("/tasks/add/limits", max_running="")
 
     limits = "select row(max_running, max_running_per_workspace)::text from jobplatform.task_limits where task = 'add'"
@@ -337,7 +351,11 @@ def test_a_resource_gets_a_rate_that_is_changed_and_lifted_and_is_paused(operato
 
     operator.get("/resources")
     assert operator.do("/rate", units="50", burst="5").endswith("counts from the next claim on.")
-    assert operator.do("/rate", units="").startswith("units:")
+    refused = operator.page = operator.send("/rate", units="", burst="some")
+    assert refused.status_code == 422
+    assert refused.text.count('aria-invalid="true"') == 2
+    assert "This is needed." in refused.text
+    assert operator.form("/rate").fields["burst"] == "some"
     assert operator.do("/resources/pause", reason="it is down").startswith("Nothing more of hub spot/é:* is started.")
     assert "it is down" in operator.page.text
     assert operator.do("/resources/resume") == "hub spot/é:* goes on."
@@ -403,6 +421,8 @@ def test_plans_are_made_changed_and_deleted(operator: Visitor, acme: uuid.UUID, 
     operator.page = operator.send("/plans", name="gold & silver", weight="6")
     assert operator.page.status_code == 422
     assert "There is a plan gold &amp; silver already." in operator.page.text
+    operator.page = operator.send("/plans", name="gold/silver", weight="6")
+    assert (operator.page.status_code, "no / in it" in operator.page.text) == (422, True)
     operator.page = operator.send("/plans", name="odd", weight="heavy")
     assert operator.page.status_code == 422
     assert 'value="heavy"' in operator.page.text
@@ -411,6 +431,10 @@ def test_plans_are_made_changed_and_deleted(operator: Visitor, acme: uuid.UUID, 
     assert operator.do("/plans/gold%20&%20silver", weight="7") == (
         "gold & silver counts at once for every workspace on it."
     )
+    operator.page = operator.send("/plans/gold%20&%20silver", weight="light")
+    assert operator.page.status_code == 422
+    assert operator.form("/plans/gold%20&%20silver").fields["weight"] == "light"
+    assert operator.form("/workspaces/plans").fields["weight"] == ""
     operator.get(f"/workspaces/{acme}")
     operator.do("/limits", plan="gold & silver")
     operator.get("/workspaces/plans")
@@ -548,6 +572,94 @@ def test_a_rule_takes_the_place_of_another(
     assert scalar(sessions, "select cron from jobplatform.schedules") is None
 
 
+def test_a_pause_says_until_when(operator: Visitor, enqueue: Enqueue, sessions: Sessions) -> None:
+    enqueue()
+    operator.get("/queues")
+
+    said = operator.do("/queues/default/pause", reason="the CRM is down", lasting="3600")
+
+    assert re.fullmatch(r"Nothing more of default is started until 20.+ UTC\. What runs goes on to its end\.", said)
+    assert scalar(sessions, "select until - paused_at between '50 min' and '1 h' from jobplatform.pauses")
+    assert operator.page is not None
+    assert "ends <time" in " ".join(operator.page.text.split())
+    for nonsense in ("-1", "soon", "9" * 30, "999999999"):
+        operator.do("/queues/default/resume")
+        assert "until" not in operator.do("/queues/default/pause", reason="x", lasting=nonsense), nonsense
+
+
+def test_a_pause_that_somebody_else_has_ended_is_said_to_be_none(
+    operator: Visitor, enqueue: Enqueue, sessions: Sessions
+) -> None:
+    enqueue()
+    operator.get("/queues")
+    operator.do("/queues/default/pause", reason="x")
+    with sessions.begin() as session:
+        session.execute(text("delete from jobplatform.pauses"))
+
+    assert operator.do("/queues/default/resume") == "It was not paused any more."
+
+
+def test_whatever_else_is_paused_is_resumed_from_the_page_of_queues(
+    operator: Visitor, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    enqueue()
+    with sessions.begin() as session:
+        for kind, key in (("task", "echo"), ("workspace", str(acme)), ("resource", "crm:1")):
+            pause(session, kind, key, reason="x", actor="somebody")
+
+    page = operator.get("/queues").text.split('id="others"')[1]
+    assert "Acme &amp; Sons</a>" in page
+    for ending in ("/tasks/echo/resume", f"/workspaces/{acme}/resume", "/resources/resume"):
+        assert operator.do(ending).endswith("goes on."), ending
+
+    assert 'id="others"' not in operator.get("/queues").text
+
+
+def test_schedules_connections_and_syncs_of_one_workspace_are_listed_by_themselves(
+    operator: Visitor, tasks: Tasks, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    other = uuid.uuid4()
+    with sessions.begin() as session:
+        session.add(Workspace(id=other, name="Rival"))
+        for whose, name in ((acme, "ours"), (other, "theirs")):
+            rule = Every(datetime.timedelta(hours=1))
+            create_schedule(session, tasks["echo"], rule, workspace_id=whose, name=name, made_by="x")
+            session.add(Connection(workspace_id=whose, id=uuid.uuid4(), connector_type="x", name=name, config={}))
+            session.add(
+                SyncLog(workspace_id=whose, id=uuid.uuid4(), job_id=uuid.uuid4(), reference=name, mode="initial")
+            )
+
+    for path in ("/schedules", "/connections", "/connections/syncs"):
+        everybodys, one = operator.get(path).text, operator.get(f"{path}?workspace={acme}").text
+        assert "theirs" in everybodys, path
+        assert "ours" in one, path
+        assert "theirs" not in one, path
+        assert "Only those of" in one, path
+        assert operator.get(f"{path}?workspace=nonsense").text.count("theirs") == everybodys.count("theirs"), path
+    assert f'href="/console/schedules?workspace={acme}"' in operator.get(f"/workspaces/{acme}").text
+
+
+def test_a_source_is_synced_from_its_line_and_a_second_time_leads_to_the_first(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    connection_id = uuid.uuid4()
+    with sessions.begin() as session:
+        session.add(Connection(workspace_id=acme, id=connection_id, connector_type="x", name="CRM", config={}))
+    operator.get("/connections")
+
+    began = operator.send("/sync")
+    assert notice_of(operator.follow(began)) == "The sync is enqueued."
+    operator.get("/connections")
+    again = operator.send("/sync")
+
+    assert again.headers["Location"] == began.headers["Location"]
+    assert notice_of(operator.follow(again)) == "The workspace has a sync under way already: this one."
+    with sessions() as session:
+        payload = session.scalar(text("select payload from jobplatform.job_records where task = 'sync'"))
+    assert payload == {"connectionId": str(connection_id)}
+    assert audited(sessions) == [("job.enqueue", "a test")]
+
+
 def test_a_worker_is_drained(operator: Visitor, hand: Hand, sessions: Sessions) -> None:
     operator.get("/workers")
 
@@ -593,3 +705,20 @@ def test_the_doctor_s_findings_are_a_page(operator: Visitor, enqueue: Enqueue) -
 
     assert "no_worker" in page
     assert "failing" in page
+    rules = " ".join(page.split('id="rules"')[1].split())
+    assert 'how long a job has run</td><td class="num">15 min' in rules
+    assert 'share of the jobs of an hour that failed</td><td class="num">20 %' in rules
+
+
+def test_an_alert_that_compares_nothing_has_no_threshold(operator: Visitor, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        set_rule(session, "no_worker", enabled=False)
+
+    line = operator.get("/health").text.split('class="strong">no_worker<')[1].split("</tr>")[0]
+
+    assert ">off<" in line
+    assert "e+" not in line
+
+
+def test_what_a_rule_looks_at_has_words_whatever_it_is() -> None:
+    assert MEASURES.keys() == METRICS.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 from typing import Any
@@ -100,11 +101,52 @@ def test_a_form_of_another_session_does_not_count(operator: Visitor, app: Flask,
 def test_a_form_leads_back_into_the_console_and_nowhere_else(operator: Visitor) -> None:
     elsewhere = (
         "https://evil.example/", "//evil.example", "/elsewhere", "/console\\@evil.example", "/consoleevil", "\n",
-        "/console/\tx",
+        "/console/\tx", "//[", "http://[/console/",
     )  # fmt: skip
     operator.get("/jobs")
     for back in elsewhere:
         assert operator.send("/theme", theme="dark", back=back).headers["Location"] == "/console/", back
+
+
+def test_a_form_that_is_too_large_is_refused_with_a_page(operator: Visitor) -> None:
+    operator.get("/jobs")
+
+    answer = operator.send("/theme", theme="x" * 1_100_000)
+
+    assert answer.status_code == 413
+    assert "<h1>" in answer.text
+
+
+def test_an_address_that_somebody_has_made_up_is_answered_with_what_is_wrong(operator: Visitor) -> None:
+    for path in (
+        "/jobs?before=x", "/errors?before=x", "/errors?before=%00", "/errors?task=%00", "/errors/%00",
+        "/workspaces?q=a%00b", "/audit?actor=%00", "/jobs?q=%00",
+    ):  # fmt: skip
+        answer = operator.get(path)
+        assert (answer.status_code, "<h1>" in answer.text) == (400, True), path
+
+
+def test_a_made_up_number_of_jobs_ends_no_bulk_action(operator: Visitor) -> None:
+    operator.get("/jobs")
+    fields = operator.form("/sign-out").fields | {"deed": "delete", "q": "status:failed", "expected": "9" * 30}
+
+    answer = operator.http.post("/console/bulk/begin", data=fields, headers={"Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status_code == 303
+
+
+def test_whoever_has_to_sign_in_again_comes_back_to_where_the_form_was(operator: Visitor) -> None:
+    operator.get("/jobs?q=task:sync&status=failed")
+    operator.http.delete_cookie("jobplatform_console", path="/console")
+
+    answer = operator.send("/sign-out")
+
+    assert answer.status_code == 401
+    (link,) = re.findall(r'href="(/console/sign-in[^"]*)"', answer.text)
+    operator.get(html.unescape(link))
+    assert operator.form("/sign-in").fields["next"] == "/jobs?q=task:sync&status=failed"
+    token = operator.token  # type: ignore[attr-defined]  # its fixture has it
+    assert operator.send("/sign-in", token=token).headers["Location"] == "/console/jobs?q=task:sync&status=failed"
 
 
 def test_filters_survive_an_action(operator: Visitor) -> None:

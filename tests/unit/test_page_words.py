@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,31 @@ def test_a_moment_is_said_from_where_the_reader_is() -> None:
     berlin = datetime.timezone(datetime.timedelta(hours=1))
     assert words.moment(NOON.astimezone(berlin)) == "2026-01-05 12:00:00 UTC"
     assert words.iso(NOON.astimezone(berlin)) == "2026-01-05T12:00:00.000Z"
+
+
+def test_a_moment_of_a_rule_is_said_in_the_rule_s_own_time_zone() -> None:
+    assert words.local(NOON, "Europe/Berlin") == "2026-01-05 13:00 Europe/Berlin"
+    assert words.local(NOON + datetime.timedelta(seconds=5), None) == "2026-01-05 12:00:05 UTC"
+
+
+def test_moments_within_a_sentence_are_said_for_people() -> None:
+    said = words.readable("It is due at 2026-01-05T12:00:00Z, or at 2026-01-05T12:00:00.123Z, of T1Z")
+
+    assert said == "It is due at 2026-01-05 12:00:00 UTC, or at 2026-01-05 12:00:00 UTC, of T1Z"
+
+
+def test_characters_that_turn_others_round_are_written_out_in_json() -> None:
+    name = "x\u202egnp.exe\u2066"
+
+    assert words.pretty(name) == words.compact(name) == '"x\\u202egnp.exe\\u2066"'
+    assert json.loads(words.pretty(name)) == name
+    assert words.pretty("שלום") == '"שלום"'
+
+
+@given(st.text())
+def test_a_key_of_any_text_is_fit_for_an_id(text: str) -> None:
+    assert words.key(text) == words.key(text)
+    assert words.key(text).isalnum()
 
 
 def test_numbers_have_their_thousands_apart_and_shares_a_decimal_where_it_says_something() -> None:

@@ -33,8 +33,7 @@ def list_audit() -> Response:
     filters = {name: asked[name] or None for name in ("actor", "action", "target")}
     with looking() as session:
         found = pages.audit_lines(session, workspace_id=workspace_id, limit=PER_PAGE, before=number, **filters)
-        ids = (line.workspace_id for line in found.lines if line.workspace_id)
-        names = workspace_names(session, ids)
+        names = workspace_names(session, (line.workspace_id for line in found.lines))
     return render(
         "audit.html", found=found, names=names, asked=asked, complaint=complaint, before=number, deep=bool(number)
     )

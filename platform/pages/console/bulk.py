@@ -12,11 +12,11 @@ from flask import Response, redirect, request
 from jobplatform.api.auditing import audit
 from jobplatform.errors import SearchError
 from jobplatform.pages.console.searching import explained
+from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, current_shell, current_visit, looking, may, url
-from jobplatform.pages.signing_in import safe_back
 from jobplatform.queue import pages
 
 DEEDS: tuple[pages.BulkDeed, ...] = get_args(pages.BulkDeed)
@@ -49,7 +49,7 @@ def preview() -> Response:
 def begin_from_form() -> Any:
     deed = _deed(request.form.get("deed", ""))
     expected = request.form.get("expected", "")
-    return begin(deed, request.form.get("q", ""), int(expected) if expected.isdecimal() else None)
+    return begin(deed, request.form.get("q", ""), int(expected) if expected.isdecimal() and len(expected) < 18 else None)
 
 
 def begin(deed: pages.BulkDeed, q: str, expected: int | None) -> Any:

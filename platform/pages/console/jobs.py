@@ -15,11 +15,11 @@ from jobplatform.errors import SearchError
 from jobplatform.models import Status, Workspace
 from jobplatform.pages.console.bulk import begin
 from jobplatform.pages.console.searching import explained
+from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking, may, url
-from jobplatform.pages.signing_in import safe_back
 from jobplatform.pages.words import plural
 from jobplatform.queue import pages
 
@@ -86,9 +86,9 @@ def act_on_selected() -> Any:
     return answer
 
 
-def workspace_names(session: Session, ids: Iterable[UUID]) -> Mapping[UUID, str]:
+def workspace_names(session: Session, ids: Iterable[UUID | None]) -> Mapping[UUID, str]:
     """The names of those workspaces that have one."""
-    wanted = set(ids)
+    wanted = {found for found in ids if found}
     rows = session.execute(select(Workspace.id, Workspace.name).where(Workspace.id.in_(wanted))) if wanted else ()
     return {row[0]: row[1] for row in rows}
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import request
 
 from jobplatform.api.fields import camel
+from jobplatform.pages.inner_api import Answer
 
 #: What a form may set, with what it is called and what is said about it.
 LIMITS: Final = {
@@ -33,6 +34,27 @@ RATE: Final = {
 def limits_in_form(names: Iterable[str] = LIMITS) -> dict[str, Any]:
     """As the API takes them. An empty field clears."""
     return {camel(name): _value(request.form.get(name, "")) for name in names}
+
+
+def wrong_with(answer: Answer, names: Iterable[str] = LIMITS) -> dict[str, str]:
+    """What the API says of a form's fields, by field; under the empty name what belongs to none of them."""
+    if answer.ok:
+        return {}
+    fields = {camel(name): name for name in names}
+    wrong = {fields.get(path, ""): _plain(message) for path, message in answer.complaints.items()}
+    if not wrong or "" in wrong:
+        wrong[""] = answer.complaint
+    return wrong
+
+
+def _plain(message: str) -> str:
+    """An empty field is none for the API, which has words of its own for that."""
+    return "This is needed." if message.startswith(("Field may not be null", "Missing data")) else message
+
+
+def typed_in_form(names: Iterable[str] = LIMITS) -> dict[str, str]:
+    """As it was typed, for a form that is shown again."""
+    return {name: request.form.get(name, "") for name in names}
 
 
 def _value(text: str) -> Any:

@@ -8,12 +8,13 @@ from urllib.parse import quote
 from flask import Response, request
 
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import LIMITS, limits_in_form
+from jobplatform.pages.console.limits import LIMITS, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import list_plans
 
 ONE = "/workspaces/plans/<name>"
+NAMES = (*LIMITS, "name")
 
 
 def add_plans_to(section: Section) -> None:
@@ -24,7 +25,7 @@ def add_plans_to(section: Section) -> None:
 
 
 def show_plans() -> Response:
-    return _page({}, "")
+    return _page()
 
 
 def make_plan() -> Any:
@@ -32,16 +33,22 @@ def make_plan() -> Any:
     name = request.form.get("name", "").strip()
     with looking() as session:
         taken = any(plan.name == name for plan in list_plans(session))
-    if not name or taken:
-        return _page(request.form, f"There is a plan {name} already." if taken else "A plan needs a name.", 422)
+    said = f"There is a plan {name} already." if taken else "A plan's name has no / in it." if "/" in name else ""
+    if said or not name:
+        return _page("", {"name": said or "A plan needs a name."}, 422)
     answer = ask("PUT", _path(name), limits_in_form())
     if not answer.ok:
-        return _page(request.form, answer.complaint, answer.status)
+        return _page("", wrong_with(answer, NAMES), answer.status)
     return done(answer, f"There is a plan {name} now.", url("workspaces.show_plans"))
 
 
 def change_plan(name: str) -> Any:
-    return done(ask("PATCH", _path(name), limits_in_form()), f"{name} counts at once for every workspace on it.")
+    answer = ask("PATCH", _path(name), limits_in_form())
+    if answer.status == 404:
+        return done(answer, "", refusal=f"There is no plan {name} any more.")
+    if not answer.ok:
+        return _page(name, wrong_with(answer), answer.status)
+    return done(answer, f"{name} counts at once for every workspace on it.")
 
 
 def delete_plan(name: str) -> Any:
@@ -52,7 +59,9 @@ def _path(name: str) -> str:
     return f"/operator/plans/{quote(name, safe='')}"
 
 
-def _page(form: Any, complaint: str, status: int = 200) -> Response:
+def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+    """``of``: the plan whose form is shown again, as it was typed; empty for a new one."""
     with looking() as session:
         plans = list_plans(session)
-    return render("plans.html", status=status, plans=plans, fields=LIMITS, form=form, complaint=complaint)
+    typed = typed_in_form(NAMES) if wrong else {}
+    return render("plans.html", status=status, plans=plans, fields=LIMITS, of=of, typed=typed, wrong=wrong or {})

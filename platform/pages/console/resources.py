@@ -8,11 +8,13 @@ from urllib.parse import quote
 from flask import Response, request
 
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import RATE, limits_in_form
+from jobplatform.pages.console.limits import RATE, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import pages
+
+NAMES = (*RATE, "resource")
 
 
 def make_resources() -> Section:
@@ -27,7 +29,7 @@ def make_resources() -> Section:
 
 
 def list_resources() -> Response:
-    return _page({}, "")
+    return _page()
 
 
 def make_rate() -> Any:
@@ -36,18 +38,20 @@ def make_rate() -> Any:
     with looking() as session:
         taken = any(line.resource == name and line.rate for line in pages.resource_lines(session))
     if not name or taken:
-        return _page(request.form, f"{name} has a rate already." if taken else "Say which resource.", 422)
+        said = f"{name} has a rate already." if taken else "Say which resource."
+        return _page("", {"resource": said}, 422)
     answer = ask("PUT", _path(name), limits_in_form(RATE))
     if not answer.ok:
-        return _page(request.form, answer.complaint, answer.status)
+        return _page("", wrong_with(answer, NAMES), answer.status)
     return done(answer, f"{name} has a rate now.", url("resources.list_resources"))
 
 
 def change_rate() -> Any:
     """What has been used already stays used."""
-    return done(
-        ask("PUT", _path(_name()), limits_in_form(RATE)), f"The rate of {_name()} counts from the next claim on."
-    )
+    answer = ask("PUT", _path(_name()), limits_in_form(RATE))
+    if not answer.ok:
+        return _page(_name(), wrong_with(answer, RATE), answer.status)
+    return done(answer, f"The rate of {_name()} counts from the next claim on.")
 
 
 def delete_rate() -> Any:
@@ -71,7 +75,11 @@ def _path(name: str) -> str:
     return f"/operator/rate-limits/{quote(name, safe='')}"
 
 
-def _page(form: Any, complaint: str, status: int = 200) -> Response:
+def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+    """``of``: the resource whose form is shown again, as it was typed; empty for a new one."""
     with looking() as session:
         lines = pages.resource_lines(session)
-    return render("resources.html", status=status, lines=lines, fields=RATE, form=form, complaint=complaint)
+    # What has no line, as a form that was made up has none, is shown as a new one.
+    of = of if any(line.resource == of for line in lines) else ""
+    typed = typed_in_form(NAMES) if wrong else {}
+    return render("resources.html", status=status, lines=lines, fields=RATE, of=of, typed=typed, wrong=wrong or {})

@@ -11,6 +11,7 @@ from jobplatform.models import PLATFORM_WORKSPACE
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.console.schedule_form import add_forms_to
+from jobplatform.pages.console.whose import asked_workspace
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking
@@ -34,15 +35,16 @@ def make_schedules() -> Section:
 
 
 def list_schedules() -> Response:
-    after = read_pair(request.args.get("after"))
+    after, whose = read_pair(request.args.get("after")), asked_workspace()
     with looking() as session:
-        found = pages.schedule_lines(session, limit=PER_PAGE, after=after)
-        names = workspace_names(session, (line.schedule.workspace_id for line in found.lines))
+        found = pages.schedule_lines(session, workspace_id=whose, limit=PER_PAGE, after=after)
+        names = workspace_names(session, [whose, *(line.schedule.workspace_id for line in found.lines)])
     return render(
         "schedules.html",
         found=found,
         names=names,
         after=after,
+        whose=whose,
         next=write_pair(found.next),
         platform=PLATFORM_WORKSPACE,
     )

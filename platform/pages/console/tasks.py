@@ -11,7 +11,7 @@ from uuid import UUID
 from flask import Response, redirect, request
 
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import TASK_LIMITS, limits_in_form
+from jobplatform.pages.console.limits import TASK_LIMITS, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
@@ -72,6 +72,8 @@ def resume(task: str) -> Any:
 def limit(task: str) -> Any:
     """An empty field is no limit, whatever the code says."""
     answer = ask("PATCH", f"/operator/tasks/{quote(task, safe='')}/limits", limits_in_form(TASK_LIMITS))
+    if not answer.ok:
+        return _page(task, typed_in_form(TASK_LIMITS), wrong_with(answer, TASK_LIMITS), answer.status)
     return done(answer, "The limits count from the next claim on.")
 
 
@@ -101,11 +103,22 @@ def _blank(about: dict[str, Any]) -> Any:
     return {"integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}.get(str(kind), "")
 
 
-def _page(task: str) -> Response:
+def _page(
+    task: str, typed: dict[str, str] | None = None, wrong: dict[str, str] | None = None, status: int = 200
+) -> Response:
     one = _line(task)
     details = dict(one.details or {})
     details.pop("payload_schema", None)
-    return render("task.html", one=one, details=details, schema=schema_of(one), fields=TASK_LIMITS)
+    return render(
+        "task.html",
+        status=status,
+        one=one,
+        details=details,
+        schema=schema_of(one),
+        fields=TASK_LIMITS,
+        typed=typed or {},
+        wrong=wrong or {},
+    )
 
 
 def _line(task: str) -> pages.TaskLine:

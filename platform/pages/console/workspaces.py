@@ -10,7 +10,7 @@ from flask import Response, request
 from jobplatform.models import PauseKind
 from jobplatform.pages.acting import done
 from jobplatform.pages.charts import WIDE
-from jobplatform.pages.console.limits import LIMITS, limits_in_form
+from jobplatform.pages.console.limits import LIMITS, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.console.overview import NAMES, SAID, SPANS, asked_span, charts, table_rows
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.console.plans import add_plans_to
@@ -45,6 +45,12 @@ def list_workspaces() -> Response:
 
 
 def show_workspace(workspace_id: UUID) -> Response:
+    return _page(workspace_id)
+
+
+def _page(
+    workspace_id: UUID, typed: dict[str, str] | None = None, wrong: dict[str, str] | None = None, status: int = 200
+) -> Response:
     span = asked_span()
     with looking() as session:
         seen = find_workspace(session, workspace_id)
@@ -59,8 +65,11 @@ def show_workspace(workspace_id: UUID) -> Response:
     done_chart, wait, run = charts(throughput, WIDE)
     return render(
         "workspace.html",
+        status=status,
         seen=seen,
         limits=limits,
+        typed=typed or {},
+        wrong=wrong or {},
         paused=paused,
         throughput=throughput,
         plans=[plan.name for plan in plans],
@@ -81,15 +90,18 @@ def change_limits(workspace_id: UUID) -> Any:
     """An empty field clears, so that the plan's value counts again."""
     changes = limits_in_form() | {"plan": request.form.get("plan", "").strip() or None}
     answer = ask("PATCH", f"/operator/workspaces/{workspace_id}/limits", changes)
+    if not answer.ok:
+        names = (*LIMITS, "plan")
+        return _page(workspace_id, typed_in_form(names), wrong_with(answer, names), answer.status)
     return done(answer, "The limits count from the next claim on.")
 
 
 def pause(workspace_id: UUID) -> Any:
-    return pause_it("workspace", str(workspace_id))
+    return pause_it("workspace", str(workspace_id), "this workspace")
 
 
 def resume(workspace_id: UUID) -> Any:
-    return resume_it("workspace", str(workspace_id))
+    return resume_it("workspace", str(workspace_id), "The workspace")
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -1,7 +1,8 @@
 // Pages that stay up to date: the same page is fetched again, and its live parts take the place of the old ones.
 //
-// Nothing is replaced under somebody's hands: not where they type, not where text or rows are selected. What is unfolded
-// stays unfolded, the focus stays on what it was on, and whoever wants none of this pauses it.
+// Nothing is replaced under somebody's hands: not where they type or press, not where text or rows are selected. What is
+// unfolded stays unfolded, what was typed stays typed, the focus stays on what it was on, and whoever wants none of this
+// pauses it. What is not there any more goes, and a page that cannot be fetched says so.
 //
 // A stream says when something has happened (`data-stream`). A list looks no more often than every `data-live` seconds
 // however much happens, and now and then if nothing does: some of what it shows is only time that passes. Where there is
@@ -14,6 +15,8 @@ const KEY = "jobplatform.paused";
 const GATHER = 400;
 // While its stream is silent a list looks after so many times its seconds.
 const SILENT = 3;
+// After so many milliseconds a page is asked for again that could not be fetched.
+const AGAIN = 5_000;
 const OF_JOBS = ["pending", "running", "progress", "completed", "failed", "cancelled"].map((name) => `job.${name}`);
 
 export function follow(main) {
@@ -22,8 +25,9 @@ export function follow(main) {
   if (!seconds && !stream) return;
   const state = { paused: remembered(), timer: 0, due: 0, lookedAt: 0, source: null, busy: false, again: false };
   state.lookedAt = performance.now();
-  const button = makeSwitch(state, () => restart(main, state));
-  main.append(button);
+  state.button = makeSwitch(state, () => restart(main, state));
+  main.append(state.button);
+  holdStill();
   document.addEventListener("visibilitychange", () => {
     restart(main, state);
     if (main.dataset.live && !state.paused && !document.hidden) later(main, state, GATHER);
@@ -83,10 +87,14 @@ async function refresh(main, state) {
   state.lookedAt = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" });
-    if (answer.status === 401 || answer.redirected) location.reload();
+    if (answer.status === 401 || answer.redirected) leave(main, state);
+    else if (answer.status === 404) end(main, state, GONE);
     else if (answer.ok) adopt(main, new DOMParser().parseFromString(await answer.text(), "text/html"), state);
+    sayTrouble(state, answer.status >= 500);
+    if (answer.status >= 500) tryAgain(main, state);
   } catch {
-    // The next look comes anyway.
+    sayTrouble(state, true);
+    tryAgain(main, state);
   } finally {
     state.busy = false;
   }
@@ -96,10 +104,17 @@ async function refresh(main, state) {
   }
 }
 
+// A list looks again anyway; a stream that is open says when there is something to see.
+function tryAgain(main, state) {
+  if (main.dataset.stream && !main.dataset.live && !state.paused && !document.hidden) later(main, state, AGAIN);
+}
+
 function adopt(main, fresh, state) {
   for (const old of main.querySelectorAll("[data-live-part]")) {
     const next = fresh.getElementById(old.id);
-    if (next && !inUse(old)) replace(old, document.importNode(next, true));
+    if (inUse(old)) continue;
+    if (next) replace(old, document.importNode(next, true));
+    else remove(main, old);
   }
   const next = fresh.querySelector("main")?.dataset;
   if (!next?.stream && !next?.live) end(main, state);
@@ -112,31 +127,91 @@ function adopt(main, fresh, state) {
 
 function insert(main, fresh, part, model) {
   let before = model.nextElementSibling;
-  while (before && !document.getElementById(before.id)) before = before.nextElementSibling;
-  const place = before ? document.getElementById(before.id) : null;
+  while (before && !sameHere(before)) before = before.nextElementSibling;
+  const place = before ? sameHere(before) : null;
   if (place?.parentElement) place.parentElement.insertBefore(part, place);
   else main.append(part);
 }
 
-function end(main, state) {
+// The element of this page that stands where one of the new page does: itself by its id, or around one that has an id.
+function sameHere(element) {
+  if (element.id) return document.getElementById(element.id);
+  const inner = element.querySelector("[data-live-part]");
+  let found = inner ? document.getElementById(inner.id) : null;
+  for (let at = inner; found && at !== element; at = at.parentElement) found = found.parentElement;
+  return found;
+}
+
+// Whoever was in it goes on from the beginning of the page.
+function remove(main, part) {
+  const had = part.contains(document.activeElement);
+  part.remove();
+  if (had) main.focus({ preventScroll: true });
+}
+
+const GONE =
+  "This is not there any more: it was deleted, its time to be kept is over, or you may not see it now. " +
+  "What stands here is how it was last.";
+const OVER = "Your session is over. Copy what you have typed, then load this page again to sign in.";
+
+// The sign-in comes by itself, but not over something that somebody has typed.
+function leave(main, state) {
+  if (hasTyped(main)) end(main, state, OVER);
+  else location.reload();
+}
+
+function end(main, state, words = "") {
   delete main.dataset.stream;
   delete main.dataset.live;
   state.source?.close();
   state.source = null;
   main.querySelector(".live-bar")?.remove();
+  if (!words) return;
+  const notice = document.createElement("p");
+  notice.className = "notice warn";
+  notice.setAttribute("role", "status");
+  notice.textContent = words;
+  main.prepend(notice);
+}
+
+// What a mouse or a finger is on just now: an element that is replaced between down and up is not clicked.
+let held = null;
+
+function holdStill() {
+  const release = () => setTimeout(() => (held = null));
+  document.addEventListener("pointerdown", (event) => (held = event.target));
+  document.addEventListener("pointerup", release);
+  document.addEventListener("pointercancel", release);
 }
 
 function inUse(part) {
   const active = document.activeElement;
   if (part.contains(active) && active.matches("input:not([type=checkbox]), textarea, select")) return true;
   if (part.querySelector("input[type=checkbox]:checked")) return true;
+  if (held && part.contains(held)) return true;
   const selection = getSelection();
   return Boolean(selection && !selection.isCollapsed && part.contains(selection.anchorNode));
 }
 
+const FIELDS = "input:not([type=hidden]):not([type=checkbox]):not([type=search]), textarea, select";
+
+function isTyped(field) {
+  if (!field.matches("select")) return field.value !== field.defaultValue;
+  const chosen = [...field.options].findIndex((option) => option.defaultSelected);
+  return field.selectedIndex !== Math.max(0, chosen);
+}
+
+function hasTyped(within) {
+  return [...within.querySelectorAll(FIELDS)].some((field) => isTyped(field) && !field.matches("[data-submits]"));
+}
+
 function replace(old, fresh) {
   if (old.isEqualNode(fresh)) return;
-  const focused = old.contains(document.activeElement) ? address(document.activeElement) : null;
+  const find = old.contains(document.activeElement) ? finder(document.activeElement, old) : null;
+  for (const field of [...old.querySelectorAll(FIELDS)].filter(isTyped)) {
+    const same = field.id && fresh.querySelector(`#${CSS.escape(field.id)}`);
+    if (same) same.value = field.value;
+  }
   for (const unfolded of old.querySelectorAll("details[id]")) {
     const same = fresh.querySelector(`#${CSS.escape(unfolded.id)}`);
     if (same) same.open = unfolded.open;
@@ -151,21 +226,45 @@ function replace(old, fresh) {
   fresh.querySelectorAll("[data-tail]").forEach((tail, at) => {
     tail.scrollTop = !tails[at] || tails[at].atEnd ? tail.scrollHeight : tails[at].top;
   });
-  if (focused) (focused === true ? fresh : fresh.querySelector(focused))?.focus({ preventScroll: true });
+  if (find) focusOn(find(fresh) ?? fresh, fresh);
 }
 
-// How the same element is found again in the new part.
-function address(element) {
-  if (element.matches("[data-live-part]")) return true;
+// Where what somebody was on is gone, they are in the part in which it was.
+function focusOn(element, part) {
+  if (element === part && part.tabIndex < 0) part.tabIndex = -1;
+  element.focus({ preventScroll: true });
+}
+
+// How the same element is found again in the new part: in the same row, where there are several like it.
+function finder(element, part) {
+  if (element === part) return (fresh) => fresh;
+  const alike = selectorOf(element);
+  if (!alike) return () => null;
+  const row = rowOf(element);
+  return (fresh) => {
+    const found = [...fresh.querySelectorAll(alike)];
+    return found.length > 1 ? found.find((one) => rowOf(one) === row) : found[0];
+  };
+}
+
+function selectorOf(element) {
   if (element.id) return `#${CSS.escape(element.id)}`;
+  const name = element.getAttribute("name");
+  if (name) return `[name="${CSS.escape(name)}"][value="${CSS.escape(element.getAttribute("value") ?? "")}"]`;
   const link = element.getAttribute("href");
   if (link) return `a[href="${CSS.escape(link)}"]`;
-  const form = element.closest("form[action]");
-  if (form) return `form[action="${CSS.escape(form.getAttribute("action"))}"] button`;
-  const summary = element.closest("details[id]");
+  const summary = element.matches("summary") && element.closest("details[id]");
   if (summary) return `#${CSS.escape(summary.id)} > summary`;
+  const form = element.matches("button") && element.closest("form[action]");
+  if (form) return `form[action="${CSS.escape(form.getAttribute("action"))}"] button`;
   const label = element.getAttribute("aria-label");
   return label ? `[aria-label="${CSS.escape(label)}"]` : null;
+}
+
+// By what a row is about: its first link, or its first word.
+function rowOf(element) {
+  const first = element.closest("tr, li, article, section")?.querySelector("a[href], .strong, h2");
+  return first?.getAttribute("href") ?? first?.textContent;
 }
 
 function makeSwitch(state, changed) {
@@ -174,9 +273,15 @@ function makeSwitch(state, changed) {
   button.className = "button small live-switch live-bar";
   const show = () => {
     button.setAttribute("aria-pressed", String(state.paused));
-    button.textContent = state.paused ? "Paused" : "Live";
-    button.title = state.paused ? "Go on updating this page" : "Stop updating this page";
+    button.textContent = state.paused ? "Paused" : state.trouble ? "No answer" : "Live";
+    button.title = state.paused
+      ? "Go on updating this page"
+      : state.trouble
+        ? "The page could not be updated; it is tried again"
+        : "Stop updating this page";
+    button.classList.toggle("trouble", Boolean(state.trouble) && !state.paused);
   };
+  state.show = show;
   button.addEventListener("click", () => {
     state.paused = !state.paused;
     remember(state.paused);
@@ -185,6 +290,11 @@ function makeSwitch(state, changed) {
   });
   show();
   return button;
+}
+
+function sayTrouble(state, trouble) {
+  state.trouble = trouble;
+  state.show();
 }
 
 function remembered() {

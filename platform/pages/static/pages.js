@@ -3,17 +3,38 @@ import { follow } from "./live.js";
 import { pickRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
-// A form that cannot be taken back asks first.
+// A form that cannot be taken back asks first, and what an impatient hand sends twice is sent once.
+const sent = new WeakSet();
+const IMPATIENT = 3_000;
 document.addEventListener("submit", (event) => {
-  const words = event.submitter?.dataset.ask ?? event.target.dataset.ask;
-  if (words && !window.confirm(words)) event.preventDefault();
+  const form = event.target;
+  const words = event.submitter?.dataset.ask ?? form.dataset.ask;
+  if (sent.has(form) || (words && !window.confirm(words))) {
+    event.preventDefault();
+    return;
+  }
+  if (form.method !== "post") return;
+  sent.add(form);
+  setTimeout(() => sent.delete(form), IMPATIENT);
 });
 
 // A choice that stands for itself needs no button.
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
 });
+// What opens below its button closes with Escape.
+document.addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" && document.querySelector(".pop[open]");
+  if (!open) return;
+  open.open = false;
+  open.querySelector("summary").focus();
+});
 for (const button of document.querySelectorAll("[data-without-script]")) button.hidden = true;
+
+// Where the menu is a row that is wider than the window, the page one is on is in sight.
+const menu = document.querySelector(".menu");
+const here = menu?.querySelector("[aria-current]");
+if (here) menu.scrollLeft = here.offsetLeft - menu.offsetLeft - (menu.clientWidth - here.offsetWidth) / 2;
 
 keepTimes();
 pickRows();
