@@ -1,8 +1,8 @@
 """A process that is told to stop does not wait for its streams: they end at once, and their clients come back later.
 
 gunicorn lets running requests finish before it stops, and a stream never does. Its worker processes answer to SIGTERM
-with a handler of its own; ours goes before it. Where they are forked after the application was made (``--preload``) they
-set theirs after ours, and only a hook of theirs can have it the right way round.
+with a handler of its own; ours goes before it. Where they are forked after the application was made (``--preload``)
+they set theirs after ours, and only a hook of theirs can have it the right way round.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 One that said "too often" is closed for as long as it asked for. One that fails again and again is paused by the circuit
 breaker: after :data:`FAILURES_IN_A_ROW` infrastructure errors for 30 s, then for twice as long each time the first job
-after a pause fails too. After a pause it is on trial: one job is started (see ``claim.weighed``), and the others wait for
-what becomes of it. The first success ends all that.
+after a pause fails too. After a pause it is on trial: one job is started (see ``claim.weighed``), and the others wait
+for what becomes of it. The first success ends all that.
 """
 
 from __future__ import annotations

@@ -48,8 +48,9 @@ def preview() -> Response:
 
 def begin_from_form() -> Any:
     deed = _deed(request.form.get("deed", ""))
-    expected = request.form.get("expected", "")
-    return begin(deed, request.form.get("q", ""), int(expected) if expected.isdecimal() and len(expected) < 18 else None)
+    seen = request.form.get("expected", "")
+    expected = int(seen) if seen.isdecimal() and len(seen) < 18 else None
+    return begin(deed, request.form.get("q", ""), expected)
 
 
 def begin(deed: pages.BulkDeed, q: str, expected: int | None) -> Any:
