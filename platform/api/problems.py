@@ -138,8 +138,14 @@ def answer_http_exception(error: HTTPException) -> werkzeug.Response:
     return render_problem(_from_werkzeug(error))
 
 
+#: Where gunicorn has its words for a request that is none. Not imported: it may be another server.
+SERVERS_ERRORS = "gunicorn.http.errors"
+
+
 def answer_exception(error: Exception) -> Response:
     """Whatever a view let through. What we know gets its own status, everything else is a 500 and a log entry."""
+    if type(error).__module__ == SERVERS_ERRORS:
+        return render_problem(_broken_body())
     for kind, convert in _CONVERSIONS:
         if isinstance(error, kind):
             return render_problem(convert(error))
@@ -241,6 +247,11 @@ def quota_exceeded(error: QuotaExceededError, headers: Mapping[str, str]) -> Pro
 def _missing_key(error: KeyMissingError) -> ProblemError:
     log.error("api.key_missing", extra={"error": str(error), "request_id": current_request_id()})
     return unavailable("What this needs is encrypted, and this process has no key for it. Nothing was changed.")
+
+
+def _broken_body() -> ProblemError:
+    """It is read while it is served, so what is wrong with its chunks is found out here."""
+    return ProblemError(400, "The body does not come as HTTP says that bodies do.")
 
 
 def _unexpected(error: Exception) -> ProblemError:

@@ -9,13 +9,15 @@ and nobody else is served. Here a client may finish its sentence, within measure
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any
 
 import gevent
+import gevent.socket
 from gunicorn.workers.ggevent import GeventWorker
 from werkzeug.exceptions import RequestTimeout
 
 from jobplatform.api.giving_way import BREATH
+from jobplatform.cli.patient_socket import Sending
 from jobplatform.cli.patient_worker import LINGER, MOST_OF_LINGERING, MOST_OF_ONE, PATIENCE, READ_SIZE
 
 
@@ -57,8 +59,17 @@ def throw_away(body: Any, seconds: float = LINGER) -> bool:
     return True
 
 
+class GreenletSocket(Sending, gevent.socket.socket):  # type: ignore[misc] # gevent ships no types
+    """One whose client has to read its answer."""
+
+    __slots__ = ()
+
+
 class GreenletWorker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
     """Waits for a body for as long as it makes sense, and reads no more of it than that."""
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        super().handle(listener, GreenletSocket(fileno=client.detach()), addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         req.body.reader = TimelyReader(req.body.reader, req)

@@ -64,6 +64,8 @@ def serve(address: str, *, workers: int, threads: int, server: str = "threads") 
             "logger_class": PlainLogger,
             "graceful_timeout": 10,
             "timeout": 60,
+            # As much as it allows: the place of a client in a large workspace may stand in the query.
+            "limit_request_line": 8190,
             "proc_name": "jobplatform-api",
             # Its remote control would listen in a file shared by every gunicorn of this user.
             "control_socket_disable": True,

@@ -3,7 +3,8 @@
 gunicorn gives a connection to a thread with its first byte, and the thread waits for all the others: as many clients as
 there are threads, each sending a byte now and then, and nobody else is served. Here the main loop reads whatever comes,
 for all connections at once, and a thread gets a request when all of it is here. A client has so many seconds for that,
-and all that wait have so much memory between them; beyond either the connection is closed, the oldest first.
+and all that wait have so much memory between them; beyond either the connection is closed, the oldest first. Nor is a
+client waited for that does not read its answer (:mod:`jobplatform.cli.patient_socket`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import time
 from typing import Any, Final
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from jobplatform.cli import patient_socket
 
 #: Seconds from its first byte until a request has to be here.
 PATIENCE: Final = 20.0
@@ -119,6 +122,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no typ
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
+        client = patient_socket.of(client)
         self._await(TConn(self.cfg, client, address, listener.getsockname()), SILENCE)
 
     def on_client_socket_readable(self, connection: Any, client: Any) -> None:

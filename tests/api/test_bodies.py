@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import InvalidChunkSize
 
 from tests.api.conftest import PROBLEM, Client
 
@@ -200,3 +201,28 @@ def test_a_change_without_a_body_is_refused_and_one_that_changes_nothing_is_not(
 
     assert (nothing.status_code, nothing.content_type) == (400, PROBLEM)
     assert (empty.status_code, empty.get_json()["weight"]) == (200, 10)
+
+
+class BrokenChunks(io.RawIOBase):
+    """As gunicorn hands on a body whose chunks are none: it finds out when somebody reads."""
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, _offset: int, _whence: int = 0) -> int:
+        return 0  # the test's client asks how long it is
+
+    def readinto(self, _buffer: object) -> int:
+        raise InvalidChunkSize(b"zz")
+
+
+def test_a_body_whose_chunks_are_none_is_the_client_s_mistake(client: Client, jobs_url: str) -> None:
+    answer = client.request(
+        "POST",
+        jobs_url,
+        headers={"Content-Type": "application/json", "Transfer-Encoding": "chunked"},
+        input_stream=BrokenChunks(),
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+
+    assert (answer.status_code, answer.content_type) == (400, PROBLEM)
