@@ -22,6 +22,9 @@ PRIORITIES = range(-1000, 1001)
 MAX_ATTEMPTS = range(1, 1001)
 UNITS = range(1, 10_001)
 SHORTEST_TIMEOUT = datetime.timedelta(milliseconds=1)
+#: The database knows years that nobody here could read again: because of one such job no list with it could be shown.
+LAST_YEAR = 9998
+LONGEST_DELAY = datetime.timedelta(days=36_500)
 LONGEST_TIMEOUT = datetime.timedelta(days=7)
 LONGEST_KEY = 500
 LONGEST_RESOURCE = 200
@@ -98,8 +101,10 @@ class NewJob:
             yield Problem("/delayMs", "cannot be given together with runAfter")
         if self.run_after is not None and not self.run_after.tzinfo:
             yield Problem("/runAfter", "must have a time zone")
-        if self.delay is not None and self.delay < _NO_TIME:
-            yield Problem("/delayMs", "must not be negative")
+        if self.run_after is not None and self.run_after.year > LAST_YEAR:
+            yield Problem("/runAfter", f"must not be after the year {LAST_YEAR}")
+        if self.delay is not None and not _NO_TIME <= self.delay <= LONGEST_DELAY:
+            yield Problem("/delayMs", "must not be negative, nor longer than a hundred years")
 
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:
