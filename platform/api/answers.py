@@ -22,7 +22,7 @@ from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema, StepsSchema
 from jobplatform.models import Job, JobAttempt, JobStep, Status
-from jobplatform.queue import Wait
+from jobplatform.queue import JobsPage, Wait
 
 Item = TypeVar("Item")
 
@@ -96,9 +96,10 @@ def status_conflict(job: Job, verb: str) -> ProblemError:
     )
 
 
-def page(jobs: Sequence[Job], limit: int) -> Response:
-    """A page of ``jobs``; one more than ``limit`` was asked for, to learn whether another page follows."""
-    return page_of(_PAGE, jobs, limit, lambda job: job.id, describe)
+def page(found: JobsPage) -> Response:
+    """A page of jobs."""
+    cursor = write_cursor(found.jobs[-1].id) if found.more else None
+    return page_with(_PAGE, [describe(job) for job in found.jobs], cursor)
 
 
 def page_of(
@@ -108,7 +109,9 @@ def page_of(
     place: Callable[[Item], UUID],
     describe: Callable[[Item], Any] = lambda item: item,
 ) -> Response:
-    """The same for a list of anything. ``place`` is what a cursor holds: where a page ends, so that the next begins."""
+    """A page of anything; one more than ``limit`` was asked for, to learn whether another page follows. ``place`` is
+    what a cursor holds: where a page ends, so that the next begins.
+    """
     shown = found[:limit]
     cursor = write_cursor(place(shown[-1])) if len(found) > limit else None
     return page_with(schema, [describe(item) for item in shown], cursor)

@@ -14,7 +14,7 @@ from jobplatform.api.answers import page
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found, unavailable
 from jobplatform.models import Job
-from jobplatform.queue import get_job, list_jobs, list_waits, reveal
+from jobplatform.queue import get_job, list_waits, page_jobs, reveal
 
 
 def reader_sees_sealed() -> bool:
@@ -28,10 +28,9 @@ def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Resp
     filters.update(query)
     filters["task"] = filters.pop("job_type", filters.get("task"))
     with mounted().reading() as session:
-        # One more than shown: whether another page follows is then known without counting.
-        found = list_jobs(session, workspace_id, limit=limit + 1, before=before, **filters)
-        _complete(session, workspace_id, found)
-    return page(found, limit)
+        found = page_jobs(session, workspace_id, limit=limit, before=before, **filters)
+        _complete(session, workspace_id, found.jobs)
+    return page(found)
 
 
 def read_job(workspace_id: UUID, job_id: UUID) -> Job:

@@ -191,7 +191,7 @@ class JobsAcceptedSchema(CamelSchema):
 
 
 class PageSchema(CamelSchema):
-    """One page of a list; ``nextCursor`` is null on the last."""
+    """One page of a list; ``nextCursor`` is null on the last. A page of large jobs has fewer than asked for."""
 
     items = fields.List(fields.Nested(JobSchema), required=True)
     next_cursor = fields.String(required=True, allow_none=True)

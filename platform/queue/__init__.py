@@ -200,7 +200,15 @@ from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, r
 from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
 from jobplatform.queue.progress import ProgressReport, report_progress
 from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import get_job, list_attempts, list_jobs, list_steps, statuses_of
+from jobplatform.queue.read import (
+    JobsPage,
+    get_job,
+    list_attempts,
+    list_jobs,
+    list_steps,
+    page_jobs,
+    statuses_of,
+)
 from jobplatform.queue.receive import (
     MOST_EVENTS,
     FoundHook,
@@ -443,6 +451,7 @@ __all__ = [
     "JobOptions",
     "JobPage",
     "JobsAhead",
+    "JobsPage",
     "Keep",
     "Keeps",
     "Kept",
@@ -662,6 +671,7 @@ __all__ = [
     "open_hook_secrets",
     "open_secret",
     "owns_something",
+    "page_jobs",
     "parse_search",
     "pause",
     "pause_schedule",

@@ -5,13 +5,23 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, case, cast, func, select, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, case, cast, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from jobplatform.models import Job, JobAttempt, JobStep, Status, visit
+
+#: Bytes of payloads, results and errors after which a page of jobs is full: all of it is in memory, several times.
+LARGEST_PAGE: Final = 1 << 20
+
+
+class JobsPage(NamedTuple):
+    """Some jobs in their order, and whether ``more`` follow."""
+
+    jobs: Sequence[Job]
+    more: bool
 
 
 def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
@@ -41,6 +51,60 @@ def list_jobs(
     stable under inserts. Filters narrow the same walk down one index.
     """
     visit(session, workspace_id)
+    statement = _newest(
+        workspace_id,
+        status=status,
+        task=task,
+        queue=queue,
+        parent_id=parent_id,
+        batch_id=batch_id,
+        created_after=created_after,
+        created_before=created_before,
+        limit=limit,
+        before=before,
+    )
+    return session.scalars(statement, execution_options={"populate_existing": True}).all()
+
+
+def page_jobs(session: Session, workspace_id: uuid.UUID, *, limit: int, **filters: Any) -> JobsPage:
+    """What :func:`list_jobs` finds with these filters, and fewer of them where they are large.
+
+    The page ends with the job with which its payloads, results and errors reach :data:`LARGEST_PAGE`.
+    """
+    visit(session, workspace_id)
+    # One more than asked for, to learn whether others follow.
+    found = _newest(workspace_id, limit=limit + 1, **filters).add_columns(_size().label("size")).subquery("found")
+    weighed = select(
+        found,
+        (func.sum(found.c.size).over(order_by=found.c.id.desc()) - found.c.size).label("before"),
+        func.count().over().label("there"),
+    ).subquery("weighed")
+    job = aliased(Job, weighed)
+    statement = select(job, weighed.c.there).where(weighed.c.before < LARGEST_PAGE).order_by(weighed.c.id.desc())
+    rows = session.execute(statement, execution_options={"populate_existing": True}).all()
+    shown = rows[:limit]
+    return JobsPage([row[0] for row in shown], bool(shown) and rows[0].there > len(shown))
+
+
+def _size() -> ColumnElement[int]:
+    texts = (cast(Job.payload, Text), cast(Job.result, Text), cast(Job.progress, Text), Job.error)
+    sizes = [func.coalesce(func.octet_length(text), 0) for text in texts]
+    return sizes[0] + sizes[1] + sizes[2] + sizes[3]
+
+
+def _newest(
+    workspace_id: uuid.UUID,
+    *,
+    limit: int,
+    before: uuid.UUID | None = None,
+    status: Status | str | None = None,
+    task: str | None = None,
+    queue: str | None = None,
+    parent_id: uuid.UUID | None = None,
+    batch_id: uuid.UUID | None = None,
+    created_after: datetime.datetime | None = None,
+    created_before: datetime.datetime | None = None,
+) -> Select[Any]:
     statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(Job.id < before)
@@ -58,7 +122,7 @@ def list_jobs(
         statement = statement.where(Job.created_at > created_after)
     if created_before is not None:
         statement = statement.where(Job.created_at < created_before)
-    return session.scalars(statement, execution_options={"populate_existing": True}).all()
+    return statement
 
 
 def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:

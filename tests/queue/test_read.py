@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
-from jobplatform.queue import Completion, complete_jobs, get_job, list_jobs
+from jobplatform.queue import Completion, complete_jobs, get_job, list_jobs, page_jobs
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 
@@ -47,6 +48,28 @@ def test_pages_follow_each_other_without_gap_or_repeat(put: Put, db: Session, wo
         put()  # a new job in between belongs before the first page
 
     assert seen == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("letters", "sizes"),
+    [(1, [3, 3, 2]), (200_000, [3, 3, 2]), (250_000, [3, 3, 2]), (600_000, [2, 2, 2, 2]), (1_048_000, [2, 2, 2, 2])],
+)
+def test_a_page_ends_with_the_job_that_makes_it_large(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, letters: int, sizes: list[int]
+) -> None:
+    ids = [put() for _ in range(8)]
+    result = json.dumps("x" * letters)
+    complete_jobs(db, [Completion(job.lease, result) for job in worker.claim(limit=len(ids))])
+    seen: list[list[uuid.UUID]] = []
+
+    more = True
+    while more:
+        page = page_jobs(db, workspace_id, limit=3, before=seen[-1][-1] if seen else None)
+        seen.append([job.id for job in page.jobs])
+        more = page.more
+
+    assert [job_id for page_ids in seen for job_id in page_ids] == ids[::-1]
+    assert [len(page_ids) for page_ids in seen] == sizes
 
 
 def test_the_jobs_of_other_workspaces_are_not_listed(put: Put, db: Session, workspace_id: uuid.UUID) -> None:

@@ -18,9 +18,9 @@ from tests.worker.conftest import Database, Lines, StartWorker
 LONG, SHORT = 0.02, 0.005
 CROWD = 8
 #: Rounds of turns in which everybody has begun something.
-ROUNDS = 5
+ROUNDS = 8
 #: Long jobs' time that one of the others may be given meanwhile.
-LONG_JOBS = 5
+LONG_JOBS = 10
 
 
 class Share(NamedTuple):
