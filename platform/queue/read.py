@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, Text, case, cast, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from jobplatform.models import Job, JobAttempt, JobStep, Status, visit
 
@@ -44,11 +44,13 @@ def list_jobs(
     created_before: datetime.datetime | None = None,
     limit: int = 20,
     before: uuid.UUID | None = None,
+    contents: bool = True,
 ) -> Sequence[Job]:
     """The newest jobs of a workspace, newest first.
 
     ``before`` is the id of the last job seen: ids are UUIDv7, so their order is the order of creation and a page is
-    stable under inserts. Filters narrow the same walk down one index.
+    stable under inserts. Filters narrow the same walk down one index. Without ``contents`` payloads and results stay in
+    the database, and to ask for them is an error.
     """
     visit(session, workspace_id)
     statement = _newest(
@@ -63,6 +65,8 @@ def list_jobs(
         limit=limit,
         before=before,
     )
+    if not contents:
+        statement = statement.options(defer(Job.payload, raiseload=True), defer(Job.result, raiseload=True))
     return session.scalars(statement, execution_options={"populate_existing": True}).all()
 
 

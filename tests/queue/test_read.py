@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
@@ -37,6 +38,16 @@ def test_the_newest_jobs_come_first(put: Put, db: Session, workspace_id: uuid.UU
     ids = [put() for _ in range(5)]
 
     assert [job.id for job in list_jobs(db, workspace_id, limit=3)] == ids[:1:-1]
+
+
+def test_what_is_in_jobs_can_stay_in_the_database(put: Put, db: Session, workspace_id: uuid.UUID) -> None:
+    job_id = put(payload={"text": "long"})
+
+    (job,) = list_jobs(db, workspace_id, contents=False)
+
+    assert (job.id, job.status) == (job_id, Status.PENDING)
+    with pytest.raises(InvalidRequestError, match="payload"):
+        _ = job.payload
 
 
 def test_pages_follow_each_other_without_gap_or_repeat(put: Put, db: Session, workspace_id: uuid.UUID) -> None:

@@ -151,7 +151,7 @@ def tenant_activity(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, before: uuid.UUID | None = None
 ) -> ActivityPage:
     """The newest jobs of the workspace. ``before`` is the id of the last one seen."""
-    jobs = list_jobs(session, workspace_id, limit=limit + 1, before=before)
+    jobs = list_jobs(session, workspace_id, limit=limit + 1, before=before, contents=False)
     page = jobs[:limit]
     return ActivityPage(tuple(activity_line(job) for job in page), page[-1].id if len(jobs) > limit else None)
 
