@@ -180,7 +180,9 @@ class Meter:
     """The claims on one bucket, and what went back into it. Whoever takes from it has it locked, so their numbers are
     in the order of their takes.
 
-    A claim tells the time at which its transaction began; when a later one tells an earlier time, none has passed.
+    A claim tells the time at which its transaction began; when a later one tells an earlier time, none has passed. What
+    goes back does so after its job's row, in a statement of its own: a full bucket that has no room for it may have
+    some by then, so what was too much for it is kept for whoever takes more than there is.
     """
 
     limit: Scope
@@ -189,7 +191,7 @@ class Meter:
 
     def levels(self) -> Iterator[tuple[Start, int, float]]:
         """After each claim: how many units it took, and what is left in a bucket that was as full as it can be."""
-        level, filled_at = INFINITY, 0.0
+        level, filled_at, kept = INFINITY, 0.0, 0.0
         for claim in self.claims:
             first = claim[0]
             now = max(filled_at, first.began)
@@ -198,7 +200,12 @@ class Meter:
             flow = max(pace.per_second for pace in paces)
             level = min(size, INFINITY if INFINITY in (level, flow) else level + (now - filled_at) * flow)
             taken = sum(_price(start.units, paces) for start in claim)
-            level = min(size, level - taken)
+            level -= taken
+            if taken < 0:
+                kept += max(0.0, min(level - size, -taken))
+            used = max(0.0, min(kept, -level))
+            kept -= used
+            level = min(size, level + used)
             filled_at = now
             yield first, taken, level
 

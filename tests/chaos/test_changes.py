@@ -66,6 +66,26 @@ def test_a_bucket_is_never_fuller_than_it_can_be(began: list[int], left: list[fl
     assert [level for _, _, level in Meter(pace, changes, claims).levels()] == left
 
 
+@pytest.mark.parametrize(
+    ("units", "left"),
+    [
+        # What goes back finds the bucket full, and then room: whoever comes next has it.
+        ([2, -1, 2, 1], [0, 2, 0, 0]),
+        ([2, -1, 2, 2], [0, 2, 0, -1]),
+        # There was room for it at once, and it is there once.
+        ([2, 0, -1, 1, 1], [0, 0, 1, 0, -1]),
+    ],
+)
+def test_what_goes_back_late_is_there_once(units: list[int], left: list[float]) -> None:
+    pace = Scope("rate", "pool")
+    changes = Changes([("rate", "pool", [2, 1], -2.0, -1.0)])
+    start = Start(1, "job", 1, 0.0, 0.0, "workspace", "default", "noop", "pool", 1, {})
+    moments = [0.0, 10.0, 10.0, 10.0] if units[1] < 0 else [0.0] * 5
+    claims = [[replace(start, units=n, began=at, at=at)] for n, at in zip(units, moments, strict=False)]
+
+    assert [level for _, _, level in Meter(pace, changes, claims).levels()] == left
+
+
 @pytest.mark.parametrize(("blind", "found"), [(0.0, 1), (8.0, 0)])
 def test_time_in_which_there_is_no_server_is_not_held_against_workers(blind: float, found: int) -> None:
     waits = Census(0.0, Snapshot.parse("5:9:"), {}, {}, {"a workspace": 3}, {}, free=2)
