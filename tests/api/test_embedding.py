@@ -95,7 +95,7 @@ def test_our_routes_do_not_take_over_the_host_s_habits(
 ) -> None:
     job = mounted.post(f"/api{jobs_url}", json={"jobType": "echo", "payload": {"long": "x" * 100}})
     missing = mounted.get(f"/api{jobs_url}/{uuid.uuid4()}")
-    monkeypatch.setattr("jobplatform.api.reading.list_jobs", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("jobplatform.api.reading.page_jobs", lambda *_, **__: 1 / 0)
     broken = mounted.get(f"/api{jobs_url}")
 
     assert job.status_code == 202

@@ -53,7 +53,7 @@ def test_an_unexpected_exception_is_a_500_that_tells_nothing(
     def break_down(*_: Any, **__: Any) -> None:
         raise RuntimeError("the secret of the house")
 
-    monkeypatch.setattr("jobplatform.api.reading.list_jobs", break_down)
+    monkeypatch.setattr("jobplatform.api.reading.page_jobs", break_down)
 
     for testing in (False, True):
         app.testing = testing
