@@ -21,7 +21,10 @@ others in the order of their accounts; from one that is *heavy*, above the level
 left. One that is *late*, as far below the level, is looked at before its turn: a turn of one short job is not much
 where the others' are long.
 
-A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended.
+A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended. To that comes its
+part of the time for which slots stood idle until its claim was answered. Where claims take longer than jobs that is
+most of what there is to share: without it, jobs that take no time would leave their workspace behind for ever, and have
+nearly every turn.
 """
 
 from __future__ import annotations
@@ -89,23 +92,33 @@ class Shares:
         self._means: dict[tuple[str, str], float] = {}
         self._task_means: dict[str, float] = {}
         self._mean_charge = 0.0
+        self._mean_wait = 0.0
         self._ended: list[tuple[ClaimedJob, float, float | None]] = []
 
     def claimed(
-        self, jobs: Iterable[ClaimedJob], *, waiting: Collection[str] = (), came_round: bool = False
+        self,
+        jobs: Collection[ClaimedJob],
+        *,
+        waiting: Collection[str] = (),
+        came_round: bool = False,
+        stood_idle: float = 0.0,
     ) -> list[float]:
         """Charge workspaces for the jobs of a claim. Returns the charges in seconds, for :meth:`ended`.
 
         ``waiting`` are those ahead of their share that had something ready; with ``came_round`` a round has ended.
+        ``stood_idle`` are the seconds of slots that waited for the claim's answer, which nobody gets back.
         """
         self._settle()
+        wait = stood_idle / (len(jobs) or 1)
         charges: list[float] = []
         owed: dict[tuple[str, int], float] = defaultdict(float)
         for workspace_id, task, weight in map(_whose, jobs):
             mean = self._means.get((workspace_id, task))
             seconds = self._task_means.get(task, 0.0) if mean is None else mean
             charges.append(seconds)
-            owed[workspace_id, weight] += seconds
+            owed[workspace_id, weight] += seconds + wait
+        if jobs:
+            self._mean_wait = _moved(self._mean_wait, [wait], NEWEST)
         self._only_these_want({workspace_id for workspace_id, _ in owed}.union(waiting))
         self._charge(owed)
         self._meet(workspace_id for workspace_id, _ in owed)
@@ -150,13 +163,18 @@ class Shares:
         return account is None or account.served <= self._level
 
     @property
+    def _typical(self) -> float:
+        """What a job is charged with, of a workspace with the usual weight."""
+        return self._mean_charge + self._mean_wait
+
+    @property
     def _slack(self) -> float:
-        return SLACK_JOBS * self._mean_charge
+        return SLACK_JOBS * self._typical
 
     @property
     def _credit(self) -> float:
         """At least what a round or two are worth: nobody has had more than a turn between two of its turns."""
-        return max(CREDIT_JOBS * self._mean_charge, CREDIT_ROUNDS * self._rise)
+        return max(CREDIT_JOBS * self._typical, CREDIT_ROUNDS * self._rise)
 
     @property
     def _floor(self) -> float:

@@ -279,9 +279,15 @@ class Hub:
         self.departure.request()
 
     def claimed(self, claim: Claimed) -> None:
-        self.supply.claimed(claim)
+        stood_idle = self.supply.claimed(claim)
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
-            self.ledger.claimed(claim.jobs, idle=self.pool.idle, waiting=claim.waiting, came_round=claim.came_round)
+            self.ledger.claimed(
+                claim.jobs,
+                idle=self.pool.idle,
+                waiting=claim.waiting,
+                came_round=claim.came_round,
+                stood_idle=stood_idle,
+            )
             # Not only at its place in the next turn: a child that has nothing to do would wait for all that is before.
             self.pool.dispatch(monotonic())
         else:

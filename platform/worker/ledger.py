@@ -74,7 +74,13 @@ class Ledger:
     # -- coming in, going out --------------------------------------------------------------------
 
     def claimed(
-        self, jobs: Collection[ClaimedJob], *, idle: int, waiting: Collection[str] = (), came_round: bool = False
+        self,
+        jobs: Collection[ClaimedJob],
+        *,
+        idle: int,
+        waiting: Collection[str] = (),
+        came_round: bool = False,
+        stood_idle: float = 0.0,
     ) -> None:
         """Take in what was claimed. `idle` children could start a job at once; the rest is for the shares.
 
@@ -82,7 +88,7 @@ class Ledger:
         charged before is a suspect and is not held in stock: it starts at once, or as the next one, or goes back for a
         moment. One may always wait as the next: on a worker that is never idle none would ever run otherwise.
         """
-        charges = self.shares.claimed(jobs, waiting=waiting, came_round=came_round)
+        charges = self.shares.claimed(jobs, waiting=waiting, came_round=came_round, stood_idle=stood_idle)
         self.gathering.saw(jobs)
         now = monotonic()
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)

@@ -53,7 +53,9 @@ class Supply:
         self._calm_at = calm_at
         self._hungry = True
         self._poll_at = 0.0
+        self._asked_at = 0.0
         self._answered_at = 0.0
+        self._idle = 0
         self._must_reconcile = False
         self._held_back = False
         self._ended_meanwhile = False
@@ -95,11 +97,13 @@ class Supply:
             ahead = self._ledger.shares.ahead()
             first = self._look_first_at(wanted)
             rung = self._take_rung(first)
+            self._asked_at, self._idle = now, self._pool.idle
             self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, first, ahead, rung))
         # While jobs wait here, those that run may turn out to be long.
         return min(self._poll_at, now + SLOW_SECONDS) if self._ledger.ready else self._poll_at
 
-    def claimed(self, claim: Claimed) -> None:
+    def claimed(self, claim: Claimed) -> float:
+        """Returns the seconds of slots that waited for this answer and have something to do now."""
         self.in_flight = False
         # What ended while this claim was on its way may be what held it back.
         self._hungry = self._hungry or claim.more or (claim.held_back and self._ended_meanwhile)
@@ -108,6 +112,7 @@ class Supply:
         if not self._hungry:
             pause = self._poll * random.uniform(1, 2)
             self._poll_at = self._answered_at + (pause if claim.wait is None else min(pause, claim.wait))
+        return (self._answered_at - self._asked_at) * min(self._idle, len(claim.jobs))
 
     def failed(self) -> None:
         """A request did not get through, or only its answer did not: look for rows that nobody works on."""

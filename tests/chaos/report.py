@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from tests.chaos.checker import Judgement
-from tests.chaos.evidence import Evidence
 from tests.chaos.experiment import Outcome
 from tests.chaos.findings import RULES
-from tests.chaos.limit_rules import reached, standstills
+from tests.chaos.limit_rules import Standstill, reached, standstills
 from tests.chaos.workload import POISON
 
 Say = Callable[[str], None]
@@ -41,6 +40,7 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
     accepted |= {(row["job_id"], row["epoch"]) for row in evidence.attempts if row["outcome"] in ("error", "timeout")}
     ran = {job_id for job_id, _ in started}
     lost = [job_id for job_id, row in evidence.records.items() if row["outcome"] == "lost" and row["task"] != POISON]
+    waits = list(standstills(evidence)) or [Standstill("", 0, 0.0, 0.0, 0.0)]
     return {
         "jobs created": len(evidence.records),
         "enqueues that found a holder": promises.duplicates,
@@ -63,16 +63,13 @@ def _what_happened(outcome: Outcome, judgement: Judgement) -> dict[str, int]:
         "snapshots": evidence.seen.looks,
         "ticks of schedules": len(evidence.ticks),
         "changes of limits": evidence.changes.count,
-        "ms that a job waited which could start, at most": _longest_wait(evidence),
+        "ms that a job waited which could start, at most": round(1000 * max(wait.seconds for wait in waits)),
+        "turns that others had meanwhile, at most": round(max(wait.turns for wait in waits)),
         "most rows running at once": evidence.seen.most_running,
         "events of history": len(evidence.history),
         "seconds": round(outcome.seconds),
         "of them after the last fault": round(outcome.rest_seconds),
     }
-
-
-def _longest_wait(evidence: Evidence) -> int:
-    return round(1000 * max((found.seconds for found in standstills(evidence)), default=0.0))
 
 
 def _reached(outcome: Outcome) -> dict[str, int]:

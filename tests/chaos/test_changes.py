@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.changes import Changes, Scope
 from tests.chaos.clients import Promises
 from tests.chaos.evidence import Evidence
+from tests.chaos.history import Event
 from tests.chaos.limit_rules import Meter, Start, nothing_stands_still
 from tests.chaos.watcher import Census, Seen, Snapshot
 
@@ -86,10 +87,37 @@ def test_what_goes_back_late_is_there_once(units: list[int], left: list[float]) 
     assert [level for _, _, level in Meter(pace, changes, claims).levels()] == left
 
 
+def _look(at: float, sees: int = 0, blind: float = 0.0) -> Census:
+    """One that saw so many transactions, and a workspace with something to start."""
+    return Census(at, Snapshot.parse(f"{sees}:{sees}:"), {}, {}, {"a workspace": 3}, {}, free=2, blind=blind)
+
+
+def _evidence(*looks: Census, started: int = 0) -> Evidence:
+    """These looks, and so many starts of others, each in a transaction of its own."""
+    row = {"workspace_id": "another", "queue": "default", "task": "noop", "resource": None, "units": 1}
+    history = [Event(n, "job_queue", f"{n}", f"{n}", None, row, running={"here": 1}) for n in range(started)]
+    seen = Seen(censuses=list(looks))
+    return Evidence(crash_limit=3, promises=Promises(), diary=[], seen=seen, history=history, patience=5)
+
+
 @pytest.mark.parametrize(("blind", "found"), [(0.0, 1), (8.0, 0)])
 def test_time_in_which_there_is_no_server_is_not_held_against_workers(blind: float, found: int) -> None:
-    waits = Census(0.0, Snapshot.parse("5:9:"), {}, {}, {"a workspace": 3}, {}, free=2)
-    seen = Seen(censuses=[waits, replace(waits, at=9.0, blind=blind), replace(waits, at=11.0)])
-    evidence = Evidence(crash_limit=3, promises=Promises(), diary=[], seen=seen, patience=5)
+    evidence = _evidence(_look(0.0), _look(9.0, blind=blind), _look(11.0))
 
     assert len(list(nothing_stands_still(evidence))) == found
+
+
+@pytest.mark.parametrize(
+    ("looks", "started", "found"),
+    [
+        # Every second somebody starts: few for so long, or many more than there are who wait.
+        ([_look(float(n), sees=n) for n in range(12)], 12, 0),
+        ([_look(float(n), sees=10 * n) for n in range(12)], 120, 1),
+        # The same few, and then nothing at all.
+        ([_look(float(n), sees=n) for n in range(12)], 4, 1),
+    ],
+)
+def test_who_waits_long_is_passed_over_if_others_have_many_turns_or_nobody_any(
+    looks: list[Census], started: int, found: int
+) -> None:
+    assert len(list(nothing_stands_still(_evidence(*looks, started=started)))) == found

@@ -85,7 +85,9 @@ class Ring:
 
 
 class SimulatedWorker:
-    """``shares`` may be a variant of them; without ``fair``, turns are all there is."""
+    """``shares`` may be a variant of them; without ``fair``, turns are all there is. A claim's answer takes
+    ``claim_seconds``, in which its slots stand idle.
+    """
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class SimulatedWorker:
         crowd: Crowd | None = None,
         shares: Shares | None = None,
         fair: bool = True,
+        claim_seconds: float = 0.0,
         seed: int = 1,
     ) -> None:
         self.tenants = dict(tenants)
@@ -108,6 +111,8 @@ class SimulatedWorker:
         self._fair = fair
         self._slots = slots
         self._free = slots
+        self._claim_seconds = claim_seconds
+        self._answer: tuple[float, Claimed, float] | None = None
         self._stock: deque[tuple[str, ClaimedJob, float]] = deque()
         self._pace = Pace()
         self._ends: list[tuple[float, int, str, ClaimedJob, float, float, float]] = []
@@ -128,11 +133,14 @@ class SimulatedWorker:
                 self._ring.add(name)
         while self.now < until:
             self._fill()
-            if not self._ends:
+            happens = [end[0] for end in self._ends[:1]] + ([self._answer[0]] if self._answer else [])
+            if not happens:
                 return
-            self._pass(min(self._ends[0][0], until))
+            self._pass(min(*happens, until))
             while self._ends and self._ends[0][0] <= self.now:
                 self._end(*heapq.heappop(self._ends)[2:-1])
+            if self._answer and self._answer[0] <= self.now:
+                self._answered()
 
     def share(self, name: str) -> float:
         return self.used[name] / sum(self.used.values())
@@ -154,8 +162,8 @@ class SimulatedWorker:
         while self._free:
             held = len(self._ends) + len(self._stock)
             wanted = claim_size(self._pace.room(self._slots), held, held, self._slots)
-            if wanted and self._ring.names:
-                self._claim(wanted)
+            if wanted and self._ring.names and self._answer is None:
+                self._ask(wanted)
             if not self._stock:
                 return
             self._start(*self._stock.popleft())
@@ -172,16 +180,26 @@ class SimulatedWorker:
             if name not in self._ring.names:
                 self._ring.add(name)
 
-    def _claim(self, limit: int) -> None:
+    def _ask(self, limit: int) -> None:
         # As in Supply: the ring keeps its part.
         self._for_late = min(MOST_FOR_LATE, self._for_late + limit * OUT_OF_TURN)
         late = self.shares.late(min(int(self._for_late), limit)) if self._fair else []
         self._for_late -= len(late)
         claimed = self.claim(limit, late, self.shares.ahead() if self._fair else Ahead())
-        jobs = [a_job(name, self.tenants[name].weight, self._task(name)) for name in claimed.names]
-        charges = self.shares.claimed(jobs, waiting=claimed.waiting, came_round=claimed.came_round)
         for name in claimed.names:
             self._take(name)
+        self._answer = (self.now + self._claim_seconds, claimed, min(self._free, len(claimed.names)))
+        if not self._claim_seconds:
+            self._answered()
+
+    def _answered(self) -> None:
+        assert self._answer is not None
+        _, claimed, idle = self._answer
+        self._answer = None
+        jobs = [a_job(name, self.tenants[name].weight, self._task(name)) for name in claimed.names]
+        charges = self.shares.claimed(
+            jobs, waiting=claimed.waiting, came_round=claimed.came_round, stood_idle=idle * self._claim_seconds
+        )
         turns: Counter[str] = Counter()
         order = []
         for name in claimed.names:

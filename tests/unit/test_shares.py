@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -205,6 +206,40 @@ LENGTHS = st.sampled_from([0.005, 0.01, 0.05])
 )
 def test_whoever_comes_and_goes_those_who_stay_have_their_shares(scenario: Scenario) -> None:
     assert complaints(scenario, Shares()) == []
+
+
+# -- where claims take longer than jobs ------------------------------------------------------------------
+
+
+def longest_absence(shares: Shares) -> float:
+    """For how many rounds of starts somebody had none, on a worker whose claims take a tenth of a second; half of the
+    workspaces have jobs of next to no time, the others such of two claims.
+    """
+    tenants = {f"{n * 0.37 % 1:.2f} {n}": Tenant(every(0.2 if n % 2 else 0.002)) for n in range(40)}
+    worker = SimulatedWorker(tenants, slots=3, claim_seconds=0.1, shares=shares)
+    worker.run(until=60)
+    last = dict.fromkeys(tenants, 0)
+    absences = []
+    for number, name in enumerate(worker.starts):
+        absences.append(number - last[name])
+        last[name] = number
+    absences += [len(worker.starts) - number for number in last.values()]
+    return max(absences) / len(tenants)
+
+
+class NobodyPaysForWaiting(Shares):
+    """Broken, as it once was: a job costs what it runs, and that slots stood idle before costs nobody anything."""
+
+    def claimed(self, jobs: Collection[ClaimedJob], *, stood_idle: float = 0.0, **others: Any) -> list[float]:
+        return super().claimed(jobs, **others)
+
+
+def test_where_claims_take_longer_than_jobs_everybody_has_a_turn_every_few_rounds() -> None:
+    assert longest_absence(Shares()) < 5
+
+
+def test_without_a_price_on_waiting_those_with_jobs_of_no_time_have_nearly_every_turn() -> None:
+    assert longest_absence(NobodyPaysForWaiting()) > 20
 
 
 # -- accounts --------------------------------------------------------------------------------------------

@@ -267,6 +267,7 @@ class SilentClaimer:
 
 class EmptyPool:
     given = 0
+    idle = 0
     seconds = 0.0
     tied = 0.0
 
