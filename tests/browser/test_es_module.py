@@ -179,12 +179,87 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
     assert page.evaluate("window.seen.map((told) => told[0])") == ["job.pending", "job.cancelled"]
 
 
-def test_a_server_that_wants_to_be_left_alone_is(chromium: Any) -> None:
+def test_an_answer_that_is_lost_is_asked_for_again_and_the_job_is_there_once(
+    chromium: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
+) -> None:
+    server = serve()
+    page = open_page(chromium, server)
+    token = mint(workspace_id)
+
+    job_id, sent = page.evaluate(
+        """async ({ workspace, token }) => {
+          let sent = 0;
+          const losing = async (url, init) => {
+            const answer = await fetch(url, init);
+            sent += 1;
+            if (sent === 1) throw new TypeError("the connection is lost");
+            return answer;
+          };
+          const client = window.jobplatform.createClient("/api", workspace, { token, fetch: losing });
+          return [(await client.enqueue("talk")).id, sent];
+        }""",
+        {"workspace": str(workspace_id), "token": token},
+    )
+
+    with Client(f"{server.url}/api", token, workspace_id) as client:
+        assert [job.id for job in client.list_jobs()] == [job_id]
+    assert sent == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "answers", "tries", "asked", "status"),
+    [
+        ("POST", [503, 502, 504], {}, 4, None),
+        ("POST", [503, 503], {"tries": 2}, 2, 503),
+        ("POST", [429], {}, 1, 429),
+        ("GET", [429], {}, 2, None),
+        ("POST", [422], {}, 1, 422),
+        ("POST", [409], {}, 1, 409),
+        ("POST", ["under way"], {}, 2, None),
+        ("GET", ["no one", "no one"], {"tries": 2}, 2, "TypeError"),
+    ],
+)
+def test_what_may_pass_is_asked_again_with_the_same_key(
+    chromium: Any, method: str, answers: list[int | str], tries: dict[str, int], asked: int, status: int | str | None
+) -> None:
+    page = alone(chromium)
+
+    keys, refused = page.evaluate(
+        """async ({ method, answers, tries }) => {
+          const keys = [];
+          const wait = window.setTimeout;
+          window.setTimeout = (act) => wait(act, 0);
+          const fetch = async (url, { headers }) => {
+            keys.push(headers["Idempotency-Key"] ?? null);
+            const said = answers.shift() ?? 200;
+            if (said === "no one") throw new TypeError("nobody answers");
+            const type = said === "under way" ? "urn:problem:request-under-way" : "urn:problem:another";
+            return new Response(JSON.stringify({ type, job: {} }), { status: said === "under way" ? 409 : said });
+          };
+          const client = window.jobplatform.createClient("/api", "w", { fetch, ...tries });
+          const asks = method === "GET" ? client.get("j") : client.cancel("j");
+          return [keys, await asks.then(() => null, (error) => error.status ?? error.name)];
+        }""",
+        {"method": method, "answers": answers, "tries": tries},
+    )
+
+    assert (len(keys), refused) == (asked, status)
+    assert len(set(keys)) == 1
+    assert (keys[0] is None) == (method == "GET")
+
+
+def alone(chromium: Any) -> Any:
+    """A page with the module and no server."""
     page = chromium.new_page()
     page.route("**/*", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
     page.route("**/it.js", lambda route: route.fulfill(path=MODULE, content_type="text/javascript"))
     page.goto("http://jobs.test/")
     wait_for(page, "window.jobplatform")
+    return page
+
+
+def test_a_server_that_wants_to_be_left_alone_is(chromium: Any) -> None:
+    page = alone(chromium)
     running = '{"status": "running", "progress": null, "result": null, "error": null}'
     answers = [
         [429, {"Retry-After": "7"}, "{}"],

@@ -73,6 +73,11 @@ export interface Options {
   fetch?: typeof fetch;
 }
 
+export interface ClientOptions extends Options {
+  /** How often a request is sent at most, while nobody answers it; 5. What changes something is done once all the same. */
+  tries?: number;
+}
+
 export interface WatchOptions<Result = unknown> extends Options {
   onChange?: (job: WatchedJob<Result>, event: JobEvent) => void;
 }
@@ -105,7 +110,7 @@ export class ApiError extends Error {
   readonly retryAfter?: number;
 }
 
-export function createClient(baseUrl: string, workspaceId: string, options?: Options): Client;
+export function createClient(baseUrl: string, workspaceId: string, options?: ClientOptions): Client;
 
 export function watchJob<Result = unknown>(url: string, options?: WatchOptions<Result>): Promise<WatchedJob<Result>>;
 

@@ -9,6 +9,8 @@ const LONGEST_PAUSE = 15_000;
 const LONGEST_ASKED = 60; // seconds: a server that wants to be left alone for longer is asked again all the same
 const MOST_LINES = 1_000;
 const TOO_MANY = 429;
+const PASSES = [502, 503, 504]; // the server has no time, or a proxy finds none
+const TRIES = 5;
 
 /** The API answered that it cannot: `status`, and the problem document that says why. */
 export class ApiError extends Error {
@@ -24,7 +26,7 @@ export class ApiError extends Error {
 /** Enqueue, look at, list, cancel and retry the jobs of one workspace. */
 export function createClient(baseUrl, workspaceId, options = {}) {
   const root = `${baseUrl.replace(/\/+$/, "")}/workspaces/${workspaceId}`;
-  const ask = (method, path, body) => request(root + path, options, method, body);
+  const ask = (method, path, body) => insist(root + path, options, method, body);
   const client = {
     enqueue: async (jobType, payload = {}, more = {}) =>
       (await ask("POST", "/jobs", { ...more, jobType, payload })).job,
@@ -198,8 +200,34 @@ async function poll(url, options, tell, current) {
   }
 }
 
-async function request(url, options, method, body) {
-  return (await send(url, options, method, body, { Accept: "application/json" }, options.signal)).json();
+/** Asks again where that is harmless: what changes something goes with a key by which the server does it once. */
+async function insist(url, options, method, body) {
+  const headers = method === "GET" ? {} : { "Idempotency-Key": newKey() };
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await request(url, options, method, body, headers);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (failures >= (options.tries ?? TRIES) || !mayPass(error, method)) throw error;
+      await pause(failures, error.retryAfter ?? 0, options.signal);
+    }
+  }
+}
+
+/** A full quota is the caller's to know of, and not waited out. A TypeError is how `fetch` says that nobody answers. */
+function mayPass(error, method) {
+  if (!(error instanceof ApiError)) return error instanceof TypeError;
+  if (error.status === TOO_MANY) return method === "GET";
+  return PASSES.includes(error.status) || String(error.problem.type).endsWith(":request-under-way");
+}
+
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function request(url, options, method, body, headers = {}) {
+  return (await send(url, options, method, body, { ...headers, Accept: "application/json" }, options.signal)).json();
 }
 
 async function send(url, options, method, body, headers, signal) {
