@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Select, Text, case, cast, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
@@ -31,53 +31,61 @@ def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job
     return session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
 
 
+class JobFilters(TypedDict, total=False):
+    """What a list of jobs is narrowed to; None is no filter. ``before`` is the id of the last job seen: ids are UUIDv7,
+    so their order is the order of creation and a page is stable under inserts.
+    """
+
+    before: uuid.UUID | None
+    status: Status | str | None
+    task: str | None
+    queue: str | None
+    parent_id: uuid.UUID | None
+    batch_id: uuid.UUID | None
+    created_after: datetime.datetime | None
+    created_before: datetime.datetime | None
+
+
+_FILTERS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
+    "before": lambda job_id: Job.id < job_id,
+    "status": lambda status: Job.status == Status(status).value,
+    "task": lambda task: Job.job_type == task,
+    "queue": lambda queue: Job.queue == queue,
+    "parent_id": lambda job_id: Job.parent_id == job_id,
+    "batch_id": lambda batch_id: Job.batch_id == batch_id,
+    "created_after": lambda moment: Job.created_at > moment,
+    "created_before": lambda moment: Job.created_at < moment,
+}
+
+
 def list_jobs(
     session: Session,
     workspace_id: uuid.UUID,
     *,
-    status: Status | str | None = None,
-    task: str | None = None,
-    queue: str | None = None,
-    parent_id: uuid.UUID | None = None,
-    batch_id: uuid.UUID | None = None,
-    created_after: datetime.datetime | None = None,
-    created_before: datetime.datetime | None = None,
     limit: int = 20,
-    before: uuid.UUID | None = None,
     contents: bool = True,
+    **filters: Unpack[JobFilters],
 ) -> Sequence[Job]:
-    """The newest jobs of a workspace, newest first.
+    """The newest jobs of a workspace, newest first, by any of :class:`JobFilters`: they narrow the same walk down one
+    index.
 
-    ``before`` is the id of the last job seen: ids are UUIDv7, so their order is the order of creation and a page is
-    stable under inserts. Filters narrow the same walk down one index. Without ``contents`` payloads and results stay in
-    the database, and to ask for them is an error.
+    Without ``contents`` payloads and results stay in the database, and to ask for them is an error.
     """
     visit(session, workspace_id)
-    statement = _newest(
-        workspace_id,
-        status=status,
-        task=task,
-        queue=queue,
-        parent_id=parent_id,
-        batch_id=batch_id,
-        created_after=created_after,
-        created_before=created_before,
-        limit=limit,
-        before=before,
-    )
+    statement = _newest(workspace_id, limit, filters)
     if not contents:
         statement = statement.options(defer(Job.payload, raiseload=True), defer(Job.result, raiseload=True))
     return session.scalars(statement, execution_options={"populate_existing": True}).all()
 
 
-def page_jobs(session: Session, workspace_id: uuid.UUID, *, limit: int, **filters: Any) -> JobsPage:
+def page_jobs(session: Session, workspace_id: uuid.UUID, *, limit: int, **filters: Unpack[JobFilters]) -> JobsPage:
     """What :func:`list_jobs` finds with these filters, and fewer of them where they are large.
 
     The page ends with the job with which its payloads, results and errors reach :data:`LARGEST_PAGE`.
     """
     visit(session, workspace_id)
     # One more than asked for, to learn whether others follow.
-    found = _newest(workspace_id, limit=limit + 1, **filters).add_columns(_size().label("size")).subquery("found")
+    found = _newest(workspace_id, limit + 1, filters).add_columns(_size().label("size")).subquery("found")
     weighed = select(
         found,
         (func.sum(found.c.size).over(order_by=found.c.id.desc()) - found.c.size).label("before"),
@@ -96,37 +104,11 @@ def _size() -> ColumnElement[int]:
     return sizes[0] + sizes[1] + sizes[2] + sizes[3]
 
 
-def _newest(
-    workspace_id: uuid.UUID,
-    *,
-    limit: int,
-    before: uuid.UUID | None = None,
-    status: Status | str | None = None,
-    task: str | None = None,
-    queue: str | None = None,
-    parent_id: uuid.UUID | None = None,
-    batch_id: uuid.UUID | None = None,
-    created_after: datetime.datetime | None = None,
-    created_before: datetime.datetime | None = None,
-) -> Select[Any]:
+def _newest(workspace_id: uuid.UUID, limit: int, filters: JobFilters) -> Select[Any]:
+    if unknown := filters.keys() - _FILTERS.keys():
+        raise TypeError(f"jobs cannot be filtered by {', '.join(sorted(unknown))}, only by {', '.join(_FILTERS)}")
     statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
-    if before is not None:
-        statement = statement.where(Job.id < before)
-    if status is not None:
-        statement = statement.where(Job.status == Status(status).value)
-    if task is not None:
-        statement = statement.where(Job.job_type == task)
-    if queue is not None:
-        statement = statement.where(Job.queue == queue)
-    if parent_id is not None:
-        statement = statement.where(Job.parent_id == parent_id)
-    if batch_id is not None:
-        statement = statement.where(Job.batch_id == batch_id)
-    if created_after is not None:
-        statement = statement.where(Job.created_at > created_after)
-    if created_before is not None:
-        statement = statement.where(Job.created_at < created_before)
-    return statement
+    return statement.where(*(_FILTERS[name](value) for name, value in filters.items() if value is not None))
 
 
 def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:

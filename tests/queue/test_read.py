@@ -112,6 +112,12 @@ def test_a_list_can_be_narrowed(
     assert [names[job.id] for job in list_jobs(db, workspace_id, **wanted)] == expected
 
 
+def test_what_no_list_can_be_narrowed_to_is_an_error(db: Session, workspace_id: uuid.UUID) -> None:
+    """And not a list of everything."""
+    with pytest.raises(TypeError, match="jobs cannot be filtered by job_type, only by before, status, task"):
+        list_jobs(db, workspace_id, job_type="import")  # type: ignore[call-arg]
+
+
 def test_a_list_can_be_narrowed_to_a_stretch_of_time(
     put: Put, db: Session, workspace_id: uuid.UUID, time: Time
 ) -> None:
