@@ -21,10 +21,10 @@ others in the order of their accounts; from one that is *heavy*, above the level
 left. One that is *late*, as far below the level, is looked at before its turn: a turn of one short job is not much
 where the others' are long.
 
-A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended. To that comes its
-part of the time for which slots stood idle until its claim was answered. Where claims take longer than jobs that is
-most of what there is to share: without it, jobs that take no time would leave their workspace behind for ever, and have
-nearly every turn.
+A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended. To that comes for
+how long slots stand idle until a claim is answered, for each job that it brings; the same for all, as it was lately.
+Where claims take longer than jobs that is most of what there is to share: without it, jobs that take no time would
+leave their workspace behind for ever, and have nearly every turn.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ LOOK_AFTER = 1 / 8
 MOST_ACCOUNTS = 20_000
 #: How many (workspace, task) pairs' run times are remembered.
 MOST_MEANS = 20_000
-#: The weight of the newest run time in the mean.
+#: The weight of the newest run time in the mean, and that of the newest claim.
 NEWEST = 0.2
+NEWEST_CLAIM = 0.05
 
 
 _whose: Callable[[ClaimedJob], tuple[str, str, int]] = attrgetter("lease.workspace_id", "task", "weight")
@@ -92,7 +93,8 @@ class Shares:
         self._means: dict[tuple[str, str], float] = {}
         self._task_means: dict[str, float] = {}
         self._mean_charge = 0.0
-        self._mean_wait = 0.0
+        self._mean_idle = 0.0
+        self._mean_claim = 1.0
         self._ended: list[tuple[ClaimedJob, float, float | None]] = []
 
     def claimed(
@@ -106,10 +108,13 @@ class Shares:
         """Charge workspaces for the jobs of a claim. Returns the charges in seconds, for :meth:`ended`.
 
         ``waiting`` are those ahead of their share that had something ready; with ``came_round`` a round has ended.
-        ``stood_idle`` are the seconds of slots that waited for the claim's answer, which nobody gets back.
+        ``stood_idle`` are the seconds of slots that waited for the claim's answer.
         """
         self._settle()
-        wait = stood_idle / (len(jobs) or 1)
+        if jobs:
+            self._mean_idle = _moved(self._mean_idle, [stood_idle], NEWEST_CLAIM)
+            self._mean_claim = _moved(self._mean_claim, [len(jobs)], NEWEST_CLAIM)
+        wait = self._wait
         charges: list[float] = []
         owed: dict[tuple[str, int], float] = defaultdict(float)
         for workspace_id, task, weight in map(_whose, jobs):
@@ -117,8 +122,6 @@ class Shares:
             seconds = self._task_means.get(task, 0.0) if mean is None else mean
             charges.append(seconds)
             owed[workspace_id, weight] += seconds + wait
-        if jobs:
-            self._mean_wait = _moved(self._mean_wait, [wait], NEWEST)
         self._only_these_want({workspace_id for workspace_id, _ in owed}.union(waiting))
         self._charge(owed)
         self._meet(workspace_id for workspace_id, _ in owed)
@@ -165,7 +168,12 @@ class Shares:
     @property
     def _typical(self) -> float:
         """What a job is charged with, of a workspace with the usual weight."""
-        return self._mean_charge + self._mean_wait
+        return self._mean_charge + self._wait
+
+    @property
+    def _wait(self) -> float:
+        """For how long a slot stands idle for each job that a claim brings."""
+        return self._mean_idle / self._mean_claim
 
     @property
     def _slack(self) -> float:
