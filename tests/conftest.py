@@ -6,6 +6,7 @@ With ``--pooled`` the tests reach the database through a PgBouncer in transactio
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -236,6 +237,18 @@ def chromium() -> Iterator[Any]:
         pytest.skip(MISSING)
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(autouse=True)
+def _no_loop_of_a_browser_is_running(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As long as Playwright is there its loop counts as running in this thread, and ``asyncio.run`` would be refused to
+    all tests that come after those with a browser."""
+    loop = None if "chromium" in request.fixturenames else asyncio._get_running_loop()
+    if loop is not None:
+        asyncio._set_running_loop(None)
+    yield
+    if loop is not None:
+        asyncio._set_running_loop(loop)
 
 
 @pytest.fixture(scope="session", autouse=True)

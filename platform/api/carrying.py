@@ -197,7 +197,8 @@ class Carrier:
                 looked_at = time.monotonic()
                 due = list(self._lines)
             stuck = [line for line in giving_way(due, PORTION) if self._leaves_stuck(line)]
-            self._wake.wait(AGAIN if stuck else LOOK)
+            if self._lines:
+                self._wake.wait(AGAIN if stuck else LOOK)
 
     def _call(self, line: Line) -> None:
         """There is something to write to it."""

@@ -188,6 +188,7 @@ def test_who_has_nothing_to_be_told_is_left_alone_when_another_one_has(
         follower.end()
         quiet.end()
         carrier.join(30)
+        assert carrier._thread is None
 
 
 def test_what_is_said_to_a_line_that_has_been_dropped_is_not_written_to_the_next_of_its_number(
