@@ -243,7 +243,7 @@ async function send(url, options, method, body, headers, signal) {
     cache: "no-store",
   });
   if (answer.ok) return answer;
-  const problem = await answer.json().catch(() => ({}));
+  const problem = (await answer.json().catch(() => null)) ?? {}; // a proxy answers what it likes
   throw new ApiError(answer.status, problem, Number(answer.headers.get("Retry-After")) || undefined);
 }
 
