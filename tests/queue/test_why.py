@@ -251,13 +251,13 @@ def test_a_workspace_s_own_people_read_only_who_paused_their_workspace(
     put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID, kind: str
 ) -> None:
     job_id = put(resource="hubspot:1")
-    pause(db, kind, key_of(kind, workspace_id), reason="Acme misbehaves", actor="ada")
+    pause(db, kind, key_of(kind, workspace_id), reason="Acme misbehaves", actor="Olga")
 
     why = why_waiting(db, workspace_id, job_id, tells_all=False)
 
     assert why is not None
     told = repr(why)
-    assert ("ada" in told, "Acme misbehaves" in told) == ((True, True) if kind == "workspace" else (False, False))
+    assert ("Olga" in told, "Acme misbehaves" in told) == ((True, True) if kind == "workspace" else (False, False))
     assert ("by an operator" in told) == (kind != "workspace")
 
 
