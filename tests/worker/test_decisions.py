@@ -290,6 +290,30 @@ def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
     assert supply.in_flight
 
 
+@pytest.mark.parametrize(("idle", "jobs", "slots"), [(2, 1, 1), (1, 2, 1), (3, 3, 3), (0, 2, 0), (2, 0, 0)])
+def test_slots_that_waited_for_a_claim_and_have_something_to_do_now_stood_idle(
+    idle: int, jobs: int, slots: int
+) -> None:
+    pool = EmptyPool()
+    pool.idle = idle
+    supply = Supply(SilentClaimer(), Ledger(), pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    supply.ask(monotonic() - 100, worker_id=1)
+
+    stood_idle = supply.claimed(Claimed(1, [claimed(number + 1) for number in range(jobs)], more=False))
+
+    assert stood_idle // 100 == slots
+
+
+def test_the_wait_for_a_claim_is_charged() -> None:
+    """Both have jobs of which nothing is known, and only that of the second was waited for."""
+    waited, at_once = Ledger(), Ledger()
+
+    waited.claimed([claimed(1)], idle=1, came_round=True, stood_idle=100.0)
+    at_once.claimed([claimed(1)], idle=1, came_round=True)
+
+    assert waited.shares._level > at_once.shares._level
+
+
 ONE, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000009"
 
 
