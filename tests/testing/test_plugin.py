@@ -135,13 +135,18 @@ def test_processes_of_one_run_share_a_template_and_leave_nothing(
             with Path("made").open("a") as file:
                 file.write("once\\n")
     """)
+    # The last process drops what the run made: if one of them were through before the other began, that would be both.
     project.makepyfile(
         """
+        from pathlib import Path
         import pytest
+        from jobplatform.testing import wait_until
 
         @pytest.mark.parametrize("number", range(6))
-        def test_it(jobplatform_session, number):
+        def test_it(jobplatform_session, number, worker_id):
             assert jobplatform_session.get_bind().url.database.startswith("{theirs}")
+            Path(f"{worker_id}.begun").touch()
+            wait_until(lambda: len(list(Path().glob("*.begun"))) == 2, what="the other process")
     """.replace("{theirs}", theirs)
     )
 
