@@ -44,7 +44,7 @@ def measure(run: Run) -> tuple[list[Table], list[Target]]:
 
 
 def _jobs(run: Run, name: str) -> int:
-    return int((2_000 if run.quick else 20_000) * SLOW.get(name, 1.0))
+    return int((2_000 if run.quick else 60_000) * SLOW.get(name, 1.0))
 
 
 def _drain(run: Run, contender: Contender) -> dict[str, float]:
