@@ -5,8 +5,9 @@ from typing import Final
 
 from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, Release, ResourceNote
 
-# More rows in one flush make the next one bigger still: with no limit one slow flush grew to 3,300 rows.
-FLUSH_ROWS: Final = 200
+# As many as are claimed at a time. More rows in one flush make the next one bigger still: with no limit one slow flush
+# grew to 3,300 rows.
+FLUSH_ROWS: Final = 400
 FLUSH_FROM: Final = 100
 FLUSH_SECONDS: Final = 0.005
 # What people look at may be this old; endings never wait for it.
@@ -97,7 +98,7 @@ class Outbox:
         return min(moments, default=None)
 
     def take(self, now: float) -> Flush:
-        """The next flush: at most 200 endings of a kind, and every line and report there is up to now."""
+        """The next flush: at most 400 endings of a kind, and every line and report there is up to now."""
         flush = Flush(
             lines=self._lines,
             progress=list(self._progress.values()),

@@ -15,8 +15,10 @@ TURN_SECONDS: Final = 0.001
 LONGEST_TURN: Final = 4
 #: Behind jobs that run longer than this nothing waits that could run elsewhere.
 LONG_SECONDS: Final = 0.25
-CLAIM_JOBS: Final = 200
-AHEAD_JOBS: Final = 400
+# Twice as many as a child gets: what a claim takes beside its jobs (a turn of the hub, the statement's own part) is spread
+# over more of them. Jobs that do nothing are drained a sixth faster than with 200 and 400; 600 and 1,200 add nothing.
+CLAIM_JOBS: Final = 400
+AHEAD_JOBS: Final = 800
 WEIGHT: Final = 0.05
 #: The weight of a job that took longer than expected.
 ALARM: Final = 0.3

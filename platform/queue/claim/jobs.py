@@ -20,7 +20,7 @@ from jobplatform.queue.claim.weighing import Weighing
 from jobplatform.queue.statement import array, run
 
 #: Jobs one claim may take.
-LARGEST_CLAIM = 200
+LARGEST_CLAIM = 400
 
 #: Code that does not say which versions it reads reads all of them.
 NEWEST = 32_767
