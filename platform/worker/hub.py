@@ -56,8 +56,8 @@ from jobplatform.worker.pool import Pool
 from jobplatform.worker.supply import Supply
 from jobplatform.worker.tally import Tally
 
-# Results gather in the pipes meanwhile and nobody waits for them: 5 to 25 % less CPU while draining. On a fast machine a
-# millisecond is a quarter of a claim: with half of it jobs that do nothing are drained 5 % faster, for the same CPU.
+# Results gather in the pipes meanwhile and nobody waits for them: 5 to 25 % less CPU while draining. On a fast machine
+# a millisecond is a quarter of a claim: with half of it jobs of no time are drained 5 % faster, for the same CPU.
 LINGER_SECONDS: Final = 0.0005
 LONGEST_SLEEP: Final = 10.0
 THREAD_STOP_SECONDS: Final = 2.0
