@@ -28,8 +28,9 @@ EXPLANATION = """
 {backlog:,} jobs of 10 ms from the noisy workspaces, and behind them one job from each of twenty quiet ones, on one
 worker with four slots. The quiet ones' wait is counted in lengths of a job (10 ms); *busy* is the share of the slots'
 time that was spent inside jobs. *Spread over 50 keys*: the jobs of the one noisy workspace use fifty different
-resources. *Nobody else*: its backlog alone, to see whether fairness leaves slots idle. With 50 noisy workspaces a fair
-turn comes after 50 to 70 jobs, 12 to 18 lengths.
+resources. *Nobody else*: its backlog alone, to see whether fairness leaves slots idle. *Nobody noisy*: twenty come at
+the same moment to four slots, so the last of them wait up to four lengths even then. With
+50 noisy workspaces a fair turn comes after 50 to 70 jobs, 12 to 18 lengths.
 
 jobplatform is fair without being told. pg-boss is given a cap of two running jobs for each group, without which it is
 first in, first out as procrastinate and pgqueuer are; groups are the workspaces, or the noisy one's fifty keys. dbos is
@@ -98,6 +99,7 @@ def _neighbours(run: Run, capped: Sequence[Contender], in_line: Sequence[Contend
     backlog = 300 if run.quick else 1_000
     spread = Crowd(jobplatform(), f"1 noisy, spread over {KEYS} keys", backlog, keys=KEYS)
     alone = Crowd(jobplatform(), "1 noisy, nobody else", backlog, quiet=0)
+    nobody = Crowd(jobplatform(), "nobody noisy", backlog=0)
     some = [Crowd(jobplatform(), f"{noisy} noisy", backlog, noisy) for noisy in NOISY]
     everybody = Crowd(jobplatform(), f"{EVERYBODY} noisy", backlog, EVERYBODY)
     theirs = [
@@ -105,7 +107,7 @@ def _neighbours(run: Run, capped: Sequence[Contender], in_line: Sequence[Contend
         for peer in capped
         for crowd in (some[0], some[1], spread)
     ]
-    often = [*some, spread, alone, *(crowd for crowd in theirs if crowd.contender.name not in SLOW)]
+    often = [nobody, *some, spread, alone, *(crowd for crowd in theirs if crowd.contender.name not in SLOW)]
     once = [everybody, *(crowd for crowd in theirs if crowd.contender.name in SLOW)]
     once += [replace(some[0], contender=peer) for peer in in_line]
     results = alternate("noisy", often, run.rounds, lambda crowd: _quiet_waits(run, crowd))
@@ -131,7 +133,7 @@ def _quiet_waits(run: Run, crowd: Crowd) -> dict[str, float]:
         return {"busy": busy}
     waits = seen.waits
     shares = {"p50": percentile(waits, 0.5), "p95": percentile(waits, 0.95), "longest": max(waits)}
-    return {**shares, "busy": busy}
+    return {**shares, "busy": busy} if crowd.backlog else shares
 
 
 def _row(name: str, results: Rounds) -> list[str]:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import QuotaExceededError, QuotaIsolationError
 from jobplatform.queue.end_waiting import end_waiting
+from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.webhook_job import WEBHOOK_TASK
@@ -56,16 +57,7 @@ select
             from jobplatform.job_records r
             where r.workspace_id = w.workspace_id and r.id = w.id
         ),
-        (
-            select holder.id
-            from jobplatform.job_queue holder
-            where holder.workspace_id = w.workspace_id and holder.unique_key = w.unique_key
-        ),
-        (
-            select successor.id
-            from jobplatform.job_queue successor
-            where successor.workspace_id = w.workspace_id and successor.unique_key = chr(30) || w.unique_key
-        )
+        {holder_of_guard("w")}
     )::text,
     limited.quota,
     limited.shed,

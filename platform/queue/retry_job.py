@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.ending import PAST_ENDINGS
+from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.statement import one_transaction, run
@@ -98,18 +99,7 @@ told as (
 select
     r.status,
     (select queue from queued),
-    coalesce(
-        (
-            select holder.id::text
-            from jobplatform.job_queue holder
-            where holder.workspace_id = r.workspace_id and holder.unique_key = r.unique_key
-        ),
-        (
-            select successor.id::text
-            from jobplatform.job_queue successor
-            where successor.workspace_id = r.workspace_id and successor.unique_key = chr(30) || r.unique_key
-        )
-    ),
+    {holder_of_guard("r")}::text,
     case
         when r.status in (4, 5)
         then (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited)

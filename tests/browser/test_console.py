@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from jobplatform.models import Connection
 from jobplatform.queue import Every, create_schedule, pause, resume
+from jobplatform.queue.count import count_endings
 from jobplatform.testing import wait_until
 from tests.browser.conftest import CORPUS, EVIL, Stage, examine, examine_everywhere, harm_of, wait_for, walk
 from tests.browser.shop_tasks import tasks
@@ -79,6 +80,9 @@ def haunted(stage: Stage) -> list[str]:
         session.execute(text("insert into jobplatform.plans (name, weight) values (:name, 3)"), {"name": CORPUS[1]})
         pause(session, "resource", resource["resource"], reason=EVIL[:400], actor=EVIL)
         schedule_id = schedule.id
+    with stage.sessions.begin() as session:
+        # A worker does it too, within fifteen seconds.
+        count_endings(session)
     wait_until(
         lambda: stage.scalar("select count(*) from jobplatform.platform_error_groups") > 0,
         what="the failure to be counted",

@@ -5,6 +5,7 @@ Each of them writes both halves of a job, the row of the queue and the record.
 
 from __future__ import annotations
 
+from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.told import told
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
@@ -194,16 +195,7 @@ select
             from jobplatform.job_records r
             where r.workspace_id = a.workspace_id and r.id = a.id
         ),
-        (
-            select holder.id
-            from jobplatform.job_queue holder
-            where holder.workspace_id = a.workspace_id and holder.unique_key = a.unique_key
-        ),
-        (
-            select successor.id
-            from jobplatform.job_queue successor
-            where successor.workspace_id = a.workspace_id and successor.unique_key = chr(30) || a.unique_key
-        )
+        {holder_of_guard("a")}
     )::text,
     (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited),
     exists (select from unsealed)
