@@ -29,8 +29,8 @@ EXPLANATION = """
 worker with four slots. The quiet ones' wait is counted in lengths of a job (10 ms); *busy* is the share of the slots'
 time that was spent inside jobs. *Spread over 50 keys*: the jobs of the one noisy workspace use fifty different
 resources. *Nobody else*: its backlog alone, to see whether fairness leaves slots idle. *Nobody noisy*: twenty come at
-the same moment to four slots, so the last of them wait up to four lengths even then. With
-50 noisy workspaces a fair turn comes after 50 to 70 jobs, 12 to 18 lengths.
+the same moment to four slots, so the last of them wait up to four lengths even then. With 50 noisy workspaces a fair
+turn comes after 50 to 70 jobs, 12 to 18 lengths.
 
 jobplatform is fair without being told. pg-boss is given a cap of two running jobs for each group, without which it is
 first in, first out as procrastinate and pgqueuer are; groups are the workspaces, or the noisy one's fifty keys. dbos is
