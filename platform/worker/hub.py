@@ -19,7 +19,6 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from select import select
 from time import monotonic
 from typing import Any, Final
 
@@ -49,6 +48,7 @@ from jobplatform.worker.keeper_messages import (
     RegistrationFailed,
     SettleNow,
 )
+from jobplatform.worker.kernel import is_readable
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.membership import Membership
 from jobplatform.worker.options import WorkerOptions
@@ -164,7 +164,7 @@ class Hub:
 
     def linger(self) -> None:
         """Let results gather, and hear at once what a thread has to say: it has nothing to do until it is answered."""
-        if select([self.wake_read], [], [], LINGER_SECONDS)[0]:
+        if is_readable(self.wake_read, LINGER_SECONDS):
             self.read_inbox()
         self.pool.read_all_results()
 

@@ -1,7 +1,8 @@
-"""What Linux offers a family of processes beyond the standard library. Does nothing elsewhere."""
+"""What the system offers a family of processes beyond the standard library. Where it does not, nothing is done."""
 
 import ctypes
 import os
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Final
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
+#: select() knows no descriptor from here on.
+FD_SETSIZE: Final = 1024
 
 
 def die_with_parent() -> None:
@@ -27,6 +30,17 @@ def prefer_as_victim() -> None:
     """When the machine runs out of memory, this process should go before the database and the worker's parent."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def is_readable(fd: int, seconds: float) -> bool:
+    """Wait for so long until there is something to read. Where whoever started us has left so many files open that
+    only poll() can wait for this one, for whole milliseconds.
+    """
+    if fd < FD_SETSIZE:
+        return bool(select.select([fd], [], [], seconds)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def resident_bytes(pid: int) -> int:
