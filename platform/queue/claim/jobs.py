@@ -158,6 +158,8 @@ def _in_turns(jobs: list[ClaimedJob]) -> list[ClaimedJob]:
 
     Otherwise all that one of them got in a large claim would be before what the next one got.
     """
+    if not jobs or jobs[0].lease.workspace_id == jobs[-1].lease.workspace_id:
+        return jobs  # They come workspace by workspace, so they are all of one.
     had: dict[str, float] = {}
     turns = []
     for job in jobs:
