@@ -15,11 +15,12 @@ those who want something now that decide how fast it rises: whoever has gone is 
 counts from the round in which it is met. Nothing has to be known about a backlog but that there is one.
 
 A workspace that comes (back) starts at the level: not having asked for anything earns no credit, and having used slots
-that nobody else wanted costs none. (A few jobs' worth of credit is kept: so far behind is, between two of its turns,
-also who always has something to claim.) A claim takes first from those who are not above the level, then from the
-others in the order of their accounts; from one that is *heavy*, above the level by more than a job or two, only what is
-left. One that is *late*, as far below the level, is looked at before its turn: a turn of one short job is not much
-where the others' are long.
+that nobody else wanted costs none. What those that it finds have claimed and will only have while it waits is not in
+the level, so they come after it by so much. (A few jobs' worth of credit is kept: so far behind is, between two of its
+turns, also who always has something to claim.) A claim takes first from those who are not above the level, then from
+the others in the order of their accounts; from one that is *heavy*, above the level by more than a job or two, only
+what is left. One that is *late*, as far below the level, is looked at before its turn: a turn of one short job is not
+much where the others' are long.
 
 A job is charged when it is claimed, with what such jobs took lately, and corrected when it has ended. To that comes for
 how long slots stand idle until a claim is answered, for each job that it brings; the same for all, as it was lately.
@@ -30,7 +31,7 @@ leave their workspace behind for ever, and have nearly every turn.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -42,6 +43,8 @@ SLACK_JOBS = 2.0
 #: How far below it an account may be, in the same measure and in what the level rises by in a round.
 CREDIT_JOBS = 5.0
 CREDIT_ROUNDS = 2.0
+#: Of what a workspace has claimed and not had yet, what is still to come: jobs that run are half over on average.
+TO_COME = 0.5
 #: Workspaces a claim is told about. Where there are more than that, turns are far apart: then only those are named that
 #: are above the level by more than a turn, which is one as far above it as the credit goes below.
 MOST_AHEAD = 200
@@ -64,12 +67,21 @@ _whose: Callable[[ClaimedJob], tuple[str, str, int]] = attrgetter("lease.workspa
 
 @dataclass(slots=True)
 class Account:
-    """``met`` is the last round in which it was; ``wants`` is off while it is not known whether it still wants some."""
+    """``met`` is the last round in which it was; ``wants`` is off while it is not known whether it still wants some.
+
+    ``held`` are the seconds it was charged for jobs that are not over: a part of what it has been served.
+    """
 
     weight: int
     served: float
     met: int = -1
     wants: bool = False
+    held: float = 0.0
+
+    @property
+    def had(self) -> float:
+        """Where it would be if it got nothing of what is still to come."""
+        return self.served - self.held * TO_COME / self.weight
 
 
 def _served(item: tuple[str, Account]) -> float:
@@ -114,21 +126,23 @@ class Shares:
         if jobs:
             self._mean_idle = _moved(self._mean_idle, [stood_idle], NEWEST_CLAIM)
             self._mean_claim = _moved(self._mean_claim, [len(jobs)], NEWEST_CLAIM)
+        whose = list(map(_whose, jobs))
+        counts = Counter(whose)
+        charge = {of: self._expected(*of[:2]) for of in counts}
         wait = self._wait
-        charges: list[float] = []
         owed: dict[tuple[str, int], float] = defaultdict(float)
-        for workspace_id, task, weight in map(_whose, jobs):
-            mean = self._means.get((workspace_id, task))
-            seconds = self._task_means.get(task, 0.0) if mean is None else mean
-            charges.append(seconds)
-            owed[workspace_id, weight] += seconds + wait
+        for of, count in counts.items():
+            workspace_id, _, weight = of
+            owed[workspace_id, weight] += count * (charge[of] + wait)
         self._only_these_want({workspace_id for workspace_id, _ in owed}.union(waiting))
         self._charge(owed)
+        for of, count in counts.items():
+            self._hold(of[0], count * charge[of])
         self._meet(workspace_id for workspace_id, _ in owed)
         self._meet(waiting)
         if came_round:
             self._end_round()
-        return charges
+        return [charge[of] for of in whose]
 
     def ended(self, job: ClaimedJob, charged: float, seconds: float | None) -> None:
         """Correct the charge by what the job really took; None when it did not run at all.
@@ -194,7 +208,7 @@ class Shares:
         the level goes on from the lowest of these.
         """
         accounts = [self._accounts.get(id_) for id_ in workspaces]
-        lowest = min((account.served if account else self._level for account in accounts), default=self._level)
+        lowest = min((account.had if account else self._level for account in accounts), default=self._level)
         if lowest > self._level:
             # What was given so far is in their accounts, and must not raise the level once more.
             self._level, self._given = lowest, 0.0
@@ -214,6 +228,14 @@ class Shares:
         self._until_prune -= len(owed)
         if self._until_prune <= 0:
             self._prune()
+
+    def _hold(self, workspace_id: str, seconds: float) -> None:
+        """A workspace was charged so much more, or less, for jobs that are not over. What is to come of them does not
+        raise the level yet.
+        """
+        if account := self._accounts.get(workspace_id):
+            before, account.held = account.held, max(0.0, account.held + seconds)
+            self._given -= (account.held - before) * TO_COME
 
     def _account(self, workspace_id: str, weight: int) -> Account:
         account = self._accounts.get(workspace_id)
@@ -261,9 +283,16 @@ class Shares:
         owed: dict[tuple[str, int], float] = defaultdict(float)
         for (workspace_id, task, weight), jobs in groups.items():
             took = [seconds for _, seconds in jobs if seconds is not None]
+            charged = sum(charged for charged, _ in jobs)
             self._learn(workspace_id, task, weight, took)
-            owed[workspace_id, weight] += sum(took) - sum(charged for charged, _ in jobs)
+            self._hold(workspace_id, -charged)
+            owed[workspace_id, weight] += sum(took) - charged
         self._charge(owed)
+
+    def _expected(self, workspace_id: str, task: str) -> float:
+        """What jobs of a workspace's task took lately, in seconds; those of the task where it had none."""
+        mean = self._means.get((workspace_id, task))
+        return self._task_means.get(task, 0.0) if mean is None else mean
 
     def _learn(self, workspace_id: str, task: str, weight: int, took: Sequence[float]) -> None:
         if not took:

@@ -95,6 +95,38 @@ def test_who_leaves_after_each_long_job_and_comes_back_at_once_gets_no_more_for_
     assert worker.share("x") <= 1.15 / 5
 
 
+class WhatIsHeldIsHad(Shares):
+    """Broken, as it once was: what has been claimed counts as had, and who comes starts beyond it."""
+
+    def _hold(self, workspace_id: str, seconds: float) -> None:
+        """Nobody holds anything."""
+
+
+def noisy_starts_before_the_last_quiet_one(shares: Shares, seed: int) -> int:
+    """Three have a backlog and four slots to themselves; then, one after the other, twenty come with a job each."""
+    noisy = {f"{n * 0.37 % 1:.2f} noisy": Tenant(around(SHORT)) for n in range(3)}
+    quiet = {f"{(n * 0.37 + 0.11) % 1:.2f} quiet": Tenant(every(SHORT), jobs=0) for n in range(20)}
+    worker = SimulatedWorker(noisy | quiet, shares=shares, seed=seed)
+    worker.run(until=1)
+    before = len(worker.starts)
+    for tenant in quiet.values():
+        tenant.jobs = 1
+        worker.run(until=worker.now + SHORT / 10)
+    worker.run(until=worker.now + 1)
+    starts = ["quiet" in name for name in worker.starts[before:]]
+    assert starts.count(True) == len(quiet)
+    return starts[: len(starts) - starts[::-1].index(True)].count(False)
+
+
+def test_fewer_go_before_who_comes_where_what_is_held_has_not_been_had() -> None:
+    seeds = range(40)
+
+    fair = sum(noisy_starts_before_the_last_quiet_one(Shares(), seed) for seed in seeds)
+    broken = sum(noisy_starts_before_the_last_quiet_one(WhatIsHeldIsHad(), seed) for seed in seeds)
+
+    assert fair < 0.9 * broken
+
+
 # -- whatever comes and goes ---------------------------------------------------------------------------
 
 
@@ -284,6 +316,24 @@ def test_a_claim_of_many_that_are_handed_back_again_costs_nobody_a_turn() -> Non
         serve(heavy)
         served += 1
     assert served <= 4
+
+
+def test_what_those_who_were_here_have_claimed_and_not_had_is_not_in_the_level_of_who_comes() -> None:
+    """The four jobs of one that was alone are still to come, and half of that puts it behind whoever comes."""
+    shares = Shares()
+    for _ in range(20):
+        serve(shares, "alone", seconds=SHORT)
+    had = shares._accounts["alone"].served
+
+    held = shares.claimed([a_job("alone")] * 4)
+    shares.claimed([], waiting=["alone"])
+    level_while_held = shares._level
+    for charged in held:
+        shares.ended(a_job("alone"), charged, SHORT)
+    shares.claimed([], waiting=["alone"])
+
+    assert level_while_held == pytest.approx(had + 2 * SHORT, rel=0.01)
+    assert shares._level == pytest.approx(had + 4 * SHORT, rel=0.01)
 
 
 def test_those_ahead_are_named_with_the_furthest_last_and_never_too_many() -> None:
