@@ -38,7 +38,8 @@ class Flushed:
 
     `lost` are endings that were not accepted, `not_held` running attempts whose progress was not. After a `repeated`
     write an ending may also be missing because the first try had worked and only its answer was lost. `unsettled`:
-    somebody waits for something that ended. ``statuses`` are those of the jobs whose attempts went badly.
+    somebody waits for something that ended. ``statuses`` are those of the jobs whose attempts went badly, ``paused``
+    the resources that were paused for it.
     """
 
     flush: Flush
@@ -47,6 +48,7 @@ class Flushed:
     statuses: dict[Lease, str] = field(default_factory=dict)
     repeated: bool = False
     unsettled: bool = False
+    paused: set[str] = field(default_factory=set)
 
 
 class Finisher(DatabaseThread):
@@ -68,7 +70,7 @@ class Finisher(DatabaseThread):
         self._save(append_lines, flush.lines, answer)
         held = self._save(report_progress, flush.progress, answer)
         answer.not_held = {report.lease for report in flush.progress} - held
-        self._save(note_findings, flush.notes, answer)
+        self._save(partial(self._note, answer), flush.notes, answer)
         held = self._save(complete_jobs, flush.completions, answer, unsavable)
         held |= self._save(partial(self._fail, answer), flush.failures, answer, unsavable)
         held |= self._save(release_jobs, flush.releases, answer)
@@ -79,6 +81,13 @@ class Finisher(DatabaseThread):
         statuses = fail_jobs(session, failures, crash_limit=self._crash_limit)
         answer.statuses.update(statuses)
         return statuses
+
+    @staticmethod
+    def _note(answer: Flushed, session: Session, notes: Sequence[ResourceNote]) -> Iterable[Lease]:
+        for resource in note_resources(session, notes):
+            logger.warning("resource paused after repeated errors", extra={"resource": resource})
+            answer.paused.add(resource)
+        return ()
 
     def _save(
         self,
@@ -127,12 +136,6 @@ def _missing(endings: Sequence[Lease], held: set[Lease]) -> set[Lease]:
 
 def append_lines(session: Session, lines: Sequence[LogLine]) -> Iterable[Lease]:
     append_log_lines(session, lines)
-    return ()
-
-
-def note_findings(session: Session, notes: Sequence[ResourceNote]) -> Iterable[Lease]:
-    for resource in note_resources(session, notes):
-        logger.warning("resource paused after repeated errors", extra={"resource": resource})
     return ()
 
 

@@ -5,7 +5,8 @@ itself, so that whatever made it fail costs its neighbours one attempt at most.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from math import inf
 from typing import NamedTuple
 
@@ -34,6 +35,10 @@ class Gathering:
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """Those that wait to be more."""
+        return chain.from_iterable(self._groups.values())
 
     def learn(self, sizes: Mapping[str, BatchSize]) -> None:
         self._sizes = sizes
@@ -75,7 +80,7 @@ class Gathering:
         return taken
 
     def take_all(self) -> list[Attempt]:
-        taken = [attempt for group in self._groups.values() for attempt in group]
+        taken = list(self)
         self._groups.clear()
         self._due.clear()
         return taken

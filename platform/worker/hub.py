@@ -116,6 +116,7 @@ class Hub:
             ThreadDied: self.thread_died,
         }
         self.flushing = False
+        self.closed_meanwhile: set[str] = set()
         self.queues: tuple[str, ...] = ()
         self.tasks: tuple[str, ...] = ()
         self.broken: Exception | None = None
@@ -147,6 +148,7 @@ class Hub:
             self.pool.watch(now),
         )
         if not self.departure.begun:
+            self.hand_back_users()
             wake_at = min(wake_at, self.pool.dispatch(now))
         wake_at = min(wake_at, self.flush(now), self.ask(now))
         self.wait(wake_at)
@@ -208,6 +210,17 @@ class Hub:
         self.ledger.know(self.queues, self.tasks)
         self.claimer.know(self.queues, self.tasks, {task["name"]: task["payload_version"] for task in catalogue})
         self.keeper.ask(Know(catalogue, self.pool.cradle.schedules))
+
+    def hand_back_users(self) -> None:
+        """Hand back what has not begun of what uses a resource that was closed or paused; also of the claim that is on
+        its way and may not have seen it.
+        """
+        if not self.ledger.closed:
+            return
+        resources, self.ledger.closed = self.ledger.closed, set()
+        self.pool.hand_back_users(resources)
+        if self.supply.in_flight:
+            self.closed_meanwhile |= resources
 
     def flush(self, now: float) -> float:
         if self.flushing:
@@ -295,6 +308,9 @@ class Hub:
                 came_round=claim.came_round,
                 stood_idle=stood_idle,
             )
+            self.ledger.closed |= self.closed_meanwhile
+            self.closed_meanwhile.clear()
+            self.hand_back_users()
             # Not only at their places in the next turn: a child that has nothing to do would wait for all that is
             # before, and so would the claimer, which drains a backlog a tenth faster when it is asked at once.
             now = monotonic()
@@ -306,6 +322,7 @@ class Hub:
     def flushed(self, answer: Flushed) -> None:
         self.flushing = False
         self.ledger.flushed(answer.flush, answer.lost, answer.statuses)
+        self.ledger.closed |= answer.paused
         self.supply.ended()
         for lease in answer.lost:
             facts = {"job_id": lease.job_id, "epoch": lease.epoch, "repeated": answer.repeated}

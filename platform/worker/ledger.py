@@ -54,6 +54,8 @@ class Ledger:
         self.gathering = Gathering()
         self.apart: frozenset[str] = frozenset()
         """Tasks whose jobs want their process to themselves."""
+        self.closed: set[str] = set()
+        """Resources that were found closed, or were paused: what waits for them here is to go back."""
         self._seq = 0
 
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
@@ -206,6 +208,8 @@ class Ledger:
             self._count_end(self.tally, attempt, frame, facts["kind"])
         if attempt.reason is None and (note := note_of(attempt.job.resource, facts)):
             self.outbox.note(note, monotonic())
+            if note.closed_for > 0:
+                self.closed.add(note.resource)
         self.settle(attempt, verdicts.ended(attempt, facts, self.retry(attempt)), frame.seconds)
         if attempt.reason is not None or facts["kind"] in ("failed", "interrupted"):
             logger.info(
@@ -263,6 +267,13 @@ class Ledger:
         waiting = [*self.ready, *self.gathering.take_all()]
         self.ready.clear()
         self.release_unstarted(waiting)
+
+    def release_users(self, resources: Collection[str]) -> None:
+        """Hand back what waits here to use one of these resources."""
+        users = [attempt for attempt in [*self.ready, *self.gathering] if attempt.job.resource in resources]
+        for attempt in users:
+            self.forget_waiting(attempt)
+        self.release_unstarted(users)
 
     def release_last(self, count: int) -> None:
         """Hand back so many of those that would wait longest here."""

@@ -3,6 +3,7 @@
 import logging
 import math
 import selectors
+from collections.abc import Collection
 from time import monotonic
 from typing import Final
 
@@ -227,6 +228,13 @@ class Pool:
         """Make what the child has not started wait again, and hear what it has finished."""
         self.ledger.put_back(slot.take_back())
         self.read_results(slot)
+
+    def hand_back_users(self, resources: Collection[str]) -> None:
+        """Nothing more is to start on these resources: not of what waits here, and not of what children have."""
+        for slot in list(self.slots.values()):
+            if any(attempt.job.resource in resources for attempt in slot.run):
+                self.take_back(slot)
+        self.ledger.release_users(resources)
 
     def take_back_all(self) -> None:
         for slot in self.slots.values():

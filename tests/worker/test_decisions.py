@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 from itertools import cycle
 from time import monotonic
@@ -26,7 +27,7 @@ from jobplatform.queue import (
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed
-from jobplatform.worker.frames import Reason
+from jobplatform.worker.frames import ENDED, Frame, Reason
 from jobplatform.worker.host import COLLECT_AFTER, few_collections
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
@@ -249,6 +250,33 @@ def test_a_job_charged_with_a_crash_runs_with_nobody_behind_it() -> None:
 
     assert [given.lease.epoch for given in first] == [3]
     assert [given.lease.epoch for given in second] == [1, 2]
+
+
+# -- what is outside -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("closes", "closed"), [(None, "crm:1"), ("crm:2", "crm:2")])
+def test_what_a_handler_is_told_too_often_by_is_closed_here_too(closes: str | None, closed: str) -> None:
+    ledger = Ledger()
+    told = facts("snoozed", delay=5.0, closed_for=5.0, closes=closes, infrastructure=False)
+
+    ledger.ended(attempt(resource="crm:1"), Frame(1, ENDED, 0.0, 0.1, json.dumps(told).encode()))
+
+    assert ledger.closed == {closed}
+
+
+def test_what_waits_to_be_called_with_others_is_handed_back_as_well() -> None:
+    ledger = Ledger()
+    task = {"name": "task", "batch": (10, 60.0), "isolation": "thread", "retry": {}}
+    ledger.learn_tasks([task])
+    jobs = [attempt(lease=lease(number), attempt=1, crash_count=0, resource=f"crm:{number}").job for number in (1, 2)]
+    ledger.claimed(jobs, idle=1)
+    assert len(ledger.gathering) == 2
+
+    ledger.release_users({"crm:1"})
+
+    assert [release.lease for release in ledger.outbox.take(0.0).releases] == [lease(1)]
+    assert [waiting.lease for waiting in ledger.gathering] == [lease(2)]
 
 
 # -- hunger ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.pool import Pool
 from jobplatform.worker.slot import Slot, State
-from tests.worker.test_slot import attempts
+from tests.worker.test_slot import attempts, child_reads_token
 
 NOW = 1_000.0
 
@@ -81,6 +81,28 @@ def test_who_has_its_hands_full_has_no_part_in_what_there_is_for_the_others() ->
         pool.dispatch(NOW)
 
         assert len(idle.run) == 3
+
+
+def test_nothing_more_starts_on_a_resource_that_was_closed() -> None:
+    """What a child has begun goes on; what it has not, and what waits here, goes back."""
+    with pool_of(0.0) as pool:
+        (slot,) = pool.slots.values()
+        child_reads_token(slot)
+        slot.run[0].job = slot.run[0].job._replace(resource="crm:1")
+        given, other, waiting, elsewhere = attempts(5)[1:]
+        for attempt, resource in ((given, "crm:1"), (waiting, "crm:1"), (elsewhere, "crm:2")):
+            attempt.job = attempt.job._replace(resource=resource)
+        slot.give([given, other])
+        pool.ledger.ready.extend([waiting, elsewhere])
+
+        pool.hand_back_users({"crm:1"})
+
+        released = pool.ledger.outbox.take(NOW).releases
+        assert {(release.lease, release.unstarted) for release in released} == {
+            (given.lease, True),
+            (waiting.lease, True),
+        }
+        assert [*slot.run, *pool.ledger.ready][1:] == [other, elsewhere]
 
 
 def test_children_with_threads_say_themselves_when_they_begin() -> None:
