@@ -83,13 +83,15 @@ def pages(job: RunningJob, payload: Payload) -> int:
             stay(payload, page)
 
     half, count = payload["count"] // 2, payload["count"]
+    # Not "its epoch is 1": an attempt that is handed back before it begins has taken an epoch too.
+    is_first = job.checkpoint_state is None
     for page in range(half):
         with job.step(f"page-{page}") as step:
             if step:
                 apply(page)
     for page in range(job.checkpoint_state or half, count):
         apply(page)
-        if page == payload.get("ends_at") and job.epoch == 1:
+        if page == payload.get("ends_at") and is_first:
             return end_early(payload)
         job.checkpoint(page + 1)
     return job.epoch
