@@ -7,10 +7,15 @@ BIN     := $(VENV)/bin
 READY   := $(VENV)/.installed
 # Two test processes share two cores with the server they test.
 JOBS    ?= 2
+# The folder of another PostgreSQL's programs for the tests to run on, such as /usr/lib/postgresql/15/bin.
+POSTGRES ?=
 # What the type checker and the import checker see: `platform/` under the name it is imported by.
 SOURCES := platform migrations tests benchmarks examples wsgi.py
 
 export PYTHONDONTWRITEBYTECODE := 1
+ifneq ($(POSTGRES),)
+export JOBPLATFORM_POSTGRES_PROGRAMS := $(POSTGRES)
+endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

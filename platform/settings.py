@@ -62,6 +62,8 @@ class Settings:
     """The same database past the transaction pooler that the other URL leads to. A worker's own connections use it."""
     data_dir: Path = field(default_factory=_default_data_dir)
     """Where the embedded PostgreSQL keeps its data."""
+    postgres_programs: Path | None = None
+    """The folder of the programs that the embedded PostgreSQL is run with, instead of those of its wheel."""
     mode: Literal["queue", "sync"] = "queue"
     """``sync`` runs each job in the process that enqueued it, after the commit. ``DISABLE_QUEUE=true`` does too."""
     tasks: str = "jobplatform.connectors:tasks"
@@ -198,6 +200,7 @@ class _Reader:
             "database_url": self._read_database_url("JOBS_DATABASE_URL", "DATABASE_URL"),
             "direct_database_url": self._read_database_url("JOBPLATFORM_DIRECT_DATABASE_URL"),
             "data_dir": self._read("DATA_DIR", Path),
+            "postgres_programs": self._read("POSTGRES_PROGRAMS", Path),
             "mode": self._read_mode(),
             "tasks": self._read("TASKS", _matching(TASKS_NAME, "module:attribute")),
             "concurrency": self._read("CONCURRENCY", _integer(1, 512)),

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import Engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.embedded import EmbeddedServer
+from jobplatform.embedded import PROGRAMS, EmbeddedServer
 from jobplatform.key_ring import VARIABLE
 from jobplatform.models import Role
 from jobplatform.queue import use_key_ring
@@ -46,6 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # The pooler keeps connections to a database for longer than a test takes.
         config.option.jobplatform_database = "fresh"
     for name in list(os.environ):
+        # What the tests are run with is for whoever runs them to say.
+        if name == PROGRAMS:
+            continue
         if name.startswith("JOBPLATFORM_") or name in (
             "DATABASE_URL",
             "JOBS_DATABASE_URL",

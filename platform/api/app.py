@@ -98,7 +98,7 @@ def _database_url(settings: Settings) -> str:
     if settings.database_url:
         return settings.database_url
     adopt_ring_beside(settings.data_dir)
-    server = EmbeddedServer(settings.data_dir)
+    server = EmbeddedServer(settings.data_dir, programs=settings.postgres_programs)
     server.start()
     # The last process to stop using the server stops it.
     atexit.register(server.stop)

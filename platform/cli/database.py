@@ -33,7 +33,7 @@ def open_database(settings: Settings, *roles: Role) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    server = EmbeddedServer(settings.data_dir)
+    server = EmbeddedServer(settings.data_dir, programs=settings.postgres_programs)
     with ring_beside(settings.data_dir):
         try:
             url = server.start()

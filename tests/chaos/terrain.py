@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple
 
 from jobplatform.queue import NewJob
@@ -132,13 +133,13 @@ class Floods:
         alone = [terrain.one, terrain.few, terrain.many, terrain.on_plan, terrain.paused, terrain.paced, terrain.paced]
         places: list[Callable[[], list[NewJob]]] = [partial(self._into, workspace) for workspace in alone]
         places += [self._into_queue, self._of_task, self._of_task, self._on_pool, self._on_account]
-        places += [self._into_full] * 3
+        quotas = cycle((self._into_full, self._into_shedding))
         while True:
             self._draw.shuffle(places)
-            for place in places:
+            for number, place in enumerate(places):
                 yield place()
-            for _ in range(4):
-                yield self._into_shedding()
+                if number % 2:
+                    yield from self._in_succession(next(quotas))
 
     def _into(self, workspace: uuid.UUID) -> list[NewJob]:
         longest = 0.5 if workspace == self._terrain.many else 0.15
@@ -162,12 +163,18 @@ class Floods:
         account = self._draw.choice(ACCOUNTS)
         return [self._job(self._anywhere(), resource=account) for _ in range(self._count())]
 
+    @staticmethod
+    def _in_succession(place: Callable[[], list[NewJob]]) -> Iterator[list[NewJob]]:
+        """However quick the workers are, what came first still waits when the last comes."""
+        return (place() for _ in range(4))
+
     def _into_full(self) -> list[NewJob]:
-        """A few at a time, so that the last place is reached as well as overrun."""
-        return [self._job(self._terrain.full) for _ in range(self._draw.choice((1, 2, 9)))]
+        """A few at a time, so that the last place is reached as well as overrun; and slow to run, so that somebody sees
+        that it is full."""
+        return [self._job(self._terrain.full, longest=0.5) for _ in range(self._draw.choice((1, 2, 9)))]
 
     def _into_shedding(self) -> list[NewJob]:
-        """In quick succession, and slow to run: so something waits when something more important comes."""
+        """Slow to run: so something waits when something more important comes."""
         priority = self._draw.randint(0, 9)
         count = self._draw.randint(1, 4)
         return [self._job(self._terrain.shedding, priority=priority, longest=0.5) for _ in range(count)]

@@ -24,6 +24,7 @@ REFERENCE = ROOT / "docs" / "reference"
 DEFAULTS_IN_WORDS = {
     "database_url": "embedded",
     "data_dir": "the user's data folder",
+    "postgres_programs": "those of its wheel",
     "queues": "all its tasks name",
     "encryption_keys": "none",
     "direct_database_url": "none",

