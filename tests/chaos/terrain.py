@@ -124,7 +124,6 @@ class Floods:
 
     def next_order(self) -> Order:
         jobs = next(self._places)
-        self._made += len(jobs)
         return Order(jobs, [job for job in jobs if self._draw.random() < 0.02])
 
     def _endless(self) -> Iterator[list[NewJob]]:
@@ -137,7 +136,9 @@ class Floods:
         while True:
             self._draw.shuffle(places)
             for number, place in enumerate(places):
-                yield place()
+                jobs = place()
+                self._made += len(jobs)
+                yield jobs
                 if number % 2:
                     yield from self._in_succession(next(quotas))
 
@@ -163,10 +164,13 @@ class Floods:
         account = self._draw.choice(ACCOUNTS)
         return [self._job(self._anywhere(), resource=account) for _ in range(self._count())]
 
-    @staticmethod
-    def _in_succession(place: Callable[[], list[NewJob]]) -> Iterator[list[NewJob]]:
-        """However quick the workers are, what came first still waits when the last comes."""
-        return (place() for _ in range(4))
+    def _in_succession(self, place: Callable[[], list[NewJob]]) -> Iterator[list[NewJob]]:
+        """Who produces waits after the last of them for all: so, however quick the workers are and however little there
+        is to produce, what came first still waits when the last comes."""
+        *before, last = (place() for _ in range(4))
+        yield from before
+        self._made += sum(map(len, before)) + len(last)
+        yield last
 
     def _into_full(self) -> list[NewJob]:
         """A few at a time, so that the last place is reached as well as overrun; and slow to run, so that somebody sees
