@@ -94,6 +94,12 @@ class EmbeddedServer:
         return True
 
     @property
+    def programs(self) -> Path:
+        """The folder of the programs that it is run with: for root perhaps a copy of those that were found. Known from
+        :meth:`start` on."""
+        return self._started_programs().folder
+
+    @property
     def log_file(self) -> Path:
         """Where the server writes its own log."""
         return self._home / "server.log"
@@ -290,22 +296,20 @@ class EmbeddedServer:
         self._run("pg_ctl", action, "-D", str(self._pgdata), "-w", "-t", str(START_SECONDS), *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
-        if self._programs is None:
-            raise EmbeddedServerError("start() the embedded PostgreSQL before anything else")
-        done, said = self._programs.run(program, *arguments)
+        done, said = self._started_programs().run(program, *arguments)
         if done != 0:
             raise EmbeddedServerError(f"{program} failed: {said}\n{self._last_log_lines()}")
+
+    def _started_programs(self) -> _Programs:
+        if self._programs is None:
+            raise EmbeddedServerError("start() the embedded PostgreSQL before anything else")
+        return self._programs
 
     def _last_log_lines(self) -> str:
         with contextlib.suppress(OSError):
             lines = self.log_file.read_text(errors="replace").splitlines()[-15:]
             return "\n".join([f"the end of {self.log_file}:", *lines])
         return ""
-
-
-def programs_folder() -> Path:
-    """Where the programs are that an embedded PostgreSQL is run with when nobody says otherwise."""
-    return _Programs.found(None).folder
 
 
 class _Programs:

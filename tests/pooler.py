@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
+import pytest
 
 from jobplatform.embedded import SUPERUSER, SYSTEM_USER, EmbeddedServer
 from jobplatform.models import Role
@@ -74,9 +75,10 @@ def login_name(roles: tuple[Role, ...]) -> str:
 
 @contextmanager
 def run_pooler(server: EmbeddedServer, pool_mode: str = "transaction") -> Iterator[Pooler]:
-    """A PgBouncer on a Unix socket that only its own user and root can reach."""
+    """A PgBouncer on a Unix socket that only its own user and root can reach. Without one the test is skipped."""
     program = find_pgbouncer()
-    assert program is not None
+    if program is None:
+        pytest.skip("there is no pgbouncer on this machine (Debian: apt install pgbouncer)")
     folder = Path(tempfile.mkdtemp(prefix="jobplatform-pooler-"))
     _configure(folder, server, pool_mode)
     process = subprocess.Popen([program, "--quiet", str(folder / "ini")])

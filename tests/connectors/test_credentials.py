@@ -38,6 +38,7 @@ from jobplatform.connectors import (
 from jobplatform.connectors import tasks as sync_tasks
 from jobplatform.connectors.credentials import find_credentials, take_credentials
 from jobplatform.connectors.renewing import DatabaseKeeper
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import (
     AddressRefusedError,
     InvalidConnectionError,
@@ -858,6 +859,7 @@ def test_no_secret_is_in_what_a_failing_sync_leaves_behind(
     jobs: Jobs,
     job: RunningJob,
     direct_url: str,
+    server: EmbeddedServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Results, errors, the log of syncs, lines of log: the whole database as a dump, and what was logged."""
@@ -873,7 +875,7 @@ def test_no_secret_is_in_what_a_failing_sync_leaves_behind(
     assert session.scalars(select(SyncLog.status)).one() == "failed"
     session.commit()
     for secret in (SECRET, "refresh-token-0", "access-token-0"):
-        assert in_dump(direct_url, secret) == []
+        assert in_dump(server, direct_url, secret) == []
         assert secret not in caplog.text
         assert secret not in json.dumps([str(caught.value), jobs.channel.lines, jobs.channel.reports])
     assert session.scalars(select(Record)).all() == []

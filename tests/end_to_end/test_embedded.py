@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from jobplatform.embedded import PROGRAMS, EmbeddedServer, programs_folder
+from jobplatform.embedded import PROGRAMS, EmbeddedServer
 from jobplatform.errors import EmbeddedServerError
 from jobplatform.testing import wait_until
 
@@ -173,9 +173,11 @@ def test_without_the_wheel_it_says_what_to_install(data_dir: Path, monkeypatch: 
 
 @pytest.mark.parametrize("named_by", ["argument", "environment"])
 def test_it_runs_with_another_postgresql_s_programs(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+    embedded: EmbeddedServer, prepared: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
 ) -> None:
-    programs = programs_folder()
+    embedded.start()
+    embedded.stop()
+    programs = embedded.programs
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setenv(PROGRAMS, str(programs) if named_by == "environment" else "/nowhere")
     server = EmbeddedServer(prepared, programs=programs if named_by == "argument" else None)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, Uuid, event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.key_ring import generate_key
 from jobplatform.models import AuditEntry, Base, JobRecord, Role, confine, make_engine
 from jobplatform.queue import (
@@ -122,11 +123,16 @@ def test_no_other_workspace_loses_a_row(session: Session, workspace_id: uuid.UUI
 
 
 def test_a_dump_has_none_of_its_text(
-    session: Session, direct_url: str, engine: Engine, workspace_id: uuid.UUID, erase: Erase
+    session: Session,
+    direct_url: str,
+    engine: Engine,
+    workspace_id: uuid.UUID,
+    erase: Erase,
+    server: EmbeddedServer,
 ) -> None:
     # pg_dump sets what it likes for its session, so it goes past any pooler.
     fill(session, workspace_id)
-    assert in_dump(direct_url, f"-{workspace_id.hex}")
+    assert in_dump(server, direct_url, f"-{workspace_id.hex}")
 
     erase(workspace_id)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -134,8 +140,8 @@ def test_a_dump_has_none_of_its_text(
             if not table.info.get("is_view"):
                 connection.execute(text(f"vacuum full jobplatform.{table.name}"))
 
-    assert in_dump(direct_url, workspace_id.hex) == []
-    assert len(in_dump(direct_url, str(workspace_id))) == 2  # The lines of the audit log.
+    assert in_dump(server, direct_url, workspace_id.hex) == []
+    assert len(in_dump(server, direct_url, str(workspace_id))) == 2  # The lines of the audit log.
 
 
 def test_older_lines_of_the_audit_log_can_still_be_counted(

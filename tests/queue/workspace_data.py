@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.orm import Session
 
-from jobplatform.embedded import programs_folder
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import (
     ApiToken,
     Bucket,
@@ -311,9 +311,9 @@ def _fill_other_tables(session: Session, workspace_id: uuid.UUID) -> None:
     )
 
 
-def in_dump(url: str, needle: str) -> list[str]:
+def in_dump(server: EmbeddedServer, url: str, needle: str) -> list[str]:
     """The lines of a dump of the whole database that have ``needle``."""
-    program = [str(programs_folder() / "pg_dump"), "--inserts", url]
+    program = [str(server.programs / "pg_dump"), "--inserts", url]
     done = subprocess.run(program, capture_output=True, check=True, timeout=60)
     dump = done.stdout.decode()
     assert "PostgreSQL database dump complete" in dump

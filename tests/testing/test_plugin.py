@@ -13,6 +13,9 @@ from tests.docs.pages import ROOT, blocks_of
 
 pytest_plugins = ["pytester"]
 
+#: And without schemathesis, whose import warns on Python 3.14; in our process a warning is an error.
+QUIETLY = ("-q", "-p", "no:schemathesis")
+
 PAGE = ROOT / "docs" / "howto" / "test-your-jobs.md"
 
 CONFTEST = """
@@ -67,7 +70,7 @@ def test_tests_have_the_projects_tables_and_do_not_meet(project: pytest.Pytester
     project.makepyfile(TESTS.replace("{databases}", str(databases)))
     project.makeini(f"[pytest]\njobplatform_database = {mode}")
 
-    result = project.runpytest_inprocess("-q")
+    result = project.runpytest_inprocess(*QUIETLY)
 
     result.assert_outcomes(passed=4)
 
@@ -89,7 +92,7 @@ def test_a_marked_test_has_a_database_of_its_own(project: pytest.Pytester) -> No
             assert jobplatform_database_url in urls
     """)
 
-    result = project.runpytest_inprocess("-q", "--jobplatform-database", "reused", "--strict-markers")
+    result = project.runpytest_inprocess(*QUIETLY, "--jobplatform-database", "reused", "--strict-markers")
 
     result.assert_outcomes(passed=3)
 
@@ -98,7 +101,7 @@ def test_a_mode_that_does_not_exist_is_refused(project: pytest.Pytester) -> None
     project.makepyfile("def test_it(jobplatform_database_url): pass")
     project.makeini("[pytest]\njobplatform_database = recycled")
 
-    result = project.runpytest_inprocess("-q")
+    result = project.runpytest_inprocess(*QUIETLY)
 
     result.stdout.fnmatch_lines("*jobplatform_database must be fresh or reused, not 'recycled'*")
 
@@ -120,7 +123,7 @@ def test_inline_and_manual_last_until_the_end_of_the_test(project: pytest.Pytest
             assert tasks.mode == "sync"
     """)
 
-    project.runpytest_inprocess("-q").assert_outcomes(passed=3)
+    project.runpytest_inprocess(*QUIETLY).assert_outcomes(passed=3)
 
 
 def test_processes_of_one_run_share_a_template_and_leave_nothing(
@@ -179,7 +182,7 @@ def test_what_a_worker_logged_is_shown_when_its_test_fails(project: pytest.Pytes
         """,
     )
 
-    result = project.runpytest_inprocess("-q")
+    result = project.runpytest_inprocess(*QUIETLY)
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
