@@ -121,6 +121,7 @@ def test_an_embedded_server_has_logins_that_can_do_no_more_than_they_should(serv
         assert found == (False, sorted(roles))
 
 
+@pytest.mark.usefixtures("jobplatform_databases")  # Migrations have been here: who may assume which role is theirs.
 def test_handlers_on_an_embedded_server_may_use_the_application_s_tables(server: EmbeddedServer) -> None:
     with psycopg.connect(server.url()) as before:
         before.execute("create table if not exists earlier (id int generated always as identity, note text)")
