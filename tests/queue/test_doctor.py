@@ -131,6 +131,7 @@ def test_the_leftover_of_an_interrupted_reindex_is_to_be_dropped(engine: Engine)
     assert (finding.code, finding.command) == ("invalid_index", "drop index concurrently jobplatform.left_ccnew")
 
 
+@pytest.mark.jobplatform_fresh_database  # No earlier test's dead rows.
 def test_dead_rows_that_pile_up(put: Put, db: Session, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "FEWEST_DEAD", 50)
     db.execute(text("alter table jobplatform.job_queue set (autovacuum_enabled = off)"))
