@@ -23,7 +23,7 @@ from jobplatform.tracing import is_traced, processing_many
 if TYPE_CHECKING:
     from jobplatform.queue.task import Task
 
-Report = Callable[[RunningJob, Ended], None]
+Report = Callable[[Sequence[tuple[RunningJob, Ended]]], None]
 
 _log = logging.getLogger("jobplatform.queue")
 
@@ -38,7 +38,8 @@ def execute_batch(
     report: Report,
     runner: asyncio.Runner | None = None,
 ) -> None:
-    """Run ``task``'s batch handler for ``jobs`` and ``report`` each end once, as soon as it counts.
+    """Run ``task``'s batch handler for ``jobs`` and ``report`` each end once, as soon as it counts; those that begin to
+    count together are reported together.
 
     ``told`` says whether one of them alone should stop. Raises only what interrupts the call outside of the handler.
     """
@@ -47,19 +48,21 @@ def execute_batch(
     for job, payload in zip(jobs, payloads, strict=True):
         prepared = prepare(task, job, payload)
         if isinstance(prepared, Ended):
-            report(job, prepared)
+            report([(job, prepared)])
         else:
-            items.append(Item(job, prepared.payload, lambda job=job: told(job)))  # type: ignore[misc]
+            items.append(Item(job, prepared.payload, told))
     if not items:
         return
-    batch = Items(items, open_session, lambda item: report(item.job, _end(task, item)))
+    batch = Items(items, open_session, lambda item: report([(item.job, _end(task, item))]))
     for job in (item.job for item in items):
         job.share_session(lambda: batch.session)
     error = _call_traced(task, batch, runner) if is_traced() else _call(task, batch, runner)
     error = _close(batch, error)
-    for item in batch.open_items():
+    left = batch.open_items()
+    for item in left:
         item.settled = True
-        report(item.job, _end(task, item) if error is None else _end_by(task, item, error))
+    if left:
+        report([(item.job, _end(task, item) if error is None else _end_by(task, item, error)) for item in left])
 
 
 def _call_traced(task: Task[Any, Any], batch: Items[Any], runner: asyncio.Runner | None) -> BaseException | None:

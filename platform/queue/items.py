@@ -45,7 +45,7 @@ NOTHING = _Nothing()
 class Item(Generic[P]):
     """One job of a batch: ``job``, its ``payload``, and how it ended."""
 
-    def __init__(self, job: RunningJob, payload: P, told: Callable[[], bool] | None = None) -> None:
+    def __init__(self, job: RunningJob, payload: P, told: Callable[[RunningJob], bool] | None = None) -> None:
         self.job = job
         self.payload = payload
         self.value: Any = NOTHING
@@ -64,7 +64,7 @@ class Item(Generic[P]):
     @property
     def cancelled(self) -> bool:
         """Whether this one should stop (somebody cancelled it, or it is ours no longer), or all of them."""
-        return (self._told is not None and self._told()) or self.job.cancelled
+        return (self._told is not None and self._told(self.job)) or self.job.cancelled
 
     def done(self, value: Any = None) -> None:
         """It ended well with this result, or as an outcome says (``Skip``, ``Discard``, ``Snooze`` …)."""
@@ -72,7 +72,7 @@ class Item(Generic[P]):
             raise RuntimeError(f"it was said before how job {self.job.id} ended")
         self.value = value
         assert self._batch is not None
-        self._batch.settle()
+        self._batch.was_told(self)
 
     def failed(self, error: BaseException | str) -> None:
         """It failed, as if a handler of its own had raised this."""
@@ -92,6 +92,7 @@ class Items(Sequence[Item[P]]):
         self._open_session = open_session
         self._on_settled = on_settled
         self._session: Session | None = None
+        self._uncounted: list[Item[P]] = []
         for item in items:
             item._batch = self
 
@@ -135,22 +136,26 @@ class Items(Sequence[Item[P]]):
         """Those that are not over yet."""
         return [item for item in self._items if not item.settled]
 
-    def settle(self) -> None:
-        """What was said of items counts now, if nothing is uncommitted."""
+    def was_told(self, item: Item[P]) -> None:
+        """How this item ended. That counts now, if nothing is uncommitted."""
+        self._uncounted.append(item)
         shared = self._session is not None and self._session.in_transaction()
-        self._settle_if(not shared and not any(item.job.is_in_transaction for item in self._items))
+        if not shared and not any(told.job.is_in_transaction for told in self._uncounted):
+            self._settle(self._uncounted)
 
     def _committed(self, session: Session) -> None:
         # That of a SAVEPOINT is none yet.
-        self._settle_if(not session.in_nested_transaction())
+        if not session.in_nested_transaction():
+            # Of those that were completed in it nobody was told.
+            self._settle([item for item in self.open_items() if item.is_done])
 
-    def _settle_if(self, nothing_is_open: bool) -> None:
-        if not nothing_is_open or self._on_settled is None:
+    def _settle(self, items: Sequence[Item[P]]) -> None:
+        self._uncounted = []
+        if self._on_settled is None:
             return
-        for item in self.open_items():
-            if item.is_done:
-                item.settled = True
-                self._on_settled(item)
+        for item in items:
+            item.settled = True
+            self._on_settled(item)
 
     def take(self, answer: Any) -> None:
         """What the handler returned: nothing, a result for each item in their order, or a mapping by item or job id.

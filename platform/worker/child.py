@@ -16,10 +16,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from jobplatform import tracing
 from jobplatform.queue import (
@@ -49,6 +49,9 @@ from jobplatform.worker.frames import (
 )
 from jobplatform.worker.handler_session import HandlerSessions
 from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
+
+#: Bytes of results of one call that are worth a write.
+ENOUGH: Final = 64 << 10
 
 logger = logging.getLogger("jobplatform.worker.child")
 
@@ -168,8 +171,7 @@ class Child:
         if os.getpid() != self.pid:
             os._exit(0)  # The handler forked and its copy came back here: the job is the original's.
         flush_output()
-        kind, body = encode_ended(ended)
-        self.line.send(encode_frame(spec.seq, kind, started, monotonic() - started, body))
+        self.line.send(_frame_of(spec.seq, ended, started, monotonic() - started))
         self.line.ordered.pop(spec.seq, None)
 
     def perform_batch(self, spec: BatchSpec) -> None:
@@ -223,8 +225,7 @@ class Call:
         self.open = {job.job_id: job.seq for job in spec.jobs}
         self.since = monotonic()
         if child.config.threads > 1:
-            for job in spec.jobs:
-                child.line.send(encode_frame(job.seq, STARTED, self.since, 0.0, b""))
+            child.line.send(b"".join(encode_frame(job.seq, STARTED, self.since, 0.0, b"") for job in spec.jobs))
 
     def execute(self) -> None:
         execute_batch(
@@ -233,32 +234,50 @@ class Call:
             [job.payload for job in self.spec.jobs],
             told=lambda job: self.channels[job.lease.job_id].told(),
             open_session=lambda: self.child.sessions.open(self.spec.jobs[0].workspace_id),
-            report=lambda job, ended: self.report(job.lease.job_id, ended),
+            report=lambda ends: self.report([(job.lease.job_id, ended) for job, ended in ends]),
         )
 
-    def report(self, job_id: str, ended: Ended) -> None:
-        """Send how a job ended. It took the time since the one before: together they took as long as the call."""
+    def report(self, ends: Sequence[tuple[str, Ended]]) -> None:
+        """Send how jobs ended, with few writes. Together they took the time since those before, each as much of it as
+        the others, so that all of them took as long as the call.
+        """
         if os.getpid() != self.child.pid:
             os._exit(0)  # A copy that the handler has forked: the jobs are the original's.
-        seq = self.open.pop(job_id)
-        self.channels[job_id].finish()
-        if not self.open:
+        for job_id, _ in ends:
+            self.channels[job_id].finish()
+        if len(ends) == len(self.open):
             flush_output()
         began, self.since = self.since, monotonic()
-        kind, body = encode_ended(ended)
-        self.child.line.send(encode_frame(seq, kind, began, self.since - began, body))
+        each = (self.since - began) / len(ends)
+        frames: dict[str, bytes] = {}
+        size = 0
+        for number, (job_id, ended) in enumerate(ends):
+            frames[job_id] = _frame_of(self.open[job_id], ended, began + number * each, each)
+            size += len(frames[job_id])
+            if size > ENOUGH:
+                self._send(frames)
+                frames, size = {}, 0
+        if frames:
+            self._send(frames)
+
+    def _send(self, frames: Mapping[str, bytes]) -> None:
+        # Whoever is interrupted from here on has been heard of, or never will be.
+        for job_id in frames:
+            del self.open[job_id]
+        self.child.line.send(b"".join(frames.values()))
 
     def interrupted(self, interruption: JobInterrupted) -> None:
         """It came at the edge, outside of the handler."""
-        for job_id in list(self.open):
-            self.report(job_id, Ended("interrupted", outcome=interruption.reason, message=str(interruption)))
+        ended = Ended("interrupted", outcome=interruption.reason, message=str(interruption))
+        if self.open:
+            self.report([(job_id, ended) for job_id in self.open])
 
 
-def encode_ended(ended: Ended) -> tuple[int, bytes]:
-    """The frame of a plain result is the result itself: the parent passes it on as it is."""
+def _frame_of(seq: int, ended: Ended, started: float, seconds: float) -> bytes:
+    """The body of a plain result's frame is the result itself: the parent passes it on as it is."""
     if ended.kind == "completed" and ended.outcome == "ok":
-        return OK, ended.result.encode(errors="replace")
-    return ENDED, json.dumps(ended._asdict()).encode()
+        return encode_frame(seq, OK, started, seconds, ended.result.encode(errors="replace"))
+    return encode_frame(seq, ENDED, started, seconds, json.dumps(ended._asdict()).encode())
 
 
 def flush_spans() -> None:

@@ -6,7 +6,7 @@ itself, so that whatever made it fail costs its neighbours one attempt at most.
 
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from math import inf
 from typing import NamedTuple
 
@@ -104,8 +104,17 @@ class Gathering:
         """Take the first job out of `ready`, and those that go with it, if there are any; else nothing."""
         if not self._sizes or not ready or not self.goes_together(ready[0]):
             return []
-        key, size = _key(ready[0]), self._sizes[ready[0].task].size
-        found = [attempt for attempt in ready if _key(attempt) == key and self.goes_together(attempt)][:size]
+        (task, workspace_id, timeout), size = _key(ready[0]), self._sizes[ready[0].task].size
+        # Hundreds may wait, of many workspaces, and each call looks at them: what tells most of them apart comes first.
+        with_first = (
+            attempt
+            for attempt in ready
+            if attempt.lease.workspace_id == workspace_id
+            and attempt.task == task
+            and attempt.timeout == timeout
+            and self.goes_together(attempt)
+        )
+        found = list(islice(with_first, size))
         if len(found) == 1:
             return []
         taken = set(map(id, found))
