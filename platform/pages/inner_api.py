@@ -52,9 +52,9 @@ class Answer:
 
     @property
     def complaints(self) -> dict[str, str]:
-        """By field, the path within the body."""
+        """By field: the path within the body, or the name of a part of the address."""
         errors = self.body.get("errors", []) if isinstance(self.body, dict) else []
-        return {error["path"].lstrip("/"): error["message"] for error in errors}
+        return {_name_of(error): error["message"] for error in errors}
 
 
 class InnerApi:
@@ -146,8 +146,12 @@ def _already_known(asked: Request, _workspace_id: UUID | None) -> Principal | No
     return found
 
 
+def _name_of(error: Mapping[str, str]) -> str:
+    return error.get("path", "").lstrip("/?").strip("{}")
+
+
 def _sentence(error: Mapping[str, str]) -> str:
-    name = error.get("path", "").lstrip("/?").strip("{}")
+    name = _name_of(error)
     message = error.get("message", "")
     said = f"{name}: {message}" if name else message
     return said if said.endswith(".") else said + "."

@@ -25,6 +25,7 @@ VERBS: dict[str, Scope] = {
     "connection.change": Scope.CONNECTIONS,
     "pause": Scope.OPERATOR,
     "limit": Scope.OPERATOR,
+    "alert.change": Scope.OPERATOR,
     "worker.drain": Scope.OPERATOR,
 }
 OF_A_WORKSPACE = frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.SCHEDULES, Scope.CONNECTIONS})

@@ -231,7 +231,7 @@ from jobplatform.queue.retention import (
 )
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
-from jobplatform.queue.rules import METRICS, AlertRule, clear_rule, declare_rules, list_rules, set_rule
+from jobplatform.queue.rules import METRICS, RULE_NAME, AlertRule, clear_rule, declare_rules, list_rules, set_rule
 from jobplatform.queue.run_now import RunNowAnswer, run_job_now
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
@@ -390,6 +390,7 @@ __all__ = [
     "PRIORITIES",
     "QUALIFIERS",
     "RENEW_SECONDS",
+    "RULE_NAME",
     "SETTLE",
     "START",
     "STEP_LIMIT",

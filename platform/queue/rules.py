@@ -135,12 +135,18 @@ def list_rules(session: Session) -> dict[str, AlertRule]:
         rule = rules.get(row.name)
         above = row.above if row.above is not None else row.declared_above
         if rule is None and row.name in PLAIN:
-            rules[row.name] = _without_threshold(row.name, enabled=row.enabled)
+            rules[row.name] = without_threshold(row.name, enabled=row.enabled)
         elif rule is None and row.metric in METRICS and above is not None:
             rules[row.name] = AlertRule(row.name, row.metric, above, row.queue, row.task, row.enabled)
         elif rule is not None:
             rules[row.name] = replace(rule, above=rule.above if above is None else above, enabled=row.enabled)
     return rules
+
+
+def changed_rules(session: Session) -> frozenset[str]:
+    """The names of those that an operator has changed: what :func:`clear_rule` would bring back."""
+    statement = select(HealthRule.name).where(HealthRule.above.is_not(None) | ~HealthRule.enabled)
+    return frozenset(session.scalars(statement))
 
 
 def set_rule(session: Session, name: str, *, above: float | None = None, enabled: bool | None = None) -> AlertRule:
@@ -160,11 +166,11 @@ def set_rule(session: Session, name: str, *, above: float | None = None, enabled
     if values:
         statement = insert(HealthRule).values(name=name, **values)
         session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-    return list_rules(session).get(name) or _without_threshold(name)
+    return list_rules(session).get(name) or without_threshold(name)
 
 
-def _without_threshold(name: str, *, enabled: bool = True) -> AlertRule:
-    """Only whether it is switched off is of interest: no number is above this."""
+def without_threshold(name: str, *, enabled: bool = True) -> AlertRule:
+    """One of :data:`PLAIN`. Only whether it is switched off is of interest: no number is above this."""
     return AlertRule(name, "pending", 1e12, enabled=enabled)
 
 

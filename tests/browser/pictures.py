@@ -120,6 +120,8 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
             "syncs": "/connections/syncs",
             "audit": "/audit",
             "health": "/health",
+            "alerts": "/alerts",
+            "workspace-alerts": f"/workspaces/{northwind}/alerts",
             "nothing": "/nowhere",
         }.items():
             page.goto(server.url + "/console" + path)
@@ -140,6 +142,7 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
             "connections": "/connections/syncs",
             "audit": "/audit",
             "health": "/health",
+            "alerts": "/alerts",
         }.items():
             page.goto(server.url + "/console" + path)
             page.screenshot(path=folder / "docs" / f"{name}.png")
@@ -189,7 +192,14 @@ def _take_portal(
 
 
 def _dark_and_narrow(page: Any, url: str, folder: Path, job: str) -> None:
-    paths = {"overview": "/?span=24h", "jobs": "/jobs", "job": job, "queues": "/queues", "workspaces": "/workspaces"}
+    paths = {
+        "overview": "/?span=24h",
+        "jobs": "/jobs",
+        "job": job,
+        "queues": "/queues",
+        "workspaces": "/workspaces",
+        "alerts": "/alerts",
+    }
     page.emulate_media(color_scheme="dark")
     for name, path in paths.items():
         page.goto(url + "/console" + path)

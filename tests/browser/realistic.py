@@ -21,8 +21,11 @@ from jobplatform.queue import (
     record,
     set_queue_limit,
     set_rate_limit,
+    set_rule,
     set_task_limits,
     set_workspace_limits,
+    set_workspace_rule,
+    settle_workspace_alerts,
 )
 from jobplatform.queue.count import count_endings
 from tests.browser.shop_tasks import tasks
@@ -232,7 +235,21 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
         )
         session.execute(COPIED, {"workspace_id": found, "connection_id": connection_id, "records": 1_200})
         _sync_logs(session, found, connection_id, now, failed=name == "Globex")
+    _have_watched(session, workspaces)
     _write_down(session, workspaces)
+
+
+def _have_watched(session: Session, workspaces: dict[str, uuid.UUID]) -> None:
+    """Rules of their own for two workspaces. Of one something is wrong, and something was."""
+    northwind = workspaces["Northwind Traders"]
+    set_rule(session, "backlog", above=5_000)
+    set_workspace_rule(session, workspaces["Hooli"], "backlog", above=500)
+    set_workspace_rule(session, northwind, "late_reports", metric="oldest_ready_seconds", queue="reports", above=300)
+    set_workspace_rule(session, northwind, "surge", metric="completed_last_hour", above=5)
+    set_workspace_rule(session, northwind, "webhooks", metric="completed_last_hour", task="webhook.deliver", above=1)
+    settle_workspace_alerts(session, now=True)
+    set_workspace_rule(session, northwind, "webhooks", above=1_000)
+    settle_workspace_alerts(session, now=True)
 
 
 def _write_down(session: Session, workspaces: dict[str, uuid.UUID]) -> None:

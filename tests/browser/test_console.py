@@ -96,7 +96,8 @@ def haunted(stage: Stage) -> list[str]:
         "/bulk", "/bulk/preview?deed=retry&q=status:failed", "/workspaces", f"/workspaces/{here}",
         f"/workspaces/{here}?span=7d", "/workspaces/plans", "/queues", "/schedules", f"/schedules/{here}/{schedule_id}",
         "/schedules/new", f"/schedules/{here}/{schedule_id}/edit", "/workers", "/tasks", "/tasks/report.build",
-        "/tasks/report.build/new", "/connections", "/connections/syncs", "/audit", "/health", "/nowhere",
+        "/tasks/report.build/new", "/connections", "/connections/syncs", "/audit", "/health", "/alerts",
+        f"/workspaces/{here}/alerts", "/nowhere",
     ]  # fmt: skip
 
 

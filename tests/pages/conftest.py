@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,6 +19,9 @@ from jobplatform.models import Workspace
 from jobplatform.queue import Tasks
 from tests.api.conftest import MintToken, app, hand, mint, rules_are_compiled_once
 from tests.api.example_tasks import make_tasks
+
+Sessions = sessionmaker[Session]
+Enqueue = Callable[..., uuid.UUID]
 
 __all__ = ["app", "hand", "mint", "rules_are_compiled_once"]
 
@@ -113,6 +118,25 @@ def notice_of(page: TestResponse) -> str:
     return " ".join("".join(Forms(html[start:].split(">", 1)[1].split("</p>")[0]).words).split()) if start >= 0 else ""
 
 
+def scalar(sessions: Sessions, statement: str) -> Any:
+    with sessions() as session:
+        return session.scalar(text(statement))
+
+
+def audited(sessions: Sessions) -> list[tuple[str, str]]:
+    """What was done, beside coming in, and by whom."""
+    with sessions() as session:
+        rows = session.execute(
+            text("select action, actor from jobplatform.audit_log where action <> 'session.begin' order by id")
+        )
+        return [(row[0], row[1]) for row in rows]
+
+
+def complaint_about(field: str, visitor: Visitor) -> str:
+    assert visitor.page is not None
+    return visitor.page.text.split(f'id="{field}-wrong"')[1].split("</span>")[0]
+
+
 @pytest.fixture
 def tasks() -> Tasks:
     return make_tasks()
@@ -165,3 +189,14 @@ def described(sessions: sessionmaker[Session]) -> None:
             text("insert into jobplatform.task_types (name, details) values ('add', cast(:details as jsonb))"),
             {"details": f'{{"queue": "default", "timeout_ms": 60000, "payload_schema": {schema}}}'},
         )
+
+
+@pytest.fixture
+def enqueue(sessions: Sessions, tasks: Tasks, acme: uuid.UUID) -> Enqueue:
+    def enqueue(task: str = "echo", payload: Any = None, **options: Any) -> uuid.UUID:
+        with sessions.begin() as session:
+            if "delay" in options:
+                options["delay"] = datetime.timedelta(seconds=options["delay"])
+            return tasks[task].enqueue(session, payload or {}, workspace_id=acme, **options).job_id
+
+    return enqueue

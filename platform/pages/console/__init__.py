@@ -1,5 +1,6 @@
 """The operator's console: every workspace's jobs, and all that decides when they run."""
 
+from jobplatform.pages.console.alerts import make_alerts
 from jobplatform.pages.console.audit import make_audit
 from jobplatform.pages.console.bulk import make_bulk
 from jobplatform.pages.console.changes import make_changes
@@ -29,6 +30,7 @@ NAVIGATION = (
     NavItem("tasks.list_tasks", "Tasks", "tasks", "What runs"),
     NavItem("connections.list_connections", "Connections", "connections", "What runs"),
     NavItem("resources.list_resources", "Resources", "resources", "What runs"),
+    NavItem("alerts.show_alerts", "Alerts", "alerts", "The platform"),
     NavItem("audit.list_audit", "Audit", "audit", "The platform"),
     NavItem("health.show_health", "Health", "health", "The platform"),
 )
@@ -49,6 +51,7 @@ def make_console_sections() -> list[Section]:
         make_tasks(),
         make_connections(),
         make_resources(),
+        make_alerts(),
         make_audit(),
         make_health(),
         make_changes(),

@@ -55,8 +55,8 @@ def show_overview() -> Response:
 
 
 def lead_of(alert: str) -> str:
-    """Where there is more about an alert, and something to do about it. Rules are all on the page of health."""
-    view, values = LEADS.get(alert, ("health.show_health", {}))
+    """Where there is more about an alert, and something to do about it. The rules are all on the page of alerts."""
+    view, values = LEADS.get(alert, ("alerts.show_alerts", {}))
     return url(view, **values)
 
 

@@ -12,6 +12,7 @@ from jobplatform.queue.bulk_actions import (
     stop_bulk,
 )
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
+from jobplatform.queue.pages.alerts import RuleLine, WorkspaceAlertLine, rule_lines, workspace_alert_lines
 from jobplatform.queue.pages.charts import (
     Point,
     Span,
@@ -33,7 +34,7 @@ from jobplatform.queue.pages.lanes import (
     task_lines,
     worker_lines,
 )
-from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview
+from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview, raised_alerts
 from jobplatform.queue.pages.pulse import TOPICS, writes_by_topic
 from jobplatform.queue.pages.resources import ResourceLine, resource_lines
 from jobplatform.queue.pages.schedules import ScheduleLine, SchedulePage, schedule_lines
@@ -90,6 +91,7 @@ __all__ = [
     "RaisedAlert",
     "Range",
     "ResourceLine",
+    "RuleLine",
     "RunningLine",
     "ScheduleLine",
     "SchedulePage",
@@ -105,6 +107,7 @@ __all__ = [
     "Throughput",
     "Try",
     "WorkerLine",
+    "WorkspaceAlertLine",
     "WorkspaceLine",
     "WorkspacePage",
     "activity_line",
@@ -124,7 +127,9 @@ __all__ = [
     "parse_search",
     "preview_bulk",
     "queue_lines",
+    "raised_alerts",
     "resource_lines",
+    "rule_lines",
     "schedule_lines",
     "stop_bulk",
     "sync_lines",
@@ -136,6 +141,7 @@ __all__ = [
     "throughput_by_task",
     "totals_by_task",
     "worker_lines",
+    "workspace_alert_lines",
     "workspace_line",
     "workspace_lines",
     "writes_by_topic",

@@ -92,7 +92,6 @@ def overview(session: Session, span: Span = "1h") -> Overview:
     live = count_live(session, None, stuck_after)
     health = judge(session, rules, live, _ended(session))
     draining, slots, paused, overdue = run(session, FLEET).one()
-    raised = {row[0]: row[1] for row in run(session, RAISED)}
     longest = [one.longest_running_seconds for one in live if one.longest_running_seconds is not None]
     return Overview(
         throughput=throughput(session, span),
@@ -109,7 +108,7 @@ def overview(session: Session, span: Span = "1h") -> Overview:
         workers_draining=draining,
         slots=slots,
         paused=paused,
-        alerts=tuple(RaisedAlert(alert.code, alert.message, raised.get(alert.code)) for alert in health.alerts),
+        alerts=_since(session, health),
     )
 
 
@@ -121,6 +120,16 @@ def health_now(session: Session) -> Health:
     rules = list_rules(session)
     live = count_live(session, None, datetime.timedelta(seconds=rules[STUCK].above))
     return judge(session, rules, live, _ended(session))
+
+
+def raised_alerts(session: Session) -> tuple[RaisedAlert, ...]:
+    """What is wrong now, as on the overview."""
+    return _since(session, health_now(session))
+
+
+def _since(session: Session, health: Health) -> tuple[RaisedAlert, ...]:
+    raised = {row[0]: row[1] for row in run(session, RAISED)}
+    return tuple(RaisedAlert(alert.code, alert.message, raised.get(alert.code)) for alert in health.alerts)
 
 
 def _ended(session: Session) -> Sequence[Done]:

@@ -14,7 +14,7 @@ TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "jobs": ("job_queue", "job_records"),
     "counts": ("platform_cells",),
     "errors": ("platform_error_groups",),
-    "alerts": ("alerts",),
+    "alerts": ("alerts", "health_rules", "workspace_alerts", "workspace_alert_rules"),
     "bulk": ("bulk_actions",),
     "workers": ("workers", "task_types"),
     "pauses": ("pauses",),
