@@ -212,8 +212,8 @@ class Hub:
         self.keeper.ask(Know(catalogue, self.pool.cradle.schedules))
 
     def hand_back_users(self) -> None:
-        """Hand back what has not begun of what uses a resource that was closed or paused; also of the claim that is on
-        its way and may not have seen it.
+        """Hand back what has not begun of what uses a resource that was closed or paused; also of claims on their way,
+        which may not have seen it.
         """
         if not self.ledger.closed:
             return
@@ -238,7 +238,8 @@ class Hub:
     def ask(self, now: float) -> float:
         if self.departure.begun or self.membership.worker_id is None:
             return NEVER
-        return self.supply.ask(now, self.membership.worker_id)
+        # What is closed meanwhile counts for the claims that are on their way, and those must come to an end.
+        return self.supply.ask(now, self.membership.worker_id, behind_another=not self.closed_meanwhile)
 
     @property
     def quiet(self) -> bool:

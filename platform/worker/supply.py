@@ -2,9 +2,10 @@
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from jobplatform.queue import Rung
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted, Reconcile
@@ -22,13 +23,27 @@ NEVER: Final = math.inf
 OUT_OF_TURN: Final = 0.8
 #: How many such turns are kept while nobody is late.
 MOST_FOR_LATE: Final = 4
+#: A claim follows the one on its way when there is room for so many jobs. What lies between two claims is a quarter of
+#: one of 400, and jobs that take no time are through before it has passed.
+FOLLOWING_JOBS: Final = 250
+
+
+class _Asked(NamedTuple):
+    """A request without its answer: when it was sent, how many jobs it may bring (0: it is no claim), and how many
+    children had nothing to do then.
+    """
+
+    at: float
+    jobs: int = 0
+    idle: int = 0
 
 
 class Supply:
     """Polling is the truth, the doorbell a hint: both only make the worker hungry.
 
-    One request is in flight at a time. That is also what makes reconciling safe: the rows of a claim whose answer is
-    still on its way would look unknown.
+    A request waits for the answer to the one before, so that it knows whose turn it is. Only a large claim may be asked
+    for behind another one, so that the database can go on with it at once: it knows whose turn it was one claim ago.
+    Nothing is ever behind reconciling, or before it: the rows of a claim on its way would look unknown.
 
     A poll that would find nothing is not made: ``calm_at`` says when somebody has last seen that nothing is ready. Then
     the next one is due two polls after that, whatever becomes of whoever looks.
@@ -44,7 +59,6 @@ class Supply:
         poll: float,
         calm_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
-        self.in_flight = False
         self._claimer = claimer
         self._ledger = ledger
         self._pool = pool
@@ -53,15 +67,20 @@ class Supply:
         self._calm_at = calm_at
         self._hungry = True
         self._poll_at = 0.0
-        self._asked_at = 0.0
+        self._asked: deque[_Asked] = deque()
         self._answered_at = 0.0
-        self._idle = 0
+        self._was_full = False
         self._must_reconcile = False
         self._held_back = False
         self._ended_meanwhile = False
         self._newcomers = Newcomers(ledger.shares.is_behind)
         self._for_late = 0.0
         self._rung: Rung | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether anything that was asked is unanswered."""
+        return bool(self._asked)
 
     def wake(self) -> None:
         """There may be jobs to claim."""
@@ -81,30 +100,27 @@ class Supply:
     def reconcile_soon(self) -> None:
         self._must_reconcile = True
 
-    def ask(self, now: float, worker_id: int) -> float:
-        """Send the next request if there is one to send. Returns when to look again."""
+    def ask(self, now: float, worker_id: int, *, behind_another: bool = True) -> float:
+        """Send the next request if there is one to send; if so, also behind another one. Returns when to look again."""
         if now >= self._poll_at:
             self._poll_or_put_off(now)
         self._hand_back_surplus(now)
         if self.in_flight:
+            if behind_another:
+                self._follow(now, worker_id)
             return NEVER
         if self._must_reconcile:
             self._must_reconcile = False
-            self._send(Reconcile(worker_id, list(self._ledger.known)))
+            self._send(Reconcile(worker_id, list(self._ledger.known)), _Asked(now))
         elif self._hungry and (wanted := self._wanted(now)):
-            # A bell that rings while this claim is on its way may be about jobs that it does not see.
-            self._hungry = False
-            ahead = self._ledger.shares.ahead()
-            first = self._look_first_at(wanted)
-            rung = self._take_rung(first)
-            self._asked_at, self._idle = now, self._pool.idle
-            self._send(ClaimWanted(worker_id, wanted, self._ledger.pace.turn, first, ahead, rung))
+            self._claim(now, worker_id, wanted)
         # While jobs wait here, those that run may turn out to be long.
         return min(self._poll_at, now + SLOW_SECONDS) if self._ledger.ready else self._poll_at
 
     def claimed(self, claim: Claimed) -> float:
         """Returns the seconds of slots that waited for this answer and have something to do now."""
-        self.in_flight = False
+        asked = self._asked.popleft()
+        self._was_full = len(claim.jobs) >= asked.jobs
         # What ended while this claim was on its way may be what held it back.
         self._hungry = self._hungry or claim.more or (claim.held_back and self._ended_meanwhile)
         self._held_back = claim.held_back
@@ -112,18 +128,37 @@ class Supply:
         if not self._hungry:
             pause = self._poll * random.uniform(1, 2)
             self._poll_at = self._answered_at + (pause if claim.wait is None else min(pause, claim.wait))
-        return (self._answered_at - self._asked_at) * min(self._idle, len(claim.jobs))
+        return (self._answered_at - asked.at) * min(asked.idle, len(claim.jobs))
 
     def failed(self) -> None:
         """A request did not get through, or only its answer did not: look for rows that nobody works on."""
-        self.in_flight = False
+        self._asked.popleft()
         self._must_reconcile = True
         self._hungry = True
 
     def reconciled(self, released: int | None) -> None:
-        self.in_flight = False
+        self._asked.popleft()
         self._must_reconcile = released is None
         self._hungry = self._hungry or bool(released)
+
+    def _follow(self, now: float, worker_id: int) -> None:
+        """Ask for the next claim behind the one on its way, which is as likely to be full as the last one was."""
+        if len(self._asked) == 1 and self._asked[0].jobs and self._was_full and not self._must_reconcile:
+            wanted = self._wanted(now)
+            if wanted >= FOLLOWING_JOBS:
+                self._claim(now, worker_id, wanted)
+
+    def _claim(self, now: float, worker_id: int, wanted: int) -> None:
+        # A bell that rings while this claim is on its way may be about jobs that it does not see.
+        self._hungry = False
+        ahead = self._ledger.shares.ahead()
+        first = self._look_first_at(wanted)
+        rung = self._take_rung(first)
+        # Behind another claim: who has nothing to do waits for that one.
+        idle = 0 if self.in_flight else self._pool.idle
+        self._send(
+            ClaimWanted(worker_id, wanted, self._ledger.pace.turn, first, ahead, rung), _Asked(now, wanted, idle)
+        )
 
     def _poll_or_put_off(self, now: float) -> None:
         """A calm that was seen before the last claim's answer does not count: that may have left something waiting."""
@@ -139,12 +174,13 @@ class Supply:
         had more than others, only if it is all there is.
         """
         rung, self._rung = self._rung, None
-        if rung is None or self._ledger.waiting or self._pool.given or not set(first) <= {rung.workspace_id}:
+        has_work = self._ledger.waiting or self._pool.given or self.in_flight
+        if rung is None or has_work or not set(first) <= {rung.workspace_id}:
             return None
         return rung._replace(alone=not self._ledger.shares.is_behind(rung.workspace_id))
 
-    def _send(self, request: ClaimWanted | Reconcile) -> None:
-        self.in_flight = True
+    def _send(self, request: ClaimWanted | Reconcile, asked: _Asked) -> None:
+        self._asked.append(asked)
         self._ended_meanwhile = False
         self._claimer.ask(request)
 
@@ -167,7 +203,7 @@ class Supply:
             self._ledger.release_last(max(0, waiting - kept))
 
     def _wanted(self, now: float) -> int:
-        working = self._ledger.waiting + self._pool.given
+        working = self._ledger.waiting + self._pool.given + sum(asked.jobs for asked in self._asked)
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
         hands, tied_up = self._hands(now)
         room = tied_up + self._ledger.pace.room(hands, self._pool.typical_seconds(now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 
@@ -33,6 +34,33 @@ def hub() -> Iterator[Hub]:
     os.close(hub.wake_write)
 
 
+def ask(hub: Hub) -> None:
+    """Nobody answers: the threads were not started."""
+    hub.supply.wake()
+    hub.ask(monotonic())
+    assert hub.supply.in_flight
+
+
+def asked(hub: Hub) -> int:
+    """How much was asked of the claimer since this was asked last."""
+    count = hub.claimer.requests.qsize()
+    for _ in range(count):
+        hub.claimer.requests.get()
+    return count
+
+
+def ask_for_two(hub: Hub) -> int:
+    """Ask for a claim and for one to follow it, and answer with how many jobs one may bring."""
+    hub.ledger.pace.took("task", 0.0)
+    ask(hub)
+    wanted: int = hub.claimer.requests.get().limit
+    hub.supply.claimed(Claimed(WORKER, [attempt().job] * wanted, more=True))
+    hub.ask(monotonic())
+    hub.ask(monotonic())
+    assert asked(hub) == 2
+    return wanted
+
+
 def brought(*numbers: int) -> Claimed:
     """The answer to a claim: jobs that use the resource of their number."""
     jobs = [attempt(lease=lease(number), attempt=1, crash_count=0, resource=f"crm:{number}").job for number in numbers]
@@ -50,6 +78,7 @@ def waiting(hub: Hub) -> list[Lease]:
 
 
 def test_what_waits_here_goes_back_when_a_flush_has_paused_its_resource(hub: Hub) -> None:
+    ask(hub)
     hub.claimed(brought(1, 2))
 
     hub.flushed(PAUSED)
@@ -61,7 +90,7 @@ def test_what_waits_here_goes_back_when_a_flush_has_paused_its_resource(hub: Hub
 
 def test_what_a_claim_on_its_way_brings_goes_back_as_well(hub: Hub) -> None:
     """It may have been made before the pause."""
-    hub.supply.in_flight = True
+    ask(hub)
     hub.flushed(PAUSED)
     hub.hand_back_users()
 
@@ -72,12 +101,41 @@ def test_what_a_claim_on_its_way_brings_goes_back_as_well(hub: Hub) -> None:
 
 
 def test_what_a_later_claim_brings_begins_because_the_claim_has_seen_the_pause(hub: Hub) -> None:
-    hub.supply.in_flight = True
+    ask(hub)
     hub.flushed(PAUSED)
     hub.hand_back_users()
     hub.claimed(brought(1))
     assert handed_back(hub) == [lease(1)]
 
+    ask(hub)
     hub.claimed(brought(1))
 
     assert waiting(hub) == [lease(1)]
+
+
+def test_of_two_claims_on_their_way_neither_may_have_seen_it(hub: Hub) -> None:
+    ask_for_two(hub)
+    hub.flushed(PAUSED)
+    hub.hand_back_users()
+
+    hub.claimed(brought(1))
+    assert handed_back(hub) == [lease(1)]
+    hub.claimed(brought(1))
+    assert handed_back(hub) == [lease(1)]
+    ask(hub)
+    hub.claimed(brought(1))
+    assert waiting(hub) == [lease(1)]
+
+
+def test_no_claim_follows_those_that_may_not_have_seen_it_or_there_would_be_some_for_ever(hub: Hub) -> None:
+    wanted = ask_for_two(hub)
+    hub.flushed(PAUSED)
+    hub.hand_back_users()
+    hub.supply.claimed(Claimed(WORKER, [attempt().job] * wanted, more=True))
+
+    hub.ask(monotonic())
+    assert asked(hub) == 0
+
+    hub.closed_meanwhile.clear()
+    hub.ask(monotonic())
+    assert asked(hub) == 1

@@ -26,13 +26,13 @@ from jobplatform.queue import (
 )
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
-from jobplatform.worker.claimer import Claimed
+from jobplatform.worker.claimer import Claimed, ClaimWanted, Reconcile
 from jobplatform.worker.frames import ENDED, Frame, Reason
 from jobplatform.worker.host import COLLECT_AFTER, few_collections
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.outbox import FLUSH_ROWS, Outbox
 from jobplatform.worker.pace import AHEAD_JOBS, CLAIM_JOBS, LONGEST_TURN, RUN_JOBS, Pace, claim_size
-from jobplatform.worker.supply import Supply
+from jobplatform.worker.supply import FOLLOWING_JOBS, Supply
 
 EXACT = RetryPolicy(jitter="none")
 LEASE = Lease("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002", 4)
@@ -340,6 +340,125 @@ def test_the_wait_for_a_claim_is_charged() -> None:
     at_once.claimed([claimed(1)], idle=1, came_round=True)
 
     assert waited.shares._level > at_once.shares._level
+
+
+class Draining:
+    """A worker with jobs that take no time, whose last claim was full. Its claimer answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.ledger, self.pool, self.claimer = Ledger(), EmptyPool(), SilentClaimer()
+        self.ledger.pace.took("task", 0.0)
+        self.supply = Supply(self.claimer, self.ledger, self.pool, capacity=2, poll=1000)  # type: ignore[arg-type]
+        self.ask()
+        self.answer()
+
+    def ask(self) -> list[Any]:
+        """What is asked of the claimer now."""
+        before = len(self.claimer.asked)
+        self.supply.ask(0.0, worker_id=1)
+        return self.claimer.asked[before:]
+
+    def answer(self, jobs: int = CLAIM_JOBS) -> float:
+        """The oldest claim on its way brings so many, which are through already."""
+        return self.supply.claimed(Claimed(1, [claimed(1)] * jobs, more=jobs > 0))
+
+
+def test_behind_a_claim_on_its_way_the_next_one_is_asked_for_and_no_third() -> None:
+    draining = Draining()
+
+    (first,), (second,) = draining.ask(), draining.ask()
+
+    assert (first.limit, second.limit) == (CLAIM_JOBS, CLAIM_JOBS)
+    assert draining.ask() == []
+    draining.answer()
+    assert len(draining.ask()) == 1
+    assert draining.ask() == []
+
+
+def test_no_third_claim_is_asked_for_although_there_would_be_room() -> None:
+    draining = Draining()
+    for left in (FOLLOWING_JOBS, 2 * FOLLOWING_JOBS):
+        draining.pool.given = AHEAD_JOBS - left
+        assert [claim.limit for claim in draining.ask()] == [FOLLOWING_JOBS]
+    draining.pool.given = 0
+
+    assert draining.ask() == []
+
+
+def test_what_is_on_its_way_leaves_that_much_less_room() -> None:
+    draining = Draining()
+    draining.ask()
+
+    draining.pool.given = AHEAD_JOBS - CLAIM_JOBS - FOLLOWING_JOBS + 1
+    assert draining.ask() == []
+    draining.pool.given -= 1
+    (second,) = draining.ask()
+
+    assert second.limit == FOLLOWING_JOBS
+
+
+def test_behind_a_claim_that_may_find_no_more_none_is_asked_for() -> None:
+    draining = Draining()
+    draining.ask()
+    draining.answer(jobs=CLAIM_JOBS - 1)
+    assert len(draining.ask()) == 1
+
+    assert draining.ask() == []
+
+
+def test_jobs_that_take_their_time_are_claimed_when_the_last_claim_is_answered() -> None:
+    draining = Draining()
+    for _ in range(100):
+        draining.ledger.pace.took("task", 0.001)
+
+    assert [len(draining.ask()) for _ in range(2)] == [1, 0]
+
+
+def test_nothing_is_asked_for_before_or_behind_reconciling() -> None:
+    draining = Draining()
+    draining.ask()
+    draining.supply.reconcile_soon()
+    assert draining.ask() == []
+    draining.answer()
+
+    (request,) = draining.ask()
+
+    assert isinstance(request, Reconcile)
+    assert draining.ask() == []
+    draining.supply.reconciled(0)
+    assert isinstance(draining.ask()[0], ClaimWanted)
+
+
+def test_after_a_claim_that_failed_both_have_to_be_answered_before_reconciling() -> None:
+    draining = Draining()
+    draining.ask()
+    draining.ask()
+
+    draining.supply.failed()
+    assert draining.ask() == []
+    draining.answer()
+
+    assert isinstance(draining.ask()[0], Reconcile)
+
+
+def test_who_waits_for_the_claim_before_does_not_wait_for_the_one_behind_it_too() -> None:
+    draining = Draining()
+    draining.pool.idle = 2
+    draining.ask()
+    draining.ask()
+
+    assert draining.answer() > 0
+    assert draining.answer() == 0
+
+
+def test_a_bell_while_claims_are_on_their_way_wakes_for_no_job() -> None:
+    draining = Draining()
+    draining.ask()
+    draining.supply.rang([ONE], ["default"])
+
+    (second,) = draining.ask()
+
+    assert second.rung is None
 
 
 ONE, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000009"
