@@ -48,20 +48,27 @@ def downgrade(target: Engine | str, revision: str) -> None:
         command.downgrade(_config(connection), revision)
 
 
-def upgrade_sql() -> str:
-    """The SQL of every migration, for a database that only its administrators may change."""
+def upgrade_sql(begins_at: str | None = None) -> str:
+    """The SQL of every migration, for a database that only its administrators may change; with ``begins_at`` of those
+    after that revision.
+
+    It is one transaction, which refuses a server that is too old and a database that is at another revision. Raises
+    :class:`MigrationError` for a revision that there is none of, or nothing after.
+    """
     from alembic import command
 
+    if begins_at is not None and begins_at not in _revisions()[:-1]:
+        raise MigrationError(_why_not_from(begins_at))
     buffer = io.StringIO()
     config = _config(None)
     config.output_buffer = buffer
-    command.upgrade(config, "head", sql=True)
+    command.upgrade(config, f"{begins_at}:head" if begins_at else "head", sql=True)
     return buffer.getvalue()
 
 
 def head() -> str:
-    """The revision that this code expects. Revisions are numbers, and their files begin with them."""
-    return max(file.name.partition("_")[0] for file in (HERE / "versions").glob("[0-9]*_*.py"))
+    """The revision that this code expects."""
+    return _revisions()[-1]
 
 
 def current(target: Engine) -> str | None:
@@ -81,6 +88,20 @@ def check(target: Engine) -> None:
             f"the database is at revision {found or '(none)'}, this version of jobplatform needs {expected}; "
             "run `jobplatform migrate`"
         )
+
+
+def _revisions() -> list[str]:
+    """All of them in order. They are numbers, and their files begin with them."""
+    return sorted(file.name.partition("_")[0] for file in (HERE / "versions").glob("[0-9]*_*.py"))
+
+
+def _why_not_from(revision: str) -> str:
+    first, *_, last = _revisions()
+    if revision == last:
+        return f"{revision} is the newest revision: there is nothing to do after it"
+    return (
+        f"there is no revision {revision!r}; they go from {first} to {last}, and `jobplatform doctor` says which it is"
+    )
 
 
 def _refuse_old_server(connection: Connection) -> None:

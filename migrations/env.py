@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from alembic import context
 from sqlalchemy import Connection, text
 
+from jobplatform.migrations import OLDEST_SERVER
 from jobplatform.models import SCHEMA, Base, Role
 
 #: Two migrations at once take turns instead of colliding.
 MIGRATION_LOCK = 7_246_180_001
 
+# Without a format, because `%` becomes two on the way into a script.
+REFUSE_OLD_SERVER = f"""
+do $$
+begin
+    if current_setting('server_version_num')::int / 10000 < {OLDEST_SERVER} then
+        raise exception using message = 'the server is PostgreSQL ' || current_setting('server_version')
+            || ', and jobplatform needs {OLDEST_SERVER} or newer; nothing was changed';
+    end if;
+end
+$$
+"""
+REFUSE_OTHER_REVISION = f"""
+do $$
+declare
+    found text := (select version_num from {SCHEMA}.alembic_version);
+begin
+    if found is distinct from '{{begins_at}}' then
+        raise exception using message = 'the database is at revision ' || coalesce(found, '(none)')
+            || ', and this SQL goes on from {{begins_at}}; nothing was changed';
+    end if;
+end
+$$
+"""
 OWNED_BY = "select pg_get_userbyid(nspowner)::text as owner from pg_namespace where nspname = :schema"
 
 
@@ -47,9 +73,25 @@ def write_sql() -> None:
         literal_binds=True,
         transactional_ddl=True,
     )
+    begins_at = context.get_starting_revision_argument()
     with context.begin_transaction():
-        context.execute(f"create schema if not exists {SCHEMA}")
+        for statement in _before(begins_at):
+            context.execute(statement)
         context.run_migrations()
+
+
+def _before(begins_at: object) -> Iterator[str]:
+    """What :func:`migrate` and whoever calls it look at first and set, for whoever runs the SQL."""
+    yield REFUSE_OLD_SERVER
+    yield f"select pg_advisory_xact_lock({MIGRATION_LOCK})"
+    yield "set local lock_timeout = '5s'"
+    if begins_at is None:
+        yield f"create schema if not exists {SCHEMA}"
+    else:
+        # What is made from now on belongs to the group that owns the schema; before 0003 there is none.
+        yield from [f"set local role {Role.OWNER}"] if str(begins_at) >= "0003" else []
+        yield REFUSE_OTHER_REVISION.format(begins_at=begins_at)
+    yield "set local row_security = off"
 
 
 if context.is_offline_mode():

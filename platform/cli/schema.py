@@ -6,6 +6,7 @@ import click
 
 from jobplatform.cli.database import open_database
 from jobplatform.cli.show import as_json_option, tell
+from jobplatform.errors import MigrationError
 from jobplatform.migrations import current, head, upgrade, upgrade_sql
 from jobplatform.models import make_engine
 from jobplatform.settings import Settings
@@ -13,12 +14,15 @@ from jobplatform.settings import Settings
 
 @click.command()
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL instead of running it; needs no database.")
+@click.option("--from", "begins_at", metavar="REVISION", help="With --sql: only what comes after this revision.")
 @as_json_option
-def migrate(as_sql: bool, as_json: bool) -> None:
+def migrate(as_sql: bool, begins_at: str | None, as_json: bool) -> None:
     """Bring the database's schema up to date. Safe to run from several places at once."""
     if as_sql:
-        tell(as_json, sql := upgrade_sql(), sql=sql)
+        tell(as_json, sql := _sql(begins_at), sql=sql)
         return
+    if begins_at is not None:
+        raise click.UsageError("--from is for --sql: a database that can be asked is brought up from where it is.")
     with open_database(Settings.from_env()) as url:
         engine = make_engine(url, application_name="jobplatform-migrate", pool_size=1)
         before = current(engine)
@@ -26,3 +30,10 @@ def migrate(as_sql: bool, as_json: bool) -> None:
         engine.dispose()
     sentence = f"the schema is at {head()}" + ("" if before == head() else f" (was {before or 'empty'})")
     tell(as_json, sentence, revision=head(), before=before)
+
+
+def _sql(begins_at: str | None) -> str:
+    try:
+        return upgrade_sql(begins_at)
+    except MigrationError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--from") from None

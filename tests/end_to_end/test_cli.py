@@ -51,6 +51,18 @@ def test_migrate_prints_sql_without_a_database(run: Cli, data_dir: Path) -> None
     assert list(data_dir.iterdir()) == []
 
 
+def test_migrate_prints_only_what_comes_after_a_revision(run: Cli) -> None:
+    answer, nowhere = run("migrate", "--sql", "--from", "0028"), run("migrate", "--sql", "--from", "28")
+    alone = run("migrate", "--from", "0028")
+
+    assert answer.exit_code == 0
+    assert "create table" not in answer.stdout.lower()
+    assert "set version_num='0029' where" in answer.stdout.lower()
+    assert (nowhere.exit_code, alone.exit_code) == (2, 2)
+    assert "there is no revision '28'" in nowhere.stderr
+    assert "--from is for --sql" in alone.stderr
+
+
 def test_migrate_makes_an_empty_database_ready_and_says_what_it_did(run: Cli) -> None:
     first, second = run("migrate"), run("migrate")
     ready = run("healthcheck")

@@ -85,6 +85,12 @@ def facts_of(connection: Connection, kind: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows if row[0].removeprefix(f"{SCHEMA}.") not in ("jobs", "alembic_version")]
 
 
+def owners_in(connection: Connection) -> dict[str, str]:
+    """Whose each table, view, sequence and index is."""
+    statement = text("select relname, pg_get_userbyid(relowner) from pg_class where relnamespace = to_regnamespace(:s)")
+    return {row[0]: row[1] for row in connection.execute(statement, {"s": SCHEMA})}
+
+
 def make_from_models(connection: Connection) -> None:
     """The same schema, made of the models alone."""
     connection.execute(text(f"drop schema {SCHEMA} cascade"))
@@ -187,6 +193,64 @@ def test_the_sql_of_the_migrations_is_all_or_nothing() -> None:
 
     assert statements.startswith("BEGIN;")
     assert statements.endswith("COMMIT;")
+
+
+def run_script(url: str, script: str) -> str:
+    """As psql does it, the text as it is in one session. Answers with what the server refuses."""
+    with psycopg.connect(url, autocommit=True) as psql:
+        try:
+            psql.execute(script)  # type: ignore[arg-type]  # it is no literal
+        except psycopg.Error as error:
+            return error.diag.message_primary or ""
+    return ""
+
+
+@pytest.mark.parametrize("begins_at", ["0002", "0003", "0020"])
+def test_the_sql_goes_on_from_where_a_database_is(
+    empty_url: str, empty: Engine, engine: Engine, begins_at: str
+) -> None:
+    migrations.upgrade(empty, begins_at)
+
+    assert run_script(empty_url, migrations.upgrade_sql(begins_at)) == ""
+
+    assert migrations.current(empty) == migrations.head()
+    with empty.connect() as written, engine.connect() as migrated:
+        for kind in FACTS:
+            assert facts_of(written, kind) == facts_of(migrated, kind)
+        assert owners_in(written) == owners_in(migrated)
+
+
+def test_the_sql_changes_nothing_in_a_database_that_is_elsewhere(empty_url: str, empty: Engine) -> None:
+    migrations.upgrade(empty, "0020")
+
+    said = run_script(empty_url, migrations.upgrade_sql("0019"))
+
+    assert said == "the database is at revision 0020, and this SQL goes on from 0019; nothing was changed"
+    assert migrations.current(empty) == "0020"
+
+
+def test_the_sql_refuses_a_server_that_is_too_old(
+    empty_url: str, empty: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "OLDEST_SERVER", 99)
+
+    said = run_script(empty_url, migrations.upgrade_sql())
+
+    assert re.match(
+        r"the server is PostgreSQL \d+\.\d+.*, and jobplatform needs 99 or newer; nothing was changed", said
+    )
+    assert not inspect(empty).has_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("begins_at", ["", "28", "0000", "9999", "head", "0028:head"])
+def test_there_is_no_sql_from_what_is_no_revision(begins_at: str) -> None:
+    with pytest.raises(MigrationError, match=re.escape(f"there is no revision {begins_at!r}; they go from 0001 to")):
+        migrations.upgrade_sql(begins_at)
+
+
+def test_there_is_no_sql_after_the_newest_revision() -> None:
+    with pytest.raises(MigrationError, match="nothing to do"):
+        migrations.upgrade_sql(migrations.head())
 
 
 def test_two_upgrades_at_once_take_turns(empty_url: str, empty: Engine) -> None:
