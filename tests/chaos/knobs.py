@@ -22,6 +22,19 @@ from tests.chaos.terrain import PLAN, Knob, Terrain
 SHORTEST, LONGEST = 0.6, 2.5
 
 RUNNING = "select count(*) from jobplatform.job_queue where state = 2 and workspace_id = :id"
+WAITING = """
+select exists (
+    select
+    from jobplatform.job_queue
+    where state = 1
+        and case :kind
+            when 'pause workspace' then workspace_id::text
+            when 'pause queue' then queue
+            when 'pause task' then task
+            else resource
+        end = :key
+)
+"""
 
 
 class Knobs(ClientThread):
@@ -70,11 +83,20 @@ class Knobs(ClientThread):
         change(self.client.transact, scope, value, _set_plan if on_plan else None)
 
     def _next(self) -> Knob | Scope:
-        """All in turn, each time in another order."""
+        """All in turn, each time in another order; but a pause that would hold nothing up comes later, if one can."""
         if not self._deck:
             self._deck = [*self.terrain.knobs(), *self.terrain.pauses(), *self.terrain.pauses()]
             self.draw.shuffle(self._deck)
+        for _ in range(len(self._deck)):
+            what = self._deck.pop()
+            if isinstance(what, Knob) or self._holds_up(what):
+                return what
+            self._deck.insert(0, what)
         return self._deck.pop()
+
+    def _holds_up(self, scope: Scope) -> bool:
+        about = {"kind": scope.kind, "key": scope.key}
+        return bool(self.client.transact(lambda session: session.scalar(text(WAITING), about)))
 
     def _turn(self, what: Knob | Scope) -> None:
         if isinstance(what, Knob):

@@ -6,7 +6,7 @@ The same situations played with the healthy platform must leave the checker sile
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import psycopg
 
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
-from jobplatform.queue import ProgressReport, enqueue_job, report_progress, retry_job
+from jobplatform.queue import ClaimedJob, ProgressReport, enqueue_job, report_progress, retry_job
 from jobplatform.testing import wait_until
 from tests.chaos import history
 from tests.chaos.checker import judge
@@ -74,10 +74,17 @@ def a_stopped_worker_reports_late(stage: Stage) -> None:
     stage.sweep()
     taken_over = stage.claim(other)
 
-    with stage.statement() as session:
-        report_progress(session, [ProgressReport(job.lease, f'{{"message": "{fence(job.lease)}"}}') for job in slept])
+    _report(stage, taken_over)
+    _report(stage, slept)
+    # Its first answer was lost.
+    _report(stage, taken_over)
 
     stage.complete(taken_over)
+
+
+def _report(stage: Stage, jobs: Sequence[ClaimedJob]) -> None:
+    with stage.statement() as session:
+        report_progress(session, [ProgressReport(job.lease, f'{{"message": "{fence(job.lease)}"}}') for job in jobs])
 
 
 def an_intruder_uses_old_leases(stage: Stage) -> None:

@@ -92,7 +92,9 @@ class Replay:
 
     def _changes(self, before: Row, after: Row) -> None:
         edge = (before["state"], after["state"])
-        if before == after | {"followed": before["followed"]}:
+        # Progress whose first answer was lost is written again.
+        said_again = before == after and after["progress"] is not None
+        if before == after | {"followed": before["followed"]} and not said_again:
             # Somebody has come to wait for its end, and nothing else happened.
             self._demand(after["followed"], "edges", "is not followed any more")
             return
