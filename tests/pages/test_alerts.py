@@ -83,14 +83,22 @@ def test_what_is_no_threshold_is_said_beside_its_field_and_kept(
     assert scalar(sessions, "select count(*) from jobplatform.health_rules") == 0
 
 
-def test_changes_that_somebody_else_took_back_meanwhile_are_no_trouble(operator: Visitor, sessions: Sessions) -> None:
+def test_what_somebody_else_took_back_meanwhile_is_said_to_be_gone(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions
+) -> None:
     with sessions.begin() as session:
         set_rule(session, "backlog", above=5)
+        set_workspace_rule(session, acme, "backlog", above=5)
     operator.get("/alerts")
+    here = operator.page
+    operator.get(f"/workspaces/{acme}/alerts")
     with sessions.begin() as session:
         session.execute(text("delete from jobplatform.health_rules"))
+        session.execute(text("delete from jobplatform.workspace_alert_rules"))
 
-    assert operator.do("/rules/backlog/clear") == "backlog is as it was before anybody changed it."
+    assert operator.do("/backlog/delete") == "There is no rule backlog any more."
+    operator.page = here
+    assert operator.do("/rules/backlog/clear") == "Of backlog nothing is changed any more."
 
 
 def test_a_rule_that_compares_nothing_has_no_threshold_and_is_switched_off_and_on(

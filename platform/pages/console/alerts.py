@@ -47,10 +47,9 @@ def switch_rule(name: str) -> Any:
 
 
 def clear_rule(name: str) -> Any:
-    """Somebody else may have done it meanwhile: it is as it was wanted."""
     answer = ask("DELETE", _path(name))
-    words = f"{name} is as it was before anybody changed it."
-    return done(answer, words, refusal=words if answer.status == 404 else "")
+    refusal = f"Of {name} nothing is changed any more." if answer.status == 404 else ""
+    return done(answer, f"{name} is as it was before anybody changed it.", refusal=refusal)
 
 
 def _path(name: str) -> str:

@@ -61,10 +61,9 @@ def switch_workspace_rule(workspace_id: UUID, name: str) -> Any:
 
 
 def delete_workspace_rule(workspace_id: UUID, name: str) -> Any:
-    """Somebody else may have done it meanwhile: it is as it was wanted."""
     answer = ask("DELETE", _path(workspace_id, name))
-    words = f"{name} does not count for this workspace by itself any more."
-    return done(answer, words, refusal=words if answer.status == 404 else "")
+    refusal = f"There is no rule {name} any more." if answer.status == 404 else ""
+    return done(answer, f"{name} does not count for this workspace by itself any more.", refusal=refusal)
 
 
 def _path(workspace_id: UUID, name: str) -> str:
