@@ -24,6 +24,32 @@ begin
 end
 $$
 """
+# Asked of the catalogue, which everybody may read: before we are the owner, the schema itself may be closed to us.
+IS_MIGRATED = f"""exists (
+    select from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = '{SCHEMA}' and c.relname = 'alembic_version'
+)"""
+REFUSE_EMPTY = f"""
+do $$
+begin
+    if not {IS_MIGRATED} then
+        raise exception using message = 'there is no jobplatform in this database to go on from; '
+            || 'the SQL without --from makes it; nothing was changed';
+    end if;
+end
+$$
+"""
+REFUSE_MIGRATED = f"""
+do $$
+begin
+    if {IS_MIGRATED} then
+        raise exception using message = 'there is a jobplatform in this database already; '
+            || 'the SQL with --from and its revision goes on from there; nothing was changed';
+    end if;
+end
+$$
+"""
 REFUSE_OTHER_REVISION = f"""
 do $$
 declare
@@ -86,8 +112,10 @@ def _before(begins_at: object) -> Iterator[str]:
     yield f"select pg_advisory_xact_lock({MIGRATION_LOCK})"
     yield "set local lock_timeout = '5s'"
     if begins_at is None:
+        yield REFUSE_MIGRATED
         yield f"create schema if not exists {SCHEMA}"
     else:
+        yield REFUSE_EMPTY
         # What is made from now on belongs to the group that owns the schema; before 0003 there is none.
         yield from [f"set local role {Role.OWNER}"] if str(begins_at) >= "0003" else []
         yield REFUSE_OTHER_REVISION.format(begins_at=begins_at)

@@ -64,7 +64,7 @@ def rules(workspace: str | None, as_json: bool) -> None:
         print_json(plain(list(found.values())))
     else:
         rows = [
-            (rule.name, rule.metric, f"{rule.above:g}", rule.queue, rule.task, "yes" if rule.enabled else "no")
+            (rule.name, rule.metric, f"{rule.above:.15g}", rule.queue, rule.task, "yes" if rule.enabled else "no")
             for rule in found.values()
         ]
         print_table(["rule", "alert when", "is above", "queue", "task", "on"], rows)

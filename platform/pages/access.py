@@ -19,7 +19,7 @@ from jobplatform.models import ApiToken, Role, clock
 from jobplatform.pages.forms import require_own_form
 from jobplatform.pages.problems import AbsentError, PageError, nothing_here
 from jobplatform.pages.sessions import session_token_id, visitor_of_session
-from jobplatform.pages.shell import Shell, Visit, current_shell, declared_of, url
+from jobplatform.pages.shell import Shell, Visit, current_shell, declared_of, require, url
 from jobplatform.pages.visitors import Visitor
 
 #: Seconds for which it is remembered whether anybody could sign in.
@@ -45,7 +45,8 @@ def guard() -> Any:
     _require_text()
     if request.method == "POST":
         require_own_form()
-        _require_verb(declared.verb)
+    if declared.verb is not None:
+        require(declared.verb)
     return None
 
 
@@ -115,15 +116,6 @@ def _require_text() -> None:
     asked = (request.path, *(value for _, value in request.args.items(multi=True)))
     if any("\0" in text for text in asked):
         raise PageError(400, "This address leads nowhere", "There is a character in it that no text may have.")
-
-
-def _require_verb(verb: str | None) -> None:
-    visit: Visit = g.jobplatform_visit
-    if verb is None or visit.may(verb):
-        return
-    if current_shell().options.read_only:
-        raise PageError(403, "These pages are for looking", "Nothing can be changed here.")
-    raise PageError(403, "You may not do this", f"It takes the right to {verb}, which you do not have.")
 
 
 def _first(visitor: Visitor) -> UUID | None:

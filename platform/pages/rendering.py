@@ -40,6 +40,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         number=words.number,
+        as_typed=words.as_typed,
         percent=words.percent,
         duration=words.duration,
         ago=words.ago,

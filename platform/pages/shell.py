@@ -22,6 +22,7 @@ from jobplatform.api.mounted import Mounted, serving_blueprint_name, serving_url
 from jobplatform.models import Workspace
 from jobplatform.pages.attempts import Attempts
 from jobplatform.pages.inner_api import Answer, InnerApi
+from jobplatform.pages.problems import PageError
 from jobplatform.pages.visitors import VERBS, Access, Visitor
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -49,7 +50,9 @@ class PagesOptions:
 
 
 class Declared(NamedTuple):
-    """What a view said of itself. ``verb``: what it does; None for looking. ``is_open``: for everybody."""
+    """What a view said of itself. ``verb``: what it does or is a form for; None for looking. ``is_open``: for
+    everybody.
+    """
 
     verb: str | None = None
     is_open: bool = False
@@ -67,15 +70,13 @@ class NavItem(NamedTuple):
 class Section(Blueprint):
     """Pages that belong together."""
 
-    def page(self, rule: str) -> Callable[[View], View]:
-        """Something to look at."""
-        return self._declare(rule, ("GET",), Declared())
+    def page(self, rule: str, verb: str | None = None) -> Callable[[View], View]:
+        """Something to look at. ``verb``: a form for nothing but this, and nothing for those who may not do it."""
+        return self._declare(rule, ("GET",), Declared(_known(verb)))
 
     def action(self, rule: str, verb: str | None) -> Callable[[View], View]:
         """Something to do, by a form. ``verb`` is one of :data:`VERBS`; None for what concerns the visitor alone."""
-        if verb is not None and verb not in VERBS:
-            raise ValueError(f"{verb!r} is not one of {', '.join(VERBS)}")
-        return self._declare(rule, ("POST",), Declared(verb))
+        return self._declare(rule, ("POST",), Declared(_known(verb)))
 
     def open(self, rule: str, method: str = "GET") -> Callable[[View], View]:
         """For everybody; it tells nothing about anybody."""
@@ -89,6 +90,12 @@ class Section(Blueprint):
             return view
 
         return decorate
+
+
+def _known(verb: str | None) -> str | None:
+    if verb is not None and verb not in VERBS:
+        raise ValueError(f"{verb!r} is not one of {', '.join(VERBS)}")
+    return verb
 
 
 class Shell(Blueprint):
@@ -200,6 +207,15 @@ def may(verb: str) -> bool:
     """Whether a button for it is shown."""
     visit = visit_or_none()
     return visit is not None and visit.may(verb)
+
+
+def require(verb: str) -> None:
+    """Raises :class:`PageError` with 403 for those who may not do it."""
+    if may(verb):
+        return
+    if current_shell().options.read_only:
+        raise PageError(403, "These pages are for looking", "Nothing can be changed here.")
+    raise PageError(403, "You may not do this", f"It takes the right to {verb}, which you do not have.")
 
 
 def url(view: str, **values: Any) -> str:

@@ -27,6 +27,11 @@ def percent(value: float | None) -> str:
     return f"{shown:.1f} %" if 0 < shown < 10 else f"{shown:.0f} %"
 
 
+def as_typed(number: float) -> str:
+    """A number as it is typed into a form. Read again it is the very same."""
+    return repr(number).removesuffix(".0")
+
+
 def duration(seconds: float | None) -> str:
     """``0 ms``, ``230 ms``, ``1.2 s``, ``48 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``: two parts at most."""
     if seconds is None:

@@ -84,12 +84,17 @@ class Claimer(DatabaseThread):
         self._tasks: Sequence[str] = ()
         self._versions: Mapping[str, int] = {}
         self._warm: Session | None = None
+        self._closed = False
 
     def know(self, queues: Sequence[str], tasks: Sequence[str], versions: Mapping[str, int]) -> None:
         """What to claim. Called once, before the first request."""
         self._ring = Ring(queues)
         self._tasks = tasks
         self._versions = versions
+
+    def close(self) -> None:
+        """Claim no more: what is asked for and has not begun finds nothing. May be called from any thread."""
+        self._closed = True
 
     def serve(self) -> None:
         while (request := self.requests.get()) is not None:
@@ -100,6 +105,9 @@ class Claimer(DatabaseThread):
                     self._reconcile(request)
 
     def _claim(self, wanted: ClaimWanted) -> None:
+        if self._closed:
+            self.post(Claimed(wanted.worker_id, [], more=False))
+            return
         try:
             claim = self.once(lambda session: self._claim_and_time(session, wanted))
         except SQLAlchemyError as error:

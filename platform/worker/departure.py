@@ -17,6 +17,7 @@ from jobplatform.worker.frames import Reason
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.membership import Membership
 from jobplatform.worker.pool import Pool
+from jobplatform.worker.supply import Supply
 
 NEVER: Final = math.inf
 # How long what was asked to stop may take after somebody asked twice.
@@ -44,6 +45,7 @@ class Departure:
         pool: Pool,
         ledger: Ledger,
         membership: Membership,
+        supply: Supply,
         *,
         drain_timeout: float,
         quiet: Callable[[], bool],
@@ -53,6 +55,7 @@ class Departure:
         self._pool = pool
         self._ledger = ledger
         self._membership = membership
+        self._supply = supply
         self._drain_timeout = drain_timeout
         self._quiet = quiet
         self._requests = 0
@@ -89,6 +92,7 @@ class Departure:
     def _drain(self, now: float) -> None:
         self.phase = Phase.DRAINING
         self._deadline = now + self._drain_timeout
+        self._supply.end()
         self._membership.draining = True
         self._membership.beat_soon()
         self._pool.retire_all()

@@ -91,7 +91,12 @@ class Hub:
             calm_at=lambda: self.keeper.calm_at,
         )
         self.departure = Departure(
-            self.pool, self.ledger, self.membership, drain_timeout=options.drain_timeout, quiet=lambda: self.quiet
+            self.pool,
+            self.ledger,
+            self.membership,
+            self.supply,
+            drain_timeout=options.drain_timeout,
+            quiet=lambda: self.quiet,
         )
         self.ear = Ear(
             self.selector,

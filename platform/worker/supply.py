@@ -97,6 +97,10 @@ class Supply:
         self._ended_meanwhile = True
         self._hungry = self._hungry or self._held_back
 
+    def end(self) -> None:
+        """The worker is about to leave: a claim that still waits for the one before it is not made."""
+        self._claimer.close()
+
     def reconcile_soon(self) -> None:
         self._must_reconcile = True
 

@@ -229,6 +229,25 @@ def test_the_sql_changes_nothing_in_a_database_that_is_elsewhere(empty_url: str,
     assert migrations.current(empty) == "0020"
 
 
+@pytest.mark.parametrize("begins_at", ["0002", "0028"])
+def test_the_sql_that_goes_on_says_when_there_is_nothing_to_go_on_from(
+    empty_url: str, empty: Engine, begins_at: str
+) -> None:
+    said = run_script(empty_url, migrations.upgrade_sql(begins_at))
+
+    assert said.startswith("there is no jobplatform in this database to go on from; the SQL without --from makes it")
+    assert not inspect(empty).has_schema(SCHEMA)
+
+
+def test_the_whole_sql_says_when_there_is_a_jobplatform_already(empty_url: str, empty: Engine) -> None:
+    migrations.upgrade(empty, "0020")
+
+    said = run_script(empty_url, migrations.upgrade_sql())
+
+    assert said.startswith("there is a jobplatform in this database already; the SQL with --from and its revision")
+    assert migrations.current(empty) == "0020"
+
+
 def test_the_sql_refuses_a_server_that_is_too_old(
     empty_url: str, empty: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

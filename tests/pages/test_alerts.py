@@ -68,6 +68,36 @@ def test_a_rule_is_changed_and_its_changes_are_taken_back(operator: Visitor, ses
     assert audited(sessions) == [("rule.set", "a test"), ("rule.clear", "a test")]
 
 
+@pytest.mark.parametrize("above", [1_234_567.0, 0.1 + 0.2, 1e12, 5.0])
+def test_a_form_that_is_saved_as_it_stands_changes_no_threshold(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions, above: float
+) -> None:
+    with sessions.begin() as session:
+        set_rule(session, "backlog", above=above)
+        set_workspace_rule(session, acme, "backlog", above=above)
+    operator.get("/alerts")
+    operator.do("/rules/backlog")
+    operator.get(f"/workspaces/{acme}/alerts")
+    operator.do("/backlog")
+
+    with sessions() as session:
+        assert list_rules(session)["backlog"].above == above
+        assert list_workspace_rules(session, acme)["backlog"].above == above
+
+
+@pytest.mark.parametrize(
+    ("name", "above", "said"),
+    [("backlog", 1_234_567, "1,234,567"), ("failing", 0.205, "20.5 %"), ("failing", 0.07, "7 %")],
+)
+def test_a_threshold_is_shown_with_all_its_digits(
+    operator: Visitor, sessions: Sessions, name: str, above: float, said: str
+) -> None:
+    with sessions.begin() as session:
+        set_rule(session, name, above=above)
+
+    assert f'class="num">{said}<' in row_of(operator.get("/alerts").text, name)
+
+
 @pytest.mark.parametrize("typed", ["many", "", "-1", "nan", "1e400"])
 def test_what_is_no_threshold_is_said_beside_its_field_and_kept(
     operator: Visitor, sessions: Sessions, typed: str

@@ -12,7 +12,9 @@ from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.pages import Visitor as KnownVisitor
 from jobplatform.pages.shell import Shell
+from jobplatform.pages.visitors import May
 from jobplatform.queue import NewJob, enqueue_job
 from tests.api.conftest import MintToken
 from tests.pages.conftest import Visitor, notice_of
@@ -241,6 +243,35 @@ def test_in_read_only_mode_nothing_is_done_by_anybody(app: Flask, operator: Visi
         sent = form.fields | {"name": "gold", "task": "echo", "whose": "platform", "rule": "cron", "cron": "@daily"}
         answer = operator.http.post("/console" + path, data=sent, headers={"Sec-Fetch-Site": "same-origin"})
         assert (answer.status_code, "These pages are for looking" in answer.text) == (403, True), path
+
+
+FORMS = ("/tasks/add/new", "/schedules/new", "/schedules/{0}/{0}/edit", "/bulk/preview?deed=retry")
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("may", ["read_only", {"pause"}])
+def test_a_form_is_not_shown_to_those_who_may_not_send_it(
+    operator: Visitor, app: Flask, described: None, path: str, may: May
+) -> None:
+    shell = app.blueprints["console"]
+    assert isinstance(shell, Shell)
+    shell.access = lambda *_: KnownVisitor("a reader", operator=True, may=may)
+
+    answer = operator.get(path.format(uuid.uuid4()))
+
+    assert (answer.status_code, "You may not do this" in answer.text) == (403, True)
+    assert "<form" not in answer.text.split("<main")[1]
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_form_is_shown_to_nobody_in_read_only_mode(operator: Visitor, app: Flask, described: None, path: str) -> None:
+    shell = app.blueprints["console"]
+    assert isinstance(shell, Shell)
+    object.__setattr__(shell.options, "read_only", True)
+
+    answer = operator.get(path.format(uuid.uuid4()))
+
+    assert (answer.status_code, "These pages are for looking" in answer.text) == (403, True)
 
 
 def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None, sessions: Sessions) -> None:

@@ -7,17 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from jobplatform.models import make_engine
 from jobplatform.queue.claim.rung import CLAIM_RUNG
+from jobplatform.testing import wait_until
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted
 from tests.worker.conftest import Database
+
+WAITING = "select 1 from pg_locks where relation = 'jobplatform.job_queue'::regclass and not granted"
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url, pool_size=1, autocommit=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def onlooker(database_url: str) -> Iterator[Engine]:
+    """The claimer has the other one's only connection."""
+    engine = make_engine(database_url, pool_size=1, autocommit=False)
     yield engine
     engine.dispose()
 
@@ -74,3 +85,21 @@ def test_who_has_something_to_do_is_not_kept_from_it(
     claimer.stop(10)
 
     assert not any(asked)
+
+
+def test_a_claim_that_has_not_begun_when_the_worker_leaves_is_not_made(
+    claimer: Claimer, answers: queue.SimpleQueue[Any], database: Database, onlooker: Engine
+) -> None:
+    database.enqueue_many("noop", [{}, {}])
+    with onlooker.begin() as holder:
+        holder.execute(text("lock table jobplatform.job_queue in access exclusive mode"))
+        claimer.ask(ClaimWanted(worker_id=1, limit=1))
+        wait_until(lambda: holder.scalar(text(WAITING)), what="the first claim")
+        claimer.ask(ClaimWanted(worker_id=1, limit=1))
+
+        claimer.close()
+
+    first, second = answers.get(timeout=30), answers.get(timeout=30)
+    assert (len(first.jobs), len(second.jobs)) == (1, 0)
+    with onlooker.connect() as connection:
+        assert connection.scalar(text("select count(*) from jobplatform.job_queue where state = 1")) == 1

@@ -27,6 +27,7 @@ from jobplatform.queue import (
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed, ClaimWanted, Reconcile
+from jobplatform.worker.departure import Departure
 from jobplatform.worker.frames import ENDED, Frame, Reason
 from jobplatform.worker.host import COLLECT_AFTER, few_collections
 from jobplatform.worker.ledger import Ledger
@@ -287,10 +288,14 @@ class SilentClaimer:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.closed = False
 
     def ask(self, request: object) -> None:
         """The test answers in its place."""
         self.asked.append(request)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class EmptyPool:
@@ -395,6 +400,41 @@ def test_what_is_on_its_way_leaves_that_much_less_room() -> None:
     (second,) = draining.ask()
 
     assert second.limit == FOLLOWING_JOBS
+
+
+class RunningPool(EmptyPool):
+    """One job runs, and goes on."""
+
+    given = 1
+
+    def retire_all(self) -> None: ...
+
+    def take_back_all(self) -> None: ...
+
+
+class SilentMembership:
+    draining = False
+
+    def beat_soon(self) -> None: ...
+
+
+def test_a_worker_that_drains_has_no_claim_made_that_has_not_begun() -> None:
+    draining = Draining()
+    departure = Departure(
+        RunningPool(),  # type: ignore[arg-type]
+        draining.ledger,
+        SilentMembership(),  # type: ignore[arg-type]
+        draining.supply,
+        drain_timeout=60,
+        quiet=lambda: True,
+    )
+    departure.step(0.0)
+    assert not draining.claimer.closed
+
+    departure.request()
+    departure.step(0.0)
+
+    assert draining.claimer.closed
 
 
 def test_behind_a_claim_that_may_find_no_more_none_is_asked_for() -> None:

@@ -16,7 +16,7 @@ from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
-from jobplatform.pages.shell import Section, current_shell, current_visit, looking, may, url
+from jobplatform.pages.shell import Section, current_shell, current_visit, looking, require, url
 from jobplatform.queue import pages
 
 DEEDS: tuple[pages.BulkDeed, ...] = get_args(pages.BulkDeed)
@@ -40,6 +40,7 @@ def list_actions() -> Response:
 
 def preview() -> Response:
     deed, q = _deed(request.args.get("deed", "")), request.args.get("q", "")
+    require(f"job.{deed}")
     search = _search(q)
     with looking() as session, _understood():
         found = pages.preview_bulk(session, deed, search)
@@ -55,8 +56,7 @@ def begin_from_form() -> Any:
 
 def begin(deed: pages.BulkDeed, q: str, expected: int | None) -> Any:
     """Have workers do it, and show how far they are."""
-    if not may(f"job.{deed}"):
-        raise PageError(403, "You may not do this", f"It takes the right to {deed} jobs, which you do not have.")
+    require(f"job.{deed}")
     search = _search(q)
     with current_shell().mounted.transaction() as session, _understood():
         action = pages.begin_bulk(session, deed, search, actor=current_visit().visitor.name, expected=expected)
@@ -78,8 +78,7 @@ def stop(action_id: UUID) -> Any:
         action = pages.find_bulk(session, action_id)
         if action is None:
             raise nothing_here()
-        if not may(f"job.{action.deed}"):
-            raise PageError(403, "You may not do this", f"It takes the right to {action.deed} jobs.")
+        require(f"job.{action.deed}")
         stopped = pages.stop_bulk(session, action_id)
         if stopped:
             audit(session, "bulk.stop", f"bulk:{action_id}")

@@ -19,7 +19,7 @@ from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError
 from jobplatform.pages.rendering import render
-from jobplatform.pages.shell import Section, ask, looking, may, url
+from jobplatform.pages.shell import Section, ask, looking, may, require, url
 from jobplatform.pages.words import plural
 from jobplatform.queue import pages
 
@@ -73,8 +73,7 @@ def act_on_selected() -> Any:
     deed = request.form.get("deed", "")
     if deed not in ("retry", "cancel", "delete"):
         raise PageError(400, "Nothing to do", "The form does not say what is to be done.")
-    if not may(f"job.{deed}"):
-        raise PageError(403, "You may not do this", f"It takes the right to {deed} jobs, which you do not have.")
+    require(f"job.{deed}")
     keys = [_key(text) for text in request.form.getlist("job")[: 4 * PER_PAGE]]
     answer = redirect(safe_back(url("jobs.list_jobs")), 303)
     if not keys:

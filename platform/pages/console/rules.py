@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from flask import request
 
-from jobplatform.pages.words import duration, percent
+from jobplatform.pages.words import duration
 from jobplatform.queue import AlertRule
 
 #: What rules compare, as their table calls it.
@@ -49,7 +49,8 @@ def fires_above(rule: AlertRule) -> str:
         return "–"
     if rule.metric.endswith("_seconds"):
         return duration(rule.above)
-    return percent(rule.above) if rule.metric.endswith("_rate") else f"{rule.above:,g}"
+    # All its digits: 1,234,567 is no 1.23457e+06, and 20.5 % are not 20.
+    return f"{rule.above * 100:.12g} %" if rule.metric.endswith("_rate") else f"{rule.above:,.15g}"
 
 
 def unit_of(metric: str) -> str:

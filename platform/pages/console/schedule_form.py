@@ -54,9 +54,9 @@ _FIELDS = {
 
 
 def add_forms_to(section: Section) -> None:
-    section.page("/schedules/new")(new_schedule)
+    section.page("/schedules/new", "schedule.change")(new_schedule)
     section.action("/schedules/new", "schedule.change")(create)
-    section.page(ONE + "/edit")(edit_schedule)
+    section.page(ONE + "/edit", "schedule.change")(edit_schedule)
     section.action(ONE + "/edit", "schedule.change")(change)
     section.action(ONE + "/delete", "schedule.change")(delete)
 

@@ -23,7 +23,7 @@ from jobplatform.queue import pages
 def make_tasks() -> Section:
     section = Section("tasks", __name__)
     section.page("/tasks")(list_tasks)
-    section.page("/tasks/<path:task>/new")(new_job)
+    section.page("/tasks/<path:task>/new", "job.enqueue")(new_job)
     section.action("/tasks/<path:task>/new", "job.enqueue")(enqueue)
     section.action("/tasks/<path:task>/pause", "pause")(pause)
     section.action("/tasks/<path:task>/resume", "pause")(resume)
