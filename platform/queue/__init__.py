@@ -196,6 +196,7 @@ from jobplatform.queue.overview import (
     list_workers,
     list_workspaces,
 )
+from jobplatform.queue.patience import out_of_patience
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
 from jobplatform.queue.progress import ProgressReport, report_progress
@@ -671,6 +672,7 @@ __all__ = [
     "open_batch",
     "open_hook_secrets",
     "open_secret",
+    "out_of_patience",
     "owns_something",
     "page_jobs",
     "parse_search",

@@ -21,7 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import PLATFORM_WORKSPACE, AlertRow
-from jobplatform.queue.enqueue import PRIORITIES, NewJob, enqueue_jobs
+from jobplatform.queue.enqueue import PRIORITIES, NewJob, enqueue_of_ours
 from jobplatform.queue.health import Alert, queue_health
 from jobplatform.queue.statement import one_transaction, run, text_array
 from jobplatform.queue.tell_webhooks import tell_of_disabled
@@ -141,7 +141,7 @@ def tell_hook(session: Session, events: Sequence[AlertEvent]) -> None:
         )
         for event in events
     ]
-    enqueue_jobs(session, jobs)
+    enqueue_of_ours(session, jobs)
 
 
 def _payload(event: AlertEvent) -> dict[str, str]:

@@ -29,6 +29,7 @@ from jobplatform.queue.audit import record
 from jobplatform.queue.cancel_many import cancel_each, tell_cancelled
 from jobplatform.queue.delete import DELETED, delete_jobs
 from jobplatform.queue.find import Capped, JobLine, count_statuses, find_jobs, find_keys
+from jobplatform.queue.patience import wait_briefly
 from jobplatform.queue.retry_job import RetryKind, retry_job
 from jobplatform.queue.safe_json import safe_text
 from jobplatform.queue.search import Search, parse_search
@@ -151,8 +152,14 @@ def stop_bulk(session: Session, action_id: uuid.UUID) -> bool:
 
 
 def continue_bulk(session: Session) -> bool:
-    """The next portion of the oldest action that has not ended; False when there is none, or others are at it."""
-    with one_transaction(session):
+    """The next portion of the oldest action that has not ended; False when there is none, or others are at it.
+
+    On a connection that commits each statement it raises rather than wait for a job that somebody has locked: another
+    round of this portion is due then.
+    """
+    with one_transaction(session) as ours:
+        if ours:
+            wait_briefly(session)
         action_id = run(session, TAKE).scalar_one_or_none()
         if action_id is None:
             return False

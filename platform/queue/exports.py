@@ -10,7 +10,7 @@ import datetime
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.enqueue import NewJob, enqueue_jobs
+from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -41,10 +41,9 @@ def expire_exports(session: Session, *, now: bool = True) -> int:
         turn = take_turn(session, CHORE, now=now)
         if turn is None:
             return 0
-        jobs = [
-            NewJob(workspace_id=workspace_id, task=TASK, queue=QUEUE, unique_key=TASK)
-            for (workspace_id,) in run(session, DUE)
-        ]
-        made = sum(answer.created for answer in enqueue_jobs(session, jobs)) if jobs else 0
+        due = run(session, DUE).scalars().all()
+        jobs = [NewJob(workspace_id=workspace_id, task=TASK, queue=QUEUE, unique_key=TASK) for workspace_id in due]
+        # Also where the workspace's quota is full: its own jobs are no reason to keep what was to be deleted.
+        made = enqueue_of_ours(session, jobs)
         leave_turn(session, turn, 0, EVERY)
     return made

@@ -46,18 +46,19 @@ def run(session: Session, sql: str, **parameters: Any) -> CursorResult[*tuple[An
 
 
 @contextmanager
-def one_transaction(session: Session) -> Iterator[None]:
+def one_transaction(session: Session) -> Iterator[bool]:
     """For a verb of several statements: what one of them locks stays locked for the next.
 
-    So it is anyway in the caller's transaction. On a connection that commits each statement they are made one here.
+    So it is anyway in the caller's transaction. On a connection that commits each statement they are made one here,
+    which is what it says: whether the transaction is ours alone.
     """
     driver: Any = session.connection(bind_arguments={"mapper": _MAPPER}).connection.driver_connection
     if not driver.autocommit or driver.info.transaction_status is not TransactionStatus.IDLE:
         # In a transaction already, be it a verb's that uses this one: another within it would be a SAVEPOINT.
-        yield
+        yield False
         return
     with driver.transaction():
-        yield
+        yield True
 
 
 def array(values: Iterable[object]) -> str:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
+from jobplatform.queue.patience import out_of_patience, wait_briefly
 from jobplatform.queue.statement import array, one_transaction, run
 
 MOST = 200
@@ -40,9 +41,6 @@ where s.state = -1 and left(s.unique_key, 1) = chr(30)
     ) is null
 """
 LOOK = f"select s.workspace_id::text, s.id::text {WAITING} limit {MOST}"
-
-# Somebody who enqueues this key in a transaction that is still open would be waited for; others wait here then.
-PATIENCE = "set local lock_timeout = '100ms'"
 
 _SUPERSEDED = end_waiting(
     "discarded", "coalesce(r.error_type, 'Superseded')", "coalesce(r.error, 'a newer job of its key was waiting')"
@@ -87,8 +85,8 @@ where q.ctid = any(array(
 returning q.workspace_id::text, q.id::text, q.task, q.queue, q.state = 1
 """
 
-#: Somebody has just taken the key, or is about to.
-TAKEN = ("23505", "55P03")
+#: Somebody has just taken the key.
+TAKEN = "23505"
 
 Place = tuple[str, str]
 
@@ -121,7 +119,7 @@ def succeed_jobs(session: Session) -> Succeeded:
     try:
         return _succeed(session, waiting)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in TAKEN:
+        if not _is_in_the_way(error):
             raise
     return _singly(session, waiting)
 
@@ -134,12 +132,17 @@ def _singly(session: Session, waiting: Sequence[Place]) -> Succeeded:
         try:
             found = _succeed(session, [place])
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in TAKEN:
+            if not _is_in_the_way(error):
                 raise
             continue
         jobs += found.jobs
         queues |= found.queues
     return Succeeded(jobs, queues)
+
+
+def _is_in_the_way(error: DBAPIError) -> bool:
+    """Whether somebody has just taken the key, or is about to, in a transaction that is still open."""
+    return getattr(error.orig, "sqlstate", None) == TAKEN or out_of_patience(error)
 
 
 def _succeed(session: Session, waiting: Sequence[Place]) -> Succeeded:
@@ -148,7 +151,7 @@ def _succeed(session: Session, waiting: Sequence[Place]) -> Succeeded:
         "ids": array(job_id for _, job_id in waiting),
     }
     with one_transaction(session):
-        run(session, PATIENCE)
+        wait_briefly(session)
         if run(session, GIVE_UP, **places).rowcount:
             ask_to_settle(session)
         rows = run(session, TAKE_OVER, **places).all()

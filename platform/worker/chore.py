@@ -10,6 +10,9 @@ from typing import Final
 from jobplatform.queue import Signs
 
 NEVER: Final = math.inf
+#: Between two tries of what fails each time.
+LONGEST_PAUSE: Final = 60.0
+MOST_DOUBLINGS: Final = 6
 
 
 @dataclass(slots=True)
@@ -21,10 +24,19 @@ class Chore:
     run: Callable[[], float | None]
     due_at: float = field(default_factory=monotonic)
     spread: float = 1.5
+    failures: int = 0
 
     def pause(self) -> float:
         """Seconds until it is due again. Workers that started together don't stay together."""
         return self.every * random.uniform(1, self.spread)
+
+    def failed(self, now: float) -> None:
+        """It will fail again, so it is tried more rarely each time in a row; but for ever, for its cause may pass."""
+        self.failures += 1
+        self.due_at = now + self._pause_after_failure()
+
+    def _pause_after_failure(self) -> float:
+        return min(LONGEST_PAUSE, self.every + 2.0 ** min(self.failures, MOST_DOUBLINGS))
 
 
 @dataclass(slots=True)
@@ -41,6 +53,12 @@ class Watched(Chore):
 
     def pause(self) -> float:
         return NEVER
+
+    def failed(self, now: float) -> None:
+        """It is not looked for meanwhile; who knows that there is something to do may still say so."""
+        self.failures += 1
+        self.due_at = NEVER
+        self.look_at = now + self._pause_after_failure()
 
     def seen(self, signs: Signs, now: float) -> None:
         """Take in what a look has seen."""

@@ -87,7 +87,7 @@ class ThreadDied:
 
 
 class DatabaseThread(ABC):
-    """The base of claimer, finisher and keeper. `post` hands an answer to the hub."""
+    """The base of claimer, finisher, registrar and keeper. `post` hands an answer to the hub."""
 
     def __init__(self, name: str, engine: Engine, post: Callable[[Any], None]) -> None:
         self.name = name

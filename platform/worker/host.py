@@ -16,8 +16,8 @@ from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.tally import Tally
 from jobplatform.worker.watching import open_port
 
-# Claimer, finisher, keeper; the keeper opens a fourth one that listens and is then taken out of the pool.
-CONNECTIONS = 4
+# Claimer, finisher, registrar, keeper; the keeper opens a fifth one that listens and is then taken out of the pool.
+CONNECTIONS = 5
 # Several times what the jobs of a worker are made of, so that only what really is left over leads to a collection.
 COLLECT_AFTER = 20_000
 

@@ -5,7 +5,7 @@ One turn of the loop:
     1. Has our lease run out by our own clock? Then nothing we hold is ours.
     2. Keep the slots filled with children; look at deadlines, escalations and memory; go on with stopping.
     3. Give waiting jobs to children.
-    4. Send what has ended to the finisher, ask the claimer for more, have the keeper renew our lease.
+    4. Send what has ended to the finisher, ask the claimer for more, have the registrar renew our lease.
     5. Sleep until something happens; while children have long runs a moment more, so that results gather.
 
 Threads answer through the inbox and a byte in a pipe. They hold no jobs, so there is no lock in this process.
@@ -33,10 +33,8 @@ from jobplatform.worker.departure import Departure, Phase
 from jobplatform.worker.ear import Ear
 from jobplatform.worker.finisher import Finisher, Flushed
 from jobplatform.worker.frames import Reason
-from jobplatform.worker.keeper import Declarations, Keeper
+from jobplatform.worker.keeper import Keeper
 from jobplatform.worker.keeper_messages import (
-    Beaten,
-    Deregistered,
     Due,
     JobsReady,
     Know,
@@ -44,8 +42,7 @@ from jobplatform.worker.keeper_messages import (
     ListenAgain,
     Listening,
     Reaped,
-    Registered,
-    RegistrationFailed,
+    Serve,
     SettleNow,
 )
 from jobplatform.worker.kernel import is_readable
@@ -53,6 +50,7 @@ from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.membership import Membership
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.pool import Pool
+from jobplatform.worker.registrar import Beaten, Declarations, Deregistered, Registered, Registrar, RegistrationFailed
 from jobplatform.worker.supply import Supply
 from jobplatform.worker.tally import Tally
 
@@ -77,11 +75,12 @@ class Hub:
         self.selector.register(self.wake_read, selectors.EVENT_READ, self.read_inbox)
         self.claimer = Claimer(engine, self.post)
         self.finisher = Finisher(engine, self.post, crash_limit=options.crash_limit)
+        self.registrar = Registrar(engine, self.post)
         self.keeper = Keeper(engine, self.post, options)
-        self.threads = (self.claimer, self.finisher, self.keeper)
+        self.threads = (self.claimer, self.finisher, self.registrar, self.keeper)
         self.ledger = Ledger(tally)
         self.pool = Pool(options, self.ledger, self.selector)
-        self.membership = Membership(self.keeper, self.ledger, options, version)
+        self.membership = Membership(self.registrar, self.ledger, options, version)
         self.supply = Supply(
             self.claimer,
             self.ledger,
@@ -208,7 +207,7 @@ class Hub:
             return
         catalogue = self.pool.cradle.catalogue
         self.ledger.learn_tasks(catalogue)
-        self.keeper.declarations = Declarations.of(catalogue, self.pool.cradle.rules, self.options.tasks)
+        self.registrar.declarations = Declarations.of(catalogue, self.pool.cradle.rules, self.options.tasks)
         self.tasks = tuple(task["name"] for task in catalogue)
         self.queues = self.options.queues or tuple(sorted({"default", *(task["queue"] for task in catalogue)}))
         self.ear.queues = frozenset(self.queues)
@@ -344,6 +343,7 @@ class Hub:
 
     def registered(self, answer: Registered) -> None:
         self.membership.registered(answer)
+        self.keeper.ask(Serve(self.queues))
         self.supply.wake()
         facts = {"worker_id": answer.worker_id, "slots": self.options.slots, "threads": self.options.threads}
         logger.info("worker ready", extra=facts | {"queues": self.queues, "tasks": self.tasks})

@@ -1,4 +1,4 @@
-"""The keeper: registration and heartbeats when the hub asks, and the chores every worker does without a leader.
+"""The keeper: the chores every worker does without a leader.
 
 look      every poll: is there anything to do for those that follow, or for the claimer? Nearly always there is not
 promote   scheduled jobs whose time has come; looked for at every poll, and done when the next one is due
@@ -23,42 +23,33 @@ import math
 import queue
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final
 
 import psycopg
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobplatform.queue import (
     RENEW_SECONDS,
     AlertEvent,
     Declared,
-    Heartbeat,
-    LimitsInCode,
     Promoted,
     Succeeded,
     TaskDefaults,
     bury_workers,
     continue_bulk,
     count_endings,
-    declare_retention,
-    declare_rules,
-    declare_task_limits,
-    deregister_worker,
     describe_tasks,
     expire_exports,
     fire_schedules,
     forget_bulk,
     forget_ticks,
-    heartbeat,
     look_around,
+    out_of_patience,
     promote_jobs,
     prune_jobs,
-    register_worker,
     rescue_jobs,
     settle_alerts,
     settle_endings,
@@ -68,13 +59,8 @@ from jobplatform.queue import (
     tend_sync_logs,
 )
 from jobplatform.worker.chore import Chore, Watched
-from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.database import DatabaseThread, is_infrastructure
 from jobplatform.worker.keeper_messages import (
-    Beat,
-    Beaten,
-    Deregister,
-    Deregistered,
     Due,
     JobsReady,
     Know,
@@ -82,9 +68,7 @@ from jobplatform.worker.keeper_messages import (
     ListenAgain,
     Listening,
     Reaped,
-    Register,
-    Registered,
-    RegistrationFailed,
+    Serve,
     SettleNow,
 )
 from jobplatform.worker.listener import open_listener
@@ -103,21 +87,6 @@ DEAF: Final = "degraded to polling: LISTEN is impossible through a pooler"
 INSTEAD: Final = "set JOBPLATFORM_DIRECT_DATABASE_URL, or JOBPLATFORM_DOORBELL=false if polling is meant"
 
 logger = logging.getLogger("jobplatform.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Declarations:
-    """What the tasks' code asks for, to be written down by each worker that begins."""
-
-    keeps: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    rules: Sequence[Mapping[str, Any]] = ()
-    declared_by: str = ""
-
-    @classmethod
-    def of(
-        cls, catalogue: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], tasks: str
-    ) -> "Declarations":
-        return cls({task["name"]: task["keep"] for task in catalogue}, rules, tasks)
 
 
 class Keeper(DatabaseThread):
@@ -148,11 +117,8 @@ class Keeper(DatabaseThread):
             Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
         ]
         self._chores += [self._listen] if options.doorbell else []
-        self._registered = False
-        self._limits_declared = False
+        self._serving = False
         self._wants_listener = True
-        self.declarations = Declarations()
-        """Set before the first registration."""
         self.calm_at = -math.inf
         """When a look last saw that no job is ready in our queues. May be asked from any thread."""
         self._saw_calm = False
@@ -189,12 +155,12 @@ class Keeper(DatabaseThread):
     def serve(self) -> None:
         while (request := self._next_request()) is not None:
             self._handle(request)
-            if self._registered:
+            if self._serving:
                 self._do_chores()
 
     def _next_request(self) -> Any:
         """The next request, or () when a chore is due first. Requests that wait come before chores."""
-        soonest = min(chore.due_at for chore in self._chores) if self._registered else None
+        soonest = min(chore.due_at for chore in self._chores) if self._serving else None
         timeout = None if soonest is None else max(0.0, soonest - monotonic())
         try:
             return self.requests.get(timeout=timeout)
@@ -203,14 +169,12 @@ class Keeper(DatabaseThread):
 
     def _handle(self, request: Any) -> None:
         match request:
-            case Register():
-                self._register(request)
             case Know():
                 self._know(request)
-            case Beat():
-                self._beat(request)
+            case Serve():
+                self._serving, self._queues = True, request.queues
             case Lapse():
-                self._registered = False
+                self._serving = False
             case Due():
                 self._promote.due_at = min(self._promote.due_at, monotonic() + request.seconds)
             case SettleNow():
@@ -218,52 +182,6 @@ class Keeper(DatabaseThread):
             case ListenAgain():
                 self._wants_listener = True
                 self._listen.due_at = monotonic() + random.uniform(0, LISTEN_AGAIN_SECONDS)
-            case Deregister():
-                self._deregister(request.worker_id)
-
-    # -- being a worker --------------------------------------------------------------------------
-
-    def _register(self, request: Register) -> None:
-        since = lease_clock()
-        try:
-            self._declare()
-            self._declare_limits(request.limits)
-            worker_id = self.once(lambda session: register_worker(session, request.info))
-        except SQLAlchemyError as error:
-            if not is_infrastructure(error):
-                logger.error("registration refused by the database", extra={"error": str(error)[:500]})
-            self.pause()
-            self.post(RegistrationFailed())
-            return
-        self._registered = True
-        self._queues = request.info.queues
-        self.post(Registered(worker_id, since))
-
-    def _declare_limits(self, limits: Sequence[LimitsInCode]) -> None:
-        if self._limits_declared:
-            return
-        changed = self.once(lambda session: declare_task_limits(session, limits))
-        self._limits_declared = True
-        if changed:
-            logger.info("limits of tasks follow the code", extra={"tasks": changed})
-
-    def _declare(self) -> None:
-        """Before there is a worker, so that nothing is deleted that the code wants kept."""
-        said = self.declarations
-        self.once(lambda session: declare_retention(session, said.keeps))
-        self.once(lambda session: declare_rules(session, said.rules, said.declared_by))
-
-    def _beat(self, beat: Beat) -> None:
-        since = lease_clock()
-        answer: Heartbeat | None = None
-        with suppress(SQLAlchemyError):
-            answer = self.once(lambda session: heartbeat(session, beat.worker_id, beat.held, draining=beat.draining))
-        self.post(Beaten(beat.worker_id, since, answer))
-
-    def _deregister(self, worker_id: int) -> None:
-        with suppress(SQLAlchemyError):
-            self.once(lambda session: deregister_worker(session, worker_id))
-        self.post(Deregistered())
 
     def _know(self, told: Know) -> None:
         self._catalogue = told.catalogue
@@ -273,18 +191,23 @@ class Keeper(DatabaseThread):
     # -- chores ----------------------------------------------------------------------------------
 
     def _do_chores(self) -> None:
-        """Do what is due, but let a waiting heartbeat go first."""
+        """Do what is due, but hear first what the hub has to say."""
         for chore in self._chores:
             if chore.due_at <= monotonic() and self.requests.empty():
                 self._do(chore)
 
     def _do(self, chore: Chore) -> None:
+        """Whatever becomes of it: the next worker would meet the same, so it is no reason to stop being one."""
         wish: float | None = None
         try:
             wish = chore.run()
-        except (SQLAlchemyError, psycopg.Error) as error:
-            if isinstance(error, SQLAlchemyError) and not is_infrastructure(error):
-                logger.error("chore failed", extra={"chore": chore.name, "error": str(error)[:500]})
+        except Exception as error:
+            if not _passes(error):
+                facts = {"chore": chore.name, "error": str(error)[:500], "failures": chore.failures + 1}
+                logger.error("chore failed", extra=facts, exc_info=not isinstance(error, SQLAlchemyError))
+                chore.failed(monotonic())
+                return
+        chore.failures = 0
         pause = chore.pause()
         chore.due_at = monotonic() + (pause if wish is None else min(pause, wish))
 
@@ -423,6 +346,15 @@ class Keeper(DatabaseThread):
                 self.post(Listening(listener))
             self._wants_listener = False
         return None
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it is not the chore's fault: the database is away, which is told by itself, or somebody else has locked
+    what the chore needs.
+    """
+    if isinstance(error, DBAPIError) and out_of_patience(error):
+        return True
+    return isinstance(error, psycopg.OperationalError) or is_infrastructure(error)
 
 
 def _at_once(sign: bool) -> float | None:

@@ -6,17 +6,7 @@ from typing import Any
 
 import psycopg
 
-from jobplatform.queue import Heartbeat, Lease, LimitsInCode, WorkerInfo
-
 # -- asked of it --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """``limits`` are written down by the first registration of a process: later, newer code may have said others."""
-
-    info: WorkerInfo
-    limits: Sequence[LimitsInCode] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +18,10 @@ class Know:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    worker_id: int
-    held: Sequence[Lease]
-    draining: bool
+class Serve:
+    """We are a worker now, of these queues: chores from here on."""
+
+    queues: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +48,7 @@ class ListenAgain:
     """The listening connection broke."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deregister:
-    worker_id: int
-
-
 # -- told by it ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """`since` is when the registration was sent, on the lease's clock."""
-
-    worker_id: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationFailed:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Beaten:
-    """`answer` is None when the heartbeat did not get through."""
-
-    worker_id: int
-    since: float
-    answer: Heartbeat | None
-
-
-@dataclass(frozen=True, slots=True)
-class Deregistered:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from jobplatform.queue import LimitsInCode, WorkerInfo
 from jobplatform.worker.clock import lease_clock
-from jobplatform.worker.keeper import Keeper
-from jobplatform.worker.keeper_messages import Beat, Beaten, Deregister, Register, Registered
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.options import WorkerOptions
+from jobplatform.worker.registrar import Beat, Beaten, Deregister, Register, Registered, Registrar
 
 NEVER: Final = math.inf
 
@@ -20,10 +19,10 @@ NEVER: Final = math.inf
 class Membership:
     """A worker is one between its registration and the end of its lease. A lapsed one comes back under a new id."""
 
-    def __init__(self, keeper: Keeper, ledger: Ledger, options: WorkerOptions, version: str) -> None:
+    def __init__(self, registrar: Registrar, ledger: Ledger, options: WorkerOptions, version: str) -> None:
         self.worker_id: int | None = None
         self.draining = False
-        self._keeper = keeper
+        self._registrar = registrar
         self._ledger = ledger
         self._options = options
         self._version = version
@@ -47,7 +46,7 @@ class Membership:
             slots=self._options.slots,
             versions=tuple(task["payload_version"] for task in catalogue),
         )
-        self._keeper.ask(Register(info, limits_in_code(catalogue)))
+        self._registrar.ask(Register(info, limits_in_code(catalogue)))
 
     def registered(self, answer: Registered) -> None:
         self._registering = False
@@ -65,7 +64,7 @@ class Membership:
         if now >= self._beat_at:
             self._beating = True
             self._beat_at = now + self._options.heartbeat
-            self._keeper.ask(Beat(self.worker_id, list(self._ledger.known), self.draining))
+            self._registrar.ask(Beat(self.worker_id, list(self._ledger.known), self.draining))
         return self._beat_at
 
     def beat_soon(self) -> None:
@@ -100,7 +99,7 @@ class Membership:
         """Say goodbye. False when there is nobody to say it."""
         if self.worker_id is None:
             return False
-        self._keeper.ask(Deregister(self.worker_id))
+        self._registrar.ask(Deregister(self.worker_id))
         self.end()
         return True
 

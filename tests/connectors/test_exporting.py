@@ -23,7 +23,7 @@ from jobplatform.connectors.links import find_linked, link_token, read_link_toke
 from jobplatform.connectors.stores import PART
 from jobplatform.errors import SettingsError, StoreError
 from jobplatform.models import ExportFile, Record, Role, confine
-from jobplatform.queue import Skip, expire_exports
+from jobplatform.queue import NewJob, Skip, enqueue_job, expire_exports, set_workspace_limits
 from jobplatform.settings import Settings
 from jobplatform.testing import Clock
 from tests.connectors.conftest import Jobs
@@ -159,6 +159,19 @@ def test_exports_go_when_their_time_is_over_by_a_job_of_their_workspace(
     assert len(results) == 2
     assert not files.exists()
     assert session.scalars(select(ExportFile)).all() == []
+
+
+def test_exports_go_also_where_the_quota_is_full(
+    jobs: Jobs, store: FolderStore, connection_id: uuid.UUID, session: Session, engine: Engine, clock: Clock
+) -> None:
+    export(jobs.start(), store)
+    set_workspace_limits(session, jobs.workspace_id, {"max_pending": 1})
+    enqueue_job(session, NewJob(workspace_id=jobs.workspace_id, task="waits"))
+    session.commit()
+    clock.travel(days=8)
+
+    with confine(Session(engine), Role.WORKER) as worker, worker.begin():
+        assert expire_exports(worker) == 1
 
 
 def test_an_export_that_fails_half_way_leaves_nothing_under_its_name_and_is_cleared_away(

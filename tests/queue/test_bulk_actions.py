@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import SearchError
@@ -27,6 +28,7 @@ from jobplatform.queue import (
     find_bulk,
     forget_bulk,
     list_bulk,
+    out_of_patience,
     parse_search,
     preview_bulk,
     retry_job,
@@ -277,3 +279,21 @@ def test_a_job_that_somebody_needs_is_not_deleted(
     answers = delete_jobs(db, keys)
 
     assert [answers[key] for key in keys] == ["needed", "live", "deleted", "busy", "unknown"]
+
+
+def test_a_job_in_somebody_s_hands_is_waited_for_only_a_moment(
+    put: Put, db: Session, session: Session, worker: Worker, look: Look
+) -> None:
+    job = put()
+    fail(db, worker)
+    action_id = ask(db, "retry", "task:work")
+    session.execute(text("select from jobplatform.job_records where id = :id for update"), {"id": job})
+
+    with pytest.raises(DBAPIError) as raised:
+        continue_bulk(db)
+    session.rollback()
+
+    assert out_of_patience(raised.value)
+    assert continue_bulk(db)
+    found = find_bulk(db, action_id)
+    assert (found and found.state, look(job).status) == ("done", "pending")

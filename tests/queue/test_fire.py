@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidPayloadError
 from jobplatform.key_ring import generate_key
 from jobplatform.models import PLATFORM_WORKSPACE, JobRecord, Role, Schedule, ScheduleTick, Workspace, make_engine
 from jobplatform.queue import (
@@ -649,8 +650,69 @@ def test_looking_costs_the_same_however_many_schedules_are_not_due(
     session.commit()
     time.passes(61)
 
-    for statement in (fire_module.NEXT_DUE, fire_module.DUE):
-        plan = explain(engine, lambda session, sql=statement: run(session, sql, tasks="{work,report}"))  # type: ignore[misc]
+    asked: list[tuple[str, dict[str, Any]]] = [(fire_module.NEXT_DUE, {}), (fire_module.DUE, {"alone": None})]
+    for statement, more in asked:
+        plan = explain(
+            engine,
+            lambda session, sql=statement, more=more: run(session, sql, tasks="{work,report}", **more),  # type: ignore[misc]
+        )
         assert any(node.get("Index Name") == "schedules_due" for node in plan.nodes), statement
         assert plan.rows_visited("schedules") <= 2, statement
         assert plan.buffers < 60, (statement, plan.buffers)
+
+
+def test_a_key_in_somebody_s_hands_keeps_its_own_schedule_waiting_and_nobody_else_s(
+    make: Make,
+    tasks: Tasks,
+    session: Session,
+    db: Session,
+    time: Time,
+    workspace_id: uuid.UUID,
+    jobs: Callable[..., list[JobRecord]],
+) -> None:
+    known = KNOWN | {"alone": TaskDefaults()}
+    make(task="alone")
+    make()
+    make(workspace_id=uuid.uuid4())
+    time.passes(61)
+    # A transaction that is open, and may be so for long.
+    tasks["alone"].enqueue(session, {}, workspace_id=workspace_id)
+
+    fired = fire_schedules(db, known)
+
+    assert (fired.ticks, len(fired.workspaces), fired.next_due) == (2, 2, None)
+    assert (fire_schedules(db, known).ticks, jobs(task="alone")) == (0, [])
+    assert fire_schedules(db, known).ticks == 1
+    assert [job.request_id[:9] for job in jobs(task="alone") if job.request_id] == ["schedule:"]
+
+
+def test_a_payload_that_cannot_be_enqueued_costs_its_own_tick_and_nobody_else_s(
+    make: Make,
+    session: Session,
+    db: Session,
+    time: Time,
+    jobs: Callable[..., list[JobRecord]],
+    ticks: Callable[[], list[tuple[str, str | None]]],
+) -> None:
+    """Written by older code, which did not refuse it."""
+    bad = make()
+    make(workspace_id=uuid.uuid4())
+    run(session, """update jobplatform.schedules set payload = '{"$sealed": 1}' where id = %(id)s""", id=bad.id)
+    session.commit()
+    time.passes(61)
+
+    assert fire_schedules(db, KNOWN).ticks == 2
+
+    assert len(jobs()) == 1
+    reasons = [reason for outcome, reason in ticks() if outcome == "skipped"]
+    assert len(reasons) == 1
+    assert str(reasons[0]).startswith("no such job can be enqueued: ")
+    assert "$sealed is a reserved name" in str(reasons[0]).replace(":", "")
+
+
+@pytest.mark.parametrize("payload", [{"$sealed": 1}, {"a longer name": 1, "$sealed": "v1"}])
+def test_a_payload_that_could_not_be_enqueued_is_refused_when_the_schedule_is_made(
+    make: Make, payload: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidPayloadError, match="is a reserved name"):
+        make(payload=payload)

@@ -25,6 +25,9 @@ where application_name = 'jobplatform-worker' and datname = current_database()
 """
 
 
+WAITING_FOR_SCHEDULES = "select from pg_locks where relation = 'jobplatform.schedules'::regclass and not granted"
+
+
 class Switch:
     """Closes a database for everybody and opens it again."""
 
@@ -212,6 +215,30 @@ def test_a_worker_that_slept_past_its_lease_learns_that_its_job_is_gone(
     wait_until(lambda: "LeaseLost" in told.read(), what="the handler to be told")
     sleeper.wait_for("worker ready", 2)
     assert database.job(job).crash_count == 1
+
+
+def test_a_lease_is_renewed_whatever_a_chore_waits_for(
+    start_worker: StartWorker, database: Database, database_url: str, told: Lines, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    job = database.enqueue("wait", {"file": told.path, "until": str(end)})
+    worker = start_worker(lease=1.0, heartbeat=0.3)
+    told.wait(1)
+    alive = "select heartbeat_at from jobplatform.workers where dead_at is null"
+
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute("lock table jobplatform.schedules in access exclusive mode")
+        wait_until(lambda: database.rows(WAITING_FOR_SCHEDULES), what="a chore that waits")
+        ((since,),) = database.rows(alive)
+        wait_until(
+            lambda: database.rows(f"{alive} and heartbeat_at > :since + interval '2 seconds'", since=since),
+            what="heartbeats for twice as long as a lease",
+        )
+        end.touch()
+        database.wait_for_status(job, "completed")
+
+    assert database.job(job).epoch == 1
+    assert worker.stop() == 0
 
 
 def test_the_result_of_a_worker_that_slept_past_its_lease_is_not_accepted(

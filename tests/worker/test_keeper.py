@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import os
 import queue
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidPayloadError, Problem
 from jobplatform.models import make_engine
-from jobplatform.queue import WorkerInfo
+from jobplatform.queue import Promoted, promote_jobs
 from jobplatform.queue.look_around import LOOK
 from jobplatform.testing import wait_until
 from jobplatform.worker.keeper import Keeper
-from jobplatform.worker.keeper_messages import JobsReady, Know, Register, Registered
+from jobplatform.worker.keeper_messages import JobsReady, Know, Serve
 from jobplatform.worker.options import WorkerOptions
 from tests.worker.conftest import Database
 
@@ -54,7 +55,7 @@ def keeper(worker_engine: Engine, database_url: str, answers: queue.SimpleQueue[
     keeper = Keeper(worker_engine, answers.put, WorkerOptions(database_url=database_url, poll=0.01, doorbell=False))
     keeper.start()
     keeper.ask(Know([], []))
-    keeper.ask(Register(WorkerInfo("idle", "host", os.getpid(), "test", ("default",), ("work",), slots=1)))
+    keeper.ask(Serve(("default",)))
     yield keeper
     keeper.stop(10)
 
@@ -68,7 +69,6 @@ def test_a_job_that_is_ready_is_told_once_and_nothing_is_calm_until_it_has_gone(
     keeper: Keeper, database: Database, answers: queue.SimpleQueue[Any], statements: list[str]
 ) -> None:
     """Nobody rings for a job that is written behind the doorbell's back."""
-    assert isinstance(answers.get(timeout=30), Registered)
     wait_until(lambda: keeper.calm_at > 0, what="a look that sees nothing ready")
 
     job = database.enqueue("noop")
@@ -86,7 +86,6 @@ def test_a_job_that_is_ready_is_told_once_and_nothing_is_calm_until_it_has_gone(
 def test_whatever_becomes_due_meanwhile_is_done(
     database: Database, answers: queue.SimpleQueue[Any], statements: list[str]
 ) -> None:
-    assert isinstance(answers.get(timeout=30), Registered)
     wait_until(lambda: statements[-LOOKS:] == [LOOK] * LOOKS, what="the first chores to be done")
 
     first = database.enqueue("noop", delay=datetime.timedelta(milliseconds=10))
@@ -114,3 +113,35 @@ def test_whatever_becomes_due_meanwhile_is_done(
         "select from jobplatform.bulk_actions where ended_at is null",
     ):
         wait_until(lambda left=left: not database.rows(left), what=f"nothing of: {left}")
+
+
+@pytest.mark.usefixtures("keeper")
+@pytest.mark.parametrize("error", [RuntimeError("not the database's"), InvalidPayloadError([Problem("", "bad")])])
+def test_a_chore_that_fails_is_told_tried_again_and_the_end_of_nothing_else(
+    database: Database,
+    statements: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """The next worker would meet the same."""
+    tries: list[Session] = []
+
+    def fails(session: Session) -> Promoted:
+        tries.append(session)
+        if len(tries) == 1:
+            raise error
+        return promote_jobs(session)
+
+    monkeypatch.setattr("jobplatform.worker.keeper.promote_jobs", fails)
+    monkeypatch.setattr("jobplatform.worker.chore.LONGEST_PAUSE", 0.1)
+    database.enqueue("noop", delay=datetime.timedelta(milliseconds=10))
+
+    wait_until(lambda: tries, what="the chore that fails")
+    looks = len(statements)
+    wait_until(lambda: len(statements) > looks + LOOKS, what="the others to go on")
+    wait_until(lambda: database.rows("select from jobplatform.job_queue where state = 1"), what="another try")
+
+    (told,) = [record for record in caplog.records if record.message == "chore failed"]
+    assert (told.__dict__["chore"], told.__dict__["failures"]) == ("promote", 1)
+    assert told.exc_info

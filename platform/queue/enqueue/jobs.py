@@ -105,17 +105,18 @@ def _enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     return [_answer(job, existing, replaced) for job in jobs]
 
 
-def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> None:
-    """Enqueue what the platform itself has to do for a workspace, in the caller's transaction.
+def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> int:
+    """Enqueue what the platform itself has to do for a workspace, in the caller's transaction. Says how many are new.
 
     No quota is asked: it is not the workspace that wants it, and what asks may be busy with others' jobs too. Payloads
     are written as they are: they hold nothing that does not stand in the open elsewhere.
     """
     if not jobs:
-        return
+        return 0
     with reaching(session, {job.workspace_id for job in jobs}):
-        enqueue_unasked(session, jobs)
+        new = enqueue_unasked(session, jobs)
     _wake_workers(session, jobs)
+    return new
 
 
 def _answer(job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int]) -> Enqueued:

@@ -42,6 +42,8 @@ limit %(limit)s
 
 MISSED = "missed: nobody looked in time, and catch-up is {policy}"
 PAUSED = "the workspace is paused, and what repeats is not piled up"
+IMPOSSIBLE = "no such job can be enqueued: {error}"
+LONGEST_REASON = 500
 ENCRYPTED = (
     "jobs of the workspace or task are encrypted and the schedule's payload is not; it is sealed when it is changed"
 )
@@ -176,7 +178,7 @@ def _tick(
     try:
         tick.job = _job(schedule, workspace_id, at, defaults)
     except InvalidJobError as error:
-        return skipped(tick, f"no such job can be enqueued: {error}"[:500])
+        return skipped(tick, IMPOSSIBLE.format(error=error)[:LONGEST_REASON])
     tick.job_id = tick.job.id
     return tick
 

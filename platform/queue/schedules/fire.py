@@ -21,12 +21,23 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import QuotaExceededError
+from jobplatform.errors import JobPlatformError, QuotaExceededError
 from jobplatform.models import Schedule
 from jobplatform.queue.enqueue import Enqueued, enqueue_jobs
-from jobplatform.queue.schedules.asked import DueSchedule, Move, TaskDefaults, Tick, look_at, skipped
+from jobplatform.queue.patience import out_of_patience, wait_briefly
+from jobplatform.queue.schedules.asked import (
+    IMPOSSIBLE,
+    LONGEST_REASON,
+    DueSchedule,
+    Move,
+    TaskDefaults,
+    Tick,
+    look_at,
+    skipped,
+)
 from jobplatform.queue.schedules.row import outcome_of
 from jobplatform.queue.statement import array, one_transaction, run, text_array
 
@@ -55,11 +66,21 @@ cross join lateral (
         resource, units, tags, created_at, paused_at, next_tick_at, fan_tick_at, fan_after
     from jobplatform.schedules
     where task = known.task and next_run_at <= jobplatform.clock()
+        and (%(alone)s::uuid is null or id = %(alone)s::uuid)
     order by next_run_at
     limit 100
     for update skip locked
 ) s
 order by s.next_tick_at
+"""
+
+# For when they cannot all be done at once.
+SOME_DUE = """
+select id::text
+from jobplatform.schedules
+where task = any(%(tasks)s::text[]) and next_run_at <= jobplatform.clock()
+order by random()
+limit 20
 """
 
 # Seconds until the next one is due, of the tasks that are known; not more than 0 when one is.
@@ -122,13 +143,41 @@ class Fired(NamedTuple):
 
 
 def fire_schedules(session: Session, known: Mapping[str, TaskDefaults]) -> Fired:
-    """Do a batch of what is due, of the tasks that are ``known``. ``next_due`` is 0 when there may be more at once."""
+    """Do a batch of what is due, of the tasks that are ``known``. ``next_due`` is 0 when there may be more at once.
+
+    On a connection that commits each statement nothing is waited for that somebody else has locked, a guard's key or a
+    quota: a schedule that needs it stays due, and the others are done.
+    """
     tasks = text_array(known)
     next_due = run(session, NEXT_DUE, tasks=tasks).scalar_one()
     if next_due is None or next_due > 0:
         return Fired(0, (), next_due)
-    with one_transaction(session):
-        asked, moves = _look(session, known, tasks)
+    try:
+        return _fire(session, known, tasks)
+    except DBAPIError as error:
+        if not out_of_patience(error):
+            raise
+    return _fire_singly(session, known, tasks)
+
+
+def _fire_singly(session: Session, known: Mapping[str, TaskDefaults], tasks: str) -> Fired:
+    """One of them needs what somebody has locked. It stays due, and is tried again a poll later."""
+    fired: list[Fired] = []
+    for (schedule_id,) in run(session, SOME_DUE, tasks=tasks).all():
+        try:
+            fired.append(_fire(session, known, tasks, schedule_id))
+        except DBAPIError as error:
+            if not out_of_patience(error):
+                raise
+    return Fired(sum(one.ticks for one in fired), sorted({name for one in fired for name in one.workspaces}), None)
+
+
+def _fire(session: Session, known: Mapping[str, TaskDefaults], tasks: str, alone: str | None = None) -> Fired:
+    """One transaction: all that are due, or one alone."""
+    with one_transaction(session) as ours:
+        if ours:
+            wait_briefly(session)
+        asked, moves = _look(session, known, tasks, alone)
         if not moves:
             # Another worker is at it, and a poll later it will be done with it.
             return Fired(0, (), None)
@@ -138,11 +187,13 @@ def fire_schedules(session: Session, known: Mapping[str, TaskDefaults]) -> Fired
     return Fired(len(ticks), sorted({str(tick.workspace_id) for tick in ticks if tick.outcome in READY}), 0.0)
 
 
-def _look(session: Session, known: Mapping[str, TaskDefaults], tasks: str) -> tuple[list[Tick], list[Move]]:
+def _look(
+    session: Session, known: Mapping[str, TaskDefaults], tasks: str, alone: str | None
+) -> tuple[list[Tick], list[Move]]:
     """What is due, as far as it fits into one transaction. What does not stays due."""
     ticks: list[Tick] = []
     moves: list[Move] = []
-    for row in _take_due(session, tasks):
+    for row in _take_due(session, tasks, alone):
         room = LARGEST_BATCH - len(ticks)
         if room <= 0:
             break
@@ -152,8 +203,8 @@ def _look(session: Session, known: Mapping[str, TaskDefaults], tasks: str) -> tu
     return ticks, moves
 
 
-def _take_due(session: Session, tasks: str) -> Iterator[DueSchedule]:
-    for row in run(session, DUE, tasks=tasks).all():
+def _take_due(session: Session, tasks: str, alone: str | None) -> Iterator[DueSchedule]:
+    for row in run(session, DUE, tasks=tasks, alone=alone).all():
         *columns, now, paused, encrypting, _ = row
         yield DueSchedule(Schedule(**dict(zip(_COLUMNS, columns, strict=True))), now, paused, encrypting)
 
@@ -168,7 +219,9 @@ def _record(session: Session, ticks: Sequence[Tick]) -> list[Tick]:
 
 
 def _enqueue(session: Session, ticks: Sequence[Tick]) -> None:
-    """Enqueue their jobs, whatever becomes of one: a full quota keeps nothing from the others."""
+    """Enqueue their jobs, whatever becomes of one: a full quota keeps nothing from the others, nor does a job that
+    cannot be.
+    """
     asked = [tick for tick in ticks if tick.job is not None]
     corrected: list[Tick] = []
     while asked:
@@ -181,6 +234,11 @@ def _enqueue(session: Session, ticks: Sequence[Tick]) -> None:
             for tick in (tick for tick in asked if tick.workspace_id == full):
                 corrected += _enqueue_one(session, tick)
             asked = [tick for tick in asked if tick.workspace_id != full]
+        except JobPlatformError:
+            # Nothing was enqueued, and which of them it was is found out one by one.
+            for tick in asked:
+                corrected += _enqueue_one(session, tick)
+            break
     if corrected:
         run(session, CORRECT_TICKS, **_columns(corrected))
 
@@ -191,6 +249,8 @@ def _enqueue_one(session: Session, tick: Tick) -> list[Tick]:
         return _answered([tick], enqueue_jobs(session, [tick.job]))
     except QuotaExceededError as error:
         return [skipped(tick, FULL.format(limit=error.limit))]
+    except JobPlatformError as error:
+        return [skipped(tick, IMPOSSIBLE.format(error=error)[:LONGEST_REASON])]
 
 
 def _answered(ticks: Sequence[Tick], answers: Sequence[Enqueued]) -> list[Tick]:

@@ -12,6 +12,7 @@ from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.schedules.recurrence import Rule, refuse
 from jobplatform.queue.schedules.row import rule_columns, rule_of
+from jobplatform.queue.seal import MARK
 
 if TYPE_CHECKING:
     from jobplatform.queue.enqueue import NewJob
@@ -136,9 +137,11 @@ def plan_of(schedule: Schedule) -> Plan:
 
 
 def _storable(payload: Any) -> Any:
-    """A value that cannot be stored is found here and not by the database."""
+    """A value that cannot be stored or enqueued is found here, and not at the tick."""
     if len(strict_json(payload)) > LARGEST_PAYLOAD:
         raise InvalidPayloadError([Problem("", f"is larger than {LARGEST_PAYLOAD:,} characters of JSON")])
+    if isinstance(payload, dict) and MARK in payload:
+        raise InvalidPayloadError([Problem(f"/{MARK}", "is a reserved name")])
     return payload
 
 
