@@ -33,7 +33,7 @@ _COUNTED = re.compile(r"tokens?$", re.IGNORECASE)
 
 # No form has two repetitions that can share characters: whatever the text, a search is linear.
 _QUOTED_NAME = rf"[\"'][\w.\-]{{0,40}}?(?:{_NAMES})[\w.\-]{{0,20}}[\"']"
-_BARE_NAME = rf"(?<![\w.\-])[\w.\-]{{0,40}}?(?:{_NAMES}|(?<![a-z])pwd)[\w\-]{{0,20}}"
+_BARE_NAME = rf"(?<![\w.\-])[\w.\-]{{0,40}}?(?:{_NAMES}|(?<![a-z])(?:pwd|pass))[\w\-]{{0,20}}"
 #: Name, what stands between, value.
 _NAMED = (
     # "password": "…" as JSON or as Python writes it; a quoted value may hold escaped quotes.
@@ -57,20 +57,22 @@ _FORMS = (
     (re.compile(r"(?i)\b((?:set-)?cookie[\"']?\s{0,5}:\s{0,5}[\"']?)[^\r\n\"']{1,4000}"), rf"\1{REDACTED}"),
     (re.compile(r"(?i)\b(bearer|basic)\s{1,5}[\w.~+/=\-]{6,}"), rf"\1 {REDACTED}"),
     # scheme://user:password@host
-    (re.compile(r"(?i)(\b[a-z][a-z0-9+.\-]{1,30}://)[^\s/@\"'<>]{1,500}@"), rf"\1{REDACTED}@"),
+    (re.compile(r"(?i)(\b[a-z][a-z0-9+.\-]{1,30}://)[^\s/\"'<>]{1,500}@"), rf"\1{REDACTED}@"),
+    # The signature of an address: who has it needs no password.
+    (re.compile(r"(?i)([?&](?:x-amz-)?sig(?:nature)?=)[^\s&\"'<>]{8,2000}"), rf"\1{REDACTED}"),
     # A JSON Web Token wherever it stands, and tokens of ours.
     (re.compile(r"\beyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*"), REDACTED),
     (re.compile(r"\bjp_[0-9A-Za-z]{1,64}_[\w\-]{16,}"), REDACTED),
-    (re.compile(r"\bjpj_[\w\-]{16,}"), REDACTED),
-    # The key in a hook's URL, and a secret of Standard Webhooks.
-    (re.compile(r"\bjph_[\w\-]{16,}"), REDACTED),
+    # Links to exports, keys in hooks' addresses, tokens for one job, states of OAuth, sessions.
+    (re.compile(r"\bjp[ehjos]_[\w\-]{16,}=*"), REDACTED),
+    # A secret of Standard Webhooks.
     (re.compile(r"\bwhsec_[\w+/=\-]{16,}"), REDACTED),
 )
 #: Nearly every message has none of these and is not looked at more closely. Some twenty searches for plain words take a
 #: microsecond, one for a pattern of them thirty.
 _HINTS = (
-    "passw", "passp", "pass_p", "pass-p", "pwd", "secret", "token", "authori", "api", "key", "cookie", "credential",
-    "assertion", "session", "bearer", "basic", "://", "eyj", "jp_", "jpj_", "jph_", "whsec_",
+    "pass", "pwd", "secret", "token", "authori", "api", "key", "cookie", "credential", "assertion", "session", "bearer",
+    "basic", "://", "sig", "eyj", "jp_", "jpe_", "jph_", "jpj_", "jpo_", "jps_", "whsec_",
 )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def form_token() -> str:
 
 def require_own_form() -> None:
     """Refuse what was sent from elsewhere, or without the text."""
-    if not _comes_from_here() or not hmac.compare_digest(request.form.get(FIELD, ""), form_token()):
+    said = request.form.get(FIELD, "").encode(errors="replace")
+    if not _comes_from_here() or not hmac.compare_digest(said, form_token().encode()):
         raise PageError(
             403,
             "That form is out of date",
@@ -61,4 +62,7 @@ def _comes_from_here() -> bool:
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+    try:
+        return origin is None or urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False

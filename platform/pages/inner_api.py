@@ -87,8 +87,13 @@ class InnerApi:
         return Answer(response.status_code, response.get_json(silent=True, force=True), dict(response.headers))
 
     def stream(self, principal: Principal, path: str, last_event_id: str | None) -> Response:
-        """An answer that goes on: the API's own, so that it lets its request go where it can."""
-        environ = self._environ(principal, "GET", path, headers={"Last-Event-ID": last_event_id or ""})
+        """An answer that goes on: the API's own, so that it lets its request go where it can.
+
+        ``last_event_id`` may have come with the address: what no header can hold is nothing.
+        """
+        said = last_event_id or ""
+        headers = {"Last-Event-ID": said if said.isascii() and said.isprintable() else ""}
+        environ = self._environ(principal, "GET", path, headers=headers)
         # What the server lends a stream (its socket) is lent on.
         environ |= {name: request.environ[name] for name in LENT if name in request.environ}
         with self.app.request_context(environ):

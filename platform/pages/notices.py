@@ -45,7 +45,7 @@ def take_notice() -> Notice | None:
     g.jobplatform_notice_taken = True
     try:
         text, kind = json.loads(base64.urlsafe_b64decode(said))
-    except (ValueError, binascii.Error, TypeError):
+    except (ValueError, binascii.Error, TypeError, RecursionError):
         return None
     return Notice(str(text)[:LONGEST], "refused" if kind == "refused" else "done")
 

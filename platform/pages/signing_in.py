@@ -39,18 +39,12 @@ def sign_in() -> Response:
 
 def take_token() -> Any:
     require_own_form()
-    shell, address = current_shell(), request.remote_addr or ""
-    wait = shell.attempts.wait_for(address)
-    if wait:
-        answer = _form(429, f"Too many attempts. Try again in {int(wait) + 1} seconds.")
-        answer.headers["Retry-After"] = str(int(wait) + 1)
-        return answer
+    shell = current_shell()
     text = "".join(request.form.get("token", "").split())
     principal = _verify(shell, text)
     home = _shell_of(principal) if principal else None
     if principal is None or home is None:
-        shell.attempts.note_failure(address)
-        return _form(403, REFUSED)
+        return _refuse(shell, request.remote_addr or "")
     return _begin(home, principal)
 
 
@@ -77,6 +71,19 @@ def choose_theme() -> Any:
 
 def _form(status: int = 200, complaint: str = "") -> Response:
     return render("sign_in.html", status=status, complaint=complaint, next=request.values.get("next", ""))
+
+
+def _refuse(shell: Shell, address: str) -> Response:
+    """Only who has no token is made to wait: else anybody could keep out everybody who has one, who may even have the
+    same address, a proxy's.
+    """
+    wait = shell.attempts.wait_for(address)
+    if not wait:
+        shell.attempts.note_failure(address)
+        return _form(403, REFUSED)
+    answer = _form(429, f"Too many attempts. Try again in {int(wait) + 1} seconds.")
+    answer.headers["Retry-After"] = str(int(wait) + 1)
+    return answer
 
 
 def _verify(shell: Shell, text: str) -> Principal | None:

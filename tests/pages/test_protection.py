@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 import uuid
@@ -272,6 +273,26 @@ def test_a_form_is_shown_to_nobody_in_read_only_mode(operator: Visitor, app: Fla
     answer = operator.get(path.format(uuid.uuid4()))
 
     assert (answer.status_code, "These pages are for looking" in answer.text) == (403, True)
+
+
+NESTED = base64.urlsafe_b64encode(b"[" * 2_900).decode()
+
+
+def test_nothing_that_a_browser_may_say_breaks_a_page(operator: Visitor, stranger: Visitor) -> None:
+    stranger.get("/sign-in")
+    form = stranger.form("/sign-in")
+    own = {"Sec-Fetch-Site": "same-origin"}
+
+    answer = stranger.http.post(form.action, data={**form.fields, "form_token": "é"}, headers=own)
+    assert answer.status_code == 403
+    answer = stranger.http.post(form.action, data=form.fields, headers={"Origin": "http://["})
+    assert answer.status_code == 403
+    stranger.http.set_cookie("jobplatform_notice", NESTED, path="/console")
+    assert stranger.get("/sign-in").status_code == 200
+    for position in ("jobs.123456789012345678x", "jobs.é", "jobs." + "9" * 40):
+        answer = operator.get("/changes?of=jobs", headers={"Last-Event-ID": position}, buffered=False)
+        assert answer.status_code == 200
+        answer.close()
 
 
 def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None, sessions: Sessions) -> None:

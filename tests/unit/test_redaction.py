@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobplatform import redaction
 from jobplatform.logs import make_formatter
 from jobplatform.redaction import REDACTED, is_secret_name, redact_text, redacted
 
 SECRET = "hunter2-c4n4ry"
+PLATFORM = Path(redaction.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,10 @@ def test_no_secret_is_left_in_what_has_keys(value: Any) -> None:
         f"eyJhbGciOiJIUzI1NiJ9.{SECRET}.x",
         f"jp_7f3a_{SECRET}{SECRET} is not known",
         f"first line\n  password={SECRET}\nlast line",
+        f"postgresql://ada:p@ss@{SECRET}@db.example:5432/jobs",
+        f"failed: pass={SECRET}",
+        f"GET https://store.example/file.csv?se=2026-01-01&sig={SECRET}",
+        f"GET https://store.example/file.csv?X-Amz-Signature={SECRET}&X-Amz-Expires=60",
     ],
 )
 def test_no_secret_is_left_in_a_text(text: str) -> None:
@@ -117,11 +125,29 @@ def test_no_secret_is_left_in_a_text(text: str) -> None:
         "KeyError: 'name'",
         "basic auth is not supported",
         "the cookie banner",
+        "passed=3, bypass: 4",
+        "significant: 5 of 7",
         "job 0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10 failed: a=1, b=2",
     ],
 )
 def test_an_ordinary_message_stays_as_it_is(text: str) -> None:
     assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("prefix", ["jp_7f3a_", "jpe_", "jph_", "jpj_", "jpo_", "jps_", "whsec_"])
+def test_a_secret_of_ours_is_known_by_its_form(prefix: str) -> None:
+    text = prefix + "aB3-" * 12
+
+    assert redact_text(f"GET /exports/{text} 200") == f"GET /exports/{REDACTED} 200"
+
+
+def test_no_kind_of_secret_that_the_code_makes_is_missing_here() -> None:
+    """By what they begin with, wherever one is made or read."""
+    said = "\n".join(path.read_text() for path in PLATFORM.rglob("*.py") if path.name != "redaction.py")
+
+    assert set(re.findall(r"""["'](jp[a-z]?_|whsec_)["'{]""", said)) == {
+        "jp_", "jpe_", "jph_", "jpj_", "jpo_", "jps_", "whsec_"
+    }  # fmt: skip
 
 
 def test_what_is_around_a_secret_stays() -> None:

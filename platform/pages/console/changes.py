@@ -7,6 +7,7 @@ once, for all who look, how much has been written to the tables that pages are a
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,10 +125,13 @@ def position_of(writes: Writes) -> str:
     return ",".join(f"{topic}.{number}" for topic, number in writes.items())
 
 
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
+
+
 def read_position(text: str) -> dict[str, int]:
     """Nonsense is nothing."""
     pairs = (part.partition(".") for part in text.split(","))
-    return {topic: int(number) for topic, _, number in pairs if topic in pages.TOPICS and number[:18].isdecimal()}
+    return {topic: int(number) for topic, _, number in pairs if topic in pages.TOPICS and _NUMBER.match(number)}
 
 
 def _reader() -> Reader:
