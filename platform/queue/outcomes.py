@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from jobplatform.queue.resources import resource_problem
 from jobplatform.queue.retry import RetryPolicy
 
 
@@ -75,6 +76,8 @@ class RateLimited(HandlerOutcome):
     def __init__(self, retry_after: datetime.timedelta | float, resource: str | None = None) -> None:
         if not isinstance(resource, str | None):
             raise TypeError(f"a resource is named by a text such as 'hubspot:4711', not by {type(resource).__name__}")
+        if resource is not None and (problem := resource_problem(resource)):
+            raise ValueError(f"{resource!r} is not the name of a resource such as 'hubspot:4711': it {problem}")
         self.seconds = _seconds(retry_after)
         self.resource = resource
         super().__init__(f"rate limited for {self.seconds:g} s")

@@ -7,11 +7,29 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobplatform.errors import InvalidPayloadError, Problem, TaskDefinitionError
+from jobplatform.queue.safe_json import text_problem
+
+LONGEST_RESOURCE = 200
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def resource_problem(name: str) -> str | None:
+    """What is wrong with the name of a resource, or None."""
+    if problem := text_problem(name):
+        return problem
+    if not name:
+        return "must not be empty"
+    if len(name) > LONGEST_RESOURCE:
+        return f"must be at most {LONGEST_RESOURCE} characters"
+    # chr(31) stands between task and resource where lanes are told apart.
+    return "must not contain control characters" if _CONTROL.search(name) else None
 
 
 class Template:

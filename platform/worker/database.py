@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import backoff
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, NotSupportedError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import is_unsettled, settle_yourself
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 # Connection lost, out of resources, operator intervention, system error, serialization: never the statement's fault.
 INFRASTRUCTURE: Final = frozenset({"08", "53", "57", "58", "40"})
+# What the driver raises itself, before the database hears of it, about what it was given.
+OF_THE_STATEMENT: Final = (DataError, ProgrammingError, NotSupportedError)
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 REMIND_SECONDS: Final = 30.0
@@ -37,7 +39,9 @@ def is_infrastructure(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, SQLAlchemyError)
     sqlstate = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated or sqlstate is None or sqlstate[:2] in INFRASTRUCTURE
+    if error.connection_invalidated:
+        return True
+    return not isinstance(error, OF_THE_STATEMENT) if sqlstate is None else sqlstate[:2] in INFRASTRUCTURE
 
 
 def pauses() -> Iterator[float]:

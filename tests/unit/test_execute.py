@@ -166,6 +166,16 @@ def test_a_resource_is_closed_by_its_name_and_what_is_none_fails_the_attempt(run
     assert (say(4711).kind, say(4711).error_type) == ("failed", "TypeError")
 
 
+@pytest.mark.parametrize("resource", ["a\0b", "a\ud800b", "a\x1fb", "", "a" * 201])
+def test_a_resource_with_a_name_that_no_job_could_use_fails_the_attempt_and_closes_nothing(
+    run: Run, resource: str
+) -> None:
+    ended = run(lambda _job: RateLimited(30, resource))
+
+    assert (ended.kind, ended.error_type, ended.closed_for) == ("failed", "ValueError", 0)
+    assert "is not the name of a resource such as 'hubspot:4711': it must" in ended.message
+
+
 def test_an_exception_fails_the_attempt_and_asks_for_another(run: Run) -> None:
     ended = run(raising(ValueError("no")), retry=RetryPolicy(jitter="none"))
 

@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
+from jobplatform.errors import JobPlatformError
 from jobplatform.queue import Discard, Items, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
 
 tasks = Tasks()
@@ -456,6 +458,35 @@ def snooze_for_ever(_job: RunningJob) -> object:
     return Snooze(float("inf"))
 
 
+def close_ugly(_job: RunningJob) -> object:
+    return RateLimited(60, "nul \0")
+
+
+def name_ugly(job: RunningJob) -> object:
+    """Whatever has a name, with a name that cannot be one."""
+    doors: dict[str, Callable[[], object]] = {
+        "step": lambda: job.step("nul \0", list),
+        "resource": lambda: use.enqueue(job.session, {"resource": "nul \0", "answer": "", "file": ""}),
+        "tag": lambda: job.enqueue(echo, {}, tags=("surrogate \ud800",)),
+        "payload": lambda: job.enqueue(echo, {"nul \0": "surrogate \ud800"}),
+        "closed": lambda: RateLimited(60, "surrogate \ud800"),
+    }
+    refused = []
+    for door, say in doors.items():
+        try:
+            say()
+        except (ValueError, JobPlatformError) as error:
+            refused.append(f"{door}: {type(error).__name__}")
+    return refused
+
+
+def raise_ugly_type(_job: RunningJob) -> object:
+    class UglyType(type):
+        __name__ = "nul \0"  # type: ignore[assignment]  # as a library that makes classes from data may name them
+
+    raise UglyType("Error", (Exception,), {})
+
+
 def raise_in_thread(_job: RunningJob) -> object:
     thread = threading.Thread(target=lambda: json.loads("no"))
     thread.start()
@@ -482,6 +513,11 @@ HOSTILE = {
     "closes everything": close_everything,
     "snoozes for ever": snooze_for_ever,
     "raises in a thread": raise_in_thread,
+    "skips ugly": lambda _job: Skip("nul \0, surrogate \ud800"),
+    "discards ugly": lambda _job: Discard("nul \0, surrogate \ud800"),
+    "closes ugly": close_ugly,
+    "names ugly": name_ugly,
+    "raises an ugly type": raise_ugly_type,
 }
 
 

@@ -25,6 +25,11 @@ ENDINGS = {
     "writes everywhere": ("failed", None),
     "closes everything": ("failed", None),
     "raises in a thread": ("completed", None),
+    "skips ugly": ("completed", None),
+    "discards ugly": ("failed", "Discard"),
+    "closes ugly": ("failed", "ValueError"),
+    "names ugly": ("completed", None),
+    "raises an ugly type": ("failed", None),
 }
 
 
@@ -43,6 +48,13 @@ def test_every_hostile_handler_comes_to_an_end_and_the_worker_lives(
             attempts = database.attempts(jobs[kind])
             assert job.status == expected[0], (kind, job, attempts)
             assert expected[1] in (None, attempts[-1].error_type if attempts else None), (kind, attempts)
+    assert database.job(jobs["names ugly"]).result == [
+        "step: StepError",
+        "resource: InvalidJobError",
+        "tag: InvalidJobError",
+        "payload: InvalidPayloadError",
+        "closed: ValueError",
+    ]
     after = database.enqueue("noop")
     database.wait_for_status(after, "completed")
     assert worker.exit_code is None

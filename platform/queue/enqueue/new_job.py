@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from uuid_utils.compat import uuid7
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import SUCCESSOR
 from jobplatform.queue.edges import Edge, Predecessor, problems_of_edges
+from jobplatform.queue.resources import resource_problem
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.settings import QUEUE_NAME
 
@@ -27,11 +27,9 @@ LAST_YEAR = 9998
 LONGEST_DELAY = datetime.timedelta(days=36_500)
 LONGEST_TIMEOUT = datetime.timedelta(days=7)
 LONGEST_KEY = 500
-LONGEST_RESOURCE = 200
 MOST_TAGS = 20
 
 _NO_TIME = datetime.timedelta(0)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 # Not frozen: to fill the fields of one that is takes nearly half of the time that it takes to make a job.
@@ -109,8 +107,8 @@ class NewJob:
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:
             yield from _problems_of_key(self.unique_key, blocked=self.blocked)
-        if self.resource is not None:
-            yield from _problems_of_resource(self.resource)
+        if self.resource is not None and (problem := resource_problem(self.resource)):
+            yield Problem("/resource", problem)
         if self.tags:
             yield from self._problems_of_tags()
         if self.after:
@@ -152,11 +150,3 @@ def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:
             yield Problem("/uniqueKey", "must not begin with a control character")
         value = value[1:]
     yield from _problems_of_text(value, LONGEST_KEY, "/uniqueKey")
-
-
-def _problems_of_resource(value: str) -> Iterator[Problem]:
-    problems = list(_problems_of_text(value, LONGEST_RESOURCE, "/resource"))
-    if not problems and _CONTROL.search(value):
-        # chr(31) stands between task and resource where lanes are told apart.
-        problems = [Problem("/resource", "must not contain control characters")]
-    yield from problems

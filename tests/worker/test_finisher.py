@@ -1,0 +1,111 @@
+"""The finisher: what the database, or its driver, refuses is one row's affair, and keeps nobody else's from its end."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, exc
+from sqlalchemy.orm import Session
+
+from jobplatform.models import make_engine
+from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, ResourceNote
+from jobplatform.worker.database import is_infrastructure
+from jobplatform.worker.finisher import Finisher, Flushed
+from jobplatform.worker.outbox import Flush
+from tests.queue.actors import Worker
+from tests.worker.conftest import Database
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=2, autocommit=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def answers() -> queue.SimpleQueue[Any]:
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def finisher(engine: Engine, answers: queue.SimpleQueue[Any]) -> Iterator[Finisher]:
+    finisher = Finisher(engine, answers.put, crash_limit=3)
+    finisher.start()
+    yield finisher
+    finisher.stop(10)
+
+
+@pytest.fixture
+def leases(database: Database) -> list[Lease]:
+    """Those of two running jobs."""
+    database.enqueue_many("noop", [{}, {}])
+    with database.sessions.begin() as session:
+        return [job.lease for job in Worker(session, tasks=["noop"]).claim(2)]
+
+
+#: Every text that a handler may have had a part in, by what it is written with.
+DOORS = {
+    "log line": lambda bad, text: Flush(lines=[LogLine(bad, 1, "info", text)]),
+    "level": lambda bad, text: Flush(lines=[LogLine(bad, 1, text, "line")]),
+    "progress": lambda bad, text: Flush(progress=[ProgressReport(bad, f'{{"message": "{text}"}}')]),
+    "resource": lambda _bad, text: Flush(notes=[ResourceNote(text, closed_for=60)]),
+    "resource that works": lambda _bad, text: Flush(notes=[ResourceNote(text, worked=True)]),
+    "error of a resource": lambda _bad, text: Flush(notes=[ResourceNote("crm:1", failed=True, error=text)]),
+    "result": lambda bad, text: Flush(completions=[Completion(bad, f'"{text}"')]),
+    "error type": lambda bad, text: Flush(failures=[Failure(bad, "error", text, "message")]),
+    "message": lambda bad, text: Flush(failures=[Failure(bad, "error", "Error", text)]),
+    "traceback": lambda bad, text: Flush(failures=[Failure(bad, "error", "Error", "message", text)]),
+}
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["NUL", "lone surrogate"])
+@pytest.mark.parametrize("door", DOORS)
+def test_no_text_keeps_what_comes_with_it_from_being_written(
+    finisher: Finisher,
+    answers: queue.SimpleQueue[Any],
+    database: Database,
+    leases: list[Lease],
+    door: str,
+    text: str,
+) -> None:
+    good, bad = leases
+    flush = DOORS[door](bad, text)
+    flush.completions.append(Completion(good, '"good"'))
+    flush.notes.append(ResourceNote("crm:2", closed_for=60))
+    flush.lines.append(LogLine(good, 1, "info", "good"))
+    flush.progress.append(ProgressReport(good, '{"current": 1}'))
+
+    finisher.ask(flush)
+
+    answer: Flushed = answers.get(timeout=30)
+    assert (answer.lost, answer.repeated) == (set(), False)
+    assert [job.result for job in database.rows("select * from jobplatform.jobs where status = 'completed'")]
+    assert database.rows("select message from jobplatform.job_logs where line = 1 and message = 'good'")
+    closed = "select key from jobplatform.buckets where kind = 'resource' and closed_until > now()"
+    assert database.rows(closed) == [("crm:2",)]
+
+
+@pytest.mark.parametrize("value", ["a\0b", object()], ids=["a text with NUL", "what has no type"])
+def test_what_the_driver_refuses_is_not_blamed_on_the_connection(session: Session, value: object) -> None:
+    with pytest.raises(exc.DBAPIError) as caught:
+        session.connection().exec_driver_sql("select %(value)s", {"value": value})
+
+    assert isinstance(caught.value.orig, psycopg.Error)
+    assert caught.value.orig.sqlstate is None
+    assert not is_infrastructure(caught.value)
+
+
+def test_a_connection_that_is_closed_is_blamed(session: Session) -> None:
+    connection = session.connection()
+    driver: Any = connection.connection.driver_connection
+    driver.close()
+
+    with pytest.raises(exc.DBAPIError) as caught:
+        connection.exec_driver_sql("select 1")
+
+    assert is_infrastructure(caught.value)
