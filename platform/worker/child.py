@@ -117,9 +117,10 @@ class Child:
         self.send_logs_to_parent()
         if self.config.counts:
             on_happenings(self.happened)
-        self.line.send(encode_frame(NO_JOB, READY, monotonic(), 0.0, b""))
+        # Before it says that it is ready: a child that gets no threads is one that could not be started.
         for _ in range(self.config.threads - 1):
             threading.Thread(target=self.work, daemon=True).start()
+        self.line.send(encode_frame(NO_JOB, READY, monotonic(), 0.0, b""))
         self.work()
 
     def mind_signals(self) -> None:

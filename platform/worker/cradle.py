@@ -14,6 +14,10 @@ from jobplatform.worker.nursery_link import NurseryConfig, NurseryGoneError, Nur
 
 FAILED_STARTS: Final = 3
 LONGEST_PAUSE: Final = 60.0
+INSTEAD: Final = (
+    "raise the limit of processes (ulimit -u, TasksMax of a unit, the pids of a container) or of memory, "
+    "or have fewer slots"
+)
 NEVER: Final = math.inf
 
 logger = logging.getLogger("jobplatform.worker")
@@ -21,9 +25,12 @@ logger = logging.getLogger("jobplatform.worker")
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Whom to tell: a child was started (number, pid), has ended (pid, exit code, peak kilobytes), all are gone."""
+    """Whom to tell: a child was started (number, pid), could not be (number), has ended (pid, exit code, peak
+    kilobytes), all are gone.
+    """
 
     started: Callable[[int, int], None]
+    unstarted: Callable[[int], None]
     ended: Callable[[int, int, int], None]
     all_died: Callable[[], None]
 
@@ -51,6 +58,7 @@ class Cradle:
         self._failed_starts = 0
         self._pauses = _pauses()
         self._start_at = 0.0
+        self._pauses_of_fork: Iterator[float] | None = None
 
     def keep_up(self, now: float) -> float:
         """Start a nursery if there is none. Returns when to look again while starting is on pause."""
@@ -58,7 +66,11 @@ class Cradle:
             return self._start_at
         if self._link is None:
             self.up = self._child_was_ready = False
-            self._link = NurseryLink(self._config)
+            try:
+                self._link = NurseryLink(self._config)
+            except OSError as error:
+                self._fork_failed(str(error.strerror))
+                return self._start_at
             self._selector.register(self._link, selectors.EVENT_READ, self._hear)
         return NEVER
 
@@ -78,6 +90,12 @@ class Cradle:
         self._child_was_ready = True
         self._failed_starts = 0
 
+    def all_are_ready(self) -> None:
+        """Every slot has its child."""
+        if self._pauses_of_fork is not None:
+            self._pauses_of_fork = None
+            logger.info("processes are started again")
+
     def start_failed(self, problem: str) -> None:
         """After three in a row stop trying for a while: what is missing won't come back faster for being asked."""
         self._failed_starts += 1
@@ -88,6 +106,16 @@ class Cradle:
         self._start_at = monotonic() + pause
         facts = {"problem": problem, "pause_seconds": round(pause, 1)}
         logger.error("no children are started for a while", extra=facts)
+
+    def _fork_failed(self, problem: str) -> None:
+        """The system makes no process now. Ask again after a pause; that of several asked for at once is one."""
+        now = monotonic()
+        if now < self._start_at:
+            return
+        if self._pauses_of_fork is None:
+            self._pauses_of_fork = _pauses()
+            logger.error("no process can be started", extra={"problem": problem, "instead": INSTEAD})
+        self._start_at = now + next(self._pauses_of_fork)
 
     def close(self) -> None:
         """Let the nursery kill what is left, and end."""
@@ -124,6 +152,9 @@ class Cradle:
                 self._import_failed(kind, problems, trace)
             case ["started", number, pid]:
                 self._events.started(number, pid)
+            case ["unstarted", number, problem]:
+                self._events.unstarted(number)
+                self._fork_failed(problem)
             case ["exit", pid, code, peak_kb]:
                 self._events.ended(pid, code, peak_kb)
 

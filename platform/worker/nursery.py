@@ -117,16 +117,21 @@ class Nursery:
                 kill_group(pid, signum)
 
     def spawn(self, number: int, descriptors: list[int]) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self.become_child(ChildEnds(*descriptors))
-        # Both sides set the group: whoever comes second finds it done, and no signal can come too early.
-        with suppress(PermissionError, ProcessLookupError):
-            os.setpgid(pid, pid)
-        self.children.add(pid)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # Of processes or of memory there are no more; the children that there are go on.
+            self.say("unstarted", number, error.strerror)
+        else:
+            if pid == 0:
+                self.become_child(ChildEnds(*descriptors))
+            # Both sides set the group: whoever comes second finds it done, and no signal can come too early.
+            with suppress(PermissionError, ProcessLookupError):
+                os.setpgid(pid, pid)
+            self.children.add(pid)
+            self.say("started", number, pid)
         for fd in descriptors:
             os.close(fd)
-        self.say("started", number, pid)
 
     def become_child(self, ends: ChildEnds) -> None:
         try:

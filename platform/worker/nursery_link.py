@@ -51,7 +51,11 @@ class NurseryLink:
         # One request is one message, and descriptors can't be torn from theirs.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = start_nursery(theirs)
+            try:
+                self._process = start_nursery(theirs)
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)
         self._socket = ours
         self._send(["configure", config.as_message()])

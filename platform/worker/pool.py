@@ -57,7 +57,7 @@ class Pool:
             log_level=logging.getLogger().getEffectiveLevel(),
             counts=ledger.tally is not None,
         )
-        self.cradle = Cradle(config, selector, Events(self._started, self._ended, self._all_died))
+        self.cradle = Cradle(config, selector, Events(self._started, self._unstarted, self._ended, self._all_died))
         self.ladder = Ladder(self.cradle, self.take_back, threads=options.threads, grace=options.kill_grace)
         self._selector = selector
         self._by_pid: dict[int, Slot] = {}
@@ -341,6 +341,8 @@ class Pool:
         elif kind == READY:
             slot.state = State.IDLE
             self.cradle.child_is_ready()
+            if self.ready:
+                self.cradle.all_are_ready()
         elif kind == RECORD:
             attempt = slot.find(frame.seq)
             relay_record(frame, attempt.facts if attempt else {})
@@ -405,6 +407,11 @@ class Pool:
         if slot := self.slots.get(number):
             slot.pid = pid
             self._by_pid[pid] = slot
+
+    def _unstarted(self, number: int) -> None:
+        """It was given nothing yet; another one is asked for later."""
+        if slot := self.slots.get(number):
+            self._drop(slot)
 
     def _ended(self, pid: int, code: int, peak_kb: int) -> None:
         if slot := self._by_pid.get(pid):

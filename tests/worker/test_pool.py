@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import selectors
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
+from typing import NoReturn
 
 import pytest
 
+from jobplatform.worker import nursery_link
 from jobplatform.worker.frames import Reason
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.options import WorkerOptions
@@ -21,7 +27,9 @@ NOW = 1_000.0
 @contextmanager
 def pool_of(*running_for: float, threads: int = 1) -> Iterator[Pool]:
     """Its children have been at their first job for so many seconds, by the ends of the jobs before."""
-    options = WorkerOptions(database_url="postgresql://", tasks="tasks:tasks", slots=len(running_for), threads=threads)
+    options = WorkerOptions(
+        database_url="postgresql://", tasks="tasks:tasks", slots=len(running_for) or 1, threads=threads
+    )
     pool = Pool(options, Ledger(), selectors.DefaultSelector())
     try:
         for number, seconds in enumerate(running_for):
@@ -103,6 +111,24 @@ def test_nothing_more_starts_on_a_resource_that_was_closed() -> None:
             (waiting.lease, True),
         }
         assert [*slot.run, *pool.ledger.ready][1:] == [other, elsewhere]
+
+
+def test_a_nursery_that_cannot_be_started_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its parent does not end for it: it may be saving what was done."""
+
+    def start_nursery(_control: socket.socket) -> NoReturn:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with pool_of() as pool:
+        monkeypatch.setattr(nursery_link, "start_nursery", start_nursery)
+        now = monotonic()
+        again_at = pool.keep_full(now)
+        pool.keep_full(again_at)
+
+    assert now < again_at < now + 60
+    assert [record.message for record in caplog.records] == ["no process can be started"]
 
 
 def test_children_with_threads_say_themselves_when_they_begin() -> None:

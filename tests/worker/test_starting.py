@@ -128,6 +128,45 @@ def test_children_that_die_before_they_are_ready_do_not_end_the_worker(
     database.wait_for_status(job, "completed")
 
 
+def test_while_no_process_can_be_started_what_runs_goes_on_and_nobody_is_charged(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, end, tries = tmp_path / "full", tmp_path / "end", Lines(tmp_path / "tries")
+    (tmp_path / "crowded_tasks.py").write_text(
+        textwrap.dedent(f"""
+        import errno, os, pathlib, sys
+        from tests.worker.handlers import append, tasks
+        def limit_processes(event, arguments):
+            if event == "os.fork" and pathlib.Path({str(full)!r}).exists():
+                append({tries.path!r}, "refused")
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        sys.addaudithook(limit_processes)
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = start_worker(tasks="crowded_tasks:tasks")
+    nursery = worker.nursery
+    running = database.enqueue("wait", {"file": told.path, "until": str(end)})
+    busy = int(told.wait(1)[0].split()[1])
+
+    full.touch()
+    for child in set(worker.children()) - {busy}:
+        os.kill(child, signal.SIGKILL)
+    tries.wait(3)
+    full.unlink()
+    other = database.enqueue("noop")
+    database.wait_for_status(other, "completed")
+    worker.wait_for("processes are started again")
+    end.touch()
+
+    ended = database.wait_for_status(running, "completed")
+    assert (ended.attempts, ended.crash_count) == (1, 0)
+    assert worker.nursery == nursery
+    (said,) = worker.events("no process can be started")
+    assert said["problem"] == "Resource temporarily unavailable"
+    assert "ulimit -u" in said["instead"]
+
+
 def test_options_that_cannot_work_are_all_named() -> None:
     with pytest.raises(SettingsError) as caught:
         WorkerOptions(database_url="", tasks="nothing", slots=0, lease=5, heartbeat=4, poll=-1)
