@@ -1,6 +1,6 @@
 """A child: runs the jobs it is given, one after the other or one in each of its threads.
 
-    1. Read a token: four bytes naming a job. *Reading it is starting the job*; one that the parent took back was not
+    1. Read a token: eight bytes naming a job. *Reading it is starting the job*; one that the parent took back was not
        started.
     2. Read the job's body, run the handler, write the result with one write before the next token is read.
     3. The end of the token socket means: leave.

@@ -1,9 +1,9 @@
 """The bytes between the worker's parent process and its children.
 
 Parent to child: a body frame (u32 length, then a JSON list of jobs, and of batches of them for one call) into the body
-pipe, then one u32 token per job or batch into the token socket; orders (sequence number and reason) into the order
+pipe, then one u64 token per job or batch into the token socket; orders (sequence number and reason) into the order
 pipe.
-Child to parent: a head of 25 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, in one
+Child to parent: a head of 29 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, in one
 `write`.
 
 Payloads and results are spliced in and taken out as text: the parent never decodes them.
@@ -19,9 +19,11 @@ from typing import Any, Final, NamedTuple
 
 from jobplatform.queue import ClaimedJob, quick_maker
 
-HEAD: Final = struct.Struct("<IIBdd")
-TOKEN: Final = struct.Struct("<I")
-ORDER: Final = struct.Struct("<IB")
+# 32 bits of sequence numbers last for a day of jobs that take no time.
+HEAD: Final = struct.Struct("<IQBdd")
+TOKEN: Final = struct.Struct("<Q")
+ORDER: Final = struct.Struct("<QB")
+LENGTH: Final = struct.Struct("<I")
 
 # The sequence number that no job has.
 NO_JOB: Final = 0
@@ -168,11 +170,11 @@ def _quoted(text: str | None) -> str:
 def encode_run(jobs: Iterable[str]) -> bytes:
     """A body frame of jobs that `encode_job` made."""
     body = f"[{','.join(jobs)}]".encode()
-    return TOKEN.pack(len(body)) + body
+    return LENGTH.pack(len(body)) + body
 
 
 def encode_tokens(seqs: Collection[int]) -> bytes:
-    return struct.pack(f"<{len(seqs)}I", *seqs)
+    return struct.pack(f"<{len(seqs)}Q", *seqs)
 
 
 def decode_tokens(data: bytes) -> set[int]:
@@ -203,7 +205,7 @@ class BodyReader:
         return self._jobs.pop(seq)
 
     def _read_run(self) -> None:
-        (size,) = TOKEN.unpack(self._read(TOKEN.size))
+        (size,) = LENGTH.unpack(self._read(LENGTH.size))
         for fields in json.loads(self._read(size)):
             self._jobs[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
 

@@ -31,7 +31,7 @@ from jobplatform.worker.frames import (
 from jobplatform.worker.frames import ORDER as ORDER_STRUCT
 
 frames = st.tuples(
-    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**64 - 1),
     st.sampled_from([OK, ENDED]),
     st.floats(0, 1e9),
     st.floats(0, 1e6),
@@ -74,7 +74,7 @@ def test_what_came_before_rubbish_counts_and_nothing_after_it(rubbish: bytes) ->
     assert reader.feed(good) == []
 
 
-@given(st.sets(st.integers(0, 2**32 - 1)))
+@given(st.sets(st.integers(0, 2**64 - 1)))
 def test_tokens_survive_the_way_back(seqs: set[int]) -> None:
     assert decode_tokens(encode_tokens(seqs)) == seqs
 

@@ -9,7 +9,8 @@ import pytest
 
 from jobplatform.queue import ClaimedJob, Lease
 from jobplatform.worker.attempt import Attempt
-from jobplatform.worker.frames import OK, BodyReader, Reason, encode_frame
+from jobplatform.worker.frames import OK, TOKEN, BodyReader, Reason, decode_orders, encode_frame
+from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.slot import Slot, State
 
 
@@ -32,7 +33,7 @@ def attempts(count: int, payload: str = "{}") -> list[Attempt]:
 
 
 def child_reads_token(slot: Slot) -> int:
-    return int.from_bytes(slot.token_end.recv(4), "little")
+    return int.from_bytes(slot.token_end.recv(TOKEN.size), "little")
 
 
 def test_what_the_child_has_not_started_comes_back_in_order_and_the_rest_stays(slot: Slot) -> None:
@@ -44,6 +45,24 @@ def test_what_the_child_has_not_started_comes_back_in_order_and_the_rest_stays(s
 
     assert list(slot.run) == given[:1]
     assert slot.state is State.BUSY
+
+
+def test_sequence_numbers_go_on_where_32_bits_end(slot: Slot) -> None:
+    ledger = Ledger()
+    ledger._seq = 2**32
+    ledger.ready.extend(attempts(3))
+    given = ledger.next_run(3, 1_000, free=3)
+    body, results, orders, _, _ = slot.child_ends()
+
+    slot.give(given)
+    token = child_reads_token(slot)
+    slot.order(given[0], Reason.TIMEOUT)
+    os.write(results, encode_frame(token, OK, 0.0, 0.5, b"null"))
+
+    assert (token, BodyReader(body).job(token).seq) == (2**32 + 1, 2**32 + 1)
+    assert decode_orders(os.read(orders, 100)) == [(token, Reason.TIMEOUT)]
+    assert [slot.finished(frame.seq, 0.5) for frame in slot.read()] == given[:1]
+    assert slot.take_back() == given[1:]
 
 
 def test_a_child_that_started_nothing_is_idle_after_everything_came_back(slot: Slot) -> None:
@@ -62,7 +81,7 @@ def test_a_retiring_child_leaves_when_its_last_job_is_taken_back(slot: Slot) -> 
     slot.take_back()
 
     assert slot.state is State.LEAVING
-    assert slot.token_end.recv(4) == b""
+    assert slot.token_end.recv(TOKEN.size) == b""
 
 
 def test_a_body_longer_than_the_pipe_is_written_piece_by_piece(slot: Slot) -> None:
