@@ -24,6 +24,13 @@ from sqlalchemy.orm import Session
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import run
 
+#: For whoever makes a job unfinished again: the columns that its new queue row has from its record. Only where and
+#: since when it waits, and whether it is followed, is for them to say.
+AS_RECORDED = (
+    "workspace_id, id, queue, task, priority, max_attempts, timeout_ms, unique_key, resource, units, epoch, "
+    "payload_version"
+)
+
 #: For whoever makes a job unfinished again (its record is ``r``): the ending that is taken back is kept, or somebody
 #: who was not looking would never hear of it.
 PAST_ENDINGS = """past_endings = coalesce(r.past_endings, '[]') || jsonb_build_object(

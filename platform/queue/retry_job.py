@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
-from jobplatform.queue.ending import PAST_ENDINGS
+from jobplatform.queue.ending import AS_RECORDED, PAST_ENDINGS
 from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
@@ -40,18 +40,14 @@ final as materialized (
     for update
 ),
 queued as (
-    insert into jobplatform.job_queue (
-        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, epoch, payload_version, followed
-    )
+    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, followed)
     select
-        workspace_id, id, queue, task,
+        {AS_RECORDED},
         case when exists (
             select from jobplatform.job_edges e
             where e.workspace_id = final.workspace_id and e.job_id = final.id and e.after_status is null
         ) then -1 else 1 end,
-        priority, max_attempts, timeout_ms, jobplatform.clock(), unique_key,
-        resource, units, epoch, payload_version,
+        jobplatform.clock(),
         batch_id is not null
         or exists (
             select from jobplatform.job_edges e where e.workspace_id = final.workspace_id and e.after_id = final.id

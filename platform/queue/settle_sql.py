@@ -9,7 +9,7 @@ cannot deadlock with anybody, and nobody's long transaction keeps others' jobs f
 from __future__ import annotations
 
 from jobplatform.queue.end_waiting import end_waiting
-from jobplatform.queue.ending import PAST_ENDINGS
+from jobplatform.queue.ending import AS_RECORDED, PAST_ENDINGS
 from jobplatform.queue.notices import tell_ended
 from jobplatform.queue.told import told
 
@@ -313,15 +313,11 @@ final as materialized (
     for update of r skip locked
 ),
 queued as (
-    insert into jobplatform.job_queue (
-        workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, epoch, followed
-    )
+    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, followed)
     select
-        f.workspace_id, f.id, f.queue, f.task,
+        {AS_RECORDED},
         case when f.blocked then -1 when f.run_after > jobplatform.clock() then 0 else 1 end,
-        f.priority, f.max_attempts, f.timeout_ms, greatest(f.run_after, jobplatform.clock()), f.unique_key,
-        f.resource, f.units, f.epoch,
+        greatest(f.run_after, jobplatform.clock()),
         f.batch_id is not null
         or (
             select true from jobplatform.job_edges e

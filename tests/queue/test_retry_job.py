@@ -7,7 +7,7 @@ import uuid
 import pytest
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Status
+from jobplatform.models import JobRecord, QueueRow, Status
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -19,6 +19,7 @@ from jobplatform.queue import (
     list_attempts,
     retry_job,
 )
+from jobplatform.queue.ending import AS_RECORDED
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look, Put
 
@@ -73,6 +74,13 @@ def test_a_retried_job_uses_its_resource_again(put: Put, db: Session, workspace_
     retry_job(db, workspace_id, job_id)
 
     assert fact("select resource || ' ' || units from jobplatform.job_queue") == "hubspot:4711 7"
+
+
+def test_a_retried_job_has_all_of_its_record_but_what_begins_anew() -> None:
+    shared = {column.name for column in QueueRow.__table__.columns if column.name in JobRecord.__table__.columns}
+
+    anew = {"run_after", "attempts", "crash_count", "progress", "started_at"}
+    assert shared - set(AS_RECORDED.split(", ")) == anew
 
 
 def test_a_retried_job_is_guarded_again(failed: uuid.UUID, db: Session, workspace_id: uuid.UUID, put: Put) -> None:

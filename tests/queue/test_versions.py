@@ -13,6 +13,7 @@ from jobplatform.queue import (
     WorkerInfo,
     claim_jobs,
     compact_now,
+    enqueue_jobs,
     fail_jobs,
     queue_health,
     register_worker,
@@ -21,6 +22,7 @@ from jobplatform.queue import (
 )
 from tests.queue.actors import Worker
 from tests.queue.conftest import Fact, Look, Put
+from tests.queue.test_edges import Play, new
 
 
 def claimed(worker: Worker, limit: int = 10, **versions: int) -> list[uuid.UUID]:
@@ -93,6 +95,22 @@ def test_a_retried_job_is_still_of_its_version(put: Put, db: Session, worker: Wo
 
     assert claimed(worker, work=1) == []
     assert claimed(worker, work=2) == [job_id]
+
+
+def test_a_job_that_is_brought_back_is_still_of_its_version(
+    db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    play = Play(db)
+    first = new(workspace_id)
+    second = new(workspace_id, first, payload_version=2)
+    enqueue_jobs(db, [first, second])
+    play.fail(first)
+
+    retry_job(db, workspace_id, first.id)
+    play.complete(first)
+
+    assert claimed(worker, work=1) == []
+    assert claimed(worker, work=2) == [second.id]
 
 
 @pytest.mark.direct("an exclusive lock is not to be had while the pooler's other connections look on")
