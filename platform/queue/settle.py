@@ -11,8 +11,9 @@
     7. Go on with cancelling what was to be cancelled.
 
 All of it is one transaction: a crash anywhere leaves the notices where they are, and nothing done. Any worker does it,
-no leader; whoever is faster. What is locked by somebody else is not waited for, and is put back as a notice. A callback
-of a batch is a job that waits for the batch, so it is fired exactly once because a job is let go only once.
+no leader; whoever is faster. What is locked by somebody else is not waited for, and is put back as a notice; so is what
+is brought back while an open transaction asks for its key. A callback of a batch is a job that waits for the batch, so
+it is fired exactly once because a job is let go only once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from jobplatform.models import FINAL_STATUSES, RunIf, State
@@ -30,6 +32,7 @@ from jobplatform.queue.cancel_many import cancel_members, cancel_places
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit, ring_for_jobs
 from jobplatform.queue.edges import note
 from jobplatform.queue.enqueue import NewJob
+from jobplatform.queue.patience import out_of_patience
 from jobplatform.queue.settle_sql import (
     BRING_BACK,
     CALL_OFF,
@@ -43,19 +46,22 @@ from jobplatform.queue.settle_sql import (
     MOST_BATCHES,
     MOST_NOTICES,
     MOST_OF_BATCHES,
+    MOST_SINGLY,
     MOST_SUCCESSORS,
     NOT_FOLLOWED,
     NOT_NEEDED,
+    PATIENCE,
+    PATIENT_AGAIN,
     PREDECESSOR_FAILED,
     SCAN_BATCHES,
     SUCCESSORS,
     TAKE,
 )
-from jobplatform.queue.statement import array, one_transaction, run, text_array
+from jobplatform.queue.statement import array, one_transaction, run, savepoint, text_array
 from jobplatform.queue.tell_webhooks import Ending, tell_of_batches, tell_webhooks
 
 #: Seconds after which to look again at what somebody else had locked.
-PATIENCE = 0.2
+LOOK_AGAIN = 0.2
 
 Place: TypeAlias = tuple[str, str]
 """A workspace, and a job or batch of it."""
@@ -146,7 +152,7 @@ class _Round:
         self._cancel()
         note(self.session, [(workspace_id, "look", job_id, None, 0) for workspace_id, job_id in self.again])
         self._ring()
-        wait = PATIENCE if self.again or self.waits else None
+        wait = LOOK_AGAIN if self.again or self.waits else None
         return Settlement(len(self.notices), self.released, self.called_off, self.more, wait)
 
     # Before anything is brought back: the records say how they ended
@@ -265,15 +271,13 @@ class _Round:
             self.more = self.more or any(row[2] for row in rows)
 
     def _bring_back(self, verdicts: Sequence[Verdict]) -> None:
-        if verdicts:
-            rows = run(
-                self.session,
-                BRING_BACK,
-                **_places([verdict.place for verdict in verdicts]),
-                blocked=array(verdict.waits for verdict in verdicts),
-            ).all()
-            self.released += _released(row for row in rows if row[4] != State.BLOCKED)
-            self.more = self.more or any(row[5] for row in rows)
+        if not verdicts:
+            return
+        rows = _bring_back(self.session, verdicts)
+        back = [row for row in rows if row[2] is not None]
+        self.released += _released(row for row in back if row[4] != State.BLOCKED)
+        self.again |= {verdict.place for verdict in verdicts} - {(row[0], row[1]) for row in rows}
+        self.more = self.more or any(row[5] for row in back)
 
     # Step 7, and the bell
 
@@ -333,6 +337,34 @@ def _take(session: Session, batches: Sequence[Place], only: uuid.UUID | None) ->
         only=only,
     )
     return [Notice(*row) for row in rows]
+
+
+def _bring_back(session: Session, verdicts: Sequence[Verdict]) -> Sequence[Sequence[Any]]:
+    """What :data:`BRING_BACK` says of these, or of some of them where somebody is in the way of one."""
+    rows = _bring_back_at_once(session, verdicts)
+    if rows is not None:
+        return rows
+    some = random.sample(verdicts, min(len(verdicts), MOST_SINGLY)) if len(verdicts) > 1 else ()
+    return [row for verdict in some for row in _bring_back_at_once(session, [verdict]) or ()]
+
+
+def _bring_back_at_once(session: Session, verdicts: Sequence[Verdict]) -> Sequence[Sequence[Any]] | None:
+    """None when somebody asked for the key of one of them before, and has not committed."""
+    try:
+        with savepoint(session):
+            before = run(session, PATIENCE).one()[0]
+            rows = run(
+                session,
+                BRING_BACK,
+                **_places([verdict.place for verdict in verdicts]),
+                blocked=array(verdict.waits for verdict in verdicts),
+            ).all()
+            run(session, PATIENT_AGAIN, before=before)
+            return rows
+    except DBAPIError as error:
+        if not out_of_patience(error):
+            raise
+        return None
 
 
 def _places(places: Collection[Place]) -> dict[str, str]:

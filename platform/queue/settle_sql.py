@@ -2,8 +2,10 @@
 
 They ask `(select true … limit 1) is true` and not `exists`, which the planner may answer by hashing the whole table.
 
-None of them waits for a lock: what somebody else holds is left out, and looked at again in the next round. So settling
-cannot deadlock with anybody, and nobody's long transaction keeps others' jobs from being settled.
+They take their locks with `skip locked`: what somebody else holds is left out, and looked at again in the next round.
+Only BRING_BACK can meet somebody whom no lock tells of, a transaction that is still open and asks for the key of a job
+that is brought back; it waits for no longer than PATIENCE says, and then that job is left out. So settling cannot
+deadlock with anybody, and nobody's long transaction keeps others' jobs from being settled.
 """
 
 from __future__ import annotations
@@ -297,8 +299,14 @@ ended as (
 select workspace_id::text, id::text, followed from gone
 """
 
-# As a retry by hand does it. A guard that somebody else holds by now keeps it as it is. Its room in a quota was its own
-# before, and is not asked for again.
+# Shorter than that of others (patience.py): whatever this round has settled waits too, and it looks again soon.
+PATIENCE = "select current_setting('lock_timeout'), set_config('lock_timeout', '20ms', true)"
+PATIENT_AGAIN = "select set_config('lock_timeout', %(before)s, true)"
+#: When somebody is in the way of one of several that are brought back: so many by themselves in one round.
+MOST_SINGLY = 20
+
+# As a retry by hand does it. A guard that somebody else holds by now keeps it as it is: it is answered with, and has no
+# queue. Its room in a quota was its own before, and is not asked for again.
 BRING_BACK = f"""
 with back as materialized (
     select u.*
@@ -352,5 +360,7 @@ told as (
     where queued.followed
     returning true
 )
-select workspace_id::text, id::text, queue, task, state, followed from queued
+select final.workspace_id::text, final.id::text, queued.queue, queued.task, queued.state, queued.followed
+from final
+left join queued on queued.workspace_id = final.workspace_id and queued.id = final.id
 """

@@ -61,6 +61,14 @@ def one_transaction(session: Session) -> Iterator[bool]:
         yield True
 
 
+@contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """For a part of a verb that may fail by itself, within its transaction: what went before stays as it is."""
+    driver: Any = session.connection(bind_arguments={"mapper": _MAPPER}).connection.driver_connection
+    with driver.transaction():
+        yield
+
+
 def array(values: Iterable[object]) -> str:
     """An array literal of values that need no quoting (uuids, numbers, booleans): ready-made, so cast it in SQL."""
     return "{" + ",".join(map(str, values)) + "}"

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import text
+import pytest
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import (
     Completion,
+    Edge,
     Failure,
     NewJob,
     cancel_job,
+    close_batch,
     complete_jobs,
     enqueue_job,
     enqueue_jobs,
     fail_jobs,
+    open_batch,
     retry_job,
     settle_endings,
 )
+from jobplatform.testing import wait_until
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look, Put
-from tests.queue.test_edges import new, settle
+from tests.queue.test_edges import Play, new, settle, statuses
 
 FOLLOWED = "select followed from jobplatform.job_queue where id = :id"
 
@@ -199,6 +205,98 @@ def test_a_blocked_job_that_is_being_cancelled_is_not_let_go(
     assert look(second.id).outcome == "cancelled"
 
 
+@pytest.fixture
+def keeper(worker_engine: Engine) -> Iterator[Elsewhere]:
+    """A worker's keeper: another process, on a connection that commits each statement."""
+    keeper = Elsewhere(worker_engine)
+    yield keeper
+    keeper.close()
+
+
+# The keeper comes before the session that is in its way, so that this one lets go first when the test fails.
+def test_a_key_that_an_open_transaction_asks_for_holds_up_only_the_job_that_is_brought_back_with_it(
+    db: Session, keeper: Elsewhere, session: Session, workspace_id: uuid.UUID, look: Look, fact: Fact
+) -> None:
+    play = Play(db)
+    first, lone = new(workspace_id), new(workspace_id)
+    held, free = new(workspace_id, first, unique_key="report"), new(workspace_id, first)
+    after_lone = new(workspace_id, lone)
+    enqueue_jobs(db, [first, held, free, lone, after_lone])
+    play.fail(first)
+    assert statuses(look, held, free) == ["cancelled", "cancelled"]
+    retry_job(db, workspace_id, first.id)
+    play.ready()
+    complete_jobs(db, [Completion(play.held.pop(lone.id))])
+    enqueue_job(session, new(workspace_id, unique_key="report"))
+
+    _settle_beside(keeper)
+
+    assert statuses(look, held, free) == ["cancelled", "pending"]
+    assert after_lone.id in play.ready()
+    session.rollback()
+    settle(db)
+    assert statuses(look, held, free) == ["pending", "pending"]
+    assert fact("select count(*) from jobplatform.notices") == 0
+
+
+def test_a_batch_is_counted_while_an_open_transaction_asks_for_the_key_of_what_waits_for_it(
+    db: Session, keeper: Elsewhere, session: Session, workspace_id: uuid.UUID, look: Look, fact: Fact
+) -> None:
+    play = Play(db)
+    batch_id = open_batch(db, workspace_id)
+    member = new(workspace_id, batch_id=batch_id)
+    callback = new(workspace_id, Edge(batch_id, of_batch=True), unique_key="report")
+    enqueue_jobs(db, [member, callback])
+    close_batch(db, workspace_id, batch_id)
+    play.fail(member)
+    assert statuses(look, callback) == ["cancelled"]
+    retry_job(db, workspace_id, member.id)
+    play.ready()
+    complete_jobs(db, [Completion(play.held.pop(member.id))])
+    enqueue_job(session, new(workspace_id, unique_key="report"))
+
+    _settle_beside(keeper)
+
+    assert fact("select (completed, failed, total)::text from jobplatform.batches") == "(1,0,1)"
+    assert statuses(look, callback) == ["cancelled"]
+    session.commit()
+    settle(db)
+    # The key is another job's now.
+    assert statuses(look, callback) == ["cancelled"]
+    assert fact("select count(*) from jobplatform.notices") == 0
+
+
+def test_a_round_that_brings_back_leaves_its_callers_patience_as_it_was(
+    db: Session, session: Session, workspace_id: uuid.UUID
+) -> None:
+    first = new(workspace_id)
+    enqueue_jobs(db, [first, new(workspace_id, first)])
+    Play(db).fail(first)
+    retry_job(db, workspace_id, first.id)
+    session.execute(text("set local lock_timeout = '7s'"))
+
+    assert settle_endings(session).notices == 1
+
+    assert session.scalar(text("show lock_timeout")) == "7s"
+
+
+def test_what_somebody_holds_is_brought_back_when_it_is_free(
+    db: Session, session: Session, workspace_id: uuid.UUID, look: Look
+) -> None:
+    first = new(workspace_id)
+    second = new(workspace_id, first)
+    enqueue_jobs(db, [first, second])
+    Play(db).fail(first)
+    retry_job(db, workspace_id, first.id)
+    session.execute(text("select from jobplatform.job_records where id = :id for update"), {"id": second.id})
+
+    assert settle_endings(db).wait is not None
+    session.rollback()
+    settle(db)
+
+    assert statuses(look, second) == ["pending"]
+
+
 def test_a_compacted_queue_still_knows_who_is_followed(db: Session, engine: Any, workspace_id: uuid.UUID) -> None:
     from jobplatform.queue import compact_now
 
@@ -208,6 +306,13 @@ def test_a_compacted_queue_still_knows_who_is_followed(db: Session, engine: Any,
     assert compact_now(engine)
 
     assert db.scalar(text(FOLLOWED), {"id": first.id})
+
+
+def _settle_beside(keeper: Elsewhere) -> None:
+    """One round, beside whatever transactions are open, that is to look again at what they are in the way of."""
+    settling = keeper.start(settle_endings)
+    wait_until(settling.done, what="a round that waits for nobody's transaction")
+    assert settling.result().wait is not None
 
 
 def _lock(session: Session, job: NewJob) -> None:
