@@ -10,7 +10,7 @@ import hashlib
 import re
 from typing import Final
 
-from jobplatform.queue.seal import sealed_form
+from jobplatform.queue.seal import begins_sealed
 
 #: Of a message: what is behind it tells no failures apart.
 LONGEST: Final = 300
@@ -44,7 +44,7 @@ def common_part(message: str | None) -> str:
 
     A sealed message has none: there is nothing to be seen that it could share with others.
     """
-    if not message or sealed_form(message):
+    if not message or begins_sealed(message):
         return ""
     line = next((line for line in message[:LOOKED_AT].splitlines() if line.strip()), "").strip()
     return _PATTERN.sub(lambda found: _VARYING[(found.lastindex or 1) - 1][1], line)[:LONGEST]

@@ -108,6 +108,11 @@ def sealed_form(value: Any) -> str | None:
     return None
 
 
+def begins_sealed(text: str) -> bool:
+    """Whether this is a sealed text, or the beginning of one that was cut: nobody opens that, nor shows it."""
+    return text.startswith(f'{{"{MARK}"')
+
+
 def key_id_of(form: str) -> int:
     """Which of the workspace's keys sealed this. Raises :class:`SealBrokenError` for what has no known form."""
     match = _FORM.match(form)

@@ -28,6 +28,8 @@ from jobplatform.queue import (
     retry_job,
 )
 from jobplatform.queue.count import KEEP_CELLS, KEEP_GROUPS
+from jobplatform.queue.safe_json import ERROR_LIMIT
+from jobplatform.queue.seal import DataKey, Seal
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact, Put
 
@@ -350,6 +352,18 @@ def test_jobs_that_failed_alike_are_one_group_in_their_workspace_and_in_all(
     assert fact(mine, workspace_id=other) == 1
     marked = "select count(*) from jobplatform.job_attempts where fingerprint = :fingerprint"
     assert fact(marked, fingerprint=groups(db)[1].fingerprint) == 3
+
+
+def test_long_sealed_errors_are_one_group_that_tells_nothing_of_them(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    for n in range(3):
+        seal = Seal(DataKey(1, bytes(32)), workspace_id, put())
+        fail(db, worker, error=seal.seal_text("error", f"no user {n}" + " of many" * 300, ERROR_LIMIT))
+
+    count_endings(db)
+
+    assert [(row.message, row.amount) for row in groups(db, "error_groups")] == [("", 3)]
 
 
 def test_a_group_remembers_when_it_began_and_which_job_failed_last(

@@ -27,6 +27,8 @@ from jobplatform.queue.fingerprint import FINGERPRINT, LONGEST
         ("", ""),
         (None, ""),
         ('{"$sealed": "v1:1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="}', ""),
+        # As much of a long one as is looked at.
+        ('{"$sealed":"v1:1:' + "Ab1/" * 500, ""),
     ],
 )
 def test_what_varies_between_messages_is_left_out(message: str | None, common: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jobplatform.models import FINAL_STATUSES, Status
-from jobplatform.queue.seal import CLOSED_TEXT, sealed_form
+from jobplatform.queue.seal import CLOSED_TEXT, begins_sealed
 
 ERROR_SHOWN: Final = 300
 
@@ -84,6 +84,6 @@ def short_error(error: str | None) -> str | None:
     """As much of an error as a list has room for."""
     if error is None:
         return None
-    if error.startswith('{"$sealed"') or sealed_form(error):
+    if begins_sealed(error):
         return CLOSED_TEXT
     return error if len(error) <= ERROR_SHOWN else error[: ERROR_SHOWN - 1] + "…"
