@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, event
@@ -51,7 +51,9 @@ def run_after_commit(session: Session, tasks: Tasks, workspace_id: UUID, job_ids
 
     A rollback forgets them. Without any, what waits for something else that happened in the transaction is run.
     """
-    session.info.setdefault(_PENDING, []).append((tasks, workspace_id, list(job_ids)))
+    wanted: Sequence[UUID | None] = job_ids or [None]
+    asked = session.info.setdefault(_PENDING, {}).setdefault(tasks, [])
+    asked += [(workspace_id, job_id) for job_id in wanted]
 
 
 @event.listens_for(Session, "after_commit")
@@ -61,14 +63,14 @@ def _run_pending(session: Session) -> None:
     pending = session.info.pop(_PENDING)
     bind = session.get_bind()
     engine = bind.engine if isinstance(bind, Connection) else bind
-    for tasks, workspace_id, job_ids in pending:
-        for job_id in job_ids or [None]:
-            try:
-                _run_or_settle(engine, tasks, workspace_id, job_id)
-            except SQLAlchemyError:
-                # The caller's commit has happened; the job is durable and a worker or a retry can still run it.
-                facts = {"job_id": str(job_id), "workspace_id": str(workspace_id)}
-                _log.exception("synchronous run failed", extra=facts)
+    # The caller's commit has happened; the jobs are durable and a worker or a retry can still run them.
+    for tasks, asked in pending.items():
+        try:
+            with _inline_worker(engine, tasks) as worker:
+                for workspace_id, job_id in asked:
+                    worker.try_to_run(workspace_id, job_id)
+        except SQLAlchemyError:
+            _log.exception("synchronous worker failed", extra={"jobs": len(asked)})
 
 
 @event.listens_for(Session, "after_soft_rollback")
@@ -83,46 +85,66 @@ def run_inline(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID) -
 
     Does nothing when the job is not ready.
     """
-    _run_or_settle(engine, tasks, workspace_id, job_id)
+    with _inline_worker(engine, tasks) as worker:
+        worker.run(workspace_id, job_id)
 
 
-def _run_or_settle(engine: Engine, tasks: Tasks, workspace_id: UUID, job_id: UUID | None) -> None:
+class _InlineWorker(NamedTuple):
+    """Whoever runs jobs in this thread. ``session`` commits each statement; handlers' Sessions are of ``engine``."""
+
+    engine: Engine
+    session: Session
+    tasks: Tasks
+    worker_id: int
+
+    def run(self, workspace_id: UUID, job_id: UUID | None) -> None:
+        """Run a job, if one is named, and then what is ready by that."""
+        if job_id is not None:
+            self._run_to_its_end(workspace_id, job_id)
+        self._run_what_follows(workspace_id)
+
+    def try_to_run(self, workspace_id: UUID, job_id: UUID | None) -> None:
+        """The same. When the database fails that is logged, and the next job begins with a new connection."""
+        try:
+            self.run(workspace_id, job_id)
+        except SQLAlchemyError:
+            facts = {"job_id": str(job_id), "workspace_id": str(workspace_id)}
+            _log.exception("synchronous run failed", extra=facts)
+            self.session.rollback()
+
+    def _run_to_its_end(self, workspace_id: UUID, job_id: UUID) -> None:
+        place = {"workspace_id": workspace_id, "job_id": job_id}
+        while claimed := claim_job(self.session, worker_id=self.worker_id, **place):
+            # No delay: whoever waits for the answer would wait for the retries too.
+            run_claimed(self.engine, self.session, self.tasks[claimed.task], claimed, retry_at_once=True)
+
+    def _run_what_follows(self, workspace_id: UUID) -> None:
+        """Settle what ended in this workspace, let go on what waited for the key of a job, and run what is ready by
+        that, until there is nothing more of it."""
+        while True:
+            settled = settle_endings(self.session, workspace_id)
+            for job in settled.released:
+                # A receiver outside is not waited for here: that is for a worker.
+                if job.task in self.tasks and job.task != WEBHOOK_TASK:
+                    self._run_to_its_end(workspace_id, UUID(job.job_id))
+            successors = [job for job in succeed_jobs(self.session, workspace_id).jobs if job.task in self.tasks]
+            for successor in successors:
+                self._run_to_its_end(workspace_id, UUID(successor.job_id))
+            if successors:
+                continue
+            # What somebody else has locked is left to whoever settles next.
+            if not settled.notices or settled.wait is not None:
+                return
+
+
+@contextmanager
+def _inline_worker(engine: Engine, tasks: Tasks) -> Iterator[_InlineWorker]:
     own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
     try:
         with Session(own) as session, as_worker(own, session, tasks) as worker_id:
-            if job_id is not None:
-                _run_to_its_end(engine, session, tasks, worker_id, workspace_id, job_id)
-            _run_what_follows(engine, session, tasks, worker_id, workspace_id)
+            yield _InlineWorker(engine, session, tasks, worker_id)
     finally:
         own.dispose()
-
-
-def _run_to_its_end(
-    engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID, job_id: UUID
-) -> None:
-    while claimed := claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id):
-        # No delay: whoever waits for the answer would wait for the retries too.
-        run_claimed(engine, session, tasks[claimed.task], claimed, retry_at_once=True)
-
-
-def _run_what_follows(engine: Engine, session: Session, tasks: Tasks, worker_id: int, workspace_id: UUID) -> None:
-    """Settle what ended in this workspace, let go on what waited for the key of a job, and run what is ready by that,
-    until there is nothing more of it."""
-    while True:
-        settled = settle_endings(session, workspace_id)
-        for job in settled.released:
-            # A receiver outside is not waited for here: that is for a worker.
-            if job.task in tasks and job.task != WEBHOOK_TASK:
-                _run_to_its_end(engine, session, tasks, worker_id, workspace_id, UUID(job.job_id))
-        successors = [job for job in succeed_jobs(session).jobs if job.task in tasks]
-        for successor in successors:
-            place = (UUID(successor.workspace_id), UUID(successor.job_id))
-            _run_to_its_end(engine, session, tasks, worker_id, *place)
-        if successors:
-            continue
-        # What somebody else has locked is left to whoever settles next.
-        if not settled.notices or settled.wait is not None:
-            return
 
 
 @contextmanager
@@ -144,8 +166,11 @@ def as_worker(engine: Engine, session: Session, tasks: Tasks) -> Iterator[int]:
 
 def _beat(engine: Engine, worker_id: int, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT):
-        with Session(engine) as session:
-            heartbeat(session, worker_id, ())
+        try:
+            with Session(engine) as session:
+                heartbeat(session, worker_id, ())
+        except SQLAlchemyError:
+            _log.exception("synchronous heartbeat failed", extra={"worker_id": worker_id})
 
 
 def run_claimed(

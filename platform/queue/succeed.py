@@ -13,6 +13,7 @@ between. In the meantime an enqueue of the key finds the one that waits.
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,7 +41,12 @@ where s.state = -1 and left(s.unique_key, 1) = chr(30)
             and holder.state + 0 = 2
     ) is null
 """
-LOOK = f"select s.workspace_id::text, s.id::text {WAITING} limit {MOST}"
+LOOK = f"""
+select s.workspace_id::text, s.id::text
+{WAITING.strip()}
+    and (%(only)s::uuid is null or s.workspace_id = %(only)s::uuid)
+limit {MOST}
+"""
 
 _SUPERSEDED = end_waiting(
     "discarded", "coalesce(r.error_type, 'Superseded')", "coalesce(r.error, 'a newer job of its key was waiting')"
@@ -110,10 +116,10 @@ class Succeeded(NamedTuple):
         return [job.workspace_id for job in self.jobs]
 
 
-def succeed_jobs(session: Session) -> Succeeded:
-    """Let up to 200 jobs take the place of those they waited for. Any worker does it, on a connection that commits each
-    statement."""
-    waiting: Sequence[Place] = [(row[0], row[1]) for row in run(session, LOOK)]
+def succeed_jobs(session: Session, workspace_id: uuid.UUID | None = None) -> Succeeded:
+    """Let up to 200 jobs, of all workspaces or of one, take the place of those they waited for. Any worker does it, on
+    a connection that commits each statement."""
+    waiting: Sequence[Place] = [(row[0], row[1]) for row in run(session, LOOK, only=workspace_id)]
     if not waiting:
         return Succeeded([], set())
     try:

@@ -17,6 +17,7 @@ from jobplatform.models import Status
 from jobplatform.queue import (
     Discard,
     Enqueued,
+    NewJob,
     RetryPolicy,
     RunningJob,
     Skip,
@@ -25,14 +26,21 @@ from jobplatform.queue import (
     Tasks,
     chain,
     complete_jobs,
+    enqueue_job,
+    inline,
     list_attempts,
     list_jobs,
+    succeed_jobs,
 )
 from jobplatform.queue.complete import Completion
-from tests.queue.conftest import Fact, Look
+from jobplatform.testing import wait_until
+from tests.queue.actors import Worker
+from tests.queue.conftest import Fact, Look, Put
 
 Handler = Callable[[RunningJob, dict[str, Any]], Any]
 Declare = Callable[..., Task[Any, Any]]
+
+LAST_BEAT = "select max(heartbeat_at) from jobplatform.workers"
 
 
 @pytest.fixture
@@ -184,6 +192,85 @@ def test_what_a_job_says_is_kept(declare: Declare, run: Run, look: Look, fact: F
         "info one",
         "warning two",
     ]
+
+
+def test_the_jobs_of_one_commit_are_run_by_one_worker(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
+    tasks = Tasks(mode="sync")
+    work = tasks.task("work")(lambda _job, _payload: None)
+
+    tasks.enqueue_many(session, [work.new_job({}, workspace_id=workspace_id) for _ in range(5)])
+    session.commit()
+
+    assert fact("select count(*) from jobplatform.jobs where status = 'completed'") == 5
+    assert fact("select count(*) from jobplatform.workers") == 1
+
+
+@pytest.mark.direct("a pooler's connections do not say whose they are")
+def test_a_lost_connection_costs_one_job_of_a_commit_and_not_the_others(
+    session: Session, db: Session, workspace_id: uuid.UUID, look: Look, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = Tasks(mode="sync")
+    ran: list[uuid.UUID] = []
+
+    @tasks.task("work")
+    def work(job: RunningJob, payload: dict[str, Any]) -> None:
+        ran.append(job.id)
+        if len(ran) == 1:
+            db.execute(
+                text(
+                    "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+                    " where application_name = 'jobplatform-inline' and datname = current_database()"
+                )
+            )
+
+    jobs = [work.new_job({}, workspace_id=workspace_id) for _ in range(3)]
+    tasks.enqueue_many(session, jobs)
+    session.commit()
+
+    assert ran == [job.id for job in jobs]
+    assert [look(job.id).status for job in jobs] == ["running", "completed", "completed"]
+    assert [record.job_id for record in caplog.records] == [str(jobs[0].id)]
+
+
+def test_a_request_of_one_workspace_runs_no_successor_of_another(
+    session: Session, db: Session, put: Put, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    ran: list[uuid.UUID] = []
+    other = uuid.uuid4()
+    put(workspace_id=other, unique_key="report")
+    lease = worker.lease()
+    successor = NewJob(workspace_id=other, task="work", unique_key="report", if_active="replace")
+    enqueue_job(db, successor)
+    complete_jobs(db, [Completion(lease)])
+
+    task = Tasks(mode="sync").task("work")(lambda job, _payload: ran.append(job.workspace_id))
+    task.enqueue(session, {}, workspace_id=workspace_id)
+    session.commit()
+
+    assert ran == [workspace_id]
+    assert [job.job_id for job in succeed_jobs(db).jobs] == [str(successor.id)]
+
+
+def test_a_heartbeat_that_the_database_refuses_is_not_the_last_one(
+    declare: Declare,
+    run: Run,
+    db: Session,
+    fact: Fact,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(inline, "HEARTBEAT", 0.01)
+
+    def handler(job: RunningJob) -> None:
+        db.execute(text("alter table jobplatform.workers rename to hidden"))
+        wait_until(lambda: caplog.records, what="a heartbeat that fails")
+        db.execute(text("alter table jobplatform.hidden rename to workers"))
+        last = fact(LAST_BEAT)
+        wait_until(lambda: fact(LAST_BEAT) > last, what="the next heartbeat")
+
+    run(declare(handler))
+
+    assert {record.message for record in caplog.records} == {"synchronous heartbeat failed"}
 
 
 # The handler's own Session
