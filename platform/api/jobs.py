@@ -162,6 +162,8 @@ def retry(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     if answer.kind is RetryKind.DUPLICATE and answer.existing:
         raise duplicate(read_existing(workspace_id, answer.existing))
     job = read_job(workspace_id, job_id)
+    if answer.kind is RetryKind.BUSY:
+        raise unavailable("The job changed hands too often to be retried; try again.", retry_after=1)
     if answer.kind is not RetryKind.RETRIED:
         raise status_conflict(job, "retried")
     return show(job)

@@ -46,6 +46,7 @@ RETRY_ANSWERS = {
     RetryKind.LIVE: "has not ended yet",
     RetryKind.COMPLETED: "completed; there is nothing to retry",
     RetryKind.UNKNOWN: "is not a job of this workspace",
+    RetryKind.BUSY: "changed hands at every look; try again",
 }
 
 RUN_NOW_ANSWERS = {

@@ -119,6 +119,7 @@ class RetryKind(enum.Enum):
     DUPLICATE = "duplicate"
     LIVE = "live"
     COMPLETED = "completed"
+    BUSY = "busy"
     UNKNOWN = "unknown"
 
 
@@ -138,7 +139,8 @@ def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, f
     off itself runs without what failed before it; if something it waits for has not ended yet, it waits for that.
 
     ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
-    went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. Raises
+    went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. ``BUSY``: it
+    or its guard changed hands again and again while we looked; nothing was done, ask again. Raises
     :class:`QuotaExceededError` when the workspace's quota has no room for it: it stays as it is.
     """
     with one_transaction(session):
@@ -168,4 +170,4 @@ def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, fro
         if locked:
             make_room(session, [Wanted(workspace_id, None, unique_key, priority)])
             gated = False
-    return RetryAnswer(RetryKind.LIVE)
+    return RetryAnswer(RetryKind.BUSY)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import JobRecord
 from tests.api.conftest import PROBLEM, Client, Hand
+from tests.queue.test_retry_job import IN_THE_WAY
 
 Echo = Callable[..., str]
 
@@ -298,6 +299,19 @@ def test_a_retry_whose_guard_is_taken_names_the_job_that_has_it(
     assert answer.status_code == 409
     assert answer.get_json()["type"].endswith(":duplicate-job")
     assert answer.get_json()["jobId"] == holder
+
+
+def test_a_retry_that_changes_hands_at_every_look_is_to_be_asked_for_again(
+    client: Client, jobs_url: str, echo: Echo, hand: Hand, workspace_id: uuid.UUID, session: Session
+) -> None:
+    job_id = echo()
+    hand.fail(workspace_id, job_id)
+    session.execute(text(IN_THE_WAY), {"id": job_id})
+    session.commit()
+
+    answer = client.post(f"{jobs_url}/{job_id}/retry")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
 def test_the_steps_of_a_job_and_its_checkpoint_are_shown(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import JobRecord, QueueRow, Status
@@ -22,6 +23,12 @@ from jobplatform.queue import (
 from jobplatform.queue.ending import AS_RECORDED
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look, Put
+
+IN_THE_WAY = """
+insert into jobplatform.job_queue
+    (workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, followed)
+select workspace_id, id, queue, task, 1, 0, 3, 600000, now(), false from jobplatform.job_records where id = :id
+"""
 
 
 @pytest.fixture
@@ -114,6 +121,18 @@ def test_a_job_that_went_well_is_not_run_twice(
 
 def test_the_job_of_another_workspace_is_unknown(failed: uuid.UUID, db: Session) -> None:
     assert retry_job(db, uuid.uuid4(), failed).kind == RetryKind.UNKNOWN
+
+
+def test_a_job_that_ends_again_at_every_look_is_not_said_to_be_live(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    """What a storm of retries and ends looks like from here: failed by its record, and its row in the way when we come
+    with ours."""
+    job_id = put()
+    fail_jobs(db, [Failure(worker.lease(), "error", "E", "no", retry=False)])
+    db.execute(text(IN_THE_WAY), {"id": job_id})
+
+    assert retry_job(db, workspace_id, job_id) == RetryAnswer(RetryKind.BUSY)
 
 
 def test_of_two_retries_at_once_one_is_told_that_the_job_is_live(
