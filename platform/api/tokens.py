@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import ColumnElement, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from jobplatform.api.principals import Principal, Scope, parse_scopes
@@ -118,17 +118,13 @@ def find_dead_tokens(session: Session, public_ids: Iterable[str]) -> set[str]:
     ids = set(public_ids)
     if not ids:
         return set()
-    alive = ApiToken.revoked_at.is_(None) & (ApiToken.expires_at.is_(None) | (ApiToken.expires_at > clock()))
-    return ids - set(session.scalars(select(ApiToken.id).where(ApiToken.id.in_(ids), alive)))
+    return ids - set(session.scalars(select(ApiToken.id).where(ApiToken.id.in_(ids), _is_alive())))
 
 
 def revoke_token(session: Session, public_id: str) -> bool:
     """End a token at once. Says whether it was alive until now."""
     statement = (
-        update(ApiToken)
-        .where(ApiToken.id == public_id, ApiToken.revoked_at.is_(None))
-        .values(revoked_at=clock())
-        .returning(ApiToken.id)
+        update(ApiToken).where(ApiToken.id == public_id, _is_alive()).values(revoked_at=clock()).returning(ApiToken.id)
     )
     return session.execute(statement).first() is not None
 
@@ -214,11 +210,13 @@ def _hash(secret: str) -> bytes:
 
 def _find(session: Session, public_id: str) -> tuple[ApiToken | None, bool, bool]:
     """The token, whether it is alive, and whether its use is to be noted: all by the database's clock."""
-    now = clock()
-    alive = ApiToken.revoked_at.is_(None) & (ApiToken.expires_at.is_(None) | (ApiToken.expires_at > now))
-    stale = ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < now - USE_NOTED_EVERY)
-    row = session.execute(select(ApiToken, alive, stale).where(ApiToken.id == public_id)).one_or_none()
+    stale = ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < clock() - USE_NOTED_EVERY)
+    row = session.execute(select(ApiToken, _is_alive(), stale).where(ApiToken.id == public_id)).one_or_none()
     return (row[0], row[1], row[2]) if row else (None, False, False)
+
+
+def _is_alive() -> ColumnElement[bool]:
+    return ApiToken.revoked_at.is_(None) & (ApiToken.expires_at.is_(None) | (ApiToken.expires_at > clock()))
 
 
 def _note_use(session: Session, public_id: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import mint_token, revoke_token, verify_token
+from jobplatform.api import mint_token, presented_id, revoke_token, rotate_token, verify_token
 from jobplatform.models import ApiToken
 from tests.api.conftest import MintToken
 
@@ -70,6 +70,16 @@ def test_a_token_ends_with_its_expiry(session: Session, workspace_id: uuid.UUID)
 
     assert verify_token(session, mint_token(session, workspace_id, ["jobs:read"], "old", past)) is None
     assert verify_token(session, mint_token(session, workspace_id, ["jobs:read"], "new", future)) is not None
+
+
+def test_an_expired_token_is_not_there_to_be_revoked_or_rotated(session: Session, workspace_id: uuid.UUID) -> None:
+    now = session.execute(text("select jobplatform.clock()")).scalar_one()
+    past = now - datetime.timedelta(seconds=1)
+    public_id = presented_id(mint_token(session, workspace_id, ["jobs:read"], "old", past))
+
+    assert rotate_token(session, public_id) is None
+    assert not revoke_token(session, public_id)
+    assert session.scalars(select(ApiToken.revoked_at)).all() == [None]
 
 
 def test_a_revoked_token_is_nobody_s(session: Session, workspace_id: uuid.UUID) -> None:
