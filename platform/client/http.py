@@ -33,6 +33,9 @@ LONGEST_PAUSE = 10.0
 LONGEST_RETRY_AFTER = 60.0
 #: What a proxy answers when whoever is behind it does not. The API itself never does.
 LOST_BEHIND_A_PROXY = frozenset({502, 504})
+#: The kind of an answer that is none of the API's, and how much of it is shown.
+NOT_JSON = "not-json"
+SHOWN = 200
 #: The kind of a conflict with the first sending of the same request.
 UNDER_WAY = "request-under-way"
 
@@ -81,7 +84,7 @@ class Http:
         except httpx.TransportError as error:
             raise UnreachableError(str(self.client.base_url), str(error), sent=was_sent(error)) from error
         raise_for(answer)
-        return answer.json() if answer.content else None
+        return read_json(answer) if answer.content else None
 
 
 def pause_before(error: Exception, pause: Iterator[float]) -> float:
@@ -109,6 +112,17 @@ def raise_for(answer: httpx.Response) -> None:
         job_id=problem.get("jobId"),
         job_status=problem.get("jobStatus"),
     )
+
+
+def read_json(answer: httpx.Response) -> Any:
+    """What stands in an answer of success. Something in front of the API may have given another in its place."""
+    try:
+        return answer.json()
+    except ValueError:
+        came = answer.headers.get("Content-Type", "something without a type")
+        begins = " ".join(answer.text.split())[:SHOWN]
+        detail = f"{answer.url} answered with {came} and not with JSON; is that the API's address? It begins: {begins}"
+        raise AnswerError(answer.status_code, kind=NOT_JSON, detail=detail) from None
 
 
 _KINDS: dict[int, type[AnswerError]] = {

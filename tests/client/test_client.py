@@ -21,6 +21,7 @@ from jobplatform.client.bar import progress_bar_for
 from jobplatform.client.following import parse
 from jobplatform.errors import (
     AccessError,
+    AnswerError,
     BusyError,
     ConflictError,
     NoSuchJobError,
@@ -236,6 +237,27 @@ def test_what_never_reached_the_server_is_sent_again() -> None:
     script = Script(httpx.ConnectError("refused"), ACCEPTED)
 
     assert scripted(script).enqueue("echo").id == "j"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, html="<!doctype html>\n<h1>Please sign in</h1>" + "x" * 10_000),
+        httpx.Response(302, html="<!doctype html>\n<h1>Please sign in</h1>", headers={"Location": "/login"}),
+        httpx.Response(
+            200, content=b"\xff<!doctype html> <h1>Please sign in</h1>", headers={"Content-Type": "text/html"}
+        ),
+    ],
+)
+def test_what_a_proxy_says_in_the_place_of_the_api_is_told(answer: httpx.Response) -> None:
+    script = Script(answer)
+
+    with pytest.raises(AnswerError, match=r"text/html.*<!doctype html> <h1>Please sign in</h1>") as raised:
+        scripted(script).get("j")
+
+    assert (raised.value.status, raised.value.kind) == (answer.status_code, "not-json")
+    assert len(str(raised.value)) < 500
+    assert script.answers == []
 
 
 def event(name: str, id: str, **data: Any) -> str:
