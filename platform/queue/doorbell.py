@@ -126,6 +126,8 @@ class Doorbell:
         self._payloads: set[str] = set()
         self._running = False
         self._ringing = False
+        self._is_missing = False
+        """Whether the last ring was missed for want of a thread: said once, not at each commit."""
         self._rope: _Rope | None = None
         """The thread's, while it has nothing to do."""
         self._rung_at = 0.0
@@ -141,8 +143,15 @@ class Doorbell:
             self._payloads.update(payloads)
             self._changed.notify()
             if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="jobplatform-doorbell", daemon=True).start()
+                self._start()
+
+    def _start(self) -> None:
+        """The commit has happened: whoever rings is not to hear that a thread cannot be had."""
+        try:
+            threading.Thread(target=self._run, name="jobplatform-doorbell", daemon=True).start()
+            self._running = True
+        except RuntimeError as error:
+            self._miss(error)
 
     def _ring_at_once(self, payloads: Iterable[str]) -> bool:
         """Ring here and now, if that takes no waiting."""
@@ -161,8 +170,20 @@ class Doorbell:
                 time.sleep(max(0.0, self._rung_at + INTERVAL - time.monotonic()))
                 rope.pull(payloads)
                 self._rung()
+        except Exception as error:  # noqa: BLE001  # without this thread nobody rings: whatever it is, another is begun
+            with self._changed:
+                self._running = self._ringing = False
+                self._miss(error)
         finally:
             rope.drop()
+
+    def _miss(self, error: Exception) -> None:
+        """Nobody is rung this time; workers poll. The next ring begins a thread again."""
+        self._payloads.clear()
+        self._changed.notify_all()
+        if not self._is_missing:
+            _log.warning("doorbell not rung, workers will poll", extra={"error": f"{type(error).__name__}: {error}"})
+        self._is_missing = True
 
     def _next_payloads(self, rope: _Rope) -> set[str]:
         """Wait for something to ring with; nothing means that the thread is to end, and has been written off."""
@@ -178,7 +199,7 @@ class Doorbell:
 
     def _rung(self) -> None:
         with self._changed:
-            self._ringing = False
+            self._ringing = self._is_missing = False
             self._rung_at = time.monotonic()
             self._changed.notify_all()
 

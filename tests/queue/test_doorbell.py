@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from jobplatform.queue import CANCEL, CHANNEL, NewJob, cancel_job, enqueue_job, 
 from jobplatform.queue.doorbell import INTERVAL, MOST_WORKSPACES, RINGER, Doorbell, _bells, _Rope
 from jobplatform.testing import wait_until
 from tests.queue.actors import Worker
+from tests.scarcity import with_room_for_files, without_new_threads
 
 #: Longer than any ring takes; nothing waits for it unless a ring is missing.
 DEADLINE = 20.0
@@ -232,6 +234,44 @@ def test_an_enqueue_succeeds_though_nobody_can_be_rung(
 
     assert enqueue_job(session, a_job(workspace_id, "default")).created
     session.commit()
+
+
+def enqueue_and_commit(session: Session, workspace_id: uuid.UUID, queue: str) -> None:
+    enqueue_job(session, a_job(workspace_id, queue))
+    session.commit()
+
+
+def missed(caplog: pytest.LogCaptureFixture) -> int:
+    return [record.getMessage() for record in caplog.records].count("doorbell not rung, workers will poll")
+
+
+def test_where_no_thread_can_be_started_commits_succeed_and_it_is_said_once(
+    session: Session, workspace_id: uuid.UUID, hear: Hear, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "jobplatform.queue")
+
+    with without_new_threads():
+        enqueue_and_commit(session, workspace_id, "silent")
+        enqueue_and_commit(session, workspace_id, "silent")
+    enqueue_and_commit(session, workspace_id, "again")
+
+    assert hear("q:again") == {"q:again"}
+    assert missed(caplog) == 1
+
+
+def test_where_no_more_files_can_be_opened_a_bell_is_missed_and_the_next_one_is_heard(
+    session: Session, workspace_id: uuid.UUID, hear: Hear, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "jobplatform.queue")
+    enqueue_job(session, a_job(workspace_id, "silent"))
+
+    # Enough for a socket, and not for waiting until it is connected.
+    with with_room_for_files(1):
+        session.commit()
+        wait_until(lambda: missed(caplog), what="the thread to find that out")
+    enqueue_and_commit(session, workspace_id, "again")
+
+    assert hear("q:again") == {"q:again"}
 
 
 def test_a_ring_names_the_workspaces_that_have_something_new_in_one_notification(
