@@ -162,12 +162,16 @@ class Carrier:
         return len(self._lines)
 
     def take(self, line: Line) -> None:
-        with self._lock:
-            self._begin_in_this_process()
-            self._lines.add(line)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="jobplatform-carrier", daemon=True)
-                self._thread.start()
+        try:
+            with self._lock:
+                self._begin_in_this_process()
+                self._start()
+                self._lines.add(line)
+        except RuntimeError as error:
+            # The head has been sent already: the stream ends here, and its client comes back.
+            log.warning("api.stream_not_carried", extra={"error": str(error)})
+            self._drop(line)
+            return
         line.follower.on_news = functools.partial(self._call, line)
         # It may have been fed before anybody would have been told.
         self._call(line)
@@ -186,6 +190,12 @@ class Carrier:
             self._lines.clear()
             self._calls.clear()
             self._thread = None
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._run, name="jobplatform-carrier", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         looked_at = 0.0

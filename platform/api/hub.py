@@ -74,12 +74,12 @@ class StreamLimits:
         return self.process or (GREENLETS_HOLD if has_greenlets() else THREADS_HOLD)
 
 
-class CrowdedError(Exception):
-    """There is no room for another follower. ``who`` has too many."""
+class NoPlaceError(Exception):
+    """Another follower cannot be fed now; the message tells them why."""
 
-    def __init__(self, who: str) -> None:
-        self.who = who
-        super().__init__(who)
+    @classmethod
+    def crowded(cls, who: str) -> NoPlaceError:
+        return cls(f"As many streams are open as {who} may have.")
 
 
 class Hub:
@@ -106,23 +106,29 @@ class Hub:
         return len(self._followers)
 
     def join(self, follower: Follower, transaction: Transaction) -> None:
-        """Feed it from now on. Raises :class:`CrowdedError`; :meth:`leave` must follow otherwise."""
+        """Feed it from now on. Raises :class:`NoPlaceError`; :meth:`leave` must follow otherwise."""
         with self._lock:
             if self._running_in != os.getpid():
                 # After a fork the parent's followers are not ours, nor is its thread.
                 self._followers.clear()
                 self._urgent.clear()
             self._require_room(follower.reader)
+            if self._running_in != os.getpid():
+                self._start(transaction)
             self._followers.add(follower)
             self._urgent.add(follower)
-            if self._running_in != os.getpid():
-                self._running_in = os.getpid()
-                run = self._run
-                self._thread = threading.Thread(target=run, args=(transaction,), name="jobplatform-hub", daemon=True)
-                self._thread.start()
         if self._leaving:
             follower.end()
         self._wake.set()
+
+    def _start(self, transaction: Transaction) -> None:
+        thread = threading.Thread(target=self._run, args=(transaction,), name="jobplatform-hub", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.warning("api.events_not_started", extra={"error": str(error)})
+            raise NoPlaceError("This process cannot start the thread that looks for news.") from error
+        self._thread, self._running_in = thread, os.getpid()
 
     def leave(self, follower: Follower) -> None:
         with self._lock:
@@ -163,11 +169,11 @@ class Hub:
         of_workspace = min(self.limits.workspace, max(1, most // 2))
         others = [follower for follower in self._followers if not follower.ended]
         if len(others) >= most:
-            raise CrowdedError("this process")
+            raise NoPlaceError.crowded("this process")
         if sum(other.reader.workspace_id == reader.workspace_id for other in others) >= of_workspace:
-            raise CrowdedError("the workspace")
+            raise NoPlaceError.crowded("the workspace")
         if reader.token_id and sum(other.reader.token_id == reader.token_id for other in others) >= self.limits.token:
-            raise CrowdedError("the token")
+            raise NoPlaceError.crowded("the token")
 
     # -- the thread ------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from jobplatform.api.answers import LIVE, show
 from jobplatform.api.carrying import UNREAD, Answering, Beat, lets_go, next_beat, take_over
 from jobplatform.api.fields import camel
 from jobplatform.api.following import Follower, Reader, Waiter
-from jobplatform.api.hub import CrowdedError, Hub, Transaction
+from jobplatform.api.hub import Hub, NoPlaceError, Transaction
 from jobplatform.api.mounted import Reach, mounted
-from jobplatform.api.problems import ProblemError, unavailable
+from jobplatform.api.problems import unavailable
 from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.models import Job, Role
 from jobplatform.queue import Change
@@ -36,7 +36,7 @@ LONGEST_STREAM = 900.0
 #: Milliseconds after which a client comes back.
 RETRY_MS = 1_000
 #: Seconds after which it makes sense to ask again for a place.
-CROWDED_RETRY_AFTER = 10
+NO_PLACE_RETRY_AFTER = 10
 
 
 def reader_of_request(workspace_id: UUID) -> Reader:
@@ -83,8 +83,8 @@ def stream(follower: Follower, beat: Beat = lambda: ": \n\n") -> Response:
         return answer
     try:
         hub.join(follower, _transaction())
-    except CrowdedError as error:
-        raise _crowded(error) from None
+    except NoPlaceError as error:
+        raise unavailable(f"{error} Poll instead, or try again.", NO_PLACE_RETRY_AFTER) from None
     _limit_patience(request.environ)
     # The server keeps the environment for as long as the stream lasts, and this would keep all of the request.
     request.environ.pop("werkzeug.request", None)
@@ -156,7 +156,7 @@ def _followed(hub: Hub, follower: Follower) -> Iterator[None]:
     """With no place left nothing is waited for: the answer comes at once."""
     try:
         hub.join(follower, _transaction())
-    except CrowdedError:
+    except NoPlaceError:
         follower.end()
     try:
         yield
@@ -175,11 +175,6 @@ def _transaction() -> Transaction:
             yield session
 
     return transaction
-
-
-def _crowded(error: CrowdedError) -> ProblemError:
-    detail = f"As many streams are open as {error.who} may have. Poll instead, or try again."
-    return unavailable(detail, CROWDED_RETRY_AFTER)
 
 
 def _limit_patience(environ: dict[str, Any]) -> None:

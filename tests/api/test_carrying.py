@@ -22,6 +22,7 @@ from jobplatform.queue import START
 from jobplatform.testing import wait_until
 from tests.api.conftest import Client, Hand, hub_of
 from tests.api.streams import ask_as_gunicorn_does, parse
+from tests.scarcity import without_new_threads
 
 #: Of an idle stream. Kept with its request it costs several times that, and its greenlet not even counted.
 BYTES = 4_000
@@ -142,6 +143,25 @@ def test_a_line_is_closed_when_its_follower_has_ended_or_its_client_has_gone(
     carrier.join(30)
 
     assert (left, len(carrier)) == ([follower], 0)
+
+
+def test_where_no_thread_can_be_started_a_line_ends_and_the_next_one_is_carried(
+    follower: Follower, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    left: list[Follower] = []
+    carrier = Carrier(left.append)
+    other, far = socket.socketpair()
+    refused = JobFollower(follower.reader, str(uuid.uuid4()), START, render_event)
+    with far, without_new_threads():
+        carrier.take(Line(other.detach(), refused, lambda: "", chunked=True))
+
+        assert received(far) == ""
+    assert (left, len(carrier)) == ([refused], 0)
+    carrier.take(Line(pair[0].dup().detach(), follower, lambda: "", chunked=True))
+    follower.put(["data: a\n\n"])
+    assert without_frames(pair[1].recv(1000)) == "data: a\n\n"
+    follower.end()
+    carrier.join(30)
 
 
 def test_one_line_that_cannot_be_told_is_not_the_others_end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from jobplatform.testing import wait_until
 from tests.api.conftest import PROBLEM, Client, Hand, hub_of
 from tests.api.routes import UNKNOWN
 from tests.api.streams import Event, Stream, parse, told
+from tests.scarcity import without_new_threads
 
 
 @pytest.fixture
@@ -292,6 +294,21 @@ def test_there_are_only_so_many_streams(
     assert who in refused.get_json()["detail"]
 
 
+def test_where_no_thread_can_be_started_a_stream_is_refused_and_the_next_one_works(
+    app: Flask, client: Client, events_url: str, opened: Callable[..., Stream]
+) -> None:
+    hub_of(app).limits = StreamLimits(process=2, workspace=1)
+
+    with without_new_threads():
+        refused = client.get(events_url)
+
+    assert (refused.status_code, refused.content_type) == (503, PROBLEM)
+    assert int(refused.headers["Retry-After"]) > 0
+    assert "thread" in refused.get_json()["detail"]
+    opened(client, events_url)
+    wait_until(lambda: hub_of(app).rounds, what="the hub to look")
+
+
 def test_the_settings_say_how_many_and_api_and_pages_count_together(login_url: Callable[..., str]) -> None:
     settings = Settings(
         database_url=login_url(Role.API), max_streams=7, max_streams_per_workspace=5, max_streams_per_token=3
@@ -361,7 +378,7 @@ def test_an_answer_that_waits_in_vain_says_that_nothing_has_changed(
     assert client.get(f"{jobs_url}/{job}?wait=1").status_code == 200
 
 
-@pytest.mark.parametrize("why", ["ended", "news", "crowded"])
+@pytest.mark.parametrize("why", ["ended", "news", "crowded", "no thread"])
 def test_an_answer_does_not_wait_where_there_is_nothing_to_wait_for(
     why: str, app: Flask, client: Client, jobs_url: str, echo: Callable[..., str], hand: Hand, workspace_id: uuid.UUID
 ) -> None:
@@ -372,7 +389,8 @@ def test_an_answer_does_not_wait_where_there_is_nothing_to_wait_for(
         hub_of(app).limits = StreamLimits(process=1, workspace=0)
     headers = {"If-None-Match": '"another"'} if why == "news" else {}
 
-    answer = client.get(f"{jobs_url}/{job}?wait=50", headers=headers)
+    with without_new_threads() if why == "no thread" else contextlib.nullcontext():
+        answer = client.get(f"{jobs_url}/{job}?wait=50", headers=headers)
 
     assert answer.status_code == 200
     assert hub_of(app).rounds == 0, "it has waited"
