@@ -170,7 +170,10 @@ def enable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
 @webhooks.endpoint("GET", WEBHOOK + "/deliveries", Scope.CONNECTIONS, refuses=(404,))
 @webhooks.answers(200, WebhookDeliveriesSchema)
 def list_webhook_deliveries(workspace_id: UUID, webhook_id: UUID) -> Response:
-    """List the last 100 deliveries, newest first; each is a job, with its attempts"""
+    """List the last 100 deliveries, newest first; each is a job, with its attempts
+
+    They are looked for among the last 20,000 deliveries to all webhooks of the workspace.
+    """
     with mounted().reading() as session:
         _KIND.seen(session, workspace_id, webhook_id)
         found = list_webhook_jobs(session, workspace_id, webhook_id)

@@ -131,6 +131,9 @@ class JobRecord(Base):
         # known. It never changes, so finishing stays a HOT update.
         Index("job_records_id", "id", "workspace_id", postgresql_with={"fillfactor": 75}),
         Index("job_records_batch", "workspace_id", "batch_id", "id", postgresql_where=text("batch_id is not null")),
+        Index("job_records_parent", "workspace_id", "parent_id", "id", postgresql_where=text("parent_id is not null")),
+        # Not by the webhook: it is in the payload, and row security keeps what is made of that from leading anywhere.
+        Index("job_records_deliveries", "workspace_id", "id", postgresql_where=text("task = 'jobplatform.webhook'")),
         {"postgresql_with": {"fillfactor": 80}},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,6 +12,8 @@ import psycopg
 from psycopg import ClientCursor
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
+
+from jobplatform.models import Role, confine
 
 PARAMETER = re.compile(r"%\((\w+)\)s")
 BIG_TABLES = ("job_queue", "job_records")
@@ -64,12 +67,13 @@ class Plan:
         )
 
 
-def explain(engine: Engine, act: Callable[[Session], object]) -> Plan:
+def explain(engine: Engine, act: Callable[[Session], object], *, workspace_id: uuid.UUID | None = None) -> Plan:
     """The generic plan of the one statement that ``act`` runs, executed with the values it runs with, on a connection
-    that has run it before.
+    that has run it before. With a ``workspace_id`` as the API runs it, under row security.
     """
-    sql, parameters = _statement_of(engine, act)
-    with engine.connect() as connection:
+    sql, parameters = _statement_of(engine, act, workspace_id)
+    with _session(engine, workspace_id) as session:
+        connection = session.connection()
         try:
             return run_generic_plan(connection, sql, parameters)
         finally:
@@ -105,13 +109,20 @@ def explain_all(engine: Engine, act: Callable[[Session], object]) -> list[Plan]:
     return plans
 
 
-def _statement_of(engine: Engine, act: Callable[[Session], object]) -> tuple[str, dict[str, Any]]:
+def _session(engine: Engine, workspace_id: uuid.UUID | None) -> Session:
+    session = Session(engine)
+    return session if workspace_id is None else confine(session, Role.API, workspace_id)
+
+
+def _statement_of(
+    engine: Engine, act: Callable[[Session], object], workspace_id: uuid.UUID | None
+) -> tuple[str, dict[str, Any]]:
     """What ``act`` is about to run; it does not get to run it."""
 
     def capture(_connection: Any, _cursor: Any, sql: str, parameters: Any, *_rest: Any) -> None:
         raise _Captured(sql, parameters)
 
-    with Session(engine) as session:
+    with _session(engine, workspace_id) as session:
         session.connection()
         event.listen(engine, "before_cursor_execute", capture)
         try:

@@ -203,15 +203,12 @@ def _count_steps(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -
 
 
 def _children(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Capped:
-    """Nothing leads from a job to those that it made; they are younger than it, so the next jobs are looked at."""
-    younger = (
-        select(JobRecord.parent_id)
-        .where(JobRecord.workspace_id == workspace_id, JobRecord.id > job_id)
-        .order_by(JobRecord.id)
-        .limit(10_000)
+    found = (
+        select(JobRecord.id)
+        .where(JobRecord.workspace_id == workspace_id, JobRecord.parent_id == job_id)
+        .limit(MOST_CHILDREN + 1)
         .subquery()
     )
-    found = select(younger.c.parent_id).where(younger.c.parent_id == job_id).limit(MOST_CHILDREN + 1).subquery()
     count = session.scalar(select(func.count()).select_from(found)) or 0
     return Capped(min(count, MOST_CHILDREN), more=count > MOST_CHILDREN)
 
