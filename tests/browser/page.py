@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask, Response, request, send_file
 
 from jobplatform.api import JobPlatform
 from tests.api.stream_tasks import tasks
+from tests.browser.react import SCRIPTS
 
 app = Flask(__name__)
 JobPlatform(app, tasks)
@@ -13,33 +14,13 @@ JobPlatform(app, tasks)
 #: Nothing inline, nothing from elsewhere.
 POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'"
 
-PAGE = '<!doctype html><title>A job</title><script type="module" src="/page.js"></script>'
+PAGE = '<!doctype html><title>A job</title><div id="hook"></div><script type="module" src="/page.js"></script>'
 
 SCRIPT = """
 import { watchJob, reactHooks, createClient, ApiError } from "/api/client/v1/jobplatform.js";
 
 window.jobplatform = { watchJob, reactHooks, createClient, ApiError };
 
-// As much of React as a hook of a few lines can see: state that is kept between renders, and effects that run once.
-window.fakeReact = (render) => {
-  let state, effect, cleanup;
-  const React = {
-    useState(initial) {
-      state ??= { value: initial };
-      return [state.value, (next) => {
-        state.value = typeof next === "function" ? next(state.value) : next;
-        render(component());
-      }];
-    },
-    useEffect(run) {
-      if (effect) return;
-      effect = run;
-      cleanup = run();
-    },
-  };
-  let component;
-  return { React, mount: (use) => { component = use; render(use()); }, unmount: () => cleanup() };
-};
 window.ready = true;
 """
 
@@ -58,6 +39,12 @@ def page() -> str:
 @app.get("/element")
 def element() -> str:
     return '<!doctype html><title>A job</title><script type="module" src="/api/client/v1/job-progress.js"></script>'
+
+
+@app.get("/react.js")
+@app.get("/react-dom.js")
+def react() -> Response:
+    return send_file(SCRIPTS[request.path])
 
 
 @app.get("/page.js")

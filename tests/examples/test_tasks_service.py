@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from jobplatform.queue import pause, resume
 from jobplatform.testing import Databases, WorkerProcess, wait_until
 from jobplatform.testing.worker_process import environment_of
 from tests.api.servers import Server
+from tests.browser.react import REACT, needs_react
 
 FOLDER = Path(__file__).parents[2] / "examples" / "tasks_service"
-REACT = Path(sys.prefix) / "react"
 
 #: Every word that a run's mark on the page has had, with the longest progress seen beside it.
 WATCH = """
@@ -96,7 +95,7 @@ def page(service: Service, chromium: Any) -> Iterator[Any]:
     assert not complaints
 
 
-@pytest.mark.skipif(not REACT.exists(), reason="React is not here: see examples/tasks_service/requirements.txt")
+@needs_react
 @pytest.mark.timeout(240)  # a browser, a server and a worker, on a machine that others use too
 def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(
     page: Any, service: Service, tmp_path: Path

@@ -116,9 +116,11 @@ export function watchJob<Result = unknown>(url: string, options?: WatchOptions<R
 
 interface ReactLike {
   useState: (initial: never) => [never, (next: never) => void];
-  useEffect: (effect: () => (() => void) | undefined, dependencies: unknown[]) => void;
+  useRef: (initial: never) => { current: never };
+  useEffect: (effect: () => (() => void) | undefined, dependencies?: unknown[]) => void;
 }
 
+/** `useJob` connects anew when the URL or a token that is a string changes; a function may be another at every render. */
 export function reactHooks(React: ReactLike | object): {
   useJob: <Result = unknown>(url: string | null | undefined, options?: Options) => WatchedJob<Result>;
 };

@@ -11,6 +11,7 @@ const MOST_LINES = 1_000;
 const TOO_MANY = 429;
 const PASSES = [502, 503, 504]; // the server has no time, or a proxy finds none
 const TRIES = 5;
+const UNKNOWN = { status: null, progress: null, result: null, error: null, log: [] };
 
 /** The API answered that it cannot: `status`, and the problem document that says why. */
 export class ApiError extends Error {
@@ -54,7 +55,7 @@ export function createClient(baseUrl, workspaceId, options = {}) {
  * where there is no stream to be had.
  */
 export async function watchJob(url, options = {}) {
-  let job = { status: null, progress: null, result: null, error: null, log: [] };
+  let job = UNKNOWN;
   let ended;
   const tell = (event) => {
     job = changed(job, event);
@@ -76,16 +77,29 @@ export async function watchJob(url, options = {}) {
 /** `const { useJob } = reactHooks(React)`, and in a component `const job = useJob(statusUrl, { token })`. */
 export function reactHooks(React) {
   function useJob(url, options = {}) {
-    const [job, setJob] = React.useState({ status: null, progress: null, result: null, error: null, log: [] });
+    const [known, setKnown] = React.useState({ url, job: UNKNOWN });
+    const newest = React.useRef(options);
+    React.useEffect(() => {
+      newest.current = options;
+    });
+    // A function that is written where it is given is another one at every render: no reason to connect anew.
+    const token = typeof options.token === "function" || options.token;
     React.useEffect(() => {
       if (!url) return undefined;
       const stop = new AbortController();
-      watchJob(url, { ...options, onChange: setJob, signal: stop.signal }).catch((failure) => {
-        if (!stop.signal.aborted) setJob((last) => ({ ...last, failure }));
-      });
+      const show = (job) => {
+        if (!stop.signal.aborted) setKnown((last) => ({ url, job: job(last.url === url ? last.job : UNKNOWN) }));
+      };
+      watchJob(url, {
+        ...options,
+        token: () => tokenOf(newest.current),
+        onChange: (job) => show(() => job),
+        signal: stop.signal,
+      }).catch((failure) => show((last) => ({ ...last, failure })));
       return () => stop.abort();
-    }, [url, options.token]);
-    return job;
+    }, [url, token]);
+    // Until something is known of this job, the former one's state is not shown as its own.
+    return known.url === url ? known.job : UNKNOWN;
   }
   return { useJob };
 }
@@ -231,7 +245,7 @@ async function request(url, options, method, body, headers = {}) {
 }
 
 async function send(url, options, method, body, headers, signal) {
-  const token = typeof options.token === "function" ? await options.token() : options.token;
+  const token = await tokenOf(options);
   const sent = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   if (body !== undefined) sent["Content-Type"] = "application/json";
   const doFetch = options.fetch ?? globalThis.fetch;
@@ -245,6 +259,10 @@ async function send(url, options, method, body, headers, signal) {
   if (answer.ok) return answer;
   const problem = (await answer.json().catch(() => null)) ?? {}; // a proxy answers what it likes
   throw new ApiError(answer.status, problem, Number(answer.headers.get("Retry-After")) || undefined);
+}
+
+function tokenOf(options) {
+  return typeof options.token === "function" ? options.token() : options.token;
 }
 
 function pause(failures, asked, signal) {
