@@ -2,6 +2,11 @@
 
 export type Status = "pending" | "running" | "completed" | "failed" | "cancelled";
 
+export type Outcome = "ok" | "skipped" | "error" | "timeout" | "lost" | "cancelled" | "discarded";
+
+/** When a job runs that waits for another: if that completed, however it ended, or only if it did not complete. */
+export type RunIf = "completed" | "ended" | "failed";
+
 export interface Progress {
   current: number | null;
   total: number | null;
@@ -13,6 +18,22 @@ export interface JobError {
   message: string;
 }
 
+/** What a job waits for, or did: a job or a batch, and how that is. `status` is null when it is not kept any more. */
+export interface Wait {
+  jobId?: string;
+  batchId?: string;
+  runIf: RunIf;
+  status: string | null;
+}
+
+/** A job or a batch that a new job is to wait for: one of both. */
+export interface Edge {
+  jobId?: string;
+  batchId?: string;
+  /** `completed`. */
+  runIf?: RunIf;
+}
+
 /** A job, as the API shows it. */
 export interface Job<Result = unknown, Payload = unknown> {
   id: string;
@@ -20,7 +41,7 @@ export interface Job<Result = unknown, Payload = unknown> {
   jobType: string;
   queue: string;
   status: Status;
-  outcome: string | null;
+  outcome: Outcome | null;
   priority: number;
   payload: Payload;
   progress: Progress | null;
@@ -28,12 +49,20 @@ export interface Job<Result = unknown, Payload = unknown> {
   error: JobError | null;
   attempts: number;
   maxAttempts: number;
+  timeoutMs: number;
+  uniqueKey: string | null;
+  tags: string[];
+  requestId: string | null;
   createdAt: string;
   runAfter: string;
   startedAt: string | null;
   completedAt: string | null;
   cancelRequestedAt: string | null;
+  parentId: string | null;
+  batchId: string | null;
+  after: Wait[];
   statusUrl: string;
+  eventsUrl: string;
 }
 
 export interface LogLine {
@@ -91,7 +120,11 @@ export interface EnqueueOptions {
   queue?: string;
   uniqueKey?: string;
   tags?: string[];
-  ifActive?: "refuse" | "return";
+  /** An open batch that the job is to belong to. */
+  batchId?: string;
+  after?: Edge[];
+  /** When there is an unfinished job of the same key: be refused, get that job, or have it become this one. */
+  ifActive?: "refuse" | "return" | "replace";
 }
 
 export interface Client {
