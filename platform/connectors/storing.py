@@ -1,4 +1,10 @@
-"""What a sync writes: records, what is known of a stream, and its entry in the log. Nothing here commits."""
+"""What a sync writes: records, what is known of a stream, and its entry in the log. Nothing here commits.
+
+Two syncs may be about one connection, one of them waiting for its source in the middle of a stream. So what a page
+writes has the generation that is the stream's newest just then, whoever began it: the sync has seen it, and an initial
+one that began meanwhile may have passed the place where it is. And only the newest initial sync says what has vanished.
+Each page, beginning and end holds the stream's row first, and so they take turns.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, Integer, Text, Uuid, bindparam, case, cast, column, func, or_, select, update
+from sqlalchemy import (
+    Boolean,
+    ScalarSelect,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
@@ -30,7 +49,7 @@ def saved_states(session: Session, connection: Connection) -> dict[str, str | No
 
 
 def begin_stream(session: Session, connection: Connection, stream: str, *, initial: bool) -> int:
-    """The generation that is written from now on: for an initial sync a new one, whatever became of the last."""
+    """The stream's generation from now on: for an initial sync a new one, whatever became of the last."""
     row = insert(SyncStream).values(
         workspace_id=connection.workspace_id, connection_id=connection.id, stream=stream, generation=int(initial)
     )
@@ -50,28 +69,31 @@ def finish_stream(
     state: str | None,
     initial: bool,
     complete: bool = True,
-) -> int:
+) -> int | None:
     """Keep where the next incremental sync begins, and mark as deleted what an initial one has not seen, if it has seen
-    all there is. Says how many that were."""
-    session.execute(
+    all there is. Says how many that were; None if another one has begun since ``generation``, which is to say so."""
+    newest = session.execute(
         update(SyncStream)
         .where(
             SyncStream.workspace_id == connection.workspace_id,
             SyncStream.connection_id == connection.id,
             SyncStream.stream == stream,
         )
-        .values(state=state if state is not None or initial else SyncStream.state, synced_at=clock()),
+        .values(state=state if state is not None or initial else SyncStream.state, synced_at=clock())
+        .returning(SyncStream.generation),
         execution_options={"synchronize_session": False},
-    )
+    ).scalar_one_or_none()
     if not (initial and complete):
         return 0
+    if newest != generation:
+        return None
     vanished: Any = session.execute(
         update(Record)
         .where(
             Record.workspace_id == connection.workspace_id,
             Record.connection_id == connection.id,
             Record.stream == stream,
-            Record.generation != generation,
+            Record.generation < generation,
             Record.deleted_at.is_(None),
         )
         .values(deleted_at=clock(), synced_at=clock()),
@@ -81,15 +103,9 @@ def finish_stream(
 
 
 def store_records(
-    session: Session,
-    connection: Connection,
-    stream: str,
-    records: Sequence[SourceRecord],
-    *,
-    generation: int,
-    initial: bool,
+    session: Session, connection: Connection, stream: str, records: Sequence[SourceRecord], *, initial: bool
 ) -> int:
-    """Store a page, and return how many rows were written. One statement.
+    """Store a page of a stream that was begun, and return how many rows were written. One statement.
 
     Raises :class:`SourceError`, before anything is written, for what is no record.
     """
@@ -103,7 +119,6 @@ def store_records(
         "workspace": connection.workspace_id,
         "connection": connection.id,
         "of_stream": stream,
-        "seen_in": generation,
     }
     return len(session.execute(_STORE_ALL if initial else _STORE_CHANGED, given).all())
 
@@ -129,6 +144,20 @@ def _storable_data(record: SourceRecord) -> str:
         raise SourceError(f"the record {record.external_id!r} cannot be stored: {error}") from error
 
 
+def _newest_generation() -> ScalarSelect[int]:
+    """Of the stream, whose row is held until the page is committed: no initial sync begins or ends in between."""
+    return (
+        select(SyncStream.generation)
+        .where(
+            SyncStream.workspace_id == bindparam("workspace", type_=Uuid),
+            SyncStream.connection_id == bindparam("connection", type_=Uuid),
+            SyncStream.stream == bindparam("of_stream", type_=Text),
+        )
+        .with_for_update(key_share=True)
+        .scalar_subquery()
+    )
+
+
 def _store(*, unchanged_too: bool) -> ReturningInsert[tuple[str]]:
     """Rows as lists, so that the statement is the same for every page and is compiled once."""
     rows = (
@@ -149,7 +178,7 @@ def _store(*, unchanged_too: bool) -> ReturningInsert[tuple[str]]:
             bindparam("of_stream", type_=Text),
             rows.c.external_id,
             cast(rows.c.data, JSONB),
-            bindparam("seen_in", type_=Integer),
+            func.coalesce(_newest_generation(), 0),
             case((rows.c.is_gone, clock())),
         ),
     )
@@ -157,7 +186,7 @@ def _store(*, unchanged_too: bool) -> ReturningInsert[tuple[str]]:
         index_elements=[Record.workspace_id, Record.connection_id, Record.stream, Record.external_id],
         set_={
             "data": given.excluded.data,
-            "generation": given.excluded.generation,
+            "generation": func.greatest(Record.generation, given.excluded.generation),
             "synced_at": clock(),
             # One that is said again to be gone has been gone since it was first said.
             "deleted_at": case(

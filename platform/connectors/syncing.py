@@ -46,6 +46,10 @@ Mode = Literal["initial", "incremental"]
 MOST_WAITS = 20
 #: So often a stream may have to be read from its beginning again, because its source cannot go on.
 MOST_RESTARTS = 3
+OVERTAKEN = (
+    "nothing of {stream} was marked as deleted: another initial sync of it has begun since this one did, "
+    "and marks what it does not see"
+)
 
 
 class ConnectionResult(TypedDict):
@@ -272,27 +276,31 @@ class _Sync:
 
     def _apply(self, connection: Connection, place: ConnectionPlace, page: Page) -> None:
         """A page, and where to go on after it: one transaction."""
-        session, stream, generation = self.job.session, place.stream or "", place.generation
-        place.written += store_records(
-            session, connection, stream, page.records, generation=generation, initial=self.initial
-        )
+        session, stream = self.job.session, place.stream or ""
+        place.written += store_records(session, connection, stream, page.records, initial=self.initial)
         place.records += len(page.records)
         place.skipped += page.skipped
         place.warn(page.warnings)
         place.complete = place.complete and page.complete
         place.cursor, place.state = page.next_cursor, page.state if page.state is not None else place.state
         if page.next_cursor is None:
-            place.deleted += finish_stream(
-                session,
-                connection,
-                stream,
-                generation=generation,
-                state=place.state,
-                initial=self.initial,
-                complete=place.complete,
-            )
-            place.leave()
+            self._finish(connection, place, stream)
         self._save()
+
+    def _finish(self, connection: Connection, place: ConnectionPlace, stream: str) -> None:
+        vanished = finish_stream(
+            self.job.session,
+            connection,
+            stream,
+            generation=place.generation,
+            state=place.state,
+            initial=self.initial,
+            complete=place.complete,
+        )
+        if vanished is None:
+            place.warn([OVERTAKEN.format(stream=stream)])
+        place.deleted += vanished or 0
+        place.leave()
 
     # --------------------------------------------------------------------------------------------
 

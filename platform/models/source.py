@@ -136,7 +136,7 @@ class Record(Base):
     synced_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     """When a sync last wrote it, or marked it as deleted."""
     generation: Mapped[int] = mapped_column(server_default="0")
-    """The last initial sync of the stream that saw it."""
+    """The newest initial sync of the stream that had begun when a sync last wrote it."""
     deleted_at: Mapped[datetime.datetime | None]
     """When an initial sync did not see it any more."""
 

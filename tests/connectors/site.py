@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 
 class Asked(NamedTuple):
@@ -24,6 +24,7 @@ class Said(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+S = TypeVar("S", bound="Site")
 Answer = Said | Callable[[Asked], Said]
 
 
@@ -43,6 +44,10 @@ class Site(ThreadingHTTPServer):
         self.visitors += 1
         return True
 
+    def say(self, asked: Asked) -> Said:
+        answer = self.pages.get(asked.path, Said(404))
+        return answer if isinstance(answer, Said) else answer(asked)
+
     def url(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{path}"
 
@@ -57,8 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Look up what to say."""
         asked = Asked(self.path, {name.lower(): value for name, value in self.headers.items()})
         self.server.asked.append(asked)
-        answer = self.server.pages.get(self.path, Said(404))
-        said = answer if isinstance(answer, Said) else answer(asked)
+        said = self.server.say(asked)
         self.send_response(said.status)
         for name, value in said.headers.items():
             self.send_header(name, value)
@@ -73,9 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running() -> Iterator[Site]:
+def running(kind: type[S] = Site) -> Iterator[S]:  # type: ignore[assignment]  # what a test does not say is a Site
     """A site for the length of the block."""
-    with Site() as site:
+    with kind() as site:
         thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -21,7 +21,7 @@ def test_a_record_that_the_source_says_is_gone_is_marked_once_and_comes_back(
 
     def store(*, deleted: bool) -> int:
         record = SourceRecord("1", {"name": "Ada"}, deleted)
-        written = store_records(session, connection, "contacts", [record], generation=0, initial=False)
+        written = store_records(session, connection, "contacts", [record], initial=False)
         session.commit()
         return written
 
