@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 from sqlalchemy.orm import Session, sessionmaker
@@ -274,3 +275,14 @@ def _no_key_ring_is_left_behind() -> Iterator[None]:
         os.environ.pop(VARIABLE, None)
     else:
         os.environ[VARIABLE] = before
+
+
+@pytest.fixture
+def empty_url(server: EmbeddedServer) -> Iterator[str]:
+    """A database without anything of ours."""
+    name = f"empty_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"create database {name} template template0")
+    yield server.url(name)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")

@@ -44,4 +44,5 @@ class Admission:
         """Once, not at every request."""
         if problems != self._told:
             self._told = problems
-            logger.error("the database login is refused", extra={"problems": list(problems)})
+            # In the message itself: an application whose logging leaves out everything else has to be told too.
+            logger.error("the database login is refused: %s", "; ".join(problems), extra={"problems": list(problems)})

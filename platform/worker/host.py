@@ -4,11 +4,13 @@ import gc
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jobplatform.models import Role, make_engine, require_roles
+from sqlalchemy.exc import OperationalError
+
+from jobplatform.models import Role, make_engine, may_serve
 from jobplatform.queue import off_happenings, on_happenings
 from jobplatform.settings import Settings
 from jobplatform.worker.hub import Hub, stop_on_signals
@@ -48,15 +50,18 @@ class Worker:
         0: everything was finished or handed back. 1: something could not be written any more. Raises SettingsError
         when the tasks can't be imported, and for a database login that could see more than a worker may.
         """
+        with suppress(OperationalError):
+            # What is wrong by now is said before anything is started; the registrar asks again until it is answered.
+            self._login_is_fit()
         engine = make_engine(
             self.options.own_database_url,
             application_name="jobplatform-worker",
             pool_size=CONNECTIONS,
             autocommit=True,
-            role=Role.WORKER if self._login_is_fit() else None,
+            role=Role.WORKER,
         )
         tally = None if self.options.health_port is None else Tally()
-        hub = self._hub = Hub(self.options, engine, _version(), tally)
+        hub = self._hub = Hub(self.options, engine, _version(), tally, admit=self._login_is_fit)
         if threading.current_thread() is threading.main_thread():
             stop_on_signals(hub)
         logger.info(
@@ -72,11 +77,19 @@ class Worker:
         return code
 
     def _login_is_fit(self) -> bool:
-        """Whether it can be a worker and make handlers of itself. Raises SettingsError when it could do more."""
+        """Whether it can be a worker and make handlers of itself; False while there is no schema to ask about.
+
+        Raises SettingsError when it could do more, and OperationalError while the database cannot be reached.
+        """
         urls = dict.fromkeys((self.options.database_url, self.options.own_database_url))
-        engines = [make_engine(url, application_name="jobplatform-worker", pool_size=1) for url in urls]
-        trust = self.options.trust_login
-        return all(require_roles(engine, Role.WORKER, Role.HANDLER, trust_login=trust) for engine in engines)
+        return all(self._fits(url) for url in urls)
+
+    def _fits(self, url: str) -> bool:
+        engine = make_engine(url, application_name="jobplatform-worker", pool_size=1)
+        try:
+            return may_serve(engine, Role.WORKER, Role.HANDLER, trust_login=self.options.trust_login)
+        finally:
+            engine.dispose()
 
     def stop(self) -> None:
         """Have a running worker drain and stop; called again, stop now. Safe from any thread and signal handler."""

@@ -50,7 +50,15 @@ from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.membership import Membership
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.pool import Pool
-from jobplatform.worker.registrar import Beaten, Declarations, Deregistered, Registered, Registrar, RegistrationFailed
+from jobplatform.worker.registrar import (
+    Beaten,
+    Declarations,
+    Deregistered,
+    LoginRefused,
+    Registered,
+    Registrar,
+    RegistrationFailed,
+)
 from jobplatform.worker.supply import Supply
 from jobplatform.worker.tally import Tally
 
@@ -65,7 +73,16 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Hub:
-    def __init__(self, options: WorkerOptions, engine: Engine, version: str, tally: Tally | None = None) -> None:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        engine: Engine,
+        version: str,
+        tally: Tally | None = None,
+        *,
+        admit: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``admit`` says whether our login may be a worker's: see :class:`Registrar`."""
         self.options = options
         self.inbox: deque[Any] = deque()
         self.selector = selectors.DefaultSelector()
@@ -75,7 +92,7 @@ class Hub:
         self.selector.register(self.wake_read, selectors.EVENT_READ, self.read_inbox)
         self.claimer = Claimer(engine, self.post)
         self.finisher = Finisher(engine, self.post, crash_limit=options.crash_limit)
-        self.registrar = Registrar(engine, self.post)
+        self.registrar = Registrar(engine, self.post, admit)
         self.keeper = Keeper(engine, self.post, options)
         self.threads = (self.claimer, self.finisher, self.registrar, self.keeper)
         self.ledger = Ledger(tally)
@@ -112,6 +129,7 @@ class Hub:
             Flushed: self.flushed,
             Registered: self.registered,
             RegistrationFailed: lambda _: self.membership.registration_failed(),
+            LoginRefused: self.login_refused,
             Beaten: self.beaten,
             Deregistered: lambda _: self.departure.said_goodbye(),
             JobsReady: lambda answer: self.supply.rang(answer.workspaces),
@@ -129,7 +147,9 @@ class Hub:
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Work until told to stop. Returns the exit code; raises SettingsError when the tasks can't be imported."""
+        """Work until told to stop. Returns the exit code; raises SettingsError when the tasks can't be imported, or the
+        database's login may do more than a worker's.
+        """
         try:
             for thread in self.threads:
                 thread.start()
@@ -298,6 +318,9 @@ class Hub:
 
     def hear(self, message: Any) -> None:
         self.answers[type(message)](message)
+
+    def login_refused(self, answer: LoginRefused) -> None:
+        raise answer.error
 
     def thread_died(self, message: ThreadDied) -> None:
         self.broken = message.error

@@ -21,6 +21,11 @@ def die_with_parent() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def outlive_parent() -> None:
+    """Take :func:`die_with_parent` back: there is something to do first."""
+    _prctl(PR_SET_PDEATHSIG, 0)
+
+
 def become_subreaper() -> None:
     """Inherit orphaned descendants instead of leaving them to a container's PID 1, which may not reap."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)

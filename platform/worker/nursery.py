@@ -25,7 +25,7 @@ from typing import Any, Final
 from jobplatform.errors import SettingsError
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.worker.child import ChildConfig, ChildEnds, run_child
-from jobplatform.worker.kernel import become_subreaper
+from jobplatform.worker.kernel import become_subreaper, die_with_parent, outlive_parent
 
 MESSAGE_SIZE: Final = 256 << 10
 TASKS_A_MESSAGE: Final = 50
@@ -48,7 +48,10 @@ class Nursery:
     def run(self) -> None:
         self.mind_signals()
         become_subreaper()
+        # An import may take its time, or never end, and nothing is heard of the parent meanwhile.
+        die_with_parent()
         self.configure()
+        outlive_parent()
         self.freeze()
         self.say("up", self.pid, threading.active_count() - 1)
         while True:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from jobplatform.errors import MigrationError, SettingsError
 from jobplatform.queue import (
     Heartbeat,
     Lease,
@@ -64,6 +65,13 @@ class RegistrationFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """This process must not go on with the login that it has."""
+
+    error: SettingsError
+
+
+@dataclass(frozen=True, slots=True)
 class Beaten:
     """`answer` is None when the heartbeat did not get through."""
 
@@ -93,8 +101,14 @@ class Declarations:
 
 
 class Registrar(DatabaseThread):
-    def __init__(self, engine: Engine, post: Callable[[Any], None]) -> None:
+    """``admit`` says whether our login may be a worker's, False while there is no schema yet. It raises SettingsError
+    for one that may do more, and OperationalError while the database is away. Nothing is done before it says yes.
+    """
+
+    def __init__(self, engine: Engine, post: Callable[[Any], None], admit: Callable[[], bool]) -> None:
         super().__init__("registrar", engine, post)
+        self._admit = admit
+        self._admitted = False
         self._limits_declared = False
         self.declarations = Declarations()
         """Set before the first registration."""
@@ -110,6 +124,11 @@ class Registrar(DatabaseThread):
                     self._deregister(request.worker_id)
 
     def _register(self, request: Register) -> None:
+        self._admitted = self._admitted or self._ask_for_admission()
+        if not self._admitted:
+            self.pause()
+            self.post(RegistrationFailed())
+            return
         since = lease_clock()
         try:
             self._declare()
@@ -121,6 +140,19 @@ class Registrar(DatabaseThread):
             self.post(RegistrationFailed())
         else:
             self.post(Registered(worker_id, since))
+
+    def _ask_for_admission(self) -> bool:
+        try:
+            admitted = self._admit()
+        except SettingsError as error:
+            self.post(LoginRefused(error))
+            return False
+        except OperationalError as error:
+            self.outage.failed(error)
+            return False
+        if not admitted:
+            self.outage.failed(MigrationError("there is no schema jobplatform in it yet: run `jobplatform migrate`"))
+        return admitted
 
     def _declare(self) -> None:
         """Before there is a worker, so that nothing is deleted that the code wants kept."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,6 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobplatform import migrations
-from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
 from jobplatform.models import SCHEMA, Base, Job, make_engine
 from jobplatform.testing import wait_until
@@ -53,17 +51,6 @@ where locktype = 'advisory' and not granted
 #: The key in the environment of the migrations.
 MIGRATION_LOCK = 7_246_180_001
 FACTS = {"checks": CHECKS, "indexes": INDEXES, "storage": STORAGE, "columns": COLUMNS}
-
-
-@pytest.fixture
-def empty_url(server: EmbeddedServer) -> Iterator[str]:
-    """A database without anything of ours."""
-    name = f"empty_{uuid.uuid4().hex}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"create database {name} template template0")
-    yield server.url(name)
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture

@@ -8,8 +8,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import SettingsError
+from jobplatform.migrations import upgrade
+from jobplatform.models import Role, make_engine
 from jobplatform.settings import Settings
 from jobplatform.testing import is_dead, wait_until
 from jobplatform.worker import Worker, WorkerOptions
@@ -181,3 +185,57 @@ def test_a_worker_takes_its_options_from_the_settings() -> None:
 
     assert (options.slots, options.threads, options.queues) == (3, 2, ("a",))
     assert (options.memory_mb, options.worker_name, options.capacity) == (512, "mine", 6)
+
+
+def test_a_worker_that_is_there_before_the_schema_is_none_before_its_login_is_looked_at(
+    start_worker: StartWorker, empty_url: str, server: EmbeddedServer
+) -> None:
+    server.provide_login("unfit", Role.API)
+    unfit = server.url(make_url(empty_url).database or "", "unfit")
+    worker = start_worker(ready=False, database_url=unfit)
+    assert "run `jobplatform migrate`" in worker.wait_for("database unavailable")["error"]
+
+    migrate(empty_url)
+
+    assert worker.wait() != 0
+    assert "'unfit' is not a member of jobplatform_worker" in worker.end_of_log
+    assert worker.events("worker ready") == []
+
+
+def test_a_worker_that_is_there_before_the_schema_begins_when_it_is_there(
+    start_worker: StartWorker, empty_url: str
+) -> None:
+    worker = start_worker(ready=False, database_url=empty_url, trust_login=True)
+    assert "run `jobplatform migrate`" in worker.wait_for("database unavailable")["error"]
+
+    migrate(empty_url)
+
+    worker.wait_for("worker ready")
+    assert worker.stop() == 0
+
+
+def migrate(url: str) -> None:
+    engine = make_engine(url, pool_size=1)
+    upgrade(engine)
+    engine.dispose()
+
+
+def test_nothing_is_left_of_a_worker_that_is_killed_while_its_tasks_are_imported(
+    start_worker_anew: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stuck_tasks.py").write_text(
+        textwrap.dedent(f"""
+        import os, pathlib, threading
+        pathlib.Path({str(tmp_path / "importing")!r}).write_text(str(os.getpid()))
+        threading.Event().wait()
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = start_worker_anew(ready=False, tasks="stuck_tasks:tasks")
+    nursery = int(
+        wait_until(lambda: (importing := tmp_path / "importing").exists() and importing.read_text(), what="it")
+    )
+
+    worker.signal(signal.SIGKILL)
+
+    wait_until(lambda: is_dead(nursery), what="the end of the nursery")
