@@ -27,6 +27,9 @@ NETWORK = {
     "tcp_user_timeout": 15_000,
 }
 
+#: A login that is set to another encoding could not be told what some job's payload holds.
+ALL_TEXTS = {"client_encoding": "utf8"}
+
 #: For connections that run the same few statements for ever: plan each once. Left to itself the server finds that a
 #: plan for one job is cheaper than one for ten, and pays 1.5 ms for making it every time. Its JIT never pays here.
 PLAN_ONCE = ("set plan_cache_mode = force_generic_plan", "set jit = off")
@@ -62,7 +65,7 @@ def make_engine(
         # The one that was used last: it has the most prepared, and those of a rush are left alone after it.
         pool_use_lifo=True,
         # Nothing is prepared, and no option is sent that a pooler would refuse, until we know who is there.
-        connect_args={**NETWORK, "application_name": application_name, "prepare_threshold": None},
+        connect_args={**NETWORK, **ALL_TEXTS, "application_name": application_name, "prepare_threshold": None},
         # An error ends up in logs and with the job: what was to be stored is no business of theirs.
         hide_parameters=True,
         **options,
@@ -84,7 +87,13 @@ def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection
     """
     address = _with_driver(make_url(url))
     _, options = address.get_dialect()().create_connect_args(address)
-    settings = {**NETWORK, "application_name": application_name, "prepare_threshold": None, "autocommit": True}
+    settings = {
+        **NETWORK,
+        **ALL_TEXTS,
+        "application_name": application_name,
+        "prepare_threshold": None,
+        "autocommit": True,
+    }
     connection: psycopg.Connection[Any] = psycopg.connect(**{**options, **settings})
     return connection
 

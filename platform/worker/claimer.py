@@ -23,7 +23,7 @@ from jobplatform.queue import (
     prepare_claims,
     release_unknown_jobs,
 )
-from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.database import DatabaseThread, will_pass
 from jobplatform.worker.repair import Repair
 
 logger = logging.getLogger("jobplatform.worker")
@@ -159,5 +159,5 @@ class Claimer(DatabaseThread):
             self.post(Reconciled(released))
 
     def _report(self, error: SQLAlchemyError) -> None:
-        if not is_infrastructure(error):
+        if not will_pass(error):
             logger.error("claim refused by the database", extra={"error": str(error)[:1000]})

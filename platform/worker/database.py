@@ -19,12 +19,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, NotSupportedError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from jobplatform.queue import is_unsettled, settle_yourself
+from jobplatform.queue import is_unsettled, out_of_patience, settle_yourself
 
 T = TypeVar("T")
 
 # Connection lost, out of resources, operator intervention, system error, serialization: never the statement's fault.
 INFRASTRUCTURE: Final = frozenset({"08", "53", "57", "58", "40"})
+# The server takes no writes for now, as one that another has taken over from; what was prepared has gone.
+OF_THE_CONNECTION: Final = frozenset({"25006", "26000"})
 # What the driver raises itself, before the database hears of it, about what it was given.
 OF_THE_STATEMENT: Final = (DataError, ProgrammingError, NotSupportedError)
 FIRST_PAUSE: Final = 0.1
@@ -41,7 +43,16 @@ def is_infrastructure(error: Exception) -> bool:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated:
         return True
-    return not isinstance(error, OF_THE_STATEMENT) if sqlstate is None else sqlstate[:2] in INFRASTRUCTURE
+    if sqlstate is None:
+        return not isinstance(error, OF_THE_STATEMENT)
+    return sqlstate[:2] in INFRASTRUCTURE or sqlstate in OF_THE_CONNECTION
+
+
+def will_pass(error: Exception) -> bool:
+    """Whether the same will work later: the database is away, or somebody has locked what is needed for longer than
+    whoever runs the database lets anybody wait (``lock_timeout``).
+    """
+    return is_infrastructure(error) or (isinstance(error, DBAPIError) and out_of_patience(error))
 
 
 def pauses() -> Iterator[float]:

@@ -22,7 +22,7 @@ from jobplatform.queue import (
     release_jobs,
     report_progress,
 )
-from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.database import DatabaseThread, will_pass
 from jobplatform.worker.outbox import Flush
 
 R = TypeVar("R")
@@ -104,7 +104,7 @@ class Finisher(DatabaseThread):
             try:
                 return set(self.once(lambda session: verb(session, rows)))
             except Exception as error:
-                if not is_infrastructure(error):
+                if not will_pass(error):
                     return self._save_singly(verb, rows, answer, last_resort, error)
                 answer.repeated = True
                 if self.stopping:

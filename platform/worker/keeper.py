@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import psycopg
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobplatform.queue import (
     RENEW_SECONDS,
@@ -47,7 +47,6 @@ from jobplatform.queue import (
     forget_bulk,
     forget_ticks,
     look_around,
-    out_of_patience,
     promote_jobs,
     prune_jobs,
     rescue_jobs,
@@ -59,7 +58,7 @@ from jobplatform.queue import (
     tend_sync_logs,
 )
 from jobplatform.worker.chore import Chore, Watched
-from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.database import DatabaseThread, will_pass
 from jobplatform.worker.keeper_messages import (
     Due,
     JobsReady,
@@ -202,7 +201,7 @@ class Keeper(DatabaseThread):
         try:
             wish = chore.run()
         except Exception as error:
-            if not _passes(error):
+            if not (isinstance(error, psycopg.OperationalError) or will_pass(error)):
                 facts = {"chore": chore.name, "error": str(error)[:500], "failures": chore.failures + 1}
                 logger.error("chore failed", extra=facts, exc_info=not isinstance(error, SQLAlchemyError))
                 chore.failed(monotonic())
@@ -346,15 +345,6 @@ class Keeper(DatabaseThread):
                 self.post(Listening(listener))
             self._wants_listener = False
         return None
-
-
-def _passes(error: Exception) -> bool:
-    """Whether it is not the chore's fault: the database is away, which is told by itself, or somebody else has locked
-    what the chore needs.
-    """
-    if isinstance(error, DBAPIError) and out_of_patience(error):
-        return True
-    return isinstance(error, psycopg.OperationalError) or is_infrastructure(error)
 
 
 def _at_once(sign: bool) -> float | None:

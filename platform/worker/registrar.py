@@ -26,7 +26,7 @@ from jobplatform.queue import (
     register_worker,
 )
 from jobplatform.worker.clock import lease_clock
-from jobplatform.worker.database import DatabaseThread, is_infrastructure
+from jobplatform.worker.database import DatabaseThread, will_pass
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -184,5 +184,5 @@ class Registrar(DatabaseThread):
 
     def _report(self, what: str, error: SQLAlchemyError) -> None:
         """An outage is told by itself; what the database refuses would show only when the lease is over."""
-        if not is_infrastructure(error):
+        if not will_pass(error):
             logger.error(f"{what} refused by the database", extra={"error": str(error)[:500]})

@@ -28,6 +28,13 @@ where application_name = 'jobplatform-worker' and datname = current_database()
 WAITING_FOR_SCHEDULES = "select from pg_locks where relation = 'jobplatform.schedules'::regclass and not granted"
 
 
+WAITING_TO_FINISH = """
+select pid, query_start from pg_stat_activity
+where application_name = 'jobplatform-worker' and datname = current_database() and wait_event_type = 'Lock'
+    and query like '%job_records%' and query like '%completed%'
+"""
+
+
 class Switch:
     """Closes a database for everybody and opens it again."""
 
@@ -239,6 +246,43 @@ def test_a_lease_is_renewed_whatever_a_chore_waits_for(
 
     assert database.job(job).epoch == 1
     assert worker.stop() == 0
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("table", ["job_records", "job_queue"])
+def test_a_result_waits_for_a_lock_however_little_patience_the_database_has(
+    start_worker: StartWorker, database: Database, database_url: str, told: Lines, tmp_path: Path, table: str
+) -> None:
+    end = tmp_path / "end"
+    database.execute(f"alter database {make_url(database_url).database} set lock_timeout = '100ms'")
+    job = database.enqueue("wait", {"file": told.path, "until": str(end)}, max_attempts=1)
+    start_worker()
+    told.wait(1)
+    tries: set[tuple[object, ...]] = set()
+
+    def tried_thrice() -> bool:
+        tries.update(tuple(row) for row in database.rows(WAITING_TO_FINISH))
+        return len(tries) >= 3
+
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier("jobplatform", table)))
+        end.touch()
+        wait_until(tried_thrice, what="some tries to write the result")
+
+    database.wait_for_status(job, "completed")
+    assert len(told.read()) == 1
+    assert database.job(job).epoch == 1
+
+
+@pytest.mark.direct
+def test_a_login_of_another_encoding_is_given_every_payload(
+    start_worker: StartWorker, database: Database, database_url: str
+) -> None:
+    database.execute(f"alter database {make_url(database_url).database} set client_encoding = 'LATIN1'")
+    job = database.enqueue("echo", {"price": "7 €"})
+    start_worker()
+
+    assert database.wait_for_status(job, "completed").result == {"price": "7 €"}
 
 
 def test_the_result_of_a_worker_that_slept_past_its_lease_is_not_accepted(
