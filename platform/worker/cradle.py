@@ -14,6 +14,8 @@ from jobplatform.worker.nursery_link import NurseryConfig, NurseryGoneError, Nur
 
 FAILED_STARTS: Final = 3
 LONGEST_PAUSE: Final = 60.0
+#: It says so before a child does anything, which takes milliseconds.
+ANSWER_SECONDS: Final = 10.0
 INSTEAD: Final = (
     "raise the limit of processes (ulimit -u, TasksMax of a unit, the pids of a container) or of memory, "
     "or have fewer slots"
@@ -59,6 +61,7 @@ class Cradle:
         self._pauses = _pauses()
         self._start_at = 0.0
         self._pauses_of_fork: Iterator[float] | None = None
+        self._unanswered: dict[int, float] = {}
 
     def keep_up(self, now: float) -> float:
         """Start a nursery if there is none. Returns when to look again while starting is on pause."""
@@ -76,7 +79,22 @@ class Cradle:
 
     def spawn(self, number: int, descriptors: Sequence[int]) -> None:
         assert self._link is not None
+        self._unanswered.setdefault(number, monotonic())
         self._link.spawn(number, descriptors)
+
+    def expect_answers(self, now: float) -> float:
+        """Replace a nursery that does not say what became of a child that was asked for: it is stopped, or stuck, and
+        kills nobody either. Returns when to look again.
+        """
+        if self._link is None or not self._unanswered:
+            return NEVER
+        answer_by = next(iter(self._unanswered.values())) + ANSWER_SECONDS
+        if now < answer_by:
+            return answer_by
+        logger.error("nursery does not answer and is killed", extra={"pid": self._link.pid})
+        self._unanswered.clear()
+        self._link.kill_nursery()
+        return NEVER
 
     def kill(self, pid: int, signum: int) -> None:
         if self._link is not None:
@@ -127,6 +145,7 @@ class Cradle:
                 self._link.close(patience=0)  # Still importing: it has no children and would not look up for long.
             self._link = None
         self.up = False
+        self._unanswered.clear()
 
     # -- hearing ---------------------------------------------------------------------------------
 
@@ -151,8 +170,10 @@ class Cradle:
             case ["failed", kind, problems, trace]:
                 self._import_failed(kind, problems, trace)
             case ["started", number, pid]:
+                self._unanswered.pop(number, None)
                 self._events.started(number, pid)
             case ["unstarted", number, problem]:
+                self._unanswered.pop(number, None)
                 self._events.unstarted(number)
                 self._fork_failed(problem)
             case ["exit", pid, code, peak_kb]:

@@ -182,8 +182,12 @@ def next_zombie() -> int | None:
 
 
 def kill_group(pid: int, signum: int) -> None:
+    """A child, with what it started; also one that has put itself into another group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
+    with suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) != pid:
+            os.kill(pid, signum)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,10 @@ class NurseryLink:
         """Signal a child and all it started."""
         self._send(["killpg", pid, int(signum)])
 
+    def kill_nursery(self) -> None:
+        """Its children die with it; the end of its socket is on the way."""
+        self._process.kill()
+
     def messages(self) -> Iterator[list[Any]]:
         """What the nursery said since the last call. Raises NurseryGoneError at the end of a dead one's words."""
         while True:
@@ -106,8 +110,8 @@ class NurseryLink:
         try:
             socket.send_fds(self._socket, [data], descriptors)
         except BlockingIOError:
-            # A nursery with a full inbox is stopped or stuck. Its children die with it; a new one starts.
-            self._process.kill()
+            # A nursery with a full inbox is stopped or stuck.
+            self.kill_nursery()
         except OSError:
             pass  # It is dead; the end of its socket is on the way.
 

@@ -144,7 +144,7 @@ class Pool:
             alive = sum(slot.state not in (State.LOST, State.LEAVING) for slot in self.slots.values())
             for _ in range(self.options.slots - alive):
                 self._spawn()
-        return look_at
+        return min(look_at, self.cradle.expect_answers(now))
 
     def watch(self, now: float) -> float:
         """Deadlines, escalation, slow heads, memory. Returns when to look again."""
@@ -210,7 +210,7 @@ class Pool:
         ready = self.ledger.ready
         if not ready:
             return NEVER
-        takers = sorted((slot for slot in self.slots.values() if slot.takes_jobs), key=lambda slot: len(slot.run))
+        takers = sorted((slot for slot in self.slots.values() if slot.takes_jobs), key=Slot.load)
         look_at = NEVER
         # One that has its hands full has no part in what there is for the others.
         takers = [slot for slot in takers if slot.number != self._reserved and self._room(slot, now) > 0]
@@ -311,8 +311,9 @@ class Pool:
         """Jobs that a child has not started are safe; a child that starts none for seconds is not worth keeping."""
         if slot.state is not State.BUSY or slot.head_started:
             return NEVER
-        if now < slot.since + STUCK_SECONDS:
-            return slot.since + STUCK_SECONDS
+        stuck_at = slot.starts_nothing_at(STUCK_SECONDS)
+        if now < stuck_at:
+            return stuck_at
         self.take_back(slot)
         slot.head_started = bool(slot.run)
         if slot.takes_jobs and not slot.run:

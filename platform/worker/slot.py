@@ -62,6 +62,8 @@ class Slot:
         self.state = State.STARTING
         self.run: deque[Attempt] = deque()
         self.since = monotonic()
+        self._offered_at = self.since
+        self._unheard = 0.0
         self.escalate_at = 0.0
         self.served = 0
         self.head_started = False
@@ -103,6 +105,10 @@ class Slot:
         """One that has a job which wants to be alone takes no other."""
         return self.state in (State.IDLE, State.BUSY) and not self.retiring and not (self.run and self.run[0].apart)
 
+    def load(self) -> tuple[int, bool]:
+        """What it has to do. Of two that have as much, one that has started nothing of what it was given has more."""
+        return len(self.run), self._unheard > 0
+
     @property
     def has_rest(self) -> bool:
         """Whether bytes of a body still wait for room in the pipe."""
@@ -111,7 +117,7 @@ class Slot:
     def give(self, attempts: Sequence[Attempt]) -> None:
         """Send jobs, or those of one call: the bodies first, then the tokens. Never blocks, however long a body is."""
         if not self.run:
-            self.since = monotonic()
+            self.since = self._offered_at = monotonic()
             self.head_started = False
         self.run.extend(attempts)
         call, jobs = attempts[0].call, [attempt.wire() for attempt in attempts]
@@ -144,8 +150,16 @@ class Slot:
             return []
         taken = [attempt for attempt in self.run if attempt.token in seqs]
         self.run = deque(attempt for attempt in self.run if attempt.token not in seqs)
+        if not self.run:
+            self._unheard += monotonic() - self._offered_at
         self.settle()
         return taken
+
+    def starts_nothing_at(self, seconds: float) -> float:
+        """When it will have had something to start for so many seconds since it was last heard of, if it goes on like
+        this. What was taken back from it meanwhile, to be given to others or to it once more, counts.
+        """
+        return self._offered_at + seconds - self._unheard
 
     # -- hearing and telling ---------------------------------------------------------------------
 
@@ -198,6 +212,7 @@ class Slot:
             if attempt is not None:
                 run.remove(attempt)
         self.served += 1
+        self._unheard, self._offered_at = 0.0, at
         # Jobs of a call lie beside each other, and mostly end in their order: the next one tells.
         if attempt is None or attempt.call is None or not any(other.call == attempt.call for other in run):
             self.since = at

@@ -177,6 +177,16 @@ def family(job: RunningJob, payload: Payload) -> None:
             time.sleep(10)
 
 
+@tasks.task("elsewhere")
+def elsewhere(job: RunningJob, payload: Payload) -> None:
+    """Puts itself into the nursery's group and never ends."""
+    os.setpgid(0, os.getpgid(os.getppid()))
+    append(payload["file"], os.getpid())
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
+
+
 @tasks.task("boom", retry=RetryPolicy(max_attempts=2, base=0.0, cap=0.0, jitter="none"))
 def boom(job: RunningJob, payload: Payload) -> None:
     raise ValueError(payload.get("text", "boom"))

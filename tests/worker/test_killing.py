@@ -225,15 +225,60 @@ def test_a_job_in_line_behind_a_slow_one_runs_elsewhere(
     assert database.statuses() == {"completed": 301 + len(quick)}
 
 
-def test_a_child_that_starts_nothing_is_replaced_and_its_job_runs(
-    start_worker: StartWorker, database: Database
+@pytest.mark.parametrize(("jobs", "timeout"), [(1, 600.0), (1, 1.0), (20, 600.0), (20, 1.0)])
+def test_a_child_that_starts_nothing_is_replaced_and_its_jobs_run(
+    start_worker: StartWorker, database: Database, jobs: int, timeout: float
 ) -> None:
+    """However often they are taken back meanwhile, since their time is over or others could have them."""
+    database.enqueue_many("noop", [{}] * 300)
     worker = start_worker(slots=1)
+    database.wait_until_done()
     (child,) = worker.children()
     os.kill(child, signal.SIGSTOP)
 
+    waiting = database.enqueue_many("noop", [{}] * jobs, timeout=timedelta(seconds=timeout))
+    database.wait_until_done()
+
+    assert {(database.job(job).attempts, database.job(job).crash_count) for job in waiting} == {(1, 0)}
+    assert is_dead(child)
+
+
+def test_a_child_that_starts_nothing_is_given_nothing_while_another_is_idle(
+    start_worker: StartWorker, database: Database
+) -> None:
+    worker = start_worker(slots=2)
+    stopped, _ = worker.children()
+    os.kill(stopped, signal.SIGSTOP)
+    for _ in range(2):
+        database.enqueue("noop", timeout=timedelta(seconds=1))
+        database.wait_until_done()
+
+    assert worker.events("child starts nothing and is killed") == []
+    os.kill(stopped, signal.SIGCONT)
+
+
+def test_a_nursery_that_is_stopped_is_replaced(start_worker: StartWorker, database: Database, told: Lines) -> None:
+    """It would start no child any more, and kill none."""
+    worker = start_worker(slots=1)
+    nursery = worker.nursery
+    stuck = database.enqueue("stuck", {"file": told.path}, timeout=SHORT, max_attempts=1)
+    told.wait(1)
+    os.kill(nursery, signal.SIGSTOP)
+
     job = database.enqueue("noop")
 
-    ended = database.wait_for_status(job, "completed")
-    assert (ended.attempts, ended.crash_count) == (1, 0)
-    assert is_dead(child)
+    # It is seen to be stopped when it does not answer.
+    wait_until(lambda: database.job(job).status == "completed", what="a job in a new child", seconds=120)
+    assert (database.job(job).crash_count, database.job(stuck).outcome) == (0, "timeout")
+    assert is_dead(nursery)
+
+
+def test_a_job_that_leaves_its_process_group_is_killed_all_the_same(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    worker = start_worker()
+    job = database.enqueue("elsewhere", {"file": told.path}, timeout=SHORT, max_attempts=1)
+
+    assert database.wait_for_status(job, "failed").outcome == "timeout"
+    wait_until(lambda: is_dead(int(told.read()[0])), what="the end of its process")
+    assert worker.events("child cannot be killed") == []
