@@ -92,7 +92,7 @@ from jobplatform.queue.enqueue import (
     enqueue_jobs,
 )
 from jobplatform.queue.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
-from jobplatform.queue.execute import Ended, execute
+from jobplatform.queue.execute import Ended, execute, wait_for_task
 from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
@@ -750,5 +750,6 @@ __all__ = [
     "time_now",
     "turn_away",
     "use_key_ring",
+    "wait_for_task",
     "why_waiting",
 ]

@@ -161,6 +161,16 @@ def _wait_for_newer_code(task: Task[Any, Any], job: RunningJob) -> Ended:
     return Ended("snoozed", delay=random.uniform(*KEY_PAUSE))
 
 
+def wait_for_task(job: RunningJob) -> Ended:
+    """For whoever has a job of a task that this code does not have, or has only for single jobs and not for calls.
+
+    It was claimed by a worker that began with other code than its handlers are run with now.
+    """
+    _log.error("a job's task is not in this code, and the job goes back", extra=job.facts())
+    job.waits("waits for a worker that has its task", "version")
+    return Ended("snoozed", delay=random.uniform(*KEY_PAUSE))
+
+
 def _wait_for_key(job: RunningJob, error: Exception) -> Ended:
     """Not the job's fault, and another worker may have the key: it goes back with all its attempts."""
     facts = {**job.facts(), "error": str(error), "key_id": getattr(error, "key_id", None)}

@@ -32,6 +32,7 @@ from jobplatform.queue import (
     execute,
     execute_batch,
     on_happenings,
+    wait_for_task,
 )
 from jobplatform.worker.channel import ItemChannel, JobChannel, Line, RecordHandler
 from jobplatform.worker.frames import (
@@ -52,6 +53,7 @@ from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
 
 #: Bytes of results of one call that are worth a write.
 ENOUGH: Final = 64 << 10
+CHILD_FAILED: Final = 70
 
 logger = logging.getLogger("jobplatform.worker.child")
 
@@ -146,6 +148,15 @@ class Child:
     # -- jobs ------------------------------------------------------------------------------------
 
     def work(self) -> NoReturn:
+        """Without one of its threads a child would keep a job for ever; so it ends as a whole."""
+        try:
+            self.perform_all()
+        except BaseException:
+            logger.exception("a thread of a child failed, and the child ends")
+        finally:
+            os._exit(CHILD_FAILED)
+
+    def perform_all(self) -> NoReturn:
         while True:
             try:
                 with self.next_job:
@@ -193,13 +204,19 @@ class Child:
         try:
             job = self.running_job(spec, channel)
             self.line.current = spec.seq
-            ended = execute(self.tasks[spec.task], job, spec.payload)
+            ended = execute(self.tasks[spec.task], job, spec.payload) if self.has(spec) else wait_for_task(job)
             self.line.current = NO_JOB
             channel.finish()
         except JobInterrupted as interruption:
             self.line.current = NO_JOB
             return Ended("interrupted", outcome=interruption.reason, message=str(interruption))
         return ended
+
+    def has(self, spec: JobSpec | BatchSpec) -> bool:
+        """Whether this code can run it. A nursery that was started again may have imported other code."""
+        if spec.task not in self.tasks:
+            return False
+        return not isinstance(spec, BatchSpec) or self.tasks[spec.task].batch is not None
 
     def running_job(self, spec: JobSpec, channel: JobChannel) -> RunningJob:
         return RunningJob(
@@ -229,9 +246,13 @@ class Call:
             child.line.send(b"".join(encode_frame(job.seq, STARTED, self.since, 0.0, b"") for job in spec.jobs))
 
     def execute(self) -> None:
+        jobs = [self.child.running_job(job, self.channels[job.job_id]) for job in self.spec.jobs]
+        if not self.child.has(self.spec):
+            self.report([(job.lease.job_id, wait_for_task(job)) for job in jobs])
+            return
         execute_batch(
             self.child.tasks[self.spec.task],
-            [self.child.running_job(job, self.channels[job.job_id]) for job in self.spec.jobs],
+            jobs,
             [job.payload for job in self.spec.jobs],
             told=lambda job: self.channels[job.lease.job_id].told(),
             open_session=lambda: self.child.sessions.open(self.spec.jobs[0].workspace_id),

@@ -24,14 +24,13 @@ from typing import Any, Final
 
 from jobplatform.errors import SettingsError
 from jobplatform.queue import Tasks, load_tasks
-from jobplatform.worker.child import ChildConfig, ChildEnds, run_child
+from jobplatform.worker.child import CHILD_FAILED, ChildConfig, ChildEnds, run_child
 from jobplatform.worker.kernel import become_subreaper, die_with_parent, outlive_parent
 
 MESSAGE_SIZE: Final = 256 << 10
 TASKS_A_MESSAGE: Final = 50
 MOST_PROBLEMS: Final = 20
 DESCRIPTORS: Final = 5
-CHILD_FAILED: Final = 70
 
 logger = logging.getLogger("jobplatform.worker.nursery")
 

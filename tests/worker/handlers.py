@@ -497,6 +497,13 @@ def raise_ugly_type(_job: RunningJob) -> object:
     raise UglyType("Error", (Exception,), {})
 
 
+def raise_nameless(_job: RunningJob) -> object:
+    class NamelessType(type):
+        __name__ = None  # type: ignore[assignment]  # so that nobody can record what was raised
+
+    raise NamelessType("Error", (Exception,), {})
+
+
 def raise_in_thread(_job: RunningJob) -> object:
     thread = threading.Thread(target=lambda: json.loads("no"))
     thread.start()
@@ -528,6 +535,7 @@ HOSTILE = {
     "closes ugly": close_ugly,
     "names ugly": name_ugly,
     "raises an ugly type": raise_ugly_type,
+    "raises what has no name": raise_nameless,
 }
 
 

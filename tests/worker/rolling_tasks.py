@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jobplatform.queue import RunningJob, Tasks
+from jobplatform.queue import Items, RunningJob, Tasks
 
 before = Tasks()
 after = Tasks()
@@ -38,3 +38,8 @@ def send_mail(job: RunningJob, payload: Mail) -> str:
 @after.task("fax")
 def fax(job: RunningJob, payload: dict[str, Any]) -> str:
     return "after: fax"
+
+
+@after.batch_task("print", size=2)
+def print_together(batch: Items[dict[str, Any]]) -> list[str]:
+    return ["after: print" for _ in batch]

@@ -61,6 +61,23 @@ def test_every_hostile_handler_comes_to_an_end_and_the_worker_lives(
     assert database.rows("select count(*) from jobplatform.job_logs")[0][0] == 1000
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["closes everything", "raises what has no name"])
+def test_a_child_whose_thread_fails_ends_with_it(
+    start_worker: StartWorker, database: Database, kind: str, threads: int
+) -> None:
+    worker = start_worker(slots=1, threads=threads, crash_limit=1)
+
+    job = database.enqueue("say_nothing_good", {"kind": kind}, max_attempts=1)
+
+    assert database.wait_for_status(job, "failed").error_type == "ProcessCrashed"
+    if kind == "raises what has no name":
+        (said,) = worker.events("a thread of a child failed, and the child ends")
+        assert "TypeError" in said["traceback"]
+    after = database.enqueue("noop")
+    database.wait_for_status(after, "completed")
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_a_job_snoozed_for_ever_waits_and_does_not_run_hot(
     start_worker: StartWorker, database: Database, threads: int
