@@ -1,5 +1,7 @@
 """The Sessions of a child's handlers: each sees its job's workspace and nothing else of ours."""
 
+import threading
+
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -17,11 +19,17 @@ class HandlerSessions:
         self._database_url = database_url
         self._threads = threads
         self._engine: Engine | None = None
+        self._making = threading.Lock()
 
     def open(self, workspace_id: str) -> Session:
         """A Session that is told this workspace at the begin of every transaction, those after a commit too."""
-        if self._engine is None:
-            self._engine = make_engine(
-                self._database_url, application_name="jobplatform-handler", pool_size=self._threads
-            )
-        return confine(Session(self._engine), Role.HANDLER, workspace_id)
+        return confine(Session(self._engine or self._make_engine()), Role.HANDLER, workspace_id)
+
+    def _make_engine(self) -> Engine:
+        """Once, however many threads ask for the first one: nobody would ever close the other's connections."""
+        with self._making:
+            if self._engine is None:
+                self._engine = make_engine(
+                    self._database_url, application_name="jobplatform-handler", pool_size=self._threads
+                )
+            return self._engine
