@@ -25,6 +25,8 @@ PATIENCE: Final = 5.0
 MOST_CALLERS: Final = 64
 LONGEST_HEAD: Final = 8_192
 STOP_SECONDS: Final = 2.0
+#: For so long nobody is let in where there is no descriptor for another caller.
+REST_SECONDS: Final = 1.0
 TEXT: Final = "text/plain; charset=utf-8"
 
 logger = logging.getLogger("jobplatform.worker")
@@ -54,6 +56,7 @@ class Port:
     def __init__(self, host: str, port: int, pages: Mapping[str, Callable[[], Page]]) -> None:
         self._pages = pages
         self._callers: dict[int, Caller] = {}
+        self._rests_until: float | None = None
         self._selector = selectors.DefaultSelector()
         self._stop_read, self._stop_write = os.pipe()
         self._listener = _listen(host, port)
@@ -78,6 +81,7 @@ class Port:
         try:
             while self._turn():
                 self._drop_late()
+                self._end_rest()
         except Exception:
             logger.exception("the port for probes is closed")
         finally:
@@ -85,7 +89,7 @@ class Port:
 
     def _turn(self) -> bool:
         """Do what there is to do. False when it is time to stop."""
-        timeout = 1.0 if self._callers else None
+        timeout = 1.0 if self._callers or self._rests_until is not None else None
         for key, _ in self._selector.select(timeout):
             if key.fd == self._stop_read:
                 return False
@@ -94,14 +98,26 @@ class Port:
         return True
 
     def _accept(self) -> None:
-        with suppress(OSError):  # it hung up already, or there are no descriptors left
+        try:
             connection, _ = self._listener.accept()
-            connection.setblocking(False)
-            caller = Caller(connection, monotonic() + PATIENCE)
-            self._callers[connection.fileno()] = caller
-            self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(caller))
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # It hung up already.
+        except OSError:
+            # There are no descriptors left. The caller still waits at the door, and would wake us at once.
+            self._selector.unregister(self._listener)
+            self._rests_until = monotonic() + REST_SECONDS
+            return
+        connection.setblocking(False)
+        caller = Caller(connection, monotonic() + PATIENCE)
+        self._callers[connection.fileno()] = caller
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(caller))
         while len(self._callers) > MOST_CALLERS:
             self._drop(next(iter(self._callers.values())))
+
+    def _end_rest(self) -> None:
+        if self._rests_until is not None and self._rests_until <= monotonic():
+            self._rests_until = None
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def _read(self, caller: Caller) -> None:
         try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from jobplatform.errors import SettingsError
+from jobplatform.testing import wait_until
 from jobplatform.worker.port import LONGEST_HEAD, MOST_CALLERS, Page, Port
 
 
@@ -58,6 +62,30 @@ def test_callers_that_hold_on_do_not_keep_a_probe_out(port: Port) -> None:
     assert dripping[0].recv(1) == b""
     for caller in dripping:
         caller.close()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """This process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_caller_for_whom_there_is_no_descriptor_keeps_nobody_busy_and_is_let_in_later(port: Port) -> None:
+    with socket.socket() as caller:
+        with no_descriptors_left():
+            caller.connect(port.address)
+            wait_until(lambda: port._listener.fileno() not in port._selector.get_map(), what="a rest")
+        caller.sendall(b"GET /ok HTTP/1.1\r\n\r\n")
+        caller.settimeout(30)
+
+        assert caller.recv(12) == b"HTTP/1.1 200"
 
 
 def test_a_head_without_end_is_answered_and_not_kept(port: Port) -> None:
