@@ -53,8 +53,12 @@ class Nursery:
         outlive_parent()
         self.freeze()
         self.say("up", self.pid, threading.active_count() - 1)
+        # Not select(): it does not know the number of the socket that a parent with many slots gives a new nursery.
+        waiting = select.poll()
+        for fd in (self.control.fileno(), self.wake_read):
+            waiting.register(fd, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self.control.fileno(), self.wake_read], [], [])
+            ready = {fd for fd, _ in waiting.poll()}
             if self.wake_read in ready:
                 self.reap()
             if self.control.fileno() in ready:
