@@ -47,9 +47,8 @@ class Cradle:
         """The rules of health that go with them."""
         self.schedules: list[dict[str, Any]] = []
         """What schedules are declared beside them, likewise."""
-        #: Why there are no tasks, and so no worker.
         self.import_problems: Sequence[str] = ()
-        """Why the very first import failed."""
+        """Why the tasks could not be imported at the start, and so there is no worker. Never of a later nursery."""
         self.up = False
         self._config = config
         self._selector = selector

@@ -20,7 +20,6 @@ from jobplatform.worker.frames import (
     RECORD,
     STARTED,
     Frame,
-    Reason,
 )
 from jobplatform.worker.kernel import resident_bytes
 from jobplatform.worker.ladder import Ladder
@@ -250,11 +249,6 @@ class Pool:
         self.closing = True
         for slot in self.slots.values():
             slot.retire()
-
-    def stop_all(self, reason: Reason, now: float) -> None:
-        """Start the ladder for everything that runs."""
-        for slot, attempt in self.running():
-            self.ladder.stop(slot, attempt, reason, now)
 
     def hurry_all(self, at: float) -> None:
         for slot in self.slots.values():
