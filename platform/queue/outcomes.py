@@ -16,29 +16,22 @@ from jobplatform.queue.retry import RetryPolicy
 class HandlerOutcome(Exception):  # noqa: N818 - it is an answer, not an error
     """The base of what a handler may return or raise instead of a result."""
 
+    def __init__(self, reason: str) -> None:
+        # Whoever gives up because of an exception gives that as the reason.
+        self.reason = str(reason)
+        super().__init__(self.reason)
+
 
 class Skip(HandlerOutcome):
     """There is nothing to do and trying again would not change that. The job is completed, its outcome ``skipped``."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class Discard(HandlerOutcome):
     """It went wrong for good. The job fails with outcome ``discarded``, however many attempts it has left."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
 
 class Cancel(HandlerOutcome):
     """The handler found that its job should not be done. It ends as cancelled, as if somebody had cancelled it."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class Retry(HandlerOutcome):
@@ -55,7 +48,6 @@ class Retry(HandlerOutcome):
         if policy and after is not None:
             raise TypeError("Retry(after=…) says how an attempt ended; how a task is retried is a RetryPolicy(…)")
         self.seconds = None if after is None else _seconds(after)
-        self.reason = reason
         self.policy = RetryPolicy(**policy) if policy else None
         super().__init__(reason)
 

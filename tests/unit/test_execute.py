@@ -154,6 +154,15 @@ def test_discard_fails_for_good(run: Run, say: Any) -> None:
 
 
 @pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
+@pytest.mark.parametrize("outcome", [Discard, Cancel, Skip, lambda reason: Retry(reason=reason)])
+def test_a_reason_may_be_the_exception_that_there_was(run: Run, say: Any, outcome: Any) -> None:
+    ended = run(say(outcome(ValueError("no such customer"))))
+
+    assert "no such customer" in (ended.message or ended.result)
+    assert ended.error_type in ("Discard", "Cancel", "", "Retry")
+
+
+@pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
 def test_snooze_asks_for_another_time(run: Run, say: Any) -> None:
     assert run(say(Snooze(90))) == Ended("snoozed", delay=90)
 
