@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from uuid_utils.compat import uuid7
 
 from jobplatform.connectors.export_text import Columns, as_csv, as_line
@@ -92,14 +92,15 @@ def run_export(
 def delete_expired(job: RunningJob, store: Store) -> int:
     """Delete the workspace's exports whose time is over: the file first, then its row. Says how many."""
     session = job.session
-    due = select(ExportFile).where(ExportFile.workspace_id == job.workspace_id, ExportFile.expires_at < clock())
-    count = 0
-    for export in session.scalars(due.order_by(ExportFile.expires_at)).all():
-        store.delete(export.key)
-        session.delete(export)
+    mine = ExportFile.workspace_id == job.workspace_id
+    due = select(ExportFile.id, ExportFile.key).where(mine, ExportFile.expires_at < clock())
+    found = session.execute(due.order_by(ExportFile.expires_at)).all()
+    session.commit()
+    for export_id, key in found:
+        store.delete(key)
+        session.execute(delete(ExportFile).where(mine, ExportFile.id == export_id))
         session.commit()
-        count += 1
-    return count
+    return len(found)
 
 
 def _connections(job: RunningJob, connection_id: uuid.UUID | None) -> Sequence[uuid.UUID]:

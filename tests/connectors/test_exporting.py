@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, event, insert, select
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import FolderStore, S3Store, Store, open_store, require_store, run_export
@@ -159,6 +159,29 @@ def test_exports_go_when_their_time_is_over_by_a_job_of_their_workspace(
     assert len(results) == 2
     assert not files.exists()
     assert session.scalars(select(ExportFile)).all() == []
+
+
+def test_exports_whose_time_is_over_are_asked_for_once(
+    jobs: Jobs, store: FolderStore, connection_id: uuid.UUID, clock: Clock
+) -> None:
+    for _ in range(3):
+        export(jobs.start(), store)
+    clock.travel(days=8)
+    job = jobs.start()
+    reads: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, sql: str, *_rest: Any) -> None:
+        if sql.startswith("SELECT") and "FROM jobplatform.exports" in sql:
+            reads.append(sql)
+
+    bind = job.session.get_bind()
+    event.listen(bind, "before_cursor_execute", note)
+    try:
+        assert delete_expired(job, store) == 3
+    finally:
+        event.remove(bind, "before_cursor_execute", note)
+
+    assert len(reads) == 1
 
 
 def test_exports_go_also_where_the_quota_is_full(
