@@ -26,6 +26,7 @@ from jobplatform.connectors.schemas import problems_of
 from jobplatform.errors import AddressRefusedError, InvalidConnectionError, Problem
 from jobplatform.models import Connection, ConnectionCredentials, clock, visit
 from jobplatform.queue import delete_hooks_of
+from jobplatform.queue.locks import PLACES_OF_CONNECTIONS
 
 #: Connections of one workspace.
 MOST_CONNECTIONS: Final = 500
@@ -33,7 +34,7 @@ LONGEST_NAME: Final = 100
 LARGEST_CONFIG: Final = 64 << 10
 
 # Two that are made at once must not both find the last place free: they take turns until their ends.
-TAKE_TURNS = "select pg_advisory_xact_lock(724618015, hashtext(cast(:workspace_id as text)))"
+TAKE_TURNS = f"select pg_advisory_xact_lock({PLACES_OF_CONNECTIONS}, hashtext(cast(:workspace_id as text)))"
 
 
 class _Unchanged:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
+from jobplatform.queue.locks import REQUEST
 from jobplatform.queue.seal import sealed_form
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import seal_if_keys, seal_of
@@ -20,7 +21,7 @@ from jobplatform.queue.vault import seal_if_keys, seal_of
 #: Requests that are about no workspace.
 NOBODYS = uuid.UUID(int=0)
 # The lock is of the transaction: it ends with it, whatever becomes of its process.
-TRY_LOCK = "select pg_try_advisory_xact_lock(724618005, hashtext(%(place)s))"
+TRY_LOCK = f"select pg_try_advisory_xact_lock({REQUEST}, hashtext(%(place)s))"
 
 FIND = f"""
 select fingerprint, answer

@@ -12,6 +12,7 @@ from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.ending import AS_RECORDED, PAST_ENDINGS
 from jobplatform.queue.guard import holder_of_guard
+from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.statement import one_transaction, run
@@ -98,7 +99,7 @@ select
     {holder_of_guard("r")}::text,
     case
         when r.status in (4, 5)
-        then (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited)
+        then (select count(pg_advisory_xact_lock({QUOTA}, limited.lock)::text) from limited)
         else 0
     end,
     r.unique_key,

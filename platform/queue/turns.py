@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.locks import FIRST_TURN
 from jobplatform.queue.statement import run
 
 TAKE = """
@@ -20,11 +21,11 @@ where name = %(name)s and (due_at <= jobplatform.clock() or %(now)s)
 for update skip locked
 """
 # The first one ever makes the row. Under a lock that is only tried: an insert would wait for somebody else's.
-MAKE = """
+MAKE = f"""
 insert into jobplatform.chores (name)
 select %(name)s
 where not exists (select from jobplatform.chores where name = %(name)s)
-    and pg_try_advisory_xact_lock(724618006, hashtext(%(name)s))
+    and pg_try_advisory_xact_lock({FIRST_TURN}, hashtext(%(name)s))
 on conflict do nothing
 """
 LEAVE = """

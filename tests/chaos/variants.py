@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.locks import QUOTA, ROOM_OF_QUEUE, ROOM_OF_TASK, ROOM_OF_WORKSPACE
 from tests.chaos.family_variants import FAMILY_VARIANTS
 
 
@@ -55,8 +56,8 @@ LOOK_FIRST = """and not exists (
     """
 
 WORKSPACE_LOCKS = (
-    "pg_try_advisory_xact_lock(724618001, hashtext(w.id::text))",
-    "pg_try_advisory_xact_lock(724618001, hashtext(workspaces[nth]::text))",
+    f"pg_try_advisory_xact_lock({ROOM_OF_WORKSPACE}, hashtext(w.id::text))",
+    f"pg_try_advisory_xact_lock({ROOM_OF_WORKSPACE}, hashtext(workspaces[nth]::text))",
 )
 OF_WORKSPACE = "coalesce(w.max_running, p.max_running)"
 NOW_RUNNING = """w.allowed - (
@@ -135,7 +136,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     "a slot leaks with each retry": DatabasePatch("free_in_workspaces", {"q.state = 2": "q.attempts > 0"}),
     "a queue counted without a lock": DatabasePatch(
-        "free_in_queue", {"not pg_try_advisory_xact_lock(724618002, hashtext(name))": "false"}
+        "free_in_queue", {f"not pg_try_advisory_xact_lock({ROOM_OF_QUEUE}, hashtext(name))": "false"}
     ),
     "a queue limited in each workspace": (
         Patch(
@@ -156,7 +157,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         ),
     ),
     "a task counted without a lock": DatabasePatch(
-        "free_of_tasks", {"pg_try_advisory_xact_lock(724618003, hashtext(name))": "true"}
+        "free_of_tasks", {f"pg_try_advisory_xact_lock({ROOM_OF_TASK}, hashtext(name))": "true"}
     ),
     "a task not counted where it runs": DatabasePatch(
         "free_of_tasks_in_workspaces", {"q.state = 2 and": "q.state = 2 and q.attempts = 0 and"}
@@ -199,7 +200,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "a quota counted without a lock": Patch(
         "enqueue.many",
         "ENQUEUE",
-        {"select count(pg_advisory_xact_lock(724618004, limited.lock)::text)": "select count(*)"},
+        {f"select count(pg_advisory_xact_lock({QUOTA}, limited.lock)::text)": "select count(*)"},
     ),
     "what went back takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state + 0 < 2 and q.epoch = 0"}),
     "what is due later takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state = 1"}),

@@ -13,6 +13,7 @@ from jobplatform.queue.claim.weighing import (
     SOMETHING_IS_PAUSED,
     Weighing,
 )
+from jobplatform.queue.locks import TRIAL
 
 #: Lanes of a workspace whose jobs a claim locks besides those it needs: others may have locked all that those have.
 SPARE_LANES = 8
@@ -38,7 +39,7 @@ on_trial as materialized (
         case
             when exists (select from jobplatform.job_queue q where q.state = 2 and q.resource = t.key and {TRIES})
             then true
-            else not pg_try_advisory_xact_lock(724618007, hashtext(t.key))
+            else not pg_try_advisory_xact_lock({TRIAL}, hashtext(t.key))
         end as tried
     from troubled t
     where t.failures >= {FAILURES_IN_A_ROW}

@@ -6,6 +6,7 @@ Each of them writes both halves of a job, the row of the queue and the record.
 from __future__ import annotations
 
 from jobplatform.queue.guard import holder_of_guard
+from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.told import told
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
@@ -197,7 +198,7 @@ select
         ),
         {holder_of_guard("a")}
     )::text,
-    (select count(pg_advisory_xact_lock(724618004, limited.lock)::text) from limited),
+    (select count(pg_advisory_xact_lock({QUOTA}, limited.lock)::text) from limited),
     exists (select from unsealed)
 from asked a
 where (select count(*) from queued) < cardinality(%(ids)s::uuid[])

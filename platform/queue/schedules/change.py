@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import ScheduleNameTakenError, TooManySchedulesError
 from jobplatform.models import PLATFORM_WORKSPACE, Schedule, visit
+from jobplatform.queue.locks import PLACES_OF_SCHEDULES
 from jobplatform.queue.schedules.find import time_now
 from jobplatform.queue.schedules.plan import Plan, plan_of
 from jobplatform.queue.schedules.recurrence import Rule
@@ -29,7 +30,7 @@ MOST_SCHEDULES: Final = 500
 _RULES = ("cron", "every_ms", "anchor", "run_at", "timezone")
 
 # Two that are made at once must not both find the last place free: they take turns until their ends.
-TAKE_TURNS = "select pg_advisory_xact_lock(724618005, hashtext(%(workspace_id)s::text))"
+TAKE_TURNS = f"select pg_advisory_xact_lock({PLACES_OF_SCHEDULES}, hashtext(%(workspace_id)s::text))"
 # In a statement of its own, which sees what the lock's last holder committed.
 COUNT = """
 select
