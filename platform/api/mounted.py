@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 from flask import Request, current_app, g, request, url_for
@@ -37,6 +38,10 @@ class Reach:
 
 NOTHING = Reach()
 
+#: A statement that only reads is given up then: the client has left by now, or is better off with an answer that says
+#: so, and the database has others to serve.
+LONGEST_LOOK = timedelta(seconds=10)
+
 
 def reach_of_request() -> Reach:
     """What the guard allowed."""
@@ -64,10 +69,11 @@ class Mounted:
     refused: RefusedDeliveries = field(default_factory=RefusedDeliveries)
 
     @contextmanager
-    def transaction(self, reach: Reach | None = None) -> Iterator[Session]:
+    def transaction(self, reach: Reach | None = None, *, at_most: timedelta | None = None) -> Iterator[Session]:
         """A Session for one short transaction: committed at the end, rolled back on an exception.
 
-        It reaches what the guard found the request may reach, unless told otherwise; before the guard, nothing.
+        It reaches what the guard found the request may reach, unless told otherwise; before the guard, nothing. No
+        statement takes longer than ``at_most``, unless it is a part of what another transaction does.
         """
         reach = reach or reach_of_request()
         if (shared := g.get("jobplatform_transaction")) and shared[0] == (id(self), reach):
@@ -77,7 +83,7 @@ class Mounted:
             return
         self.admission.require(self.sessions)
         with self.sessions() as session:
-            confine(session, reach.role, reach.workspace_id, token_id=reach.token_id)
+            confine(session, reach.role, reach.workspace_id, token_id=reach.token_id, at_most=at_most)
             try:
                 with session.begin():
                     yield session
@@ -100,8 +106,8 @@ class Mounted:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """The same for looking only; what was read stays readable afterwards."""
-        with self.transaction() as session:
+        """The same for looking only, and not for longer than :data:`LONGEST_LOOK`; what was read stays readable."""
+        with self.transaction(at_most=LONGEST_LOOK) as session:
             yield session
             # Let go before the commit, which would expire it. Not ended by a rollback instead: psycopg forgets
             # its prepared statements at one.

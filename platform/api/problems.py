@@ -48,6 +48,12 @@ TYPE_PREFIX = "urn:jobplatform:problem:"
 #: Seconds after which asking again makes sense when the database is away.
 DATABASE_RETRY_AFTER = 5
 
+#: The same when it took too long to find something: it is busy for longer than it is away.
+SLOW_RETRY_AFTER = 30
+
+#: The SQLSTATE of a statement that was given up.
+GIVEN_UP = "57014"
+
 #: What SQLAlchemy raises when the database, and not the request, is the trouble.
 DATABASE_TROUBLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.DisconnectionError)
 
@@ -178,9 +184,20 @@ _DETAILS = {
 
 
 def _database_trouble(error: Exception) -> ProblemError:
+    if isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", None) == GIVEN_UP:
+        return _took_too_long()
     log.warning("api.database_unavailable", extra={"error": type(error).__name__, "request_id": current_request_id()})
     # A commit whose answer was lost may have happened, so nothing is promised about that.
     return unavailable("The database cannot be reached right now. Try again shortly.")
+
+
+def _took_too_long() -> ProblemError:
+    log.warning("api.took_too_long", extra={"path": request.path, "request_id": current_request_id()})
+    detail = (
+        "The database could not do this in time. Ask for less: of a list, what was made in a shorter period "
+        "(createdAfter, createdBefore), or a smaller limit."
+    )
+    return unavailable(detail, SLOW_RETRY_AFTER)
 
 
 def _unknown_task(error: UnknownTaskError) -> ProblemError:

@@ -15,6 +15,7 @@ import re
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +43,9 @@ _SEE_OUR_SCHEMA = (
     "select set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), 'jobplatform'), true)"
 )
 _FREE = (_SET_ROLE.format("none"), _SET.format(WORKSPACE, ""), _SET.format(TOKEN, ""))
+#: In milliseconds. What the session had is what counts again.
+_AT_MOST = "set local statement_timeout = {}"
+_UNTIMED = _AT_MOST.format("default")
 
 # Policies let a worker and an operator see every workspace: there is nothing to visit.
 _HIDES_WORKSPACES = f"""
@@ -55,15 +59,24 @@ select row_security_active('jobplatform.job_queue') and not exists (
 _row_security: weakref.WeakKeyDictionary[Engine, bool] = weakref.WeakKeyDictionary()
 
 
-def confine(session: Session, role: Role, workspace_id: UUID | str | None = None, *, token_id: str = "") -> Session:
+def confine(
+    session: Session,
+    role: Role,
+    workspace_id: UUID | str | None = None,
+    *,
+    token_id: str = "",
+    at_most: timedelta | None = None,
+) -> Session:
     """Have every transaction of ``session``, from now on, run as ``role`` and for one workspace; answers with it.
 
     Without a workspace the roles ``API`` and ``HANDLER`` see no rows at all. ``token_id`` shows the API the token of
-    that public id. Each value counts until the Session is confined anew.
+    that public id. A statement that takes longer than ``at_most`` is given up by the server: said along with the rest,
+    that costs nothing. Each value counts until the Session is confined anew.
     """
-    session.info[_KEY] = _statements(role, workspace_id, token_id)
+    before = session.info.get(_KEY, ())
+    session.info[_KEY] = _statements(role, workspace_id, token_id, at_most)
     if session.in_transaction():
-        _tell(session.connection(), (*_FREE, *session.info[_KEY]))
+        _tell(session.connection(), (*_undone(before), *session.info[_KEY]))
     return session
 
 
@@ -134,7 +147,9 @@ def reaching(session: Session, workspace_ids: Iterable[UUID]) -> Iterator[None]:
             connection.exec_driver_sql("select set_config('role', %(before)s, true)", {"before": before})
 
 
-def _statements(role: Role, workspace_id: UUID | str | None, token_id: str) -> tuple[str, ...]:
+def _statements(
+    role: Role, workspace_id: UUID | str | None, token_id: str, at_most: timedelta | None
+) -> tuple[str, ...]:
     """The values become part of a text, so each is of a form that needs no quoting, or refused."""
     if not _TOKEN_ID.match(token_id):
         raise ValueError("a token's public id has letters and digits only")
@@ -146,7 +161,15 @@ def _statements(role: Role, workspace_id: UUID | str | None, token_id: str) -> t
         found.append(_SET.format(TOKEN, token_id))
     if role is Role.HANDLER:
         found.append(_SEE_OUR_SCHEMA)
+    if at_most is not None:
+        found.append(_AT_MOST.format(at_most // timedelta(milliseconds=1)))
     return tuple(found)
+
+
+def _undone(statements: Sequence[str]) -> Sequence[str]:
+    """What takes them back within a transaction that goes on."""
+    is_timed = any(statement.startswith(_AT_MOST.format("")) for statement in statements)
+    return (*_FREE, _UNTIMED) if is_timed else _FREE
 
 
 @event.listens_for(Session, "after_begin")
@@ -163,7 +186,7 @@ def _free_transaction(session: Session, transaction: SessionTransaction) -> None
     if transaction.parent is not None or _KEY not in session.info or not isinstance(session.bind, Connection):
         return
     if not session.bind.closed and session.bind.in_transaction() and _is_sound(session.bind):
-        _tell(session.bind, _FREE)
+        _tell(session.bind, _undone(session.info[_KEY]))
 
 
 def _tell(connection: Connection, statements: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any
 
@@ -97,6 +98,35 @@ def test_a_database_that_keeps_a_request_waiting_too_long_is_a_503(
     app.extensions["jobplatform.engine"].dispose()
 
     assert (answer.status_code, answer.content_type) == (503, PROBLEM)
+
+
+def test_what_takes_too_long_to_find_is_given_up_and_says_what_to_do(
+    client: Client, jobs_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobplatform.api.mounted.LONGEST_LOOK", datetime.timedelta(milliseconds=100))
+
+    with engine.begin() as connection:
+        # Or a request that is not given up would be waited for until the end of time.
+        connection.execute(text("set local idle_in_transaction_session_timeout = '20s'"))
+        connection.execute(text("lock table jobplatform.job_records"))
+        answer = client.get(jobs_url)
+
+    assert (answer.status_code, answer.content_type) == (503, PROBLEM)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "createdAfter" in answer.get_json()["detail"]
+
+
+def test_only_what_reads_is_given_up(app: Flask) -> None:
+    mounted = app.blueprints["jobplatform"].mounted  # type: ignore[attr-defined]
+    limit = text("select current_setting('statement_timeout')")
+
+    with app.app_context():
+        with mounted.reading() as session:
+            assert session.scalar(limit) == "10s"
+        with mounted.transaction() as session:
+            assert session.scalar(limit) == "0"
+        with mounted.one_transaction(), mounted.reading() as session:
+            assert session.scalar(limit) == "0"
 
 
 @pytest.mark.direct("PgBouncer gives the next transaction another backend, so nobody notices")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -144,6 +145,31 @@ def test_a_session_in_the_middle_of_its_transaction_is_confined_from_then_on(
         session.commit()
         set_free(session)
         assert seen(session) == []
+
+
+def test_a_limited_session_gives_up_what_takes_longer_in_every_transaction_and_the_next_one_does_not(
+    api: Engine, mine: uuid.UUID
+) -> None:
+    with confine(Session(api), Role.API, mine, at_most=timedelta(seconds=7)) as session:
+        assert [(_limit(session), session.rollback()) for _ in range(2)] == [("7s", None)] * 2
+        _limit(session)
+        confine(session, Role.API, mine)
+        assert _limit(session) == "0"
+
+    with Session(api) as session:
+        assert _limit(session) == "0"
+
+
+def test_a_callers_transaction_gets_its_own_patience_back(engine: Engine, mine: uuid.UUID) -> None:
+    with engine.connect() as outer, outer.begin():
+        with confine(Session(outer), Role.API, mine, at_most=timedelta(seconds=7)) as session:
+            assert _limit(session) == "7s"
+
+        assert _limit(outer) == "0"
+
+
+def _limit(connection: Session | Connection) -> str:
+    return str(connection.execute(text("select current_setting('statement_timeout')")).scalar())
 
 
 def test_a_callers_transaction_gets_its_own_rights_back(engine: Engine, mine: uuid.UUID) -> None:
