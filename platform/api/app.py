@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 from sqlalchemy.orm import sessionmaker
 
-from jobplatform.api.admission import Admission
-from jobplatform.api.blueprint import create_blueprint, register_error_handlers
-from jobplatform.api.hub import Hub, StreamLimits
+from jobplatform.api.blueprint import blueprint_for, register_error_handlers
 from jobplatform.api.mounted import Mounted
 from jobplatform.api.pages import mount_pages
 from jobplatform.api.requests import accompany_requests, hide_secrets
@@ -49,19 +47,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("jobplatform.api", static_folder=None)
     app.extensions["jobplatform.engine"] = engine
     # It looks at the login too: the database may not have been there just now.
-    streams = StreamLimits.from_settings(settings)
-    mounted = Mounted(
-        sessionmaker(engine), tasks, admission=Admission(trust_login=settings.trust_login), hub=Hub(streams)
-    )
-    blueprint = create_blueprint(
-        mounted.sessions,
-        tasks,
-        trust_login=settings.trust_login,
-        hub=mounted.hub,
-        requests_per_minute=settings.requests_per_minute,
-        refused_deliveries_per_minute=settings.refused_deliveries_per_minute,
-        docs=settings.docs,
-    )
+    mounted = Mounted.by_settings(settings, sessionmaker(engine), tasks)
+    blueprint = blueprint_for(mounted)
     app.register_blueprint(blueprint)
     end_streams_when_told_to_stop(blueprint)
     mount_pages(app, mounted, settings)

@@ -141,13 +141,26 @@ def create_blueprint(
     shows the OpenAPI document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below
     it answer with problems too; everything else stays the application's own.
     """
-    admission, rates = Admission(trust_login=trust_login), RequestRates(requests_per_minute)
-    refused = RefusedDeliveries(refused_deliveries_per_minute)
-    if docs:
+    return blueprint_for(
+        Mounted(
+            sessions,
+            tasks,
+            authorize,
+            Admission(trust_login=trust_login),
+            Hub(streams) if hub is None else hub,
+            rates=RequestRates(requests_per_minute),
+            refused=RefusedDeliveries(refused_deliveries_per_minute),
+            docs=docs,
+        ),
+        name,
+    )
+
+
+def blueprint_for(mounted: Mounted, name: str = "jobplatform") -> Blueprint:
+    """The same for an application that has more than the API to work with these."""
+    if mounted.docs:
         require_docs()
-    hub = Hub(streams) if hub is None else hub
-    mounted = Mounted(sessions, tasks, authorize, admission, hub, rates=rates, docs=docs, refused=refused)
-    count_enqueues(tasks)
+    count_enqueues(mounted.tasks)
     blueprint = _ApiBlueprint(name, __name__, mounted=mounted)
     for resource in RESOURCES:
         blueprint.register_blueprint(resource)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,7 @@ import click
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api.admission import Admission
-from jobplatform.api.blueprint import create_blueprint
-from jobplatform.api.hub import Hub, StreamLimits
+from jobplatform.api.blueprint import blueprint_for
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.pages import mount_pages
 from jobplatform.api.stopping import end_streams_when_told_to_stop
@@ -78,31 +77,15 @@ class JobPlatform:
         """Serve the API in ``app``. State is in ``app.extensions["jobplatform"]``: one object serves many."""
         app.config.setdefault("JOBPLATFORM_URL_PREFIX", "/api")
         app.config.setdefault("JOBPLATFORM_REGISTER_BLUEPRINT", True)
-        settings = Settings.from_env()
+        settings = _settings(app)
         sessions = self._sessions or sessionmaker(make_engine(_database_url(app, settings)))
         if app.config.get("JOBPLATFORM_MODE", settings.mode) == "sync":
             self.tasks.mode = "sync"
-        trust = app.config.get("JOBPLATFORM_TRUST_LOGIN", settings.trust_login)
-        mounted = Mounted(
-            sessions,
-            self.tasks,
-            self._authorize,
-            Admission(trust_login=trust),
-            Hub(StreamLimits.from_settings(settings)),
-        )
+        mounted = Mounted.by_settings(settings, sessions, self.tasks, self._authorize)
         app.extensions[EXTENSION] = mounted
         app.cli.add_command(_Commands("jobs", help="Background jobs: list, enqueue, watch, retry and cancel them."))
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
-            blueprint = create_blueprint(
-                sessions,
-                self.tasks,
-                self._authorize,
-                trust_login=trust,
-                hub=mounted.hub,
-                requests_per_minute=settings.requests_per_minute,
-                refused_deliveries_per_minute=settings.refused_deliveries_per_minute,
-                docs=settings.docs,
-            )
+            blueprint = blueprint_for(mounted)
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
             end_streams_when_told_to_stop(blueprint)
             mount_pages(app, mounted, settings, self._pages_access)
@@ -128,6 +111,12 @@ class _Commands(click.Group):
     def _behind() -> click.Group:
         found: click.Group = importlib.import_module(COMMANDS).jobs
         return found
+
+
+def _settings(app: Flask) -> Settings:
+    settings = Settings.from_env()
+    trust = app.config.get("JOBPLATFORM_TRUST_LOGIN", settings.trust_login)
+    return dataclasses.replace(settings, trust_login=trust)
 
 
 def _database_url(app: Flask, settings: Settings) -> str:

@@ -12,13 +12,14 @@ from flask import Request, current_app, g, request, url_for
 from sqlalchemy.orm import Session
 
 from jobplatform.api.admission import Admission
-from jobplatform.api.hub import Hub
+from jobplatform.api.hub import Hub, StreamLimits
 from jobplatform.api.kept_levels import KeptLevels
 from jobplatform.api.principals import Principal
 from jobplatform.api.refused_deliveries import RefusedDeliveries
 from jobplatform.api.request_rates import RequestRates
 from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
+from jobplatform.settings import Settings
 
 #: A host's own way to say who is asking; None means nobody it knows. The workspace is None on routes without.
 Authorize = Callable[[Request, UUID | None], Principal | None]
@@ -67,6 +68,22 @@ class Mounted:
     rates: RequestRates = field(default_factory=RequestRates)
     docs: bool = False
     refused: RefusedDeliveries = field(default_factory=RefusedDeliveries)
+
+    @classmethod
+    def by_settings(
+        cls, settings: Settings, sessions: Callable[[], Session], tasks: Tasks, authorize: Authorize | None = None
+    ) -> Mounted:
+        """Those of an application's API, and of its pages: both have the same limits, and count together."""
+        return cls(
+            sessions,
+            tasks,
+            authorize,
+            Admission(trust_login=settings.trust_login),
+            Hub(StreamLimits.from_settings(settings)),
+            rates=RequestRates(settings.requests_per_minute),
+            refused=RefusedDeliveries(settings.refused_deliveries_per_minute),
+            docs=settings.docs,
+        )
 
     @contextmanager
     def transaction(self, reach: Reach | None = None, *, at_most: timedelta | None = None) -> Iterator[Session]:

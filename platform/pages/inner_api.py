@@ -17,7 +17,7 @@ from flask import Flask, Request, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from jobplatform.api import create_blueprint
+from jobplatform.api.blueprint import blueprint_for
 from jobplatform.api.mounted import Mounted
 from jobplatform.api.principals import Principal
 from jobplatform.api.requests import HEADER as REQUEST_ID
@@ -139,10 +139,8 @@ class InnerApi:
 
 def _make(mounted: Mounted) -> Flask:
     app = Flask("jobplatform.pages.api", static_folder=None)
-    blueprint = create_blueprint(mounted.sessions, mounted.tasks, _already_known, hub=mounted.hub)
-    # The same login was examined already, and the same followers are counted.
-    blueprint.mounted = dataclasses.replace(mounted, authorize=_already_known)  # type: ignore[attr-defined]
-    app.register_blueprint(blueprint)
+    # The same login was examined already, and the same followers and requests are counted.
+    app.register_blueprint(blueprint_for(dataclasses.replace(mounted, authorize=_already_known)))
     return app
 
 

@@ -17,7 +17,7 @@ from jobplatform.api import JobPlatform, Principal, create_blueprint
 from jobplatform.errors import SettingsError
 from jobplatform.models import make_engine
 from jobplatform.queue import Tasks
-from tests.api.conftest import PROBLEM, Client, MintToken, hub_of
+from tests.api.conftest import PROBLEM, Client, MintToken
 
 Sessions = sessionmaker[Session]
 
@@ -219,7 +219,9 @@ def test_the_extension_serves_the_api(
 
     assert accepted.status_code == 202
     assert app.extensions["jobplatform"].tasks is jobs.tasks
-    assert app.extensions["jobplatform"].hub is hub_of(app)
+    assert {app.blueprints[name].mounted for name in ("jobplatform", "console", "portal")} == {  # type: ignore[attr-defined]
+        app.extensions["jobplatform"]
+    }
     app.extensions["jobplatform"].sessions.kw["bind"].dispose()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from flask import Flask
 
-from jobplatform.api import create_app
+from jobplatform.api import Principal, Scope, create_app, presented_id
 from jobplatform.api.request_rates import MOST_BUCKETS, RequestRates
 from jobplatform.models import Role
 from jobplatform.settings import Settings
@@ -49,6 +49,21 @@ def test_a_token_that_asks_too_often_is_told_when_to_come_back(
     # It says nothing about anybody else, and a request without a token takes nobody's.
     assert other.get(jobs_url).status_code == 200
     assert limited.test_client().get("/livez").headers.get("RateLimit") is None
+
+
+def test_what_somebody_does_in_the_pages_with_a_token_counts_too(
+    limited: Flask, mint: MintToken, workspace_id: uuid.UUID, jobs_url: str
+) -> None:
+    token = mint(workspace_id)
+    somebody = Principal("somebody", workspace_id, frozenset({Scope.JOBS_READ.value}), presented_id(token))
+    client = Client(limited.test_client(), token)
+    assert [client.get(jobs_url).status_code for _ in range(2)] == [200, 200]
+
+    with limited.test_request_context():
+        api = limited.blueprints["portal"].api  # type: ignore[attr-defined]
+        answers = [api.ask(somebody, "GET", jobs_url) for _ in range(2)]
+
+    assert [answer.status for answer in answers] == [200, 429]
 
 
 def test_what_is_refused_for_another_reason_counts_too(
