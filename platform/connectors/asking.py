@@ -12,13 +12,11 @@ import base64
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
 
 import httpx
 
 from jobplatform.connectors.keeping import Credentials, Keeper, Rate
-from jobplatform.connectors.outside import Answer, OutsideClient, Sink
+from jobplatform.connectors.outside import Answer, Asking, OutsideClient, Sink
 from jobplatform.errors import NeedsAttentionError, SourceBusyError
 from jobplatform.queue.retry_after import header_seconds
 
@@ -40,7 +38,7 @@ def says_too_often(answer: Answer) -> bool:
     return answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers)
 
 
-class SourceClient:
+class SourceClient(Asking):
     """Asks a connection's source. For one thread at a time; close it, or use it with ``with``."""
 
     def __init__(
@@ -68,20 +66,8 @@ class SourceClient:
         self._longest_wait = longest_wait
         self._sleep = sleep
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         self._outside.close()
-
-    def get(self, url: str, **options: Any) -> Answer:
-        """:meth:`request` with GET."""
-        return self.request("GET", url, **options)
 
     def request(
         self,

@@ -22,6 +22,7 @@ import ssl
 import threading
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -70,7 +71,29 @@ class Answer(NamedTuple):
             raise SourceError(f"the answer is not JSON: {error}") from error
 
 
-class OutsideClient:
+class Asking(ABC):
+    """Who asks over HTTP, and is closed at the end of a ``with``."""
+
+    #: A method with the same parameters in all of them, and more in some.
+    request: Callable[..., Answer]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def get(self, url: str, **options: Any) -> Answer:
+        """:meth:`request` with GET."""
+        return self.request("GET", url, **options)
+
+
+class OutsideClient(Asking):
     """Asks addresses that a workspace has configured. For one thread at a time; close it, or use it with ``with``.
 
     ``allow_private`` is for development: loopback, private addresses and plain http are allowed then.
@@ -95,20 +118,8 @@ class OutsideClient:
             transport=_Transport(backend), timeout=TIMEOUT, trust_env=False, follow_redirects=False
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         self._client.close()
-
-    def get(self, url: str, **options: Any) -> Answer:
-        """:meth:`request` with GET."""
-        return self.request("GET", url, **options)
 
     def request(
         self,
