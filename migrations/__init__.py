@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 #: Since 15 a view can ask for what its reader may see, and not its owner.
 OLDEST_SERVER = 15
 
-__all__ = ["check", "current", "downgrade", "head", "upgrade", "upgrade_sql"]
+__all__ = ["check", "current", "downgrade", "head", "include_name", "upgrade", "upgrade_sql"]
 
 
 def upgrade(target: Engine | str, revision: str = "head") -> None:
@@ -88,6 +88,15 @@ def check(target: Engine) -> None:
             f"the database is at revision {found or '(none)'}, this version of jobplatform needs {expected}; "
             "run `jobplatform migrate`"
         )
+
+
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
+    """Whether the autogenerate of a host's own Alembic looks at what has this name: at everything but our schema.
+
+    For its ``env.py``: ``context.configure(..., include_schemas=True, include_name=include_name)``. Without it, what
+    the host's models do not have is to be dropped, and that is all of ours.
+    """
+    return kind != "schema" or name != SCHEMA
 
 
 def _revisions() -> list[str]:
