@@ -50,7 +50,14 @@ from jobplatform.settings import Settings
 tasks = Tasks()
 
 
-@tasks.task("sync", queue="sync", max_attempts=3, timeout=timedelta(minutes=10), unique="workspace")
+@tasks.task(
+    "sync",
+    queue="sync",
+    max_attempts=3,
+    timeout=timedelta(minutes=10),
+    unique=lambda payload: payload.target,
+    limit_per_workspace=1,
+)
 def sync(job: RunningJob, payload: SyncPayload) -> SyncResult | Skip:
     """What the platform's own task does; an application that has tasks of its own declares it beside them."""
     return run_sync(

@@ -25,8 +25,21 @@ class SyncPayload:
     sync_log_id: str | None = field(default=None, metadata={"data_key": "syncLogId"})
     """What the host application calls this sync; kept in its entry in ``sync_logs`` as ``reference``."""
 
+    @property
+    def target(self) -> str:
+        """What it is about, for ``unique``: a connection, else a type, else "", which is the whole workspace."""
+        return str(self.connection_id or self.connector_type or "")
 
-@tasks.task("sync", queue="sync", max_attempts=3, timeout=timedelta(minutes=10), unique="workspace")
+
+@tasks.task(
+    "sync",
+    queue="sync",
+    max_attempts=3,
+    timeout=timedelta(minutes=10),
+    unique=lambda payload: payload.target,
+    # Targets overlap. Those of a workspace wait for their turn, and none is lost.
+    limit_per_workspace=1,
+)
 def sync(job: RunningJob, payload: SyncPayload) -> SyncResult | Skip:
     """Pull the workspace's records from its sources."""
     return run_sync(

@@ -21,7 +21,10 @@ LONGEST = 400
 
 
 class Uniqueness:
-    """Makes the key of a payload. Raises :class:`TaskDefinitionError` for what no payload could be told apart by."""
+    """Makes the key of a payload. Raises :class:`TaskDefinitionError` for what no payload could be told apart by.
+
+    A function that answers "" means the whole workspace: the key is then the one that ``unique="workspace"`` has.
+    """
 
     def __init__(self, task: str, declared: Unique, payload: PayloadType[Any]) -> None:
         self._task = task
@@ -34,12 +37,16 @@ class Uniqueness:
     def key(self, value: Any) -> str | None:
         """The key of a payload's JSON value; None when this one is like no other."""
         if self._function is not None:
-            key = self._function(self._payload.load(value))
-            return None if key is None else f"{self._task}:{key}"
+            return self._named(self._function(self._payload.load(value)))
         if not self._fields:
             # The index behind the guard begins with the workspace, so the key need not name it.
             return self._task
         return f"{self._task}:{_short(self._told(value))}"
+
+    def _named(self, key: str | None) -> str | None:
+        if key is None:
+            return None
+        return f"{self._task}:{key}" if key else self._task
 
     def _told(self, value: Any) -> str:
         complete = self._payload.complete(value)

@@ -46,7 +46,7 @@ class Order:
 def make_tasks() -> Tasks:
     tasks = Tasks()
 
-    @tasks.task("sync", queue="sync", unique="workspace")
+    @tasks.task("sync", queue="sync", unique=lambda payload: str(payload.connection_id or payload.connector_type or ""))
     def sync(job: RunningJob, payload: SyncPayload) -> dict[str, Any]:
         job.progress(1, 2, "half way")
         return {"mode": payload.mode, "totalRecords": 7}

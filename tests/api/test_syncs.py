@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.api import create_blueprint
+from jobplatform.connectors import tasks as shipped_tasks
+from jobplatform.queue import Tasks
 from tests.api.conftest import PROBLEM, Client, Hand, MintToken
 
 
@@ -77,6 +81,41 @@ def test_a_finished_sync_does_not_stand_in_the_way(
     assert second.get_json()["jobId"] != first["jobId"]
 
 
+@pytest.fixture
+def shipped(sessions: sessionmaker[Session], mint: MintToken, workspace_id: uuid.UUID) -> Client:
+    """A client of an installation that has the tasks which come with the platform."""
+    app = Flask(__name__)
+    app.register_blueprint(create_blueprint(sessions, shipped_tasks))
+    return Client(app.test_client(), mint(workspace_id))
+
+
+@pytest.mark.parametrize("key", ["connectionId", "connectorType"])
+def test_a_sync_is_refused_while_one_of_the_same_target_is_under_way_and_no_other(
+    shipped: Client, sync_url: str, key: str
+) -> None:
+    one, two = ({key: str(uuid.uuid4())} for _ in range(2))
+    first = shipped.post(sync_url, json=one)
+    second = shipped.post(sync_url, json=two)
+    everything = shipped.post(sync_url)
+    again = [shipped.post(sync_url, json=body) for body in (one, two, {"mode": "initial"})]
+
+    assert [answer.status_code for answer in (first, second, everything)] == [202, 202, 202]
+    assert [answer.status_code for answer in again] == [409, 409, 409]
+    assert [answer.get_json()["jobId"] for answer in again] == [
+        answer.get_json()["jobId"] for answer in (first, second, everything)
+    ]
+
+
+def test_a_sync_that_waits_is_not_replaced_by_one_of_another_connection(shipped: Client, sync_url: str) -> None:
+    one, two = ({"connectionId": str(uuid.uuid4()), "ifActive": "replace"} for _ in range(2))
+
+    first, other, newer = (shipped.post(sync_url, json=body).get_json() for body in (one, two, one))
+
+    assert (other["replaced"], newer["replaced"]) == (False, True)
+    assert newer["jobId"] == first["jobId"]
+    assert shipped.get(first["statusUrl"]).get_json()["payload"] == {"connectionId": one["connectionId"]}
+
+
 def test_workspaces_sync_independently(
     client: Client, stranger: Client, sync_url: str, other_workspace: uuid.UUID
 ) -> None:
@@ -118,9 +157,6 @@ def test_a_payload_that_the_task_refuses_is_invalid_at_its_place(client: Client,
 def test_without_a_sync_task_there_is_nothing_to_sync(
     sessions: sessionmaker[Session], mint: MintToken, workspace_id: uuid.UUID, sync_url: str
 ) -> None:
-    from jobplatform.api import create_blueprint
-    from jobplatform.queue import Tasks
-
     app = Flask(__name__)
     app.register_blueprint(create_blueprint(sessions, Tasks()))
     client = Client(app.test_client(), mint(workspace_id))

@@ -616,7 +616,7 @@ def test_a_source_is_synced_from_its_line_and_a_second_time_leads_to_the_first(
     again = operator.send("/sync")
 
     assert again.headers["Location"] == began.headers["Location"]
-    assert notice_of(operator.follow(again)) == "The workspace has a sync under way already: this one."
+    assert notice_of(operator.follow(again)) == "Such a sync is under way already: this one."
     with sessions() as session:
         payload = session.scalar(text("select payload from jobplatform.job_records where task = 'sync'"))
     assert payload == {"connectionId": str(connection_id)}

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, insert, text, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidLimitError
-from jobplatform.models import PLATFORM_WORKSPACE, Connection, Role, Status, SyncLog, Workspace, confine
+from jobplatform.models import PLATFORM_WORKSPACE, Connection, JobRecord, Role, Status, SyncLog, Workspace, confine
 from jobplatform.queue import (
     Completion,
     Every,
@@ -651,8 +651,8 @@ def test_while_a_sync_is_not_over_no_other_can_begin_and_the_card_says_so(
     assert (waiting.can_sync, waiting.why_not) == (False, "a sync is waiting for its turn")
     assert (running.can_sync, running.why_not) == (False, "a sync is running")
     assert [found.cards[0].state for found in (waiting, running)] == ["waiting", "running"]
-    assert running.guard is not None
-    assert running.guard.job_id == running.cards[0].job_id == job
+    assert [guard.job_id for guard in running.guards] == [job]
+    assert (running.cards[0].job_id, running.cards[0].guard) == (job, running.guards[0])
     assert pages.tenant_syncs(db, OTHER).why_not == "nothing is connected yet"
 
 
@@ -665,6 +665,76 @@ def test_a_sync_of_another_connection_is_not_this_card_s(
     found = pages.tenant_syncs(db, workspace_id)
 
     assert (found.cards[0].state, found.can_sync) == ("never", False)
+
+
+def about(connection_id: uuid.UUID = CONNECTION, **options: Any) -> NewJob:
+    """A sync of one connection, as the task that comes with the platform makes it."""
+    payload = {"connectionId": str(connection_id)}
+    return NewJob(task="sync", unique_key=f"sync:{connection_id}", payload=payload, **options)
+
+
+def test_a_sync_of_a_connection_is_in_the_way_of_that_one_s_next_alone(
+    synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
+) -> None:
+    second = uuid.uuid4()
+    told = {"workspace_id": workspace_id, "connector_type": "rss", "name": "News", "config": {}}
+    db.execute(insert(Connection).values(id=second, **told))
+    job = enqueue_job(db, about(workspace_id=workspace_id)).job_id
+
+    found = pages.tenant_syncs(db, workspace_id)
+
+    cards = {card.connection_id: card for card in found.cards}
+    assert (found.can_sync, [guard.job_id for guard in found.guards]) == (True, [job])
+    assert (cards[CONNECTION].can_sync, cards[CONNECTION].state, cards[CONNECTION].job_id) == (False, "waiting", job)
+    assert (cards[second].can_sync, cards[second].state, cards[second].guard) == (True, "never", None)
+
+
+def test_a_card_shows_the_sync_that_runs_before_one_that_waits(
+    synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
+) -> None:
+    own = enqueue_job(db, about(workspace_id=workspace_id)).job_id
+    of_type = NewJob(
+        workspace_id=workspace_id, task="sync", unique_key="sync:http_json", payload={"connectorType": "http_json"},
+        priority=1,
+    )  # fmt: skip
+    runs = enqueue_job(db, of_type).job_id
+    Worker(db, tasks=("sync",)).claim()
+
+    found = pages.tenant_syncs(db, workspace_id)
+
+    (card,) = found.cards
+    assert (card.state, card.job_id, card.can_sync) == ("running", runs, False)
+    assert [guard.job_id for guard in found.guards] == [runs, own]
+    assert found.can_sync
+
+
+def test_one_that_waits_for_the_sync_that_runs_is_under_way_too(
+    synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
+) -> None:
+    runs = enqueue_job(db, about(workspace_id=workspace_id)).job_id
+    (claimed,) = Worker(db, tasks=("sync",)).claim()
+    newer = enqueue_job(db, about(workspace_id=workspace_id, if_active="replace")).job_id
+    found = pages.tenant_syncs(db, workspace_id)
+    assert [guard.job_id for guard in found.guards] == [runs, newer]
+
+    complete_jobs(db, [Completion(claimed.lease, "{}")])
+
+    (card,) = pages.tenant_syncs(db, workspace_id).cards
+    assert (card.state, card.job_id, card.can_sync) == ("waiting", newer, False)
+
+
+def test_what_a_sealed_sync_is_about_its_key_says(
+    synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
+) -> None:
+    second = uuid.uuid4()
+    told = {"workspace_id": workspace_id, "connector_type": "http_json", "name": "News", "config": {}}
+    db.execute(insert(Connection).values(id=second, **told))
+    job = enqueue_job(db, about(second, workspace_id=workspace_id)).job_id
+    db.execute(update(JobRecord).where(JobRecord.id == job).values(payload="sealed"))
+
+    states = {card.connection_id: card.state for card in pages.tenant_syncs(db, workspace_id).cards}
+
+    assert states == {CONNECTION: "never", second: "waiting"}
 
 
 def test_a_card_knows_when_its_connection_is_synced_next(

@@ -51,6 +51,7 @@ from jobplatform.queue import (
     silence,
 )
 from jobplatform.queue.claim.weighing import Weighing
+from jobplatform.queue.pages.tenant import GUARDS
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.testing import DatabaseServer
@@ -227,6 +228,16 @@ def test_a_claim_of_the_job_that_the_bell_was_rung_for_touches_fewer_pages(backl
 
     assert plan.sequential_scans == []
     assert plan.buffers <= 50
+
+
+def test_the_syncs_that_are_about_a_workspace_s_connections_are_looked_up_by_their_keys(backlog: Backlog) -> None:
+    workspace_id = uuid.UUID(hashlib.md5(b"1", usedforsecurity=False).hexdigest())
+    keys = text_array(f"sync:{uuid.UUID(int=number)}" for number in range(800))
+
+    plan = backlog.explain(lambda s: run(s, GUARDS, workspace_id=workspace_id, keys=keys))
+
+    assert plan.sequential_scans == []
+    assert plan.rows_visited("job_queue") == plan.rows_visited("job_records") == 0
 
 
 @pytest.mark.parametrize("verb", BY_LEASE)

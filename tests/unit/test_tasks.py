@@ -221,6 +221,12 @@ def test_a_key_made_from_the_payload_belongs_to_the_task(tasks: Tasks) -> None:
     assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).unique_key == "greet:Ada"
 
 
+def test_a_key_function_that_answers_nothing_means_the_whole_workspace(tasks: Tasks) -> None:
+    task = tasks.task("greet", unique=lambda _payload: "")(handler)
+
+    assert task.new_job(Greeting("Ada"), workspace_id=WORKSPACE).unique_key == "greet"
+
+
 def test_a_key_function_may_answer_that_there_is_no_guard(tasks: Tasks) -> None:
     task = tasks.task("greet", unique=lambda _payload: None)(handler)
 

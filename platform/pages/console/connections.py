@@ -44,13 +44,13 @@ def list_syncs() -> Response:
 
 
 def start_sync(workspace_id: UUID, connection_id: UUID) -> Any:
-    """To its job; while another sync of the workspace is under way, to that one's."""
+    """To its job; while another sync of the connection is under way, to that one's."""
     answer = ask("POST", f"/workspaces/{workspace_id}/sync", {"connectionId": str(connection_id)})
     is_taken = answer.status == 409 and "jobId" in answer.body
     if not (answer.ok or is_taken):
         return done(answer, "")
     job_id = answer.body["jobId"]
     response = redirect(url("job.show_job", workspace_id=workspace_id, job_id=job_id), 303)
-    words = "The workspace has a sync under way already: this one." if is_taken else "The sync is enqueued."
+    words = "Such a sync is under way already: this one." if is_taken else "The sync is enqueued."
     notify(response, words, "refused" if is_taken else "done")
     return response

@@ -38,7 +38,7 @@ def show_syncs(tenant_id: UUID) -> Response:
 
 
 def start_sync(tenant_id: UUID) -> Any:
-    """Of all sources, or of one. While one is under way there is none to begin, and the page says which that is."""
+    """Of all sources, or of one. While one of the same is under way there is none to begin, and the page says so."""
     chosen = {"mode": request.form.get("mode"), "connectionId": request.form.get("connection")}
     body = {name: value for name, value in chosen.items() if value}
     answer = ask("POST", f"/workspaces/{tenant_id}/sync", body)

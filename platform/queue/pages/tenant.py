@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, NamedTuple
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import PLATFORM_WORKSPACE, Connection, Job, JobRecord, Schedule, Status, visit
+from jobplatform.models import PLATFORM_WORKSPACE, SUCCESSOR, Connection, Job, JobRecord, Schedule, Status, visit
 from jobplatform.queue.read import list_jobs
-from jobplatform.queue.statement import run
+from jobplatform.queue.statement import run, text_array
 from jobplatform.queue.sync_logs import SyncLogSeen, list_sync_logs
 
 #: The task that a sync is a job of.
@@ -31,9 +31,12 @@ FOR_PEOPLE: Final = frozenset({"SyncFailedError", "SourceError", "SourceBusyErro
 
 CardState = Literal["never", "running", "waiting", "ok", "failed", "cancelled"]
 
-# The guard of a sync is its task's name; whoever waits to replace a running one has a mark before it.
-GUARD: Final = """
-select q.id, q.state, coalesce(q.started_at, q.run_after), q.progress, r.created_at, r.payload
+# The guard of a sync is its task's name and what it is about, or the name alone for all of the workspace; whoever waits
+# to replace a running one has a mark before it. Each key is looked up in their index.
+GUARDS: Final = """
+select
+    ltrim(q.unique_key, chr(30)), q.id, q.state, coalesce(q.started_at, q.run_after), q.progress, r.created_at,
+    r.payload
 from jobplatform.job_queue q
 cross join lateral (
     select r.created_at, r.payload
@@ -41,13 +44,14 @@ cross join lateral (
     where r.workspace_id = q.workspace_id and r.id = q.id
     limit 1
 ) r
-where q.workspace_id = %(workspace_id)s and q.unique_key = %(key)s
+where q.workspace_id = %(workspace_id)s and q.unique_key = any(%(keys)s::text[])
+order by q.state = 2 desc, q.id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The sync that has not ended, because of which no other can begin."""
+    """A sync that has not ended, because of which no other that is about the same can begin."""
 
     job_id: uuid.UUID
     status: Status
@@ -60,8 +64,8 @@ class Guard:
 class SyncCard:
     """A connection as its owner sees it.
 
-    ``state`` is of the sync that runs or waits, else of the last one, and ``job_id`` is its job. ``records`` were read
-    by the last one that went well.
+    ``state`` is of the sync that runs or waits (``guard``), else of the last one, and ``job_id`` is its job.
+    ``can_sync``: none of this connection alone is under way. ``records`` were read by the last one that went well.
     """
 
     connection_id: uuid.UUID
@@ -74,6 +78,16 @@ class SyncCard:
     error: str | None
     next_run_at: datetime.datetime | None
     job_id: uuid.UUID | None
+    guard: Guard | None
+    can_sync: bool
+
+
+class _Active(NamedTuple):
+    """A sync that has not ended."""
+
+    key: str
+    guard: Guard
+    payload: Any
 
 
 class _Ended(NamedTuple):
@@ -91,10 +105,11 @@ class _Ended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TenantSyncs:
-    """Cards by connection, and whether a sync can begin now; ``why_not`` says it in words, and is empty when it can."""
+    """Cards by connection, and the syncs that have not ended, running ones first. ``why_not`` says in words why none of
+    the whole workspace can begin now, and is empty when one can."""
 
     cards: tuple[SyncCard, ...]
-    guard: Guard | None
+    guards: tuple[Guard, ...]
     why_not: str
 
     @property
@@ -131,20 +146,17 @@ class ActivityPage:
 
 
 def tenant_syncs(session: Session, workspace_id: uuid.UUID) -> TenantSyncs:
-    """A card for each connection of the workspace, and whether "sync now" would do anything."""
+    """A card for each connection of the workspace, and whether "sync now" and "sync everything" would do anything."""
     visit(session, workspace_id)
     connections = _connections(session, workspace_id)
-    guard, payload = _guard(session, workspace_id)
+    active = _active(session, workspace_id, connections)
     logs = list_sync_logs(session, workspace_id, limit=MOST_SYNCS)
     asked_for = _payloads(session, workspace_id, logs)
     schedules = _schedules(session, workspace_id)
     cards = tuple(
-        _card(connection, guard, payload, tuple(_ended(connection, logs, asked_for)), schedules)
-        for connection in connections
+        _card(connection, active, tuple(_ended(connection, logs, asked_for)), schedules) for connection in connections
     )
-    if not connections:
-        return TenantSyncs(cards, guard, "nothing is connected yet")
-    return TenantSyncs(cards, guard, guard.words if guard else "")
+    return TenantSyncs(cards, tuple(one.guard for one in active), _why_not(connections, active))
 
 
 def tenant_activity(
@@ -194,14 +206,35 @@ def _connections(session: Session, workspace_id: uuid.UUID) -> Sequence[Any]:
     return session.execute(statement.order_by(table.id).limit(MOST_CARDS)).all()
 
 
-def _guard(session: Session, workspace_id: uuid.UUID) -> tuple[Guard | None, Any]:
-    row = run(session, GUARD, workspace_id=workspace_id, key=SYNC).one_or_none()
-    if row is None:
-        return None, None
-    job_id, state, since, progress, created_at, payload = row
+def _active(session: Session, workspace_id: uuid.UUID, connections: Sequence[Any]) -> list[_Active]:
+    """The syncs of all these connections, of some or of one that have not ended, running ones first."""
+    keys = {SYNC}.union(*map(_keys, connections))
+    marked = text_array([*keys, *(f"{SUCCESSOR}{key}" for key in keys)])
+    return [
+        _Active(key, _guard(*facts), payload)
+        for key, *facts, payload in run(session, GUARDS, workspace_id=workspace_id, keys=marked)
+    ]
+
+
+def _guard(job_id: uuid.UUID, state: int, since: Any, progress: Any, created_at: Any) -> Guard:
     if state == 2:
-        return Guard(job_id, Status.RUNNING, since, progress, "a sync is running"), payload
-    return Guard(job_id, Status.PENDING, created_at, progress, "a sync is waiting for its turn"), payload
+        return Guard(job_id, Status.RUNNING, since, progress, "a sync is running")
+    return Guard(job_id, Status.PENDING, created_at, progress, "a sync is waiting for its turn")
+
+
+def _keys(connection: Any) -> set[str]:
+    """Of the syncs that are about a connection: all of the workspace, those of its type, and it alone."""
+    return {SYNC, f"{SYNC}:{connection.connector_type}", _own_key(connection)}
+
+
+def _own_key(connection: Any) -> str:
+    return f"{SYNC}:{connection.id}"
+
+
+def _why_not(connections: Sequence[Any], active: Sequence[_Active]) -> str:
+    if not connections:
+        return "nothing is connected yet"
+    return next((one.guard.words for one in active if one.key == SYNC), "")
 
 
 def _payloads(session: Session, workspace_id: uuid.UUID, logs: Sequence[SyncLogSeen]) -> dict[uuid.UUID, Any]:
@@ -223,11 +256,9 @@ def _schedules(session: Session, workspace_id: uuid.UUID) -> Sequence[Any]:
     return session.execute(statement.order_by(table.next_run_at).limit(MOST_SCHEDULES)).all()
 
 
-def _card(
-    connection: Any, guard: Guard | None, payload: Any, ended: Sequence[_Ended], schedules: Sequence[Any]
-) -> SyncCard:
+def _card(connection: Any, active: Sequence[_Active], ended: Sequence[_Ended], schedules: Sequence[Any]) -> SyncCard:
     good = next((one for one in ended if one.result is not None and one.result.get("status") == "completed"), None)
-    mine = guard if guard is not None and _concerns(payload, connection) else None
+    mine = next((one.guard for one in active if _is_about(one, connection)), None)
     return SyncCard(
         connection_id=connection.id,
         name=connection.name,
@@ -239,6 +270,8 @@ def _card(
         error=_error(ended[0]) if ended else None,
         next_run_at=next((row.next_run_at for row in schedules if _concerns(row.payload, connection)), None),
         job_id=mine.job_id if mine else ended[0].log.job_id if ended else None,
+        guard=mine,
+        can_sync=all(one.key != _own_key(connection) for one in active),
     )
 
 
@@ -251,6 +284,11 @@ def _ended(connection: Any, logs: Iterable[SyncLogSeen], asked_for: Mapping[uuid
             continue
         if result is not None or (never_came and _concerns(asked_for[log.job_id], connection)):
             yield _Ended(log, result)
+
+
+def _is_about(sync: _Active, connection: Any) -> bool:
+    """The key of one that is sealed says more than its payload; the payload more where somebody gave the key."""
+    return sync.key in _keys(connection) and _concerns(sync.payload, connection)
 
 
 def _concerns(payload: Any, connection: Any) -> bool:
