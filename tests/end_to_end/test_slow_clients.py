@@ -19,6 +19,7 @@ from jobplatform.testing import wait_until
 from tests.end_to_end.conftest import COMMAND
 
 MANY = 200
+THREADS = 4
 MIB = 1 << 20
 
 #: How a request may begin and go on for ever: in its head, after it, in a body, in a body of chunks, in one too long.
@@ -29,6 +30,16 @@ BEGINNINGS = (
     POST + "Transfer-Encoding: chunked\r\n\r\n1f4\r\n",
     POST + "Content-Length: 10000000\r\n\r\n{{",
 )
+#: How one may look complete and not be. Nobody has to show a token to send this form.
+FORM = "POST /console/sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+ODD_BEGINNINGS = {
+    "a length with noughts before it": FORM + "Content-Length: 0000000000000000000000500\r\n\r\na",
+    "a chunk's size with noughts before it": FORM + "Transfer-Encoding: chunked\r\n\r\n000000000005\r\na",
+    "a head of many fields": "GET /livez HTTP/1.1\r\nHost: x\r\n" + f"X-Long: {'x' * 4_000}\r\n" * 17,
+    "a chunk's size with much to be said of it": FORM + f"Transfer-Encoding: chunked\r\n\r\n5;{'a' * 8_180}",
+    "trailers": FORM + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" + "X-Sum: 1\r\n" * 8_000,
+    "tiny chunks": FORM + "Transfer-Encoding: chunked\r\n\r\n" + "1\r\n \r\n" * 190_000,
+}
 
 
 class Api:
@@ -40,7 +51,7 @@ class Api:
         self.address = self._listener.getsockname()
         self.url = "http://{}:{}".format(*self.address)
         fd = str(self._listener.fileno())
-        options = ["api", "--fd", fd, "--workers", "1", "--threads", "4", "--server", server]
+        options = ["api", "--fd", fd, "--workers", "1", "--threads", str(THREADS), "--server", server]
         environ = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TRUST_LOGIN": "true"}
         self.process = subprocess.Popen([*COMMAND, *options], env=environ, pass_fds=[self._listener.fileno()])
         wait_until(lambda: httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200, what="the API to be ready")
@@ -117,6 +128,24 @@ def test_the_api_answers_while_many_clients_never_end_their_requests(
     assert heard < 80 * MIB
     # And whoever is only slow is served.
     assert pieces == [b"HTTP/1.1 202", b"HTTP/1.1 202", b"HTTP/1.1 200"]
+
+
+def test_requests_that_only_look_complete_take_nobody_s_place(api: Api) -> None:
+    answered = {name: answers_beside(api, beginning) for name, beginning in ODD_BEGINNINGS.items()}
+
+    assert answered == dict.fromkeys(ODD_BEGINNINGS, True)
+
+
+def answers_beside(api: Api, beginning: str) -> bool:
+    """Whether others are served while more clients than there are threads hold on to requests of this kind."""
+    with contextlib.ExitStack() as held:
+        for _ in range(2 * THREADS):
+            client = held.enter_context(socket.create_connection(api.address, timeout=60))
+            client.sendall(beginning.encode())
+        try:
+            return {httpx.get(f"{api.url}/livez", timeout=60).status_code for _ in range(2 * THREADS)} == {200}
+        except httpx.ReadTimeout:
+            return False
 
 
 def send_too_much(address: tuple[str, int], jobs: str, bearer: str) -> int:
