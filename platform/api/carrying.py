@@ -43,6 +43,8 @@ FAREWELL = 5.0
 
 log = logging.getLogger("jobplatform.api")
 
+_END = b"0\r\n\r\n"
+
 Beat = Callable[[], str]
 
 
@@ -86,7 +88,7 @@ def take_over(answering: Answering, follower: Follower, beat: Beat) -> Line:
 class Line:
     """The connection of a stream, and what it has not taken yet."""
 
-    __slots__ = ("_beat", "_beat_at", "_chunked", "_connection", "_moved_at", "_rest", "follower")
+    __slots__ = ("_beat", "_beat_at", "_chunked", "_connection", "_has_ended", "_moved_at", "_rest", "follower")
 
     def __init__(self, connection: int, follower: Follower, beat: Beat, *, chunked: bool) -> None:
         os.set_blocking(connection, False)
@@ -95,6 +97,7 @@ class Line:
         self._beat = beat
         self._chunked = chunked
         self._rest = b""
+        self._has_ended = False
         self._moved_at = time.monotonic()
         self._beat_at = self._moved_at + next_beat()
 
@@ -105,22 +108,33 @@ class Line:
 
     def write(self, now: float) -> bool:
         """What there is to be said, as far as the connection takes it. False when there will be no more."""
-        if not self._rest:
-            self._rest = self._framed(self._said(now))
-            self._moved_at = now
         if self._rest:
             self._send(now)
-        return bool(self._rest or self.follower.waiting or not self.follower.ended)
+        # Piece by piece: what the connection does not take is here once more than in the follower.
+        while not self._rest and (data := self._next(now)):
+            self._rest = data
+            self._moved_at = now
+            self._send(now)
+        return bool(self._rest or not self._has_ended)
 
     def close(self) -> None:
         """Say that this is the end, unless something is still to be said before that."""
         try:
-            if self._chunked and not self._rest:
-                os.write(self._connection, b"0\r\n\r\n")
+            if self._chunked and not (self._rest or self._has_ended):
+                os.write(self._connection, _END)
         except OSError:
             pass  # nobody is there to hear it
         finally:
             os.close(self._connection)
+
+    def _next(self, now: float) -> bytes:
+        """The end is the last of it, which the connection may not take at once either."""
+        if self._has_ended:
+            return b""
+        if text := self._said(now):
+            return self._framed(text)
+        self._has_ended = self.follower.ended and not self.follower.waiting
+        return _END if self._has_ended and self._chunked else b""
 
     def _said(self, now: float) -> str:
         if self.follower.waiting:
@@ -133,7 +147,7 @@ class Line:
 
     def _framed(self, text: str) -> bytes:
         data = text.encode()
-        return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def _send(self, now: float) -> None:
         try:

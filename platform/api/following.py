@@ -8,6 +8,7 @@ the database, where it is safe.
 
 from __future__ import annotations
 
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +30,12 @@ from jobplatform.queue import (
     present_position,
 )
 
-#: Events that wait for a client to read them. With so many a follower is fed no more until it has been drained.
+#: Events that wait for a client to read them, and their bytes. With so many a follower is fed no more until it has been
+#: drained. One event it always has room for, however large.
 ROOM = 200
+ROOM_BYTES = 1 << 20
+#: Bytes that are taken at once, or one event.
+PIECE = 64 << 10
 #: Jobs of a follower that are looked at in one round, at most.
 AT_ONCE = 20
 #: Seconds for which a full follower may go undrained; then nobody is there.
@@ -58,7 +63,7 @@ class Follower(ABC):
     """Somebody who waits for news. ``end`` and ``put`` are for the hub, ``take`` for one other thread."""
 
     # There may be thousands, and nearly all of them wait.
-    __slots__ = ("_lock", "_outbox", "_taking", "ended", "full_since", "on_news", "reader")
+    __slots__ = ("_bytes", "_lock", "_outbox", "_taking", "ended", "full_since", "on_news", "reader")
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -69,6 +74,7 @@ class Follower(ABC):
         self._lock = threading.Lock()
         self._taking: threading.Condition | None = None
         self._outbox: list[str] = []
+        self._bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -77,7 +83,7 @@ class Follower(ABC):
 
     @property
     def has_room(self) -> bool:
-        return self.waiting < ROOM
+        return self.waiting < ROOM and self._bytes < ROOM_BYTES
 
     def end(self) -> None:
         with self._lock:
@@ -86,16 +92,24 @@ class Follower(ABC):
 
     def put(self, texts: Iterable[str]) -> None:
         with self._lock:
-            self._outbox.extend(texts)
+            for text in texts:
+                self._outbox.append(text)
+                self._bytes += sys.getsizeof(text)
             self._tell()
 
     def take(self, seconds: float) -> str:
-        """All there is, as one text; empty when nothing came within so many seconds, or the end."""
+        """What there is, as one text; the first of it when that is much. Empty when nothing came within so many
+        seconds, or the end."""
         with self._lock:
             if seconds:
                 self._wait(seconds)
-            text = "".join(self._outbox)
-            self._outbox.clear()
+            count = size = 0
+            while count < len(self._outbox) and size < PIECE:
+                size += sys.getsizeof(self._outbox[count])
+                count += 1
+            text = "".join(self._outbox[:count])
+            del self._outbox[:count]
+            self._bytes -= size
             return text
 
     def _wait(self, seconds: float) -> None:
@@ -171,9 +185,14 @@ class JobFollower(OneJob):
             self.end()
             return
         changes, self.is_behind = changes_since(followed.position, seen.facts)
-        position = changes[-1].position if changes else followed.position
+        position = followed.position
+        for change in changes:
+            if not self.has_room:
+                self.is_behind = True
+                break
+            position = change.position
+            self.put(filter(None, [self._render(change, str(position))]))
         self._followed = followed._replace(version=seen.version, position=position)
-        self.put(filter(None, (self._render(change, str(change.position)) for change in changes)))
         # Nothing changes any more at one that has ended but the time, and what comes late.
         self._has_news = self.is_behind or seen.facts.ending is not None
         if seen.facts.ending and not self.is_behind and not is_settling(seen):
@@ -197,7 +216,17 @@ class Waiter(OneJob):
 class WorkspaceFollower(Follower):
     """Follows all jobs of a workspace, as long as they are not too many; says so when they are."""
 
-    __slots__ = ("_begins", "_news", "_quiet", "_render", "_render_reset", "_settling", "_versions", "place")
+    __slots__ = (
+        "_at_once",
+        "_begins",
+        "_news",
+        "_quiet",
+        "_render",
+        "_render_reset",
+        "_settling",
+        "_versions",
+        "place",
+    )
 
     def __init__(
         self, reader: Reader, place: WorkspacePlace | None, render: Render, render_reset: Callable[[bool, str], str]
@@ -212,6 +241,7 @@ class WorkspaceFollower(Follower):
         self._begins = place is None
         self._quiet: set[str] = set()
         self._settling: dict[str, int] = {}
+        self._at_once = AT_ONCE
 
     @property
     def is_behind(self) -> bool:
@@ -274,7 +304,8 @@ class WorkspaceFollower(Follower):
         self._news.add(followed.job_id)
 
     def to_look_at(self) -> list[Followed]:
-        room = max(1, min(AT_ONCE, (ROOM - self.waiting) // 10))
+        room = max(1, min(self._at_once, (ROOM - self.waiting) // 10))
+        self._at_once = AT_ONCE
         # Those nobody needs to be told of are cheap.
         quiet = sorted(self._quiet & self._news)
         return [self._follow(job_id) for job_id in (quiet or sorted(self._news)[:room])]
@@ -291,10 +322,13 @@ class WorkspaceFollower(Follower):
             return
         changes, more = changes_since(followed.position, seen.facts)
         for change in changes:
+            if not self.has_room:
+                # What was looked up of the others was in vain, and may be as large.
+                self._at_once = 1
+                more = True
+                break
             self.place.jobs[job_id] = change.position
-            text = self._render(change, str(self.place))
-            if text:
-                self.put([text])
+            self.put(filter(None, [self._render(change, str(self.place))]))
         if more:
             self._news.add(job_id)
         elif is_settling(seen):

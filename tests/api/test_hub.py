@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 import uuid
@@ -15,14 +16,17 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import following
 from jobplatform.api import hub as hub_module
-from jobplatform.api.following import AT_ONCE, ROOM, Follower, JobFollower, Reader, WorkspaceFollower
+from jobplatform.api.following import AT_ONCE, PIECE, ROOM, ROOM_BYTES, Follower, JobFollower, Reader, WorkspaceFollower
 from jobplatform.api.hub import PORTION, Hub, _portions
 from jobplatform.api.streaming import render_event
 from jobplatform.queue import START, LogLine, append_log_lines
 from jobplatform.testing import wait_until
 from tests.api.conftest import Hand
+from tests.api.streams import parse
 
 LINES = 1_000
+#: Bytes of an event with a large result.
+LARGE = 1_000_000
 #: Of one job, in one look: 50 lines, and a state or two.
 ONE_LOOK = 60
 
@@ -83,6 +87,54 @@ def test_a_workspace_s_client_that_does_not_read_costs_no_more(
         talkative()
 
     assert max(rounds(hub, sessions, follower, 30)) < ROOM + AT_ONCE * ONE_LOOK
+
+
+def ended_jobs(text: str) -> list[str]:
+    """Whose end was told, in order; each event with all of its data."""
+    return [event.data["jobId"] for event in parse([text]) if event.name == "job.completed"]
+
+
+def test_of_large_events_a_client_that_does_not_read_has_so_many_bytes_waiting_and_loses_none(
+    reader: Reader, echo: Callable[..., str], hand: Hand, workspace_id: uuid.UUID, sessions: sessionmaker[Session]
+) -> None:
+    follower, hub = WorkspaceFollower(reader, None, render_event, lambda *_: ""), Hub()
+    rounds(hub, sessions, follower, 2)
+    jobs = [echo() for _ in range(6)]
+    for job in jobs:
+        hand.complete(workspace_id, job, json.dumps({"text": "x" * (LARGE - 1_000)}))
+
+    waiting = []
+    for _ in range(10):
+        rounds(hub, sessions, follower, 1)
+        waiting.append(sum(map(len, follower._outbox)))
+    assert max(waiting) < ROOM_BYTES + LARGE + PIECE
+    assert waiting[-1] == waiting[-5]
+
+    text = ""
+    while follower.is_behind or follower.waiting:
+        piece = follower.take(0)
+        assert len(piece) < LARGE + PIECE
+        text += piece
+        rounds(hub, sessions, follower, 1)
+    assert sorted(ended_jobs(text)) == sorted(jobs)
+
+
+def test_what_one_look_tells_of_a_job_stops_where_there_is_no_room_and_goes_on_from_there(
+    reader: Reader, talkative: Callable[[], str], sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "ROOM_BYTES", 2_000)
+    job = talkative()
+    follower, hub = JobFollower(reader, job, START, render_event), Hub()
+
+    waiting = rounds(hub, sessions, follower, 3)
+    assert max(waiting) < 20
+
+    text = ""
+    while follower.is_behind or follower.waiting:
+        text += follower.take(0)
+        rounds(hub, sessions, follower, 1)
+    lines = [event.data["line"] for event in parse([text]) if event.name == "job.log"]
+    assert lines == list(range(1, LINES + 1))
 
 
 def test_a_client_that_never_reads_is_given_up(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
