@@ -6,6 +6,7 @@ corrected one variable at a time takes as many restarts as it has mistakes.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import zoneinfo
@@ -21,6 +22,7 @@ from jobplatform.errors import SettingsError
 from jobplatform.key_ring import VARIABLE, KeyRing
 
 T = TypeVar("T")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Names that a Flask application may take from the environment into its own configuration.
 FLASK_NAMES = frozenset({"JOBPLATFORM_URL_PREFIX", "JOBPLATFORM_REGISTER_BLUEPRINT"})
@@ -111,6 +113,8 @@ class Settings:
     """Whether an enqueue wakes idle workers at once; without it they find the job at their next poll."""
     host: str = "127.0.0.1"
     port: int = 8080
+    trusted_proxies: tuple[Network, ...] = ()
+    """From whom ``jobplatform api`` believes what clients' addresses, schemes and hosts were."""
     health_host: str = "127.0.0.1"
     health_port: int | None = None
     """Where a worker serves probes and its numbers; nowhere unless it is said."""
@@ -228,6 +232,7 @@ class _Reader:
             "doorbell": self._read("DOORBELL", _boolean),
             "host": self._read("HOST", str),
             "port": self._read("PORT", _integer(0, 65_535)),
+            "trusted_proxies": self._read("TRUSTED_PROXIES", _networks),
             "health_host": self._read("HEALTH_HOST", str),
             "health_port": self._read("HEALTH_PORT", _integer(0, 65_535)),
             "max_streams": self._read("MAX_STREAMS", _integer(0, 100_000)),
@@ -371,6 +376,16 @@ def _ancestors(text: str) -> str:
         if not re.fullmatch(r"'self'|https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?", word):
             raise ValueError(f"{word!r} is neither 'self' nor an origin such as https://app.example.com")
     return " ".join(text.split())
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    def parse(word: str) -> Network:
+        try:
+            return ipaddress.ip_network(word)
+        except ValueError:
+            raise ValueError(f"{word!r} is neither an address nor a network such as 10.0.0.0/8") from None
+
+    return tuple(parse(word.strip()) for word in text.split(",") if word.strip())
 
 
 def _time_zone(text: str) -> str:

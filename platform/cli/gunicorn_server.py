@@ -6,10 +6,14 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+
+from jobplatform.cli.proxies import BehindProxies
+from jobplatform.settings import Network
 
 #: Where prometheus_client has the processes of a server share their counters. An operator may name a folder.
 SHARED_COUNTERS: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -27,8 +31,9 @@ class PlainLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], proxies: Sequence[Network]) -> None:
         self.options = options
+        self.proxies = proxies
         super().__init__()
 
     def load_config(self) -> None:
@@ -39,7 +44,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
         # Here and not above: each process makes its own application, with its own connections.
         from jobplatform.api.wsgi import app
 
-        return app
+        return BehindProxies(app, self.proxies) if self.proxies else app
 
 
 #: How many connections a process has at once: streams under gevent, clients that are kept or not done with asking.
@@ -50,7 +55,9 @@ WORKERS: Final = {
 }
 
 
-def serve(address: str, *, workers: int, threads: int, server: str = "threads") -> None:
+def serve(
+    address: str, *, workers: int, threads: int, server: str = "threads", proxies: Sequence[Network] = ()
+) -> None:
     """Serve until told to stop, then leave the process as gunicorn does, with SystemExit."""
     options = share_counters()
     _Server(
@@ -69,7 +76,10 @@ def serve(address: str, *, workers: int, threads: int, server: str = "threads") 
             "proc_name": "jobplatform-api",
             # Its remote control would listen in a file shared by every gunicorn of this user.
             "control_socket_disable": True,
-        }
+            # Of what a proxy passes on it would believe the scheme alone, and of 127.0.0.1 by itself.
+            "forwarded_allow_ips": "",
+        },
+        proxies,
     ).run()
 
 

@@ -99,7 +99,7 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
         os.environ["DATABASE_URL"] = url
         if server == "threads" and not settings.max_streams:
             os.environ["JOBPLATFORM_MAX_STREAMS"] = str(max(1, threads // 2))
-        serve(address, workers=workers, threads=threads, server=server)
+        serve(address, workers=workers, threads=threads, server=server, proxies=settings.trusted_proxies)
 
 
 def _require_store(settings: Settings, *, writes: bool) -> None:

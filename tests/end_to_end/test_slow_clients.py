@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
-from jobplatform.testing import wait_until
-from tests.end_to_end.conftest import COMMAND
+from tests.end_to_end.api_process import THREADS, Api
 
 MANY = 200
-THREADS = 4
 MIB = 1 << 20
 
 #: How a request may begin and go on for ever: in its head, after it, in a body, in a body of chunks, in one too long.
@@ -31,7 +26,7 @@ BEGINNINGS = (
     POST + "Content-Length: 10000000\r\n\r\n{{",
 )
 #: How one may look complete and not be. Nobody has to show a token to send this form.
-FORM = "POST /console/sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+FORM = "POST /w/sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 ODD_BEGINNINGS = {
     "a length with noughts before it": FORM + "Content-Length: 0000000000000000000000500\r\n\r\na",
     "a chunk's size with noughts before it": FORM + "Transfer-Encoding: chunked\r\n\r\n000000000005\r\na",
@@ -40,33 +35,6 @@ ODD_BEGINNINGS = {
     "trailers": FORM + "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" + "X-Sum: 1\r\n" * 8_000,
     "tiny chunks": FORM + "Transfer-Encoding: chunked\r\n\r\n" + "1\r\n \r\n" * 190_000,
 }
-
-
-class Api:
-    """`jobplatform api` with one process, and few threads."""
-
-    def __init__(self, database_url: str, server: str) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        os.set_inheritable(self._listener.fileno(), True)
-        self.address = self._listener.getsockname()
-        self.url = "http://{}:{}".format(*self.address)
-        fd = str(self._listener.fileno())
-        options = ["api", "--fd", fd, "--workers", "1", "--threads", str(THREADS), "--server", server]
-        environ = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TRUST_LOGIN": "true"}
-        self.process = subprocess.Popen([*COMMAND, *options], env=environ, pass_fds=[self._listener.fileno()])
-        wait_until(lambda: httpx.get(f"{self.url}/readyz", timeout=60).status_code == 200, what="the API to be ready")
-
-    def memory(self) -> int:
-        """Bytes that its serving process has for itself."""
-        pid = self.process.pid
-        (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        lines = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-        self._listener.close()
 
 
 @pytest.fixture(params=["threads", "gevent"])
@@ -130,6 +98,7 @@ def test_the_api_answers_while_many_clients_never_end_their_requests(
     assert pieces == [b"HTTP/1.1 202", b"HTTP/1.1 202", b"HTTP/1.1 200"]
 
 
+@pytest.mark.usefixtures("token")  # or nobody could sign in, and the form is not there
 def test_requests_that_only_look_complete_take_nobody_s_place(api: Api) -> None:
     answered = {name: answers_beside(api, beginning) for name, beginning in ODD_BEGINNINGS.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
             "JOBPLATFORM_DOORBELL": "off",
             "JOBPLATFORM_HOST": "::1",
             "JOBPLATFORM_PORT": "9000",
+            "JOBPLATFORM_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
             "JOBPLATFORM_LOG_LEVEL": "debug",
             "JOBPLATFORM_LOG_FORMAT": "json",
             "JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "yes",
@@ -130,6 +132,7 @@ def test_every_field_is_read_from_the_variable_of_its_name() -> None:
         "doorbell": False,
         "host": "::1",
         "port": 9000,
+        "trusted_proxies": (IPv4Network("10.0.0.0/8"), IPv6Network("::1")),
         "log_level": "DEBUG",
         "log_format": "json",
         "allow_private_addresses": True,
@@ -160,6 +163,13 @@ def test_all_problems_are_told_at_once() -> None:
         "JOBPLATFORM_TASKS",
         "JOBPLATFORM_LEASE_SECONDS",
     }
+
+
+@pytest.mark.parametrize("proxies", ["proxy.example.com", "10.0.0.1/8", "10.0.0.1;10.0.0.2", "*"])
+def test_a_proxy_that_is_trusted_is_an_address_or_a_network(proxies: str) -> None:
+    (problem,) = problems_of({"JOBPLATFORM_TRUSTED_PROXIES": proxies})
+
+    assert "is neither an address nor a network" in problem
 
 
 @pytest.mark.parametrize(
