@@ -141,7 +141,7 @@ def _refuse(problems: Sequence[Problem]) -> None:
 
 
 def _read(workspace_id: UUID, at: str, options: dict[str, Any]) -> Wanted:
-    task = mounted().tasks[options.pop("job_type")]
+    task = mounted().tasks.offered(options.pop("job_type"))
     payload = options.pop("payload")
     options.pop("after", None)  # They may name jobs that are not read yet.
     if_active = if_active_of(task, options)

@@ -85,7 +85,7 @@ def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
     Whoever knows the URL may deliver, as far as the scheme can tell; the scheme `none` checks nothing more. A secret
     is kept sealed, for which the platform needs a master key.
     """
-    task = mounted().tasks[body.pop("job_type")]
+    task = mounted().tasks.offered(body.pop("job_type"))
     with mounted().transaction() as session:
         _require_connection(session, workspace_id, body)
         made = create_hook(
@@ -119,7 +119,7 @@ def alter_hook(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Respo
     with mounted().transaction() as session:
         hook = _KIND.locked(session, workspace_id, hook_id)
         changed = sorted(body)
-        task = mounted().tasks[body.pop("job_type")] if "job_type" in body else None
+        task = mounted().tasks.offered(body.pop("job_type")) if "job_type" in body else None
         if "public_url" in body:
             body["base_url"] = body.pop("public_url")
         _require_connection(session, workspace_id, body)

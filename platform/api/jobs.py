@@ -60,7 +60,7 @@ LARGEST_SHOWN = 4096
 @jobs.answers(202, AcceptedSchema, headers=LOCATED)
 def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
     """Enqueue a job of any registered task"""
-    task = mounted().tasks[options.pop("job_type")]
+    task = mounted().tasks.offered(options.pop("job_type"))
     return enqueue(task, options.pop("payload"), workspace_id, options, payload_at="/payload")
 
 

@@ -38,6 +38,7 @@ from jobplatform.queue import (
     delete_schedule,
     find_schedule,
     get_schedule,
+    is_own_task,
     last_ticks,
     list_schedules,
     list_ticks,
@@ -75,7 +76,7 @@ def answer_list(workspace_id: UUID, query: dict[str, Any]) -> Response:
 def make(workspace_id: UUID, body: dict[str, Any], url_of: Callable[[UUID], str]) -> Response:
     rule = _rule(body, None)
     assert rule is not None
-    task = mounted().tasks[body.pop("job_type")]
+    task = mounted().tasks.offered(body.pop("job_type"))
     with mounted().transaction() as session:
         options = _options(body)
         made = create_schedule(
@@ -98,7 +99,7 @@ def change(workspace_id: UUID, schedule_id: UUID, body: dict[str, Any]) -> Respo
     with mounted().transaction() as session:
         found = _locked(session, workspace_id, schedule_id)
         rule = _rule(body, found)
-        task = mounted().tasks[body.pop("job_type", found.task)]
+        task = mounted().tasks.offered(body.pop("job_type", found.task))
         named = sorted(body) + (["rule"] if rule else [])
         changes = _options(body) | ({"rule": rule} if rule else {})
         change_schedule(session, found, task, **changes)
@@ -133,7 +134,7 @@ def resume(workspace_id: UUID, schedule_id: UUID) -> Response:
 def run_now(workspace_id: UUID, schedule_id: UUID) -> Response:
     with mounted().transaction() as session:
         found = _locked(session, workspace_id, schedule_id)
-        tick = run_schedule_now(session, found, mounted().tasks[found.task])
+        tick = run_schedule_now(session, found, mounted().tasks.offered(found.task))
         _audit(session, "schedule.run_now", found, outcome=tick.outcome, jobId=tick.job_id)
         described = _describe_tick(tick)
     headers = {"Location": described["status_url"]} if described["status_url"] else {}
@@ -244,7 +245,9 @@ def _describe_one(schedule: Schedule, tick: ScheduleTick | None, served: frozens
         words, problem = rule_of(schedule).words, None
     except InvalidScheduleError as error:
         words, problem = "", f"the rule cannot be read: {error}"
-    if problem is None and schedule.next_run_at is not None and schedule.task not in served:
+    if is_own_task(schedule.task):
+        problem = f"the task {schedule.task} is the platform's own: its ticks come to nothing; delete the schedule"
+    elif problem is None and schedule.next_run_at is not None and schedule.task not in served:
         problem = f"no live worker knows the task {schedule.task}: its ticks wait for one"
     return {
         **columns,

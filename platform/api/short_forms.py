@@ -82,7 +82,7 @@ _TRIGGERED, _RUN = TriggeredSchema(), TaskRunSchema()
 def trigger(options: dict[str, Any]) -> Response:
     """Run a task"""
     workspace_id = _workspace()
-    task = mounted().tasks[options.pop("task_id")]
+    task = mounted().tasks.offered(options.pop("task_id"))
     job = enqueue_quietly(task, options.pop("payload"), workspace_id, options, payload_at="/payload").job
     where = {"Location": serving_url("short_forms.show_run", jobId=job.id), "Retry-After": "2"}
     return respond(_TRIGGERED, {"id": job.id, "status": WORDS[job.status]}, 202, where)

@@ -58,7 +58,7 @@ def enqueue(
         workspace_id = find_workspace(session, workspace)
         if parent is not None and get_job(session, workspace_id, parent) is None:
             raise click.ClickException(f"{parent} is not a job of this workspace")
-        job = known[task].new_job(
+        job = known.offered(task).new_job(
             _parse(payload),
             workspace_id=workspace_id,
             priority=priority,

@@ -76,7 +76,7 @@ def ls(workspace: str, as_json: bool) -> None:
 @as_json_option
 def create(task: str, workspace: str, secret_stdin: bool, one_job: bool, as_json: bool, **options: Any) -> None:
     """Make a hook whose deliveries become jobs of TASK, and show its URL this once."""
-    wanted = known_tasks()[task]
+    wanted = known_tasks().offered(task)
     secret = _read_secret(secret_stdin)
     with open_session() as session:
         made = create_hook(
@@ -119,7 +119,7 @@ def show(hook: UUID, workspace: str, as_json: bool) -> None:
 @as_json_option
 def change(hook: UUID, workspace: str, task: str | None, as_json: bool, **options: Any) -> None:
     """Change a hook; what is not named stays."""
-    wanted = known_tasks()[task] if task else None
+    wanted = known_tasks().offered(task) if task else None
     changes = {name: value for name, value in options.items() if value is not None}
     with open_session() as session:
         found = _KIND.find(session, hook, workspace)

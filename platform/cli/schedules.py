@@ -123,7 +123,7 @@ def create(
 ) -> None:
     """Make a schedule of TASK: say --cron, --every or --at."""
     rule = _rule(cron, timezone, every, anchor, at)
-    wanted = _tasks()[task]
+    wanted = _tasks().offered(task)
     with open_session() as session:
         workspace_id = _workspace(session, workspace)
         made = create_schedule(
@@ -196,7 +196,7 @@ def run_now(schedule: str, workspace: str | None, as_json: bool) -> None:
     tasks = _tasks()
     with open_session() as session:
         found = _find(session, schedule, workspace)
-        tick = run_schedule_now(session, found, tasks[found.task])
+        tick = run_schedule_now(session, found, tasks.offered(found.task))
         _audit(session, "schedule.run_now", found, outcome=tick.outcome, jobId=tick.job_id)
     if as_json:
         print_json(_tick_as_dict(tick))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobplatform.connectors.addresses import check_url
@@ -25,10 +24,10 @@ from jobplatform.queue import (
     Skip,
     Task,
     Tasks,
+    WebhookEvent,
     WebhookPayload,
     delay_after,
     delivery_id,
-    event_of,
     note_went_well,
     note_went_wrong,
     prepare_sending,
@@ -102,10 +101,9 @@ def send_webhook(job: RunningJob, payload: WebhookPayload) -> Delivered | Skip:
     raise _failed(job, payload, _refused(answer))
 
 
-def body_of(event: Mapping[str, Any]) -> bytes:
-    """An event as it is sent: the same bytes at every try, and in the order in which people read it."""
-    ordered = event_of(event["type"], event["timestamp"], event["data"])
-    return json.dumps(ordered, separators=(",", ":")).encode()
+def body_of(event: WebhookEvent) -> bytes:
+    """An event as it is sent: the same bytes at every try."""
+    return json.dumps(asdict(event), separators=(",", ":")).encode()
 
 
 def _post(url: str, headers: dict[str, str], body: bytes) -> Answer:

@@ -97,7 +97,6 @@ from jobplatform.queue.execute_batch import execute_batch
 from jobplatform.queue.export import export_workspace
 from jobplatform.queue.export_files import export_files
 from jobplatform.queue.exports import QUEUE as EXPORT_QUEUE
-from jobplatform.queue.exports import TASK as EXPIRE_EXPORTS
 from jobplatform.queue.exports import expire_exports
 from jobplatform.queue.fail import Failure, fail_jobs
 from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
@@ -196,6 +195,7 @@ from jobplatform.queue.overview import (
     list_workers,
     list_workspaces,
 )
+from jobplatform.queue.own_tasks import EXPIRE_EXPORTS, is_own_task
 from jobplatform.queue.patience import out_of_patience
 from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
 from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
@@ -320,6 +320,7 @@ from jobplatform.queue.webhook_job import (
     JOB_EVENTS,
     WEBHOOK_QUEUE,
     WEBHOOK_TASK,
+    WebhookEvent,
     WebhookPayload,
     delay_after,
     delivery_id,
@@ -514,6 +515,7 @@ __all__ = [
     "TimedOut",
     "Times",
     "Wait",
+    "WebhookEvent",
     "WebhookPayload",
     "Why",
     "WorkerInfo",
@@ -621,6 +623,7 @@ __all__ = [
     "get_webhook",
     "heartbeat",
     "is_encrypting",
+    "is_own_task",
     "is_unsettled",
     "keep_answer",
     "key_ring",

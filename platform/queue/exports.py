@@ -11,10 +11,10 @@ import datetime
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
+from jobplatform.queue.own_tasks import EXPIRE_EXPORTS
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
 
-TASK = "export.expire"
 QUEUE = "export"
 CHORE = "exports"
 EVERY = datetime.timedelta(minutes=1)
@@ -42,7 +42,10 @@ def expire_exports(session: Session, *, now: bool = True) -> int:
         if turn is None:
             return 0
         due = run(session, DUE).scalars().all()
-        jobs = [NewJob(workspace_id=workspace_id, task=TASK, queue=QUEUE, unique_key=TASK) for workspace_id in due]
+        jobs = [
+            NewJob(workspace_id=workspace_id, task=EXPIRE_EXPORTS, queue=QUEUE, unique_key=EXPIRE_EXPORTS)
+            for workspace_id in due
+        ]
         # Also where the workspace's quota is full: its own jobs are no reason to keep what was to be deleted.
         made = enqueue_of_ours(session, jobs)
         leave_turn(session, turn, 0, EVERY)

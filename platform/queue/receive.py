@@ -135,7 +135,7 @@ def receive(
     ``events`` differ in their ids. Raises :class:`UnknownTaskError`, :class:`InvalidJobError`,
     :class:`QuotaExceededError` and :class:`KeyMissingError` as any enqueue does: roll back then, and none of it came.
     """
-    task = tasks[hook.task]
+    task = tasks.offered(hook.task)
     received_at = hook.now.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
     connection_id = None if hook.connection_id is None else str(hook.connection_id)
     jobs = {

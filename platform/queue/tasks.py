@@ -19,7 +19,7 @@ import importlib
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +35,7 @@ from jobplatform.queue.inline import run_after_commit
 from jobplatform.queue.items import Items, batch_call, for_one, item_payload
 from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
+from jobplatform.queue.own_tasks import is_own_task
 from jobplatform.queue.payloads import PayloadType, payload_type, result_type
 from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import RetryPolicy
@@ -83,11 +84,22 @@ class Tasks(Declarations):
         try:
             return self._tasks[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self._tasks, n=1)
-            raise UnknownTaskError(name, near[0] if near else None) from None
+            raise _unknown(name, self._tasks) from None
 
     def names(self) -> list[str]:
         return sorted(self._tasks)
+
+    def offered(self, name: str) -> Task[Any, Any]:
+        """The task of that name, for who asks from outside the code: over HTTP, at the command line, by a schedule or a
+        hook. The platform's own are unknown there. Raises :class:`UnknownTaskError`.
+        """
+        task = self._tasks.get(name)
+        if task is None or is_own_task(name):
+            raise _unknown(name, self.offered_names())
+        return task
+
+    def offered_names(self) -> list[str]:
+        return [name for name in self.names() if not is_own_task(name)]
 
     def queues(self) -> list[str]:
         """Every queue that a task names, and ``default``."""
@@ -311,6 +323,11 @@ class Tasks(Declarations):
         when all of them completed; ``on_failure`` when not. A handler finds its batch as ``job.batch``.
         """
         return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
+
+
+def _unknown(name: str, known: Iterable[str]) -> UnknownTaskError:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return UnknownTaskError(name, near[0] if near else None)
 
 
 def load_tasks(name: str) -> Tasks:

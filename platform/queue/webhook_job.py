@@ -35,11 +35,20 @@ SPREAD: Final = 0.1
 
 
 @dataclass(frozen=True)
+class WebhookEvent:
+    """What is told, in the form of Standard Webhooks and in the order in which people read it."""
+
+    type: str
+    timestamp: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class WebhookPayload:
-    """What is told, to which subscription."""
+    """An event, and the subscription that it is told to."""
 
     webhook_id: uuid.UUID = field(metadata={"data_key": "webhookId"})
-    event: dict[str, Any]
+    event: WebhookEvent
 
 
 def delay_after(attempt: int, error: BaseException) -> float:

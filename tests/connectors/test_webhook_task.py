@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import add_webhooks
+from jobplatform.errors import InvalidPayloadError
 from jobplatform.key_ring import KeyRing, generate_key
 from jobplatform.models import Job, WebhookSubscription
 from jobplatform.queue import (
@@ -164,6 +165,17 @@ def test_an_ending_arrives_signed_and_is_believed(
     assert headers["Content-Type"] == "application/json"
     assert (event["type"], event["data"]["jobId"]) == ("job.completed", str(job.job_id))
     assert list(event) == ["type", "timestamp", "data"]
+
+
+def test_what_is_no_event_is_refused_when_code_enqueues_it(
+    engine: Engine, tasks: Tasks, workspace_id: uuid.UUID
+) -> None:
+    payload = {"webhookId": str(uuid.uuid4()), "event": {}}
+
+    with Session(engine) as session, pytest.raises(InvalidPayloadError) as refused:
+        tasks["jobplatform.webhook"].enqueue(session, payload, workspace_id=workspace_id)
+
+    assert [problem.path for problem in refused.value.problems] == ["/event/type", "/event/timestamp", "/event/data"]
 
 
 def test_every_try_is_the_same_delivery_signed_anew(webhook: Webhook, receiver: Receiver, clock: Clock) -> None:

@@ -137,6 +137,8 @@ def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Cli, acme: uuid.UUID)
     ("arguments", "said"),
     [
         (["snyc"], "did you mean 'sync'"),
+        (["jobplatform.webhook"], "no task is named 'jobplatform.webhook'"),
+        (["export.expire"], "no task is named 'export.expire'"),
         (["sync", "-p", "{"], "not JSON"),
         (["sync", "-p", '{"mode": "sideways"}'], "/mode"),
         (["sync", "-p", '{"unknown": 1}'], "/unknown"),

@@ -68,6 +68,7 @@ def test_a_secret_of_standard_webhooks_is_shown_once(hooks: Cli, acme: uuid.UUID
         ("create sync --name a --scheme github", "secret is needed: the webhook's secret"),
         ("create sync --name a --scheme githob", "'githob' is not one of"),
         ("create synk --name a --scheme none", "no task is named 'synk'; did you mean 'sync'?"),
+        ("create jobplatform.webhook --name a --scheme none", "no task is named 'jobplatform.webhook'"),
         (f"disable {uuid.UUID(int=7)}", "no hook has the id"),
     ],
 )

@@ -59,6 +59,7 @@ def test_a_platform_wide_schedule_needs_no_workspace(cli: Cli) -> None:
         ("create sync --every 1h --tz UTC", "--timezone goes with --cron"),
         ("create sync --cron @daily --tz Mars", "timezone 'Mars' is not a time zone"),
         ("create synk --cron @daily", "no task is named 'synk'; did you mean 'sync'?"),
+        ("create jobplatform.webhook --cron @daily", "no task is named 'jobplatform.webhook'"),
         ("create sync --every 1h -p {}x", "the payload is not JSON"),
         ('create sync --every 1h -p {"mode":1}', "mode"),
         ("pause nightly", "no schedule 'nightly' is platform-wide"),

@@ -432,6 +432,25 @@ def test_what_repeats_is_not_piled_up_for_a_paused_workspace_and_a_single_moment
     ]
 
 
+def test_a_schedule_of_a_task_of_the_platform_s_own_comes_to_nothing_with_the_reason(
+    make: Make,
+    session: Session,
+    db: Session,
+    time: Time,
+    jobs: Callable[..., list[JobRecord]],
+    ticks: Callable[[], list[tuple[str, str | None]]],
+) -> None:
+    schedule = make()
+    schedule.task = "jobplatform.webhook"
+    session.commit()
+    time.passes(61)
+
+    fire_schedules(db, {"jobplatform.webhook": TaskDefaults()})
+
+    assert jobs() == []
+    assert ticks() == [("skipped", "the task is the platform's own, and nobody else's to enqueue; delete the schedule")]
+
+
 def test_a_schedule_that_would_make_no_job_any_more_is_skipped_with_the_reason(
     make: Make, db: Session, time: Time, ticks: Callable[[], list[tuple[str, str | None]]]
 ) -> None:

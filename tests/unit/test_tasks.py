@@ -19,7 +19,7 @@ from jobplatform.errors import (
     TaskDefinitionError,
     UnknownTaskError,
 )
-from jobplatform.queue import Retry, RetryPolicy, RunningJob, Tasks, load_tasks
+from jobplatform.queue import AlertEvent, Retry, RetryPolicy, RunningJob, Tasks, load_tasks
 
 WORKSPACE = uuid.UUID(int=7)
 
@@ -54,6 +54,20 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tasks: Tasks
         tasks["workspace-snyc"]
 
     assert unknown.value.suggestion == "workspace-sync"
+
+
+def test_what_the_platform_does_for_itself_is_not_offered(tasks: Tasks) -> None:
+    @tasks.on_alert
+    def tell(job: RunningJob, event: AlertEvent) -> None: ...
+
+    tasks.task("alert")(handler)
+
+    with pytest.raises(UnknownTaskError) as unknown:
+        tasks.offered("jobplatform.alert")
+
+    assert str(unknown.value) == "no task is named 'jobplatform.alert'"
+    assert (tasks.offered_names(), tasks.names()) == (["alert"], ["alert", "jobplatform.alert"])
+    assert tasks.offered("alert") is tasks["alert"]
 
 
 def test_a_name_like_no_other_is_answered_without_a_suggestion(tasks: Tasks) -> None:

@@ -281,7 +281,7 @@ def _page(
         whose=WHOSE,
         catch_ups={one.value: words for one, words in CATCH_UPS.items()},
         overlaps={str(one): words for one, words in OVERLAPS.items()},
-        known_tasks=current_shell().mounted.tasks.names(),
+        known_tasks=current_shell().mounted.tasks.offered_names(),
     )
 
 

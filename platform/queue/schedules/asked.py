@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, InvalidScheduleError
 from jobplatform.models import Schedule
 from jobplatform.queue.enqueue import NewJob
+from jobplatform.queue.own_tasks import is_own_task
 from jobplatform.queue.schedules.due import Due, due_ticks
 from jobplatform.queue.schedules.plan import ON_CONFLICT
 from jobplatform.queue.schedules.recurrence import Rule, offset_in
@@ -44,6 +45,7 @@ MISSED = "missed: nobody looked in time, and catch-up is {policy}"
 PAUSED = "the workspace is paused, and what repeats is not piled up"
 IMPOSSIBLE = "no such job can be enqueued: {error}"
 LONGEST_REASON = 500
+OWN = "the task is the platform's own, and nobody else's to enqueue; delete the schedule"
 ENCRYPTED = (
     "jobs of the workspace or task are encrypted and the schedule's payload is not; it is sealed when it is changed"
 )
@@ -170,6 +172,8 @@ def _tick(
 ) -> Tick:
     schedule = row.schedule
     tick = Tick(workspace_id, schedule.id, at)
+    if is_own_task(schedule.task):
+        return skipped(tick, OWN)
     sealed = sealed_form(schedule.payload) is not None
     if (row.encrypting or encrypting or defaults.encrypted) and not sealed:
         return skipped(tick, ENCRYPTED)
