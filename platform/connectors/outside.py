@@ -96,19 +96,22 @@ class Asking(ABC):
 class OutsideClient(Asking):
     """Asks addresses that a workspace has configured. For one thread at a time; close it, or use it with ``with``.
 
-    ``allow_private`` is for development: loopback, private addresses and plain http are allowed then.
+    ``allow_private`` is for development: loopback, private addresses and plain http are allowed then. With
+    ``hides_paths`` an answer and its errors name no more of what was asked than scheme and host: the path is a secret.
     """
 
     def __init__(
         self,
         *,
         allow_private: bool = False,
+        hides_paths: bool = False,
         headers: Mapping[str, str] | None = None,
         largest: int = LARGEST_ANSWER,
         seconds: float = LONGEST_REQUEST,
         resolve: Resolve | None = None,
     ) -> None:
         self._allow_private = allow_private
+        self._hides_paths = hides_paths
         self._headers = dict(headers or {})
         self._largest = largest
         self._seconds = seconds
@@ -140,7 +143,7 @@ class OutsideClient(Asking):
         # Last, because what is unpacked here is limited and what a library unpacks is not.
         asked = {**self._headers, **(headers or {}), "Accept-Encoding": "gzip"}
         self._deadline.start(self._seconds)
-        where = str(target.copy_with(query=None, fragment=None))
+        where = self._shown(target)
         try:
             with self._client.stream(
                 method, target, params=dict(params) if params else None, headers=asked, content=content
@@ -154,6 +157,10 @@ class OutsideClient(Asking):
         except (ValueError, TypeError) as error:
             # A header that cannot be one, say: its words may repeat a secret.
             raise SourceError(f"{where} cannot be asked: {type(error).__name__}") from None
+
+    def _shown(self, target: httpx.URL) -> str:
+        shown = target.copy_with(query=None, fragment=None)
+        return str(shown.copy_with(path="/") if self._hides_paths else shown)
 
     def _read(self, response: httpx.Response, into: Sink | None) -> bytes:
         unpacking = _Unpacking(response.headers.get("content-encoding", "identity"))

@@ -27,6 +27,7 @@ from jobplatform.queue import (
     find_webhook,
     get_job,
     get_webhook,
+    list_attempts,
     rotate_webhook_secret,
     send_test,
     use_key_ring,
@@ -263,6 +264,18 @@ def test_a_receiver_that_cannot_be_reached_is_tried_again(webhook: Webhook, rece
     assert (job.status, job.attempts) == ("pending", 1)
     assert "cannot be reached" in str(job.error)
     assert "whsec" not in str(job.error)
+
+
+def test_the_path_of_a_webhook_s_url_is_not_shown_to_who_reads_its_jobs(webhook: Webhook, engine: Engine) -> None:
+    url = "http://127.0.0.1:1/services/T0/path-canary?key=query-canary"
+    webhook.act(lambda session, found: change_webhook(session, found, url=url))
+    job_id = webhook.send()
+    webhook.run()
+
+    with Session(engine) as session:
+        (attempt,) = list_attempts(session, webhook.workspace_id, job_id)
+    assert str(webhook.look(job_id).error).startswith("http://127.0.0.1:1/ cannot be reached: ")
+    assert "canary" not in f"{attempt.error} {attempt.traceback}"
 
 
 def test_a_delivery_that_never_arrives_fails_after_ten_tries(webhook: Webhook, receiver: Receiver) -> None:
