@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import click
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -90,6 +90,21 @@ def known_tasks() -> Tasks:
 
 
 @contextmanager
+def open_engine(application_name: str = "jobplatform-cli") -> Iterator[Engine]:
+    """An engine on that database, for transactions with all rights of the login: the host's, or one of our own."""
+    if (host := _host.get()) is not None:
+        with host.sessions() as session:
+            yield session.get_bind().engine
+        return
+    with open_database(Settings.from_env()) as url:
+        engine = make_engine(url, application_name=application_name, pool_size=1)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextmanager
 def open_session(role: Role | None = Role.OPERATOR) -> Iterator[Session]:
     """A session on that database, committed at the end of the block unless it raises. Whoever runs a command sees all
     workspaces, as an operator does; without a role, what the login sees."""
@@ -97,16 +112,11 @@ def open_session(role: Role | None = Role.OPERATOR) -> Iterator[Session]:
         with _hosted_session(host, role) as session:
             yield session
         return
-    with open_database(Settings.from_env()) as url:
-        engine = make_engine(url, application_name="jobplatform-cli", pool_size=1)
-        try:
-            with Session(engine, expire_on_commit=False) as session:
-                if role is not None:
-                    confine(session, role)
-                yield session
-                session.commit()
-        finally:
-            engine.dispose()
+    with open_engine() as engine, Session(engine, expire_on_commit=False) as session:
+        if role is not None:
+            confine(session, role)
+        yield session
+        session.commit()
 
 
 @contextmanager

@@ -13,12 +13,8 @@ from jobplatform.cli.database import Host, hosted
 from jobplatform.cli.jobs import jobs as jobs_of_ours
 from jobplatform.cli.root import COMMANDS, Commands
 
-#: Beside those about jobs themselves. Commands that start or migrate something have settings of their own.
-BESIDE = (
-    "enqueue", "stats", "health", "doctor", "alerts", "prune", "retention", "workers", "queues", "tasks", "rates",
-    "pause", "resume", "pauses", "workspaces", "plans", "audit", "batches", "connections", "bulk", "hooks",
-    "webhooks", "syncs", "records", "exports",
-)  # fmt: skip
+#: What starts processes of its own, or looks after them. They read the environment alone, and know no host.
+APART = ("demo", "up", "worker", "api", "healthcheck")
 
 
 class HostedCommands(Commands):
@@ -36,6 +32,13 @@ class HostedCommands(Commands):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in APART and not ctx.resilient_parsing:
+            raise click.UsageError(f"{args[0]!r} runs apart from an application: `jobplatform {args[0]}`", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             own = [(name, command.get_short_help_str(100)) for name, command in jobs_of_ours.commands.items()]
@@ -43,7 +46,7 @@ class HostedCommands(Commands):
 
     @staticmethod
     def _beside() -> list[str]:
-        return [name for name in (*BESIDE, "schedules") if name in COMMANDS]
+        return [name for name in COMMANDS if name not in (*APART, "jobs")]
 
 
 @click.group("jobs", cls=HostedCommands)

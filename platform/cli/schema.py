@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import click
 
-from jobplatform.cli.database import open_database
+from jobplatform.cli.database import open_engine
 from jobplatform.cli.show import as_json_option, tell
 from jobplatform.errors import MigrationError
 from jobplatform.migrations import current, head, upgrade, upgrade_sql
-from jobplatform.models import make_engine
-from jobplatform.settings import Settings
 
 
 @click.command()
@@ -23,11 +21,9 @@ def migrate(as_sql: bool, begins_at: str | None, as_json: bool) -> None:
         return
     if begins_at is not None:
         raise click.UsageError("--from is for --sql: a database that can be asked is brought up from where it is.")
-    with open_database(Settings.from_env()) as url:
-        engine = make_engine(url, application_name="jobplatform-migrate", pool_size=1)
+    with open_engine("jobplatform-migrate") as engine:
         before = current(engine)
         upgrade(engine)
-        engine.dispose()
     sentence = f"the schema is at {head()}" + ("" if before == head() else f" (was {before or 'empty'})")
     tell(as_json, sentence, revision=head(), before=before)
 

@@ -10,10 +10,12 @@ import uuid
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import JobPlatform
+from jobplatform import migrations
+from jobplatform.api import JobPlatform, openapi_document
+from jobplatform.cli.root import COMMANDS
 from jobplatform.queue import NewJob, RunningJob, Tasks, enqueue_job
 
 tasks = Tasks()
@@ -70,6 +72,59 @@ def test_a_task_that_the_host_does_not_have_is_refused_with_a_sentence(
 
     assert answer.exit_code == 1
     assert "did you mean 'greet'" in answer.stderr
+
+
+def test_a_token_that_a_host_makes_opens_the_api_of_the_host(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> None:
+    app = Flask(__name__)
+    app.config["JOBPLATFORM_TRUST_LOGIN"] = True
+    JobPlatform(app, tasks, sessions=sessions)
+    jobs_url = f"/api/workspaces/{workspace_id}/jobs"
+
+    made = app.test_cli_runner().invoke(args=["jobs", "tokens", "create", "-w", str(workspace_id), "--json"])
+
+    headers = {"Authorization": f"Bearer {json.loads(made.stdout)['token']}"}
+    assert app.test_client().get(jobs_url, headers=headers).status_code == 200
+    listed = json.loads(app.test_cli_runner().invoke(args=["jobs", "tokens", "ls", "--json"]).stdout)
+    assert [token["workspaceId"] for token in listed] == [str(workspace_id)]
+
+
+@pytest.mark.jobplatform_fresh_database
+def test_a_host_s_database_is_migrated_where_the_host_has_it(flask: FlaskCliRunner, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("drop schema jobplatform cascade"))
+    refused = flask.invoke(args=["jobs", "ls"])
+
+    migrated = flask.invoke(args=["jobs", "migrate", "--json"])
+
+    assert refused.exit_code == 1
+    assert json.loads(migrated.stdout) == {"revision": migrations.head(), "before": None}
+    assert migrations.current(engine) == migrations.head()
+    assert flask.invoke(args=["jobs", "ls"]).exit_code == 0
+
+
+def test_a_host_has_the_commands_of_keys_and_of_the_document(flask: FlaskCliRunner) -> None:
+    made = json.loads(flask.invoke(args=["jobs", "keys", "generate", "2026", "--json"]).stdout)
+    used = flask.invoke(args=["jobs", "keys", "ls", "--json"])
+    document = flask.invoke(args=["jobs", "openapi"])
+
+    assert made["entry"].startswith("2026:")
+    assert json.loads(used.stdout) == []
+    assert json.loads(document.stdout) == openapi_document()
+
+
+@pytest.mark.parametrize("name", ["demo", "up", "worker", "api", "healthcheck"])
+def test_what_runs_apart_from_a_host_is_refused_with_the_command_for_it(flask: FlaskCliRunner, name: str) -> None:
+    answer = flask.invoke(args=["jobs", name, "--help"])
+
+    assert answer.exit_code == 2
+    assert f"`jobplatform {name}`" in answer.stderr
+
+
+def test_every_other_command_is_a_host_s_too(flask: FlaskCliRunner) -> None:
+    for name in COMMANDS.keys() - {"demo", "up", "worker", "api", "healthcheck", "jobs"}:
+        assert flask.invoke(args=["jobs", name, "--help"]).exit_code == 0, name
 
 
 def test_help_names_the_commands(flask: FlaskCliRunner) -> None:
