@@ -206,9 +206,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no typ
         else:
             super().finish_request(connection, future)
 
-    def _keepalive_after(self, connection: Any, keepalive: Any) -> bool:
-        """Not where the rest of a request would have to be waited for."""
-        return not connection.is_too_much and bool(super()._keepalive_after(connection, keepalive))
+    def handle_request(self, req: Any, connection: Any) -> Any:
+        """A connection is not kept, and its client is told, where the rest of a request would have to be waited for."""
+        if connection.is_too_much:
+            req.force_close()
+        return super().handle_request(req, connection)
 
     def _cap_keepalive(self, deadline: float) -> None:
         """The worker stops: nobody's beginning of a request is waited for any longer than a kept connection."""
