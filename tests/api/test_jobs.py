@@ -234,6 +234,12 @@ def test_an_unchanged_job_is_not_sent_again(
     assert changed.headers["ETag"] != tag
 
 
+def test_a_job_is_shown_whatever_state_its_reader_expects_it_in(client: Client, jobs_url: str, echo: Echo) -> None:
+    answer = client.get(f"{jobs_url}/{echo()}", headers={"If-Match": '"another"'})
+
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "pending")
+
+
 def test_a_waiting_job_is_cancelled_at_once(client: Client, jobs_url: str, echo: Echo) -> None:
     answer = client.post(f"{jobs_url}/{echo()}/cancel")
 
