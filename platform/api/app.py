@@ -45,6 +45,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         tasks.mode = "sync"
 
     app = Flask("jobplatform.api", static_folder=None)
+    # A path with two slashes is none of ours, and werkzeug would send its client to where the Host header says.
+    app.url_map.merge_slashes = False
     app.extensions["jobplatform.engine"] = engine
     # It looks at the login too: the database may not have been there just now.
     mounted = Mounted.by_settings(settings, sessionmaker(engine), tasks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.api.conftest import Client
 
 
@@ -21,6 +23,13 @@ def test_links_keep_the_prefix_of_a_proxy(client: Client, sync_url: str) -> None
     answer = client.post(sync_url, environ_overrides={"SCRIPT_NAME": "/behind"})
 
     assert answer.headers["Location"].startswith("/behind/workspaces/")
+
+
+@pytest.mark.parametrize("path", ["//console//jobs", "/console//jobs", "/workspaces//jobs"])
+def test_a_path_with_two_slashes_leads_nowhere(client: Client, path: str) -> None:
+    answer = client.get(path, base_url="http://evil.example")
+
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
 
 
 def test_links_do_not_believe_the_host_header(client: Client, sync_url: str) -> None:
