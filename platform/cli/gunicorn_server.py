@@ -78,6 +78,8 @@ def serve(
             "control_socket_disable": True,
             # Of what a proxy passes on it would believe the scheme alone, and of 127.0.0.1 by itself.
             "forwarded_allow_ips": "",
+            # Or whoever is trusted could say below which path the application is.
+            "forwarder_headers": "",
         },
         proxies,
     ).run()

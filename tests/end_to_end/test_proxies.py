@@ -64,3 +64,11 @@ def test_what_a_proxy_passes_on_counts_if_it_is_trusted_and_from_others_it_does_
     assert ("Secure" in by_proxy, "Secure" in by_stranger) == (True, False)
     assert statuses[-1] == 429
     assert (of_another_client, of_stranger) == (403, 403)
+
+
+def test_nobody_says_below_which_path_the_api_is(api: Api) -> None:
+    with coming_from(PROXY, api) as client:
+        answer = client.get(SIGN_IN, headers={"SCRIPT_NAME": "/evil"})
+
+    assert answer.status_code == 200
+    assert "/evil" not in answer.text
