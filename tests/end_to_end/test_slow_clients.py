@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token
+from jobplatform.connectors import create_connection
+from jobplatform.models import Connection
 from tests.end_to_end.api_process import THREADS, Api
 
 MANY = 200
@@ -104,6 +106,25 @@ def test_requests_that_only_look_complete_take_nobody_s_place(api: Api) -> None:
     answered = {name: answers_beside(api, beginning) for name, beginning in ODD_BEGINNINGS.items()}
 
     assert answered == dict.fromkeys(ODD_BEGINNINGS, True)
+
+
+def test_a_file_longer_than_any_other_request_arrives_whole(
+    api: Api, sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> None:
+    with sessions.begin() as session:
+        made = create_connection(session, workspace_id, connector_type="csv", name="People", config={"idColumn": "id"})
+        assert isinstance(made, Connection)
+        file = f"/workspaces/{workspace_id}/connections/{made.id}/file"
+        token = mint_token(session, workspace_id, ["connections"], "a test")
+    rows = b"id,email\r\n" + b"1,ada@example.com\r\n" * 200_000
+
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/csv"}
+    with httpx.Client(base_url=api.url, headers=headers, timeout=60) as client:
+        at_once = client.put(file, content=rows)
+        in_chunks = client.put(file, content=iter([rows[:MIB], rows[MIB:]]))
+
+    assert (at_once.status_code, in_chunks.status_code) == (200, 200), at_once.text
+    assert at_once.json()["size"] == in_chunks.json()["size"] == len(rows)
 
 
 def answers_beside(api: Api, beginning: str) -> bool:
