@@ -3,6 +3,9 @@
 Where a provider gives its deliveries ids, that is it. Where it does not, the id is made from what the event is about;
 and where there is nothing of that kind either, from the body. Only what nobody has signed and nobody has named is new
 each time: there, two that look the same may well be two.
+
+GitHub and Shopify do not sign the id. Theirs is taken all the same and not the body's digest, by which a recording
+under another id would be known: both send the same body for different events, and those would be lost.
 """
 
 from __future__ import annotations

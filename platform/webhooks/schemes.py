@@ -2,7 +2,8 @@
 
 What a scheme signs differs: some the body alone, so that a recorded delivery could be sent again for ever; some a
 moment too, and then it is refused after a few minutes; one sends nothing that could be checked but who it says it is.
-That a delivery is done once is the affair of the receiver's memory, not of the signature.
+That a delivery is done once is the affair of the receiver's memory, not of the signature, and as good as the id that it
+remembers (:mod:`jobplatform.webhooks.identity`).
 """
 
 from __future__ import annotations

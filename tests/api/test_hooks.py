@@ -113,6 +113,26 @@ def test_a_signed_delivery_is_a_job_and_a_repeat_is_answered_alike(
     assert hook.owner.get(delivery["statusUrl"]).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("scheme", "body"),
+    [
+        ("github", {"inputs": {"target": "staging"}, "ref": "refs/heads/main", "workflow": "deploy.yml"}),
+        ("shopify", {"shop_id": 954889, "shop_domain": "a-shop.myshopify.com"}),
+    ],
+)
+def test_two_events_that_say_the_same_are_both_done_where_the_provider_tells_them_apart_by_id(
+    make: Callable[..., Hook], sessions: sessionmaker[Session], workspace_id: uuid.UUID, scheme: str, body: Any
+) -> None:
+    """A deployment that is started again, a shop that is to be forgotten again."""
+    hook, sent = make(scheme=scheme), providers.as_json(body)
+    sign = getattr(providers, scheme)
+
+    answers = [hook.deliver(sent, sign(SECRET, sent, delivery=delivery)).get_json() for delivery in "112"]
+
+    assert [answer["accepted"] for answer in answers] == [1, 0, 1]
+    assert [job.payload["deliveryId"] for job in jobs_of(sessions, workspace_id)] == ["1", "2"]
+
+
 def test_each_provider_delivers_as_it_says_it_does(
     make: Callable[..., Hook], sessions: sessionmaker[Session], workspace_id: uuid.UUID, now: Callable[[], float]
 ) -> None:
