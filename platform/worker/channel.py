@@ -12,6 +12,7 @@ from typing import Any, Final
 from jobplatform.queue import INTERRUPTIONS, MOST_LINES, JobInterrupted
 from jobplatform.worker.frames import (
     COMPLETING,
+    LEVELS,
     LOG,
     NO_JOB,
     ORDER,
@@ -20,6 +21,7 @@ from jobplatform.worker.frames import (
     Reason,
     decode_orders,
     encode_frame,
+    to_json,
     write_all,
 )
 
@@ -30,8 +32,10 @@ EXCEPTIONS: Final[dict[Reason, type[JobInterrupted]]] = {
     Reason.SHUTDOWN: INTERRUPTIONS["shutdown"],
 }
 
-LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
 LONGEST_LINE: Final = 8_192
+
+# As frames.to_json is.
+_record_to_json: Final = json.JSONEncoder(default=str).encode
 
 
 class ThreadState(threading.local):
@@ -157,7 +161,7 @@ class JobChannel:
         if self._lines > MOST_LINES:
             return
         known = level.lower() if level.lower() in LEVELS else "info"
-        self._send(LOG, json.dumps([known, str(message)[:LONGEST_LINE]]))
+        self._send(LOG, to_json([known, str(message)[:LONGEST_LINE]]))
 
     def completing(self) -> None:
         self._send(COMPLETING, "")
@@ -202,7 +206,7 @@ class RecordHandler(logging.Handler):
         if not self._budget.take():
             return
         try:
-            text = json.dumps(self._facts(record), default=str)
+            text = _record_to_json(self._facts(record))
         except Exception:  # noqa: BLE001 - what logging does: a record that can't be shown must not end the handler
             self.handleError(record)
             return
@@ -214,10 +218,10 @@ class RecordHandler(logging.Handler):
         if record.exc_info:
             extra["traceback"] = logging.Formatter().formatException(record.exc_info)[-LONGEST_LINE:]
         return {
-            "name": record.name,
-            "levelno": record.levelno,
-            "levelname": record.levelname,
+            "name": str(record.name),
+            "levelno": int(record.levelno),
+            "levelname": str(record.levelname),
             "msg": message[:LONGEST_LINE],
-            "created": record.created,
+            "created": float(record.created),
             "extra": extra,
         }

@@ -10,7 +10,6 @@ that one only; an order for a job that has just ended raises nothing.
 """
 
 import faulthandler
-import json
 import logging
 import os
 import signal
@@ -47,6 +46,7 @@ from jobplatform.worker.frames import (
     BodyReader,
     JobSpec,
     encode_frame,
+    to_json,
 )
 from jobplatform.worker.handler_session import HandlerSessions
 from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
@@ -142,7 +142,7 @@ class Child:
         root.setLevel(self.config.log_level)
 
     def happened(self, happened: Mapping[Happening, int]) -> None:
-        told = json.dumps([(*happening, count) for happening, count in happened.items()])
+        told = to_json([(*happening, count) for happening, count in happened.items()])
         self.line.send(encode_frame(self.line.current, HAPPENED, 0.0, 0.0, told.encode()))
 
     # -- jobs ------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def _frame_of(seq: int, ended: Ended, started: float, seconds: float) -> bytes:
     """The body of a plain result's frame is the result itself: the parent passes it on as it is."""
     if ended.kind == "completed" and ended.outcome == "ok":
         return encode_frame(seq, OK, started, seconds, ended.result.encode(errors="replace"))
-    return encode_frame(seq, ENDED, started, seconds, json.dumps(ended._asdict()).encode())
+    return encode_frame(seq, ENDED, started, seconds, to_json(ended._asdict()).encode())
 
 
 def flush_spans() -> None:

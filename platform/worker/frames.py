@@ -15,6 +15,7 @@ import struct
 from collections.abc import Collection, Iterable
 from enum import IntEnum
 from functools import lru_cache
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from jobplatform.queue import ClaimedJob, quick_maker
@@ -42,9 +43,18 @@ LAST_KIND: Final = HAPPENED
 
 FIELDS_OF_BATCH: Final = 3
 
+# Levels of the lines that are kept with a job.
+LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
+
 # Above what the queue accepts as a result; a longer frame can only come from a child whose memory is in ruins.
 MAX_FRAME: Final = 64 << 20
 READ_SIZE: Final = 256 << 10
+
+
+# Made when the child is: what a handler does to the json module must not reach what its process and the parent say to
+# each other.
+to_json: Final = json.JSONEncoder().encode
+_from_json: Final = json.JSONDecoder().decode
 
 
 class Reason(IntEnum):
@@ -101,8 +111,8 @@ class FrameReader:
         self._wanted = head
         while (body := start + head) <= end:
             size, seq, kind, started, seconds = HEAD.unpack_from(data, start)
-            if size > MAX_FRAME or kind > LAST_KIND:
-                self.broken = f"a child sent a frame of kind {kind} with {size} bytes"
+            if size > MAX_FRAME or kind > LAST_KIND or not -inf < started + seconds < inf:
+                self.broken = f"a child sent a frame of kind {kind} with {size} bytes, from {started} for {seconds} s"
                 break
             if body + size > end:
                 self._wanted += size
@@ -206,7 +216,7 @@ class BodyReader:
 
     def _read_run(self) -> None:
         (size,) = LENGTH.unpack(self._read(LENGTH.size))
-        for fields in json.loads(self._read(size)):
+        for fields in _from_json(self._read(size).decode()):
             self._jobs[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
 
     def _read(self, size: int) -> bytes:

@@ -1,6 +1,5 @@
 """The attempts this worker holds: waiting here, given to a child, or over and not yet written. Owned by the hub."""
 
-import json
 import logging
 import random
 from collections import deque
@@ -11,7 +10,6 @@ from typing import Any, Final
 from jobplatform.queue import (
     ClaimedJob,
     Completion,
-    Happening,
     Lease,
     LogLine,
     ProgressReport,
@@ -24,6 +22,7 @@ from jobplatform.queue import (
 )
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.bodies import decode_happenings, decode_line
 from jobplatform.worker.frames import Frame, Reason
 from jobplatform.worker.gathering import BatchSize, Gathering
 from jobplatform.worker.outbox import Flush, Outbox
@@ -199,11 +198,11 @@ class Ledger:
         result = str(frame.body, "utf-8", "replace")
         self.outbox.complete(_completion((attempt.lease, result, "ok")), frame.started + frame.seconds)
 
-    def ended(self, attempt: Attempt, frame: Frame) -> None:
+    def ended(self, attempt: Attempt, frame: Frame, facts: Mapping[str, Any]) -> None:
+        """``facts`` is the frame's body, read."""
         attempt.reason = attempt.reason or attempt.told
         if attempt.reason is None:
             self.pace.took(attempt.task, frame.seconds)
-        facts = json.loads(frame.body)
         if self.tally is not None:
             self._count_end(self.tally, attempt, frame, facts["kind"])
         if attempt.reason is None and (note := note_of(attempt.job.resource, facts)):
@@ -224,14 +223,15 @@ class Ledger:
 
     def happened(self, frame: Frame) -> None:
         """A handler has enqueued something, and committed it."""
+        happened = decode_happenings(frame.body)
         if self.tally is not None:
-            self.tally.happened({Happening(*happening): count for *happening, count in json.loads(frame.body)})
+            self.tally.happened(happened)
 
     def progressed(self, attempt: Attempt, frame: Frame) -> None:
         self.outbox.report(ProgressReport(attempt.lease, frame.body.decode(errors="replace")), monotonic())
 
     def logged(self, attempt: Attempt, frame: Frame) -> None:
-        level, message = json.loads(frame.body)
+        level, message = decode_line(frame.body)
         attempt.lines += 1
         self.outbox.log(LogLine(attempt.lease, attempt.lines, level, message), monotonic())
 

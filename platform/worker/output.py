@@ -1,6 +1,5 @@
 """What a child prints or logs, turned into log lines of the worker that name the job. Parent side."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
+from jobplatform.worker.bodies import decode_record
 from jobplatform.worker.frames import Frame
 
 READ_SIZE: Final = 64 << 10
@@ -61,9 +61,9 @@ class OutputReader:
 
 def relay_record(frame: Frame, facts: Mapping[str, Any]) -> None:
     """Hand a log record of a child to this process's handlers, with the facts of the job that wrote it."""
+    fields = decode_record(frame.body)
+    extra = fields.pop("extra")
     with suppress(ValueError, KeyError, TypeError):
-        fields: dict[str, Any] = json.loads(frame.body)
-        extra = fields.pop("extra")
         record = logging.makeLogRecord({**facts, **extra, **fields})
         target = logging.getLogger(record.name)
         if target.isEnabledFor(record.levelno):

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Final
 
 from jobplatform.worker.attempt import Attempt
+from jobplatform.worker.bodies import BodyError, decode_end
 from jobplatform.worker.cradle import Cradle, Events
 from jobplatform.worker.frames import (
     COMPLETING,
@@ -320,24 +321,30 @@ class Pool:
     def read_results(self, slot: Slot) -> None:
         for frame in slot.read():
             if frame.kind == OK:
-                self._job_ended(slot, frame)
+                if attempt := self._finished(slot, frame):
+                    self.ledger.completed(attempt, frame)
             else:
-                self._heard(slot, frame)
+                self._hear(slot, frame)
         if slot.broken:
             self._condemn(slot, "ProtocolError", slot.broken)
         slot.settle()
         if self.options.max_jobs_per_child and slot.served >= self.options.max_jobs_per_child:
             self._retire(slot)
 
+    def _hear(self, slot: Slot, frame: Frame) -> None:
+        try:
+            self._heard(slot, frame)
+        except BodyError as error:
+            self._condemn(slot, "ProtocolError", str(error))
+
     def _heard(self, slot: Slot, frame: Frame) -> None:
         kind = frame.kind
         if kind == ENDED:
-            self._job_ended(slot, frame)
+            facts = decode_end(frame.body)  # First: what cannot be read must not have ended anything.
+            if attempt := self._finished(slot, frame):
+                self.ledger.ended(attempt, frame, facts)
         elif kind == READY:
-            slot.state = State.IDLE
-            self.cradle.child_is_ready()
-            if self.ready:
-                self.cradle.all_are_ready()
+            self._is_ready(slot)
         elif kind == RECORD:
             attempt = slot.find(frame.seq)
             relay_record(frame, attempt.facts if attempt else {})
@@ -346,14 +353,21 @@ class Pool:
         else:
             self._job_reported(slot, frame)
 
-    def _job_ended(self, slot: Slot, frame: Frame) -> None:
+    def _is_ready(self, slot: Slot) -> None:
+        """Once in a child's life: later it would open a slot whose child is being killed."""
+        if slot.state is not State.STARTING:
+            self._condemn(slot, "ProtocolError", "a child said that it is ready after it had begun to work")
+            return
+        slot.state = State.IDLE
+        self.cradle.child_is_ready()
+        if self.ready:
+            self.cradle.all_are_ready()
+
+    def _finished(self, slot: Slot, frame: Frame) -> Attempt | None:
         attempt = slot.finished(frame.seq, frame.started + frame.seconds)
         if attempt is None:
             self._condemn(slot, "ProtocolError", f"a child finished job {frame.seq}, which it was not given")
-        elif frame.kind == OK:
-            self.ledger.completed(attempt, frame)
-        else:
-            self.ledger.ended(attempt, frame)
+        return attempt
 
     def _job_reported(self, slot: Slot, frame: Frame) -> None:
         attempt = slot.find(frame.seq)

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from sqlalchemy import text
 
 from jobplatform.errors import JobPlatformError
 from jobplatform.queue import Discard, Items, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
+from jobplatform.worker.frames import ENDED, HAPPENED, LOG, OK, READY, RECORD, encode_frame
 
 tasks = Tasks()
 
@@ -511,6 +513,35 @@ def raise_in_thread(_job: RunningJob) -> object:
     return "survived"
 
 
+def break_json() -> None:
+    """As a handler's library might, for all that is in its process."""
+    json.dumps = lambda value, **_options: repr(value)  # type: ignore[assignment]
+
+
+def break_json_and_raise(_job: RunningJob) -> object:
+    break_json()
+    raise ValueError("after json was broken")
+
+
+def break_json_and_report(job: RunningJob) -> object:
+    break_json()
+    job.log("a line")
+    job.logger.warning("a record")
+    return "reported"
+
+
+def send(kind: int, body: bytes, *, started: float = 0.0, seconds: float = 0.0) -> Callable[[RunningJob], object]:
+    """Sends a frame to the parent that is one by its form, and in the name of the job."""
+
+    def handle(job: RunningJob) -> object:
+        channel: Any = job._channel
+        channel._line.send(encode_frame(channel._seq, kind, started, seconds, body))
+        time.sleep(60)
+        return None
+
+    return handle
+
+
 HOSTILE = {
     "returns bytes": return_bytes,
     "returns itself": return_itself,
@@ -536,6 +567,14 @@ HOSTILE = {
     "names ugly": name_ugly,
     "raises an ugly type": raise_ugly_type,
     "raises what has no name": raise_nameless,
+    "breaks json and raises": break_json_and_raise,
+    "breaks json and reports": break_json_and_report,
+    "sends an end without a body": send(ENDED, b""),
+    "sends a line of rubbish": send(LOG, b"abc"),
+    "sends a record of rubbish": send(RECORD, b"[]"),
+    "sends counts of rubbish": send(HAPPENED, b'[["enqueued", "default", "task", "many"]]'),
+    "sends zeros": send(READY, bytes(250)),
+    "sends a result of no time": send(OK, b"null", started=math.inf, seconds=math.nan),
 }
 
 

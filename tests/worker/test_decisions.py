@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 from itertools import cycle
 from time import monotonic
@@ -261,7 +260,7 @@ def test_what_a_handler_is_told_too_often_by_is_closed_here_too(closes: str | No
     ledger = Ledger()
     told = facts("snoozed", delay=5.0, closed_for=5.0, closes=closes, infrastructure=False)
 
-    ledger.ended(attempt(resource="crm:1"), Frame(1, ENDED, 0.0, 0.1, json.dumps(told).encode()))
+    ledger.ended(attempt(resource="crm:1"), Frame(1, ENDED, 0.0, 0.1, b""), told)
 
     assert ledger.closed == {closed}
 

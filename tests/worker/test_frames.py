@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +64,9 @@ def test_a_frame_cut_off_by_a_death_never_appears() -> None:
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"\xff" * 100, HEAD.pack(4, 1, 200, 0.0, 0.0), HEAD.pack(MAX_FRAME + 1, 1, OK, 0.0, 0.0)]
+    "rubbish", [b"\xff" * 100, HEAD.pack(4, 1, 200, 0.0, 0.0), HEAD.pack(MAX_FRAME + 1, 1, OK, 0.0, 0.0),
+        HEAD.pack(0, 1, OK, math.nan, 0.0),
+        HEAD.pack(0, 1, OK, 0.0, math.inf),]
 )
 def test_what_came_before_rubbish_counts_and_nothing_after_it(rubbish: bytes) -> None:
     reader = FrameReader()

@@ -30,6 +30,14 @@ ENDINGS = {
     "closes ugly": ("failed", "ValueError"),
     "names ugly": ("completed", None),
     "raises an ugly type": ("failed", None),
+    "breaks json and raises": ("failed", "ValueError"),
+    "breaks json and reports": ("completed", None),
+    "sends an end without a body": ("failed", "ProtocolError"),
+    "sends a line of rubbish": ("failed", "ProtocolError"),
+    "sends a record of rubbish": ("failed", "ProtocolError"),
+    "sends counts of rubbish": ("failed", "ProtocolError"),
+    "sends zeros": ("failed", "ProtocolError"),
+    "sends a result of no time": ("failed", "ProtocolError"),
 }
 
 
@@ -58,7 +66,7 @@ def test_every_hostile_handler_comes_to_an_end_and_the_worker_lives(
     after = database.enqueue("noop")
     database.wait_for_status(after, "completed")
     assert worker.exit_code is None
-    assert database.rows("select count(*) from jobplatform.job_logs")[0][0] == 1000
+    assert database.rows("select count(*) from jobplatform.job_logs")[0][0] == 1001
 
 
 @pytest.mark.parametrize("threads", [1, 2])
