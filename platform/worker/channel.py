@@ -6,10 +6,10 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from time import monotonic
 from typing import Any, Final
 
 from jobplatform.queue import INTERRUPTIONS, MOST_LINES, JobInterrupted
+from jobplatform.worker.clock import child_clock
 from jobplatform.worker.frames import (
     COMPLETING,
     LEVELS,
@@ -125,10 +125,10 @@ class Budget:
         self._burst = burst
         self._per_second = per_second
         self._left = float(burst)
-        self._at = monotonic()
+        self._at = child_clock()
 
     def take(self) -> bool:
-        now = monotonic()
+        now = child_clock()
         self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
         self._at = now
         if self._left < 1:

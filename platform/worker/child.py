@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final, NamedTuple, NoReturn
 
 from jobplatform import tracing
@@ -34,6 +33,7 @@ from jobplatform.queue import (
     wait_for_task,
 )
 from jobplatform.worker.channel import ItemChannel, JobChannel, Line, RecordHandler
+from jobplatform.worker.clock import child_clock
 from jobplatform.worker.frames import (
     ENDED,
     HAPPENED,
@@ -122,7 +122,7 @@ class Child:
         # Before it says that it is ready: a child that gets no threads is one that could not be started.
         for _ in range(self.config.threads - 1):
             threading.Thread(target=self.work, daemon=True).start()
-        self.line.send(encode_frame(NO_JOB, READY, monotonic(), 0.0, b""))
+        self.line.send(encode_frame(NO_JOB, READY, child_clock(), 0.0, b""))
         self.work()
 
     def mind_signals(self) -> None:
@@ -175,7 +175,7 @@ class Child:
         return int.from_bytes(data, "little")
 
     def perform(self, spec: JobSpec) -> None:
-        started = monotonic()
+        started = child_clock()
         if self.config.threads > 1:
             self.line.send(encode_frame(spec.seq, STARTED, started, 0.0, b""))
         channel = JobChannel(self.line, spec.seq)
@@ -183,7 +183,7 @@ class Child:
         if os.getpid() != self.pid:
             os._exit(0)  # The handler forked and its copy came back here: the job is the original's.
         flush_output()
-        self.line.send(_frame_of(spec.seq, ended, started, monotonic() - started))
+        self.line.send(_frame_of(spec.seq, ended, started, child_clock() - started))
         self.line.ordered.pop(spec.seq, None)
 
     def perform_batch(self, spec: BatchSpec) -> None:
@@ -241,7 +241,7 @@ class Call:
         self.spec = spec
         self.channels = {job.job_id: ItemChannel(child.line, job.seq, spec.seq) for job in spec.jobs}
         self.open = {job.job_id: job.seq for job in spec.jobs}
-        self.since = monotonic()
+        self.since = child_clock()
         if child.config.threads > 1:
             child.line.send(b"".join(encode_frame(job.seq, STARTED, self.since, 0.0, b"") for job in spec.jobs))
 
@@ -269,7 +269,7 @@ class Call:
             self.channels[job_id].finish()
         if len(ends) == len(self.open):
             flush_output()
-        began, self.since = self.since, monotonic()
+        began, self.since = self.since, child_clock()
         each = (self.since - began) / len(ends)
         frames: dict[str, bytes] = {}
         size = 0

@@ -92,19 +92,19 @@ class FrameReader:
         self.broken: str | None = None
         """What was wrong with the first bytes that were no frame. Nothing after them is read."""
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. A frame cut off by the child's death never appears."""
+    def feed(self, data: bytes, now: float) -> list[Frame]:
+        """The frames that `data`, read before `now`, completes. A frame cut off by the child's death never appears."""
         if self.broken is not None:
             return []
         self._partial += data
         # A long result comes in many pieces; they are looked at when the last one is here.
         if len(self._partial) < self._wanted:
             return []
-        frames, length = self._cut(bytes(self._partial))
+        frames, length = self._cut(bytes(self._partial), now)
         del self._partial[:length]
         return frames
 
-    def _cut(self, data: bytes) -> tuple[list[Frame], int]:
+    def _cut(self, data: bytes, now: float) -> tuple[list[Frame], int]:
         """The whole frames at the beginning of `data`, and how many bytes they are."""
         frames: list[Frame] = []
         start, end, head = 0, len(data), HEAD.size
@@ -118,8 +118,16 @@ class FrameReader:
                 self._wanted += size
                 break
             start = body + size
+            if started < 0.0 or seconds < 0.0 or started + seconds > now:
+                started, seconds = _possible(started, seconds, now)
             frames.append(_frame((seq, kind, started, seconds, data[body:start])))
         return frames, start
+
+
+def _possible(started: float, seconds: float, now: float) -> tuple[float, float]:
+    """Of what a clock that was frozen or set says, as much as can be: nothing begins or ends after it was heard of."""
+    started = min(max(started, 0.0), now)
+    return started, min(max(seconds, 0.0), now - started)
 
 
 class JobSpec(NamedTuple):

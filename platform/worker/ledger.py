@@ -192,7 +192,7 @@ class Ledger:
         self.pace.took(attempt.task, frame.seconds)
         self.shares.ended(attempt.job, attempt.charged, frame.seconds)
         if self.tally is not None:
-            self.tally.ran(attempt.job.queue, attempt.task, frame.started - attempt.runnable_at, frame.seconds)
+            self.tally.ran(attempt.job.queue, attempt.task, _waited(attempt, frame), frame.seconds)
         if attempt.job.resource is not None:
             self.outbox.note(ResourceNote(attempt.job.resource, worked=True), monotonic())
         result = str(frame.body, "utf-8", "replace")
@@ -217,7 +217,7 @@ class Ledger:
 
     @staticmethod
     def _count_end(tally: Tally, attempt: Attempt, frame: Frame, kind: str) -> None:
-        tally.ran(attempt.job.queue, attempt.task, frame.started - attempt.runnable_at, frame.seconds)
+        tally.ran(attempt.job.queue, attempt.task, _waited(attempt, frame), frame.seconds)
         if kind == "completed_in":
             tally.finished(attempt.job.queue, attempt.task, "ok")
 
@@ -300,6 +300,10 @@ class Ledger:
             self.forget(attempt.lease)
         else:
             self.outbox.add(verdict, monotonic())
+
+
+def _waited(attempt: Attempt, frame: Frame) -> float:
+    return max(0.0, frame.started - attempt.runnable_at)
 
 
 def _ran(attempt: Attempt) -> float | None:

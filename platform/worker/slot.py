@@ -168,7 +168,7 @@ class Slot:
         frames: list[Frame] = []
         with suppress(BlockingIOError):
             while data := os.read(self.results, READ_SIZE):
-                frames += self._reader.feed(data)
+                frames += self._reader.feed(data, monotonic())
                 if len(data) < READ_SIZE // 4:
                     break
         return frames
@@ -215,7 +215,7 @@ class Slot:
         self._unheard, self._offered_at = 0.0, at
         # Jobs of a call lie beside each other, and mostly end in their order: the next one tells.
         if attempt is None or attempt.call is None or not any(other.call == attempt.call for other in run):
-            self.since = at
+            self.since = max(self.since, at)
             self.head_started = False
         return attempt
 

@@ -31,6 +31,9 @@ from jobplatform.worker.frames import (
 )
 from jobplatform.worker.frames import ORDER as ORDER_STRUCT
 
+#: After all that is sent here.
+NOW = 2e9
+
 frames = st.tuples(
     st.integers(0, 2**64 - 1),
     st.sampled_from([OK, ENDED]),
@@ -50,7 +53,7 @@ def test_frames_come_out_as_they_went_in_wherever_the_stream_is_cut(
 
     received = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        received += reader.feed(stream[start:end])
+        received += reader.feed(stream[start:end], NOW)
 
     assert [tuple(frame) for frame in received] == sent
     assert reader.broken is None
@@ -60,21 +63,50 @@ def test_a_frame_cut_off_by_a_death_never_appears() -> None:
     whole = encode_frame(1, OK, 0.0, 0.0, b"null")
     reader = FrameReader()
 
-    assert [frame.seq for frame in reader.feed(whole + encode_frame(2, OK, 0.0, 0.0, b"null")[:-1])] == [1]
+    assert [frame.seq for frame in reader.feed(whole + encode_frame(2, OK, 0.0, 0.0, b"null")[:-1], NOW)] == [1]
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"\xff" * 100, HEAD.pack(4, 1, 200, 0.0, 0.0), HEAD.pack(MAX_FRAME + 1, 1, OK, 0.0, 0.0),
+    "rubbish",
+    [
+        b"\xff" * 100,
+        HEAD.pack(4, 1, 200, 0.0, 0.0),
+        HEAD.pack(MAX_FRAME + 1, 1, OK, 0.0, 0.0),
         HEAD.pack(0, 1, OK, math.nan, 0.0),
-        HEAD.pack(0, 1, OK, 0.0, math.inf),]
+        HEAD.pack(0, 1, OK, 0.0, math.inf),
+    ],
 )
 def test_what_came_before_rubbish_counts_and_nothing_after_it(rubbish: bytes) -> None:
     reader = FrameReader()
     good = encode_frame(1, OK, 0.0, 0.0, b"null")
 
-    assert [frame.seq for frame in reader.feed(good + rubbish)] == [1]
+    assert [frame.seq for frame in reader.feed(good + rubbish, NOW)] == [1]
     assert reader.broken
-    assert reader.feed(good) == []
+    assert reader.feed(good, NOW) == []
+
+
+@given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300), st.floats(1.0, 1e9))
+def test_nothing_begins_or_ends_after_it_was_heard_of(started: float, seconds: float, now: float) -> None:
+    (frame,) = FrameReader().feed(encode_frame(1, OK, started, seconds, b"null"), now)
+
+    assert 0.0 <= frame.started <= now
+    assert frame.seconds >= 0.0
+    assert frame.started + frame.seconds <= now * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ((50.0, 10.0), (50.0, 10.0)),
+        ((1e9, 10.0), (60.0, 0.0)),
+        ((50.0, 1e9), (50.0, 10.0)),
+        ((50.0, -9.0), (50.0, 0.0)),
+    ],
+)
+def test_of_a_frozen_clock_as_much_is_taken_as_can_be(said: tuple[float, float], heard: tuple[float, float]) -> None:
+    (frame,) = FrameReader().feed(encode_frame(1, OK, *said, b"null"), 60.0)
+
+    assert (frame.started, frame.seconds) == heard
 
 
 @given(st.sets(st.integers(0, 2**64 - 1)))

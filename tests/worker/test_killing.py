@@ -187,6 +187,21 @@ def test_a_thread_is_interrupted_where_it_reports(start_worker: StartWorker, dat
     assert worker.children() == children
 
 
+def test_a_timeout_comes_although_a_neighbour_has_frozen_the_time(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    neighbour = database.enqueue("freeze", {"file": told.path, "at": 1e12, "until": str(end)})
+    start_worker(slots=1, threads=2, kill_grace=60.0)
+    told.wait(1)
+
+    job = database.enqueue("cooperative", {"file": told.path}, timeout=SHORT, max_attempts=1)
+
+    assert database.wait_for_status(job, "failed").outcome == "timeout"
+    end.touch()
+    database.wait_for_status(neighbour, "completed")
+
+
 def test_the_neighbours_of_a_killed_thread_are_handed_back_without_spending_an_attempt(
     start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
 ) -> None:

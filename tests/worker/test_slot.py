@@ -74,6 +74,15 @@ def test_a_child_that_started_nothing_is_idle_after_everything_came_back(slot: S
     assert slot.state is State.IDLE
 
 
+def test_a_clock_that_was_set_back_does_not_make_the_next_job_older(slot: Slot) -> None:
+    slot.give(attempts(2))
+    given_at = slot.since
+
+    slot.finished(1, at=0.0)
+
+    assert slot.since == given_at
+
+
 def test_a_retiring_child_leaves_when_its_last_job_is_taken_back(slot: Slot) -> None:
     slot.give(attempts(1))
     slot.retire()
