@@ -18,6 +18,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jobplatform.errors import InvalidPayloadError
+from jobplatform.queue.asking import unless_it_raises
+from jobplatform.queue.outcomes import JobInterrupted
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_after import asked_to_wait
 
@@ -42,10 +44,9 @@ class Again(NamedTuple):
 
 def again(policy: RetryPolicy, decide: RetryFunction | None, attempt: int, error: BaseException) -> Again:
     """What follows from an attempt that raised ``error``."""
-    # A payload that does not load will not load the next time either.
-    if not getattr(error, "should_retry", not isinstance(error, InvalidPayloadError)):
+    if not _may_be_tried_again(error):
         return Again(retry=False)
-    wait = asked_to_wait(error)
+    wait = unless_it_raises(lambda: asked_to_wait(error), None)
     closed_for = wait.seconds if wait is not None and wait.everybody else 0.0
     decided = _decided(decide, attempt, error)
     if decided is False:
@@ -56,6 +57,12 @@ def again(policy: RetryPolicy, decide: RetryFunction | None, attempt: int, error
         delay = wait.seconds + random.uniform(0, min(wait.seconds * SPREAD, LONGEST_SPREAD))
         return Again(retry=True, delay=delay, closed_for=closed_for)
     return Again(retry=True, delay=policy.delay(attempt))
+
+
+def _may_be_tried_again(error: BaseException) -> bool:
+    # A payload that does not load will not load the next time either.
+    unasked = not isinstance(error, InvalidPayloadError)
+    return unless_it_raises(lambda: bool(getattr(error, "should_retry", unasked)), unasked)
 
 
 def _decided(decide: RetryFunction | None, attempt: int, error: BaseException) -> float | bool | None:
@@ -69,7 +76,9 @@ def _decided(decide: RetryFunction | None, attempt: int, error: BaseException) -
         if said is None or said is True:
             return None
         seconds = said.total_seconds() if isinstance(said, datetime.timedelta) else float(said)
-    except Exception:  # noqa: BLE001 - user code: whatever it raises, the attempt has to end
+    except JobInterrupted:
+        raise
+    except BaseException:  # noqa: BLE001 - user code: whatever it raises, the attempt has to end
         _log.exception("a task's retry function failed; its policy decides")
         return None
     return None if math.isnan(seconds) else max(0.0, seconds)

@@ -12,13 +12,15 @@ import json
 import logging
 import random
 import traceback
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobplatform.errors import InvalidResultError, JobPlatformError, KeyMissingError, LeaseLostError, SettingsError
 from jobplatform.models import Outcome
-from jobplatform.queue.again import again
+from jobplatform.queue.again import Again, again
+from jobplatform.queue.asking import asked, unless_it_raises
 from jobplatform.queue.infrastructure import is_infrastructure
 from jobplatform.queue.outcomes import (
     Cancel,
@@ -72,6 +74,9 @@ _log = logging.getLogger("jobplatform.queue")
 #: Seconds for which a job waits that this worker cannot open or read, different for each.
 KEY_PAUSE = (20.0, 40.0)
 
+#: Of what a class is named, or an interruption's reason.
+LONGEST_NAME = 200
+
 #: How the attempts of most tasks end.
 RETURNED_NOTHING = Ended("completed")
 
@@ -118,7 +123,9 @@ def prepare(task: Task[Any, Any], job: RunningJob, payload: Any) -> Prepared | E
     job.result_type = task.result
     try:
         return Prepared(_loaded(task, job, opened.payload))
-    except Exception as error:  # noqa: BLE001 - the task's own upgrade may raise anything
+    except JobInterrupted:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the task's own upgrade may raise anything
         ended = failure_of(task, job, error)
         return ended if job.seal is None else sealed_end(job.seal, ended)
 
@@ -195,8 +202,8 @@ def _execute(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asynci
     ended = _attempt(task, job, payload, runner)
     try:
         job.close_session(commit=ended.kind in ("completed", "completed_in", "snoozed"))
-    except Exception as error:  # noqa: BLE001 - the handler's own commit failed: that is the attempt's failure
-        return failure_of(task, job, error)
+    except BaseException as error:  # noqa: BLE001 - the handler's own commit failed: that is the attempt's failure
+        return ended_by(task, job, error)
     return ended
 
 
@@ -204,18 +211,17 @@ def _attempt(task: Task[Any, Any], job: RunningJob, payload: Any, runner: asynci
     try:
         if task.result is not None:
             job.result_type = task.result
-        value = task.handler(job, _loaded(task, job, payload))
-        if inspect.iscoroutine(value):
-            value = _run_coroutine(value, runner)
+        try:
+            value = task.handler(job, _loaded(task, job, payload))
+            if inspect.iscoroutine(value):
+                value = _run_coroutine(value, runner)
+        except HandlerOutcome as outcome:
+            value = outcome
         return ended_with(task, job, value)
-    except JobInterrupted as interruption:
-        return interrupted_by(interruption)
-    except HandlerOutcome as outcome:
-        return ended_with(task, job, outcome)
     except LeaseLostError as error:
-        return Ended("interrupted", outcome=LeaseLost.reason, message=str(error))
+        return Ended("interrupted", outcome=LeaseLost.reason, message=_message(error))
     except BaseException as error:  # noqa: BLE001 - user code: SystemExit and KeyboardInterrupt are its failures too
-        return failure_of(task, job, error)
+        return ended_by(task, job, error)
 
 
 def _loaded(task: Task[Any, Any], job: RunningJob, payload: Any) -> Any:
@@ -231,9 +237,16 @@ def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
     return asyncio.run(coroutine)
 
 
+def ended_by(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
+    """The end of an attempt whose handler raised, or in which we did."""
+    return interrupted_by(error) if isinstance(error, JobInterrupted) else failure_of(task, job, error)
+
+
 def interrupted_by(interruption: JobInterrupted) -> Ended:
     """The end of an attempt that was told to stop, and did."""
-    return Ended("interrupted", outcome=interruption.reason, message=safe_text(str(interruption), ERROR_LIMIT))
+    reason = asked(interruption, "reason")
+    outcome = safe_text(reason, LONGEST_NAME) if isinstance(reason, str) else JobInterrupted.reason
+    return Ended("interrupted", outcome=outcome, message=_message(interruption))
 
 
 def ended_with(task: Task[Any, Any], job: RunningJob, value: Any) -> Ended:
@@ -286,35 +299,52 @@ def _final(error_type: str, message: str, outcome: str) -> Ended:
 
 
 def failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
-    """The end of an attempt whose handler raised."""
-    found = again(task.retry, task.options.decide, job.attempt, error)
+    """The end of an attempt whose handler raised. An order to stop that comes meanwhile is the end instead."""
+    try:
+        return _failure_of(task, job, error)
+    except JobInterrupted as interruption:
+        return interrupted_by(interruption)
+
+
+def _failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
+    by_policy = Again(retry=True, delay=task.retry.delay(job.attempt))
+    found = unless_it_raises(lambda: again(task.retry, task.options.decide, job.attempt, error), by_policy)
     return Ended(
         "failed",
         outcome=Outcome.ERROR,
-        error_type=safe_text(type(error).__name__, 200),
+        error_type=_name(error),
         message=_message(error),
         traceback=_traceback(error),
         retry=found.retry,
         delay=found.delay,
         closed_for=found.closed_for,
-        infrastructure=is_infrastructure(error),
+        infrastructure=unless_it_raises(lambda: is_infrastructure(error), False),
     )
 
 
+def _name(error: BaseException) -> str:
+    return unless_it_raises(lambda: safe_text(type(error).__name__, LONGEST_NAME), "Exception")
+
+
 def _message(error: BaseException) -> str:
-    try:
-        return safe_text(redact_text(str(error)), ERROR_LIMIT) or type(error).__name__
-    except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still one to record
-        return f"{type(error).__name__} (its message cannot be shown)"
+    unshown = f"{_name(error)} (its message cannot be shown)"
+    return unless_it_raises(lambda: safe_text(redact_text(str(error)), ERROR_LIMIT) or _name(error), unshown)
 
 
 def _traceback(error: BaseException) -> str | None:
-    try:
-        # The first frame is ours, of no interest to whoever wrote the handler.
-        lines = traceback.format_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
-        return safe_text(redact_text("".join(lines)), TRACEBACK_LIMIT)
-    except Exception:  # noqa: BLE001 - see _message
-        return None
+    # The first frame is ours, of no interest to whoever wrote the handler.
+    frames = error.__traceback__ and error.__traceback__.tb_next
+    whole = unless_it_raises(lambda: _as_text(traceback.format_exception(type(error), error, frames)), None)
+    if whole is not None:
+        return whole
+    # Too deep, or with a cause that cannot be shown: where it was raised is told all the same.
+    return unless_it_raises(
+        lambda: _as_text([*traceback.format_tb(frames), f"{_name(error)}: {_message(error)}"]), None
+    )
+
+
+def _as_text(lines: Iterable[str]) -> str:
+    return safe_text(redact_text("".join(lines)), TRACEBACK_LIMIT)
 
 
 def decode_payload(text: str) -> Any:

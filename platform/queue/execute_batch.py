@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.execute import Ended, ended_with, failure_of, interrupted_by, prepare, sealed_end
+from jobplatform.queue.execute import Ended, ended_by, ended_with, failure_of, prepare, sealed_end
 from jobplatform.queue.items import NOTHING, Item, Items
 from jobplatform.queue.outcomes import HandlerOutcome, JobInterrupted
 from jobplatform.queue.running import RunningJob
@@ -100,7 +100,7 @@ def _close(batch: Items[Any], error: BaseException | None) -> BaseException | No
         return error
     try:
         session.commit() if error is None else session.rollback()
-    except Exception as failed:  # noqa: BLE001 - the handler's own commit failed: that is the attempts' failure
+    except BaseException as failed:  # noqa: BLE001 - the handler's own commit failed: that is the attempts' failure
         return error or failed
     finally:
         session.close()
@@ -118,13 +118,20 @@ def _end(task: Task[Any, Any], item: Item[Any]) -> Ended:
     if value is NOTHING and not job.completed_in_session:
         # Nobody said how it ended, because it should stop.
         return Ended("interrupted", outcome="cancelled", message="stopped on request")
-    return _sealed(job, ended_with(task, job, None if value is NOTHING else value))
+    return _sealed(job, _end_with(task, job, None if value is NOTHING else value))
+
+
+def _end_with(task: Task[Any, Any], job: RunningJob, value: Any) -> Ended:
+    try:
+        return ended_with(task, job, value)
+    except JobInterrupted:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what a handler has made may raise anything while it is written
+        return failure_of(task, job, error)
 
 
 def _end_by(task: Task[Any, Any], item: Item[Any], error: BaseException) -> Ended:
-    if isinstance(error, JobInterrupted):
-        return interrupted_by(error)
-    return _sealed(item.job, failure_of(task, item.job, error))
+    return _sealed(item.job, ended_by(task, item.job, error))
 
 
 def _sealed(job: RunningJob, ended: Ended) -> Ended:

@@ -9,26 +9,37 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
+from jobplatform.queue.asking import asked, unless_it_raises
+
 #: What the system says of connections and of names that nobody answers for. A timeout of ours is no exception of these.
 OUTSIDE = (ConnectionError, TimeoutError, socket.gaierror)
 #: Answers of whoever stands before a service that cannot answer itself.
 NOT_THERE = (502, 503, 504)
-#: How far down the causes of an exception are looked at.
+#: How far down the causes of an exception, and groups in groups, are looked at.
 DEPTH = 8
 
 
 def is_infrastructure(error: BaseException) -> bool:
     """An exception may say of itself (``infrastructure``), and the outermost one that does decides."""
+    return _is_infrastructure(error, DEPTH)
+
+
+def _is_infrastructure(error: BaseException, depth: int) -> bool:
     for cause in _chain(error):
-        said = getattr(cause, "infrastructure", None)
+        said = _said(cause)
         if said is not None:
-            return bool(said)
+            return said
         if isinstance(cause, OUTSIDE) or _status(cause) in NOT_THERE:
             return True
         if isinstance(cause, BaseExceptionGroup):
             # A name may have several addresses, of which each was tried.
-            return all(map(is_infrastructure, cause.exceptions))
+            return depth > 1 and all(_is_infrastructure(one, depth - 1) for one in cause.exceptions)
     return False
+
+
+def _said(error: BaseException) -> bool | None:
+    said = asked(error, "infrastructure")
+    return None if said is None else unless_it_raises(lambda: bool(said), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -46,6 +57,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _status(error: BaseException) -> object:
+def _status(error: BaseException) -> int | None:
     """That of the HTTP response that an exception carries, whichever library's it is."""
-    return getattr(getattr(error, "response", None), "status_code", None)
+    status = asked(asked(error, "response"), "status_code")
+    return status if isinstance(status, int) else None

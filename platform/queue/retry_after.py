@@ -13,6 +13,8 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from jobplatform.queue.asking import asked
+
 #: Answers that mean "later", and not "no".
 LATER = (429, 503)
 #: Whoever asks for more than a day is asked again after a day.
@@ -42,12 +44,13 @@ def asked_to_wait(error: BaseException) -> Wait | None:
 
 
 def _asked_by(error: BaseException) -> Wait | None:
-    if (said := _sensible(getattr(error, "retry_after", None))) is not None:
+    if (said := _sensible(asked(error, "retry_after"))) is not None:
         return Wait(said, everybody=False)
-    response = getattr(error, "response", None)
-    if getattr(response, "status_code", None) not in LATER:
+    response = asked(error, "response")
+    status = asked(response, "status_code")
+    if not isinstance(status, int) or status not in LATER:
         return None
-    headers = getattr(response, "headers", None)
+    headers = asked(response, "headers")
     said = _sensible(header_seconds(_header(headers, "Retry-After"), _header(headers, "Date")))
     return None if said is None else Wait(said, everybody=True)
 

@@ -18,6 +18,7 @@ from jobplatform.queue import (
     Cancelled,
     Discard,
     Ended,
+    JobInterrupted,
     Lease,
     RateLimited,
     Retry,
@@ -467,3 +468,85 @@ def test_a_payload_of_newer_code_goes_back_with_all_its_attempts(job: RunningJob
     assert ended.kind == "snoozed"
     assert ended.delay >= 20
     assert channel.reports[-1]["waitsFor"] == "version"
+
+
+class Refusing:
+    """Raises whatever it is asked."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __bool__(self) -> bool:
+        raise self.error
+
+
+@pytest.mark.parametrize("name", ["should_retry", "retry_after", "infrastructure", "response"])
+@pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(5), KeyboardInterrupt()])
+@pytest.mark.parametrize("way", ["property", "truth"])
+def test_an_exception_that_cannot_be_asked_is_one_like_any_other(
+    run: Run, name: str, error: BaseException, way: str
+) -> None:
+    def refuse(_self: object) -> object:
+        raise error
+
+    hostile = type("OddError", (Exception,), {name: property(refuse) if way == "property" else Refusing(error)})
+
+    ended = run(raising(hostile("the message")), retry=RetryPolicy(wait="constant", base=7, jitter="none"))
+
+    assert (ended.kind, ended.error_type, ended.message) == ("failed", "OddError", "the message")
+    assert (ended.retry, ended.delay, ended.infrastructure) == (True, 7.0, False)
+    assert ended.traceback is not None
+    assert "the message" in ended.traceback
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(5), KeyboardInterrupt()])
+def test_an_exception_that_cannot_be_shown_is_told_by_its_type_and_where_it_was_raised(
+    run: Run, error: BaseException
+) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise error
+
+        __repr__ = __str__
+
+    ended = run(raising(OddError()))
+
+    assert (ended.kind, ended.error_type) == ("failed", "OddError")
+    assert ended.message == "OddError (its message cannot be shown)"
+    assert ended.traceback is not None
+    assert "in handler" in ended.traceback
+
+
+def test_groups_nested_too_deep_to_be_shown_are_told_by_the_outermost(run: Run) -> None:
+    error: Exception = ValueError("innermost")
+    for _ in range(3_000):
+        error = ExceptionGroup("a group", [error])
+
+    ended = run(raising(error))
+
+    assert (ended.kind, ended.error_type) == ("failed", "ExceptionGroup")
+    assert ended.message == "a group (1 sub-exception)"
+    assert ended.traceback is not None
+    assert "in handler" in ended.traceback
+    assert "a group" in ended.traceback
+
+
+@pytest.mark.parametrize("outcome", [Discard(None), Skip(object()), Cancel(5)])  # type: ignore[arg-type]
+def test_an_outcome_without_a_text_fails_the_job_raised_or_returned(run: Run, outcome: Exception) -> None:
+    returned, raised = run(lambda _job: outcome), run(raising(outcome))
+
+    assert (returned.kind, raised.kind) == ("failed", "failed")
+    assert (returned.error_type, returned.message) == (raised.error_type, raised.message)
+
+
+def test_an_interruption_of_the_handlers_own_that_cannot_be_shown_ends_the_attempt(run: Run) -> None:
+    class OddInterruption(JobInterrupted):
+        reason = 5  # type: ignore[assignment]
+
+        def __str__(self) -> str:
+            raise SystemExit
+
+    ended = run(raising(OddInterruption()))
+
+    assert (ended.kind, ended.outcome) == ("interrupted", "interrupted")
+    assert ended.message == "OddInterruption (its message cannot be shown)"

@@ -88,6 +88,15 @@ def test_a_chain_without_an_end_is_looked_at_for_a_while() -> None:
     assert not is_infrastructure(one)
 
 
+def test_groups_in_groups_are_looked_into_for_a_while() -> None:
+    error: Exception = REFUSED
+    for _ in range(DEPTH):
+        error = ExceptionGroup("several addresses", [error, error])
+
+    assert is_infrastructure(ExceptionGroup("several addresses", [REFUSED, REFUSED]))
+    assert not is_infrastructure(error)
+
+
 def test_what_is_too_far_down_does_not_count() -> None:
     error: BaseException = REFUSED
     for _ in range(DEPTH):

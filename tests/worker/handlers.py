@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import text
 
@@ -355,6 +355,15 @@ def spawn(job: RunningJob, payload: Payload) -> None:
         raise RuntimeError("not yet")
 
 
+class Leaving(collections.UserDict[str, int]):
+    """What ends whoever looks at it closely."""
+
+    def __iter__(self) -> NoReturn:
+        raise SystemExit(3)
+
+    items = keys = __iter__  # type: ignore[assignment]
+
+
 @tasks.batch_task("check", size=5, retry=AT_ONCE)
 def check(batch: Items[Payload]) -> list[Any]:
     """Says who came together; each item ends as it asks for."""
@@ -364,6 +373,7 @@ def check(batch: Items[Payload]) -> list[Any]:
         "fail": ValueError("this one"),
         "discard": Discard("never"),
         "bad": b"no json",
+        "worse": Leaving(),
     }
     return [ends.get(item.payload.get("end", ""), {"n": item.payload["n"]}) for item in batch]
 
@@ -527,6 +537,56 @@ def raise_in_thread(_job: RunningJob) -> object:
     return "survived"
 
 
+def raise_hiding(_job: RunningJob) -> object:
+    class HidingError(Exception):
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(f"nobody is told {name}")
+
+    raise HidingError("hidden")
+
+
+class Undecided:
+    """As an array: neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+def refuse_to_say(_error: BaseException) -> object:
+    raise RuntimeError("not yet loaded")
+
+
+def raise_evasive(_job: RunningJob) -> object:
+    class EvasiveError(Exception):
+        should_retry = Undecided()
+        retry_after = property(refuse_to_say)
+        infrastructure = property(refuse_to_say)
+        response = property(refuse_to_say)
+
+    raise EvasiveError("evasive")
+
+
+def raise_exiting(_job: RunningJob) -> object:
+    class ExitingError(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(5)
+
+        __repr__ = __str__
+
+    raise ExitingError
+
+
+def raise_groups(_job: RunningJob) -> object:
+    error: Exception = ValueError("the innermost")
+    for _ in range(3_000):
+        error = ExceptionGroup("a group", [error])
+    raise error
+
+
+def discard_for_no_text(_job: RunningJob) -> object:
+    raise Discard(None)  # type: ignore[arg-type]  # as a handler without types may write
+
+
 def break_json() -> None:
     """As a handler's library might, for all that is in its process."""
     json.dumps = lambda value, **_options: repr(value)  # type: ignore[assignment]
@@ -581,6 +641,11 @@ HOSTILE = {
     "names ugly": name_ugly,
     "raises an ugly type": raise_ugly_type,
     "raises what has no name": raise_nameless,
+    "raises what hides its attributes": raise_hiding,
+    "raises what cannot be asked": raise_evasive,
+    "raises what exits when shown": raise_exiting,
+    "raises groups in groups": raise_groups,
+    "discards for no text": discard_for_no_text,
     "breaks json and raises": break_json_and_raise,
     "breaks json and reports": break_json_and_report,
     "sends an end without a body": send(ENDED, b""),

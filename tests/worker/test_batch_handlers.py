@@ -42,6 +42,20 @@ def test_jobs_of_a_workspace_are_called_together_and_each_ends_as_it_did(
     assert [2] in calls
 
 
+def test_a_result_that_ends_whoever_writes_it_fails_its_item_alone(
+    start_worker: StartWorker, database: Database, told: Lines
+) -> None:
+    payloads = [{"n": n, "end": "worse" if n == 1 else "", "file": told.path} for n in range(3)]
+    jobs = database.enqueue_many("check", payloads, max_attempts=1)
+
+    start_worker(slots=1)
+    database.wait_until_done()
+
+    found = [database.job(job) for job in jobs]
+    assert [job.status for job in found] == ["completed", "failed", "completed"]
+    assert (found[1].error_type, found[1].crash_count) == ("SystemExit", 0)
+
+
 def test_a_call_that_hangs_is_charged_to_those_that_were_not_over(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
