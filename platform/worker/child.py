@@ -310,11 +310,13 @@ def flush_spans() -> None:
 
 
 def flush_output() -> None:
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        return  # The handler closed or replaced them; it will not miss the rest.
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except JobInterrupted:
+            raise
+        except BaseException:  # noqa: BLE001 - the handler closed or replaced it, and its result comes before the rest
+            continue
 
 
 def leave() -> NoReturn:

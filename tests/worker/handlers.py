@@ -587,6 +587,18 @@ def discard_for_no_text(_job: RunningJob) -> object:
     raise Discard(None)  # type: ignore[arg-type]  # as a handler without types may write
 
 
+def break_output(_job: RunningJob) -> object:
+    class Unflushable:
+        def write(self, text: str) -> int:
+            return len(text)
+
+        def flush(self) -> None:
+            raise RuntimeError("cannot be flushed")
+
+    sys.stdout = Unflushable()  # type: ignore[assignment]
+    return "a good result"
+
+
 def break_json() -> None:
     """As a handler's library might, for all that is in its process."""
     json.dumps = lambda value, **_options: repr(value)  # type: ignore[assignment]
@@ -646,6 +658,7 @@ HOSTILE = {
     "raises what exits when shown": raise_exiting,
     "raises groups in groups": raise_groups,
     "discards for no text": discard_for_no_text,
+    "breaks its output": break_output,
     "breaks json and raises": break_json_and_raise,
     "breaks json and reports": break_json_and_report,
     "sends an end without a body": send(ENDED, b""),

@@ -30,6 +30,7 @@ ENDINGS = {
     "closes ugly": ("failed", "ValueError"),
     "names ugly": ("completed", None),
     "raises an ugly type": ("failed", None),
+    "breaks its output": ("completed", None),
     "breaks json and raises": ("failed", "ValueError"),
     "breaks json and reports": ("completed", None),
     "raises what hides its attributes": ("failed", "HidingError"),
