@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import Any, Final
 
@@ -41,15 +42,19 @@ _record_to_json: Final = json.JSONEncoder(default=str).encode
 class ThreadState(threading.local):
     """What a thread of a child is in the middle of."""
 
-    current = NO_JOB
-    writing = False
-    interrupted = False
+    def __init__(self) -> None:
+        self.current = NO_JOB
+        self.writing = False
+        self.interrupted = False
+        self.meanwhile: deque[bytes] = deque()
+        """Frames that came while this thread was writing one: of a signal handler, or of what the collector found."""
 
 
 class Line:
     """The result pipe, shared by the threads of a child, and the orders that came from the parent.
 
-    A frame is never left half written: an interruption that arrives during a write is raised when it is over.
+    A frame is never left half written: an interruption that arrives during a write is raised when it is over, and what
+    a signal handler sends during one follows it. It cannot wait for the lock: the thread that has it is its own.
     """
 
     def __init__(self, results: int, orders: int) -> None:
@@ -69,15 +74,24 @@ class Line:
         self._local.current = seq
 
     def send(self, frame: bytes) -> None:
+        local = self._local
+        if local.writing:
+            local.meanwhile.append(frame)
+            return
+        self._write(frame)
+        while local.meanwhile:
+            self._write(local.meanwhile.popleft())
+        if local.interrupted:
+            local.interrupted = False
+            self._raise_ordered()
+
+    def _write(self, frame: bytes) -> None:
         self._local.writing = True
         try:
             with self._lock:
                 write_all(self._results, frame)
         finally:
             self._local.writing = False
-        if self._local.interrupted:
-            self._local.interrupted = False
-            self._raise_ordered()
 
     def interrupt(self) -> None:
         """For the signal handler: raise in the job the parent means, if this thread still runs it."""

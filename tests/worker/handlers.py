@@ -24,7 +24,7 @@ from sqlalchemy import text
 
 from jobplatform.errors import JobPlatformError
 from jobplatform.queue import Discard, Items, JobInterrupted, RateLimited, RetryPolicy, RunningJob, Skip, Snooze, Tasks
-from jobplatform.worker.frames import ENDED, HAPPENED, LOG, OK, READY, RECORD, encode_frame
+from jobplatform.worker.frames import ENDED, HAPPENED, LOG, OK, PROGRESS, READY, RECORD, encode_frame
 
 tasks = Tasks()
 
@@ -212,6 +212,25 @@ def boom(job: RunningJob, payload: Payload) -> None:
 def say_nothing_good(job: RunningJob, payload: Payload) -> Any:
     """Ends in a way that only its author finds reasonable."""
     return HOSTILE[payload["kind"]](job)
+
+
+@tasks.task("tick")
+def tick(job: RunningJob, payload: Payload) -> int:
+    """Keeps a line at each tick of an alarm, until one has come in the middle of a write. Says how many it kept."""
+    channel: Any = job._channel
+    line = channel._line
+    met: list[bool] = []
+
+    def keep(*_: object) -> None:
+        met.append(line._local.writing)
+        job.log("tick")
+
+    signal.signal(signal.SIGALRM, keep)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    while not any(met):
+        line.send(encode_frame(channel._seq, PROGRESS, 0.0, 0.0, b'{"current": 1}'))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return len(met)
 
 
 @tasks.task("outcome")

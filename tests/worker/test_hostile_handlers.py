@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from jobplatform.testing import wait_until
@@ -90,6 +92,19 @@ def test_a_child_whose_thread_fails_ends_with_it(
         assert "TypeError" in said["traceback"]
     after = database.enqueue("noop")
     database.wait_for_status(after, "completed")
+
+
+def test_a_signal_handler_that_logs_in_the_middle_of_a_write_does_not_wait_for_itself(
+    start_worker: StartWorker, database: Database
+) -> None:
+    job = database.enqueue("tick", timeout=timedelta(seconds=10), max_attempts=1)
+
+    start_worker(slots=1)
+    database.wait_until_done()
+
+    found = database.job(job)
+    assert found.status == "completed", found
+    assert database.rows("select count(*) from jobplatform.job_logs") == [(found.result,)]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
