@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final
 
 from jobplatform.queue import INTERRUPTIONS, MOST_LINES, JobInterrupted
@@ -34,6 +35,9 @@ EXCEPTIONS: Final[dict[Reason, type[JobInterrupted]]] = {
 }
 
 LONGEST_LINE: Final = 8_192
+
+# What may be added to a record; no record is longer than a frame then.
+MOST_FIELDS: Final = 100
 
 # As frames.to_json is.
 _record_to_json: Final = json.JSONEncoder(default=str).encode
@@ -232,10 +236,18 @@ class RecordHandler(logging.Handler):
         if record.exc_info:
             extra["traceback"] = logging.Formatter().formatException(record.exc_info)[-LONGEST_LINE:]
         return {
-            "name": str(record.name),
+            "name": str(record.name)[:LONGEST_LINE],
             "levelno": int(record.levelno),
-            "levelname": str(record.levelname),
+            "levelname": str(record.levelname)[:LONGEST_LINE],
             "msg": message[:LONGEST_LINE],
             "created": float(record.created),
-            "extra": extra,
+            "extra": {str(key)[:LONGEST_LINE]: _cut(value) for key, value in islice(extra.items(), MOST_FIELDS)},
         }
+
+
+def _cut(value: Any) -> Any:
+    """What was added to a record, as far as it is worth a line; of what is longer the beginning, as a text."""
+    if value is None or isinstance(value, float):
+        return value
+    text = value if isinstance(value, str) else _record_to_json(value)
+    return value if len(text) <= LONGEST_LINE else text[:LONGEST_LINE]

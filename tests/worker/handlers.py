@@ -606,6 +606,11 @@ def discard_for_no_text(_job: RunningJob) -> object:
     raise Discard(None)  # type: ignore[arg-type]  # as a handler without types may write
 
 
+def record_at_length(job: RunningJob) -> object:
+    job.logger.warning("with all of it", extra={"data": "x" * 70_000_000, "parts": ["y" * 100_000] * 9})
+    return "recorded"
+
+
 def break_output(_job: RunningJob) -> object:
     class Unflushable:
         def write(self, text: str) -> int:
@@ -677,6 +682,7 @@ HOSTILE = {
     "raises what exits when shown": raise_exiting,
     "raises groups in groups": raise_groups,
     "discards for no text": discard_for_no_text,
+    "records at length": record_at_length,
     "breaks its output": break_output,
     "breaks json and raises": break_json_and_raise,
     "breaks json and reports": break_json_and_report,
