@@ -36,7 +36,7 @@ from jobplatform.queue.outcomes import (
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import MARK, Seal, sealed_form
-from jobplatform.redaction import redact_text
+from jobplatform.queue.shown import shown
 from jobplatform.tracing import is_traced, processing
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def _completed(value: Any) -> Ended:
 
 
 def _final(error_type: str, message: str, outcome: str) -> Ended:
-    return Ended("failed", outcome=outcome, error_type=error_type, message=safe_text(redact_text(message), ERROR_LIMIT))
+    return Ended("failed", outcome=outcome, error_type=error_type, message=shown(message, ERROR_LIMIT))
 
 
 def failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
@@ -328,7 +328,7 @@ def _name(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     unshown = f"{_name(error)} (its message cannot be shown)"
-    return unless_it_raises(lambda: safe_text(redact_text(str(error)), ERROR_LIMIT) or _name(error), unshown)
+    return unless_it_raises(lambda: shown(str(error), ERROR_LIMIT) or _name(error), unshown)
 
 
 def _traceback(error: BaseException) -> str | None:
@@ -344,7 +344,7 @@ def _traceback(error: BaseException) -> str | None:
 
 
 def _as_text(lines: Iterable[str]) -> str:
-    return safe_text(redact_text("".join(lines)), TRACEBACK_LIMIT)
+    return shown("".join(lines), TRACEBACK_LIMIT)
 
 
 def decode_payload(text: str) -> Any:

@@ -18,16 +18,19 @@ from jobplatform.queue.parent import Parent, remember_parent
 from jobplatform.queue.predecessors import PredecessorResult, results_of_predecessors
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, PROGRESS_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import Seal
+from jobplatform.queue.shown import shown
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.steps import Step, Steps, do_step
 from jobplatform.queue.vault import seals_of
-from jobplatform.redaction import redact_text
 
 if TYPE_CHECKING:
     from jobplatform.queue.enqueue import Enqueued
     from jobplatform.queue.payloads import ResultType
     from jobplatform.queue.task import Task
     from jobplatform.queue.task_options import JobOptions
+
+#: Of how much of it is done, and of how much there is.
+LONGEST_AMOUNT = 500
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -58,6 +61,12 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+
+def _short(amount: Any) -> Any:
+    """A number of a report as it is; what is none, and far too long for one, cut as a text."""
+    text = amount if isinstance(amount, str) else safe_json(amount)
+    return amount if len(text) <= LONGEST_AMOUNT else safe_text(text, LONGEST_AMOUNT)
 
 
 class RunningJob:
@@ -214,7 +223,7 @@ class RunningJob:
         text = safe_text(message, PROGRESS_LIMIT // 2) if message is not None else None
         if text is not None and self.seal is not None:
             text = self.seal.seal_text("progress", text, PROGRESS_LIMIT - 200)
-        self._channel.progress(safe_json({"current": current, "total": total, "message": text}))
+        self._channel.progress(safe_json({"current": _short(current), "total": _short(total), "message": text}))
 
     def track(self, items: Iterable[T], total: int | None = None, message: str | None = None) -> Iterator[T]:
         """Iterate over ``items`` and report progress on the way. The total comes from ``len()`` where there is one."""
@@ -232,7 +241,7 @@ class RunningJob:
     def log(self, message: str, level: str = "info") -> None:
         """Keep a line with the job, for the people who look at it; it goes to the logger too, unless it is sealed."""
         self.check()
-        message = redact_text(str(message))
+        message = shown(str(message), LOG_LINE_LIMIT)
         if self.seal is not None:
             self._channel.log(level, self.seal.seal_text("log", safe_text(message, LOG_LINE_LIMIT)))
             return

@@ -31,7 +31,7 @@ from jobplatform.queue import (
     TimedOut,
     execute,
 )
-from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT
+from jobplatform.queue.safe_json import ERROR_LIMIT, PROGRESS_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT
 
 WORKSPACE, JOB = uuid.UUID(int=1), uuid.UUID(int=2)
 
@@ -550,3 +550,25 @@ def test_an_interruption_of_the_handlers_own_that_cannot_be_shown_ends_the_attem
 
     assert (ended.kind, ended.outcome) == ("interrupted", "interrupted")
     assert ended.message == "OddInterruption (its message cannot be shown)"
+
+
+def test_of_a_message_of_megabytes_both_ends_are_kept_and_its_secrets_are_not(run: Run) -> None:
+    message = "the beginning, password=hunter2 " * 300_000 + "the end"
+
+    ended = run(raising(ValueError(message)))
+
+    assert ended.message.startswith("the beginning, password=[redacted] the beginning")
+    assert ended.message.endswith("the end")
+    assert len(ended.message) <= ERROR_LIMIT
+    assert "hunter2" not in ended.message
+    assert ended.traceback is not None
+    assert "hunter2" not in ended.traceback
+    assert len(ended.traceback) <= TRACEBACK_LIMIT
+
+
+def test_what_is_no_number_is_cut_in_a_report_of_progress(run: Run, channel: RecordingChannel) -> None:
+    run(lambda job: job.progress("x" * 3_000_000, 10**3_000, "m" * 10_000))  # type: ignore[arg-type]
+
+    (report,) = channel.reports
+    assert len(json.dumps(report)) <= PROGRESS_LIMIT
+    assert report["current"].startswith("xxx")
