@@ -33,6 +33,7 @@ DEFAULTS_IN_WORDS = {
     "exports_endpoint": "none",
     "public_url": "none",
     "health_port": "none",
+    "trusted_proxies": "none",
     "oauth_clients": "none",
     "oauth_redirect_url": "none",
 }
