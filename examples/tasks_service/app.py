@@ -1,7 +1,9 @@
 """A task service: tasks with a schema, a REST trigger, and a page that follows a run live.
 
-    pip install jobplatform && pip install --no-deps --target react -r requirements.txt
+    pip install --no-deps --target react -r requirements.txt
     export DATABASE_URL=postgresql://… JOBPLATFORM_TASKS=app:tasks
+    jobplatform migrate
+    export WORKSPACE=$(jobplatform workspaces create stories)
     export SERVICE_TOKEN=$(jobplatform tokens create -w $WORKSPACE)
     jobplatform worker                             # runs the tasks
     gunicorn --threads 16 'app:create_app()'       # the page at /, and /trigger, /trigger/runs/:id, /jobs/stream/:id

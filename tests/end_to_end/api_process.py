@@ -19,6 +19,7 @@ class Api:
     """`jobplatform api` with one process, and few threads."""
 
     def __init__(self, database_url: str, server: str, **settings: str) -> None:
+        self.server = server
         self._listener = socket.create_server(("127.0.0.1", 0))
         os.set_inheritable(self._listener.fileno(), True)
         self.address = self._listener.getsockname()

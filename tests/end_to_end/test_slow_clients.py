@@ -93,7 +93,9 @@ def test_the_api_answers_while_many_clients_never_end_their_requests(
 
     assert set(statuses) == {200}
     assert told.startswith(b"HTTP/1.1 413")
-    assert b"\r\nConnection: close\r\n" in told
+    if api.server == "threads":
+        # The other one reads what comes of the body after its answer, and goes on with the next request.
+        assert b"\r\nConnection: close\r\n" in told
     assert grown < 48 * MIB, grown / MIB
     # Who goes on talking after the answer is heard out within measure, and no further.
     assert heard < 80 * MIB
