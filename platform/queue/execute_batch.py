@@ -39,7 +39,8 @@ def execute_batch(
     runner: asyncio.Runner | None = None,
 ) -> None:
     """Run ``task``'s batch handler for ``jobs`` and ``report`` each end once, as soon as it counts; those that begin to
-    count together are reported together.
+    count together are reported together. The last one is reported when the handler has returned: until then it is under
+    the time limit of a job that is not over.
 
     ``told`` says whether one of them alone should stop. Raises only what interrupts the call outside of the handler.
     """
@@ -53,16 +54,42 @@ def execute_batch(
             items.append(Item(job, prepared.payload, told))
     if not items:
         return
-    batch = Items(items, open_session, lambda item: report([(item.job, _end(task, item))]))
+    told_of = Reporter(task, len(items), report)
+    batch = Items(items, open_session, told_of.over)
     for job in (item.job for item in items):
         job.share_session(lambda: batch.session)
-    error = _call_traced(task, batch, runner) if is_traced() else _call(task, batch, runner)
-    error = _close(batch, error)
+    try:
+        error = _call_traced(task, batch, runner) if is_traced() else _call(task, batch, runner)
+        error = _close(batch, error)
+    finally:
+        told_of.returned()
     left = batch.open_items()
     for item in left:
         item.settled = True
     if left:
         report([(item.job, _end(task, item) if error is None else _end_by(task, item, error)) for item in left])
+
+
+class Reporter:
+    """Reports who is over while the handler goes on, but for the last one."""
+
+    def __init__(self, task: Task[Any, Any], open_items: int, report: Report) -> None:
+        self._task = task
+        self._open = open_items
+        self._report = report
+        self._last: list[tuple[RunningJob, Ended]] = []
+
+    def over(self, item: Item[Any]) -> None:
+        self._open -= 1
+        end = (item.job, _end(self._task, item))
+        if self._open:
+            self._report([end])
+        else:
+            self._last.append(end)
+
+    def returned(self) -> None:
+        if self._last:
+            self._report(self._last)
 
 
 def _call_traced(task: Task[Any, Any], batch: Items[Any], runner: asyncio.Runner | None) -> BaseException | None:

@@ -1,9 +1,9 @@
-"""Items handlers: one call for several jobs of one task and one workspace.
+"""Batch handlers: one call for several jobs of one task and one workspace.
 
 Each stays a job of its own, with its own lease, attempt, result and retry. A handler gets them as a :class:`Items` and
 says of each how it ended: by what it returns, or item by item. What is said of an item counts from the moment
 on at which nothing that was written in the batch's Session before is uncommitted; then it survives whatever becomes of
-the others.
+the others. That of the last one counts when the handler returns, and so does that of a job that runs alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import JobError, TaskDefinitionError
+from jobplatform.queue.outcomes import JobInterrupted
 from jobplatform.queue.task import hints_of_parameters
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def for_one(handler: Callable[[Items[Any]], Any]) -> Callable[[RunningJob, Any],
         batch = Items([Item(job, payload)], lambda: job.session, lambda _item: None)
         try:
             answer = handler(batch)
-        except Exception as error:  # noqa: BLE001 - user code; raised again unless the job is over
+        except (Exception, JobInterrupted) as error:  # noqa: BLE001 - user code; raised again unless the job is over
             return _kept(batch, error)
         if inspect.iscoroutine(answer):
             return _awaited(batch, answer)
@@ -226,12 +227,12 @@ def for_one(handler: Callable[[Items[Any]], Any]) -> Callable[[RunningJob, Any],
 async def _awaited(batch: Items[Any], answer: Any) -> Any:
     try:
         found = await answer
-    except Exception as error:  # noqa: BLE001 - see above
+    except (Exception, JobInterrupted) as error:  # noqa: BLE001 - see above
         return _kept(batch, error)
     return _said(batch, found)
 
 
-def _kept(batch: Items[Any], error: Exception) -> Any:
+def _kept(batch: Items[Any], error: BaseException) -> Any:
     """A handler that raises after an item was over fails the others, and here there are none."""
     item = batch[0]
     if not item.settled:

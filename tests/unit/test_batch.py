@@ -1,4 +1,4 @@
-"""Items handlers: what they may say of their jobs, and from when on it counts."""
+"""Batch handlers: what they may say of their jobs, and from when on it counts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from jobplatform.queue import (
     Skip,
     Task,
     Tasks,
+    TimedOut,
     execute,
     execute_batch,
 )
@@ -192,7 +193,7 @@ def test_an_interruption_ends_what_is_not_over() -> None:
     assert [ends[n].kind for n in range(3)] == ["completed", "interrupted", "interrupted"]
 
 
-def test_a_result_counts_at_once_when_nothing_is_uncommitted() -> None:
+def test_a_result_counts_at_once_when_nothing_is_uncommitted_but_the_last_one_when_the_handler_returns() -> None:
     seen: list[int] = []
     call = Call()
 
@@ -203,7 +204,22 @@ def test_a_result_counts_at_once_when_nothing_is_uncommitted() -> None:
 
     call.of(handler)
 
-    assert seen == [1, 2, 3]
+    assert seen == [1, 2, 2]
+    assert call.results == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("after all that"), TimedOut("too long")])
+def test_what_happens_after_all_are_over_takes_nothing_back(error: BaseException) -> None:
+    def handler(batch: Items[Check]) -> None:
+        for item in batch:
+            item.done(item.payload.n)
+        raise error
+
+    call = Call()
+    call.of(handler)
+
+    assert call.results == {0: 0, 1: 1, 2: 2}
+    assert call.reports == [[0], [1], [2]]
 
 
 def test_a_result_waits_for_the_commit_of_what_was_written_before() -> None:
@@ -316,12 +332,17 @@ def test_a_single_job_is_a_batch_of_one() -> None:
     assert single(fails).error_type == "ValueError"
 
 
-def test_a_single_job_that_is_over_stays_so_when_its_handler_raises_after_that() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("too late"), TimedOut("too long")])
+def test_a_single_job_that_is_over_stays_so_when_its_handler_is_ended_after_that(error: BaseException) -> None:
     def handler(batch: Items[Check]) -> None:
         batch[0].done("kept")
-        raise RuntimeError("too late")
+        raise error
+
+    async def async_handler(batch: Items[Check]) -> None:
+        handler(batch)
 
     assert single(handler).result == '"kept"'
+    assert single(async_handler).result == '"kept"'
 
 
 # Declaring

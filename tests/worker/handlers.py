@@ -397,15 +397,19 @@ def check(batch: Items[Payload]) -> list[Any]:
     return [ends.get(item.payload.get("end", ""), {"n": item.payload["n"]}) for item in batch]
 
 
+def hang() -> NoReturn:
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(10)
+
+
 @tasks.batch_task("one_by_one", size=5, retry=AT_ONCE)
 def one_by_one(batch: Items[Payload]) -> None:
     """Ends items one after the other; some never, some take the process along."""
     append(batch[0].payload["file"], f"{os.getpid()}: " + " ".join(str(item.payload["n"]) for item in batch))
     for item in batch:
         if item.payload.get("end") == "hang":
-            while True:
-                with contextlib.suppress(BaseException):
-                    time.sleep(10)
+            hang()
         if item.payload.get("end") == "crash":
             os._exit(3)
         while item.payload.get("end") == "until cancelled" and not item.cancelled:
@@ -414,6 +418,10 @@ def one_by_one(batch: Items[Payload]) -> None:
             wait_for_file(item.payload["until"])
         if not item.cancelled:
             item.done(item.payload["n"])
+    if batch[0].payload.get("then") == "sleep":
+        time.sleep(600)
+    if batch[0].payload.get("then") == "hang" and batch[-1].job.attempt == 1:
+        hang()
 
 
 @tasks.batch_task("write_rows", size=5, retry=AT_ONCE)

@@ -6,6 +6,8 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
@@ -72,6 +74,25 @@ def test_a_call_that_hangs_is_charged_to_those_that_were_not_over(
     # Those before it were over. The one behind it was hit with it, and then ran by itself.
     assert [found[n].attempts for n in range(4)] == [1, 1, 2, 2]
     assert [attempt.outcome for attempt in database.attempts(jobs[3])] == ["timeout"]
+
+
+@pytest.mark.parametrize("then", ["sleep", "hang"])
+def test_a_call_that_goes_on_when_all_are_over_is_stopped_at_its_timeout(
+    start_worker: StartWorker, database: Database, told: Lines, then: str
+) -> None:
+    """Stopped in time it takes nothing back. The last one is tried again after a call that had to be killed."""
+    payloads = [{"n": n, "file": told.path, "then": then} for n in range(3)]
+    jobs = database.enqueue_many("one_by_one", payloads, timeout=timedelta(seconds=1), priority=5)
+    behind = database.enqueue("noop")
+
+    start_worker(slots=1, threads=1, kill_grace=0.2)
+    database.wait_until_done()
+
+    found = [database.job(job) for job in [*jobs, behind]]
+    assert [job.status for job in found] == ["completed"] * 4
+    assert [job.crash_count for job in found] == [0] * 4
+    outcomes = [attempt.outcome for job in jobs for attempt in database.attempts(job)]
+    assert set(outcomes) == ({"timeout"} if then == "hang" else set())
 
 
 def test_one_that_kills_its_process_costs_the_others_one_crash_at_most(
