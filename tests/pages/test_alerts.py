@@ -169,6 +169,10 @@ def test_a_workspace_has_a_rule_of_all_with_a_number_of_its_own(
     elsewhere = operator.get("/alerts").text.split('id="elsewhere"')[1].split("</section>")[0]
     assert f'href="/console{here}">Acme &amp; Sons</a>' in elsewhere
     assert "2 jobs are ready" in elsewhere
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.job_queue set state = 0, run_after = run_after + interval '1 hour'"))
+        settle_alerts(session, now=True)
+    assert "Nothing is wrong with the platform" in operator.get("/alerts").text
     operator.get(here)
     assert operator.do("/backlog", above="5") == "backlog fires above the new number from the next look on."
     assert operator.do("/backlog/switch") == "Nobody is told of backlog any more."
