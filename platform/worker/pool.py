@@ -3,6 +3,7 @@
 import logging
 import math
 import selectors
+import signal
 from collections.abc import Collection
 from time import monotonic
 from typing import Final
@@ -21,6 +22,7 @@ from jobplatform.worker.frames import (
     RECORD,
     STARTED,
     Frame,
+    Reason,
 )
 from jobplatform.worker.kernel import resident_bytes
 from jobplatform.worker.ladder import Ladder
@@ -37,6 +39,11 @@ RUN_BYTES: Final = 200_000
 MEMORY_CHECK_SECONDS: Final = 0.25
 # A child that has not touched what it was given for so long is stuck between jobs.
 STUCK_SECONDS: Final = 5.0
+# A supervisor that stops every process of a worker does so one after the other, and may come to us last.
+TOGETHER_SECONDS: Final = 1.0
+# The states of a child that is there for jobs; and of one in whose place no other is started.
+SERVING: Final = frozenset(State) - {State.STARTING, State.LOST, State.STRUCK}
+TAKING_UP_A_SLOT: Final = frozenset(State) - {State.LEAVING, State.LOST, State.STRUCK}
 NEVER: Final = math.inf
 
 logger = logging.getLogger("jobplatform.worker")
@@ -71,7 +78,7 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Whether every slot has a child that can take jobs or is at work."""
-        serving = [slot for slot in self.slots.values() if slot.state not in (State.STARTING, State.LOST)]
+        serving = [slot for slot in self.slots.values() if slot.state in SERVING]
         return len(serving) >= self.options.slots
 
     @property
@@ -141,7 +148,7 @@ class Pool:
             return NEVER
         look_at = self.cradle.keep_up(now)
         if self.cradle.up and look_at == NEVER:
-            alive = sum(slot.state not in (State.LOST, State.LEAVING) for slot in self.slots.values())
+            alive = sum(slot.state in TAKING_UP_A_SLOT for slot in self.slots.values())
             for _ in range(self.options.slots - alive):
                 self._spawn()
         return min(look_at, self.cradle.expect_answers(now))
@@ -155,6 +162,7 @@ class Pool:
                 self.ladder.step(slot, now),
                 self._free_followers(slot, now),
                 self._look_for_signs_of_life(slot, now),
+                self._judge_struck(slot, now),
             )
             if slot.state is State.LOST and slot.run:
                 self._abandon(slot)
@@ -430,15 +438,43 @@ class Pool:
         """The nursery is gone, and with it whoever could tell how its children end."""
         kill_orphans(list(self._by_pid))
         for slot in list(self.slots.values()):
-            self._exited(slot, None)
+            if slot.state is not State.STRUCK:
+                self._exited(slot, None)
 
     def _exited(self, slot: Slot, code: int | None, peak_kb: int = 0) -> None:
         """The child is dead. What it wrote before counts, what it had not started goes elsewhere; the rest was hit."""
         self.take_back(slot)
         self._read_output(slot)
+        if slot.run and self._may_be_our_stop(slot, code):
+            self._strike(slot)
+        else:
+            self._bury(slot, code, peak_kb)
+
+    def _may_be_our_stop(self, slot: Slot, code: int | None) -> bool:
+        """Whether what killed it may be meant for all of the worker, and we have not heard of it yet."""
+        return code == -signal.SIGTERM and slot.state in (State.BUSY, State.ASKED) and not self.closing
+
+    def _strike(self, slot: Slot) -> None:
+        slot.state = State.STRUCK
+        slot.escalate_at = monotonic() + TOGETHER_SECONDS
+        self._forget_pid(slot)
+        self._unwatch_all(slot)
+
+    def _judge_struck(self, slot: Slot, now: float) -> float:
+        """Whoever stops the whole worker stops it with its children. A signal to one alone is the job's own, or of
+        somebody who means that one.
+        """
+        if slot.state is not State.STRUCK:
+            return NEVER
+        if now < slot.escalate_at and not self.closing:
+            return slot.escalate_at
+        self._bury(slot, -signal.SIGTERM)
+        return NEVER
+
+    def _bury(self, slot: Slot, code: int | None, peak_kb: int = 0) -> None:
         for attempt in slot.run:
             self._lost(slot, attempt, code)
-        if slot.state is State.STARTING and code is not None:
+        if slot.state is State.STARTING and code is not None and not self.closing:
             self.cradle.start_failed(f"a child ended before it was ready: {exit_message(code)}")
         elif slot.state is not State.LEAVING:
             how = "nursery died" if code is None else exit_message(code)
@@ -463,16 +499,24 @@ class Pool:
             self.ledger.crashed(attempt, message, error_type)
         elif slot.state in (State.TERMING, State.KILLING, State.LOST):
             self.ledger.release([attempt])  # Its neighbour was the reason.
+        elif code == -signal.SIGTERM and self.closing:
+            self.ledger.interrupted(attempt, Reason.SHUTDOWN)
         else:
             self.ledger.crashed(attempt, "nursery died" if code is None else exit_message(code))
 
     def _drop(self, slot: Slot) -> None:
-        for fd in (slot.results, slot.output, slot.body):
-            self._unwatch(fd)
+        self._unwatch_all(slot)
         slot.close()
+        self._forget_pid(slot)
         del self.slots[slot.number], self._output[slot.number]
+
+    def _forget_pid(self, slot: Slot) -> None:
         if slot.pid is not None:
             self._by_pid.pop(slot.pid, None)
+
+    def _unwatch_all(self, slot: Slot) -> None:
+        for fd in (slot.results, slot.output, slot.body):
+            self._unwatch(fd)
 
     def _unwatch(self, fd: int) -> None:
         if fd in self._selector.get_map():

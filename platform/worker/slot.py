@@ -10,6 +10,7 @@ States and what leaves them:
     KILLING   SIGKILL sent to the process group       exit → gone; no exit for seconds → LOST
     LEAVING   token socket half closed                exit → gone
     LOST      unkillable (waits in the kernel)        exit → gone; its place was given to another child
+    STRUCK    dead of a signal that stops a worker    the worker hears of its stop, or a moment is over → gone
 
 Jobs are given only in IDLE and BUSY. A child that got SIGTERM is never given another job, even if its handler
 obeyed in the last moment: the signal is on its way, and it would hit an innocent job.
@@ -51,6 +52,7 @@ class State(Enum):
     KILLING = auto()
     LEAVING = auto()
     LOST = auto()
+    STRUCK = auto()
 
 
 class Slot:

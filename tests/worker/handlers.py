@@ -176,6 +176,12 @@ def segfault(job: RunningJob, payload: Payload) -> None:
     time.sleep(60)
 
 
+@tasks.task("terminate", retry=AT_ONCE)
+def terminate(job: RunningJob, payload: Payload) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+
 @tasks.task("eat_memory", retry=AT_ONCE)
 def eat_memory(job: RunningJob, payload: Payload) -> None:
     eaten = [bytearray(10 << 20) for _ in range(40)]

@@ -80,7 +80,9 @@ def test_a_job_that_can_be_interrupted_ends_without_its_process(
     assert worker.children() == children
 
 
-@pytest.mark.parametrize(("task", "error"), [("exit", "exit 3"), ("segfault", "signal SIGSEGV")])
+@pytest.mark.parametrize(
+    ("task", "error"), [("exit", "exit 3"), ("segfault", "signal SIGSEGV"), ("terminate", "signal SIGTERM")]
+)
 def test_a_job_that_ends_its_process_counts_as_a_crash_and_its_neighbours_run(
     start_worker: StartWorker, database: Database, task: str, error: str
 ) -> None:

@@ -121,6 +121,32 @@ def test_ctrl_c_in_a_terminal_reaches_only_the_parent_effectively(
     assert database.job(job).status == "completed"
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("parent_first", [True, False])
+def test_a_signal_to_every_process_of_a_worker_hands_back_what_ran_and_charges_nothing(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path, threads: int, parent_first: bool
+) -> None:
+    """As of a unit without KillMode=mixed: the children die of it at once, whoever hears of it first."""
+    jobs = database.enqueue_many("wait", [{"file": told.path, "until": str(tmp_path / "never")}] * 2 * threads)
+    worker = start_worker(threads=threads)
+    told.wait(2 * threads)
+
+    # Stopped, it hears of everything together, as if it had been slow.
+    worker.signal(signal.SIGTERM if parent_first else signal.SIGSTOP)
+    if parent_first:
+        worker.wait_for("worker draining")
+    for pid in (worker.nursery, *worker.children()):
+        os.kill(pid, signal.SIGTERM)
+    if not parent_first:
+        wait_until(lambda: not worker.children(), what="the end of every child")
+        worker.signal(signal.SIGTERM)
+        worker.signal(signal.SIGCONT)
+
+    assert worker.wait() == 0
+    ended = [database.job(job) for job in jobs]
+    assert {(job.status, job.attempts, job.crash_count) for job in ended} == {("pending", 0, 0)}
+
+
 def test_an_idle_worker_stops_at_once_and_says_goodbye(start_worker_anew: StartWorker, database: Database) -> None:
     worker = start_worker_anew(poll=60.0)
     family = worker.descendants()
