@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Sequence
 from typing import Any, Final
 
+import click
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from jobplatform.cli.proxies import BehindProxies
@@ -30,6 +33,34 @@ class PlainLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
         self.access_log.setLevel(logging.WARNING)
 
 
+class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn ships no types
+    """gunicorn's parent process, which ends with the terminal that it was started in.
+
+    To gunicorn SIGHUP means to start its processes anew, and that is what it means here where there is no terminal. A
+    server in a window that was closed would go on unseen.
+    """
+
+    def init_signals(self) -> None:
+        self._in_terminal = _has_terminal()
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        super().init_signals()
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup wants it.
+
+    def handle_hup(self) -> None:
+        if self._in_terminal:
+            self.handle_term()
+        super().handle_hup()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
     def __init__(self, options: dict[str, Any], proxies: Sequence[Network]) -> None:
         self.options = options
@@ -39,6 +70,12 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
     def load_config(self) -> None:
         for name, value in self.options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        try:
+            _Arbiter(self).run()
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from error
 
     def load(self) -> Any:
         # Here and not above: each process makes its own application, with its own connections.
@@ -69,6 +106,8 @@ def serve(
             "worker_connections": CONNECTIONS[server],
             "threads": threads,
             "logger_class": PlainLogger,
+            # A terminal tells all of its processes, and this one would cut off whom it serves; its parent tells it.
+            "post_worker_init": lambda _worker: signal.signal(signal.SIGHUP, signal.SIG_IGN),
             "graceful_timeout": 10,
             "timeout": 60,
             # As much as it allows: the place of a client in a large workspace may stand in the query.

@@ -45,8 +45,8 @@ class Queues(click.ParamType[Any]):
 def worker(name: str | None, **options: Any) -> None:
     """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
 
-    SIGTERM or Ctrl-C: takes nothing new, lets running jobs finish until the drain timeout, hands back the rest
-    without spending an attempt. A second signal hands back at once.
+    SIGTERM, Ctrl-C or the end of the terminal: takes nothing new, lets running jobs finish until the drain timeout,
+    hands back the rest without spending an attempt. A second signal, or SIGQUIT, hands back at once.
     """
     from jobplatform.worker import Worker, WorkerOptions
 

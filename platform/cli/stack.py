@@ -80,13 +80,15 @@ class Part:
             time.sleep(0.1)
 
     def stop(self, seconds: float, hurry: threading.Event) -> None:
-        """SIGTERM, a second one when somebody is in a hurry; after ``seconds`` SIGKILL to it and what it started."""
+        """SIGTERM, and SIGQUIT when somebody is in a hurry; after ``seconds`` SIGKILL to it and what it started."""
         deadline = time.monotonic() + seconds
-        hurried = hurry.is_set()
+        hurried = False
         self._send(signal.SIGTERM)
         while self.process.poll() is None and time.monotonic() < deadline:
-            if hurry.wait(0.05) and not hurried:
-                self._send(signal.SIGTERM)
+            if hurried:
+                time.sleep(0.05)
+            elif hurry.wait(0.05):
+                self._send(signal.SIGQUIT)
                 hurried = True
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -119,12 +121,15 @@ class Stack:
         self.sink = sink
         self.stop_seconds = stop_seconds
         self.parts: list[Part] = []
+        self._hurried = False
 
     def __enter__(self) -> Stack:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
         with _impatience() as hurry:
+            if self._hurried or kind is HurriedInterrupt:
+                hurry.set()
             for part in reversed(self.parts):
                 part.stop(self.stop_seconds, hurry)
 
@@ -139,12 +144,14 @@ class Stack:
         return part
 
     def run_until_interrupted(self) -> None:
-        """Block until Ctrl-C or SIGTERM. Raises :class:`PartFailedError` when a part ends before."""
-        with contextlib.suppress(KeyboardInterrupt):
+        """Block until Ctrl-C or a signal that means it. Raises :class:`PartFailedError` when a part ends before."""
+        try:
             while True:
                 for part in self.parts:
                     part.check()
                 time.sleep(0.2)
+        except KeyboardInterrupt as interrupt:
+            self._hurried = isinstance(interrupt, HurriedInterrupt)
 
 
 def listen(host: str, preferred: int) -> socket.socket:
@@ -157,21 +164,38 @@ def listen(host: str, preferred: int) -> socket.socket:
     raise click.ClickException(f"cannot listen on {host}")
 
 
+class HurriedInterrupt(KeyboardInterrupt):
+    """Ctrl-C of somebody who does not want to wait for what runs."""
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Within the block SIGTERM, and the end of the terminal, mean what Ctrl-C means: ``finally`` and ``with`` do their
-    work, and the command ends without a traceback."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    # One that nohup made ignored stays ignored.
-    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in taken}
+    work, and the command ends without a traceback. So does SIGQUIT, in a hurry."""
     try:
-        yield
+        with (
+            _handled(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP),
+            _handled(_interrupt_in_a_hurry, signal.SIGQUIT),
+        ):
+            yield
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _interrupt_in_a_hurry(_number: int, _frame: FrameType | None) -> None:
+    raise HurriedInterrupt
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have these signals handled within the block; one that was ignored, as nohup has it, stays ignored."""
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in taken}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 @contextlib.contextmanager
@@ -182,9 +206,5 @@ def _impatience() -> Iterator[threading.Event]:
     def note(_number: int, _frame: FrameType | None) -> None:
         hurry.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with _handled(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         yield hurry
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -62,9 +62,9 @@ class Departure:
         self._deadline = NEVER
         self._last_words_until = 0.0
 
-    def request(self) -> None:
-        """Stop; asked again, stop now. Safe in a signal handler."""
-        self._requests += 1
+    def request(self, *, at_once: bool = False) -> None:
+        """Stop; asked again, or ``at_once``, stop now. Safe in a signal handler."""
+        self._requests += 2 if at_once else 1
 
     @property
     def begun(self) -> bool:

@@ -194,9 +194,9 @@ class Hub:
             self.read_inbox()
         self.pool.read_all_results()
 
-    def stop(self) -> None:
-        """Ask the worker to stop; asked again, to stop now. Safe in signal handlers and other threads."""
-        self.departure.request()
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the worker to stop; asked again, or ``at_once``, to stop now. Safe in signal handlers and any thread."""
+        self.departure.request(at_once=at_once)
         self.wake()
 
     def exit_code(self) -> int:
@@ -413,6 +413,9 @@ class Hub:
 
 
 def stop_on_signals(hub: Hub) -> None:
-    """SIGTERM and SIGINT stop the hub, the second one at once."""
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: hub.stop())
+    """SIGTERM, SIGINT and the end of the terminal stop the hub, the second one at once; SIGQUIT does so by itself."""
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # One that nohup made ignored stays ignored.
+        if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, lambda *_: hub.stop())
+    signal.signal(signal.SIGQUIT, lambda *_: hub.stop(at_once=True))

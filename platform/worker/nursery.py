@@ -43,6 +43,8 @@ class Nursery:
         self.tasks: Tasks
         self.config: ChildConfig
         self.wake_read, self.wake_write = os.pipe()
+        self.found: dict[int, Any] = {}
+        """What signals of a terminal meant before; they mean nothing here, and what they did to a child."""
 
     def run(self) -> None:
         self.mind_signals()
@@ -67,13 +69,17 @@ class Nursery:
     # -- start -----------------------------------------------------------------------------------
 
     def mind_signals(self) -> None:
-        """Ctrl-C and a supervisor's SIGTERM hit every process of the terminal or unit: only the parent may decide."""
+        """What a terminal sends hits every process in it, and a supervisor's SIGTERM may hit every one of a unit: only
+        the parent may decide.
+        """
         os.set_blocking(self.wake_read, False)
         os.set_blocking(self.wake_write, False)
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for signum in (signal.SIGHUP, signal.SIGQUIT):
+            self.found[signum] = signal.signal(signum, signal.SIG_IGN)
 
     def configure(self) -> None:
         """Import the tasks and send the catalogue; or say why not and leave."""
@@ -144,6 +150,8 @@ class Nursery:
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for signum, meaning in self.found.items():
+                signal.signal(signum, meaning)
             self.control.close()
             os.close(self.wake_read)
             os.close(self.wake_write)

@@ -44,6 +44,8 @@ TOGETHER_SECONDS: Final = 1.0
 # The states of a child that is there for jobs; and of one in whose place no other is started.
 SERVING: Final = frozenset(State) - {State.STARTING, State.LOST, State.STRUCK}
 TAKING_UP_A_SLOT: Final = frozenset(State) - {State.LEAVING, State.LOST, State.STRUCK}
+# What an operator, a supervisor or a terminal stops a worker by.
+STOPPING: Final = frozenset({-signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT})
 NEVER: Final = math.inf
 
 logger = logging.getLogger("jobplatform.worker")
@@ -446,16 +448,17 @@ class Pool:
         self.take_back(slot)
         self._read_output(slot)
         if slot.run and self._may_be_our_stop(slot, code):
-            self._strike(slot)
+            self._strike(slot, code)
         else:
             self._bury(slot, code, peak_kb)
 
     def _may_be_our_stop(self, slot: Slot, code: int | None) -> bool:
         """Whether what killed it may be meant for all of the worker, and we have not heard of it yet."""
-        return code == -signal.SIGTERM and slot.state in (State.BUSY, State.ASKED) and not self.closing
+        return code in STOPPING and slot.state in (State.BUSY, State.ASKED) and not self.closing
 
-    def _strike(self, slot: Slot) -> None:
+    def _strike(self, slot: Slot, code: int | None) -> None:
         slot.state = State.STRUCK
+        slot.ended_with = code
         slot.escalate_at = monotonic() + TOGETHER_SECONDS
         self._forget_pid(slot)
         self._unwatch_all(slot)
@@ -468,7 +471,7 @@ class Pool:
             return NEVER
         if now < slot.escalate_at and not self.closing:
             return slot.escalate_at
-        self._bury(slot, -signal.SIGTERM)
+        self._bury(slot, slot.ended_with)
         return NEVER
 
     def _bury(self, slot: Slot, code: int | None, peak_kb: int = 0) -> None:
@@ -499,7 +502,7 @@ class Pool:
             self.ledger.crashed(attempt, message, error_type)
         elif slot.state in (State.TERMING, State.KILLING, State.LOST):
             self.ledger.release([attempt])  # Its neighbour was the reason.
-        elif code == -signal.SIGTERM and self.closing:
+        elif code in STOPPING and self.closing:
             self.ledger.interrupted(attempt, Reason.SHUTDOWN)
         else:
             self.ledger.crashed(attempt, "nursery died" if code is None else exit_message(code))

@@ -67,6 +67,7 @@ class Slot:
         self._offered_at = self.since
         self._unheard = 0.0
         self.escalate_at = 0.0
+        self.ended_with: int | None = None
         self.served = 0
         self.head_started = False
         self.retiring = False

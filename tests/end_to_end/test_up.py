@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.testing import wait_until
-from tests.end_to_end.conftest import Running, processes_with
+from tests.end_to_end.conftest import Cli, Running, as_json, processes_with
 
 Start = Callable[..., Running]
 
@@ -76,6 +78,25 @@ def test_a_killed_up_takes_its_parts_along_and_the_next_one_finds_the_data(
     again.wait_for_line("Ctrl-C stops all of it")
     assert again.end() == 0
     assert processes_with(data_dir) == []
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]])
+def test_who_is_in_a_hurry_does_not_wait_for_running_jobs(
+    start: Start, run: Cli, prepared: Path, tmp_path: Path, signals: list[signal.Signals]
+) -> None:
+    told = tmp_path / "told"
+    variables = {"JOBPLATFORM_TASKS": "tests.worker.handlers:tasks", "JOBPLATFORM_DRAIN_TIMEOUT": "3600"}
+    stack = start("up", "-c", "1", **variables)
+    stack.wait_for_line("Ctrl-C stops all of it")
+    payload = json.dumps({"file": str(told), "until": str(tmp_path / "never")})
+    as_json(run("enqueue", "wait", "-w", str(uuid.uuid4()), "-p", payload, "--json", **variables))
+    wait_until(told.exists, what="a running job")
+
+    for number in signals:
+        stack.process.send_signal(number)
+        stack.wait_for_line("stopping")
+
+    assert stack.wait() == 0
 
 
 def _lives(process: psutil.Process) -> bool:

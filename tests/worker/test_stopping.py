@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jobplatform.testing import is_dead, wait_until
+from jobplatform.models import Role
+from jobplatform.testing import WorkerProcess, is_dead, wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
+from tests.worker.processes import DEFAULTS, ROOT
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopping_worker_lets_running_jobs_end_and_hands_the_others_back(
     start_worker_anew: StartWorker, database: Database, told: Lines, tmp_path: Path, signum: int
 ) -> None:
@@ -119,6 +125,88 @@ def test_ctrl_c_in_a_terminal_reaches_only_the_parent_effectively(
 
     assert worker.wait() == 0
     assert database.job(job).status == "completed"
+
+
+def test_a_worker_whose_terminal_is_closed_lets_running_jobs_end(
+    login_url: Callable[..., str], database: Database, told: Lines, tmp_path: Path
+) -> None:
+    """Nobody reads what it says any more, and that does not matter."""
+    end = tmp_path / "end"
+    job = database.enqueue("wait", {"file": told.path, "until": str(end)})
+    options = json.dumps(DEFAULTS | {"database_url": login_url(Role.WORKER)})
+    terminal, inside = os.openpty()
+    worker = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-m", "tests.worker.run_worker", options],
+        cwd=ROOT,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+    )
+    os.close(inside)
+    try:
+        told.wait(1)
+
+        os.close(terminal)
+        draining = "select draining from jobplatform.workers"
+        wait_until(lambda: database.rows(draining) == [(True,)], what="the worker to drain")
+        end.touch()
+
+        worker.wait(30)
+        assert database.job(job).status == "completed"
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_worker_under_nohup_survives_the_end_of_its_terminal_and_so_does_what_it_runs(
+    login_url: Callable[..., str], database: Database, told: Lines, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    job = database.enqueue("wait", {"file": told.path, "until": str(end)})
+    options = json.dumps(DEFAULTS | {"database_url": login_url(Role.WORKER)})
+    command = ["nohup", sys.executable, "-m", "tests.worker.run_worker", options]
+    worker = WorkerProcess(tmp_path / "worker.log", command=command, folder=ROOT)
+    try:
+        told.wait(1)
+
+        for pid in (*worker.children(), worker.nursery, worker.pid):
+            os.kill(pid, signal.SIGHUP)
+        end.touch()
+
+        database.wait_for_status(job, "completed")
+        assert worker.stop() == 0
+        assert worker.events("child ended") == []
+    finally:
+        worker.destroy()
+
+
+@pytest.mark.parametrize("task", ["polite", "stuck"])
+def test_sigquit_does_not_wait_for_running_jobs(
+    start_worker: StartWorker, database: Database, told: Lines, task: str
+) -> None:
+    job = database.enqueue(task, {"file": told.path})
+    worker = start_worker(drain_timeout=3600.0, kill_grace=3600.0)
+    told.wait(1)
+
+    worker.signal(signal.SIGQUIT)
+
+    assert worker.wait() == 0
+    assert (database.job(job).status, database.job(job).attempts) == ("pending", 0)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_the_nursery_leaves_it_to_its_parent_what_a_signal_of_the_terminal_means(
+    start_worker: StartWorker, database: Database, signum: int
+) -> None:
+    worker = start_worker()
+    nursery = worker.nursery
+
+    os.kill(nursery, signum)
+    database.enqueue("noop")
+    database.wait_until_done()
+
+    assert worker.stop() == 0
+    assert [event["pid"] for event in worker.events("nursery up")] == [nursery]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
