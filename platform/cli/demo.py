@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from jobplatform.api import Scope, mint_token, presented_id
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_database
 from jobplatform.cli.demo_story import Story
+from jobplatform.cli.listening import address_options, listen
 from jobplatform.cli.stack import Stack, interruptible
 from jobplatform.cli.up import start_demo_source, start_platform, tell_database
 from jobplatform.connectors.demo_source import connection_config
@@ -59,10 +61,11 @@ class Tenant:
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, to go on by hand.")
 @click.option("--fast", is_flag=True, help="Let the demo source answer without the pause of a real one.")
-def demo(keep: bool, fast: bool) -> None:
+@address_options
+def demo(keep: bool, fast: bool, host: str | None, port: int | None) -> None:
     """Watch a sync run end to end: database, API, worker and a demo source, over real HTTP."""
     settings = Settings.from_env()
-    with interruptible(), open_database(settings) as url:
+    with interruptible(), listen(settings, host, port) as listening, open_database(settings) as url:
         step(1, "Database")
         upgrade(url)
         tell_database(settings)
@@ -72,7 +75,7 @@ def demo(keep: bool, fast: bool) -> None:
             _log_file(settings.data_dir) as log,
             Stack(settings.database_url, log.write_line, stop_seconds=patience, environment=OWN_TASKS) as stack,
         ):
-            acme, globex, api_url = _start(stack, settings, url, delay=0.0 if fast else PAGE_DELAY)
+            acme, globex, api_url = _start(stack, listening, url, delay=0.0 if fast else PAGE_DELAY)
             operator_token = _create_operator(url) if keep and settings.pages_prefix else None
             _tell_story(api_url, acme, globex, url)
             _say_goodbye(api_url, (acme, globex), log.path)
@@ -91,11 +94,11 @@ def step(number: int, title: str) -> None:
     click.secho(f"\n{number}. {title}", bold=True)
 
 
-def _start(stack: Stack, settings: Settings, database_url: str, delay: float) -> tuple[Tenant, Tenant, str]:
+def _start(stack: Stack, listening: socket.socket, database_url: str, delay: float) -> tuple[Tenant, Tenant, str]:
     step(2, "Processes")
     source_url = start_demo_source(stack, delay)
     click.echo(f"demo source  {source_url}  (a made-up CRM: pages, HTTP 429 with Retry-After, an occasional 500)")
-    api_url = start_platform(stack, settings, database_url)
+    api_url = start_platform(stack, listening, database_url)
     click.echo(f"worker       running, process {stack.parts[1].process.pid}")
     click.echo(f"api          {api_url}  (gunicorn, process {stack.parts[2].process.pid})")
     step(3, "Two workspaces, each with a connection to the demo source and a token")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 import sys
 from typing import Any
 
 import click
 
 from jobplatform.cli.database import mention_migrations, open_database
+from jobplatform.cli.listening import address_options, free_address
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
 from jobplatform.models import Role, make_engine, require_roles
@@ -64,8 +64,7 @@ def worker(name: str | None, **options: Any) -> None:
 
 
 @click.command()
-@click.option("--host", help="Default: JOBPLATFORM_HOST, or 127.0.0.1.")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Default: JOBPLATFORM_PORT, or 8080.")
+@address_options
 @click.option("--fd", type=click.IntRange(3), help="An inherited listening socket, instead of host and port.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Processes.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=16, show_default=True, help="Threads in each.")
@@ -88,7 +87,7 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
 
     settings = Settings.from_env()
     _require_store(settings, writes=False)
-    address = f"fd://{fd}" if fd is not None else _free_address(host or settings.host, port, settings)
+    address = f"fd://{fd}" if fd is not None else free_address(settings, host, port)
     configure_logging(settings.log_level, settings.log_format)
     roles = roles_of_api(settings)
     with open_database(settings, *roles) as url:
@@ -121,20 +120,3 @@ def start_again_with_greenlets() -> None:
         raise click.UsageError("--server gevent needs gevent: pip install 'jobplatform[gevent]'") from None
     if not monkey.is_module_patched("socket"):
         os.execv(sys.executable, [sys.executable, "-m", "gevent.monkey", "--module", "jobplatform.cli", *sys.argv[1:]])
-
-
-def _free_address(host: str, asked: int | None, settings: Settings) -> str:
-    """Where nobody listens yet. gunicorn would try for five seconds, and not know what can be said instead."""
-    port = settings.port if asked is None else asked
-    is_v6 = ":" in host
-    address = f"[{host}]:{port}" if is_v6 else f"{host}:{port}"
-    with socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise click.ClickException(
-                f"cannot listen on {address}: {error.strerror or error}; "
-                "say another --host or --port (JOBPLATFORM_HOST, JOBPLATFORM_PORT)"
-            ) from error
-    return address

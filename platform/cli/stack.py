@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -152,16 +151,6 @@ class Stack:
                 time.sleep(0.2)
         except KeyboardInterrupt as interrupt:
             self._hurried = isinstance(interrupt, HurriedInterrupt)
-
-
-def listen(host: str, preferred: int) -> socket.socket:
-    """A listening socket on ``preferred`` when that is free, else on any port. Handed to the server as it is, so that
-    nobody can take the port between our look and its start."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in (preferred, 0):
-        with contextlib.suppress(OSError):
-            return socket.create_server((host, port), family=family)
-    raise click.ClickException(f"cannot listen on {host}")
 
 
 class HurriedInterrupt(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import open_database
-from jobplatform.cli.stack import Part, Stack, interruptible, listen
+from jobplatform.cli.listening import address_of, address_options, listen
+from jobplatform.cli.stack import Part, Stack, interruptible
 from jobplatform.embedded import SYSTEM_USER
 from jobplatform.logs import escape_controls
 from jobplatform.migrations import upgrade
@@ -26,12 +28,15 @@ COLOURS = {"api": "cyan", "worker": "magenta", "demo source": "yellow"}
 
 @click.command()
 @click.option("-c", "--concurrency", type=click.IntRange(1, 512), help="Slots of the worker.")
+@address_options
 @click.option("--demo-source", is_flag=True, help="Also run the demo source that `jobplatform demo` syncs from.")
-def up(concurrency: int | None, demo_source: bool) -> None:
+def up(concurrency: int | None, host: str | None, port: int | None, demo_source: bool) -> None:
     """Run database, API and worker until Ctrl-C, which stops everything that was started here and nothing else."""
     settings = Settings.from_env()
     with (
         interruptible(),
+        # Before anything is started: what is in the way of it costs nobody the time of a start.
+        listen(settings, host, port) as listening,
         open_database(settings) as url,
         Stack(settings.database_url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
     ):
@@ -39,7 +44,7 @@ def up(concurrency: int | None, demo_source: bool) -> None:
         tell_database(settings)
         if demo_source:
             click.echo(f"demo source  {start_demo_source(stack)}")
-        api_url = start_platform(stack, settings, url, concurrency)
+        api_url = start_platform(stack, listening, url, concurrency)
         click.echo(f"api          {api_url}  (documented at {api_url}/openapi.json)")
         if settings.pages_prefix:
             opens = "jobplatform tokens create --operator"
@@ -58,11 +63,12 @@ def tell_database(settings: Settings) -> None:
         click.echo(f"database     embedded PostgreSQL, data in {settings.data_dir}{as_root}")
 
 
-def start_platform(stack: Stack, settings: Settings, database_url: str, concurrency: int | None = None) -> str:
-    """Start worker and API, wait until both are ready, and return the API's URL."""
+def start_platform(stack: Stack, listening: socket.socket, database_url: str, concurrency: int | None = None) -> str:
+    """Start worker and API, which serves what comes to ``listening``, wait until both are ready, and return the API's
+    URL."""
     # Side by side: each spends its first second importing.
     worker = start_worker(stack, concurrency)
-    api, api_url = start_api(stack, settings)
+    api, api_url = start_api(stack, listening)
     worker.wait_until(_registered(database_url, worker), READY_SECONDS)
     api.wait_until(lambda: _answers(api_url), READY_SECONDS)
     return api_url
@@ -73,13 +79,14 @@ def start_worker(stack: Stack, concurrency: int | None = None) -> Part:
     return stack.start("worker", "jobplatform.cli", "worker", *slots, environment=_for_parts())
 
 
-def start_api(stack: Stack, settings: Settings) -> tuple[Part, str]:
-    with listen(settings.host, settings.port) as listening:
-        port, descriptor = listening.getsockname()[1], listening.fileno()
+def start_api(stack: Stack, listening: socket.socket) -> tuple[Part, str]:
+    # Its own from here on: nobody should be kept waiting by a socket of ours when it has ended.
+    with listening:
+        host, port, *_ = listening.getsockname()
+        descriptor = listening.fileno()
         options = ("--fd", str(descriptor), "--workers", "1")
         part = stack.start("api", "jobplatform.cli", "api", *options, environment=_for_parts(), sockets=[descriptor])
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return part, f"http://{host}:{port}"
+    return part, f"http://{address_of(host, port)}"
 
 
 def start_demo_source(stack: Stack, delay: float = 0.15) -> str:

@@ -104,10 +104,8 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def test_two_stacks_share_a_server_and_the_last_one_stops_it(up: Running, start: Start, data_dir: Path) -> None:
-    taken = api_url(up).rpartition(":")[2]
-    second = start("up", "-c", "1", JOBPLATFORM_PORT=taken)
+    second = start("up", "-c", "1")
     second.wait_for_line("Ctrl-C stops all of it")
-    assert api_url(second) != api_url(up), "a port that is taken is not the second one's"
 
     assert up.end() == 0
 
