@@ -59,7 +59,10 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+#: More names than these are counted, not listed.
+MOST_NAMES: Final = 20
 
 
 class JobPlatformError(Exception):
@@ -84,13 +87,29 @@ class MigrationError(JobPlatformError):
 
 
 class UnknownTaskError(JobPlatformError):
-    """No task of this name is registered. ``suggestion`` is the nearest name there is, if any is near."""
+    """No task of this name is registered. ``suggestion`` is the nearest name there is, if any is near.
 
-    def __init__(self, name: str, suggestion: str | None = None) -> None:
+    ``looked_in`` says where the tasks were loaded from, as ``module:attribute``, and ``known`` which there are. They
+    are for whoever runs the platform: the message, which callers of the API read too, is without them.
+    """
+
+    def __init__(
+        self, name: str, suggestion: str | None = None, *, looked_in: str | None = None, known: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.suggestion = suggestion
+        self.looked_in = looked_in
+        self.known = tuple(known)
         hint = f"; did you mean {suggestion!r}?" if suggestion else ""
         super().__init__(f"no task is named {name!r}{hint}")
+        self.add_note(self.where)
+
+    @property
+    def where(self) -> str:
+        """A sentence about where it was looked for, and what is there."""
+        shown = ", ".join(self.known[:MOST_NAMES]) or "none"
+        more = f" and {len(self.known) - MOST_NAMES} more" if len(self.known) > MOST_NAMES else ""
+        return f"Known to {self.looked_in or 'this application'}: {shown}{more}"
 
 
 class TaskDefinitionError(JobPlatformError):

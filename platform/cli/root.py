@@ -24,6 +24,7 @@ from jobplatform.errors import (
     JobPlatformError,
     SearchError,
     SettingsError,
+    UnknownTaskError,
 )
 
 COMMANDS = {
@@ -133,6 +134,8 @@ class Commands(click.Group):
             raise _settings_problem(error) from error
         except (InvalidHookError, InvalidLimitError, InvalidScheduleError, SearchError) as error:
             raise click.UsageError(_limit_problem(error)) from error
+        except UnknownTaskError as error:
+            raise click.ClickException(_unknown_task(error)) from error
         except JobPlatformError as error:
             raise click.ClickException(str(error)) from error
         except sqlalchemy.exc.DBAPIError as error:
@@ -170,6 +173,12 @@ def _settings_problem(error: SettingsError) -> click.ClickException:
 def _limit_problem(error: InvalidHookError | InvalidLimitError | InvalidScheduleError | SearchError) -> str:
     """Without the slashes that lead to a place in a document."""
     return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
+
+
+def _unknown_task(error: UnknownTaskError) -> str:
+    """With what only whoever runs the platform is told. A host application's tasks are named by no setting."""
+    setting = "; JOBPLATFORM_TASKS says where to look" if error.looked_in else ""
+    return f"{error}{'' if error.suggestion else '.'} {error.where}{setting}"
 
 
 def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:

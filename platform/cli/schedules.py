@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
-from jobplatform.cli.database import find_known_workspace, open_session
+from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
@@ -21,7 +21,6 @@ from jobplatform.queue import (
     Every,
     Once,
     Rule,
-    Tasks,
     closed_payload,
     create_schedule,
     default_timezone,
@@ -30,7 +29,6 @@ from jobplatform.queue import (
     find_schedule_named,
     list_schedules,
     list_ticks,
-    load_tasks,
     pause_schedule,
     preview,
     preview_rule,
@@ -40,7 +38,6 @@ from jobplatform.queue import (
     tasks_served,
     time_now,
 )
-from jobplatform.settings import Settings
 
 PAGE = 200
 CRON_FIELDS = 5
@@ -123,7 +120,7 @@ def create(
 ) -> None:
     """Make a schedule of TASK: say --cron, --every or --at."""
     rule = _rule(cron, timezone, every, anchor, at)
-    wanted = _tasks().offered(task)
+    wanted = known_tasks().offered(task)
     with open_session() as session:
         workspace_id = _workspace(session, workspace)
         made = create_schedule(
@@ -193,7 +190,7 @@ def resume(schedule: str, workspace: str | None, as_json: bool) -> None:
 @as_json_option
 def run_now(schedule: str, workspace: str | None, as_json: bool) -> None:
     """Enqueue what a tick would, besides the ticks of its rule."""
-    tasks = _tasks()
+    tasks = known_tasks()
     with open_session() as session:
         found = _find(session, schedule, workspace)
         tick = run_schedule_now(session, found, tasks.offered(found.task))
@@ -265,13 +262,6 @@ def _tell_runs(
 
 
 # -- what is meant -----------------------------------------------------------------------------------
-
-
-def _tasks() -> Tasks:
-    settings = Settings.from_env()
-    known = load_tasks(settings.tasks)
-    known.mode = settings.mode
-    return known
 
 
 def _workspace(session: Session, text: str | None) -> UUID:

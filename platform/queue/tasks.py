@@ -19,7 +19,7 @@ import importlib
 import inspect
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, TypeVar
 
@@ -67,6 +67,8 @@ class Tasks(Declarations):
     def __init__(self, *, mode: Mode = "queue") -> None:
         super().__init__()
         self.mode: Mode = mode
+        self.loaded_from: str | None = None
+        """``module:attribute``, where :func:`load_tasks` found them."""
         self._tasks: dict[str, Task[Any, Any]] = {}
         self._rules: dict[str, AlertRule] = {}
 
@@ -84,7 +86,7 @@ class Tasks(Declarations):
         try:
             return self._tasks[name]
         except KeyError:
-            raise _unknown(name, self._tasks) from None
+            raise self._unknown(name, self.names()) from None
 
     def names(self) -> list[str]:
         return sorted(self._tasks)
@@ -95,11 +97,15 @@ class Tasks(Declarations):
         """
         task = self._tasks.get(name)
         if task is None or is_own_task(name):
-            raise _unknown(name, self.offered_names())
+            raise self._unknown(name, self.offered_names())
         return task
 
     def offered_names(self) -> list[str]:
         return [name for name in self.names() if not is_own_task(name)]
+
+    def _unknown(self, name: str, known: Sequence[str]) -> UnknownTaskError:
+        near = difflib.get_close_matches(name, known, n=1)
+        return UnknownTaskError(name, near[0] if near else None, looked_in=self.loaded_from, known=known)
 
     def queues(self) -> list[str]:
         """Every queue that a task names, and ``default``."""
@@ -325,11 +331,6 @@ class Tasks(Declarations):
         return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
 
 
-def _unknown(name: str, known: Iterable[str]) -> UnknownTaskError:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return UnknownTaskError(name, near[0] if near else None)
-
-
 def load_tasks(name: str) -> Tasks:
     """Import the :class:`Tasks` that ``module:attribute`` names; the current folder is searched too.
 
@@ -346,6 +347,7 @@ def load_tasks(name: str) -> Tasks:
         raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: {module_name} has no attribute {attribute!r}"]) from None
     if not isinstance(tasks, Tasks):
         raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: is a {type(tasks).__name__}, not a Tasks"])
+    tasks.loaded_from = name
     return tasks
 
 

@@ -71,7 +71,17 @@ def test_a_task_that_the_host_does_not_have_is_refused_with_a_sentence(
     answer = flask.invoke(args=["jobs", "enqueue", "great", "-w", str(workspace_id)])
 
     assert answer.exit_code == 1
-    assert "did you mean 'greet'" in answer.stderr
+    assert "did you mean 'greet'? Known to this application: greet\n" in answer.stderr
+
+
+def test_a_schedule_that_a_host_makes_is_of_a_task_of_the_host(flask: FlaskCliRunner, workspace_id: uuid.UUID) -> None:
+    workspace = ["-w", str(workspace_id)]
+    flask.invoke(args=["jobs", "enqueue", "greet", *workspace])
+
+    made = flask.invoke(args=["jobs", "schedules", "create", "greet", "--cron", "@daily", *workspace, "--json"])
+
+    assert made.exit_code == 0, made.stderr
+    assert json.loads(made.stdout)["jobType"] == "greet"
 
 
 def test_a_token_that_a_host_makes_opens_the_api_of_the_host(

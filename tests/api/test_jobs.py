@@ -82,6 +82,7 @@ def test_an_unknown_job_type_is_refused_with_the_nearest_name(client: Client, jo
     assert answer.content_type == PROBLEM
     assert body["type"].endswith(":unknown-job-type")
     assert body["suggestion"] == "echo"
+    assert body["detail"] == "no task is named 'ecko'; did you mean 'echo'?", "where tasks are is nobody's business"
     assert [error["path"] for error in body["errors"]] == ["/jobType"]
 
 

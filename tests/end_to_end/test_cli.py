@@ -153,6 +153,16 @@ def test_a_bad_request_is_refused_with_a_sentence(cli: Cli, acme: uuid.UUID, arg
     assert "Traceback" not in answer.stderr
 
 
+def test_who_asks_for_a_task_that_is_not_there_is_told_which_are_and_where_that_is_said(
+    cli: Cli, acme: uuid.UUID
+) -> None:
+    near, far = cli("enqueue", "snyc", "-w", "Acme"), cli("enqueue", "zzz", "-w", "Acme")
+
+    there = "Known to jobplatform.connectors:tasks: export, sync; JOBPLATFORM_TASKS says where to look"
+    assert near.stderr == f"Error: no task is named 'snyc'; did you mean 'sync'? {there}\n"
+    assert far.stderr == f"Error: no task is named 'zzz'. {there}\n"
+
+
 def test_in_synchronous_mode_the_job_has_run_when_the_command_is_back(cli: Cli, acme: uuid.UUID) -> None:
     answer = as_json(cli("enqueue", "sync", "-w", "Acme", "--wait", "--json", DISABLE_QUEUE="true"))
 

@@ -48,6 +48,19 @@ def test_an_unknown_task_suggests_the_nearest_name() -> None:
     assert str(UnknownTaskError("snyc")) == "no task is named 'snyc'"
 
 
+def test_where_an_unknown_task_was_looked_for_is_in_its_traceback_and_not_in_its_message() -> None:
+    error = UnknownTaskError("snyc", "sync", looked_in="app.tasks:tasks", known=["greet", "sync"])
+
+    assert "app.tasks" not in str(error)
+    assert error.__notes__ == ["Known to app.tasks:tasks: greet, sync"]
+
+
+def test_of_many_names_that_are_known_some_are_listed_and_the_others_counted() -> None:
+    known = [f"task-{number:03}" for number in range(100)]
+
+    assert UnknownTaskError("x", known=known).where.endswith("task-019 and 80 more")
+
+
 def test_an_invalid_job_names_each_place() -> None:
     error = InvalidJobError([Problem("/priority", "is too high"), Problem("", "is empty")])
 
