@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import find_known_workspace, open_session
-from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
+from jobplatform.cli.show import as_json_option, plain, print_json, print_table, several, tell
 from jobplatform.connectors import (
     CONNECTORS,
     UNCHANGED,
@@ -247,15 +247,24 @@ def _find(session: Session, text: str, workspace: str, *, lock: bool = False) ->
     try:
         connection_id = UUID(text)
     except ValueError:
-        named = select(Connection.id).where(Connection.workspace_id == workspace_id, Connection.name == text).limit(2)
-        ids = session.scalars(named).all()
-        if len(ids) > 1:
-            raise click.ClickException(f"more than one connection is named {text!r}; use the id") from None
-        connection_id = ids[0] if ids else UUID(int=0)
+        connection_id = _find_named(session, workspace_id, text)
     found = get_connection(session, workspace_id, connection_id, lock=lock)
     if found is None:
         raise click.ClickException(f"no connection {text!r} is there; see `jobplatform connections ls`")
     return found
+
+
+def _find_named(session: Session, workspace_id: UUID, name: str) -> UUID:
+    """The nil id where there is none."""
+    named = (
+        select(Connection.id, Connection.created_at)
+        .where(Connection.workspace_id == workspace_id, Connection.name == name)
+        .order_by(Connection.created_at, Connection.id)
+    )
+    found = [(id, made) for id, made in session.execute(named)]
+    if len(found) > 1:
+        raise click.ClickException(several("connection", name, found))
+    return found[0][0] if found else UUID(int=0)
 
 
 def _parse(text: str) -> Any:

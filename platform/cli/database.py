@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobplatform import migrations
+from jobplatform.cli.show import several
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
 from jobplatform.key_ring import ring_beside
@@ -24,6 +26,9 @@ from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+#: Among so many names the nearest one is looked for.
+NAMES_LOOKED_AT = 1_000
 
 
 @contextmanager
@@ -141,12 +146,23 @@ def find_workspace(session: Session, text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        found = session.scalars(select(Workspace.id).where(Workspace.name == text)).all()
+        named = select(Workspace.id, Workspace.created_at).where(Workspace.name == text)
+        found = [(id, made) for id, made in session.execute(named.order_by(Workspace.created_at, Workspace.id))]
     if len(found) == 1:
-        return found[0]
+        return found[0][0]
     if found:
-        raise click.BadParameter(f"{len(found)} workspaces are named {text!r}; use the id of one")
-    raise click.BadParameter(f"no workspace is named {text!r}; see `jobplatform workspaces ls`")
+        raise click.BadParameter(several("workspace", text, found))
+    raise click.BadParameter(
+        f"no workspace is named {text!r}{_nearest(session, text)}; see `jobplatform workspaces ls`"
+    )
+
+
+def _nearest(session: Session, text: str) -> str:
+    """Among the newest ones: of very many, a look at all would take longer than to list them."""
+    newest = select(Workspace.name).order_by(Workspace.id.desc()).limit(NAMES_LOOKED_AT)
+    by_name = {name.casefold(): name for name in session.scalars(newest)}
+    near = difflib.get_close_matches(text.casefold(), by_name, n=1)
+    return f"; did you mean {by_name[near[0]]!r}" if near else ""
 
 
 def find_known_workspace(session: Session, text: str) -> UUID:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 import click
 from rich.console import Console
@@ -20,6 +21,8 @@ from jobplatform.models import Base
 STATUS_STYLES = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "yellow"}
 
 PIPE_WIDTH = 250
+#: More of one name than these are counted, not listed.
+MOST_OF_A_NAME = 20
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
@@ -78,6 +81,13 @@ def cell(value: Any) -> Text:
     """A value as harmless text: no markup of its own, no control characters."""
     text = escape_controls(_as_text(value))
     return Text(text, style=STATUS_STYLES.get(text, ""), overflow="fold")
+
+
+def several(noun: str, name: str, found: Sequence[tuple[UUID, datetime.datetime]]) -> str:
+    """That a name is not enough, and by what they can be told apart: their ids, and when they were made."""
+    lines = [f"\n  {id}  made {_as_text(created_at)}" for id, created_at in found[:MOST_OF_A_NAME]]
+    more = f"\n  and {len(found) - MOST_OF_A_NAME} more" if len(found) > MOST_OF_A_NAME else ""
+    return f"{len(found)} {noun}s are named {name!r}; give the id of one instead of the name:{''.join(lines)}{more}"
 
 
 def _as_text(value: Any) -> str:

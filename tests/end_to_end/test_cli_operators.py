@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -541,14 +542,35 @@ def test_a_mistake_is_told_in_a_sentence(cli: Cli, acme: uuid.UUID, arguments: s
     assert "Traceback" not in answer.stderr
 
 
-def test_two_workspaces_of_one_name_have_to_be_told_apart(cli: Cli, acme: uuid.UUID, session: Session) -> None:
-    session.add(Workspace(id=uuid.uuid4(), name="Acme"))
+def test_two_workspaces_of_one_name_are_listed_to_be_told_apart(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    other = uuid.uuid4()
+    session.add(Workspace(id=other, name="Acme"))
     session.commit()
 
     answer = cli("workspaces", "limit", "Acme", "--weight", "3")
 
     assert answer.exit_code == 2
-    assert "2 workspaces are named 'Acme'" in answer.stderr
+    told = answer.stderr.partition("2 workspaces are named 'Acme'; give the id of one instead of the name:")[2]
+    assert re.findall(r"^  (\S+)  made 20\S+Z$", told, re.MULTILINE) == [str(acme), str(other)]
+
+
+def test_two_connections_of_one_name_are_listed_too(cli: Cli, acme: uuid.UUID) -> None:
+    config = '{"url": "https://news.example.com/feed"}'
+    made = [as_json(cli("connections", "create", "rss", "-w", "Acme", "--name", "news", "-c", config, "--json"))
+            for _ in range(2)]  # fmt: skip
+
+    answer = cli("connections", "show", "news", "-w", "Acme")
+
+    assert answer.exit_code == 1
+    assert "2 connections are named 'news'" in answer.stderr
+    assert all(one["id"] in answer.stderr for one in made)
+
+
+def test_who_mistypes_a_workspace_is_told_the_nearest_name(cli: Cli, acme: uuid.UUID) -> None:
+    near, far = cli("workspaces", "show", "acmee"), cli("workspaces", "show", "Globex")
+
+    assert "no workspace is named 'acmee'; did you mean 'Acme'; see `jobplatform workspaces ls`" in near.stderr
+    assert "no workspace is named 'Globex'; see `jobplatform workspaces ls`" in far.stderr
 
 
 def test_a_workspace_s_id_is_used_once(cli: Cli, acme: uuid.UUID) -> None:
