@@ -132,8 +132,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SettingsError as error:
             raise _settings_problem(error) from error
-        except (InvalidHookError, InvalidLimitError, InvalidScheduleError, SearchError) as error:
+        except (InvalidHookError, InvalidLimitError, InvalidScheduleError) as error:
             raise click.UsageError(_limit_problem(error)) from error
+        except SearchError as error:
+            raise click.UsageError("; ".join(_search_problem(*problem) for problem in error.problems)) from error
         except UnknownTaskError as error:
             raise click.ClickException(_unknown_task(error)) from error
         except JobPlatformError as error:
@@ -170,9 +172,18 @@ def _settings_problem(error: SettingsError) -> click.ClickException:
     return UnusableSettings(str(error))
 
 
-def _limit_problem(error: InvalidHookError | InvalidLimitError | InvalidScheduleError | SearchError) -> str:
+def _limit_problem(error: InvalidHookError | InvalidLimitError | InvalidScheduleError) -> str:
     """Without the slashes that lead to a place in a document."""
     return "; ".join(f"{path.strip('/')} {message}" for path, message in error.problems)
+
+
+def _search_problem(path: str, message: str) -> str:
+    """By the words of the command line: what the API has in its query is an argument or an option here."""
+    if path == "/q":
+        return f"SEARCH: {message}"
+    if path.startswith("/q/"):
+        return f"SEARCH: {path.removeprefix('/q/')}: {message}"
+    return f"--{path.strip('/')} {message}"
 
 
 def _unknown_task(error: UnknownTaskError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
 from sqlalchemy.orm import Session
 
 from jobplatform.models import AuditEntry
@@ -19,8 +20,6 @@ def test_jobs_are_found_cancelled_by_workers_and_watched(cli: Cli, session: Sess
     rest = as_json(cli("jobs", "find", "task:sync tag:eu", "--before", page["next"], "--json"))
     assert [len(page["jobs"]), len(rest["jobs"])] == [2, 1]
     assert "go on with --before" in cli("jobs", "find", "task:sync", "-n", "1").stdout
-    refused = cli("jobs", "find", "state:failed")
-    assert "did you mean status:?" in refused.output
 
     assert "would cancel 3 pending" in cli("bulk", "begin", "cancel", "task:sync", "--dry-run").stdout
     asked = as_json(cli("bulk", "begin", "cancel", "task:sync", "--yes", "--json"))
@@ -36,3 +35,24 @@ def test_jobs_are_found_cancelled_by_workers_and_watched(cli: Cli, session: Sess
     session.rollback()
     (line,) = session.query(AuditEntry).filter_by(action="bulk.begin").all()
     assert (line.target, line.details["deed"]) == (f"bulk:{asked['id']}", "cancel")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["jobs", "find", "state:failed"], "SEARCH: state: is nothing to search by; did you mean status:?"),
+        (["jobs", "find", "status:fialed"], "SEARCH: status: fialed is none of pending, running,"),
+        (["jobs", "find", 'task:"sync'], 'SEARCH: a quotation mark is not closed: task:"sync'),
+        (["jobs", "find", "task:sync", "--before", "x"], "--before is no cursor of ours; begin with the first page"),
+        (["bulk", "begin", "retry", "status:running"], "SEARCH: status: no job that is running can be retried;"),
+        (["bulk", "begin", "retry", "status:"], "SEARCH: status: has no value;"),
+    ],
+)
+def test_a_search_that_cannot_be_understood_is_told_in_words_of_the_command(
+    cli: Cli, arguments: list[str], said: str
+) -> None:
+    refused = cli(*arguments)
+
+    assert refused.exit_code == 2
+    assert f"Error: {said}" in " ".join(refused.stderr.split())
+    assert "/q" not in refused.stderr
