@@ -28,6 +28,7 @@ from jobplatform.queue import (
     rotate_hook_key,
     rotate_hook_secret,
 )
+from jobplatform.settings import Settings
 from jobplatform.webhooks import SCHEMES
 
 secret_option = click.option("--secret-stdin", is_flag=True, help="Read the secret from standard input.")
@@ -69,7 +70,11 @@ def ls(workspace: str, as_json: bool) -> None:
 @click.option("--name", required=True, help="For people.")
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), required=True, help="How the provider signs.")
 @secret_option
-@click.option("--url", "base_url", help="Where the API is reached from outside, as in https://jobs.example.com/api.")
+@click.option(
+    "--url",
+    "base_url",
+    help="Where the API is reached from outside, as in https://jobs.example.com/api. Default: JOBPLATFORM_PUBLIC_URL.",
+)
 @click.option("--connection", "connection_id", type=click.UUID, help="The connection it belongs to.")
 @click.option("--one-job", is_flag=True, help="Make a delivery of several events one job.")
 @click.option("--subscription", "subscription_id", help="The subscription's id, where nothing is signed.")
@@ -78,6 +83,7 @@ def create(task: str, workspace: str, secret_stdin: bool, one_job: bool, as_json
     """Make a hook whose deliveries become jobs of TASK, and show its URL this once."""
     wanted = known_tasks().offered(task)
     secret = _read_secret(secret_stdin)
+    reached_at = Settings.from_env().public_url
     with open_session() as session:
         made = create_hook(
             session,
@@ -89,7 +95,7 @@ def create(task: str, workspace: str, secret_stdin: bool, one_job: bool, as_json
             **options,
         )
         _KIND.audit(session, "create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
-    _show_once(made, as_json)
+    _show_once(made, reached_at, as_json)
 
 
 @hooks.command()
@@ -134,10 +140,11 @@ def change(hook: UUID, workspace: str, task: str | None, as_json: bool, **option
 @as_json_option
 def rotate_key(hook: UUID, workspace: str, as_json: bool) -> None:
     """Give a hook another URL, and show it this once; the old one leads nowhere."""
+    reached_at = Settings.from_env().public_url
     with open_session() as session:
         made = rotate_hook_key(session, _KIND.find(session, hook, workspace))
         _KIND.audit(session, "rotate_key", made.hook)
-    _show_once(made, as_json)
+    _show_once(made, reached_at, as_json)
 
 
 @hooks.command("rotate-secret")
@@ -177,12 +184,19 @@ def _state(hook: Hook) -> str:
     return "disabled" if hook.disabled_at is not None else "takes deliveries"
 
 
-def _show_once(made: NewHook, as_json: bool) -> None:
+def _show_once(made: NewHook, reached_at: str | None, as_json: bool) -> None:
+    url = f"{reached_at}{made.url}" if reached_at and made.hook.url is None else made.url
     if as_json:
-        print_json({**_KIND.as_dict(made.hook), "url": made.url, "secret": made.secret})
-        return
-    click.echo(f"{made.hook.id} {made.hook.name}")
-    click.echo(f"url: {made.url}")
-    if made.secret:
-        click.echo(f"secret: {made.secret}")
-    click.echo("Keep this; it is not shown again.")
+        print_json({**_KIND.as_dict(made.hook), "url": url, "secret": made.secret})
+    else:
+        click.echo(f"{made.hook.id} {made.hook.name}")
+        click.echo(f"url: {url}")
+        if made.secret:
+            click.echo(f"secret: {made.secret}")
+        click.echo("Keep this; it is not shown again.")
+    if url.startswith("/"):
+        click.echo(
+            "The url is a path: put the address of the API before it, as providers reach it. "
+            "JOBPLATFORM_PUBLIC_URL, or --url for this hook, has that done here.",
+            err=True,
+        )

@@ -62,6 +62,25 @@ def test_a_secret_of_standard_webhooks_is_shown_once(hooks: Cli, acme: uuid.UUID
     assert "whsec_" not in hooks("ls", "--json").stdout
 
 
+def test_a_hook_s_url_begins_as_the_api_is_reached_and_of_a_path_it_is_said_what_is_missing(
+    hooks: Cli, acme: uuid.UUID
+) -> None:
+    options = ("create", "sync", "--name", "a", "--scheme", "none")
+    path, told = hooks(*options), hooks(*options, "--json")
+    whole = hooks(*options, JOBPLATFORM_PUBLIC_URL="https://jobs.example.com/api")
+    own = hooks(*options, "--url", "https://own.example.com", JOBPLATFORM_PUBLIC_URL="https://jobs.example.com/api")
+    again = hooks("rotate-key", as_json(told)["id"], JOBPLATFORM_PUBLIC_URL="https://jobs.example.com/api")
+
+    assert "url: /hooks/jph_" in path.stdout
+    assert as_json(told)["url"].startswith("/hooks/jph_")
+    assert "JOBPLATFORM_PUBLIC_URL, or --url" in path.stderr
+    assert "JOBPLATFORM_PUBLIC_URL, or --url" in told.stderr
+    assert "url: https://jobs.example.com/api/hooks/jph_" in whole.stdout
+    assert "url: https://own.example.com/hooks/jph_" in own.stdout
+    assert "url: https://jobs.example.com/api/hooks/jph_" in again.stdout
+    assert whole.stderr == own.stderr == again.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
