@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.cancelling import told
-from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, make_console, print_json
 from jobplatform.models import Status
 from jobplatform.queue import (
@@ -58,9 +58,18 @@ RUN_NOW_ANSWERS = {
     RunNowAnswer.BUSY: "changed hands at every look; try again",
 }
 
+_OF_MANY = {
+    "status": "--status",
+    "task": "--task",
+    "queue": "--queue",
+    "since": "--since",
+    "everything": "--all",
+    "dry_run": "--dry-run",
+}
+
 _OPTIONS = (
     click.argument("job_id", type=click.UUID, required=False),
-    click.option("-w", "--workspace", help="By id or name. Needed for one job; default for many: all."),
+    click.option("-w", "--workspace", help="By id or name. Default: the one that has the job; many: all."),
     click.option(
         "-s", "--status", type=click.Choice([status.value for status in Status]), help="Many: of this status."
     ),
@@ -94,7 +103,7 @@ def retry(job_id: UUID | None, from_start: bool, **options: Any) -> None:
         _act_on_many("retry", **options)
         return
     with open_session() as session:
-        workspace_id = _workspace_of_one(session, options)
+        workspace_id = _workspace_of_one(session, job_id, options)
         answer = retry_job(session, workspace_id, job_id, from_start=from_start)
         if answer.kind is RetryKind.RETRIED:
             told = {"fromStart": True} if from_start else {}
@@ -115,7 +124,7 @@ def cancel(job_id: UUID | None, tree: bool, **options: Any) -> None:
         _act_on_many("cancel", **options)
         return
     with open_session() as session:
-        workspace_id = _workspace_of_one(session, options)
+        workspace_id = _workspace_of_one(session, job_id, options)
         answer = cancel_job(session, workspace_id, job_id)
         fine = answer in (CancelAnswer.CANCELLED, CancelAnswer.REQUESTED)
         if fine:
@@ -125,12 +134,12 @@ def cancel(job_id: UUID | None, tree: bool, **options: Any) -> None:
 
 @click.command()
 @click.argument("job_id", type=click.UUID)
-@click.option("-w", "--workspace", required=True, help="By id or name.")
+@of_a_job_option
 @as_json_option
-def run_now(job_id: UUID, workspace: str, as_json: bool) -> None:
+def run_now(job_id: UUID, workspace: str | None, as_json: bool) -> None:
     """Have a job that waits for its time, or for its next attempt, wait for nothing but its turn."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
+        workspace_id = find_workspace_of(session, job_id, workspace)
         answer = run_job_now(session, workspace_id, job_id)
         fine = answer is RunNowAnswer.READY
         if fine:
@@ -142,7 +151,7 @@ def _cancel_tree(job_id: UUID | None, options: dict[str, Any]) -> None:
     if job_id is None:
         raise click.UsageError("--tree is for one job: say its id")
     with open_session() as session:
-        workspace_id = _workspace_of_one(session, options)
+        workspace_id = _workspace_of_one(session, job_id, options)
         answer = cancel_tree(session, workspace_id, job_id)
         if answer is not None:
             audit(session, "job.cancel", f"job:{job_id}", workspace_id, tree=True, **answer._asdict())
@@ -154,13 +163,11 @@ def _cancel_tree(job_id: UUID | None, options: dict[str, Any]) -> None:
         click.echo(f"{job_id} and what waits for it: {told(answer)}")
 
 
-def _workspace_of_one(session: Session, options: dict[str, Any]) -> UUID:
-    too_much = [f"--{name}" for name in ("status", "task", "queue", "since", "dry_run") if options[name]]
+def _workspace_of_one(session: Session, job_id: UUID, options: dict[str, Any]) -> UUID:
+    too_much = [said for name, said in _OF_MANY.items() if options[name]]
     if too_much:
-        raise click.UsageError(f"{too_much[0].replace('_', '-')} describes many jobs; leave out the id")
-    if options["workspace"] is None:
-        raise click.UsageError("say whose job it is: -w WORKSPACE")
-    return find_workspace(session, options["workspace"])
+        raise click.UsageError(f"{too_much[0]} describes many jobs; leave out the id")
+    return find_workspace_of(session, job_id, options["workspace"])
 
 
 def _answer(job_id: UUID, answer: str, sentence: str, *, fine: bool, as_json: bool) -> None:
@@ -186,9 +193,7 @@ def _act_on_many(
     as_json: bool,
 ) -> None:
     if not (workspace or status or task or queue or since or everything):
-        raise click.UsageError(
-            f"say which: JOB_ID -w WORKSPACE, or --status, --task, --queue, --since; or --all to {deed}"
-        )
+        raise click.UsageError(f"say which: JOB_ID, or --status, --task, --queue, --since; or --all to {deed}")
     with open_session() as session:
         workspace_id = find_workspace(session, workspace) if workspace else None
         matching = Matching(workspace_id, Status(status) if status else None, task, queue, since)

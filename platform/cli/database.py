@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from jobplatform.cli.show import several
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
 from jobplatform.key_ring import ring_beside
-from jobplatform.models import Role, Workspace, confine, embedded_login, make_engine, set_free
+from jobplatform.models import JobRecord, Role, Workspace, confine, embedded_login, make_engine, set_free
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 #: Among so many names the nearest one is looked for.
 NAMES_LOOKED_AT = 1_000
+
+
+#: Of commands about one job.
+of_a_job_option = click.option("-w", "--workspace", help="By id or name. Default: the one that has the job.")
 
 
 @contextmanager
@@ -155,6 +159,22 @@ def find_workspace(session: Session, text: str) -> UUID:
     raise click.BadParameter(
         f"no workspace is named {text!r}{_nearest(session, text)}; see `jobplatform workspaces ls`"
     )
+
+
+def find_workspace_of(session: Session, job_id: UUID, workspace: str | None) -> UUID:
+    """The workspace that was named, or else the one that has the job."""
+    if workspace is not None:
+        return find_workspace(session, workspace)
+    found = session.scalars(select(JobRecord.workspace_id).where(JobRecord.id == job_id)).all()
+    if not found:
+        raise click.ClickException(f"no job has the id {job_id}; it may have been deleted, see `jobplatform retention`")
+    if len(found) > 1:
+        raise click.UsageError(f"{len(found)} workspaces have a job {job_id}: add -w with one of {_listed(found)}")
+    return found[0]
+
+
+def _listed(ids: Sequence[UUID]) -> str:
+    return ", ".join(map(str, ids))
 
 
 def _nearest(session: Session, text: str) -> str:

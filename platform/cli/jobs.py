@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting_on_jobs import cancel, retry, run_now
-from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
 from jobplatform.cli.why import why
@@ -28,8 +28,6 @@ from jobplatform.queue import (
     parse_search,
     reveal,
 )
-
-workspace_option = click.option("-w", "--workspace", required=True, help="By id or name.")
 
 #: Of a step's result more bytes than this are not shown.
 LARGEST_SHOWN = 4096
@@ -107,12 +105,12 @@ def find(search: str, limit: int, before: str | None, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job_id", type=click.UUID)
-@workspace_option
+@of_a_job_option
 @as_json_option
-def show(job_id: UUID, workspace: str, as_json: bool) -> None:
+def show(job_id: UUID, workspace: str | None, as_json: bool) -> None:
     """Show a job: its facts, every attempt's error, the steps that are done and its log lines."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
+        workspace_id = find_workspace_of(session, job_id, workspace)
         job = get_job(session, workspace_id, job_id)
         if job is None:
             raise click.ClickException(f"{job_id} is not a job of this workspace")

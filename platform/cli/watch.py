@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.database import find_workspace, find_workspace_of, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
 from jobplatform.models import Job, Status
@@ -23,21 +23,24 @@ COLUMNS = ("id", "task", "status", "attempts", "progress", "message", "created")
 
 @click.command()
 @click.argument("job_id", type=click.UUID, required=False)
-@click.option("-w", "--workspace", required=True, help="By id or name.")
+@click.option("-w", "--workspace", help="By id or name. Default for one job: the one that has it.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Rows of the table.")
 @click.option("--every", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--times", type=click.IntRange(1), hidden=True, help="End after so many looks.")
 @as_json_option
-def watch(job_id: UUID | None, workspace: str, limit: int, every: float, times: int | None, as_json: bool) -> None:
+def watch(
+    job_id: UUID | None, workspace: str | None, limit: int, every: float, times: int | None, as_json: bool
+) -> None:
     """Watch a job until it has ended (exit code 1 unless it completed); without one, a workspace until Ctrl-C."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace)
         if job_id is not None:
-            _watch_one(session, workspace_id, job_id, as_json=as_json)
+            _watch_one(session, find_workspace_of(session, job_id, workspace), job_id, as_json=as_json)
+        elif workspace is None:
+            raise click.UsageError("say what to watch: JOB_ID, or -w WORKSPACE for all of its jobs")
         elif as_json:
             raise click.UsageError("--json watches one job; for a list, see `jobplatform jobs ls --json`")
         else:
-            _watch_all(session, workspace_id, limit, every, times)
+            _watch_all(session, find_workspace(session, workspace), limit, every, times)
 
 
 def _watch_one(session: Session, workspace_id: UUID, job_id: UUID, *, as_json: bool) -> None:

@@ -7,19 +7,19 @@ from uuid import UUID
 
 import click
 
-from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.database import find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.queue import Why, why_waiting
 
 
 @click.command()
 @click.argument("job_id", type=click.UUID)
-@click.option("-w", "--workspace", required=True, help="By id or name.")
+@of_a_job_option
 @as_json_option
-def why(job_id: UUID, workspace: str, as_json: bool) -> None:
+def why(job_id: UUID, workspace: str | None, as_json: bool) -> None:
     """Say why a job is not running: what is in its way, who is before it, and when it will probably start."""
     with open_session() as session:
-        found = why_waiting(session, find_workspace(session, workspace), job_id)
+        found = why_waiting(session, find_workspace_of(session, job_id, workspace), job_id)
     if found is None:
         raise click.ClickException(f"{job_id} is not a job of this workspace")
     if as_json:

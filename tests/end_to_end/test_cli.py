@@ -205,6 +205,43 @@ def test_an_id_of_another_workspace_is_unknown(cli: Cli, acme: uuid.UUID, sessio
     assert cli("jobs", "cancel", str(job_id), "-w", "Acme").exit_code == 1
 
 
+def test_a_job_is_found_by_its_id_alone(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    job = NewJob(workspace_id=acme, task="sync", queue="sync", delay=datetime.timedelta(hours=1))
+    job_id = str(enqueue_job(session, job).job_id)
+    session.commit()
+
+    why = as_json(cli("jobs", "why", job_id, "--json"))
+    now = as_json(cli("jobs", "run-now", job_id, "--json"))
+    cancelled = as_json(cli("jobs", "cancel", job_id, "--json"))
+    watched = cli("jobs", "watch", job_id, "--json")
+    retried = as_json(cli("jobs", "retry", job_id, "--json"))
+    tree = as_json(cli("jobs", "cancel", job_id, "--tree", "--json"))
+    shown = as_json(cli("jobs", "show", job_id, "--json"))
+
+    assert why["blockers"][0]["code"] == "scheduled"
+    assert (now["answer"], cancelled["answer"], retried["answer"]) == ("ready", "cancelled", "retried")
+    assert (watched.exit_code, json.loads(watched.stdout)["status"]) == (1, "cancelled")
+    assert tree["cancelled"] == 1
+    assert (shown["id"], shown["workspaceId"], shown["status"]) == (job_id, str(acme), "cancelled")
+
+
+@pytest.mark.parametrize("deed", ["show", "why", "watch", "retry", "run-now", "cancel"])
+def test_an_id_that_no_job_has_is_told_as_such(cli: Cli, deed: str) -> None:
+    nobody = str(uuid.uuid4())
+
+    answer = cli("jobs", deed, nobody)
+
+    assert answer.exit_code == 1
+    assert f"no job has the id {nobody}" in answer.stderr
+
+
+def test_what_is_to_be_watched_has_to_be_said_and_one_job_is_not_many(cli: Cli) -> None:
+    nothing, both = cli("jobs", "watch"), cli("jobs", "cancel", str(uuid.uuid4()), "--all")
+
+    assert "say what to watch: JOB_ID, or -w WORKSPACE" in nothing.stderr
+    assert "--all describes many jobs; leave out the id" in both.stderr
+
+
 def test_health_of_a_quiet_queue_is_good(cli: Cli) -> None:
     answer = cli("health")
 
