@@ -44,6 +44,7 @@ from jobplatform.models.limits import (
     Plan,
     QueueLimits,
     RateLimit,
+    ResourceLimits,
     TaskLimits,
     WorkspaceLimits,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "QueueRow",
     "RateLimit",
     "Record",
+    "ResourceLimits",
     "Role",
     "RunIf",
     "Schedule",

@@ -116,6 +116,27 @@ class RateLimit(Base):
     __table_args__ = (CheckConstraint("units > 0 and period_ms > 0 and burst > 0", name="rate_positive"),)
 
 
+class ResourceLimits(Base):
+    """How many jobs that use an external resource run at a time, over all tasks and workspaces.
+
+    ``resource`` is one resource or each of a kind, as in a rate; without a ``max_running`` there is no limit, also when
+    its kind has one. ``code_max_running`` is what the code of tasks declares and ``declared_by`` whose code that is, as
+    the last worker that started said. A limit that is the same follows the code; any other is an operator's.
+    """
+
+    __tablename__ = "resource_limits"
+
+    resource: Mapped[str] = mapped_column(Text, primary_key=True)
+    max_running: Mapped[int | None] = mapped_column(Integer)
+    code_max_running: Mapped[int | None] = mapped_column(Integer)
+    declared_by: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint("max_running >= 0 and code_max_running >= 0", name="limits_not_negative"),
+        CheckConstraint("(code_max_running is null) = (declared_by is null)", name="declared_or_not"),
+    )
+
+
 class BucketKind(enum.StrEnum):
     """Whose rate a bucket keeps."""
 

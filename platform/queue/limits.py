@@ -1,4 +1,4 @@
-"""Limits: what an operator sets about workspaces, plans, queues, tasks and rates, while everything runs.
+"""Limits: what an operator sets about workspaces, plans, queues, tasks and resources, while everything runs.
 
 A change names fields and their new values: what it does not name stays, and null clears. Every function works in the
 caller's transaction. One that raises :class:`InvalidLimitError` may have left a row without values in it: roll back.
@@ -16,13 +16,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
-from jobplatform.models import Plan, QueueLimits, RateLimit, TaskLimits, WorkspaceLimits, clock, visit
+from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits, WorkspaceLimits, clock, visit
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.waking import wake_workers
 from jobplatform.settings import QUEUE_NAME
 
-Row = TypeVar("Row", Plan, WorkspaceLimits, TaskLimits, QueueLimits, RateLimit)
+Row = TypeVar("Row", Plan, WorkspaceLimits, TaskLimits, QueueLimits, RateLimit, ResourceLimits)
 
 WEIGHTS = range(1, 101)
 COUNTS = range(2**31)
@@ -103,6 +103,55 @@ followed as (
 select task from gone
 union all
 select task from followed
+"""
+
+
+# What the same code declared before and does not any more is taken back; an operator's own value stays.
+DECLARE_RESOURCES = """
+with declared as materialized (
+    select resource, most from unnest(%(resources)s::text[], %(most)s::integer[]) as u(resource, most)
+),
+left_out as materialized (
+    select l.resource, l.max_running is not distinct from l.code_max_running as followed
+    from jobplatform.resource_limits l
+    where l.declared_by = %(declared_by)s and l.resource not in (select resource from declared)
+    order by l.resource
+    for update
+),
+gone as (
+    delete from jobplatform.resource_limits l
+    using left_out
+    where l.resource = left_out.resource and left_out.followed
+    returning l.resource
+),
+let_go as (
+    update jobplatform.resource_limits l
+    set code_max_running = null, declared_by = null
+    from left_out
+    where l.resource = left_out.resource and not left_out.followed
+    returning l.resource
+),
+followed as (
+    insert into jobplatform.resource_limits as l (resource, max_running, code_max_running, declared_by)
+    select d.resource, d.most, d.most, %(declared_by)s
+    from declared d
+    order by d.resource
+    on conflict (resource) do update
+    set max_running = case
+            when l.max_running = l.code_max_running then excluded.code_max_running
+            else l.max_running
+        end,
+        code_max_running = excluded.code_max_running,
+        declared_by = excluded.declared_by
+    where l.code_max_running is distinct from excluded.code_max_running
+        or l.declared_by is distinct from excluded.declared_by
+    returning l.resource
+)
+select resource from gone
+union all
+select resource from let_go
+union all
+select resource from followed
 """
 
 
@@ -285,6 +334,53 @@ def declare_task_limits(session: Session, declared: Sequence[LimitsInCode]) -> l
         most_here=array(
             "null" if one.max_running_per_workspace is None else one.max_running_per_workspace for one in declared
         ),
+    )
+    changed = sorted(row[0] for row in rows)
+    if changed:
+        wake_workers(session)
+    return changed
+
+
+def list_resource_limits(session: Session) -> Sequence[ResourceLimits]:
+    """How many jobs use a resource at a time: every one of which that is said, by name."""
+    return session.scalars(select(ResourceLimits).order_by(ResourceLimits.resource)).all()
+
+
+def find_resource_limit(session: Session, resource: str) -> ResourceLimits | None:
+    return session.get(ResourceLimits, resource, populate_existing=True)
+
+
+def set_resource_limit(session: Session, resource: str, max_running: int | None) -> ResourceLimits:
+    """How many jobs that use a resource, or each of a kind by itself (``hubspot:*``), run at a time, everywhere. None
+    for no limit, also where its kind, or the code of a task, has one. Stops nothing that runs."""
+    _refuse([_resource_problem(resource), *_value_problems({"max_running": max_running}, ResourceLimits)])
+    row = _row_for_update(session, ResourceLimits, resource=resource)
+    _change(session, row, {"max_running": max_running})
+    return row
+
+
+def clear_resource_limit(session: Session, resource: str) -> bool:
+    """Says whether there was anything to clear. What the code of a task declares, or its kind has, counts again."""
+    row = session.get(ResourceLimits, resource, with_for_update=True, populate_existing=True)
+    if row is None:
+        return False
+    if row.declared_by is None:
+        return _delete(session, delete(ResourceLimits).where(ResourceLimits.resource == resource))
+    changed = row.max_running != row.code_max_running
+    _change(session, row, {"max_running": row.code_max_running})
+    return changed
+
+
+def declare_resource_limits(session: Session, declared: Mapping[str, int], declared_by: str) -> list[str]:
+    """Have the limits of resources follow the code of an application, ``declared_by``, except where an operator has set
+    others; answers what changed. What it declared before and does not any more is taken back.
+    """
+    rows = run(
+        session,
+        DECLARE_RESOURCES,
+        resources=text_array(declared),
+        most=array(declared.values()),
+        declared_by=declared_by,
     )
     changed = sorted(row[0] for row in rows)
     if changed:

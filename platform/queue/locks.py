@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# The first three stand as they are in SQL functions, which migrations have made.
+# The first three, and that of a resource, stand as they are in SQL functions, which migrations have made.
 
 #: Whoever counts what runs of a workspace, and claims as much as there is room for.
 ROOM_OF_WORKSPACE: Final = 724618001
@@ -28,3 +28,5 @@ TRIAL: Final = 724618007
 PLACES_OF_SCHEDULES: Final = 724618008
 #: Whoever takes one of the places that it has for connections.
 PLACES_OF_CONNECTIONS: Final = 724618015
+#: Whoever counts what runs on a resource, and claims as much as there is room for.
+ROOM_OF_RESOURCE: Final = 724618016

@@ -41,6 +41,9 @@ class Template:
     def __init__(self, text: str) -> None:
         self.text = text
         self.fields = tuple(_fields_of(text))
+        self.rule = _rule_of(text)
+        """What a limit for it is set for: the resource itself or, where fields tell them apart, each of its kind
+        (``hubspot:*``). None if it is a payload that says which kind."""
 
     def fill(self, payload: Any, with_defaults: Callable[[], Any]) -> str:
         """The name for a payload. ``with_defaults`` is asked for the payload only if a field is missing in it.
@@ -71,6 +74,14 @@ def _fields_of(text: str) -> list[str]:
             )
         names.append(name)
     return names
+
+
+def _rule_of(text: str) -> str | None:
+    (before, field, *_), *more = [*string.Formatter().parse(text), ("", None)]
+    if field is None:
+        return before + "".join(literal for literal, *_ in more)
+    kind, colon, _ = before.partition(":")
+    return f"{kind}:*" if kind and colon else None
 
 
 def _problem(values: Mapping[str, Any], name: str) -> str | None:

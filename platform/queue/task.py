@@ -73,6 +73,13 @@ class Task(Generic[P, R]):
         return self.options.retry
 
     @property
+    def resource_limits(self) -> dict[str, int]:
+        """How many jobs use its resource at a time, for all that use it: of one, or of each of its kind."""
+        rule = self._resource.rule if isinstance(self._resource, Template) else None
+        most = self.options.limit_per_resource
+        return {} if rule is None or most is None else {rule: most}
+
+    @property
     def description(self) -> str | None:
         return self.options.description
 

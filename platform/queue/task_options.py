@@ -43,6 +43,7 @@ class TaskOptions:
     description: str | None = None
     limit: int | None = None
     limit_per_workspace: int | None = None
+    limit_per_resource: int | None = None
     isolation: Isolation = "thread"
     keep: Keep = field(default_factory=Keep)
 
@@ -84,7 +85,11 @@ def retry_options(
 
 def options_problems(options: TaskOptions) -> list[str]:
     """What is wrong with the options that no job has."""
-    limits = {"limit": options.limit, "limit_per_workspace": options.limit_per_workspace}
+    limits = {
+        "limit": options.limit,
+        "limit_per_workspace": options.limit_per_workspace,
+        "limit_per_resource": options.limit_per_resource,
+    }
     problems = [
         f"{name} must be a whole number from 0 on"
         for name, limit in limits.items()

@@ -122,6 +122,7 @@ class Tasks(Declarations):
                 "payload_version": task.payload_version,
                 "limit": task.options.limit,
                 "limit_per_workspace": task.options.limit_per_workspace,
+                "resource_limits": task.resource_limits,
                 "isolation": task.options.isolation,
                 "batch": None if task.batch is None else [task.batch.size, task.batch.wait],
                 "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
@@ -178,6 +179,7 @@ class Tasks(Declarations):
         if_active: IfActive = "return",
         limit: int | None = None,
         limit_per_workspace: int | None = None,
+        limit_per_resource: int | None = None,
         resource: str | Callable[[Any], str | None] | None = None,
         units: int = 1,
         tags: Sequence[str] = (),
@@ -199,7 +201,8 @@ class Tasks(Declarations):
         running one has ended. ``limit`` and ``limit_per_workspace`` are how many run at a time; operators may change
         that while everything runs. ``resource`` names what a job uses outside, so that limits and rates can be set
         for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
-        ``units`` is how much of the resource's rate an attempt takes. ``isolation="process"`` keeps an attempt's
+        ``units`` is how much of the resource's rate an attempt takes, and ``limit_per_resource`` how many jobs, of all
+        tasks and workspaces, use the same one at a time. ``isolation="process"`` keeps an attempt's
         process to itself where workers run several in threads. ``encrypted`` seals payload, result, errors, log
         lines and progress messages of its jobs. ``keep`` says how long its jobs are kept after they ended. ``payload``
         and ``result`` are only needed where the handler's annotations do not say it. A payload that was enqueued with
@@ -224,6 +227,7 @@ class Tasks(Declarations):
                 description=description or _first_line(handler),
                 limit=limit,
                 limit_per_workspace=limit_per_workspace,
+                limit_per_resource=limit_per_resource,
                 isolation=isolation,
                 keep=keep or Keep(),
             )
@@ -279,6 +283,8 @@ class Tasks(Declarations):
         problems = options_problems(options)
         if options.if_active == "replace" and unique is None:
             problems.append('if_active="replace" needs unique=…: it is about jobs that are the same')
+        if options.limit_per_resource is not None and not problems:
+            problems += self._resource_limit_problems(options.limit_per_resource, resource)
         if problems:
             raise TaskDefinitionError(f"task {name!r}: {'; '.join(problems)}")
         try:
@@ -296,6 +302,18 @@ class Tasks(Declarations):
             )
         except InvalidJobError as error:
             raise TaskDefinitionError(f"task {name!r}: {error}") from None
+
+    def _resource_limit_problems(self, most: int, resource: object) -> list[str]:
+        """A limit is for what the text says before it is filled, and one for all tasks that use the same."""
+        rule = resource.rule if isinstance(resource, Template) else None
+        if rule is None:
+            return ['limit_per_resource needs a resource whose kind is in its text, as in resource="account:{id}"']
+        others = {task.name: task.resource_limits.get(rule, most) for task in self}
+        return [
+            f"limit_per_resource={most} of {rule} is {other} in the task {name!r}: all that use it share one limit"
+            for name, other in others.items()
+            if other != most
+        ][:1]
 
     def enqueue(self, session: Session, job: NewJob) -> Enqueued:
         """Enqueue one job in the caller's transaction; see :meth:`enqueue_many`."""

@@ -46,7 +46,7 @@ class Membership:
             slots=self._options.slots,
             versions=tuple(task["payload_version"] for task in catalogue),
         )
-        self._registrar.ask(Register(info, limits_in_code(catalogue)))
+        self._registrar.ask(Register(info, limits_in_code(catalogue), resource_limits_in_code(catalogue)))
 
     def registered(self, answer: Registered) -> None:
         self._registering = False
@@ -107,3 +107,8 @@ class Membership:
 def limits_in_code(catalogue: Sequence[Mapping[str, Any]]) -> list[LimitsInCode]:
     """What the code of each task says about how many of its jobs run at a time."""
     return [LimitsInCode(task["name"], task["limit"], task["limit_per_workspace"]) for task in catalogue]
+
+
+def resource_limits_in_code(catalogue: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """What it says about how many jobs use a resource at a time. No two tasks say different things of the same."""
+    return {resource: most for task in catalogue for resource, most in task["resource_limits"].items()}

@@ -18,6 +18,7 @@ from jobplatform.queue import (
     Lease,
     LimitsInCode,
     WorkerInfo,
+    declare_resource_limits,
     declare_retention,
     declare_rules,
     declare_task_limits,
@@ -33,10 +34,11 @@ logger = logging.getLogger("jobplatform.worker")
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """``limits`` are written down by the first registration of a process: later, newer code may have said others."""
+    """The limits are written down by the first registration of a process: later, newer code may have said others."""
 
     info: WorkerInfo
     limits: Sequence[LimitsInCode] = ()
+    resource_limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class Registrar(DatabaseThread):
         since = lease_clock()
         try:
             self._declare()
-            self._declare_limits(request.limits)
+            self._declare_limits(request)
             worker_id = self.once(lambda session: register_worker(session, request.info))
         except SQLAlchemyError as error:
             self._report("registration", error)
@@ -160,13 +162,17 @@ class Registrar(DatabaseThread):
         self.once(lambda session: declare_retention(session, said.keeps))
         self.once(lambda session: declare_rules(session, said.rules, said.declared_by))
 
-    def _declare_limits(self, limits: Sequence[LimitsInCode]) -> None:
+    def _declare_limits(self, said: Register) -> None:
         if self._limits_declared:
             return
-        changed = self.once(lambda session: declare_task_limits(session, limits))
+        declared_by = self.declarations.declared_by
+        tasks = self.once(lambda session: declare_task_limits(session, said.limits))
+        resources = self.once(lambda session: declare_resource_limits(session, said.resource_limits, declared_by))
         self._limits_declared = True
-        if changed:
-            logger.info("limits of tasks follow the code", extra={"tasks": changed})
+        if tasks:
+            logger.info("limits of tasks follow the code", extra={"tasks": tasks})
+        if resources:
+            logger.info("limits of resources follow the code", extra={"resources": resources})
 
     def _beat(self, beat: Beat) -> None:
         since = lease_clock()

@@ -22,6 +22,7 @@ from jobplatform.models import (
     Plan,
     QueueLimits,
     RateLimit,
+    ResourceLimits,
     TaskLimits,
     WorkspaceLimits,
     clock,
@@ -53,7 +54,10 @@ HOLDS_BACK: dict[str, Sequence[Executable]] = {
         insert(RateLimit).values(resource=RESOURCE, units=1, period_ms=3_600_000, burst=1),
         EMPTY_RESOURCE,
     ],
+    "resource_limits.max_running": [insert(ResourceLimits).values(resource=RESOURCE, max_running=0)],
 }
+#: Those that only jobs with a resource meet.
+OF_RESOURCES = ("rate_limits", "resource_limits")
 #: What says something else, or the rest of the same.
 HOLDS_NOTHING_BACK = {
     "workspace_limits": {"workspace_id", "plan", "weight", "max_pending", "shed", "rate_period_ms", "updated_at"},
@@ -61,6 +65,7 @@ HOLDS_NOTHING_BACK = {
     "queue_limits": {"queue"},
     "task_limits": {"task", "code_max_running", "code_max_running_per_workspace"},
     "rate_limits": {"resource", "period_ms", "burst"},
+    "resource_limits": {"resource", "code_max_running", "declared_by"},
 }
 #: What accounts of sources allow is asked by handlers, while they run.
 OF_OTHER_THINGS = {"source_limits"}
@@ -89,7 +94,7 @@ def test_a_limit_is_known_to_every_statement_that_claims(db: Session, worker: Wo
     for row in HOLDS_BACK[kind]:
         db.execute(row)
 
-    assert jobs_claimed(db, worker, RESOURCE if kind.startswith("rate_limits") else None) == [0, 0, 0, 0]
+    assert jobs_claimed(db, worker, RESOURCE if kind.startswith(OF_RESOURCES) else None) == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", PauseKind)

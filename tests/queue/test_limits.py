@@ -1,4 +1,4 @@
-"""What an operator sets about workspaces, plans, queues, tasks and rates."""
+"""What an operator sets about workspaces, plans, queues, tasks and resources."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from jobplatform.queue import (
     Limits,
     LimitsInCode,
     clear_rate_limit,
+    clear_resource_limit,
     clear_task_limits,
     clear_workspace_limits,
+    declare_resource_limits,
     declare_task_limits,
     delete_plan,
     find_plan,
     find_rate_limit,
+    find_resource_limit,
     find_task_limits,
     list_plans,
     list_queue_limits,
     list_rate_limits,
+    list_resource_limits,
     list_task_limits,
     read_workspace_limits,
     set_plan,
     set_queue_limit,
     set_rate_limit,
+    set_resource_limit,
     set_task_limits,
     set_workspace_limits,
 )
@@ -254,6 +259,20 @@ def test_a_rate_s_burst_is_its_units_unless_it_says_otherwise(db: Session) -> No
     assert find_rate_limit(db, "hubspot:*") is None
 
 
+def test_a_resource_is_limited_and_set_free(db: Session) -> None:
+    set_resource_limit(db, "hubspot:*", 5)
+    assert set_resource_limit(db, "hubspot:*", 1).max_running == 1
+    assert set_resource_limit(db, "hubspot:4711", None).max_running is None
+    assert [(row.resource, row.max_running) for row in list_resource_limits(db)] == [
+        ("hubspot:*", 1),
+        ("hubspot:4711", None),
+    ]
+
+    assert clear_resource_limit(db, "hubspot:*")
+    assert not clear_resource_limit(db, "hubspot:*")
+    assert find_resource_limit(db, "hubspot:*") is None
+
+
 def test_a_new_rate_needs_units_and_a_period(session: Session) -> None:
     assert refusal(lambda: set_rate_limit(session, "hubspot:1", {})) == ["/units", "/periodMs"]
     assert refusal(lambda: set_rate_limit(session, "hubspot:1", {"units": 5})) == ["/periodMs"]
@@ -273,6 +292,8 @@ def test_a_new_rate_needs_units_and_a_period(session: Session) -> None:
         (lambda s: set_rate_limit(s, "hubspot:4*", {"units": 1, "period_ms": 1}), "/resource"),
         (lambda s: set_rate_limit(s, "hubspot:\x00", {"units": 1, "period_ms": 1}), "/resource"),
         (lambda s: set_rate_limit(s, "x" * 201, {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_resource_limit(s, "hubspot:4*", 1), "/resource"),
+        (lambda s: set_resource_limit(s, "hubspot:*", -1), "/maxRunning"),
         (lambda s: set_rate_limit(s, "hubspot:1", {"units": 0, "period_ms": 1}), "/units"),
         (lambda s: set_rate_limit(s, "hubspot:1", {"units": 1, "period_ms": 0}), "/periodMs"),
         (lambda s: set_rate_limit(s, "hubspot:1", {"units": 1, "period_ms": 1, "burst": 0}), "/burst"),
@@ -311,6 +332,9 @@ def ear(direct_url: str) -> Iterator[Ear]:
         lambda s, _: set_queue_limit(s, "letters", None),
         lambda s, _: set_task_limits(s, "work", {"max_running": 9}),
         lambda s, _: (set_task_limits(s, "work", {}), clear_task_limits(s, "work")),
+        lambda s, _: set_resource_limit(s, "hubspot:*", 9),
+        lambda s, _: (set_resource_limit(s, "hubspot:*", 9), clear_resource_limit(s, "hubspot:*")),
+        lambda s, _: declare_resource_limits(s, {"hubspot:*": 9}, "app:tasks"),
         lambda s, _: set_rate_limit(s, "hubspot:*", {"units": 1, "period_ms": 1}),
         lambda s, _: (set_rate_limit(s, "hubspot:*", {"units": 1, "period_ms": 1}), clear_rate_limit(s, "hubspot:*")),
     ],
@@ -431,4 +455,103 @@ def test_a_worker_may_declare_limits(login_url: Callable[..., str]) -> None:
     engine = make_engine(login_url(Role.WORKER), autocommit=True)
     with Session(engine) as session:
         assert declare(session, 5) == ["sync"]
+    engine.dispose()
+
+
+# What code declares about resources
+
+
+def declare_resource(db: Session, most: int | None, resource: str = "hubspot:*", by: str = "app:tasks") -> list[str]:
+    return declare_resource_limits(db, {} if most is None else {resource: most}, by)
+
+
+def limit_of(db: Session, resource: str = "hubspot:*") -> int | str | None:
+    row = find_resource_limit(db, resource)
+    return row.max_running if row else "nothing said"
+
+
+def test_a_resource_s_limit_in_code_follows_the_code_and_goes_with_it(db: Session) -> None:
+    assert declare_resource(db, 1) == ["hubspot:*"]
+    assert declare_resource(db, 1) == []
+    assert limit_of(db) == 1
+
+    assert declare_resource(db, 2) == ["hubspot:*"]
+    assert limit_of(db) == 2
+
+    assert declare_resource(db, None) == ["hubspot:*"]
+    assert limit_of(db) == "nothing said"
+
+
+def test_what_an_operator_has_set_for_a_resource_outlives_every_start_of_a_worker(db: Session) -> None:
+    declare_resource(db, 1)
+    set_resource_limit(db, "hubspot:*", 7)
+
+    declare_resource(db, 2)
+    assert limit_of(db) == 7
+
+    declare_resource(db, None)
+    assert limit_of(db) == 7
+    assert clear_resource_limit(db, "hubspot:*")
+    assert limit_of(db) == "nothing said"
+
+
+@pytest.mark.parametrize("most", [7, None])
+def test_what_an_operator_had_set_for_a_resource_before_its_code_said_anything_stays(
+    db: Session, most: int | None
+) -> None:
+    set_resource_limit(db, "hubspot:*", most)
+
+    declare_resource(db, 2)
+
+    assert limit_of(db) == most
+
+
+def test_an_operator_can_lift_a_resource_s_limit_in_code_and_bring_it_back(db: Session) -> None:
+    declare_resource(db, 1)
+    set_resource_limit(db, "hubspot:*", None)
+    declare_resource(db, 2)
+    assert limit_of(db) is None
+
+    assert clear_resource_limit(db, "hubspot:*")
+    assert limit_of(db) == 2
+    assert not clear_resource_limit(db, "hubspot:*")
+
+
+def test_another_application_takes_back_only_what_it_declared_itself(db: Session) -> None:
+    declare_resource(db, 1)
+
+    declare_resource(db, 5, "strava:*", by="other:tasks")
+    declare_resource(db, None, by="other:tasks")
+
+    assert (limit_of(db), limit_of(db, "strava:*")) == (1, "nothing said")
+
+
+def test_of_two_applications_that_use_one_resource_the_last_to_start_is_followed(db: Session) -> None:
+    declare_resource(db, 1)
+
+    assert declare_resource(db, 3, by="other:tasks") == ["hubspot:*"]
+    assert limit_of(db) == 3
+
+    # It is the other's now.
+    declare_resource(db, None)
+    assert limit_of(db) == 3
+
+
+def test_two_workers_that_start_at_once_declare_a_resource_one_after_the_other(
+    session: Session, db: Session, elsewhere: Elsewhere
+) -> None:
+    declare_resource(session, 5)
+    other = elsewhere.start_and_wait_for_lock(lambda there: declare_resource(there, 8))
+
+    session.commit()
+
+    assert other.result() == ["hubspot:*"]
+    assert limit_of(db) == 8
+
+
+def test_a_worker_may_declare_limits_of_resources(login_url: Callable[..., str]) -> None:
+    engine = make_engine(login_url(Role.WORKER), autocommit=True)
+    with Session(engine) as session:
+        assert declare_resource(session, 5) == ["hubspot:*"]
+        assert declare_resource(session, None) == ["hubspot:*"]
     engine.dispose()

@@ -169,6 +169,42 @@ def test_a_function_of_the_payload_names_the_resource_or_none(tasks: Tasks) -> N
     assert task.new_job(Account(0), workspace_id=WORKSPACE).resource is None
 
 
+@pytest.mark.parametrize(
+    ("resource", "rule"),
+    [
+        ("crm:{accountId}", "crm:*"),
+        ("crm:eu-{accountId}", "crm:*"),
+        ("crm:{accountId}:{region}", "crm:*"),
+        ("mail", "mail"),
+        ("mail:{{out}}", "mail:{out}"),
+    ],
+)
+def test_a_limit_for_each_resource_is_one_of_its_kind_or_of_the_only_one(
+    tasks: Tasks, resource: str, rule: str
+) -> None:
+    tasks.task("sync", resource=resource, limit_per_resource=1)(sync_account)
+
+    assert tasks.catalogue()[0]["resource_limits"] == {rule: 1}
+
+
+@pytest.mark.parametrize(
+    "resource", [None, "crm-{accountId}", "{region}:{accountId}", ":{accountId}", lambda _account: "crm:1"]
+)
+def test_a_limit_for_each_resource_needs_to_be_told_its_kind(tasks: Tasks, resource: Any) -> None:
+    with pytest.raises(TaskDefinitionError, match="limit_per_resource needs a resource whose kind is in its text"):
+        tasks.task("sync", resource=resource, limit_per_resource=1)(sync_account)
+
+
+def test_two_tasks_that_use_the_same_kind_of_resource_say_the_same_of_it_or_one_says_nothing(tasks: Tasks) -> None:
+    tasks.task("sync", resource="crm:{accountId}", limit_per_resource=1)(sync_account)
+    tasks.task("again", resource="crm:{accountId}", limit_per_resource=1)(sync_account)
+    tasks.task("silent", resource="crm:{accountId}")(sync_account)
+    tasks.task("only", resource="crm:0", limit_per_resource=5)(sync_account)
+
+    with pytest.raises(TaskDefinitionError, match=r"limit_per_resource=2 of crm:\* is 1 in the task 'sync'"):
+        tasks.task("other", resource="crm:{accountId}", limit_per_resource=2)(sync_account)
+
+
 def test_a_resource_and_units_given_at_enqueue_win_over_the_tasks(tasks: Tasks) -> None:
     task = tasks.task("sync", resource="crm:{accountId}", units=2)(sync_account)
 
@@ -378,6 +414,8 @@ def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
         {"max_attempts": 0},
         {"limit": -1},
         {"limit_per_workspace": True},
+        {"resource": "crm:{name}", "limit_per_resource": -1},
+        {"resource": "crm:{name}", "limit_per_resource": True},
         {"payload_version": 0},
         {"payload_version": 40_000},
         {"isolation": "container"},
@@ -436,6 +474,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "payload_version": 1,
             "limit": None,
             "limit_per_workspace": None,
+            "resource_limits": {},
             "isolation": "thread",
             "batch": None,
             "priority": 0,
@@ -460,6 +499,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "payload_version": 1,
             "limit": None,
             "limit_per_workspace": None,
+            "resource_limits": {},
             "isolation": "thread",
             "batch": None,
             "priority": 0,

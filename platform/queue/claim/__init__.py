@@ -18,6 +18,7 @@ time, which is why it is not the only one.
     lane     the workspaces ahead and, in each, its lanes: jobs of one task on one resource
     open     the lanes that may run at all: task and version known here, nothing about them paused, no bucket closed
     allowed  what limits leave free, counted under a lock; what rates leave, locked in buckets
+    room     what limits on resources leave free, counted under a lock as far as this claim may need them
     turn     each workspace's share of this claim by weight, those behind their fair share first
     best     its best jobs by priority, then ``run_after``, then age; locked, and what others have locked is skipped
     admitted those of them that the limits on tasks and resources admit together, one of a resource on trial

@@ -109,6 +109,24 @@ allowed as materialized (
     from open o
     left join allowance a on a.workspace_id = o.workspace_id and a.lane = o.lane
 ),
+room as materialized (
+    select f.*
+    from (
+        select
+            array_agg(resource order by lead, place, priority desc, run_after, id) as resources,
+            array_agg(workspace_id order by lead, place, priority desc, run_after, id) as workspaces,
+            array_agg(weight order by lead, place, priority desc, run_after, id) as weights,
+            array_agg(lead > %(fair)s order by lead, place, priority desc, run_after, id) as late
+        from allowed
+        where resource is not null
+            and here > 0 and of_task > 0 and of_task_here > 0 and tokens >= 1
+            and exists (select from jobplatform.resource_limits)
+    ) l
+    cross join lateral jobplatform.free_on_resources(
+        %(limit)s::integer, l.resources, l.workspaces, l.weights, l.late
+    ) f
+    where l.resources is not null
+),
 queue_limit as materialized (
     select case when most is null then %(limit)s::integer else jobplatform.free_in_queue(%(queue)s, most) end as free
     from (select (select max_running from jobplatform.queue_limits where queue = %(queue)s) as most) l
@@ -131,9 +149,15 @@ turn as materialized (
                 )
             )::integer as take
         from (
-            select *, count(*) over of_workspace::float8 as lanes, row_number() over of_workspace as rank
+            select
+                allowed.*,
+                case when room.resource is null then %(limit)s::integer else room.free end as of_resource,
+                count(*) over of_workspace::float8 as lanes,
+                row_number() over of_workspace as rank
             from allowed
+            left join room on room.resource = allowed.resource
             where here > 0 and of_task > 0 and of_task_here > 0 and tokens >= 1
+                and (room.resource is null or room.free > 0)
             window of_workspace as (
                 partition by lead, place
                 order by priority desc, run_after, id
@@ -144,7 +168,7 @@ turn as materialized (
 ),
 best as materialized (
     select
-        turn.lead, turn.place, turn.task, turn.resource, turn.of_task, turn.of_task_here, turn.tokens,
+        turn.lead, turn.place, turn.task, turn.resource, turn.of_task, turn.of_task_here, turn.of_resource, turn.tokens,
         job.tid, turn.take,
         row_number() over (
             partition by turn.lead, turn.place
@@ -158,7 +182,7 @@ best as materialized (
             select q.ctid as tid, q.priority, q.run_after, q.id, q.units
             {OF_THE_LANE}
         ) locked
-        limit least(greatest(turn.take - turn.rank + 1, 1), turn.of_task, turn.of_task_here)
+        limit least(greatest(turn.take - turn.rank + 1, 1), turn.of_task, turn.of_task_here, turn.of_resource)
     ) job
 ),
 admitted as materialized (
@@ -170,8 +194,8 @@ admitted as materialized (
     from (
         select
             *,
-            sum(price) over of_resource as of_resource,
-            row_number() over of_resource as nth_of_resource
+            sum(price) over on_resource as used,
+            row_number() over on_resource as nth_of_resource
         from (
             select
                 *,
@@ -181,9 +205,10 @@ admitted as materialized (
             where nth <= take and (select shared from facts)
         ) b
         where nth_of_task <= of_task and nth_of_task_here <= of_task_here
-        window of_resource as (partition by resource order by lead, place, nth)
+        window on_resource as (partition by resource order by lead, place, nth)
     ) b
-    where (of_resource is null or of_resource <= tokens)
+    where (used is null or used <= tokens)
+        and (resource is null or nth_of_resource <= of_resource)
         and (nth_of_resource = 1 or resource is null or resource not in (select key from on_trial))
 ),
 pick as materialized (
@@ -234,6 +259,7 @@ select
     end as weighs,
     (select array_agg(lead) filter (where lead > 0) from turn) as leads,
     exists (select from allowed where least(here, of_task, of_task_here) <= 0)
+        or exists (select from room where free <= 0)
         or exists (select from queue_limit where free = 0)
         or exists (select from on_trial where tried) as held_back,
     (select num_nonnulls(to_workspaces, to_resources) from paid) as paid,
@@ -242,6 +268,7 @@ select
         (select extract(epoch from min(until) - jobplatform.clock())::float8 from pause),
         (select extract(epoch from min(closed_until) - jobplatform.clock())::float8 from closed),
         (select {CONTENDED} from queue_limit where free is null),
+        (select min(wait) from room),
         (select {CONTENDED} where exists (select from turn) and not exists (select from best))
     ) as wait
 """

@@ -18,7 +18,7 @@ TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "bulk": ("bulk_actions",),
     "workers": ("workers", "task_types"),
     "pauses": ("pauses",),
-    "limits": ("queue_limits", "task_limits", "workspace_limits", "plans", "rate_limits", "buckets"),
+    "limits": ("queue_limits", "task_limits", "workspace_limits", "plans", "rate_limits", "resource_limits", "buckets"),
     "schedules": ("schedules", "schedule_ticks"),
     "syncs": ("connections", "sync_logs"),
 }
