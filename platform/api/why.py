@@ -129,6 +129,8 @@ class BlockerSchema(CamelSchema):
     needed = fields.Integer()
     available = fields.Float()
     job_id = fields.UUID()
+    resource = fields.String()
+    job_ids = fields.List(fields.UUID(), metadata={"description": "Some of the workspace's own jobs that use it"})
     batch_id = fields.UUID()
     waits_for = fields.String(
         validate=validate.OneOf(["job", "batch", "key"]),

@@ -11,7 +11,17 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Bucket, Plan, QueueLimits, RateLimit, Status, TaskLimits, WorkspaceLimits, clock
+from jobplatform.models import (
+    Bucket,
+    Plan,
+    QueueLimits,
+    RateLimit,
+    ResourceLimits,
+    Status,
+    TaskLimits,
+    WorkspaceLimits,
+    clock,
+)
 from jobplatform.queue import (
     Blocker,
     CancelAnswer,
@@ -397,6 +407,47 @@ def test_a_reached_limit_of_the_task_in_the_workspace_is_named(ask: Ask, put: Pu
 
     assert only(ask(job_ids[1])).code == "task-limit-here"
     assert only(ask(job_ids[0])).code == "running"
+
+
+@pytest.mark.parametrize("limited", ["hubspot:1", "hubspot:*"])
+def test_a_reached_limit_of_the_resource_is_named_with_the_workspace_s_own_jobs_that_use_it(
+    ask: Ask, put: Put, worker: Worker, db: Session, limited: str
+) -> None:
+    db.execute(insert(ResourceLimits).values(resource=limited, max_running=1))
+    job_ids = [put(resource="hubspot:1") for _ in range(2)]
+    free = codes(ask(job_ids[1]))
+    worker.drain()
+
+    blocker = only(ask(job_ids[1]))
+
+    assert (free, codes(ask(put(resource="hubspot:2")))) == (["behind"], ["behind"])
+    assert blocker.code == "resource-limit"
+    assert blocker.details == {
+        "resource": "hubspot:1",
+        "limit": 1,
+        "running": 1,
+        "job_ids": [job_ids[0]],
+    }
+    assert blocker.message == f"the resource 'hubspot:1' may be used by 1 job at a time, and 1 run: {job_ids[0]}"
+
+
+def test_who_else_uses_a_resource_is_counted_and_not_named(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
+    db.execute(insert(ResourceLimits).values(resource="hubspot:1", max_running=2))
+    fill(db, OTHER, 2, resource="hubspot:1")
+    worker.drain()
+
+    blocker = only(ask(put(resource="hubspot:1")))
+
+    assert (blocker.details["running"], blocker.details["job_ids"]) == (2, [])
+
+
+def test_a_resource_whose_own_line_says_no_limit_is_in_nobody_s_way(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    db.execute(insert(ResourceLimits).values(resource="hubspot:*", max_running=0))
+    db.execute(insert(ResourceLimits).values(resource="hubspot:1", max_running=None))
+
+    assert codes(ask(put(resource="hubspot:1"))) == ["behind"]
 
 
 def test_a_limit_of_nothing_at_all_has_no_estimate(

@@ -207,7 +207,9 @@ def test_jobs_claimed_ahead_are_before_it() -> None:
         (Holds(task_limit=1, running_of_task=2), 46),
         (Holds(task_limit_here=1, running_of_task_here=2), 46),
         (Holds(workspace_rate=RateFacts(1, 60_000, 1, 0.0)), 300),
+        (Holds(resource_limit=1, running_of_resource=2), 46),
         (Holds(task_limit_here=0), None),
+        (Holds(resource_limit=0), None),
     ],
 )
 def test_the_tightest_of_all_limits_counts(holds: Holds, expected: float | None) -> None:

@@ -11,7 +11,7 @@ The codes are part of the contract: clients compare them, so none changes its me
     no-worker                        nobody is there who could run it
     resource-closed, resource-on-trial
                                      the resource asked for a break; it failed, and another job tries it
-    workspace-limit, queue-limit, task-limit, task-limit-here
+    workspace-limit, queue-limit, task-limit, task-limit-here, resource-limit
     workspace-rate, resource-rate
     behind                           nothing of all that: it is in line
 """
@@ -61,6 +61,7 @@ CODES = (
     "queue-limit",
     "task-limit",
     "task-limit-here",
+    "resource-limit",
     "workspace-rate",
     "resource-rate",
     "behind",
@@ -187,7 +188,7 @@ def blockers_of_waiting(
     found = [*_moment(job), *_paused(job, pauses, tells_all), *_nobody(job, workers)]
     if job.state == State.READY:
         # What counts for a job at the moment of its start says nothing about one whose time has not come.
-        found += [*_closed(job, holds), *_limits(job, holds), *_rates(job, holds)]
+        found += [*_closed(job, holds), *_limits(job, holds), *_resource_limit(job, holds), *_rates(job, holds)]
     return found
 
 
@@ -295,6 +296,20 @@ def _limits(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
         if limit is not None and running >= limit:
             message = f"{whose} may have {_jobs(limit)} running at a time, and {running} run"
             yield Blocker(code, message, details={"limit": limit, "running": running})
+
+
+def _resource_limit(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
+    limit, running = holds.resource_limit, holds.running_of_resource
+    if limit is None or running < limit:
+        return
+    message = f"the resource {job.resource!r} may be used by {_jobs(limit)} at a time, and {running} run"
+    if own := holds.holders:
+        message += f": {', '.join(map(str, own))}" + (" and others" if running > len(own) else "")
+    yield Blocker(
+        "resource-limit",
+        message,
+        details={"resource": job.resource, "limit": limit, "running": running, "job_ids": list(own)},
+    )
 
 
 def _rates(job: JobFacts, holds: Holds) -> Iterator[Blocker]:

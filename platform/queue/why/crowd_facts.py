@@ -189,7 +189,7 @@ other as (
 RUNNING = f"""
 select
     q.workspace_id::text, q.task, q.queue, q.worker_id = any(%(able)s::integer[]),
-    extract(epoch from jobplatform.clock() - q.started_at)::float8
+    extract(epoch from jobplatform.clock() - q.started_at)::float8, q.resource
 from jobplatform.job_queue q
 where q.state = 2
 order by q.workspace_id, q.queue
@@ -277,6 +277,7 @@ class Running(NamedTuple):
     queue: str
     here: bool
     seconds: float
+    resource: str | None = None
 
 
 class Ended(NamedTuple):

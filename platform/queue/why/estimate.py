@@ -248,6 +248,15 @@ def _limited(
         part = sum(one.task == job.task for one in theirs) / len(theirs) if theirs else 1.0
         tasked = [one for one in running if one.task == job.task]
         yield under_limit(_ends(tasked, times), holds.task_limit, of_task + turn.others * part, seconds)
+    if holds.resource_limit is not None:
+        # The same of the resource, whatever the tasks that use it.
+        theirs = [one for one in running if one.workspace_id != workspace_id]
+        part = sum(one.resource == job.resource for one in theirs) / len(theirs) if theirs else 0.0
+        using = [one for one in running if one.resource == job.resource]
+        on_it = [lane for lane in moving if lane.resource == job.resource]
+        first = sum(lane.before for lane in on_it) + turn.others * part
+        mean_of_users = _mean_of_lanes(workspace_id, on_it, times) or seconds
+        yield under_limit(_ends(using, times), holds.resource_limit, first, mean_of_users)
     if holds.task_limit_here is not None:
         both = [one for one in running if one.task == job.task and one.workspace_id == workspace_id]
         yield under_limit(_ends(both, times), holds.task_limit_here, of_task, seconds)
@@ -273,6 +282,7 @@ def _is_held(holds: Holds) -> bool:
         (holds.queue_limit, holds.running_in_queue),
         (holds.task_limit, holds.running_of_task),
         (holds.task_limit_here, holds.running_of_task_here),
+        (holds.resource_limit, holds.running_of_resource),
     )
     return any(limit is not None and running >= limit for limit, running in limits)
 

@@ -19,6 +19,8 @@ from jobplatform.queue.breaker import FAILURES_IN_A_ROW, TRIES
 from jobplatform.queue.statement import run
 from jobplatform.queue.why.job_facts import JobFacts
 
+#: Jobs of the same workspace that are named when they keep another from a resource.
+MOST_HOLDERS = 3
 #: A worker that was silent for longer is as good as dead.
 SILENT = "1 minute"
 
@@ -30,6 +32,12 @@ with running as materialized (
         count(*) filter (where q.queue = %(queue)s) as of_queue,
         count(*) filter (where q.task = %(task)s) as of_task,
         count(*) filter (where q.task = %(task)s and q.workspace_id = %(workspace_id)s) as of_task_here,
+        count(*) filter (where q.resource = %(resource)s::text) as of_resource,
+        (
+            array_agg(q.id order by q.started_at, q.id) filter (
+                where q.resource = %(resource)s::text and q.workspace_id = %(workspace_id)s
+            )
+        )[:{MOST_HOLDERS}] as holders,
         count(*) filter (where q.resource = %(resource)s::text and {TRIES}) as trying
     from jobplatform.job_queue q
     where q.state = 2
@@ -47,6 +55,13 @@ own as materialized (
 rate as materialized (
     select l.units, l.period_ms, l.burst
     from jobplatform.rate_limits l
+    where l.resource in (%(resource)s::text, split_part(%(resource)s::text, ':', 1) || ':*')
+    order by l.resource = %(resource)s::text desc
+    limit 1
+),
+shared as materialized (
+    select l.max_running
+    from jobplatform.resource_limits l
     where l.resource in (%(resource)s::text, split_part(%(resource)s::text, ':', 1) || ':*')
     order by l.resource = %(resource)s::text desc
     limit 1
@@ -76,10 +91,12 @@ select
         )
     )::float8,
     case when metered.closed_until > jobplatform.clock() then metered.closed_until end,
-    coalesce(metered.failures, 0), coalesce(metered.failures, 0) >= {FAILURES_IN_A_ROW} and running.trying > 0
+    coalesce(metered.failures, 0), coalesce(metered.failures, 0) >= {FAILURES_IN_A_ROW} and running.trying > 0,
+    shared.max_running, running.of_resource, coalesce(running.holders, '{{}}')
 from running
 cross join own
 left join rate on true
+left join shared on true
 left join jobplatform.queue_limits queued on queued.queue = %(queue)s
 left join jobplatform.task_limits tasked on tasked.task = %(task)s
 left join jobplatform.buckets paced on paced.kind = 'workspace' and paced.key = %(workspace_id)s::uuid::text
@@ -153,8 +170,8 @@ class RateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """Limits (None: there is none), and what they count. The last three are the resource's: it is ``on_trial`` while a
-    job finds out whether it works again."""
+    """Limits (None: there is none), and what they count. The resource is ``on_trial`` while a job finds out whether it
+    works again; ``holders`` are some of the workspace's own jobs that run on it."""
 
     weight: int = 1
     workspace_limit: int | None = None
@@ -170,6 +187,9 @@ class Holds:
     closed_until: datetime.datetime | None = None
     failures: int = 0
     on_trial: bool = False
+    resource_limit: int | None = None
+    running_of_resource: int = 0
+    holders: Sequence[uuid.UUID] = ()
 
 
 class WorkerFacts(NamedTuple):
@@ -198,6 +218,9 @@ def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Hold
         closed_until=row[17],
         failures=row[18],
         on_trial=row[19],
+        resource_limit=row[20],
+        running_of_resource=row[21],
+        holders=tuple(row[22]),
     )
 
 
