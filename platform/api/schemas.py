@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from jobplatform.api.fields import (
+    LONGEST_DELAY,
     CamelSchema,
     Cursor,
     Few,
@@ -14,6 +15,7 @@ from jobplatform.api.fields import (
     WholeNumber,
     delay_ms,
     max_attempts,
+    milliseconds,
     priority,
     queue_name,
     tags,
@@ -258,6 +260,14 @@ class JobOptionsSchema(CamelSchema):
     priority = priority()
     run_after = Moment()
     delay_ms = delay_ms()
+    longest_delay_ms = milliseconds(
+        0,
+        LONGEST_DELAY,
+        metadata={
+            "description": "With ifActive replace and delayMs: how long after the first request further ones can put "
+            "the job off."
+        },
+    )
     max_attempts = max_attempts()
     timeout_ms = timeout_ms()
     queue = queue_name()

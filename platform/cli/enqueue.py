@@ -30,6 +30,11 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 @click.option("-p", "--payload", default="{}", show_default=True, help="A JSON object.")
 @click.option("--priority", type=int, help="Higher first.")
 @click.option("--delay", type=click.FloatRange(min=0), help="Seconds from now.")
+@click.option(
+    "--longest-delay",
+    type=click.FloatRange(min=0),
+    help="With --if-active replace and --delay: seconds after the first request for which further ones can put it off.",
+)
 @click.option("--queue", help="Default: the task's own.")
 @click.option(
     "--if-active",
@@ -46,6 +51,7 @@ def enqueue(
     payload: str,
     priority: int | None,
     delay: float | None,
+    longest_delay: float | None,
     queue: str | None,
     if_active: str | None,
     parent: UUID | None,
@@ -62,7 +68,8 @@ def enqueue(
             _parse(payload),
             workspace_id=workspace_id,
             priority=priority,
-            delay=None if delay is None else datetime.timedelta(seconds=delay),
+            delay=_seconds(delay),
+            longest_delay=_seconds(longest_delay),
             queue=queue,
             if_active=ON_CONFLICT.get(if_active),
         )
@@ -78,6 +85,10 @@ def enqueue(
     _tell(answer, made, as_json=as_json)
     if wait and (made is None or made.status != Status.COMPLETED):
         raise SystemExit(1)
+
+
+def _seconds(number: float | None) -> datetime.timedelta | None:
+    return None if number is None else datetime.timedelta(seconds=number)
 
 
 def _parse(payload: str) -> Any:

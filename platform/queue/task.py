@@ -94,7 +94,8 @@ class Task(Generic[P, R]):
         """Enqueue a job of this task in the caller's transaction. Never commits.
 
         ``options`` are those of :meth:`new_job`; ``if_active="replace"`` has the job wait in the place of one that
-        waits under its key, or for the one that runs. With a handler's own Session (``job.session``) the job is a
+        waits under its key, or for the one that runs; each request with a ``delay`` puts it off again, until
+        ``longest_delay`` after the first of them. With a handler's own Session (``job.session``) the job is a
         child of the running one, and its workspace need not be named. The answer says whether a job was created, or
         which unfinished job holds the uniqueness guard.
         Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
@@ -136,6 +137,7 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         run_after: datetime.datetime | None = None,
         delay: datetime.timedelta | None = None,
+        longest_delay: datetime.timedelta | None = None,
         max_attempts: int | None = None,
         timeout: datetime.timedelta | None = None,
         unique_key: str | None = None,
@@ -163,6 +165,7 @@ class Task(Generic[P, R]):
             priority=defaults.priority if priority is None else priority,
             run_after=run_after,
             delay=delay,
+            longest_delay=longest_delay,
             max_attempts=defaults.retry.max_attempts if max_attempts is None else max_attempts,
             timeout=defaults.timeout if timeout is None else timeout,
             unique_key=self._unique_key(value) if unique_key is None else unique_key,

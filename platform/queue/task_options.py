@@ -55,6 +55,7 @@ class JobOptions(TypedDict, total=False):
     priority: int | None
     run_after: datetime.datetime | None
     delay: datetime.timedelta | None
+    longest_delay: datetime.timedelta | None
     max_attempts: int | None
     timeout: datetime.timedelta | None
     unique_key: str | None

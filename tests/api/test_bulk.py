@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import set_workspace_limits
+from jobplatform.testing import Clock
 from tests.api.conftest import Client, Hand
 
 
@@ -141,6 +143,25 @@ def test_a_newer_request_replaces_the_payload_of_the_one_that_waits(client: Clie
 
     assert (second["jobId"], second["replaced"], second["deduplicated"]) == (first["jobId"], True, False)
     assert second["job"]["payload"] == {"n": 2}
+
+
+def test_a_job_is_put_off_by_each_request_but_no_longer_than_they_say(
+    client: Client, jobs_url: str, engine: Engine
+) -> None:
+    quiet = {"jobType": "newest", "delayMs": 60_000, "longestDelayMs": 100_000}
+    client.post(jobs_url, json=quiet)
+    Clock(engine).travel(seconds=50)
+
+    job = client.post(jobs_url, json=quiet).get_json()["job"]
+
+    created_at, run_after = (datetime.datetime.fromisoformat(job[name]) for name in ("createdAt", "runAfter"))
+    assert run_after - created_at == datetime.timedelta(seconds=100)
+
+
+def test_only_what_is_replaced_can_be_put_off(client: Client, jobs_url: str) -> None:
+    answer = client.post(jobs_url, json={"jobType": "echo", "delayMs": 5, "longestDelayMs": 5})
+
+    assert (answer.status_code, problems_at(answer)) == (422, ["/longestDelayMs"])
 
 
 def test_a_running_job_gets_one_successor(

@@ -133,6 +133,26 @@ def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Cli, acme: uuid.UUID)
     assert first["jobId"] == second["jobId"]
 
 
+def test_a_job_that_waits_is_put_off_no_longer_than_is_said(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    quiet = ("enqueue", "sync", "-w", "Acme", "--json", "--if-active", "replace", "--delay", "60")
+    first = as_json(cli(*quiet, "--longest-delay", "60"))
+    created_at, run_after = _times(session, first["jobId"])
+
+    second = as_json(cli(*quiet, "--longest-delay", "60"))
+
+    assert (second["jobId"], second["replaced"]) == (first["jobId"], True)
+    assert run_after == created_at + datetime.timedelta(minutes=1)
+    assert _times(session, first["jobId"]) == (created_at, run_after)
+
+
+def _times(session: Session, job_id: str) -> tuple[datetime.datetime, datetime.datetime]:
+    session.rollback()
+    found = session.execute(
+        text("select created_at, run_after from jobplatform.jobs where id = :id"), {"id": job_id}
+    ).one()
+    return found[0], found[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

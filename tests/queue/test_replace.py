@@ -27,6 +27,7 @@ from jobplatform.queue import (
     enqueue_job,
     enqueue_jobs,
     fail_jobs,
+    promote_jobs,
     release_jobs,
     release_unknown_jobs,
     rescue_jobs,
@@ -40,6 +41,7 @@ from tests.queue.conftest import Fact, Look
 from tests.queue.invariants import violations
 
 Ask = Callable[..., Enqueued]
+MINUTE = datetime.timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -55,6 +57,17 @@ def ask(db: Session, workspace_id: uuid.UUID) -> Ask:
 
 def taken_over(db: Session) -> list[uuid.UUID]:
     return [uuid.UUID(job.job_id) for job in succeed_jobs(db).jobs]
+
+
+@pytest.fixture
+def due(db: Session) -> Callable[[], bool]:
+    """Whether the one job there is may run by now."""
+
+    def due() -> bool:
+        promote_jobs(db)
+        return bool(db.scalar(text("select exists (select from jobplatform.job_queue where state = 1)")))
+
+    return due
 
 
 # Who waits
@@ -232,6 +245,86 @@ def test_a_handler_may_enqueue_its_own_successor_and_its_row_stays_free(
     engine.dispose()
 
     assert len(taken_over(db)) == 1
+
+
+# Only after it has become quiet
+
+
+def test_each_request_with_a_delay_puts_the_one_that_waits_off(
+    ask: Ask, worker: Worker, time: Time, due: Callable[[], bool]
+) -> None:
+    ask(1, delay=MINUTE)
+    time.passes(50)
+    ask(2, delay=MINUTE)
+    time.passes(50)
+    assert not due()
+
+    time.passes(20)
+
+    assert due()
+    assert [job.payload for job in worker.claim()] == ['{"n": 2}']
+
+
+def test_a_stream_of_requests_puts_it_off_no_longer_than_was_said(
+    ask: Ask, time: Time, look: Look, due: Callable[[], bool]
+) -> None:
+    first = ask(0, delay=MINUTE, longest_delay=3 * MINUTE)
+    created_at = look(first.job_id).created_at
+
+    for number in range(1, 4):
+        time.passes(50)
+        assert ask(number, delay=MINUTE, longest_delay=3 * MINUTE).job_id == first.job_id
+
+    job = look(first.job_id)
+    assert (job.created_at, job.run_after, job.payload) == (created_at, created_at + 3 * MINUTE, {"n": 3})
+    assert not due()
+    time.passes(31)
+    assert due()
+
+
+def test_what_is_overdue_is_due_at_once_however_it_is_put_off(ask: Ask, time: Time, due: Callable[[], bool]) -> None:
+    ask(1, delay=MINUTE)
+    time.passes(200)
+
+    ask(2, delay=MINUTE, longest_delay=3 * MINUTE)
+
+    assert due()
+
+
+def test_of_a_successor_the_first_request_is_the_one_that_came_to_wait(
+    ask: Ask, worker: Worker, time: Time, look: Look
+) -> None:
+    ask(0)
+    worker.lease()
+    time.passes(1000)
+    waits = ask(1, delay=MINUTE, longest_delay=2 * MINUTE)
+    created_at = look(waits.job_id).created_at
+
+    time.passes(50)
+    ask(2, delay=MINUTE, longest_delay=2 * MINUTE)
+    assert look(waits.job_id).run_after > created_at + MINUTE
+    time.passes(50)
+    ask(3, delay=MINUTE, longest_delay=2 * MINUTE)
+
+    assert look(waits.job_id).run_after == created_at + 2 * MINUTE
+
+
+def test_a_job_that_has_been_tried_keeps_its_time_or_gets_an_earlier_one(
+    ask: Ask, db: Session, worker: Worker, time: Time, look: Look, due: Callable[[], bool]
+) -> None:
+    job_id = ask(1, delay=MINUTE, longest_delay=2 * MINUTE).job_id
+    time.passes(70)
+    assert due()
+    fail_jobs(db, [Failure(worker.lease(), "error", "E", "no", delay=600)])
+    retry_at = look(job_id).run_after
+
+    ask(2, delay=MINUTE, longest_delay=2 * MINUTE)
+    sooner = look(job_id).run_after
+    time.passes(50)
+    ask(3, delay=MINUTE, longest_delay=2 * MINUTE)
+
+    assert sooner < retry_at
+    assert (look(job_id).run_after, look(job_id).payload) == (sooner, {"n": 3})
 
 
 # Being told of the end of the one that runs

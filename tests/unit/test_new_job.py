@@ -37,6 +37,13 @@ def a_job(**options: Any) -> NewJob:
         ({"delay": -SECOND}, "/delayMs"),
         ({"delay": datetime.timedelta(days=36_501)}, "/delayMs"),
         ({"delay": SECOND, "run_after": AWARE}, "/delayMs"),
+        ({"longest_delay": SECOND, "if_active": "replace"}, "/longestDelayMs"),
+        ({"longest_delay": SECOND, "delay": SECOND}, "/longestDelayMs"),
+        ({"longest_delay": SECOND, "delay": 2 * SECOND, "if_active": "replace"}, "/longestDelayMs"),
+        (
+            {"longest_delay": datetime.timedelta(days=36_501), "delay": SECOND, "if_active": "replace"},
+            "/longestDelayMs",
+        ),
         ({"run_after": datetime.datetime.max.replace(tzinfo=datetime.UTC)}, "/runAfter"),
         ({"run_after": NAIVE}, "/runAfter"),
         ({"unique_key": "x" * 501}, "/uniqueKey"),

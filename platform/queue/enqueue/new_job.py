@@ -38,6 +38,7 @@ class NewJob:
     """A request to run ``task`` for a workspace, checked when it is made.
 
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
+    With ``longest_delay`` beside ``delay`` further requests that replace this one put it off no longer than that.
     ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
     ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for; a job
     of a batch, or one that waits for others, takes nobody's place. ``resource`` names what the job uses outside, as
@@ -57,6 +58,7 @@ class NewJob:
     priority: int = 0
     run_after: datetime.datetime | None = None
     delay: datetime.timedelta | None = None
+    longest_delay: datetime.timedelta | None = None
     max_attempts: int = 3
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     unique_key: str | None = None
@@ -103,6 +105,14 @@ class NewJob:
             yield Problem("/runAfter", f"must not be after the year {LAST_YEAR}")
         if self.delay is not None and not _NO_TIME <= self.delay <= LONGEST_DELAY:
             yield Problem("/delayMs", "must not be negative, nor longer than a hundred years")
+        if self.longest_delay is not None:
+            yield from self._problems_of_longest_delay(self.longest_delay)
+
+    def _problems_of_longest_delay(self, longest: datetime.timedelta) -> Iterator[Problem]:
+        if self.delay is None or self.if_active != "replace":
+            yield Problem("/longestDelayMs", "is for a job that is replaced (ifActive) and has a delayMs")
+        elif not self.delay <= longest <= LONGEST_DELAY:
+            yield Problem("/longestDelayMs", "must not be shorter than delayMs, nor longer than a hundred years")
 
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:

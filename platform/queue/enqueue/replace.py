@@ -5,6 +5,10 @@
     2. One runs and none waits: this one waits for its end, blocked, under the key with a mark before it.
     3. There is none: it is enqueued like any other.
 
+A request with a delay puts the one that waits off, and a longest delay says until when: it counts from the first of
+the requests, which is when the job was created. One that has been claimed before is not put off at all: what it was
+asked for first has had its chance, and nothing says when the next began.
+
 So there is at most one that runs and one that waits, which two unique keys enforce; and a row with the mark can't run,
 which a check enforces. The row of the running job is never touched: its worker reports into it, and whoever enqueues
 may be that very job, in a transaction that stays open for as long as it likes. A notice asks for it to be followed
@@ -47,7 +51,19 @@ with held as materialized (
     select
         q.workspace_id, q.id, q.state,
         coalesce(
-            %(run_after)s::timestamptz, jobplatform.clock() + make_interval(secs => %(delay)s::float8)
+            %(run_after)s::timestamptz,
+            least(
+                jobplatform.clock() + make_interval(secs => %(delay)s::float8),
+                case
+                    when %(longest_delay)s::float8 is null then null
+                    when q.epoch > 0 then q.run_after
+                    else (
+                        select r.created_at + make_interval(secs => %(longest_delay)s::float8)
+                        from jobplatform.job_records r
+                        where r.workspace_id = q.workspace_id and r.id = q.id
+                    )
+                end
+            )
         ) as due_at,
         not %(sealed)s::bool and exists (
             select from jobplatform.workspace_keys k where k.workspace_id = q.workspace_id and k.encrypts
@@ -152,5 +168,6 @@ def _replace(session: Session, holder: uuid.UUID, job: NewJob) -> bool:
 
 
 def _write(session: Session, wanted: NewJob) -> Any:
-    values = {**parameters_of(wanted), "holder": wanted.id, "sealed": not is_open(wanted)}
+    longest = None if wanted.longest_delay is None else wanted.longest_delay.total_seconds()
+    values = {**parameters_of(wanted), "holder": wanted.id, "sealed": not is_open(wanted), "longest_delay": longest}
     return run(session, REPLACE, **values).one_or_none()

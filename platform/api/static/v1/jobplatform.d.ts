@@ -115,6 +115,8 @@ export interface EnqueueOptions {
   priority?: number;
   runAfter?: string;
   delayMs?: number;
+  /** With `ifActive: "replace"` and `delayMs`: how long after the first request further ones can put the job off. */
+  longestDelayMs?: number;
   maxAttempts?: number;
   timeoutMs?: number;
   queue?: string;
