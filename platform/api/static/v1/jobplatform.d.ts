@@ -157,5 +157,5 @@ interface ReactLike {
 
 /** `useJob` connects anew when the URL or a token that is a string changes; a function may be another at every render. */
 export function reactHooks(React: ReactLike | object): {
-  useJob: <Result = unknown>(url: string | null | undefined, options?: Options) => WatchedJob<Result>;
+  useJob: <Result = unknown>(url: string | null | undefined, options?: Omit<Options, "signal">) => WatchedJob<Result>;
 };
