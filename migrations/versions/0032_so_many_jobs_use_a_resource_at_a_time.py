@@ -1,7 +1,7 @@
 """So many jobs use a resource at a time.
 
 Revision ID: 0032
-Revises: 0030
+Revises: 0031
 
 A resource, or each of a kind, can have a limit of jobs that run. What runs on it is counted under a lock, as for every
 other limit, by a function of its own: ``allowance`` stays what code of the version before asks. Such code does not know
@@ -11,7 +11,7 @@ these limits and goes beyond them until the last of its workers has stopped.
 from alembic import op
 
 revision = "0032"
-down_revision = "0030"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 

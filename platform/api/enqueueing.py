@@ -103,6 +103,7 @@ def edge_of(found: dict[str, Any]) -> Edge:
 _QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "delay_ms": _duration,
     "longest_delay_ms": _duration,
+    "start_within_ms": _duration,
     "timeout_ms": _duration,
     "tags": lambda name, value: (name, tuple(value)),
     "after": lambda name, value: (name, tuple(map(edge_of, value))),

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from jobplatform.queue import LONGEST_KEY, LONGEST_TIMEOUT, MAX_ATTEMPTS, MOST_TAGS, PRIORITIES
+from jobplatform.queue import LONGEST_KEY, LONGEST_START_WITHIN, LONGEST_TIMEOUT, MAX_ATTEMPTS, MOST_TAGS, PRIORITIES
 from jobplatform.settings import QUEUE_NAME
 
 #: A delay longer than this is a schedule.
@@ -179,6 +179,10 @@ def milliseconds(low: int, longest: datetime.timedelta, **kwargs: Any) -> WholeN
 
 def timeout_ms(**kwargs: Any) -> WholeNumber:
     return milliseconds(1, LONGEST_TIMEOUT, **kwargs)
+
+
+def start_within_ms(**kwargs: Any) -> WholeNumber:
+    return milliseconds(1, LONGEST_START_WITHIN, **kwargs)
 
 
 def delay_ms(**kwargs: Any) -> WholeNumber:

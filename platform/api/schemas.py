@@ -18,6 +18,7 @@ from jobplatform.api.fields import (
     milliseconds,
     priority,
     queue_name,
+    start_within_ms,
     tags,
     timeout_ms,
     unique_key,
@@ -147,11 +148,17 @@ class JobSchema(CamelSchema):
     attempts = fields.Integer(required=True)
     max_attempts = fields.Integer(required=True)
     timeout_ms = fields.Integer(required=True)
+    start_within_ms = fields.Integer(required=True, allow_none=True)
     unique_key = fields.String(required=True, allow_none=True)
     tags = fields.List(fields.String(), required=True)
     request_id = fields.String(required=True, allow_none=True)
     created_at = Moment(required=True)
     run_after = Moment(required=True)
+    start_by = Moment(
+        required=True,
+        allow_none=True,
+        metadata={"description": "If it has not begun by then it is cancelled. Null once it has, or if it need not."},
+    )
     started_at = Moment(required=True, allow_none=True)
     completed_at = Moment(required=True, allow_none=True)
     cancel_requested_at = Moment(required=True, allow_none=True)
@@ -270,6 +277,12 @@ class JobOptionsSchema(CamelSchema):
     )
     max_attempts = max_attempts()
     timeout_ms = timeout_ms()
+    start_within_ms = start_within_ms(
+        metadata={
+            "description": "How soon it has to begin, from when it is due. One that has not by then is never started: "
+            "it ends as cancelled."
+        }
+    )
     queue = queue_name()
     unique_key = unique_key()
     tags = tags()

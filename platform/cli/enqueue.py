@@ -14,6 +14,7 @@ from rich.console import Console
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
+from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
@@ -35,6 +36,12 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
     type=click.FloatRange(min=0),
     help="With --if-active replace and --delay: seconds after the first request for which further ones can put it off.",
 )
+@click.option(
+    "--start-within",
+    type=Duration(),
+    help="Such as 90s or 2h, from when it is due: one that has not begun by then is never started. "
+    "Default: as the task says.",
+)
 @click.option("--queue", help="Default: the task's own.")
 @click.option(
     "--if-active",
@@ -52,6 +59,7 @@ def enqueue(
     priority: int | None,
     delay: float | None,
     longest_delay: float | None,
+    start_within: datetime.timedelta | None,
     queue: str | None,
     if_active: str | None,
     parent: UUID | None,
@@ -70,6 +78,7 @@ def enqueue(
             priority=priority,
             delay=_seconds(delay),
             longest_delay=_seconds(longest_delay),
+            start_within=start_within,
             queue=queue,
             if_active=ON_CONFLICT.get(if_active),
         )

@@ -59,7 +59,8 @@ class Client:
     # -- enqueue ---------------------------------------------------------------------------------
 
     def enqueue(self, job_type: str, payload: Any = None, **options: Any) -> Job:
-        """Enqueue a job. ``options`` are those of the API in snake_case: ``priority``, ``delay_ms``, ``unique_key`` …
+        """Enqueue a job. ``options`` are those of the API in snake_case: ``priority``, ``delay_ms``,
+        ``start_within_ms``, ``unique_key`` …
 
         Raises :class:`ConflictError`, which names the job that holds the guard, unless ``if_active="return"``.
         """

@@ -64,6 +64,8 @@ class Job:
     raw: Mapping[str, Any] = dataclasses.field(repr=False)
     deduplicated: bool = False
     """Whether the enqueue found it there already."""
+    start_by: datetime.datetime | None = None
+    """If it has not begun by then it is cancelled; None once it has, or where it may begin at any time."""
 
     @property
     def is_final(self) -> bool:
@@ -101,6 +103,8 @@ class Job:
             completed_at=_moment(found["completedAt"]) if found["completedAt"] else None,
             raw=found,
             deduplicated=deduplicated,
+            # A server of the version before does not say it.
+            start_by=_moment(found["startBy"]) if found.get("startBy") else None,
         )
 
 

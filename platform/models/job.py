@@ -84,6 +84,7 @@ class JobRecord(Base):
     unique_key: Mapped[str | None] = mapped_column(Text)
     resource: Mapped[str | None] = mapped_column(Text)
     units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    start_within_ms: Mapped[int | None] = mapped_column(BigInteger)
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     request_id: Mapped[str | None] = mapped_column(Text)
     trace_parent: Mapped[str | None] = mapped_column(Text)
@@ -157,7 +158,8 @@ class QueueRow(Base):
 
     ``lane`` lets a claim step over everything of a task or a resource that must wait, in one index descent however
     much of it there is. ``followed``: somebody waits for this job's end. ``unique_key`` is the record's, with
-    :data:`SUCCESSOR` before it for a job that waits for the running one of that key.
+    :data:`SUCCESSOR` before it for a job that waits for the running one of that key. ``start_by`` is the last moment at
+    which it may begin: null where there is none, once it has begun, and while it waits for other jobs.
     """
 
     __tablename__ = "job_queue"
@@ -183,6 +185,8 @@ class QueueRow(Base):
     units: Mapped[int] = mapped_column(SmallInteger, server_default="1")
     followed: Mapped[bool] = mapped_column(server_default="false")
     payload_version: Mapped[int] = mapped_column(SmallInteger, server_default="1")
+    start_within_ms: Mapped[int | None] = mapped_column(BigInteger)
+    start_by: Mapped[datetime.datetime | None]
     lane: Mapped[int] = mapped_column(BigInteger, Computed(LANE, persisted=True))
 
     __table_args__ = (
@@ -198,6 +202,8 @@ class QueueRow(Base):
         CheckConstraint("attempts between 0 and max_attempts", name="attempts_in_range"),
         CheckConstraint("crash_count >= 0 and epoch >= 0", name="counters_not_negative"),
         CheckConstraint("units between 1 and 10000", name="units_in_range"),
+        CheckConstraint("start_within_ms > 0", name="start_within_positive"),
+        CheckConstraint("start_by is null or start_within_ms is not null", name="start_by_with_start_within"),
         Index(
             "job_queue_ready",
             "queue",
@@ -209,6 +215,7 @@ class QueueRow(Base):
             postgresql_where=text("state = 1"),
         ),
         Index("job_queue_due", "run_after", postgresql_where=text("state = 0")),
+        Index("job_queue_start_by", "start_by", postgresql_where=text("start_by is not null and state < 2")),
         CheckConstraint(
             "unique_key is null or left(unique_key, 1) <> chr(30) or state = -1", name="successor_is_blocked"
         ),
@@ -362,3 +369,5 @@ class Job(Base):
     completed_at: Mapped[datetime.datetime | None]
     parent_id: Mapped[uuid.UUID | None]
     batch_id: Mapped[uuid.UUID | None]
+    start_within_ms: Mapped[int | None]
+    start_by: Mapped[datetime.datetime | None]

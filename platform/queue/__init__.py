@@ -4,6 +4,7 @@ Where to look, by what is asked:
 
     how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
     how a job comes to be         the room enqueue; quota, edges and batches, parent, receive
+    by when it has to begin       start_by, begin, end_late
     who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
                                   worker
@@ -34,6 +35,7 @@ from jobplatform.queue.batches import (
     list_callbacks,
     open_batch,
 )
+from jobplatform.queue.begin import begin_jobs
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
@@ -79,8 +81,10 @@ from jobplatform.queue.doctor import (
 )
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, SETTLE, silence
 from jobplatform.queue.edges import Edge, chain
+from jobplatform.queue.end_late import EndedLate, end_late_jobs
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
+    LONGEST_START_WITHIN,
     LONGEST_TIMEOUT,
     MAX_ATTEMPTS,
     MOST_TAGS,
@@ -381,6 +385,7 @@ __all__ = [
     "LONGEST_KEY",
     "LONGEST_ROTATION",
     "LONGEST_SPREAD",
+    "LONGEST_START_WITHIN",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "METRICS",
@@ -433,6 +438,7 @@ __all__ = [
     "Discard",
     "Edge",
     "Ended",
+    "EndedLate",
     "Enqueued",
     "Every",
     "Facts",
@@ -533,6 +539,7 @@ __all__ = [
     "batch_of_job",
     "begin_bulk",
     "begin_erasing",
+    "begin_jobs",
     "bury_workers",
     "cancel_batch",
     "cancel_job",
@@ -587,6 +594,7 @@ __all__ = [
     "drain_worker",
     "enable_hook",
     "enable_webhook",
+    "end_late_jobs",
     "enqueue_job",
     "enqueue_jobs",
     "erase_some",

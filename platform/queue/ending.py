@@ -7,9 +7,10 @@ what then happens to queue row, record and attempt history is the same for all, 
 Columns of ``verdict``: workspace_id, id, epoch, worker_id, attempts, crash_count, started_at, progress (from the row,
 locked), followed (whether others wait for its end), give_back (0 or 1 attempts), crash (0 or 1), delay (seconds until
 it may run again), final, cancelled, recorded (whether the attempt is kept), outcome, error_type, error, traceback,
-unique_key.
+unique_key, start_by.
 
-A job that would go back to waiting while a newer one of its key waits for it is over too: superseded.
+A job that would go back to waiting while a newer one of its key waits for it is over too: superseded. So is one that
+has not begun and is too late for that by now.
 
 Lock order: queue row, then the record of the same id; nothing is locked after a record.
 """
@@ -22,13 +23,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.notices import ask_to_settle, tell_ended
+from jobplatform.queue.start_by import TOO_LATE, why_too_late
 from jobplatform.queue.statement import run
 
 #: For whoever makes a job unfinished again: the columns that its new queue row has from its record. Only where and
 #: since when it waits, and whether it is followed, is for them to say.
 AS_RECORDED = (
     "workspace_id, id, queue, task, priority, max_attempts, timeout_ms, unique_key, resource, units, epoch, "
-    "payload_version"
+    "payload_version, start_within_ms"
 )
 
 #: For whoever makes a job unfinished again (its record is ``r``): the ending that is taken back is kept, or somebody
@@ -45,10 +47,11 @@ ENDING = f"""
 settled as materialized (
     select
         n.workspace_id, n.id, n.epoch, n.worker_id, n.attempts, n.crash_count, n.started_at, n.progress, n.followed,
-        n.give_back, n.crash, n.delay, n.recorded, n.outcome, n.traceback,
-        n.final or n.superseded as final,
-        n.superseded,
-        n.cancelled or n.superseded as cancelled,
+        n.give_back, n.crash, n.delay, n.recorded, n.outcome, n.traceback, n.start_by,
+        n.final or n.superseded or n.late as final,
+        n.superseded or n.late as discarded,
+        n.late and not n.superseded as late,
+        n.cancelled or n.superseded or n.late as cancelled,
         case when n.superseded then coalesce(n.error_type, 'Superseded') else n.error_type end as error_type,
         case when n.superseded then coalesce(n.error, 'a newer job of its key was waiting') else n.error end as error
     from (
@@ -58,7 +61,8 @@ settled as materialized (
                 select true
                 from jobplatform.job_queue successor
                 where successor.workspace_id = v.workspace_id and successor.unique_key = chr(30) || v.unique_key
-            ) is not null as superseded
+            ) is not null as superseded,
+            not v.final and v.start_by is not null and v.start_by <= jobplatform.clock() as late
         from verdict v
     ) n
 ),
@@ -99,16 +103,16 @@ written as (
     set status = case when not v.final then null when v.cancelled then 5 else 4 end,
         outcome = case
             when not v.final then null
-            when v.superseded then 'discarded'
+            when v.discarded then 'discarded'
             when v.cancelled then 'cancelled'
             else v.outcome
         end,
-        error_type = coalesce(v.error_type, r.error_type),
-        error = coalesce(v.error, r.error),
+        error_type = case when v.late then '{TOO_LATE}' else coalesce(v.error_type, r.error_type) end,
+        error = case when v.late then {why_too_late("v.start_by")} else coalesce(v.error, r.error) end,
         attempts = v.attempts - v.give_back,
         crash_count = v.crash_count + v.crash,
         epoch = v.epoch,
-        started_at = v.started_at,
+        started_at = case when not v.late then v.started_at end,
         completed_at = case when v.final then jobplatform.clock() end,
         progress = v.progress
     from settled v

@@ -20,7 +20,7 @@ FAIL = f"""
 with locked as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
-        q.unique_key,
+        q.unique_key, q.start_by,
         u.outcome, u.error_type, u.error, u.traceback, u.delay,
         u.crash::int::smallint as crash,
         q.cancel_requested_at is not null or u.outcome = 'cancelled' as cancelled,

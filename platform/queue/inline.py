@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.models import Role, confine, make_engine
+from jobplatform.queue.begin import begin_jobs
 from jobplatform.queue.breaker import note_of, note_resources
 from jobplatform.queue.claim import ClaimedJob, claim_job
 from jobplatform.queue.complete import Completion, complete_jobs
@@ -175,9 +176,9 @@ def _beat(engine: Engine, worker_id: int, stop: threading.Event) -> None:
 
 def run_claimed(
     engine: Engine, session: Session, task: Task[Any, Any], claimed: ClaimedJob, *, retry_at_once: bool = False
-) -> Ended:
+) -> Ended | None:
     """Execute a claimed job in this thread and write down how it ended. ``session`` commits each statement;
-    ``engine`` is where the handler's own Session comes from."""
+    ``engine`` is where the handler's own Session comes from. None: it came too late, and was not started."""
     job = RunningJob(
         lease=claimed.lease,
         task=claimed.task,
@@ -190,11 +191,22 @@ def run_claimed(
         channel=_DirectChannel(session, claimed.lease),
         open_session=lambda: confine(Session(engine), Role.HANDLER, claimed.lease.workspace_id),
     )
+    if claimed.start_within is not None and not _begin(session, claimed):
+        return None
     ended = execute(task, job, decode_payload(claimed.payload))
     _finish(session, claimed.lease, ended._replace(delay=0.0) if retry_at_once and ended.kind == "failed" else ended)
     if note := note_of(claimed.resource, ended._asdict()):
         note_resources(session, [note])
     return ended
+
+
+def _begin(session: Session, claimed: ClaimedJob) -> bool:
+    """Begin a job that must have begun by some moment. False when that is over: going back, it ends."""
+    if claimed.start_within is not None and claimed.start_within <= 0:
+        release_jobs(session, [Release(claimed.lease, unstarted=True)])
+        return False
+    begin_jobs(session, [claimed.lease])
+    return True
 
 
 def _finish(session: Session, lease: Lease, ended: Ended) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.end_late import NEXT_LATE
 from jobplatform.queue.ready import first_ready
 from jobplatform.queue.rescue import LEFT_BEHIND
 from jobplatform.queue.schedules.fire import NEXT_DUE
@@ -31,6 +32,7 @@ select
         order by run_after
         limit 1
     ) as scheduled_in,
+    ({NEXT_LATE}) as late_in,
     ({NEXT_DUE.strip()}) as tick_in,
     (select true from jobplatform.notices where batch_id is null order by id limit 1) is true
         or (
@@ -55,13 +57,15 @@ select
 class Signs(NamedTuple):
     """What there is to do. Seconds are from now on, not more than 0 for what is due, None where nothing is planned.
 
-    ``scheduled_in``: the next scheduled job. ``tick_in``: the next tick of a schedule. ``endings``: something ended
-    that others wait for. ``successors``: a job waits for one of its key that has ended. ``bulk``: an operator wants
-    something done to many jobs. ``dead``: a worker is silent, or has left jobs behind. ``resting`` are the chores of
-    the whole platform that are not due. ``ready``: a job is, in a queue that was asked about.
+    ``scheduled_in``: the next scheduled job. ``late_in``: the next job that will be too late. ``tick_in``: the next
+    tick of a schedule. ``endings``: something ended that others wait for. ``successors``: a job waits for one of its
+    key that has ended. ``bulk``: an operator wants something done to many jobs. ``dead``: a worker is silent, or has
+    left jobs behind. ``resting`` are the chores of the whole platform that are not due. ``ready``: a job is, in a queue
+    that was asked about.
     """
 
     scheduled_in: float | None
+    late_in: float | None
     tick_in: float | None
     endings: bool
     successors: bool

@@ -17,7 +17,7 @@ RECONCILE = f"""
 with verdict as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
-        q.unique_key,
+        q.unique_key, q.start_by,
         0::float8 as delay,
         1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,

@@ -27,7 +27,7 @@ RESCUE = f"""
 with locked as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
-        q.unique_key,
+        q.unique_key, q.start_by,
         q.cancel_requested_at is not null as cancelled
     {LEFT_BEHIND.strip()}
     limit 500

@@ -15,6 +15,7 @@ from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
+from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.told import told
 
@@ -41,14 +42,12 @@ final as materialized (
     for update
 ),
 queued as (
-    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, followed)
+    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, start_by, followed)
     select
         {AS_RECORDED},
-        case when exists (
-            select from jobplatform.job_edges e
-            where e.workspace_id = final.workspace_id and e.job_id = final.id and e.after_status is null
-        ) then -1 else 1 end,
+        case when waits.blocked then -1 else 1 end,
         jobplatform.clock(),
+        case when not waits.blocked then {start_by("jobplatform.clock()", "start_within_ms")} end,
         batch_id is not null
         or exists (
             select from jobplatform.job_edges e where e.workspace_id = final.workspace_id and e.after_id = final.id
@@ -60,6 +59,12 @@ queued as (
             limit 1
         ) is true
     from final
+    cross join lateral (
+        select exists (
+            select from jobplatform.job_edges e
+            where e.workspace_id = final.workspace_id and e.job_id = final.id and e.after_status is null
+        ) as blocked
+    ) waits
     on conflict do nothing
     returning id, queue, followed
 ),
@@ -137,7 +142,8 @@ def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, f
     It goes on after the steps and the checkpoint that it has saved; ``from_start`` forgets them.
 
     What was called off because it did not complete is brought back, and its batch counts it anew. A job that was called
-    off itself runs without what failed before it; if something it waits for has not ended yet, it waits for that.
+    off itself runs without what failed before it; if something it waits for has not ended yet, it waits for that. One
+    that has to begin by some moment has as long for it again, from now on.
 
     ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
     went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. ``BUSY``: it

@@ -9,15 +9,17 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import State, visit
 from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import run
 
 # `state + 0`: see COMPLETE; by its key, and not by an index of a state. A row that somebody else moves meanwhile is
 # waited for, and looked at again as it is then.
-RUN_NOW = """
+RUN_NOW = f"""
 with hastened as (
     update jobplatform.job_queue
     set state = 1,
         run_after = jobplatform.clock(),
+        start_by = case when start_by is not null then {start_by("jobplatform.clock()", "start_within_ms")} end,
         resource = resource
     where workspace_id = %(workspace_id)s and id = %(id)s and state + 0 = 0
     returning queue

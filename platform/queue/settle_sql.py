@@ -13,6 +13,7 @@ from __future__ import annotations
 from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.ending import AS_RECORDED, PAST_ENDINGS
 from jobplatform.queue.notices import tell_ended
+from jobplatform.queue.start_by import start_by
 from jobplatform.queue.told import told
 
 #: Batches of one round, and notices: of jobs in no batch, and of all its batches.
@@ -255,7 +256,7 @@ left join lateral (
 """
 
 # It is as old as this moment to whoever asks how long something has been ready.
-LET_GO = """
+LET_GO = f"""
 with waiting as materialized (
     select q.ctid as tid
     from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]) as l(workspace_id, id)
@@ -266,6 +267,7 @@ with waiting as materialized (
 update jobplatform.job_queue
 set state = case when run_after > jobplatform.clock() then 0 else 1 end,
     run_after = greatest(run_after, jobplatform.clock()),
+    start_by = {start_by("greatest(run_after, jobplatform.clock())", "start_within_ms")},
     resource = resource
 where ctid = any(array(select tid from waiting))
 returning workspace_id::text, id::text, queue, task, state
@@ -321,11 +323,12 @@ final as materialized (
     for update of r skip locked
 ),
 queued as (
-    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, followed)
+    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, start_by, followed)
     select
         {AS_RECORDED},
         case when f.blocked then -1 when f.run_after > jobplatform.clock() then 0 else 1 end,
         greatest(f.run_after, jobplatform.clock()),
+        case when not f.blocked then {start_by("greatest(f.run_after, jobplatform.clock())", "f.start_within_ms")} end,
         f.batch_id is not null
         or (
             select true from jobplatform.job_edges e

@@ -35,6 +35,7 @@ class TaskOptions:
     retry: RetryPolicy
     payload_version: int
     units: int = 1
+    start_within: datetime.timedelta | None = None
     encrypted: bool = False
     decide: RetryFunction | None = None
     upgrade: Upgrade | None = None
@@ -58,6 +59,7 @@ class JobOptions(TypedDict, total=False):
     longest_delay: datetime.timedelta | None
     max_attempts: int | None
     timeout: datetime.timedelta | None
+    start_within: datetime.timedelta | None
     unique_key: str | None
     if_active: IfActive | None
     resource: str | None

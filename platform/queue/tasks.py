@@ -118,6 +118,7 @@ class Tasks(Declarations):
                 "name": task.name,
                 "queue": task.queue,
                 "timeout_ms": round(task.options.timeout.total_seconds() * 1000),
+                "start_within_ms": _milliseconds(task.options.start_within),
                 "retry": task.retry.as_dict(),
                 "payload_version": task.payload_version,
                 "limit": task.options.limit,
@@ -173,6 +174,7 @@ class Tasks(Declarations):
         queue: str = "default",
         priority: int = 0,
         timeout: datetime.timedelta = datetime.timedelta(minutes=10),
+        start_within: datetime.timedelta | None = None,
         max_attempts: int | None = None,
         retry: RetryPolicy | RetryFunction | Retry | None = None,
         unique: Unique | None = None,
@@ -194,6 +196,8 @@ class Tasks(Declarations):
     ) -> Callable[[Callable[[RunningJob, P], R]], Task[P, R]]:
         """Declare a task; the decorated handler takes the :class:`RunningJob` and the payload, and may be ``async``.
 
+        ``start_within`` is for what is of no use late: a job whose first attempt has not begun within it, from when the
+        job is due, is never started and ends as cancelled.
         ``retry`` is a policy, or a function of the attempt's number and its exception (see :data:`RetryFunction`).
         ``unique="workspace"`` allows one unfinished job of this task in each workspace; names of payload fields allow
         one for each combination of their values, a function from payload to key one for each key. With
@@ -219,6 +223,7 @@ class Tasks(Declarations):
                 retry=policy,
                 payload_version=payload_version,
                 units=units,
+                start_within=start_within,
                 encrypted=encrypted,
                 decide=decide,
                 upgrade=upgrade,
@@ -294,6 +299,7 @@ class Tasks(Declarations):
                 queue=options.queue,
                 priority=options.priority,
                 timeout=options.timeout,
+                start_within=options.start_within,
                 max_attempts=options.retry.max_attempts,
                 # A name that fields are still to be put into is checked with them, at each enqueue.
                 resource=resource.text if isinstance(resource, Template) and not resource.fields else None,
@@ -347,6 +353,10 @@ class Tasks(Declarations):
         when all of them completed; ``on_failure`` when not. A handler finds its batch as ``job.batch``.
         """
         return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
+
+
+def _milliseconds(duration: datetime.timedelta | None) -> int | None:
+    return None if duration is None else round(duration.total_seconds() * 1000)
 
 
 def load_tasks(name: str) -> Tasks:

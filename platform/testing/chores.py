@@ -13,6 +13,7 @@ from jobplatform.queue import (
     TaskDefaults,
     Tasks,
     bury_workers,
+    end_late_jobs,
     fire_schedules,
     promote_jobs,
     rescue_jobs,
@@ -28,6 +29,7 @@ SOURCE = "jobplatform.testing:drain"
 
 def do_chores(session: Session, tasks: Tasks) -> bool:
     """Do them all, on a Session that commits each statement. Whether any of them may have made a job ready."""
+    _end_late(session)
     return any([_sweep(session), _settle(session), _fire(session, tasks), _succeed(session), _promote(session)])
 
 
@@ -41,6 +43,12 @@ def _sweep(session: Session) -> bool:
     settings = Settings()
     bury_workers(session, datetime.timedelta(seconds=settings.lease_seconds))
     return bool(rescue_jobs(session, crash_limit=settings.crash_limit))
+
+
+def _end_late(session: Session) -> None:
+    """First, so that what waited for such a job is settled with the rest."""
+    while end_late_jobs(session).more:
+        pass
 
 
 def _settle(session: Session) -> bool:

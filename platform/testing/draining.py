@@ -91,8 +91,7 @@ class _Drainer:
                 claimed = self._next(session, worker_id)
                 if claimed is None:
                     return
-                ran[uuid.UUID(claimed.lease.job_id)] = uuid.UUID(claimed.lease.workspace_id)
-                self._run(session, claimed)
+                self._run(session, claimed, ran)
             if limit is None and (ready := self._describe_ready(session)):
                 raise StillReadyError(bound, ready)
 
@@ -115,9 +114,12 @@ class _Drainer:
                 return jobs[0]
         return None
 
-    def _run(self, session: Session, claimed: ClaimedJob) -> None:
+    def _run(self, session: Session, claimed: ClaimedJob, ran: dict[uuid.UUID, uuid.UUID]) -> None:
         recorder = Recorder()
         ended = run_claimed(self.engine, session, recorder.listen_to(self.tasks[claimed.task]), claimed)
+        if ended is None:
+            return
+        ran[uuid.UUID(claimed.lease.job_id)] = uuid.UUID(claimed.lease.workspace_id)
         if self.raise_errors and ended.kind == "failed":
             raise recorder.error or RuntimeError(f"{claimed.task}: {ended.error_type}: {ended.message}")
 

@@ -53,7 +53,7 @@ def assert_enqueued(
     ``payload`` is a partial match: only the keys that it names have to be there, however deep; a value of the task's
     payload type has to be equal in all of its fields. ``facts`` are the job's own: ``queue``, ``priority``,
     ``run_after``, ``delay``, ``tags`` (these among others), ``unique_key``, ``resource``, ``units``, ``max_attempts``,
-    ``timeout``, ``request_id``. The failure's message shows what was enqueued instead, nearest first.
+    ``timeout``, ``start_within``, ``request_id``. The failure's message shows what was enqueued instead, nearest first.
     """
     wanted = _Wanted.of(task, payload, facts)
     jobs = _jobs(where, workspace_id, status)
@@ -128,6 +128,11 @@ def _timeout(job: Job, name: str, expected: Any) -> Iterator[Difference]:
     yield from differences(datetime.timedelta(milliseconds=job.timeout_ms), expected, name)
 
 
+def _start_within(job: Job, name: str, expected: Any) -> Iterator[Difference]:
+    within = None if job.start_within_ms is None else datetime.timedelta(milliseconds=job.start_within_ms)
+    yield from differences(within, expected, name)
+
+
 def _delay(job: Job, name: str, expected: Any) -> Iterator[Difference]:
     yield from differences(job.run_after - job.created_at, expected, name)
 
@@ -143,6 +148,7 @@ FACTS = {
         ("queue", "priority", "run_after", "unique_key", "resource", "units", "max_attempts", "request_id"), _equal
     ),
     "timeout": _timeout,
+    "start_within": _start_within,
     "delay": _delay,
     "tags": _tags,
 }

@@ -20,6 +20,7 @@ class Attempt:
         "release_after",
         "runnable_at",
         "seq",
+        "start_by",
         "started",
         "task",
         "timeout",
@@ -38,6 +39,8 @@ class Attempt:
         self.told: Reason | None = None
         """Why this one alone of a call should stop."""
         self.apart = False
+        self.start_by: float | None = None
+        """When it must have begun, on this machine's clock; None once it has, or if it may at any time."""
         self.started: float | None = None
         self.reason: Reason | None = None
         self.release_after = False
@@ -64,4 +67,4 @@ class Attempt:
 
     def wire(self) -> str:
         """The job as a child is told about it."""
-        return encode_job(self.seq, self.job)
+        return encode_job(self.seq, self.job, self.start_by)

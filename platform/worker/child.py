@@ -42,6 +42,7 @@ from jobplatform.worker.frames import (
     READY,
     STARTED,
     TOKEN,
+    TOO_LATE,
     BatchSpec,
     BodyReader,
     JobSpec,
@@ -176,7 +177,10 @@ class Child:
 
     def perform(self, spec: JobSpec) -> None:
         started = child_clock()
-        if self.config.threads > 1:
+        if spec.start_by is not None and started >= spec.start_by:
+            self.leave_out([spec], started)
+            return
+        if self.config.threads > 1 or spec.start_by is not None:
             self.line.send(encode_frame(spec.seq, STARTED, started, 0.0, b""))
         channel = JobChannel(self.line, spec.seq)
         ended = self.execute(spec, channel)
@@ -188,6 +192,12 @@ class Child:
 
     def perform_batch(self, spec: BatchSpec) -> None:
         """One call for several jobs, each of which has its result sent as soon as it counts."""
+        now = child_clock()
+        if late := [job for job in spec.jobs if job.start_by is not None and now >= job.start_by]:
+            self.leave_out(late, now)
+            spec = spec._replace(jobs=[job for job in spec.jobs if job not in late])
+        if not spec.jobs:
+            return
         call = Call(self, spec)
         try:
             self.line.current = spec.seq
@@ -198,6 +208,12 @@ class Child:
             call.interrupted(interruption)
         for seq in (spec.seq, *(job.seq for job in spec.jobs)):
             self.line.ordered.pop(seq, None)
+
+    def leave_out(self, specs: Sequence[JobSpec], now: float) -> None:
+        """Jobs that have to begin by some moment wait here too, behind others, and by now they are too late."""
+        self.line.send(b"".join(encode_frame(spec.seq, TOO_LATE, now, 0.0, b"") for spec in specs))
+        for spec in specs:
+            self.line.ordered.pop(spec.seq, None)
 
     def execute(self, spec: JobSpec, channel: JobChannel) -> Ended:
         """Run the handler. An order that arrives outside of it, at the edge, counts as an interruption all the same."""
@@ -242,8 +258,9 @@ class Call:
         self.channels = {job.job_id: ItemChannel(child.line, job.seq, spec.seq) for job in spec.jobs}
         self.open = {job.job_id: job.seq for job in spec.jobs}
         self.since = child_clock()
-        if child.config.threads > 1:
-            child.line.send(b"".join(encode_frame(job.seq, STARTED, self.since, 0.0, b"") for job in spec.jobs))
+        told = [job for job in spec.jobs if child.config.threads > 1 or job.start_by is not None]
+        if told:
+            child.line.send(b"".join(encode_frame(job.seq, STARTED, self.since, 0.0, b"") for job in told))
 
     def execute(self) -> None:
         jobs = [self.child.running_job(job, self.channels[job.job_id]) for job in self.spec.jobs]

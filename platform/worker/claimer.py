@@ -53,7 +53,7 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """See :class:`jobplatform.queue.Claim`."""
+    """See :class:`jobplatform.queue.Claim`. ``since``: no job of it was claimed before, on this machine's clock."""
 
     worker_id: int
     jobs: list[ClaimedJob]
@@ -62,6 +62,7 @@ class Claimed:
     held_back: bool = False
     waiting: Collection[str] = ()
     came_round: bool = False
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Claimer(DatabaseThread):
         if self._closed:
             self.post(Claimed(wanted.worker_id, [], more=False))
             return
+        since = monotonic()
         try:
             claim = self.once(lambda session: self._claim_and_time(session, wanted))
         except SQLAlchemyError as error:
@@ -115,7 +117,7 @@ class Claimer(DatabaseThread):
             self.pause()
             self.post(ClaimFailed())
         else:
-            self.post(Claimed(wanted.worker_id, *claim))
+            self.post(Claimed(wanted.worker_id, *claim, since=since))
             if not claim.jobs and self._warm is not self._session:
                 self._warm_up(wanted.worker_id)
 

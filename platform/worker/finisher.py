@@ -16,6 +16,7 @@ from jobplatform.queue import (
     LogLine,
     ResourceNote,
     append_log_lines,
+    begin_jobs,
     complete_jobs,
     fail_jobs,
     note_resources,
@@ -63,10 +64,11 @@ class Finisher(DatabaseThread):
             self.post(answer)
 
     def _write(self, flush: Flush, answer: Flushed) -> None:
-        """One statement a kind; lines and progress first, they are refused once the attempt has ended.
+        """One statement a kind; what has begun, lines and progress first: refused once the attempt has ended.
 
         What was found out about resources comes before the endings too: no job is to start to find out the same.
         """
+        self._save(begin_jobs, flush.begun, answer)
         self._save(append_lines, flush.lines, answer)
         held = self._save(report_progress, flush.progress, answer)
         answer.not_held = {report.lease for report in flush.progress} - held

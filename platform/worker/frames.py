@@ -39,7 +39,8 @@ LOG: Final = 5
 RECORD: Final = 6
 COMPLETING: Final = 7
 HAPPENED: Final = 8
-LAST_KIND: Final = HAPPENED
+TOO_LATE: Final = 9
+LAST_KIND: Final = TOO_LATE
 
 FIELDS_OF_BATCH: Final = 3
 
@@ -131,7 +132,10 @@ def _possible(started: float, seconds: float, now: float) -> tuple[float, float]
 
 
 class JobSpec(NamedTuple):
-    """What a child is told about an attempt; the order of the fields is the wire's."""
+    """What a child is told about an attempt; the order of the fields is the wire's.
+
+    ``start_by`` is when it must have begun, on the machine's monotonic clock; None if it may at any time.
+    """
 
     seq: int
     task: str
@@ -144,6 +148,7 @@ class JobSpec(NamedTuple):
     payload_version: int
     request_id: str | None
     trace_parent: str | None
+    start_by: float | None
     payload: object
 
 
@@ -163,7 +168,7 @@ def encode_batch(seq: int, task: str, jobs: Iterable[str]) -> str:
     return f"[{seq},{_quoted(task)},[{','.join(jobs)}]]"
 
 
-def encode_job(seq: int, job: ClaimedJob) -> str:
+def encode_job(seq: int, job: ClaimedJob, start_by: float | None = None) -> str:
     """One job as JSON. The payload is JSON text and goes in as it is: the child parses everything once."""
     (workspace_id, job_id, epoch), queue, task, attempt, max_attempts, _, _, payload, version, request_id, trace, *_ = (
         job
@@ -171,7 +176,7 @@ def encode_job(seq: int, job: ClaimedJob) -> str:
     numbers = _numbers(epoch, attempt, max_attempts, version)
     return (
         f'[{seq},{_quoted(task)},{_quoted(queue)},"{workspace_id}","{job_id}",{numbers},'
-        f"{_quoted(request_id)},{_quoted(trace)},{payload}]"
+        f"{_quoted(request_id)},{_quoted(trace)},{'null' if start_by is None else start_by},{payload}]"
     )
 
 

@@ -335,6 +335,7 @@ class Hub:
                 waiting=claim.waiting,
                 came_round=claim.came_round,
                 stood_idle=stood_idle,
+                since=claim.since,
             )
             self.ledger.closed |= self.closed_meanwhile
             self.closed_meanwhile.clear()

@@ -2,6 +2,7 @@
 
 look      every poll: is there anything to do for those that follow, or for the claimer? Nearly always there is not
 promote   scheduled jobs whose time has come; looked for at every poll, and done when the next one is due
+late      end jobs that have not begun in time; the same
 schedule  enqueue what is due of schedules; the same
 endings   count what ended that others wait for, and let go what waited; every poll, and when something did
 succeed   let a job take the place of the one that it waited for; every poll, and after endings
@@ -42,6 +43,7 @@ from jobplatform.queue import (
     continue_bulk,
     count_endings,
     describe_tasks,
+    end_late_jobs,
     expire_exports,
     fire_schedules,
     forget_bulk,
@@ -101,6 +103,7 @@ class Keeper(DatabaseThread):
         self._listen = Chore("listen", options.poll, self._open_listener)
         self._watched = [
             self._promote,
+            Watched("late", 0.0, self._end_late_jobs, sign=lambda signs: signs.late_in),
             Watched("schedule", 0.0, self._fire_schedules, sign=lambda signs: signs.tick_in),
             self._endings,
             self._succeed,
@@ -239,6 +242,14 @@ class Keeper(DatabaseThread):
         if promoted.queues:
             self.post(JobsReady(promoted.workspaces))
         return 0.0 if promoted.more else promoted.next_due
+
+    def _end_late_jobs(self) -> float | None:
+        ended = self.once(end_late_jobs)
+        if ended.jobs:
+            logger.info("jobs that came too late ended", extra={"jobs": ended.jobs})
+        if self.take_unsettled():
+            self._endings.due_at = monotonic()
+        return 0.0 if ended.more else ended.next_due
 
     def _succeed_jobs(self) -> None:
         succeeded: Succeeded = self.once(succeed_jobs)

@@ -4,6 +4,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -55,6 +56,8 @@ class Ledger:
         """Tasks whose jobs want their process to themselves."""
         self.closed: set[str] = set()
         """Resources that were found closed, or were paused: what waits for them here is to go back."""
+        self.late_at = inf
+        """Nothing that waits here is too late before this moment."""
         self._seq = 0
 
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
@@ -82,8 +85,10 @@ class Ledger:
         waiting: Collection[str] = (),
         came_round: bool = False,
         stood_idle: float = 0.0,
+        since: float = 0.0,
     ) -> None:
-        """Take in what was claimed. `idle` children could start a job at once; the rest is for the shares.
+        """Take in what was claimed, `since` some moment at the earliest. `idle` children could start a job at once; the
+        rest is for the shares.
 
         When a worker dies, everything it held is charged with a crash, also what only waited here. So a job that was
         charged before is a suspect and is not held in stock: it starts at once, or as the next one, or goes back for a
@@ -98,6 +103,9 @@ class Ledger:
             attempt.charged = charged
             attempt.runnable_at = now - job.waited
             self.known[attempt.lease] = attempt
+            if job.start_within is not None:
+                attempt.start_by = since + job.start_within
+                self.late_at = min(self.late_at, attempt.start_by)
             if not attempt.is_suspect:
                 if not self.gathering.add(attempt, now):
                     self.ready.append(attempt)
@@ -144,6 +152,19 @@ class Ledger:
         self.ready += self.gathering.take_due(now)
         return self.gathering.due_at
 
+    def release_late(self, now: float) -> float:
+        """Hand back what waits here and had to begin before: going back it ends. Answers with when to look again."""
+        if now < self.late_at:
+            return self.late_at
+        waiting = (*self.ready, *self.gathering)
+        moments = {attempt: attempt.start_by for attempt in waiting if attempt.start_by is not None}
+        late = [attempt for attempt, moment in moments.items() if moment <= now]
+        for attempt in late:
+            self.forget_waiting(attempt)
+        self.release_unstarted(late)
+        self.late_at = min((moment for moment in moments.values() if moment > now), default=inf)
+        return self.late_at
+
     @property
     def waiting(self) -> int:
         """How many wait here, for a child or for others."""
@@ -153,6 +174,8 @@ class Ledger:
         """Jobs that were given and not started wait again, before all others and in their order."""
         for attempt in attempts:
             attempt.call = None
+            if attempt.start_by is not None:
+                self.late_at = min(self.late_at, attempt.start_by)
         self.ready.extendleft(reversed(attempts))
 
     def forget(self, lease: Lease) -> None:
@@ -187,6 +210,13 @@ class Ledger:
             self.tally.reaped += jobs
 
     # -- what children report --------------------------------------------------------------------
+
+    def started(self, attempt: Attempt, frame: Frame) -> None:
+        """Told by a child with several threads, and of what has to begin by some moment."""
+        attempt.started = frame.started
+        if attempt.start_by is not None:
+            attempt.start_by = None
+            self.outbox.begin(attempt.lease, monotonic())
 
     def completed(self, attempt: Attempt, frame: Frame) -> None:
         self.pace.took(attempt.task, frame.seconds)

@@ -16,8 +16,9 @@ REPORT_SECONDS: Final = 0.25
 
 @dataclass(slots=True)
 class Flush:
-    """One round of writing. Lines and progress go before the endings: afterwards the lease is gone."""
+    """One round of writing. What has begun, lines and progress go before the endings: afterwards the lease is gone."""
 
+    begun: list[Lease] = field(default_factory=list)
     lines: list[LogLine] = field(default_factory=list)
     progress: list[ProgressReport] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Outbox:
         self._progress: dict[Lease, ProgressReport] = {}
         self._lines: list[LogLine] = []
         self._notes: list[ResourceNote] = []
+        self._begun: list[Lease] = []
         self._ended_since: float | None = None
         self._reported_since: float | None = None
 
@@ -50,7 +52,7 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        return not (self.endings or self._progress or self._lines or self._notes)
+        return not (self.endings or self._progress or self._lines or self._notes or self._begun)
 
     def add(self, ending: Completion | Failure | Release, now: float) -> None:
         match ending:
@@ -84,6 +86,12 @@ class Outbox:
         if self._ended_since is None:
             self._ended_since = now
 
+    def begin(self, lease: Lease, now: float) -> None:
+        """An attempt has begun that had to by some moment. It goes as soon as an ending would."""
+        self._begun.append(lease)
+        if self._ended_since is None:
+            self._ended_since = now
+
     def due_at(self, *, idle: bool) -> float | None:
         """When the next flush should go, None for not at all. At once when nothing is running that could join it."""
         if idle and not self.empty:
@@ -99,16 +107,24 @@ class Outbox:
 
     def take(self, now: float) -> Flush:
         """The next flush: at most 400 endings of a kind, and every line and report there is up to now."""
+        completions = self._completions[:FLUSH_ROWS]
         flush = Flush(
+            begun=self._begun and _open(self._begun, completions),
             lines=self._lines,
             progress=list(self._progress.values()),
-            completions=self._completions[:FLUSH_ROWS],
+            completions=completions,
             failures=self._failures[:FLUSH_ROWS],
             releases=self._releases[:FLUSH_ROWS],
             notes=self._notes,
         )
-        self._lines, self._progress, self._notes = [], {}, []
+        self._lines, self._progress, self._notes, self._begun = [], {}, [], []
         del self._completions[:FLUSH_ROWS], self._failures[:FLUSH_ROWS], self._releases[:FLUSH_ROWS]
         self._ended_since = now if self.endings else None
         self._reported_since = None
         return flush
+
+
+def _open(begun: list[Lease], completions: list[Completion]) -> list[Lease]:
+    """Those that have not completed meanwhile: of the others nobody would ask."""
+    completed = {completion.lease for completion in completions}
+    return [lease for lease in begun if lease not in completed]

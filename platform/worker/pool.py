@@ -21,6 +21,7 @@ from jobplatform.worker.frames import (
     READY,
     RECORD,
     STARTED,
+    TOO_LATE,
     Frame,
     Reason,
 )
@@ -177,7 +178,9 @@ class Pool:
 
         Returns when to look again: what was just given may be slow, or have a short deadline.
         """
-        look_at = self.ledger.release_gathered(now) if self.ledger.gathering else NEVER
+        look_at = self.ledger.release_late(now)
+        if self.ledger.gathering:
+            look_at = min(look_at, self.ledger.release_gathered(now))
         if not self.ledger.ready:
             return look_at
         if self.options.threads == 1 or not self.ledger.apart:
@@ -353,6 +356,9 @@ class Pool:
             facts = decode_end(frame.body)  # First: what cannot be read must not have ended anything.
             if attempt := self._finished(slot, frame):
                 self.ledger.ended(attempt, frame, facts)
+        elif kind == TOO_LATE:
+            if attempt := self._finished(slot, frame):
+                self.ledger.release_unstarted([attempt])
         elif kind == READY:
             self._is_ready(slot)
         elif kind == RECORD:
@@ -384,7 +390,7 @@ class Pool:
         if attempt is None:
             return
         if frame.kind == STARTED:
-            attempt.started = frame.started
+            self.ledger.started(attempt, frame)
         elif frame.kind == PROGRESS:
             self.ledger.progressed(attempt, frame)
         elif frame.kind == LOG:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import JobRecord
+from jobplatform.queue import end_late_jobs
+from jobplatform.testing import Clock
 from tests.api.conftest import PROBLEM, Client, Hand
 from tests.queue.test_retry_job import IN_THE_WAY
 
@@ -27,6 +29,7 @@ def test_every_option_reaches_the_job(client: Client, jobs_url: str) -> None:
             "runAfter": "2031-05-06T07:08:09.123456+02:00",
             "maxAttempts": 9,
             "timeoutMs": 1234,
+            "startWithinMs": 60_000,
             "queue": "slow",
             "uniqueKey": "once",
             "tags": ["red", 'a "quoted" one', "a,b"],
@@ -46,6 +49,8 @@ def test_every_option_reaches_the_job(client: Client, jobs_url: str) -> None:
         "runAfter": "2031-05-06T05:08:09.123456Z",
         "maxAttempts": 9,
         "timeoutMs": 1234,
+        "startWithinMs": 60_000,
+        "startBy": "2031-05-06T05:09:09.123456Z",
         "queue": "slow",
         "uniqueKey": "once",
         "tags": ["red", 'a "quoted" one', "a,b"],
@@ -65,6 +70,7 @@ def test_what_is_not_said_is_the_task_s_default(client: Client, jobs_url: str) -
 
     assert (job["maxAttempts"], job["timeoutMs"], job["priority"], job["queue"]) == (3, 600_000, 0, "default")
     assert (job["payload"], job["tags"], job["uniqueKey"]) == ({}, [], None)
+    assert (job["startWithinMs"], job["startBy"]) == (None, None)
 
 
 def test_a_delayed_job_waits_from_the_database_s_now(client: Client, jobs_url: str, session: Session) -> None:
@@ -117,6 +123,8 @@ def test_a_payload_is_an_object(client: Client, jobs_url: str, payload: Any) -> 
         ("maxAttempts", 1001),
         ("timeoutMs", 0),
         ("timeoutMs", 7 * 24 * 3_600_000 + 1),
+        ("startWithinMs", 0),
+        ("startWithinMs", 365 * 24 * 3_600_000 + 1),
         ("delayMs", -1),
         ("delayMs", 366 * 24 * 3_600_000),
         ("runAfter", "2031-05-06T07:08:09"),
@@ -159,6 +167,24 @@ def test_a_job_has_one_start(client: Client, jobs_url: str) -> None:
     answer = client.post(jobs_url, json={"jobType": "echo", **options})
 
     assert [error["path"] for error in answer.get_json()["errors"]] == ["/delayMs"]
+
+
+def test_of_many_jobs_each_says_by_when_it_has_to_begin_and_one_that_has_not_is_discarded(
+    client: Client, jobs_url: str, engine: Engine, session: Session
+) -> None:
+    within = [60_000, None, 3_600_000]
+    body = [{"jobType": "echo", **({} if ms is None else {"startWithinMs": ms})} for ms in within]
+    urls = [item["statusUrl"] for item in client.post(jobs_url + "/batch", json={"jobs": body}).get_json()["items"]]
+    Clock(engine).travel(minutes=1)
+    end_late_jobs(session)
+    session.commit()
+
+    found = [client.get(url).get_json() for url in urls]
+
+    assert [job["status"] for job in found] == ["cancelled", "pending", "pending"]
+    assert [job["startWithinMs"] for job in found] == within
+    assert [job["startBy"] is None for job in found] == [True, True, False]
+    assert (found[0]["outcome"], found[0]["error"]["type"]) == ("discarded", "TooLate")
 
 
 def test_a_taken_unique_key_is_a_duplicate(client: Client, jobs_url: str, echo: Echo) -> None:

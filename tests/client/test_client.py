@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 import uuid
@@ -106,6 +107,13 @@ def test_a_job_is_enqueued_looked_at_cancelled_and_retried(jobs: Client) -> None
     assert jobs.get(job.id) == job
     assert jobs.cancel(job.id).status == "cancelled"
     assert jobs.retry(job.id).status == "pending"
+
+
+def test_a_job_says_by_when_it_has_to_begin(jobs: Client) -> None:
+    job = jobs.enqueue("echo", delay_ms=3_600_000, start_within_ms=60_000)
+
+    assert job.start_by == job.run_after + datetime.timedelta(minutes=1)
+    assert jobs.enqueue("echo").start_by is None
 
 
 def test_a_job_that_was_to_run_later_is_run_now(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:

@@ -57,7 +57,7 @@ def test_migrate_prints_only_what_comes_after_a_revision(run: Cli) -> None:
 
     assert answer.exit_code == 0
     assert "create table" not in answer.stdout.lower()
-    assert "set version_num='0030' where" in answer.stdout.lower()
+    assert "set version_num='0031' where" in answer.stdout.lower()
     assert (nowhere.exit_code, alone.exit_code) == (2, 2)
     assert "there is no revision '28'" in nowhere.stderr
     assert "--from is for --sql" in alone.stderr
@@ -153,9 +153,21 @@ def _times(session: Session, job_id: str) -> tuple[datetime.datetime, datetime.d
     return found[0], found[1]
 
 
+def test_a_job_is_shown_with_the_moment_by_which_it_has_to_begin(cli: Cli, acme: uuid.UUID) -> None:
+    enqueued = as_json(cli("enqueue", "sync", "-w", "Acme", "--delay", "60", "--start-within", "2h", "--json"))
+
+    shown = as_json(cli("jobs", "show", enqueued["jobId"], "-w", "Acme", "--json"))
+    why = cli("jobs", "why", enqueued["jobId"], "-w", "Acme")
+
+    due, by = (datetime.datetime.fromisoformat(shown[name].replace("Z", "+00:00")) for name in ("runAfter", "startBy"))
+    assert (shown["startWithinMs"], by - due) == (7_200_000, datetime.timedelta(hours=2))
+    assert "it will not be started after" in why.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["sync", "--start-within", "0s"], "--start-within"),
         (["snyc"], "did you mean 'sync'"),
         (["jobplatform.webhook"], "no task is named 'jobplatform.webhook'"),
         (["export.expire"], "no task is named 'export.expire'"),

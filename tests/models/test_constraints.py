@@ -297,6 +297,8 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (QueueRow, {**RUNNING, "epoch": 0}, "job_queue_epoch_when_running"),
     (QueueRow, {"cancel_requested_at": NOW}, "job_queue_cancel_requested_when_running"),
     (QueueRow, {"unique_key": "\x1ek"}, "job_queue_successor_is_blocked"),
+    (QueueRow, {"start_within_ms": 0}, "job_queue_start_within_positive"),
+    (QueueRow, {"start_by": NOW}, "job_queue_start_by_with_start_within"),
     (QueueRow, {"attempts": 4}, "job_queue_attempts_in_range"),
     (QueueRow, {"attempts": -1}, "job_queue_attempts_in_range"),
     (QueueRow, {"crash_count": -1}, "job_queue_counters_not_negative"),

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from jobplatform.models import Connection, SyncLog, Workspace
 from jobplatform.pages.console.overview import LEADS
-from jobplatform.queue import Every, Tasks, count_endings, create_schedule, pause
+from jobplatform.queue import Every, Tasks, count_endings, create_schedule, end_late_jobs, pause
 from tests.api.conftest import Hand
 from tests.pages.conftest import Enqueue, Sessions, Visitor, audited, complaint_about, notice_of, scalar
 
@@ -94,6 +94,22 @@ def test_a_waiting_job_says_why(operator: Visitor, enqueue: Enqueue, acme: uuid.
     assert "worker" in page.split("Why it is not running yet")[1].split("</section>")[0]
 
 
+def test_a_job_says_by_when_it_has_to_begin_and_afterwards_that_it_was_too_late(
+    operator: Visitor, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    job_id = enqueue(start_within=datetime.timedelta(minutes=1))
+    waiting = operator.get(f"/jobs/{acme}/{job_id}").text
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.job_queue set start_by = jobplatform.clock()"))
+        end_late_jobs(session)
+    over = operator.get(f"/jobs/{acme}/{job_id}").text
+
+    assert "it will not be started after" in waiting
+    assert "<dt>To start within</dt><dd>1 min" in waiting
+    assert "TooLate" in over.split('id="errors"')[1].split("</section>")[0]
+    assert "it was to begin by" in over
+
+
 def test_a_job_that_waits_for_another_leads_to_it(operator: Visitor, enqueue: Enqueue, acme: uuid.UUID) -> None:
     first = enqueue()
 
@@ -166,7 +182,7 @@ def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
     operator.get(here)
     assert operator.do("/retry") == "The job is pending again, with all its attempts ahead of it."
     assert operator.do("/cancel") == "The job is cancelled."
-    later = enqueue("echo", {"n": 2**60}, delay=3600, priority=3, tags=["x"])
+    later = enqueue("echo", {"n": 2**60}, delay=3600, priority=3, tags=["x"], start_within=datetime.timedelta(hours=1))
     operator.get(f"/jobs/{acme}/{later}")
     assert operator.do("/run-now") == "The job is ready to run."
     form = operator.form("/enqueue-again")
@@ -177,9 +193,9 @@ def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
 
     with sessions() as session:
         rows = session.execute(
-            text("select payload, priority, tags from jobplatform.job_records where task = 'echo'")
+            text("select payload, priority, tags, start_within_ms from jobplatform.job_records where task = 'echo'")
         ).all()
-    assert rows == [({"n": 2**60}, 3, ["x"])] * 2
+    assert rows == [({"n": 2**60}, 3, ["x"], 3_600_000)] * 2
     by = {actor for _, actor in audited(sessions)}
     assert [action for action, _ in audited(sessions)] == ["job.retry", "job.cancel", "job.run_now", "job.enqueue"]
     assert by == {"a test"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from jobplatform.queue import (
     ProgressReport,
     Release,
     append_log_lines,
+    begin_jobs,
     complete_jobs,
     deregister_worker,
     fail_jobs,
@@ -49,6 +51,7 @@ WRITES: dict[str, tuple[Write, Any]] = {
     "crash": (lambda db, lease: fail_jobs(db, [Failure(lease, "lost", "E", "stale", crash=True)]), {}),
     "release": (lambda db, lease: release_jobs(db, [Release(lease)]), set()),
     "snooze": (lambda db, lease: release_jobs(db, [Release(lease, 60)]), set()),
+    "begin": (lambda db, lease: begin_jobs(db, [lease]), set()),
     "progress": (lambda db, lease: report_progress(db, [ProgressReport(lease, '"stale"')]), set()),
     "step": (lambda db, lease: refused(save_step, db, lease, "page", '"stale"'), LeaseLostError),
     "checkpoint": (lambda db, lease: refused(save_checkpoint, db, lease, '"stale"'), LeaseLostError),
@@ -72,7 +75,7 @@ def everything(db: Session) -> tuple[Any, ...]:
 @pytest.fixture
 def stale(put: Put, db: Session, worker: Worker) -> Lease:
     """The lease of a worker that was declared dead while it slept."""
-    put()
+    put(start_within=datetime.timedelta(hours=1))
     lease = worker.lease()
     deregister_worker(db, worker.id)
     rescue_jobs(db)

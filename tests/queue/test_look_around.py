@@ -38,6 +38,7 @@ from tests.queue.conftest import Put
 
 NOTHING = Signs(
     scheduled_in=None,
+    late_in=None,
     tick_in=None,
     endings=False,
     successors=False,

@@ -179,7 +179,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     ),
     "a newer request under the older one's time": (
         "enqueue.replace.REPLACE",
-        lambda sql: sql.replace("run_after = held.due_at,\n        progress", "progress"),
+        lambda sql: sql.replace("run_after = held.due_at,\n        start_within_ms", "start_within_ms"),
     ),
     "a key that nobody takes over": (
         "succeed.TAKE_OVER",

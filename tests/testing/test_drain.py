@@ -12,7 +12,18 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.errors import StillReadyError
 from jobplatform.models import Status
-from jobplatform.queue import Retry, RunningJob, Skip, Snooze, Tasks, WorkerInfo, claim_job, pause, register_worker
+from jobplatform.queue import (
+    Retry,
+    RunningJob,
+    Skip,
+    Snooze,
+    Tasks,
+    WorkerInfo,
+    claim_job,
+    get_job,
+    pause,
+    register_worker,
+)
 from jobplatform.testing import Clock, drain
 
 tasks = Tasks()
@@ -101,6 +112,20 @@ def test_a_failed_job_waits_for_its_retry_and_runs_when_time_has_passed(
     assert (failed.status, failed.attempts, failed.error) == ("pending", 1, "it broke")
     assert nothing_ready == []
     assert (again.status, again.attempts) == ("failed", 2)
+
+
+def test_a_job_that_comes_too_late_does_not_run(session: Session, engine: Engine, workspace_id: uuid.UUID) -> None:
+    minute = datetime.timedelta(minutes=1)
+    late = nothing.enqueue(session, workspace_id=workspace_id, start_within=minute)
+    in_time = nothing.enqueue(session, workspace_id=workspace_id, start_within=90 * minute)
+    session.commit()
+    Clock(engine).travel(hours=1)
+
+    assert [job.id for job in drain(session, tasks)] == [in_time.job_id]
+
+    job = get_job(session, workspace_id, late.job_id)
+    assert job is not None
+    assert (job.status, job.error_type) == ("cancelled", "TooLate")
 
 
 def test_with_scheduled_nothing_is_waited_for(session: Session, workspace_id: uuid.UUID) -> None:

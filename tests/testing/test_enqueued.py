@@ -64,6 +64,7 @@ def test_a_part_of_the_payload_is_enough_and_a_whole_value_must_be_equal(
         ({"resource": "crm:1", "units": 2}, {"resource": "crm:1", "units": 1}),
         ({"max_attempts": 5}, {"max_attempts": 3}),
         ({"timeout": datetime.timedelta(seconds=7)}, {"timeout": datetime.timedelta(minutes=10)}),
+        ({"start_within": datetime.timedelta(seconds=9)}, {"start_within": None}),
         ({"request_id": "r"}, {"request_id": "other"}),
     ],
     ids=str,
@@ -80,6 +81,7 @@ def test_the_facts_of_a_job_are_compared(
         resource="crm:1",
         units=2,
         timeout=datetime.timedelta(seconds=7),
+        start_within=datetime.timedelta(seconds=9),
         request_id="r",
     )
 

@@ -34,6 +34,8 @@ def a_job(**options: Any) -> NewJob:
         ({"max_attempts": 1001}, "/maxAttempts"),
         ({"timeout": 0 * SECOND}, "/timeoutMs"),
         ({"timeout": 8 * 24 * 3600 * SECOND}, "/timeoutMs"),
+        ({"start_within": 0 * SECOND}, "/startWithinMs"),
+        ({"start_within": datetime.timedelta(days=366)}, "/startWithinMs"),
         ({"delay": -SECOND}, "/delayMs"),
         ({"delay": datetime.timedelta(days=36_501)}, "/delayMs"),
         ({"delay": SECOND, "run_after": AWARE}, "/delayMs"),

@@ -411,6 +411,7 @@ def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
         {"priority": 5000},
         {"timeout": datetime.timedelta(days=30)},
         {"timeout": datetime.timedelta(0)},
+        {"start_within": datetime.timedelta(0)},
         {"max_attempts": 0},
         {"limit": -1},
         {"limit_per_workspace": True},
@@ -462,7 +463,8 @@ def test_the_number_of_attempts_replaces_only_that_of_the_policy(tasks: Tasks) -
 def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: Tasks) -> None:
     async def slow(job: RunningJob, payload: dict[str, Any]) -> None: ...
 
-    tasks.task("slow", queue="big", timeout=datetime.timedelta(seconds=1.5))(slow)
+    minute_and_a_half = datetime.timedelta(seconds=90)
+    tasks.task("slow", queue="big", timeout=datetime.timedelta(seconds=1.5), start_within=minute_and_a_half)(slow)
     tasks.task("greet")(handler)
 
     assert tasks.catalogue() == [
@@ -470,6 +472,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "name": "greet",
             "queue": "default",
             "timeout_ms": 600_000,
+            "start_within_ms": None,
             "retry": RetryPolicy().as_dict(),
             "payload_version": 1,
             "limit": None,
@@ -495,6 +498,7 @@ def test_the_catalogue_says_what_a_worker_needs_without_importing_a_task(tasks: 
             "name": "slow",
             "queue": "big",
             "timeout_ms": 1500,
+            "start_within_ms": 90_000,
             "retry": RetryPolicy().as_dict(),
             "payload_version": 1,
             "limit": None,

@@ -409,6 +409,12 @@ def hang() -> NoReturn:
             time.sleep(10)
 
 
+@tasks.batch_task("gather", size=5, wait=60.0, retry=AT_ONCE)
+def gather(batch: Items[Payload]) -> None:
+    """Its jobs wait in the worker to be more."""
+    append(batch[0].payload["file"], " ".join(str(item.payload["n"]) for item in batch))
+
+
 @tasks.batch_task("one_by_one", size=5, retry=AT_ONCE)
 def one_by_one(batch: Items[Payload]) -> None:
     """Ends items one after the other; some never, some take the process along."""

@@ -139,6 +139,7 @@ def _same_again(workspace_id: UUID, job_id: UUID) -> dict[str, Any]:
             "tags": list(job.tags),
             "maxAttempts": job.max_attempts,
             "timeoutMs": job.timeout_ms,
+            **({} if job.start_within_ms is None else {"startWithinMs": job.start_within_ms}),
         }
 
 

@@ -11,15 +11,16 @@ from jobplatform.queue.statement import Lease, quick_maker
 COLUMNS = """
     u.workspace_id::text, u.id::text, u.epoch, u.queue, u.task, u.attempts, u.max_attempts, u.crash_count,
     u.timeout_ms, r.payload::text, r.payload_version, r.request_id, r.trace_parent, u.resource,
-    extract(epoch from u.started_at - u.run_after)::float8
+    extract(epoch from u.started_at - u.run_after)::float8, extract(epoch from u.start_by - u.started_at)::float8
 """
 
 
 class ClaimedJob(NamedTuple):
     """A job and the lease on its next attempt. ``payload`` is JSON text, as stored: nobody decodes it on the way.
 
-    ``waited`` is for how many seconds it could have been claimed already. ``weight`` is its workspace's, for whoever
-    accounts for the time it takes.
+    ``waited`` is for how many seconds it could have been claimed already, ``start_within`` in how many it has to begin,
+    from the claim on: not more than 0 when it is too late, None where it does not matter (any more). ``weight`` is its
+    workspace's, for whoever accounts for the time it takes.
     """
 
     lease: Lease
@@ -35,6 +36,7 @@ class ClaimedJob(NamedTuple):
     trace_parent: str | None
     resource: str | None = None
     waited: float = 0.0
+    start_within: float | None = None
     weight: int = 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobplatform.queue.claim.claimed_job import COLUMNS
 
 # As many as the columns, the weight and the place.
-NO_JOB = ", ".join(["null"] * 17)
+NO_JOB = ", ".join(["null"] * 18)
 
 # The resource is set to what it is: see LANE in `models`.
 TAKE = """

@@ -8,6 +8,7 @@ job's attributes. ``replace`` has a newer request take the place of the one that
 from jobplatform.queue.enqueue.jobs import Enqueued, Replaced, enqueue_job, enqueue_jobs, enqueue_of_ours
 from jobplatform.queue.enqueue.new_job import (
     LONGEST_KEY,
+    LONGEST_START_WITHIN,
     LONGEST_TIMEOUT,
     MAX_ATTEMPTS,
     MOST_TAGS,
@@ -17,6 +18,7 @@ from jobplatform.queue.enqueue.new_job import (
 
 __all__ = [
     "LONGEST_KEY",
+    "LONGEST_START_WITHIN",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "MOST_TAGS",

@@ -26,6 +26,8 @@ SHORTEST_TIMEOUT = datetime.timedelta(milliseconds=1)
 LAST_YEAR = 9998
 LONGEST_DELAY = datetime.timedelta(days=36_500)
 LONGEST_TIMEOUT = datetime.timedelta(days=7)
+#: From the last year that a job may be due in it leads to no year that nobody could read.
+LONGEST_START_WITHIN = datetime.timedelta(days=365)
 LONGEST_KEY = 500
 MOST_TAGS = 20
 
@@ -39,6 +41,8 @@ class NewJob:
 
     ``run_after`` is a moment with a time zone, ``delay`` counts from the transaction's start; give one or neither.
     With ``longest_delay`` beside ``delay`` further requests that replace this one put it off no longer than that.
+    ``start_within`` counts from when the job is due: if its first attempt has not begun by then, it never does, and the
+    job is cancelled.
     ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
     ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for; a job
     of a batch, or one that waits for others, takes nobody's place. ``resource`` names what the job uses outside, as
@@ -61,6 +65,7 @@ class NewJob:
     longest_delay: datetime.timedelta | None = None
     max_attempts: int = 3
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
+    start_within: datetime.timedelta | None = None
     unique_key: str | None = None
     resource: str | None = None
     units: int = 1
@@ -107,6 +112,8 @@ class NewJob:
             yield Problem("/delayMs", "must not be negative, nor longer than a hundred years")
         if self.longest_delay is not None:
             yield from self._problems_of_longest_delay(self.longest_delay)
+        if self.start_within is not None and not SHORTEST_TIMEOUT <= self.start_within <= LONGEST_START_WITHIN:
+            yield Problem("/startWithinMs", "must be from 1 ms to 365 days")
 
     def _problems_of_longest_delay(self, longest: datetime.timedelta) -> Iterator[Problem]:
         if self.delay is None or self.if_active != "replace":

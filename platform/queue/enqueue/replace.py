@@ -31,6 +31,7 @@ from jobplatform.queue.enqueue.many import enqueue_many
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.values import parameters_of
 from jobplatform.queue.notices import ask_to_settle
+from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing
 
@@ -46,7 +47,7 @@ order by q.state
 """
 
 # As in ENQUEUE, nothing is written of a workspace that wants its payloads sealed when this one is not.
-REPLACE = """
+REPLACE = f"""
 with held as materialized (
     select
         q.workspace_id, q.id, q.state,
@@ -83,6 +84,11 @@ queued as (
         crash_count = 0,
         timeout_ms = %(timeout)s::int,
         run_after = held.due_at,
+        start_within_ms = %(start_within)s::bigint,
+        start_by = case
+            when held.state > -1 or left(q.unique_key, 1) = chr(30)
+            then {start_by("held.due_at", "%(start_within)s::bigint")}
+        end,
         progress = null,
         resource = %(resource)s,
         units = %(units)s::smallint,
@@ -100,6 +106,7 @@ recorded as (
         priority = %(priority)s::smallint,
         max_attempts = %(max_attempts)s::smallint,
         timeout_ms = %(timeout)s::int,
+        start_within_ms = %(start_within)s::bigint,
         resource = %(resource)s,
         units = %(units)s::smallint,
         tags = %(tags)s::text[],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.locks import QUOTA
+from jobplatform.queue.start_by import start_by
 from jobplatform.queue.told import told
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
@@ -18,13 +19,14 @@ ENQUEUE_ONE = f"""
 with queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, payload_version, followed
+        resource, units, payload_version, start_within_ms, start_by, followed
     )
     select
         a.workspace_id, a.id, %(queue)s, %(task)s,
         case when a.due_at > jobplatform.clock() then 0 else 1 end,
         %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int, a.due_at, %(unique_key)s,
         %(resource)s, %(units)s::smallint, %(version)s::smallint,
+        %(start_within)s::bigint, {start_by("a.due_at", "%(start_within)s::bigint")},
         (
             select true
             from jobplatform.webhook_subscriptions s
@@ -60,13 +62,13 @@ with queued as (
 )
 insert into jobplatform.job_records (
     workspace_id, id, task, queue, payload, payload_version, priority, max_attempts, timeout_ms,
-    unique_key, resource, units, tags, request_id, trace_parent, parent_id, run_after
+    unique_key, resource, units, start_within_ms, tags, request_id, trace_parent, parent_id, run_after
 )
 select
     queued.workspace_id, queued.id, %(task)s, %(queue)s, %(payload)s::jsonb, %(version)s::smallint,
     %(priority)s::smallint, %(max_attempts)s::smallint, %(timeout)s::int,
-    %(unique_key)s, %(resource)s, %(units)s::smallint, %(tags)s::text[], %(request_id)s, %(trace_parent)s,
-    %(parent_id)s::uuid, queued.run_after
+    %(unique_key)s, %(resource)s, %(units)s::smallint, %(start_within)s::bigint, %(tags)s::text[], %(request_id)s,
+    %(trace_parent)s, %(parent_id)s::uuid, queued.run_after
 from queued
 """
 
@@ -103,6 +105,7 @@ with asked as materialized (
         coalesce(u.unique_key, %(unique_key)s::text) as unique_key,
         coalesce(u.resource, %(resource)s::text) as resource,
         coalesce(u.units, %(units)s::smallint) as units,
+        coalesce(u.start_within_ms, %(start_within)s::bigint) as start_within_ms,
         coalesce(u.tags::text[], %(tags)s::text[]) as tags,
         coalesce(u.request_id, %(request_id)s::text) as request_id,
         coalesce(u.trace_parent, %(trace_parent)s::text) as trace_parent,
@@ -116,11 +119,12 @@ with asked as materialized (
         %(versions)s::smallint[], %(priorities)s::smallint[], %(run_afters)s::timestamptz[], %(delays)s::float8[],
         %(all_max_attempts)s::smallint[], %(timeouts)s::int[], %(unique_keys)s::text[], %(resources)s::text[],
         %(all_units)s::smallint[], %(all_tags)s::text[], %(request_ids)s::text[], %(trace_parents)s::text[],
-        %(parent_ids)s::uuid[], %(batch_ids)s::uuid[], %(all_blocked)s::bool[], %(all_followed)s::bool[]
+        %(parent_ids)s::uuid[], %(batch_ids)s::uuid[], %(all_blocked)s::bool[], %(all_followed)s::bool[],
+        %(all_start_within)s::bigint[]
     ) with ordinality as u(
         id, workspace_id, task, queue, payload_version, priority, run_after, delay,
         max_attempts, timeout_ms, unique_key, resource, units, tags, request_id, trace_parent,
-        parent_id, batch_id, blocked, followed, number
+        parent_id, batch_id, blocked, followed, start_within_ms, number
     )
     limit cardinality(%(ids)s::uuid[])
 ),
@@ -140,7 +144,7 @@ unsealed as materialized (
 queued as (
     insert into jobplatform.job_queue (
         workspace_id, id, queue, task, state, priority, max_attempts, timeout_ms, run_after, unique_key,
-        resource, units, followed, payload_version
+        resource, units, followed, payload_version, start_within_ms, start_by
     )
     select
         a.workspace_id, a.id, a.queue, a.task,
@@ -156,7 +160,12 @@ queued as (
                 limit 1
             ) is true
         ),
-        a.payload_version
+        a.payload_version,
+        a.start_within_ms,
+        case
+            when not a.blocked or left(a.unique_key, 1) = chr(30)
+            then {start_by("a.due_at", "a.start_within_ms")}
+        end
     from asked a
     where (
         select true from jobplatform.job_records r where r.workspace_id = a.workspace_id and r.id = a.id
@@ -178,12 +187,12 @@ queued as (
 recorded as (
     insert into jobplatform.job_records (
         workspace_id, id, task, queue, payload, payload_version, priority, max_attempts, timeout_ms,
-        unique_key, resource, units, tags, request_id, trace_parent, parent_id, batch_id, run_after
+        unique_key, resource, units, start_within_ms, tags, request_id, trace_parent, parent_id, batch_id, run_after
     )
     select
         a.workspace_id, a.id, a.task, a.queue, a.payload, a.payload_version, a.priority, a.max_attempts, a.timeout_ms,
-        ltrim(a.unique_key, chr(30)), a.resource, a.units, a.tags, a.request_id, a.trace_parent, a.parent_id,
-        a.batch_id, a.due_at
+        ltrim(a.unique_key, chr(30)), a.resource, a.units, a.start_within_ms, a.tags, a.request_id, a.trace_parent,
+        a.parent_id, a.batch_id, a.due_at
     from asked a
     full join queued on queued.workspace_id = a.workspace_id and queued.id = a.id
     where num_nulls(queued.id, a.id) = 0

@@ -39,6 +39,7 @@ def parameters_of(job: NewJob) -> dict[str, str | None]:
         "unique_key": job.unique_key,
         "resource": job.resource,
         "units": str(job.units),
+        "start_within": _term(job.start_within),
         "tags": text_array(job.tags),
         "request_id": job.request_id,
         "trace_parent": job.trace_parent,
@@ -96,6 +97,14 @@ def _seconds(delay: datetime.timedelta | None) -> float:
     return delay.total_seconds() if delay else 0.0
 
 
+def _term(within: datetime.timedelta | None) -> str | None:
+    return None if within is None else str(_milliseconds(within))
+
+
+def _term_or_null(within: datetime.timedelta | None) -> str:
+    return _term(within) or "null"
+
+
 @functools.lru_cache(maxsize=1024)
 def _milliseconds(timeout: datetime.timedelta) -> int:
     return max(1, round(timeout / _MILLISECOND))
@@ -141,6 +150,7 @@ _COLUMNS = (
     _Column("unique_key", "unique_key", "unique_keys", array=text_array),
     _Column("resource", "resource", "resources", array=text_array),
     _Column("units", "units", "all_units", str),
+    _Column("start_within", "start_within", "all_start_within", _term, lambda terms: array(map(_term_or_null, terms))),
     # An array literal as each element: arrays of arrays must be rectangular, tags are not.
     _Column("tags", "tags", "all_tags", text_array, lambda tags: text_array(map(text_array, tags))),
     _Column("request_id", "request_id", "request_ids", array=text_array),

@@ -63,6 +63,7 @@ class TaskDefaults:
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     encrypted: bool = False
     if_active: str = "return"
+    start_within: datetime.timedelta | None = None
 
     @classmethod
     def of(cls, task: Mapping[str, Any]) -> TaskDefaults:
@@ -74,7 +75,12 @@ class TaskDefaults:
             timeout=datetime.timedelta(milliseconds=task["timeout_ms"]),
             encrypted=task["encrypted"],
             if_active=task["if_active"],
+            start_within=_duration_of(task["start_within_ms"]),
         )
+
+
+def _duration_of(milliseconds: int | None) -> datetime.timedelta | None:
+    return None if milliseconds is None else datetime.timedelta(milliseconds=milliseconds)
 
 
 @dataclass(slots=True)
@@ -200,6 +206,7 @@ def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, def
         timeout=defaults.timeout
         if schedule.timeout_ms is None
         else datetime.timedelta(milliseconds=schedule.timeout_ms),
+        start_within=defaults.start_within,
         # All workspaces have the tick at once, and each its own place in the spread.
         run_after=at + offset_in(spread, workspace_id, schedule.id) if schedule.every_workspace and spread else None,
         unique_key=schedule.unique_key,

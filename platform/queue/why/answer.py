@@ -26,6 +26,7 @@ from jobplatform.queue.why.blockers import (
     blockers_of_running,
     blockers_of_waiting,
     status_of,
+    too_late,
 )
 from jobplatform.queue.why.crowd_facts import (
     read_ended,
@@ -100,7 +101,7 @@ def _blocked(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: 
     holder = read_holder(session, workspace_id, job_id)
     pauses = read_pauses(session, workspace_id, job)
     found = blockers_of_blocked(job, waits, holder, pauses, read_workers(session, job), tells_all=tells_all)
-    return Why(job_id, Status.PENDING, job.now, found)
+    return Why(job_id, Status.PENDING, job.now, [*found, *too_late(job)])
 
 
 def _waiting(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: JobFacts, *, tells_all: bool) -> Why:
@@ -112,9 +113,10 @@ def _waiting(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: 
     estimated = estimate(str(workspace_id), job, holds, workers, crowd)
     start_at = _start_at(job, pauses, holds, workers, estimated)
     if job.state == State.SCHEDULED:
-        return Why(job_id, Status.PENDING, job.now, found, estimated_start_at=start_at)
+        return Why(job_id, Status.PENDING, job.now, [*found, *too_late(job)], estimated_start_at=start_at)
     ahead = _ahead(crowd, workers, estimated)
-    return Why(job_id, Status.PENDING, job.now, found or [behind(ahead)], ahead.own_jobs, ahead, start_at)
+    found = [*(found or [behind(ahead)]), *too_late(job)]
+    return Why(job_id, Status.PENDING, job.now, found, ahead.own_jobs, ahead, start_at)
 
 
 def _read_crowd(

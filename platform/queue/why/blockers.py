@@ -14,6 +14,7 @@ The codes are part of the contract: clients compare them, so none changes its me
     workspace-limit, queue-limit, task-limit, task-limit-here, resource-limit
     workspace-rate, resource-rate
     behind                           nothing of all that: it is in line
+    start-by                         what comes of it all if that takes too long
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ CODES = (
     "workspace-rate",
     "resource-rate",
     "behind",
+    "start-by",
 )
 
 #: Seconds. No calendar has to hold a moment that is further away.
@@ -209,6 +211,13 @@ def behind(ahead: JobsAhead) -> Blocker:
         "slots_in_use": ahead.slots_in_use,
     }
     return Blocker("behind", message, details=details)
+
+
+def too_late(job: JobFacts) -> list[Blocker]:
+    """That it may begin for so long only: it does not stand in its way now, and is said after what does."""
+    if job.start_by is None:
+        return []
+    return [Blocker("start-by", f"it will not be started after {_at(job.start_by)}, but cancelled", job.start_by)]
 
 
 def _moment(job: JobFacts) -> Iterator[Blocker]:

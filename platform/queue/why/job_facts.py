@@ -21,7 +21,7 @@ select
     r.status, r.task, r.queue, r.resource, r.units, r.unique_key,
     coalesce(q.attempts, r.attempts), r.max_attempts, coalesce(q.crash_count, r.crash_count), r.error_type,
     r.completed_at, q.state, r.priority, q.run_after, q.started_at, q.cancel_requested_at, jobplatform.clock(),
-    r.payload_version
+    r.payload_version, q.start_by
 from jobplatform.job_records r
 left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
 where r.workspace_id = %(workspace_id)s and r.id = %(job_id)s
@@ -111,6 +111,7 @@ class JobFacts(NamedTuple):
     cancel_requested_at: datetime.datetime | None
     now: datetime.datetime
     payload_version: int = 1
+    start_by: datetime.datetime | None = None
 
 
 class WaitFacts(NamedTuple):

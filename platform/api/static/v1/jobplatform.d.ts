@@ -50,11 +50,14 @@ export interface Job<Result = unknown, Payload = unknown> {
   attempts: number;
   maxAttempts: number;
   timeoutMs: number;
+  startWithinMs: number | null;
   uniqueKey: string | null;
   tags: string[];
   requestId: string | null;
   createdAt: string;
   runAfter: string;
+  /** If it has not begun by then it is cancelled. Null once it has, and without `startWithinMs`. */
+  startBy: string | null;
   startedAt: string | null;
   completedAt: string | null;
   cancelRequestedAt: string | null;
@@ -119,6 +122,8 @@ export interface EnqueueOptions {
   longestDelayMs?: number;
   maxAttempts?: number;
   timeoutMs?: number;
+  /** How soon it has to begin, from when it is due; one that has not by then is never started, and cancelled. */
+  startWithinMs?: number;
   queue?: string;
   uniqueKey?: string;
   tags?: string[];

@@ -1,0 +1,100 @@
+"""A job that comes too late is not started.
+
+Revision ID: 0031
+Revises: 0030
+
+How soon a job has to begin stands in its record, and the moment in the row that is claimed. Jobs without one have no
+entry in the index. Workers of the version before know nothing of it and start what is late, and when one of them writes
+the queue table anew (see compact.py) the moments are lost.
+"""
+
+from alembic import op
+
+revision = "0031"
+down_revision = "0030"
+branch_labels = None
+depends_on = None
+
+API, HANDLER, OPERATOR, WORKER = (f"jobplatform_{role}" for role in ("api", "handler", "operator", "worker"))
+EVERYBODY = f"{API}, {OPERATOR}, {WORKER}, {HANDLER}"
+
+CHANGES = (
+    "alter table jobplatform.job_records add column start_within_ms bigint",
+    # Checked here alone: each job begins with such a row, and to read all records for it would take long.
+    "alter table jobplatform.job_queue add column start_within_ms bigint, add column start_by timestamptz, "
+    "add constraint job_queue_start_within_positive check (start_within_ms > 0), "
+    "add constraint job_queue_start_by_with_start_within check (start_by is null or start_within_ms is not null)",
+    "create index job_queue_start_by on jobplatform.job_queue (start_by) where start_by is not null and state < 2",
+    # A newer request may say it anew of the job that waits.
+    f"grant update (start_within_ms) on jobplatform.job_records to {API}, {OPERATOR}, {HANDLER}",
+)
+
+BACK = (
+    "drop index jobplatform.job_queue_start_by",
+    "alter table jobplatform.job_queue drop column start_by, drop column start_within_ms",
+    "alter table jobplatform.job_records drop column start_within_ms",
+)
+
+COLUMNS = """
+    r.workspace_id,
+    r.id,
+    r.task as job_type,
+    r.queue,
+    case
+        when r.status = 3 then 'completed'
+        when r.status = 4 then 'failed'
+        when r.status = 5 then 'cancelled'
+        when q.state = 2 then 'running'
+        else 'pending'
+    end as status,
+    r.outcome,
+    r.priority,
+    r.payload,
+    r.payload_version,
+    case when q.id is null then r.progress else q.progress end as progress,
+    r.result,
+    r.error_type,
+    r.error,
+    coalesce(q.attempts, r.attempts) as attempts,
+    r.max_attempts,
+    coalesce(q.crash_count, r.crash_count) as crash_count,
+    coalesce(q.epoch, r.epoch) as epoch,
+    r.timeout_ms,
+    r.unique_key,
+    r.resource,
+    r.units,
+    r.tags,
+    r.request_id,
+    r.trace_parent,
+    q.worker_id,
+    q.cancel_requested_at,
+    r.created_at,
+    coalesce(q.run_after, r.run_after) as run_after,
+    coalesce(q.started_at, r.started_at) as started_at,
+    r.completed_at,
+    r.parent_id,
+    r.batch_id"""
+#: New ones can only stand at the end.
+NEW = ",\n    r.start_within_ms,\n    q.start_by"
+
+VIEW = """
+create or replace view jobplatform.jobs with (security_invoker = true) as
+select {columns}
+from jobplatform.job_records r
+left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
+"""
+
+
+def upgrade() -> None:
+    for change in CHANGES:
+        op.execute(change)
+    # Replaced and not dropped: what was granted on it stays.
+    op.execute(VIEW.format(columns=COLUMNS + NEW))
+
+
+def downgrade() -> None:
+    op.execute("drop view jobplatform.jobs")
+    for change in BACK:
+        op.execute(change)
+    op.execute(VIEW.format(columns=COLUMNS))
+    op.execute(f"grant select on jobplatform.jobs to {EVERYBODY}")
