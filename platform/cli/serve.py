@@ -42,7 +42,9 @@ class Queues(click.ParamType[Any]):
 @click.option("--health-port", type=click.IntRange(0, 65_535), help="Serve /livez, /readyz and /metrics here.")
 @click.option("--health-host", help="Default: 127.0.0.1, which only this machine reaches.")
 @click.option("--name", help="How this worker is called. Default: host and process id.")
-def worker(name: str | None, **options: Any) -> None:
+@click.option("--until-empty", is_flag=True, help="Leave when nothing is left that it may run: for cron and CI.")
+@click.option("--max-jobs", type=click.IntRange(1), help="Leave after having started so many jobs.")
+def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options: Any) -> None:
     """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
 
     SIGTERM, Ctrl-C or the end of the terminal: takes nothing new, lets running jobs finish until the drain timeout,
@@ -59,7 +61,8 @@ def worker(name: str | None, **options: Any) -> None:
     configure_logging(settings.log_level, settings.log_format)
     with open_database(settings, Role.WORKER) as url:
         mention_migrations(url)
-        code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name)).run()
+        ends = {"until_empty": until_empty, "max_jobs": max_jobs or 0}
+        code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name, **ends)).run()
     raise SystemExit(code)
 
 

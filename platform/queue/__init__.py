@@ -5,7 +5,7 @@ Where to look, by what is asked:
     how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
     how a job comes to be         the room enqueue; quota, edges and batches, parent, receive
     by when it has to begin       start_by, begin, end_late
-    who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around
+    who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around, leftover
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
                                   worker
     how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
@@ -146,6 +146,7 @@ from jobplatform.queue.kept_answers import (
     keep_answer,
     lock_request,
 )
+from jobplatform.queue.leftover import is_anything_left
 from jobplatform.queue.levels import Levels, measure_levels
 from jobplatform.queue.limits import (
     Limits,
@@ -638,6 +639,7 @@ __all__ = [
     "get_sync_log",
     "get_webhook",
     "heartbeat",
+    "is_anything_left",
     "is_encrypting",
     "is_own_task",
     "is_unsettled",

@@ -22,6 +22,14 @@ from jobplatform.queue.statement import run, text_array
 from jobplatform.queue.succeed import WAITING
 from jobplatform.queue.workers import SILENT
 
+# Something ended that others wait for, or that is to be counted.
+ENDINGS = """(
+        (select true from jobplatform.notices where batch_id is null order by id limit 1) is true
+        or (
+            select true from jobplatform.notices where batch_id is not null order by workspace_id, batch_id limit 1
+        ) is true
+    )"""
+
 # What a rescue looks for costs as much as there are running jobs, so it is asked for as seldom as there is a rescue.
 LOOK = f"""
 select
@@ -34,10 +42,7 @@ select
     ) as scheduled_in,
     ({NEXT_LATE}) as late_in,
     ({NEXT_DUE.strip()}) as tick_in,
-    (select true from jobplatform.notices where batch_id is null order by id limit 1) is true
-        or (
-            select true from jobplatform.notices where batch_id is not null order by workspace_id, batch_id limit 1
-        ) is true as endings,
+    {ENDINGS} as endings,
     (select true {WAITING.strip()} limit 1) is true as successors,
     (select true from jobplatform.bulk_actions where state in ('waiting', 'running') limit 1) is true as bulk,
     case when %(dead)s::bool then

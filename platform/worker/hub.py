@@ -5,7 +5,8 @@ One turn of the loop:
     1. Has our lease run out by our own clock? Then nothing we hold is ours.
     2. Keep the slots filled with children; look at deadlines, escalations and memory; go on with stopping.
     3. Give waiting jobs to children.
-    4. Send what has ended to the finisher, ask the claimer for more, have the registrar renew our lease.
+    4. Send what has ended to the finisher, ask the claimer for more, have the registrar renew our lease. Leave when
+       there is to be no more.
     5. Sleep until something happens; while children have long runs a moment more, so that results gather.
 
 Threads answer through the inbox and a byte in a pipe. They hold no jobs, so there is no lock in this process.
@@ -26,7 +27,6 @@ from sqlalchemy import Engine
 
 from jobplatform.errors import SettingsError
 from jobplatform.queue import Lease
-from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimFailed, Reconciled
 from jobplatform.worker.database import ThreadDied
 from jobplatform.worker.departure import Departure, Phase
@@ -39,8 +39,10 @@ from jobplatform.worker.keeper_messages import (
     JobsReady,
     Know,
     Lapse,
+    Leftovers,
     ListenAgain,
     Listening,
+    LookForLeftovers,
     Reaped,
     Serve,
     SettleNow,
@@ -61,6 +63,7 @@ from jobplatform.worker.registrar import (
 )
 from jobplatform.worker.supply import Supply
 from jobplatform.worker.tally import Tally
+from jobplatform.worker.until import Until
 
 # Results gather in the pipes meanwhile and nobody waits for them: 5 to 25 % less CPU while draining. On a fast machine
 # a millisecond is a quarter of a claim: with half of it jobs of no time are drained 5 % faster, for the same CPU.
@@ -104,6 +107,7 @@ class Hub:
             self.pool,
             capacity=options.capacity,
             poll=options.poll,
+            most=options.max_jobs,
             calm_at=lambda: self.keeper.calm_at,
         )
         self.departure = Departure(
@@ -113,6 +117,14 @@ class Hub:
             self.supply,
             drain_timeout=options.drain_timeout,
             quiet=lambda: self.quiet,
+        )
+        self.until = Until(
+            options,
+            self.ledger,
+            self.supply,
+            holds_nothing=lambda: self.holds_nothing and not self.ledger.waiting,
+            ask=lambda: self.keeper.ask(LookForLeftovers()),
+            leave=self.leave,
         )
         self.ear = Ear(
             self.selector,
@@ -134,6 +146,7 @@ class Hub:
             Deregistered: lambda _: self.departure.said_goodbye(),
             JobsReady: lambda answer: self.supply.rang(answer.workspaces),
             Reaped: lambda answer: self.ledger.reaped(answer.jobs),
+            Leftovers: lambda answer: self.until.answered(answer.left),
             Listening: lambda answer: self.ear.attach(answer.connection),
             ThreadDied: self.thread_died,
         }
@@ -174,7 +187,7 @@ class Hub:
         if not self.departure.begun:
             self.hand_back_users()
             wake_at = min(wake_at, self.pool.dispatch(now))
-        wake_at = min(wake_at, self.flush(now), self.ask(now))
+        wake_at = min(wake_at, self.flush(now), self.ask(now), self.look_whether_done(now))
         self.wait(wake_at)
 
     def wait(self, wake_at: float) -> None:
@@ -198,6 +211,11 @@ class Hub:
         """Ask the worker to stop; asked again, or ``at_once``, to stop now. Safe in signal handlers and any thread."""
         self.departure.request(at_once=at_once)
         self.wake()
+
+    def leave(self) -> None:
+        """Stop by ourselves, unless somebody else was first: asked again it would be at once."""
+        if not self.departure.begun:
+            self.stop()
 
     def exit_code(self) -> int:
         if self.departure.unsaved:
@@ -264,6 +282,11 @@ class Hub:
             return NEVER
         # What is closed meanwhile counts for the claims that are on their way, and those must come to an end.
         return self.supply.ask(now, self.membership.worker_id, behind_another=not self.closed_meanwhile)
+
+    def look_whether_done(self, now: float) -> float:
+        if self.departure.begun or self.membership.worker_id is None:
+            return NEVER
+        return self.until.step(now)
 
     @property
     def quiet(self) -> bool:
@@ -346,7 +369,7 @@ class Hub:
             self.pool.dispatch(now)
             self.ask(now)
         else:
-            self.ledger.release_unstarted(Attempt(job) for job in claim.jobs)
+            self.ledger.refuse(claim.jobs)
 
     def flushed(self, answer: Flushed) -> None:
         self.flushing = False
@@ -400,8 +423,7 @@ class Hub:
                 self.pool.read_results(slot)
                 if not attempt.completes_itself:
                     self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, monotonic())
-            if self.ledger.forget_waiting(attempt):
-                self.ledger.forget(lease)
+            self.ledger.lose_ready(attempt)
 
     def cancel(self, lease: Lease) -> None:
         attempt = self.ledger.known.get(lease)

@@ -31,6 +31,7 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from jobplatform.queue import (
     RENEW_SECONDS,
@@ -48,6 +49,7 @@ from jobplatform.queue import (
     fire_schedules,
     forget_bulk,
     forget_ticks,
+    is_anything_left,
     look_around,
     promote_jobs,
     prune_jobs,
@@ -66,8 +68,10 @@ from jobplatform.worker.keeper_messages import (
     JobsReady,
     Know,
     Lapse,
+    Leftovers,
     ListenAgain,
     Listening,
+    LookForLeftovers,
     Reaped,
     Serve,
     SettleNow,
@@ -112,9 +116,10 @@ class Keeper(DatabaseThread):
         ]
         # None of them is looked for more rarely than it is to be.
         every = min([options.poll, *(chore.every for chore in self._watched if chore.every)])
+        self._looking = Chore("look", every, self._look, spread=2)
         self._chores: list[Chore] = [
             Chore("settle", RENEW_SECONDS, self._settle_schedules),
-            Chore("look", every, self._look, spread=2),
+            self._looking,
             *self._watched,
             Chore("describe", DESCRIBE_SECONDS, self._describe_tasks),
         ]
@@ -181,6 +186,8 @@ class Keeper(DatabaseThread):
                 self._promote.due_at = min(self._promote.due_at, monotonic() + request.seconds)
             case SettleNow():
                 self._endings.due_at = monotonic()
+            case LookForLeftovers():
+                self._look_for_leftovers()
             case ListenAgain():
                 self._wants_listener = True
                 self._listen.due_at = monotonic() + random.uniform(0, LISTEN_AGAIN_SECONDS)
@@ -189,6 +196,22 @@ class Keeper(DatabaseThread):
         self._catalogue = told.catalogue
         self._known = {task["name"]: TaskDefaults.of(task) for task in told.catalogue}
         self._declared = [Declared.from_dict(declared) for declared in told.schedules]
+
+    def _look_for_leftovers(self) -> None:
+        """What is left may be a chore's to make ready, so those are looked for at once."""
+        try:
+            left = self.once(self._is_anything_left)
+        except SQLAlchemyError as error:
+            if not will_pass(error):
+                logger.error("leftovers cannot be looked for", extra={"error": str(error)[:500]})
+            left = True
+        if left:
+            self._looking.due_at = monotonic()
+        self.post(Leftovers(left))
+
+    def _is_anything_left(self, session: Session) -> bool:
+        versions = {task["name"]: task["payload_version"] for task in self._catalogue}
+        return is_anything_left(session, queues=self._queues, tasks=list(versions), versions=versions)
 
     # -- chores ----------------------------------------------------------------------------------
 

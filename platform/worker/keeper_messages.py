@@ -44,6 +44,11 @@ class SettleNow:
 
 
 @dataclass(frozen=True, slots=True)
+class LookForLeftovers:
+    """The worker would leave if nothing is left to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListenAgain:
     """The listening connection broke."""
 
@@ -63,6 +68,13 @@ class Reaped:
     """So many jobs were taken back from dead workers."""
 
     jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Whether there are any, as far as it is known."""
+
+    left: bool
 
 
 @dataclass(frozen=True, slots=True)

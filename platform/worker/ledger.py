@@ -58,6 +58,10 @@ class Ledger:
         """Resources that were found closed, or were paused: what waits for them here is to go back."""
         self.late_at = inf
         """Nothing that waits here is too late before this moment."""
+        self.taken = 0
+        """How many jobs this worker has claimed and did not hand back unstarted."""
+        self.put_off_until = 0.0
+        """When the last of the suspects is ready again that were handed back for a moment, on this machine's clock."""
         self._seq = 0
 
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
@@ -96,6 +100,7 @@ class Ledger:
         """
         charges = self.shares.claimed(jobs, waiting=waiting, came_round=came_round, stood_idle=stood_idle)
         self.gathering.saw(jobs)
+        self.taken += len(jobs)
         now = monotonic()
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
         for job, charged in zip(jobs, charges, strict=True):
@@ -113,7 +118,14 @@ class Ledger:
                 room -= 1
                 self.ready.appendleft(attempt)
             else:
+                self.taken -= 1
                 self.settle(attempt, Release(attempt.lease, random.uniform(*SUSPECT_PAUSE), unstarted=True))
+
+    def refuse(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Hand back at once what was claimed for somebody that we are no longer, or too late."""
+        for job in jobs:
+            attempt = Attempt(job)
+            self.settle(attempt, Release(attempt.lease, unstarted=True))
 
     def next_run(self, most: int, most_bytes: int, *, free: int) -> list[Attempt]:
         """Take jobs from the front for one child, each with a new sequence number.
@@ -183,6 +195,9 @@ class Ledger:
 
     def flushed(self, flush: Flush, lost: Collection[Lease] = (), statuses: Mapping[Lease, str] = NOTHING) -> None:
         """It is written. ``lost`` are those whose lease was lost, ``statuses`` the jobs' of what went badly."""
+        for release in flush.releases:
+            if release.unstarted and release.delay:
+                self.put_off_until = max(self.put_off_until, monotonic() + release.delay)
         if self.tally is None:
             for lease in flush.endings():
                 self.known.pop(lease, None)
@@ -290,6 +305,7 @@ class Ledger:
     def release_unstarted(self, attempts: Iterable[Attempt]) -> None:
         """Hand back what no child has: what it took of rates goes back too."""
         for attempt in attempts:
+            self.taken -= 1
             self.settle(attempt, Release(attempt.lease, unstarted=True))
 
     def release_ready(self) -> None:
@@ -313,8 +329,15 @@ class Ledger:
         """End a job that was cancelled before it was started. False if it isn't waiting here."""
         if not self.forget_waiting(attempt):
             return False
+        self.taken -= 1
         self.settle(attempt, verdicts.cancelled(attempt))
         return True
+
+    def lose_ready(self, attempt: Attempt) -> None:
+        """Forget a job that somebody else has by now, if it waits here."""
+        if self.forget_waiting(attempt):
+            self.taken -= 1
+            self.forget(attempt.lease)
 
     def forget_waiting(self, attempt: Attempt) -> bool:
         """Let it wait no longer. False if it isn't waiting here."""

@@ -4,10 +4,12 @@ import os
 import socket
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from jobplatform.errors import SettingsError
 from jobplatform.settings import Settings
+
+LEAST: Final = {"slots": 1, "threads": 1, "memory_mb": 0, "max_jobs_per_child": 0, "crash_limit": 1, "max_jobs": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class WorkerOptions:
     memory_mb: int = 0
     max_jobs_per_child: int = 0
     crash_limit: int = 3
+    until_empty: bool = False
+    """Whether to leave when nothing is left to do."""
+    max_jobs: int = 0
+    """Leave after having started so many; 0 is never."""
     completed_retention: timedelta = timedelta(days=7)
     failed_retention: timedelta = timedelta(days=30)
     audit_retention: timedelta = timedelta(days=400)
@@ -97,7 +103,7 @@ def _problems(options: WorkerOptions) -> list[str]:
         problems.append(f"tasks={options.tasks!r} must look like module:attribute")
     problems += [
         f"{name}={getattr(options, name)} must be at least {low}"
-        for name, low in (("slots", 1), ("threads", 1), ("memory_mb", 0), ("max_jobs_per_child", 0), ("crash_limit", 1))
+        for name, low in LEAST.items()
         if getattr(options, name) < low
     ]
     durations = [field.name for field in fields(options) if field.type is float]

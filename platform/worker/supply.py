@@ -47,6 +47,8 @@ class Supply:
 
     A poll that would find nothing is not made: ``calm_at`` says when somebody has last seen that nothing is ready. Then
     the next one is due two polls after that, whatever becomes of whoever looks.
+
+    With ``most`` no more jobs are taken than that, those handed back unstarted not counted.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Supply:
         *,
         capacity: int,
         poll: float,
+        most: int = 0,
         calm_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
         self._claimer = claimer
@@ -64,6 +67,7 @@ class Supply:
         self._pool = pool
         self._capacity = capacity
         self._poll = poll
+        self._most = most
         self._calm_at = calm_at
         self._hungry = True
         self._poll_at = 0.0
@@ -81,6 +85,11 @@ class Supply:
     def in_flight(self) -> bool:
         """Whether anything that was asked is unanswered."""
         return bool(self._asked)
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether there was nothing more to claim when that was last looked for, and nothing has happened since."""
+        return not (self._hungry or self._must_reconcile or self.in_flight)
 
     def wake(self) -> None:
         """There may be jobs to claim."""
@@ -211,7 +220,11 @@ class Supply:
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
         hands, tied_up = self._hands(now)
         room = tied_up + self._ledger.pace.room(hands, self._pool.typical_seconds(now))
-        return claim_size(room, working + unwritten, working, hands + tied_up)
+        size = claim_size(room, working + unwritten, working, hands + tied_up)
+        return min(size, self._may_take()) if self._most else size
+
+    def _may_take(self) -> int:
+        return max(0, self._most - self._ledger.taken - sum(asked.jobs for asked in self._asked))
 
     def _hands(self, now: float) -> tuple[int, int]:
         """How many jobs can run at a time, more where one call takes several: beside those that run for long, and where

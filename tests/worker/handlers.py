@@ -248,6 +248,8 @@ def outcome(job: RunningJob, payload: Payload) -> Any:
     if payload["kind"] == "snooze" and not Path(payload["file"]).exists():
         append(payload["file"], "snoozed")
         return Snooze(timedelta(milliseconds=50))
+    if payload["kind"] == "fail":
+        raise RuntimeError("not now")
     return "done"
 
 
@@ -378,6 +380,15 @@ def spawn(job: RunningJob, payload: Payload) -> None:
     tasks.enqueue_many(job.session, [echo.new_job({"by": "many"}, workspace_id=job.workspace_id)])
     if payload.get("fails") and job.attempt == 1:
         raise RuntimeError("not yet")
+
+
+@tasks.task("descend", retry=AT_ONCE)
+def descend(job: RunningJob, payload: Payload) -> None:
+    """Says that it started, and enqueues two of the next generation."""
+    append(payload["file"], job.id)
+    if payload["generations"]:
+        for _ in range(2):
+            job.enqueue(descend, payload | {"generations": payload["generations"] - 1})
 
 
 class Leaving(collections.UserDict[str, int]):
