@@ -13,31 +13,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 from jobplatform.errors import MigrationError
 from jobplatform.models import SCHEMA, make_engine
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.util import CommandError
 
 HERE = Path(__file__).parent
+
+#: What PostgreSQL calls a permission that a login does not have.
+NOT_ALLOWED = "42501"
+WHOSE = """
+select quote_ident(session_user), quote_ident(d.datname), quote_ident(pg_get_userbyid(d.datdba)),
+    (select quote_ident(pg_get_userbyid(n.nspowner)) from pg_namespace n where n.nspname = :schema)
+from pg_database d
+where d.datname = current_database()
+"""
 
 #: Since 15 a view can ask for what its reader may see, and not its owner.
 OLDEST_SERVER = 15
 
-__all__ = ["check", "current", "downgrade", "head", "include_name", "upgrade", "upgrade_sql"]
+__all__ = [
+    "check",
+    "current",
+    "downgrade",
+    "head",
+    "include_name",
+    "is_newer",
+    "upgrade",
+    "upgrade_sql",
+    "what_is_wrong_with",
+]
 
 
 def upgrade(target: Engine | str, revision: str = "head") -> None:
     """Bring the database to ``revision``, in one transaction. Safe to call from several processes at once.
 
-    Raises :class:`MigrationError`, and changes nothing, on a server that is too old or a login that may not.
+    Raises :class:`MigrationError`, and changes nothing, on a server that is too old, for a login that may not, and of
+    a database that a newer version of ours has migrated.
     """
     from alembic import command
+    from alembic.util import CommandError
 
-    with _transaction(target) as connection:
-        _refuse_old_server(connection)
-        command.upgrade(_config(connection), revision)
+    try:
+        with _transaction(target) as connection:
+            _refuse_old_server(connection)
+            command.upgrade(_config(connection), revision)
+    except CommandError as error:
+        raise _unknown_revision(error, revision) from error
+    except ProgrammingError as error:
+        raise _not_allowed(target, error) from error
 
 
 def downgrade(target: Engine | str, revision: str) -> None:
@@ -82,12 +110,31 @@ def current(target: Engine) -> str | None:
 
 def check(target: Engine) -> None:
     """Raise :class:`MigrationError` unless the database is at the revision this code expects."""
-    found, expected = current(target), head()
-    if found != expected:
-        raise MigrationError(
-            f"the database is at revision {found or '(none)'}, this version of jobplatform needs {expected}; "
-            "run `jobplatform migrate`"
+    if (wrong := what_is_wrong_with(current(target))) is not None:
+        raise MigrationError(wrong)
+
+
+def what_is_wrong_with(found: str | None) -> str | None:
+    """What to say of a database that is at ``found``, and what to do; None when that is the revision expected here."""
+    expected = head()
+    if found == expected:
+        return None
+    if found is None:
+        return "the database has no schema of jobplatform yet; run `jobplatform migrate`"
+    if is_newer(found):
+        return (
+            f"the database is at revision {found}, and this version of jobplatform knows none after {expected}: "
+            "a newer version has migrated it; run that one here"
         )
+    return (
+        f"the database is at revision {found}, and this version of jobplatform needs {expected}; "
+        "run `jobplatform migrate`"
+    )
+
+
+def is_newer(found: str) -> bool:
+    """Whether a version of ours that is newer than this code has brought the database to ``found``."""
+    return found not in _revisions()
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -110,6 +157,32 @@ def _why_not_from(revision: str) -> str:
         return f"{revision} is the newest revision: there is nothing to do after it"
     return (
         f"there is no revision {revision!r}; they go from {first} to {last}, and `jobplatform doctor` says which it is"
+    )
+
+
+def _unknown_revision(error: CommandError, asked: str) -> Exception:
+    """Alembic says of a revision that it does not have only that it cannot be located."""
+    found = getattr(error.__cause__, "argument", None)
+    if found is None or found == asked:
+        return error
+    return MigrationError(f"{what_is_wrong_with(found)}; nothing was changed")
+
+
+def _not_allowed(target: Engine | str, error: ProgrammingError) -> Exception:
+    """With who may, and what lets this login: whose schema it is anybody can look up."""
+    if getattr(error.orig, "sqlstate", None) != NOT_ALLOWED:
+        return error
+    with _transaction(target) as connection:
+        login, database, owner, schema_owner = connection.execute(text(WHOSE), {"schema": SCHEMA}).one()
+    if schema_owner is None:
+        needed = f"create a schema in the database {database}"
+        ways = f"have {owner}, whose database it is, `grant create on database {database} to {login}`"
+    else:
+        needed = f"change the schema {SCHEMA} in the database {database}"
+        ways = f"have an administrator `grant {schema_owner} to {login}`"
+    said = str(error.orig).strip().splitlines()[0]
+    return MigrationError(
+        f"the login {login} may not {needed} ({said}); nothing was changed. Migrate with a login that may, or {ways}"
     )
 
 

@@ -46,12 +46,8 @@ def readyz() -> Response:
         revision = _database_revision()
     except SQLAlchemyError:
         raise unavailable("The database cannot be reached.", reason="database-unreachable") from None
-    if revision != _expected_revision():
-        raise unavailable(
-            f"The database is at revision {revision or '(none)'} and {_expected_revision()} is needed; "
-            "run `jobplatform migrate`.",
-            reason="schema-not-migrated",
-        )
+    if revision != _expected_revision() and (wrong := migrations.what_is_wrong_with(revision)) is not None:
+        raise unavailable(f"{wrong[0].upper()}{wrong[1:]}.", reason="schema-not-migrated")
     return respond(ProbeSchema(), {"status": "ready"})
 
 

@@ -37,6 +37,7 @@ from jobplatform.errors import (
     TooManySchedulesError,
     UnknownTaskError,
 )
+from jobplatform.models import MISSING
 
 log = logging.getLogger("jobplatform.api")
 
@@ -56,9 +57,6 @@ GIVEN_UP = "57014"
 
 #: What SQLAlchemy raises when the database, and not the request, is the trouble.
 DATABASE_TROUBLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.DisconnectionError)
-
-#: SQLSTATEs of a table, column, function or schema that is not there.
-MISSING_SCHEMA = ("42P01", "42703", "42883", "3F000")
 
 #: Statuses whose problem is of one kind wherever it comes from.
 KINDS = {
@@ -280,7 +278,7 @@ def _unexpected(error: Exception) -> ProblemError:
 
 def _missing_schema(error: exc.ProgrammingError) -> ProblemError:
     """The one mistake of a deployment that looks like a mistake in our SQL."""
-    if getattr(error.orig, "sqlstate", None) not in MISSING_SCHEMA:
+    if getattr(error.orig, "sqlstate", None) not in MISSING:
         return _unexpected(error)
     log.error("api.database_not_migrated", extra={"error": str(error.orig), "request_id": current_request_id()})
     return unavailable("The database's schema is not the one that is needed; run `jobplatform migrate`.")

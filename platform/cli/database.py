@@ -12,10 +12,11 @@ from uuid import UUID
 
 import click
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobplatform import migrations
+from jobplatform.cli.refusals import MISSING, sqlstate_of
 from jobplatform.cli.show import several
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
@@ -102,8 +103,7 @@ def known_tasks() -> Tasks:
 def open_engine(application_name: str = "jobplatform-cli") -> Iterator[Engine]:
     """An engine on that database, for transactions with all rights of the login: the host's, or one of our own."""
     if (host := _host.get()) is not None:
-        with host.sessions() as session:
-            yield session.get_bind().engine
+        yield _engine_of(host)
         return
     with open_database(Settings.from_env()) as url:
         engine = make_engine(url, application_name=application_name, pool_size=1)
@@ -113,19 +113,39 @@ def open_engine(application_name: str = "jobplatform-cli") -> Iterator[Engine]:
             engine.dispose()
 
 
+def _engine_of(host: Host) -> Engine:
+    with host.sessions() as session:
+        return session.get_bind().engine
+
+
 @contextmanager
 def open_session(role: Role | None = Role.OPERATOR) -> Iterator[Session]:
     """A session on that database, committed at the end of the block unless it raises. Whoever runs a command sees all
     workspaces, as an operator does; without a role, what the login sees."""
     if (host := _host.get()) is not None:
-        with _hosted_session(host, role) as session:
+        with _telling_of_the_schema(lambda: _engine_of(host)), _hosted_session(host, role) as session:
             yield session
         return
-    with open_engine() as engine, Session(engine, expire_on_commit=False) as session:
+    with (
+        open_engine() as engine,
+        _telling_of_the_schema(lambda: engine),
+        Session(engine, expire_on_commit=False) as session,
+    ):
         if role is not None:
             confine(session, role)
         yield session
         session.commit()
+
+
+@contextmanager
+def _telling_of_the_schema(engine: Callable[[], Engine]) -> Iterator[None]:
+    """Where something of ours is not in the database, say first that it is at another revision, if that is so."""
+    try:
+        yield
+    except (MigrationError, ProgrammingError) as error:
+        if isinstance(error, MigrationError) or sqlstate_of(error) in MISSING:
+            migrations.check(engine())
+        raise
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import open_session
+from jobplatform.cli.refusals import NOT_ALLOWED, first_line, sqlstate_of
 from jobplatform.cli.show import as_json_option, plain, print_json
-from jobplatform.errors import JobPlatformError
+from jobplatform.errors import JobPlatformError, MigrationError, SettingsError
 from jobplatform.models import Role, confine
 from jobplatform.queue import Finding, Severity, examine_queue, examine_schema, examine_server
 
@@ -50,17 +51,24 @@ def _examine(patience: datetime.timedelta) -> Iterator[Finding]:
             yield from schema
             if not schema:
                 yield from examine_queue(session)
+        except OperationalError:
+            raise
         except (DBAPIError, JobPlatformError) as error:
-            if isinstance(error, OperationalError):
-                raise
             session.rollback()
-            yield Finding(
-                Severity.ERROR,
-                "not_examined",
-                f"something could not be looked at: {str(getattr(error, 'orig', error)).strip()}",
-                "the rest of this examination is missing",
-                "jobplatform migrate",
-            )
+            yield _not_examined(error)
+
+
+def _not_examined(error: DBAPIError | JobPlatformError) -> Finding:
+    """What the rest could not be looked at for: the schema is not there, the login may not, or something is broken."""
+    if isinstance(error, MigrationError):
+        seen = str(error).partition(";")[0]
+        return Finding(Severity.ERROR, "schema_revision", seen, "nothing works before that", "jobplatform migrate")
+    seen = "; ".join(error.problems) if isinstance(error, SettingsError) else first_line(error)
+    if isinstance(error, SettingsError) or sqlstate_of(error) == NOT_ALLOWED:
+        means = "the login may not look, so the rest of this examination is missing; see docs/howto/roles.md"
+        return Finding(Severity.ERROR, "not_examined", seen, means, f"grant {Role.OPERATOR} to the login")
+    means = "something could not be looked at, and the rest of this examination is missing"
+    return Finding(Severity.ERROR, "not_examined", seen, means, "jobplatform migrate")
 
 
 def _wrong(found: Sequence[Finding]) -> bool:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import click
 import sqlalchemy.exc
 
+from jobplatform.cli.refusals import MISSING, NOT_ALLOWED, first_line, sqlstate_of
 from jobplatform.errors import (
     InvalidHookError,
     InvalidLimitError,
@@ -193,9 +194,10 @@ def _unknown_task(error: UnknownTaskError) -> str:
 
 
 def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
-    text = str(error.orig).strip()
-    if getattr(error.orig, "sqlstate", None) in ("3F000", "42P01", "42883"):
-        return f"the database has no schema of ours, or an older one: run `jobplatform migrate` ({text})"
+    if sqlstate_of(error) in MISSING:
+        return f"the database has no schema of ours, or an older one: run `jobplatform migrate` ({first_line(error)})"
     if isinstance(error, sqlalchemy.exc.OperationalError):
-        return f"the database cannot be reached: {text}"
-    return f"the database refused: {text}"
+        return f"the database cannot be reached: {str(error.orig).strip()}"
+    if sqlstate_of(error) == NOT_ALLOWED:
+        return f"the database refused: {first_line(error)}; which roles a login needs is in docs/howto/roles.md"
+    return f"the database refused: {first_line(error)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import click
+from sqlalchemy import Engine
+from sqlalchemy.exc import ProgrammingError
 
 from jobplatform.cli.database import open_engine
 from jobplatform.cli.show import as_json_option, tell
@@ -22,10 +24,18 @@ def migrate(as_sql: bool, begins_at: str | None, as_json: bool) -> None:
     if begins_at is not None:
         raise click.UsageError("--from is for --sql: a database that can be asked is brought up from where it is.")
     with open_engine("jobplatform-migrate") as engine:
-        before = current(engine)
+        before = _revision(engine)
         upgrade(engine)
     sentence = f"the schema is at {head()}" + ("" if before == head() else f" (was {before or 'empty'})")
     tell(as_json, sentence, revision=head(), before=before)
+
+
+def _revision(engine: Engine) -> str | None:
+    """Who may not even read it is told by the migration what is needed."""
+    try:
+        return current(engine)
+    except ProgrammingError:
+        return None
 
 
 def _sql(begins_at: str | None) -> str:

@@ -48,6 +48,7 @@ from jobplatform.models.limits import (
     TaskLimits,
     WorkspaceLimits,
 )
+from jobplatform.models.missing import MISSING, mention_migrations
 from jobplatform.models.retention import TaskRetention, WorkspaceRetention
 from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick, TickOutcome
@@ -76,6 +77,7 @@ __all__ = [
     "CHUNK",
     "FINAL_STATUSES",
     "KEPT_HOURS",
+    "MISSING",
     "PLATFORM_WORKSPACE",
     "SCHEMA",
     "SUCCESSOR",
@@ -153,6 +155,7 @@ __all__ = [
     "is_shared",
     "make_engine",
     "may_serve",
+    "mention_migrations",
     "reaching",
     "require_roles",
     "set_free",

@@ -22,10 +22,11 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.errors import MigrationError, SettingsError
+from jobplatform.models.missing import mention_migrations
 from jobplatform.models.roles import Role
 
 #: What policies compare with. Never set outside a transaction.
@@ -101,7 +102,11 @@ def needs_visits(session: Session) -> bool:
     bind = session.get_bind()
     engine = bind.engine if isinstance(bind, Connection) else bind
     if engine not in _row_security:
-        _row_security[engine] = bool(session.connection().exec_driver_sql(_HIDES_WORKSPACES).scalar())
+        try:
+            _row_security[engine] = bool(session.connection().exec_driver_sql(_HIDES_WORKSPACES).scalar())
+        except ProgrammingError as error:
+            mention_migrations(error)
+            raise
     return _row_security[engine]
 
 
@@ -207,7 +212,7 @@ def _explained(error: DBAPIError) -> Exception:
     """The two mistakes of a deployment, in words that say what to do."""
     sqlstate, message = getattr(error.orig, "sqlstate", None), str(error.orig).strip()
     if sqlstate == "22023" and "role" in message:
-        return MigrationError(f"{message}; run `jobplatform migrate`")
+        return MigrationError(f"{message}: no database of this server has been migrated; run `jobplatform migrate`")
     if sqlstate == "42501":
         return SettingsError([f"{message}: grant that role to the login of this process, see docs/howto/roles.md"])
     return error

@@ -10,11 +10,11 @@ from werkzeug.exceptions import HTTPException, NotFound
 from jobplatform.api.problems import DATABASE_TROUBLE, ProblemError
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import SearchError
+from jobplatform.models import MISSING
 
 log = logging.getLogger("jobplatform.pages")
 
 _CANCELLED = "57014"
-_MISSING = ("42P01", "42703", "42883", "3F000")
 
 
 class PageError(Exception):
@@ -48,7 +48,7 @@ def as_page_error(error: Exception) -> PageError:
         return PageError(
             503, "This takes too long", "The database was asked for more than it could find in time. Narrow the search."
         )
-    if isinstance(error, exc.ProgrammingError) and getattr(error.orig, "sqlstate", None) in _MISSING:
+    if isinstance(error, exc.ProgrammingError) and getattr(error.orig, "sqlstate", None) in MISSING:
         log.error("pages.schema_missing", extra={"request_id": current_request_id()})
         return PageError(503, "The database is not set up", "Run `jobplatform migrate`, then load this page again.")
     if isinstance(error, DATABASE_TROUBLE):

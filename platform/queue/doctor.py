@@ -68,15 +68,27 @@ where rolname = current_user
 
 VACUUM = """
 select current_setting('autovacuum') = 'on' and current_setting('track_counts') = 'on',
-    (select reloptions from pg_class where oid = 'jobplatform.job_queue'::regclass),
     array(
         select c.relname::text
         from pg_class c
-        where c.relnamespace = 'jobplatform'::regnamespace
-            and c.relkind = 'r'
-            and 'autovacuum_enabled=false' = any(c.reloptions)
+        join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'jobplatform' and c.relkind = 'r' and 'autovacuum_enabled=false' = any(c.reloptions)
         order by 1
     )
+"""
+# Of the catalogue, which everybody may read: there may be no such table, or the schema may be closed to us.
+VACUUM_OPTIONS = """
+select c.reloptions
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'jobplatform' and c.relname = 'job_queue'
+"""
+IS_MIGRATED = """
+select exists (
+    select from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'jobplatform' and c.relname = 'alembic_version'
+)
 """
 
 COLUMNS = """
@@ -141,9 +153,12 @@ def examine_server(session: Session, *, patience: datetime.timedelta = PATIENCE)
 
 def examine_schema(session: Session) -> Iterator[Finding]:
     """What differs between the database's schema and the one this version expects."""
-    yield from _revision(session)
-    yield from _columns(session)
-    yield from _indexes(session)
+    revision = list(_revision(session))
+    yield from revision
+    # Of another revision nobody needs to be told what it lacks.
+    if not revision:
+        yield from _columns(session)
+        yield from _indexes(session)
 
 
 def examine_queue(session: Session, *, unserved: Sequence[str] | None = None) -> Iterator[Finding]:
@@ -209,7 +224,7 @@ def _side(off: datetime.timedelta) -> str:
 
 
 def _vacuum(session: Session) -> Iterator[Finding]:
-    on, options, switched_off = run(session, VACUUM).one()
+    on, switched_off = run(session, VACUUM).one()
     if not on:
         yield Finding(
             Severity.ERROR,
@@ -226,9 +241,12 @@ def _vacuum(session: Session) -> Iterator[Finding]:
             "its dead rows stay for ever",
             f"alter table jobplatform.{table} reset (autovacuum_enabled)",
         )
+    options = run(session, VACUUM_OPTIONS).all()
+    if not options:
+        return
     table = Base.metadata.tables[f"{SCHEMA}.{QueueRow.__tablename__}"]
     wanted = {name: str(value) for name, value in table.dialect_options["postgresql"]["with"].items()}
-    found = dict(option.split("=", 1) for option in options or ())
+    found = dict(option.split("=", 1) for option in options[0][0] or ())
     missing = {name: value for name, value in wanted.items() if found.get(name) != value}
     if missing:
         settings = ", ".join(f"{name} = {value}" for name, value in missing.items())
@@ -255,17 +273,26 @@ def _bloat(session: Session) -> Iterator[Finding]:
 
 
 def _revision(session: Session) -> Iterator[Finding]:
-    there = run(session, "select to_regclass('jobplatform.alembic_version') is not null").scalar()
+    there = run(session, IS_MIGRATED).scalar()
     found = run(session, "select version_num from jobplatform.alembic_version").scalar() if there else None
-    expected = migrations.head()
-    if found != expected:
-        yield Finding(
-            Severity.ERROR,
-            "schema_revision",
-            f"the schema is at revision {found or '(none)'}, this version expects {expected}",
-            "processes of this version may fail on what is not there yet",
-            "jobplatform migrate",
-        )
+    if (finding := schema_finding(found)) is not None:
+        yield finding
+
+
+def schema_finding(found: str | None) -> Finding | None:
+    """That the database is not at the revision this version expects; None when it is. ``found`` is None where it has no
+    schema of ours."""
+    seen = migrations.what_is_wrong_with(found)
+    if seen is None:
+        return None
+    seen = seen.partition(";")[0]
+    if found is None:
+        return Finding(Severity.ERROR, "schema_revision", seen, "nothing works before that", "jobplatform migrate")
+    if migrations.is_newer(found):
+        means = "this version may fail on what has changed since"
+        return Finding(Severity.WARNING, "schema_revision", seen, means, "pip install --upgrade jobplatform")
+    means = "processes of this version may fail on what is not there yet"
+    return Finding(Severity.ERROR, "schema_revision", seen, means, "jobplatform migrate")
 
 
 def _columns(session: Session) -> Iterator[Finding]:

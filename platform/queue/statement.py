@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import CursorResult, inspect
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from jobplatform.models import JobRecord, UuidArray
+from jobplatform.models import JobRecord, UuidArray, mention_migrations
 
 _MAPPER = inspect(JobRecord)
 
@@ -42,7 +43,11 @@ class Lease(NamedTuple):
 def run(session: Session, sql: str, **parameters: Any) -> CursorResult[*tuple[Any, ...]]:
     """Run ``sql`` (psycopg's ``%(name)s`` style) in the caller's transaction, on the bind of our tables."""
     connection = session.connection(bind_arguments={"mapper": _MAPPER})
-    return connection.exec_driver_sql(sql, parameters)
+    try:
+        return connection.exec_driver_sql(sql, parameters)
+    except ProgrammingError as error:
+        mention_migrations(error)
+        raise
 
 
 @contextmanager

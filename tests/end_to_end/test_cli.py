@@ -72,15 +72,29 @@ def test_migrate_makes_an_empty_database_ready_and_says_what_it_did(run: Cli) ->
     assert (ready.exit_code, ready.stdout) == (0, "ok\n")
 
 
-def test_an_unmigrated_database_is_named_as_the_cause(run: Cli, server: Any) -> None:
-    url = server.create_database(f"empty_{uuid.uuid4().hex}")
+@pytest.mark.usefixtures("database_url")  # The server has our roles: one of its databases is migrated.
+@pytest.mark.parametrize(
+    "command", ["jobs ls", "enqueue sync -w 00000000-0000-0000-0000-000000000007", "healthcheck", "workspaces ls"]
+)
+def test_an_unmigrated_database_is_named_as_the_cause(run: Cli, server: Any, command: str) -> None:
+    answer = run(*command.split(), DATABASE_URL=server.create_database(f"empty_{uuid.uuid4().hex}"))
 
-    listing = run("jobs", "ls", DATABASE_URL=url)
-    probe = run("healthcheck", DATABASE_URL=url)
+    assert answer.exit_code == 1
+    assert answer.stderr == "Error: the database has no schema of jobplatform yet; run `jobplatform migrate`\n"
 
-    assert listing.exit_code == probe.exit_code == 1
-    assert "jobplatform migrate" in listing.stderr
-    assert "jobplatform migrate" in probe.stderr
+
+def test_a_database_of_an_older_version_is_named_as_the_cause_where_something_is_missing(
+    cli: Cli, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("update jobplatform.alembic_version set version_num = '0029'"))
+        connection.execute(text("drop view jobplatform.jobs"))
+
+    answer = cli("jobs", "ls")
+
+    assert answer.exit_code == 1
+    assert "the database is at revision 0029, and this version of jobplatform needs 00" in answer.stderr
+    assert "run `jobplatform migrate`" in answer.stderr
 
 
 def test_a_database_that_is_not_there_is_told_in_a_sentence(run: Cli) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import AuditEntry, Job
@@ -131,7 +133,6 @@ def test_a_job_whose_guard_another_one_holds_is_left(cli: Cli, acme: uuid.UUID, 
     ("arguments", "said"),
     [
         (["retry"], "say which"),
-        (["cancel", str(uuid.uuid4())], "-w WORKSPACE"),
         (["retry", str(uuid.uuid4()), "-w", "Acme", "--status", "failed"], "leave out the id"),
         (["retry", "--status", "completed", "--dry-run"], "cannot be retried"),
         (["cancel", "--status", "failed", "--dry-run"], "cannot be cancelled"),
@@ -304,12 +305,24 @@ def test_the_doctor_tells_what_is_wrong_and_what_to_do(cli: Cli, acme: uuid.UUID
     assert '"healthy": false' in told.stdout
 
 
-def test_the_doctor_of_a_database_without_our_schema_says_to_migrate(run: Cli, server: Any) -> None:
-    answer = run("doctor", DATABASE_URL=server.create_database(f"empty_{uuid.uuid4().hex}"))
+@pytest.mark.usefixtures("database_url")  # The server has our roles: one of its databases is migrated.
+def test_the_doctor_of_a_database_without_our_schema_says_that_alone(run: Cli, server: Any) -> None:
+    answer = run("doctor", "--json", DATABASE_URL=server.create_database(f"empty_{uuid.uuid4().hex}"))
+
+    (finding,) = json.loads(answer.stdout)["findings"]
+    assert answer.exit_code == 1
+    assert (finding["code"], finding["command"]) == ("schema_revision", "jobplatform migrate")
+    assert finding["seen"] == "the database has no schema of jobplatform yet"
+
+
+def test_the_doctor_says_of_a_login_that_may_not_look_what_to_grant(
+    run: Cli, server: Any, direct_url: str, provide_login: Callable[..., str]
+) -> None:
+    answer = run("doctor", DATABASE_URL=server.url(make_url(direct_url).database, provide_login()))
 
     assert answer.exit_code == 1
-    assert "jobplatform migrate" in answer.stdout
-    assert "Traceback" not in answer.stderr
+    assert 'permission denied to set role "jobplatform_operator"' in answer.stdout
+    assert "grant jobplatform_operator to the login" in answer.stdout
 
 
 def test_health_speaks_of_rules_as_they_are_now(cli: Cli, acme: uuid.UUID, session: Session) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
@@ -110,6 +110,35 @@ def test_what_an_administrator_is_asked_to_run_is_enough(owned_by: OwnedBy, serv
                 administrator.execute(statement)
 
     migrations.upgrade(url)
+
+
+def test_who_may_not_touch_a_database_is_told_whose_it_is_and_what_would_help(
+    owned_by: OwnedBy, server: EmbeddedServer
+) -> None:
+    url = owned_by("nosuperuser nocreaterole", Role.OWNER)
+    owner, database = make_url(url).username, make_url(url).database or ""
+    stranger = make_url(owned_by("nosuperuser nocreaterole")).username or ""
+
+    with pytest.raises(MigrationError) as empty:
+        migrations.upgrade(server.url(database, stranger))
+    migrations.upgrade(url)
+    with pytest.raises(MigrationError) as migrated:
+        migrations.upgrade(server.url(database, stranger))
+
+    assert str(empty.value).startswith(f"the login {stranger} may not create a schema in the database {database} (")
+    assert f"have {owner}, whose database it is, `grant create on database {database} to" in str(empty.value)
+    assert str(migrated.value).startswith(f"the login {stranger} may not change the schema jobplatform in the")
+    assert f"have an administrator `grant jobplatform_owner to {stranger}`" in str(migrated.value)
+
+
+def test_a_database_that_a_newer_version_has_migrated_is_left_alone(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("update jobplatform.alembic_version set version_num = '9999'"))
+
+    with pytest.raises(MigrationError, match=r"revision 9999.* a newer version has migrated it.*nothing was changed"):
+        migrations.upgrade(engine)
+    with pytest.raises(MigrationError, match="run that one here"):
+        migrations.check(engine)
 
 
 def test_two_databases_of_a_server_may_make_the_roles_at_the_same_moment(server: EmbeddedServer) -> None:

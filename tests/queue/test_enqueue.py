@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import random
 import threading
+import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import EnqueueConflictError, InvalidPayloadError
@@ -60,6 +61,18 @@ def test_a_new_job_is_pending_with_what_was_asked_for(session: Session, workspac
     assert found.tags == ["red", 'with "quotes", {braces}, NULL and \\']
     assert (found.resource, found.units) == ("hubspot:4711", 20)
     assert (found.request_id, found.trace_parent) == ("r-1", "00-trace")
+
+
+def test_who_enqueues_into_a_database_without_our_schema_is_told_the_command_that_makes_it(
+    engine: Engine, session: Session, workspace_id: uuid.UUID
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("drop schema jobplatform cascade"))
+
+    with pytest.raises(ProgrammingError) as failed:
+        enqueue_job(session, NewJob(workspace_id=workspace_id, task="work"))
+
+    assert "run `jobplatform migrate`" in "".join(traceback.format_exception(failed.value))
 
 
 def test_a_bulk_keeps_what_was_asked_for_of_each(db: Session, workspace_id: uuid.UUID, look: Look) -> None:
