@@ -18,6 +18,7 @@ from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
+from jobplatform.connectors import require_connection
 from jobplatform.models import Job, Status
 from jobplatform.queue import Enqueued, IfActive, get_job, reveal
 
@@ -72,8 +73,10 @@ def enqueue(
         workspace_id = find_workspace(session, workspace)
         if parent is not None and get_job(session, workspace_id, parent) is None:
             raise click.ClickException(f"{parent} is not a job of this workspace")
-        job = known.offered(task).new_job(
-            _parse(payload),
+        wanted, value = known.offered(task), _parse(payload)
+        require_connection(session, wanted, workspace_id, value)
+        job = wanted.new_job(
+            value,
             workspace_id=workspace_id,
             priority=priority,
             delay=_seconds(delay),

@@ -15,6 +15,7 @@ from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
+from jobplatform.connectors import require_connection
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
     Cron,
@@ -122,9 +123,10 @@ def create(
     rule = _rule(cron, timezone, every, anchor, at)
     wanted = known_tasks().offered(task)
     with open_session() as session:
-        workspace_id = _workspace(session, workspace)
+        workspace_id, value = _workspace(session, workspace), _parse(payload)
+        require_connection(session, wanted, workspace_id, value)
         made = create_schedule(
-            session, wanted, rule, workspace_id=workspace_id, made_by=actor(), payload=_parse(payload), **options
+            session, wanted, rule, workspace_id=workspace_id, made_by=actor(), payload=value, **options
         )
         _audit(session, "schedule.create", made)
         served = tasks_served(session)

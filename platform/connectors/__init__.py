@@ -12,6 +12,7 @@ from jobplatform.connectors.authorizing import (
     take_authorization,
     workspace_of_state,
 )
+from jobplatform.connectors.choosing import NO_CONNECTION, connection_named_by, missing_connections, require_connection
 from jobplatform.connectors.connections import (
     LONGEST_NAME,
     UNCHANGED,
@@ -48,6 +49,7 @@ __all__ = [
     "CONNECTORS",
     "HTTP_SCHEMES",
     "LONGEST_NAME",
+    "NO_CONNECTION",
     "SHIPPED",
     "UNCHANGED",
     "Answer",
@@ -82,6 +84,7 @@ __all__ = [
     "add_webhooks",
     "begin_authorization",
     "change_connection",
+    "connection_named_by",
     "create_connection",
     "credentials_seen",
     "declare_export",
@@ -97,11 +100,13 @@ __all__ = [
     "keep_upload",
     "list_connections",
     "list_records",
+    "missing_connections",
     "open_connector",
     "open_store",
     "read_link_token",
     "renew_link",
     "require_askable",
+    "require_connection",
     "require_store",
     "run_export",
     "run_sync",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import create_blueprint
+from jobplatform.api import Scope, create_blueprint
+from jobplatform.connectors import create_connection
 from jobplatform.connectors import tasks as shipped_tasks
+from jobplatform.models import Job
 from jobplatform.queue import Tasks
 from tests.api.conftest import PROBLEM, Client, Hand, MintToken
 
@@ -89,11 +94,22 @@ def shipped(sessions: sessionmaker[Session], mint: MintToken, workspace_id: uuid
     return Client(app.test_client(), mint(workspace_id))
 
 
+@pytest.fixture
+def connections(session: Session, workspace_id: uuid.UUID) -> list[str]:
+    """The ids of two connections of the workspace."""
+    config = {"url": "https://news.example.com/feed"}
+    made = [
+        create_connection(session, workspace_id, connector_type="rss", name=name, config=config) for name in ("a", "b")
+    ]
+    session.commit()
+    return [str(connection.id) for connection in made]
+
+
 @pytest.mark.parametrize("key", ["connectionId", "connectorType"])
 def test_a_sync_is_refused_while_one_of_the_same_target_is_under_way_and_no_other(
-    shipped: Client, sync_url: str, key: str
+    shipped: Client, sync_url: str, key: str, connections: list[str]
 ) -> None:
-    one, two = ({key: str(uuid.uuid4())} for _ in range(2))
+    one, two = ({key: target} for target in connections)
     first = shipped.post(sync_url, json=one)
     second = shipped.post(sync_url, json=two)
     everything = shipped.post(sync_url)
@@ -106,14 +122,78 @@ def test_a_sync_is_refused_while_one_of_the_same_target_is_under_way_and_no_othe
     ]
 
 
-def test_a_sync_that_waits_is_not_replaced_by_one_of_another_connection(shipped: Client, sync_url: str) -> None:
-    one, two = ({"connectionId": str(uuid.uuid4()), "ifActive": "replace"} for _ in range(2))
+def test_a_sync_that_waits_is_not_replaced_by_one_of_another_connection(
+    shipped: Client, sync_url: str, connections: list[str]
+) -> None:
+    one, two = ({"connectionId": target, "ifActive": "replace"} for target in connections)
 
     first, other, newer = (shipped.post(sync_url, json=body).get_json() for body in (one, two, one))
 
     assert (other["replaced"], newer["replaced"]) == (False, True)
     assert newer["jobId"] == first["jobId"]
     assert shipped.get(first["statusUrl"]).get_json()["payload"] == {"connectionId": one["connectionId"]}
+
+
+A_RULE = {"cron": "@daily"}
+EVERYTHING = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.SCHEDULES)
+
+
+@pytest.mark.parametrize(
+    ("path", "body_of", "at"),
+    [
+        ("/sync", lambda payload: payload, "/connectionId"),
+        ("/jobs", lambda payload: {"jobType": "sync", "payload": payload}, "/payload/connectionId"),
+        ("/jobs/batch", lambda payload: {"jobs": [{"jobType": "sync", "payload": payload}]},
+         "/jobs/0/payload/connectionId"),
+        ("/batches", lambda payload: {"jobs": [{"jobType": "sync", "payload": payload}]},
+         "/jobs/0/payload/connectionId"),
+        ("/schedules", lambda payload: {"jobType": "sync", "payload": payload, **A_RULE}, "/payload/connectionId"),
+    ],
+)  # fmt: skip
+def test_a_sync_of_a_connection_that_is_not_there_or_another_workspace_s_is_refused_at_once(
+    session: Session,
+    sessions: sessionmaker[Session],
+    mint: MintToken,
+    workspace_id: uuid.UUID,
+    other_workspace: uuid.UUID,
+    connections: list[str],
+    path: str,
+    body_of: Callable[[Any], Any],
+    at: str,
+) -> None:
+    app = Flask(__name__)
+    app.register_blueprint(create_blueprint(sessions, shipped_tasks))
+    mine, theirs = (Client(app.test_client(), mint(whose, EVERYTHING)) for whose in (workspace_id, other_workspace))
+
+    fine = mine.post(f"/workspaces/{workspace_id}{path}", json=body_of({"connectionId": connections[0]}))
+    refused = [
+        mine.post(f"/workspaces/{workspace_id}{path}", json=body_of({"connectionId": str(uuid.uuid4())})),
+        theirs.post(f"/workspaces/{other_workspace}{path}", json=body_of({"connectionId": connections[0]})),
+    ]
+
+    assert fine.status_code in (201, 202), fine.get_json()
+    for answer in refused:
+        assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+        assert answer.get_json()["errors"] == [{"path": at, "message": "this workspace has no such connection"}]
+    session.rollback()
+    assert session.scalars(select(Job.workspace_id).where(Job.workspace_id == other_workspace)).all() == []
+
+
+def test_a_schedule_is_not_changed_to_sync_a_connection_that_is_not_there(
+    sessions: sessionmaker[Session], mint: MintToken, workspace_id: uuid.UUID, connections: list[str]
+) -> None:
+    app = Flask(__name__)
+    app.register_blueprint(create_blueprint(sessions, shipped_tasks))
+    client = Client(app.test_client(), mint(workspace_id, EVERYTHING))
+    body = {"jobType": "sync", "payload": {"connectionId": connections[0]}, **A_RULE}
+    schedule = client.post(f"/workspaces/{workspace_id}/schedules", json=body).get_json()["id"]
+    url = f"/workspaces/{workspace_id}/schedules/{schedule}"
+
+    refused = client.request("PATCH", url, json={"payload": {"connectionId": str(uuid.uuid4())}})
+    changed = client.request("PATCH", url, json={"payload": {"connectionId": connections[1]}})
+
+    assert (refused.status_code, changed.status_code) == (422, 200)
+    assert refused.get_json()["errors"][0]["path"] == "/payload/connectionId"
 
 
 def test_workspaces_sync_independently(

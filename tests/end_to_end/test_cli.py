@@ -189,6 +189,10 @@ def test_a_job_is_shown_with_the_moment_by_which_it_has_to_begin(cli: Cli, acme:
         (["sync", "-p", '{"mode": "sideways"}'], "/mode"),
         (["sync", "-p", '{"unknown": 1}'], "/unknown"),
         (["sync", "--priority", "99999"], "/priority"),
+        (
+            ["sync", "-p", f'{{"connectionId": "{uuid.uuid4()}"}}'],
+            "/connectionId: this workspace has no such connection",
+        ),
     ],
 )
 def test_a_bad_request_is_refused_with_a_sentence(cli: Cli, acme: uuid.UUID, arguments: list[str], said: str) -> None:
