@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 from marshmallow import fields
 
 from jobplatform.api.document_details import complete
-from jobplatform.api.fields import Cursor, Moment, WholeNumber
+from jobplatform.api.fields import Cursor, Digits, Moment, WholeNumber
 from jobplatform.api.problems import PROBLEM_JSON
 from jobplatform.api.resource import SECURITY_SCHEME, Resource
 from jobplatform.api.schemas import ProblemSchema
@@ -59,6 +59,7 @@ class _Api(flask_smorest.Api):  # type: ignore[misc]  # see the import
     def _init_spec(self, **kwargs: Any) -> None:
         super()._init_spec(**kwargs)
         self.register_field(WholeNumber, fields.Integer)
+        self.register_field(Digits, fields.Integer)
         self.register_field(Moment, "string", "date-time")
         self.register_field(Cursor, "string", None)
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import datetime
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, Self
@@ -21,6 +22,9 @@ EARLIEST = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 LATEST = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 #: The same for the document, without the first year: with its offset, that can begin in the century before.
 WITHIN = "^20(0[1-9]|[1-9][0-9])-"
+
+
+_DIGITS = re.compile(r"-?[0-9]{1,18}\Z")
 
 
 class CamelSchema(Schema):
@@ -53,6 +57,17 @@ class WholeNumber(fields.Integer):
         if type(value) is not int:
             raise self.make_error("invalid")
         return value
+
+
+class Digits(fields.Integer):
+    """An integer of a query: not ``1_0``, ``+5`` or `` 5``, which Python reads too, nor the digits of other scripts."""
+
+    default_error_messages = {"invalid": "Must be a whole number, in digits."}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if not isinstance(value, str) or not _DIGITS.match(value):
+            raise self.make_error("invalid")
+        return int(value)
 
 
 class Flag(fields.Boolean):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
-from jobplatform.api.fields import CamelSchema, Flag, Moment, camel
+from jobplatform.api.fields import CamelSchema, Digits, Flag, Moment, camel
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import invalid, not_found
@@ -128,7 +128,7 @@ class DoctorSchema(CamelSchema):
 class DoctorQuerySchema(CamelSchema):
     """How patient the doctor is."""
 
-    patience_seconds = fields.Integer(
+    patience_seconds = Digits(
         load_default=300,
         validate=validate.Range(1, LONGEST_PATIENCE),
         metadata={"description": "How long a transaction may be open before it is a finding."},

@@ -10,7 +10,7 @@ from flask import Response
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from jobplatform.api.answers import page_with, respond
-from jobplatform.api.fields import CamelSchema, Moment, PlaceCursor, read_place, write_place
+from jobplatform.api.fields import CamelSchema, Digits, Moment, PlaceCursor, read_place, write_place
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found
@@ -49,7 +49,7 @@ class RecordsQuerySchema(CamelSchema):
     stream = fields.String(validate=validate.Length(1, 200))
     updated_since = Moment(metadata={"description": "Written or deleted at this moment or later, in that order."})
     include_deleted = fields.Boolean(load_default=False, truthy={"true"}, falsy={"false"})
-    limit = fields.Integer(load_default=PAGE_LIMIT, validate=validate.Range(1, LARGEST_PAGE))
+    limit = Digits(load_default=PAGE_LIMIT, validate=validate.Range(1, LARGEST_PAGE))
     cursor = PlaceCursor(load_default=None)
 
     @validates_schema

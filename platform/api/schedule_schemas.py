@@ -8,6 +8,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from jobplatform.api.fields import (
     CamelSchema,
+    Digits,
     Flag,
     Moment,
     WholeNumber,
@@ -171,7 +172,7 @@ class PlatformScheduleChangeSchema(ScheduleChangeSchema):
 class PreviewQuerySchema(CamelSchema):
     """How many runs to show."""
 
-    count = fields.Integer(load_default=5, validate=validate.Range(1, MOST_PREVIEWED))
+    count = Digits(load_default=5, validate=validate.Range(1, MOST_PREVIEWED))
 
 
 class NewPreviewSchema(CamelSchema):
@@ -230,5 +231,5 @@ A_PREVIEW = {
 class TicksQuerySchema(CamelSchema):
     """Which ticks."""
 
-    limit = fields.Integer(load_default=PAGE_LIMIT, validate=validate.Range(1, 200))
+    limit = Digits(load_default=PAGE_LIMIT, validate=validate.Range(1, 200))
     before = Moment(load_default=None, metadata=_about("The tickAt of the last one seen"))

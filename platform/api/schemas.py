@@ -10,6 +10,7 @@ from jobplatform.api.fields import (
     LONGEST_DELAY,
     CamelSchema,
     Cursor,
+    Digits,
     Few,
     Moment,
     WholeNumber,
@@ -351,14 +352,14 @@ class NewSyncSchema(JobOptionsSchema):
 class PageQuerySchema(CamelSchema):
     """Which page of a list."""
 
-    limit = fields.Integer(load_default=PAGE_LIMIT, validate=validate.Range(1, LARGEST_PAGE))
+    limit = Digits(load_default=PAGE_LIMIT, validate=validate.Range(1, LARGEST_PAGE))
     cursor = Cursor(load_default=None, metadata={"pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"})
 
 
 class WaitQuerySchema(CamelSchema):
     """For how long the answer may wait for a change."""
 
-    wait = fields.Integer(
+    wait = Digits(
         load_default=0,
         validate=validate.Range(0, LONGEST_WAIT),
         metadata={"description": "Seconds to wait for the job to change, or to be another than If-None-Match says."},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from marshmallow import fields
 from werkzeug.http import parse_options_header
 
+from jobplatform.api.fields import CamelSchema, Digits
 from tests.api.conftest import Client, Hand
 
 Echo = Callable[..., str]
@@ -96,6 +98,13 @@ def test_a_workspace_s_list_holds_its_own_jobs_only(
         "limit=201",
         "limit=many",
         "limit=1e9",
+        "limit=1_0",
+        "limit=%2B5",
+        "limit=%205",
+        "limit=5%0A",
+        "limit=5.0",
+        "limit=%D9%A5",
+        "limit=" + "9" * 5000,
         "cursor=",
         "cursor=AAAA",
         "cursor=!!!!!!!!!!!!!!!!!!!!!!",
@@ -118,6 +127,19 @@ def test_a_query_that_cannot_be_is_invalid_at_its_place(client: Client, jobs_url
     name = query.partition("=")[0].replace("%00", "\x00")
     assert answer.status_code == 422, answer.text
     assert [error["path"] for error in answer.get_json()["errors"]] == [f"?{name}"]
+
+
+def test_every_number_of_a_query_is_read_as_strictly() -> None:
+    def below(schema: type[CamelSchema]) -> Iterator[type[CamelSchema]]:
+        for one in schema.__subclasses__():
+            yield one
+            yield from below(one)
+
+    queries = [schema for schema in below(CamelSchema) if schema.__name__.endswith("QuerySchema")]
+    numbers = [field for schema in queries for field in schema().fields.values() if isinstance(field, fields.Integer)]
+
+    assert len(numbers) > 5
+    assert all(isinstance(field, Digits) for field in numbers)
 
 
 @pytest.mark.parametrize("limit", [1, 200])
