@@ -31,7 +31,7 @@ from jobplatform.api.metrics import metrics
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.operator_alerts import alerts
 from jobplatform.api.operator_audit import audit_log
-from jobplatform.api.operator_limits import plans, queues, rates, tasks
+from jobplatform.api.operator_limits import plans, queues, rates, resources, tasks
 from jobplatform.api.operator_pauses import pauses
 from jobplatform.api.operator_retention import retention
 from jobplatform.api.operator_schedules import platform_schedules
@@ -81,6 +81,7 @@ RESOURCES: tuple[Resource, ...] = (
     queues,
     tasks,
     rates,
+    resources,
     pauses,
     platform_schedules,
     tokens,

@@ -22,6 +22,9 @@ from jobplatform.api.operator_schemas import (
     RateLimitChangeSchema,
     RateLimitSchema,
     RateLimitsSchema,
+    ResourceLimitChangeSchema,
+    ResourceLimitSchema,
+    ResourceLimitsSchema,
     TaskLimitsChangeSchema,
     TaskLimitsSchema,
     TasksSchema,
@@ -34,19 +37,23 @@ from jobplatform.queue import (
     Limits,
     PlanDeletion,
     clear_rate_limit,
+    clear_resource_limit,
     clear_task_limits,
     delete_plan,
     find_plan,
     find_rate_limit,
+    find_resource_limit,
     find_task_limits,
     list_pauses,
     list_plans,
     list_queues,
     list_rate_limits,
+    list_resource_limits,
     list_task_limits,
     set_plan,
     set_queue_limit,
     set_rate_limit,
+    set_resource_limit,
     set_task_limits,
 )
 
@@ -54,22 +61,26 @@ plans = Resource("plans", __name__, description="Plans, for operators")
 queues = Resource("queues", __name__, description="Queues and their limits, for operators")
 tasks = Resource("tasks", __name__, description="Tasks and their limits, for operators")
 rates = Resource("rates", __name__, description="Rates of external resources, for operators")
+resources = Resource("resources", __name__, description="How many jobs use a resource at a time, for operators")
 
 PLAN = "/operator/plans/<name>"
 QUEUE_LIMITS = "/operator/queues/<queue>/limits"
 TASK_LIMITS = "/operator/tasks/<task>/limits"
 RATE = "/operator/rate-limits/<path:resource>"
+RESOURCE_LIMIT = "/operator/resource-limits/<path:resource>"
 BODY = (400, 413, 415)
 
 _PLAN, _PLANS = PlanSchema(), PlansSchema()
 _QUEUES, _QUEUE = QueuesSchema(), QueueLimitsSchema()
 _TASKS, _TASK = TasksSchema(), TaskLimitsSchema()
 _RATES, _RATE = RateLimitsSchema(), RateLimitSchema()
+_RESOURCES, _RESOURCE = ResourceLimitsSchema(), ResourceLimitSchema()
 
 A_PLAN = {"weight": 10, "maxRunning": 50, "maxPending": 10_000}
 PLAN_EXAMPLE = {"name": "gold", **A_PLAN, "shed": None, "rateUnits": None, "ratePeriodMs": None}
 A_RATE = {"units": 100, "periodMs": 10_000, "burst": 20}
 RATE_EXAMPLE = {"resource": "hubspot:*", **A_RATE}
+RESOURCE_EXAMPLE = {"resource": "account:*", "maxRunning": 1, "codeMaxRunning": 1, "declaredBy": "billing:tasks"}
 
 #: A plan that is replaced forgets what the new one does not say.
 _NOTHING_SAID = dict.fromkeys(Limits.__dataclass_fields__)
@@ -298,6 +309,57 @@ def _set_rate(resource: str, body: dict[str, Any], *, must_exist: bool = False) 
         rate = set_rate_limit(session, resource, body)
         audit(session, "rate.set", f"resource:{resource}", **_told(body))
         return respond(_RATE, rate)
+
+
+# Limits of resources
+
+
+@resources.endpoint("GET", "/operator/resource-limits", Scope.OPERATOR)
+@resources.answers(200, ResourceLimitsSchema, example={"items": [RESOURCE_EXAMPLE]})
+def list_all_resource_limits() -> Response:
+    """List how many jobs use a resource at a time, by resource"""
+    with mounted().reading() as session:
+        return respond(_RESOURCES, {"items": list_resource_limits(session)})
+
+
+@resources.endpoint("GET", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404,))
+@resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE)
+def show_resource_limit(resource: str) -> Response:
+    """Show the limit of a resource, or of each of a kind (`account:*`)"""
+    with mounted().reading() as session:
+        limit = find_resource_limit(session, resource)
+    if limit is None:
+        raise not_found()
+    return respond(_RESOURCE, limit)
+
+
+@resources.endpoint("PUT", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(*BODY, 404))
+@resources.body(ResourceLimitChangeSchema, example={"maxRunning": 1})
+@resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE)
+def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
+    """Limit how many jobs use a resource at a time, of all tasks and workspaces
+
+    `account:4711` is one resource, `account:*` each of its kind by itself; the very resource counts before its kind.
+    Null says that it has no limit, whatever its kind or the code of a task has. Stops nothing that runs.
+    """
+    with mounted().transaction() as session:
+        limit = set_resource_limit(session, resource, body["max_running"])
+        audit(session, "resource.limit", f"resource:{resource}", **_told(body))
+        return respond(_RESOURCE, limit)
+
+
+@resources.endpoint("DELETE", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404,))
+@resources.answers(204)
+def delete_resource_limit(resource: str) -> Response:
+    """Clear the limit of a resource
+
+    What the code of a task declares, or its kind has, counts again.
+    """
+    with mounted().transaction() as session:
+        if not clear_resource_limit(session, resource):
+            raise not_found()
+        audit(session, "resource.clear_limit", f"resource:{resource}")
+    return Response(status=204)
 
 
 def _told(body: dict[str, Any]) -> dict[str, Any]:

@@ -242,6 +242,29 @@ class RateLimitsSchema(CamelSchema):
     items = fields.List(fields.Nested(RateLimitSchema), required=True)
 
 
+class ResourceLimitChangeSchema(CamelSchema):
+    """A limit of a resource. Null says that it has none, whatever its kind or the code of a task has."""
+
+    max_running = _number(0, LARGEST, "Jobs that use it at a time", allow_none=True, required=True)
+
+
+class ResourceLimitSchema(ResourceLimitChangeSchema):
+    """How many jobs, of all tasks and workspaces, use a resource at a time. ``hubspot:*`` is each resource of a kind by
+    itself. One that is as the code declares follows the code."""
+
+    resource = fields.String(required=True)
+    code_max_running = fields.Integer(required=True, allow_none=True, metadata={"description": _IN_CODE})
+    declared_by = fields.String(
+        required=True, allow_none=True, metadata={"description": "Whose code that is: a worker's JOBPLATFORM_TASKS"}
+    )
+
+
+class ResourceLimitsSchema(CamelSchema):
+    """Every limit of a resource, by its name."""
+
+    items = fields.List(fields.Nested(ResourceLimitSchema), required=True)
+
+
 class TokenSchema(CamelSchema):
     """A token, without its secret. One without a workspace is an operator's."""
 

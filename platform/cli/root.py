@@ -43,6 +43,7 @@ COMMANDS = {
     "retention": ("jobplatform.cli.retention:retention", "How long jobs are kept, by task and workspace."),
     "prune": ("jobplatform.cli.prune:prune", "Delete what is older than it is kept, now."),
     "rates": ("jobplatform.cli.rates:rates", "How often jobs may use what is outside."),
+    "resources": ("jobplatform.cli.resources:resources", "How many jobs use a resource at a time."),
     "pause": ("jobplatform.cli.pauses:pause", "Start nothing more of a queue, task, workspace or resource."),
     "resume": ("jobplatform.cli.pauses:resume", "End a pause."),
     "pauses": ("jobplatform.cli.pauses:pauses", "List what is paused."),

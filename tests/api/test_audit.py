@@ -41,6 +41,7 @@ from jobplatform.queue import (
     register_worker,
     set_plan,
     set_rate_limit,
+    set_resource_limit,
     set_retention,
     set_rule,
     set_task_limits,
@@ -195,6 +196,7 @@ class Stage:
             set_plan(session, "gold", {"weight": 2})
             set_task_limits(session, "echo", {"max_running": 1})
             set_rate_limit(session, "hubspot:4711", {"units": 1, "period_ms": 1})
+            set_resource_limit(session, "hubspot:4711", 1)
             set_workspace_limits(session, self.workspace_id, {"weight": 2})
             pause(session, "queue", "default", reason="a look", actor="ann")
         return {}
@@ -297,6 +299,8 @@ ACTS = {
     Route("PUT", "/operator/rate-limits/{resource}"): Act("rate.set", body={"units": 5, "periodMs": 1000}),
     Route("PATCH", "/operator/rate-limits/{resource}"): Act("rate.set", body={"units": 5}),
     Route("DELETE", "/operator/rate-limits/{resource}"): Act("rate.clear"),
+    Route("PUT", "/operator/resource-limits/{resource}"): Act("resource.limit", body={"maxRunning": 5}),
+    Route("DELETE", "/operator/resource-limits/{resource}"): Act("resource.clear_limit"),
     Route("PUT", "/operator/pauses/{kind}/{key}"): Act("queue.pause", body={"reason": "a longer look"}),
     Route("DELETE", "/operator/pauses/{kind}/{key}"): Act("queue.resume"),
     Route("PATCH", "/operator/retention/tasks/{task}"): Act("retention.set", body={"completedSeconds": 60}),

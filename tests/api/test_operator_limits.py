@@ -1,4 +1,4 @@
-"""Plans, queues, tasks and rates over HTTP."""
+"""Plans, and the limits of queues, tasks and resources over HTTP."""
 
 from __future__ import annotations
 
@@ -167,3 +167,38 @@ def test_a_bad_rate_is_refused_at_its_place(
 
     assert (answer.status_code, answer.content_type) == (422, PROBLEM)
     assert sorted(error["path"] for error in answer.get_json()["errors"]) == at
+
+
+@pytest.mark.parametrize("resource", ["account:*", "account:4711", "account", "crm:eu/4711"])
+def test_a_resource_is_limited_and_set_free(operator: Client, resource: str) -> None:
+    path = f"/operator/resource-limits/{resource}"
+
+    limited = put(operator, path, {"maxRunning": 1})
+
+    assert limited == {"resource": resource, "maxRunning": 1, "codeMaxRunning": None, "declaredBy": None}
+    assert operator.get(path).get_json() == limited
+    assert operator.get("/operator/resource-limits").get_json() == {"items": [limited]}
+    assert put(operator, path, {"maxRunning": None})["maxRunning"] is None
+    assert operator.request("DELETE", path).status_code == 204
+    assert operator.get(path).status_code == 404
+    assert operator.request("DELETE", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("resource", "body", "at"),
+    [
+        ("*", {"maxRunning": 1}, ["{resource}"]),
+        ("account:4*", {"maxRunning": 1}, ["{resource}"]),
+        ("account:1", {}, ["/maxRunning"]),
+        ("account:1", {"maxRunning": -1}, ["/maxRunning"]),
+        ("account:1", {"maxRunning": "one"}, ["/maxRunning"]),
+        ("x" * 201, {"maxRunning": 1}, ["{resource}"]),
+    ],
+)
+def test_a_bad_limit_of_a_resource_is_refused_at_its_place(
+    operator: Client, resource: str, body: dict[str, Any], at: list[str]
+) -> None:
+    answer = operator.request("PUT", f"/operator/resource-limits/{resource}", json=body)
+
+    assert (answer.status_code, answer.content_type) == (422, PROBLEM)
+    assert [error["path"] for error in answer.get_json()["errors"]] == at

@@ -28,6 +28,7 @@ from jobplatform.queue import (
     create_hook,
     create_schedule,
     create_webhook,
+    declare_resource_limits,
     disable_hook,
     disable_webhook,
     enqueue_job,
@@ -43,6 +44,7 @@ from jobplatform.queue import (
     register_worker,
     set_plan,
     set_rate_limit,
+    set_resource_limit,
     set_retention,
     set_rule,
 )
@@ -158,6 +160,11 @@ class Stage:
         self.session.commit()
         return "hubspot:*"
 
+    def resource_limit(self) -> str:
+        set_resource_limit(self.session, "hubspot:*", 1)
+        self.session.commit()
+        return "hubspot:*"
+
     def paused_queue(self) -> str:
         pause(self.session, "queue", "sync", reason="a look", actor="ann")
         self.session.commit()
@@ -249,6 +256,8 @@ ACTS = {
     "tasks limit": Act("task.limit", "sync --max-running 3", refused="Not-A-Task --max-running 3"),
     "rates set": Act("rate.set", "hubspot:* 100/10s", refused="hubspot:4* 100/10s"),
     "rates clear": Act("rate.clear", "{}", Stage.rate, refused="hubspot:*"),
+    "resources limit": Act("resource.limit", "hubspot:* 1", refused="hubspot:4* 1"),
+    "resources clear": Act("resource.clear_limit", "{}", Stage.resource_limit, refused="hubspot:*"),
     "pause": Act("queue.pause", "queue sync --reason slow", refused="workspace Globex --reason slow"),
     "resume": Act("queue.resume", "queue {}", Stage.paused_queue, refused="queue sync"),
     "alerts set": Act("rule.set", "backlog --above 3", refused="backlogs --off"),
@@ -260,7 +269,7 @@ ACTS = {
 #: Commands that only look.
 LOOKING = {
     *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys ls", "openapi"),
-    *("pauses", "plans ls", "queues ls", "rates ls", "tasks ls", "tokens ls"),
+    *("pauses", "plans ls", "queues ls", "rates ls", "resources ls", "tasks ls", "tokens ls"),
     *("workspaces ls", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
     *("alerts ls", "alerts rules", "retention ls"),
     *("schedules ls", "schedules show", "schedules preview"),
@@ -446,7 +455,7 @@ def test_queues_and_tasks_show_their_limits(cli: Cli, acme: uuid.UUID, session: 
     ]
     assert told == "task sync: no limit in all, at most 1 at a time in each workspace\n"
     assert cli("queues", "limit", "sync", "none").stdout == "queue sync: no limit\n"
-    for listing in ("queues", "tasks", "rates", "plans", "workspaces", "tokens"):
+    for listing in ("queues", "tasks", "rates", "resources", "plans", "workspaces", "tokens"):
         assert cli(listing, "ls").exit_code == 0
 
 
@@ -467,6 +476,22 @@ def test_a_rate_is_set_listed_and_cleared(cli: Cli) -> None:
     ]
     assert cli("rates", "clear", "hubspot:*").exit_code == 0
     assert as_json(cli("rates", "ls", "--json")) == []
+
+
+def test_a_resource_is_limited_listed_and_set_free(cli: Cli, session: Session) -> None:
+    declare_resource_limits(session, {"account:*": 1}, "billing:tasks")
+    session.commit()
+
+    assert cli("resources", "limit", "account:*", "3").stdout == "resource account:*: at most 3 at a time\n"
+    assert cli("resources", "limit", "account:7", "none").stdout == "resource account:7: no limit\n"
+    assert as_json(cli("resources", "ls", "--json")) == [
+        {"resource": "account:*", "maxRunning": 3, "codeMaxRunning": 1, "declaredBy": "billing:tasks"},
+        {"resource": "account:7", "maxRunning": None, "codeMaxRunning": None, "declaredBy": None},
+    ]
+    said = "resource account:*: at most 1 at a time, as the code declares\n"
+    assert cli("resources", "clear", "account:*").stdout == said
+    assert cli("resources", "clear", "account:7").stdout == "resource account:7: no limit of its own\n"
+    assert [line["resource"] for line in as_json(cli("resources", "ls", "--json"))] == ["account:*"]
 
 
 def test_a_rotated_token_gives_way_to_one_like_it(cli: Cli, acme: uuid.UUID, session: Session) -> None:
@@ -528,6 +553,9 @@ def test_the_log_is_listed_newest_first(cli: Cli, acme: uuid.UUID) -> None:
         ("rates set hubspot:4* 1/s", "must be a resource, or a kind of them and a star"),
         ("rates set hubspot:* none", "rates clear"),
         ("rates clear hubspot:*", "has no rate of its own"),
+        ("resources limit account:4* 1", "must be a resource, or a kind of them and a star"),
+        ("resources limit account:* few", "neither a whole number from 0"),
+        ("resources clear account:*", "has no limit to clear"),
         ("plans delete gold", "there is no plan 'gold'"),
         ("tokens rotate nothing", "no token 'nothing' is alive"),
         ("audit -w Globex", "no workspace is named"),
