@@ -11,7 +11,16 @@ from sqlalchemy import text
 
 from jobplatform.models import Connection, SyncLog, Workspace
 from jobplatform.pages.console.overview import LEADS
-from jobplatform.queue import Every, Tasks, count_endings, create_schedule, end_late_jobs, pause
+from jobplatform.queue import (
+    Every,
+    Tasks,
+    count_endings,
+    create_schedule,
+    declare_resource_limits,
+    end_late_jobs,
+    pause,
+    set_resource_limit,
+)
 from tests.api.conftest import Hand
 from tests.pages.conftest import Enqueue, Sessions, Visitor, audited, complaint_about, notice_of, scalar
 
@@ -344,6 +353,43 @@ def test_a_resource_gets_a_rate_that_is_changed_and_lifted_and_is_paused(operato
     assert scalar(sessions, "select count(*) from jobplatform.rate_limits") == 0
     actions = ["rate.set", "rate.set", "resource.pause", "resource.resume", "rate.clear"]
     assert [action for action, _ in audited(sessions)] == actions
+
+
+def test_a_resource_gets_a_limit_that_is_changed_and_cleared(operator: Visitor, sessions: Sessions) -> None:
+    operator.get("/resources")
+    assert operator.do("/resources/limit", resource="account/é:*", max_running="1") == "account/é:* has a limit now."
+    taken = operator.page = operator.send("/resources/limit", resource="account/é:*", max_running="2")
+    assert (taken.status_code, "has a limit already" in taken.text) == (422, True)
+    refused = operator.page = operator.send("/resources/limit", resource="other:*", max_running="some")
+    assert refused.status_code == 422
+    assert operator.form("/resources/limit").fields["max_running"] == "some"
+
+    operator.get("/resources")
+    assert operator.do("/limit/change", max_running="3").endswith("counts from the next claim on.")
+    limit = "select row(resource, max_running)::text from jobplatform.resource_limits"
+    assert scalar(sessions, limit) == "(account/é:*,3)"
+    refused = operator.page = operator.send("/limit/change", max_running="-1")
+    assert (refused.status_code, refused.text.count('aria-invalid="true"')) == (422, 1)
+    operator.get("/resources")
+    operator.do("/limit/change", max_running="")
+    assert scalar(sessions, limit) == "(account/é:*,)"
+    operator.do("/limit/clear")
+    assert scalar(sessions, "select count(*) from jobplatform.resource_limits") == 0
+    actions = ["resource.limit", "resource.limit", "resource.limit", "resource.clear_limit"]
+    assert [action for action, _ in audited(sessions)] == actions
+
+
+def test_a_resource_s_limit_in_code_is_brought_back_by_a_click(operator: Visitor, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        declare_resource_limits(session, {"account:*": 1}, "app:tasks")
+        set_resource_limit(session, "account:*", 5)
+
+    page = operator.get("/resources").text
+
+    assert "the code says 1" in page
+    operator.do("/limit/clear")
+    assert scalar(sessions, "select max_running from jobplatform.resource_limits") == 1
+    assert "As in the code" not in operator.get("/resources").text
 
 
 def test_a_resource_that_is_not_to_be_asked_says_until_when(operator: Visitor, sessions: Sessions) -> None:

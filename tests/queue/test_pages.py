@@ -37,6 +37,7 @@ from jobplatform.queue import (
     retry_job,
     run_schedule_now,
     set_queue_limit,
+    set_resource_limit,
     set_rule,
     set_workspace_limits,
     settle_alerts,
@@ -832,3 +833,18 @@ OPERATORS: list[Reader] = [
     lambda session, *_: pages.sync_lines(session),
     lambda session, *_: pages.audit_lines(session),
 ]
+
+
+def test_a_resource_says_how_many_jobs_use_it_and_a_kind_how_many_use_any_of_it(
+    db: Session, put: Put, worker: Worker
+) -> None:
+    for name in ("account:*", "account:1", "shop:*"):
+        set_resource_limit(db, name, 5)
+    for resource in ("account:1", "account:1", "account:2", "mail"):
+        put(resource=resource)
+    worker.drain()
+
+    lines = pages.resource_lines(db)
+
+    assert {line.resource: line.running for line in lines} == {"account:*": 3, "account:1": 2, "shop:*": 0}
+    assert [line.limit and line.limit.max_running for line in lines] == [5, 5, 5]

@@ -23,7 +23,10 @@ TASK_LIMITS: Final = {
     "max_running": ("Running at most", "Jobs of it at a time, over all workspaces"),
     "max_running_per_workspace": ("In each workspace", "Jobs of it at a time, of one workspace"),
 }
-#: Of what jobs use outside.
+#: Of what jobs use outside: how many use it at a time, and how much of it.
+RESOURCE_LIMIT: Final = {
+    "max_running": ("Running at most", "Jobs that use it at a time; empty for no limit"),
+}
 RATE: Final = {
     "units": ("Units", "What jobs may use in each period"),
     "period_ms": ("Period, ms", "1000 is a second"),

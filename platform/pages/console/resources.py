@@ -1,4 +1,4 @@
-"""Resources: rates of what jobs use outside, pauses, and what is not to be asked just now."""
+"""Resources: rates and limits of what jobs use outside, pauses, and what is not to be asked just now."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from urllib.parse import quote
 from flask import Response, request
 
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import RATE, limits_in_form, typed_in_form, wrong_with
+from jobplatform.pages.console.limits import RATE, RESOURCE_LIMIT, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import pages
 
 NAMES = (*RATE, "resource")
+LIMIT_NAMES = (*RESOURCE_LIMIT, "resource")
 
 
 def make_resources() -> Section:
@@ -23,6 +24,9 @@ def make_resources() -> Section:
     section.action("/resources", "limit")(make_rate)
     section.action("/resources/rate", "limit")(change_rate)
     section.action("/resources/rate/delete", "limit")(delete_rate)
+    section.action("/resources/limit", "limit")(make_limit)
+    section.action("/resources/limit/change", "limit")(change_limit)
+    section.action("/resources/limit/clear", "limit")(clear_limit)
     section.action("/resources/pause", "pause")(pause)
     section.action("/resources/resume", "pause")(resume)
     return section
@@ -58,6 +62,33 @@ def delete_rate() -> Any:
     return done(ask("DELETE", _path(_name())), f"Jobs may use {_name()} as often as they like.")
 
 
+def make_limit() -> Any:
+    """The same as of a rate: one that is there already is changed, and not replaced."""
+    name = _name()
+    with looking() as session:
+        taken = any(line.resource == name and line.limit for line in pages.resource_lines(session))
+    if not name or taken:
+        said = f"{name} has a limit already." if taken else "Say which resource."
+        return _page(wrong_limit={"resource": said}, status=422)
+    answer = ask("PUT", _limit_path(name), limits_in_form(RESOURCE_LIMIT))
+    if not answer.ok:
+        return _page(wrong_limit=wrong_with(answer, LIMIT_NAMES), status=answer.status)
+    return done(answer, f"{name} has a limit now.", url("resources.list_resources"))
+
+
+def change_limit() -> Any:
+    """An empty field is no limit, whatever its kind or the code has. What runs goes on."""
+    answer = ask("PUT", _limit_path(_name()), limits_in_form(RESOURCE_LIMIT))
+    if not answer.ok:
+        return _page(_name(), wrong_limit=wrong_with(answer, RESOURCE_LIMIT), status=answer.status)
+    return done(answer, f"The limit of {_name()} counts from the next claim on.")
+
+
+def clear_limit() -> Any:
+    said = f"Of {_name()} counts what the code declares, or its kind has."
+    return done(ask("DELETE", _limit_path(_name())), said)
+
+
 def pause() -> Any:
     return pause_it("resource", _name())
 
@@ -75,11 +106,31 @@ def _path(name: str) -> str:
     return f"/operator/rate-limits/{quote(name, safe='')}"
 
 
-def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+def _limit_path(name: str) -> str:
+    return f"/operator/resource-limits/{quote(name, safe='')}"
+
+
+def _page(
+    of: str = "",
+    wrong: dict[str, str] | None = None,
+    status: int = 200,
+    *,
+    wrong_limit: dict[str, str] | None = None,
+) -> Response:
     """``of``: the resource whose form is shown again, as it was typed; empty for a new one."""
     with looking() as session:
         lines = pages.resource_lines(session)
     # What has no line, as a form that was made up has none, is shown as a new one.
     of = of if any(line.resource == of for line in lines) else ""
-    typed = typed_in_form(NAMES) if wrong else {}
-    return render("resources.html", status=status, lines=lines, fields=RATE, of=of, typed=typed, wrong=wrong or {})
+    typed = typed_in_form((*NAMES, *RESOURCE_LIMIT)) if wrong or wrong_limit else {}
+    return render(
+        "resources.html",
+        status=status,
+        lines=lines,
+        fields=RATE,
+        limit=RESOURCE_LIMIT["max_running"],
+        of=of,
+        typed=typed,
+        wrong=wrong or {},
+        wrong_limit=wrong_limit or {},
+    )
