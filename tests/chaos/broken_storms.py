@@ -67,6 +67,7 @@ STORMS = (
     BrokenStorm("running", FORGETFUL),
     BrokenStorm("unique", replace(BASE, faults=("kill child",), without_index=True), here="naive unique check"),
     BrokenStorm("limits", replace(FLOODED, variant="a workspace counted without a lock")),
+    BrokenStorm("limits", replace(FLOODED, variant="a resource counted without a lock")),
     BrokenStorm("rates", replace(FLOODED, variant="a resource is not paid for")),
     BrokenStorm("pauses", replace(FLOODED, variant="workspaces not paused")),
 )

@@ -25,6 +25,7 @@ from jobplatform.queue import (
     resume,
     set_queue_limit,
     set_rate_limit,
+    set_resource_limit,
     set_task_limits,
     set_workspace_limits,
 )
@@ -40,13 +41,13 @@ order by seq
 """
 
 #: Limits on what runs at a time, as the history counts it.
-AT_ONCE = ("workspace", "queue", "task", "here")
+AT_ONCE = ("workspace", "queue", "task", "here", "resource")
 PAUSES = {kind: f"pause {kind}" for kind in ("workspace", "queue", "task", "resource")}
 
 
 class Scope(NamedTuple):
-    """What a value is about. ``here`` is a task in each workspace, ``pace`` a workspace's rate, ``rate`` a resource's,
-    ``waiting`` a quota."""
+    """What a value is about. ``here`` is a task in each workspace, ``resource`` each resource of a kind, ``pace`` a
+    workspace's rate, ``rate`` a resource's, ``waiting`` a quota."""
 
     kind: str
     key: str
@@ -145,6 +146,8 @@ def _make(session: Session, scope: Scope, value: Any) -> None:
         set_queue_limit(session, key, value)
     elif kind in ("task", "here"):
         set_task_limits(session, key, {"max_running" if kind == "task" else "max_running_per_workspace": value})
+    elif kind == "resource":
+        set_resource_limit(session, key, value)
     elif kind == "rate":
         _set_rate(session, key, value)
     else:

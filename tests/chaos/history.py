@@ -60,7 +60,8 @@ begin
                 'task', count(*) filter (where q.task = becomes ->> 'task'),
                 'here', count(*) filter (
                     where q.workspace_id = (becomes ->> 'workspace_id')::uuid and q.task = becomes ->> 'task'
-                )
+                ),
+                'resource', count(*) filter (where q.resource = becomes ->> 'resource')
             )
             from jobplatform.job_queue q
             where q.state = 2

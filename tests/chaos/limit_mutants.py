@@ -16,6 +16,7 @@ from tests.chaos.stage import Stage
 
 ELSEWHERE = uuid.UUID(int=2)
 POOL = "pool:shared"
+DESK, EACH_DESK = "desk:1", "desk:*"
 
 Scene = Callable[[Stage], None]
 
@@ -38,10 +39,16 @@ def a_task_is_claimed_by_two_at_once(stage: Stage) -> None:
     two_claims_at_once(stage)
 
 
-def two_claims_at_once(stage: Stage) -> None:
+def a_resource_is_claimed_by_two_at_once(stage: Stage) -> None:
+    stage.set("resource", EACH_DESK, 1)
+
+    two_claims_at_once(stage, resource=DESK)
+
+
+def two_claims_at_once(stage: Stage, resource: str | None = None) -> None:
     """One has not committed when the other begins."""
     for workspace_id in (stage.workspace_id, ELSEWHERE) * 2:
-        stage.enqueue(workspace_id=workspace_id)
+        stage.enqueue(workspace_id=workspace_id, resource=resource)
     first, second = stage.worker(), stage.worker()
     claimed: list[ClaimedJob] = []
     other = threading.Thread(target=lambda: claimed.extend(stage.claim(second, limit=1)))
@@ -60,6 +67,17 @@ def a_limited_queue_has_jobs_of_two_workspaces(stage: Stage) -> None:
     stage.set("queue", "default", 1)
     for workspace_id in (stage.workspace_id, ELSEWHERE):
         stage.enqueue(workspace_id=workspace_id)
+
+    jobs = stage.claim(stage.worker()) + stage.claim(stage.worker())
+
+    stage.look()
+    stage.complete(jobs)
+
+
+def a_limited_resource_has_jobs_of_two_workspaces(stage: Stage) -> None:
+    stage.set("resource", EACH_DESK, 1)
+    for workspace_id in (stage.workspace_id, ELSEWHERE):
+        stage.enqueue(workspace_id=workspace_id, resource=DESK)
 
     jobs = stage.claim(stage.worker()) + stage.claim(stage.worker())
 
@@ -235,6 +253,8 @@ LIMIT_MUTANTS: tuple[tuple[str, Scene, str], ...] = (
     ("a queue limited in each workspace", a_limited_queue_has_jobs_of_two_workspaces, "limits"),
     ("a task counted without a lock", a_task_is_claimed_by_two_at_once, "limits"),
     ("a task not counted where it runs", a_task_is_limited_in_each_workspace, "limits"),
+    ("a resource counted without a lock", a_resource_is_claimed_by_two_at_once, "limits"),
+    ("a resource limited in each workspace", a_limited_resource_has_jobs_of_two_workspaces, "limits"),
     ("a slot leaks with each retry", a_job_of_a_limited_workspace_failed, "standstill"),
     ("a workspace does not pay", a_workspace_has_started_what_its_rate_allows, "rates"),
     ("a resource is not paid for", a_resource_is_used_up, "rates"),

@@ -52,7 +52,14 @@ class Start:
 
     def scope(self, kind: str) -> Scope:
         """What limits this job, of this kind."""
-        return Scope(kind, self.workspace if kind == "workspace" else self.queue if kind == "queue" else self.task)
+        match kind:
+            case "workspace":
+                return Scope(kind, self.workspace)
+            case "queue":
+                return Scope(kind, self.queue)
+            case "resource":
+                return Scope(kind, f"{self.resource.partition(':')[0]}:*" if self.resource else "")
+        return Scope(kind, self.task)
 
     @property
     def returned(self) -> Start:
@@ -61,6 +68,8 @@ class Start:
 
     def place(self, kind: str) -> str:
         """Under which key a census counts it."""
+        if kind == "resource":
+            return self.resource or ""
         return f"{self.workspace} {self.task}" if kind == "here" else self.scope(kind).key
 
 

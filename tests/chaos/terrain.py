@@ -24,6 +24,8 @@ from tests.chaos.workload import tasks
 QUEUE, TASK = "narrow", "scarce"
 #: One resource with a rate of its own, and two that have the rate of their kind, each by itself.
 POOL, KIND, ACCOUNTS = "pool:shared", "account:*", ("account:1", "account:2")
+#: Two that are limited as each of their kind is.
+EACH_DESK, DESKS = "desk:*", ("desk:1", "desk:2")
 PLAN = "trial"
 
 #: What must have happened in a run with limits, or it says nothing about them. See rules.nothing_was_vacuous.
@@ -87,6 +89,7 @@ class Terrain:
             Knob(Scope("workspace", str(self.shedding)), (1, 2), ample=4),
             Knob(Scope("rate", POOL), ((4, 3), (8, 4), (4, 2)), ample=(40, 40)),
             Knob(Scope("rate", KIND), ((3, 2), (5, 2)), ample=(20, 20)),
+            Knob(Scope("resource", EACH_DESK), (1, 2), ample=8),
             Knob(Scope("queue", QUEUE), (2, 4, None), late=True),
             Knob(Scope("task", TASK), (2, 3, None), late=True),
             Knob(Scope("here", TASK), (1, 2), late=True),
@@ -131,7 +134,7 @@ class Floods:
         terrain = self._terrain
         alone = [terrain.one, terrain.few, terrain.many, terrain.on_plan, terrain.paused, terrain.paced, terrain.paced]
         places: list[Callable[[], list[NewJob]]] = [partial(self._into, workspace) for workspace in alone]
-        places += [self._into_queue, self._of_task, self._of_task, self._on_pool, self._on_account]
+        places += [self._into_queue, self._of_task, self._of_task, self._on_pool, self._on_account, self._at_desks]
         quotas = cycle((self._into_full, self._into_shedding))
         while True:
             self._draw.shuffle(places)
@@ -163,6 +166,13 @@ class Floods:
     def _on_account(self) -> list[NewJob]:
         account = self._draw.choice(ACCOUNTS)
         return [self._job(self._anywhere(), resource=account) for _ in range(self._count())]
+
+    def _at_desks(self) -> list[NewJob]:
+        tasks_there = ("nap", "flaky")
+        return [
+            self._job(self._anywhere(), task=self._draw.choice(tasks_there), resource=self._draw.choice(DESKS))
+            for _ in range(self._count())
+        ]
 
     def _in_succession(self, place: Callable[[], list[NewJob]]) -> Iterator[list[NewJob]]:
         """Who produces waits after the last of them for all: so, however quick the workers are and however little there

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.locks import QUOTA, ROOM_OF_QUEUE, ROOM_OF_TASK, ROOM_OF_WORKSPACE
+from jobplatform.queue.locks import QUOTA, ROOM_OF_QUEUE, ROOM_OF_RESOURCE, ROOM_OF_TASK, ROOM_OF_WORKSPACE
 from tests.chaos.family_variants import FAMILY_VARIANTS
 
 
@@ -161,6 +161,12 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     ),
     "a task not counted where it runs": DatabasePatch(
         "free_of_tasks_in_workspaces", {"q.state = 2 and": "q.state = 2 and q.attempts = 0 and"}
+    ),
+    "a resource counted without a lock": DatabasePatch(
+        "free_on_resources", {f"pg_try_advisory_xact_lock({ROOM_OF_RESOURCE}, hashtext(names[nth]))": "true"}
+    ),
+    "a resource limited in each workspace": Patch(
+        "claim.jobs", "WEIGHED_CLAIM", {"and (resource is null or nth_of_resource <= of_resource)": ""}
     ),
     "a lowered limit not seen": tuple(
         Patch("claim.jobs", statement, {OF_WORKSPACE + " as most": f"greatest({OF_WORKSPACE}, 3) as most"})

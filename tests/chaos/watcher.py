@@ -50,6 +50,12 @@ of_task_here as materialized (
     where state = 2
     group by workspace_id, task
 ),
+on_resource as materialized (
+    select resource, count(*) as running
+    from waiting_or_running
+    where state = 2 and resource is not null
+    group by resource
+),
 startable as materialized (
     select w.workspace_id, count(*) as number
     from waiting_or_running w
@@ -98,6 +104,7 @@ census as (
         'queue', (select jsonb_object_agg(queue, running) from in_queue),
         'task', (select jsonb_object_agg(task, running) from of_task),
         'here', (select jsonb_object_agg(workspace_id || ' ' || task, running) from of_task_here),
+        'resource', (select jsonb_object_agg(resource, running) from on_resource),
         'waiting', (select jsonb_object_agg(workspace_id, waiting) from in_workspace where waiting > 0),
         'startable', (select jsonb_object_agg(workspace_id, number) from startable),
         'held', (select jsonb_object_agg(kind, number) from held),
