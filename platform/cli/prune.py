@@ -12,7 +12,15 @@ from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
 from jobplatform.cli.show import as_json_option, make_console, print_json
 from jobplatform.models import Role, confine
-from jobplatform.queue import Keeps, count_due, count_pages, forget_deliveries, forget_the_past, prune_pages
+from jobplatform.queue import (
+    Keeps,
+    count_due,
+    count_pages,
+    forget_deliveries,
+    forget_periods,
+    forget_the_past,
+    prune_pages,
+)
 from jobplatform.settings import Settings
 
 
@@ -61,8 +69,9 @@ def _prune(session: Session, keeps: Keeps, *, quiet: bool) -> tuple[int, int]:
     while some := forget_the_past(session, keeps.audit_after):
         lines += some
         session.commit()
-    while forget_deliveries(session):
-        session.commit()
+    for forget in (forget_deliveries, forget_periods):
+        while forget(session):
+            session.commit()
     with Progress(console=make_console(), disable=quiet, transient=True) as bar:
         task = bar.add_task("pages", total=count_pages(session))
         while True:

@@ -65,6 +65,7 @@ from jobplatform.models.source import (
     Upload,
     UploadChunk,
 )
+from jobplatform.models.unique_period import UniquePeriod
 from jobplatform.models.uuid_array import UuidArray
 from jobplatform.models.webhook import WebhookSubscription
 from jobplatform.models.worker import WorkerRow
@@ -133,6 +134,7 @@ __all__ = [
     "TaskRetention",
     "TaskType",
     "TickOutcome",
+    "UniquePeriod",
     "Upload",
     "UploadChunk",
     "UuidArray",

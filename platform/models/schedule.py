@@ -33,8 +33,8 @@ class Overlap(enum.StrEnum):
 
 
 class TickOutcome(enum.StrEnum):
-    """What came of a tick. ``deduplicated``: an unfinished job holds the guard, and ``job_id`` names it. ``replaced``:
-    it waited, and is this tick's now."""
+    """What came of a tick. ``deduplicated``: an unfinished job holds the guard, or its last one was made too recently;
+    ``job_id`` names it. ``replaced``: it waited, and is this tick's now."""
 
     ENQUEUED = "enqueued"
     REPLACED = "replaced"

@@ -90,6 +90,7 @@ from jobplatform.queue.enqueue import (
     MOST_TAGS,
     PRIORITIES,
     Enqueued,
+    MadeRecently,
     NewJob,
     Replaced,
     enqueue_job,
@@ -108,6 +109,7 @@ from jobplatform.queue.fill_batch import OpenBatch
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
 from jobplatform.queue.fingerprint import common_part, fingerprint_of
 from jobplatform.queue.forget_deliveries import forget_deliveries
+from jobplatform.queue.forget_periods import forget_periods
 from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.hook_event import HookEvent
@@ -477,6 +479,7 @@ __all__ = [
     "LimitsInCode",
     "LimitsOfWorkspace",
     "LogLine",
+    "MadeRecently",
     "ManyCancelled",
     "Matching",
     "NewHook",
@@ -630,6 +633,7 @@ __all__ = [
     "fire_schedules",
     "forget_bulk",
     "forget_deliveries",
+    "forget_periods",
     "forget_the_past",
     "forget_ticks",
     "get_batch",

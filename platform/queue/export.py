@@ -61,6 +61,7 @@ WHAT = {
     "job_records": "Jobs: what was asked for, with what came of it.",
     "job_queue": "Jobs that have not ended: where they are now.",
     "job_edges": "What a job waits for.",
+    "unique_periods": "Keys that have no other job yet, and their last one.",
     "batches": "Sets of jobs that are counted together.",
     "notices": "What has happened and is not counted yet.",
     "endings": "Jobs that have ended and are not counted yet.",

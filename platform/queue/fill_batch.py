@@ -93,8 +93,12 @@ def open_batch_of(
 def _require_created(answers: list[Enqueued], callbacks: list[NewJob]) -> None:
     """A callback that is not made would never be called."""
     if taken := [
-        (job.id, Problem("/uniqueKey", f"of {job.task} is taken by the unfinished job {answer.job_id}"))
+        (job.id, Problem("/uniqueKey", f"of {job.task} is taken by the {_which(answer)} job {answer.job_id}"))
         for job, answer in zip(callbacks, answers, strict=True)
         if not answer.created
     ]:
         raise InvalidJobError([problem for _, problem in taken], [job_id for job_id, _ in taken])
+
+
+def _which(answer: Enqueued) -> str:
+    return "unfinished" if answer.unique_until is None else "recent"

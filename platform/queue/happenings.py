@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class Happening(NamedTuple):
-    """``enqueued``: there is a new job. ``conflict``: the uniqueness guard had an unfinished one already."""
+    """``enqueued``: there is a new job. ``conflict``: the uniqueness guard had an unfinished one already, or one
+    that was made too recently."""
 
     kind: Literal["enqueued", "conflict"]
     queue: str

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import KEPT_HOURS
 from jobplatform.queue.breaker import BREAKER
 from jobplatform.queue.forget_deliveries import forget_deliveries
+from jobplatform.queue.forget_periods import forget_periods
 from jobplatform.queue.needed import NEEDED, WITH_THEM, forget_batches
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
@@ -182,7 +183,7 @@ def prune_jobs(
         turn = take_turn(session, CHORE, now=now)
         if turn is None:
             return 0
-        most_forgotten = max(forget_the_past(session, audit_after), forget_deliveries(session))
+        most_forgotten = max(forget_the_past(session, audit_after), forget_deliveries(session), forget_periods(session))
         forget_batches(session, max(completed_after, failed_after))
         pruned = prune_pages(session, keeps, turn.position)
         again = max(pruned.jobs, most_forgotten) >= MOST

@@ -95,9 +95,10 @@ class Task(Generic[P, R]):
 
         ``options`` are those of :meth:`new_job`; ``if_active="replace"`` has the job wait in the place of one that
         waits under its key, or for the one that runs; each request with a ``delay`` puts it off again, until
-        ``longest_delay`` after the first of them. With a handler's own Session (``job.session``) the job is a
+        ``longest_delay`` after the first of them. With ``unique_for`` no other is made for so long after the last one
+        was, also when that has completed. With a handler's own Session (``job.session``) the job is a
         child of the running one, and its workspace need not be named. The answer says whether a job was created, or
-        which unfinished job holds the uniqueness guard.
+        which job there is already.
         Raises :class:`InvalidPayloadError` or :class:`InvalidJobError`.
         """
         where = _workspace(session, workspace_id)
@@ -142,6 +143,7 @@ class Task(Generic[P, R]):
         timeout: datetime.timedelta | None = None,
         start_within: datetime.timedelta | None = None,
         unique_key: str | None = None,
+        unique_for: datetime.timedelta | None = None,
         if_active: IfActive | None = None,
         resource: str | None = None,
         units: int | None = None,
@@ -157,6 +159,7 @@ class Task(Generic[P, R]):
         """
         value = self.payload.dump(payload)
         defaults = self.options
+        key = self._unique_key(value) if unique_key is None else unique_key
         return NewJob(
             workspace_id=workspace_id,
             task=self.name,
@@ -170,7 +173,9 @@ class Task(Generic[P, R]):
             max_attempts=defaults.retry.max_attempts if max_attempts is None else max_attempts,
             timeout=defaults.timeout if timeout is None else timeout,
             start_within=defaults.start_within if start_within is None else start_within,
-            unique_key=self._unique_key(value) if unique_key is None else unique_key,
+            unique_key=key,
+            # A payload that is like no other has no last job either.
+            unique_for=defaults.unique_for if unique_for is None and key is not None else unique_for,
             if_active=defaults.if_active if if_active is None else if_active,
             resource=self._resource_of(value) if resource is None else resource,
             units=defaults.units if units is None else units,

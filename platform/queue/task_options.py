@@ -40,6 +40,7 @@ class TaskOptions:
     decide: RetryFunction | None = None
     upgrade: Upgrade | None = None
     if_active: IfActive = "return"
+    unique_for: datetime.timedelta | None = None
     tags: tuple[str, ...] = ()
     description: str | None = None
     limit: int | None = None
@@ -61,6 +62,7 @@ class JobOptions(TypedDict, total=False):
     timeout: datetime.timedelta | None
     start_within: datetime.timedelta | None
     unique_key: str | None
+    unique_for: datetime.timedelta | None
     if_active: IfActive | None
     resource: str | None
     units: int | None

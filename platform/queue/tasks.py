@@ -130,6 +130,7 @@ class Tasks(Declarations):
                 "priority": task.options.priority,
                 "encrypted": task.options.encrypted,
                 "if_active": task.options.if_active,
+                "unique_for": task.options.unique_for and task.options.unique_for.total_seconds(),
                 "keep": task.options.keep.as_seconds(),
                 "description": task.description and task.description[:500],
                 "tags": list(task.options.tags),
@@ -178,6 +179,7 @@ class Tasks(Declarations):
         max_attempts: int | None = None,
         retry: RetryPolicy | RetryFunction | Retry | None = None,
         unique: Unique | None = None,
+        unique_for: datetime.timedelta | None = None,
         if_active: IfActive = "return",
         limit: int | None = None,
         limit_per_workspace: int | None = None,
@@ -200,7 +202,8 @@ class Tasks(Declarations):
         job is due, is never started and ends as cancelled.
         ``retry`` is a policy, or a function of the attempt's number and its exception (see :data:`RetryFunction`).
         ``unique="workspace"`` allows one unfinished job of this task in each workspace; names of payload fields allow
-        one for each combination of their values, a function from payload to key one for each key. With
+        one for each combination of their values, a function from payload to key one for each key. With ``unique_for``
+        there is no other for so long after the last one was made, also when that has completed. With
         ``if_active="replace"`` a further request is not turned away: it waits, with the newest payload, until the
         running one has ended. ``limit`` and ``limit_per_workspace`` are how many run at a time; operators may change
         that while everything runs. ``resource`` names what a job uses outside, so that limits and rates can be set
@@ -228,6 +231,7 @@ class Tasks(Declarations):
                 decide=decide,
                 upgrade=upgrade,
                 if_active=if_active,
+                unique_for=unique_for,
                 tags=tuple(tags),
                 description=description or _first_line(handler),
                 limit=limit,
@@ -288,6 +292,8 @@ class Tasks(Declarations):
         problems = options_problems(options)
         if options.if_active == "replace" and unique is None:
             problems.append('if_active="replace" needs unique=…: it is about jobs that are the same')
+        if options.unique_for is not None and unique is None:
+            problems.append("unique_for needs unique=…: it is about jobs that are the same")
         if options.limit_per_resource is not None and not problems:
             problems += self._resource_limit_problems(options.limit_per_resource, resource)
         if problems:
@@ -305,6 +311,9 @@ class Tasks(Declarations):
                 resource=resource.text if isinstance(resource, Template) and not resource.fields else None,
                 units=options.units,
                 tags=options.tags,
+                unique_key=None if options.unique_for is None else name,
+                unique_for=options.unique_for,
+                if_active=options.if_active,
             )
         except InvalidJobError as error:
             raise TaskDefinitionError(f"task {name!r}: {error}") from None

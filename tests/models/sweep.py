@@ -44,6 +44,7 @@ _ATTEMPT = {"workspace_id": str(MINE), "job_id": str(JOB), "epoch": 1}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "job_records": {**_JOB, "payload": {"secret": 1}},
     "job_queue": {**_JOB, "state": 1, "priority": 0, "max_attempts": 3, "timeout_ms": 1, "run_after": "2026-01-01"},
+    "unique_periods": {"workspace_id": str(MINE), "unique_key": "secret", "job_id": str(JOB), "until": "2090-01-01"},
     "job_attempts": {**_ATTEMPT, "attempt": 1, "ended_at": "2026-01-01", "outcome": "error", "final": True},
     "job_logs": {**_ATTEMPT, "line": 1, "level": "info", "message": "secret"},
     "job_steps": {**_ATTEMPT, "name": "page-1", "value": {"secret": 1}},

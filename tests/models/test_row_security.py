@@ -18,7 +18,7 @@ WORKERS = {
     "job_records", "job_queue", "job_attempts", "job_logs", "job_steps", "workspace_limits", "workspace_retention",
     "schedules",
     "schedule_ticks",
-    "batches", "job_edges", "notices",
+    "batches", "job_edges", "notices", "unique_periods",
     "endings", "workspace_cells", "workspace_totals", "error_groups",
     "workspace_alert_rules", "workspace_alerts",
 }  # fmt: skip

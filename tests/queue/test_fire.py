@@ -15,12 +15,14 @@ from jobplatform.errors import InvalidPayloadError
 from jobplatform.key_ring import generate_key
 from jobplatform.models import PLATFORM_WORKSPACE, JobRecord, Role, Schedule, ScheduleTick, Workspace, make_engine
 from jobplatform.queue import (
+    Completion,
     Every,
     Fired,
     Once,
     RunningJob,
     TaskDefaults,
     Tasks,
+    complete_jobs,
     create_schedule,
     fire_schedules,
     get_job,
@@ -56,6 +58,9 @@ def tasks() -> Tasks:
 
     @tasks.task("newest", unique="workspace", if_active="replace")
     def newest(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
+    @tasks.task("seldom", unique="workspace", unique_for=datetime.timedelta(seconds=100))
+    def seldom(job: RunningJob, payload: dict[str, Any]) -> None: ...
 
     @tasks.task("secret", encrypted=True)
     def secret(job: RunningJob, payload: dict[str, Any]) -> dict[str, Any]:
@@ -309,6 +314,32 @@ def test_what_a_schedule_does_not_say_about_an_overlap_its_task_says(
     fire_schedules(db, {task["name"]: TaskDefaults.of(task) for task in tasks.catalogue()})
 
     assert [tick[0] for tick in ticks()] == [outcome]
+
+
+def test_a_tick_that_comes_too_soon_after_the_last_job_of_its_task_is_done_by_that(
+    make: Make,
+    session: Session,
+    tasks: Tasks,
+    db: Session,
+    time: Time,
+    workspace_id: uuid.UUID,
+    ticks: Callable[[], list[tuple[str, str | None]]],
+    fact: Fact,
+) -> None:
+    make(task="seldom")
+    seldom = tasks["seldom"].enqueue(session, workspace_id=workspace_id)
+    session.commit()
+    complete_jobs(db, [Completion(Worker(db, tasks=["seldom"]).lease())])
+    known = {task["name"]: TaskDefaults.of(task) for task in tasks.catalogue()}
+    time.passes(61)
+
+    fire_schedules(db, known)
+    assert [tick[0] for tick in ticks()] == ["deduplicated"]
+    assert fact("select job_id from jobplatform.schedule_ticks") == seldom.job_id
+
+    time.passes(61)
+    fire_schedules(db, known)
+    assert sorted(tick[0] for tick in ticks()) == ["deduplicated", "enqueued"]
 
 
 def test_a_tick_of_an_encrypted_task_carries_on_what_was_sealed_and_its_job_opens_it(

@@ -61,7 +61,7 @@ WITH_ROWS = {
     "uploads", "upload_chunks", "exports", "connection_authorizations",
     "batches", "job_edges", "notices", "endings", "workspace_cells", "workspace_totals", "error_groups",
     "hooks", "hook_deliveries", "webhook_subscriptions",
-    "workspace_alert_rules", "workspace_alerts",
+    "workspace_alert_rules", "workspace_alerts", "unique_periods",
 }  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def fill(session: Session, workspace_id: uuid.UUID, *, encrypted: bool = False) 
         payload={"text": of("payload")},
         encrypted=encrypted,
         unique_key=None if encrypted else of("key"),
+        unique_for=None if encrypted else datetime.timedelta(days=1),
         tags=() if encrypted else (of("tag"),),
         request_id=None if encrypted else of("request"),
     )

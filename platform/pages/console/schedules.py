@@ -83,7 +83,7 @@ def run_now(workspace_id: UUID, schedule_id: UUID) -> Any:
     words = {
         "enqueued": "A job was enqueued.",
         "replaced": "A job that waited is this one now.",
-        "deduplicated": "An unfinished job holds the guard, so no other one was enqueued.",
+        "deduplicated": "A job of its key is unfinished or was made too recently, so no other one was enqueued.",
         "fanned_out": "Workers enqueue it for every workspace.",
     }
     return done(answer, words.get(outcome, f"The outcome is: {outcome}."))

@@ -8,6 +8,7 @@ frees itself; Python only repeats the question when two transactions raced for t
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.edges import hold_what_they_wait_for, link
 from jobplatform.queue.enqueue.many import enqueue_many, enqueue_unasked
 from jobplatform.queue.enqueue.new_job import NewJob
+from jobplatform.queue.enqueue.periods import NO_PERIODS, Recent, begin_periods, look_at_periods, without_recent
 from jobplatform.queue.enqueue.replace import enqueue_newest
 from jobplatform.queue.enqueue.statements import ENQUEUE_ONE
 from jobplatform.queue.enqueue.values import parameters_of
@@ -33,7 +35,9 @@ from jobplatform.tracing import is_traced, sending
 class Enqueued(NamedTuple):
     """What became of a request: ``created``, or the id of the unfinished job that holds its uniqueness guard.
 
-    ``replaced``: that job waited, and is what was asked for now.
+    ``replaced``: that job waited, and is what was asked for now. ``unique_until``: that job was made so recently that
+    until then no other is made, by the ``unique_for`` of the request, and it may have completed; ``retry_after`` are
+    the seconds until then.
     """
 
     job_id: uuid.UUID
@@ -42,6 +46,14 @@ class Enqueued(NamedTuple):
     @property
     def replaced(self) -> bool:
         return False
+
+    @property
+    def unique_until(self) -> datetime.datetime | None:
+        return None
+
+    @property
+    def retry_after(self) -> int | None:
+        return None
 
 
 _enqueued = quick_maker(Enqueued)
@@ -55,6 +67,26 @@ class Replaced(Enqueued):
     @property
     def replaced(self) -> bool:
         return True
+
+
+class MadeRecently(Enqueued):
+    """A job of the key was made within the ``unique_for`` of the request: this one, which may have completed."""
+
+    _recent: Recent
+
+    @classmethod
+    def of(cls, recent: Recent) -> MadeRecently:
+        made = cls(recent.job_id, False)
+        made._recent = recent
+        return made
+
+    @property
+    def unique_until(self) -> datetime.datetime:
+        return self._recent.until
+
+    @property
+    def retry_after(self) -> int:
+        return self._recent.seconds
 
 
 def enqueue_job(session: Session, job: NewJob) -> Enqueued:
@@ -85,24 +117,30 @@ def _enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     asked = list({job.id.int: job for job in jobs}.values())
     existing: dict[int, uuid.UUID] = {}
     replaced: set[int] = set()
+    periods = NO_PERIODS
     with reaching(session, (job.workspace_id for job in asked)):
         if wants_sealing(asked):
             asked = seal_payloads(session, asked)
+        wanted = asked
         if not (len(asked) == 1 and _stands_alone(asked[0]) and _enqueue_one(session, asked[0])):
             with one_transaction(session):
-                related = any(map(_is_related, asked))
+                periods = look_at_periods(session, asked)
+                wanted = without_recent(asked, periods)
+                related = any(map(_is_related, wanted))
                 if related:
-                    asked = hold_what_they_wait_for(session, asked)
-                existing = enqueue_many(session, [job for job in asked if not _replaces(job)])
+                    wanted = hold_what_they_wait_for(session, wanted)
+                existing = enqueue_many(session, [job for job in wanted if not _replaces(job)])
                 if related:
-                    link(session, asked, existing)
-                if any(map(_replaces, asked)):
-                    replaced = _enqueue_newest(session, asked, existing)
-    _wake_workers(session, (job for job in asked if job.id.int not in existing or job.id.int in replaced))
+                    link(session, wanted, existing)
+                if any(map(_replaces, wanted)):
+                    replaced = _enqueue_newest(session, wanted, existing)
+                begin_periods(session, periods, wanted, existing)
+            existing.update((number, recent.job_id) for number, recent in periods.recent.items())
+    _wake_workers(session, (job for job in wanted if job.id.int not in existing or job.id.int in replaced))
     note_enqueued(session, asked, existing, replaced)
     if not existing:
         return [_enqueued((job.id, True)) for job in jobs]
-    return [_answer(job, existing, replaced) for job in jobs]
+    return [_answer(job, existing, replaced, periods.recent) for job in jobs]
 
 
 def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> int:
@@ -119,8 +157,12 @@ def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> int:
     return new
 
 
-def _answer(job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int]) -> Enqueued:
+def _answer(
+    job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int], recent: Mapping[int, Recent]
+) -> Enqueued:
     number = job.id.int
+    if number in recent and existing[number] != job.id:
+        return MadeRecently.of(recent[number])
     if number in replaced:
         return Replaced(existing[number], False)
     return Enqueued(existing.get(number, job.id), number not in existing)
@@ -144,7 +186,13 @@ def _enqueue_newest(session: Session, jobs: Sequence[NewJob], existing: dict[int
 
 def _stands_alone(job: NewJob) -> bool:
     """The statement for one job knows nothing of what others have to do with it."""
-    return not _is_related(job) and not job.blocked and not job.followed and job.if_active != "replace"
+    return (
+        not _is_related(job)
+        and not job.blocked
+        and not job.followed
+        and job.if_active != "replace"
+        and job.unique_for is None
+    )
 
 
 def _is_related(job: NewJob) -> bool:

@@ -29,6 +29,8 @@ LONGEST_TIMEOUT = datetime.timedelta(days=7)
 #: From the last year that a job may be due in it leads to no year that nobody could read.
 LONGEST_START_WITHIN = datetime.timedelta(days=365)
 LONGEST_KEY = 500
+SHORTEST_PERIOD = datetime.timedelta(milliseconds=1)
+LONGEST_PERIOD = datetime.timedelta(days=365)
 MOST_TAGS = 20
 
 _NO_TIME = datetime.timedelta(0)
@@ -45,10 +47,12 @@ class NewJob:
     job is cancelled.
     ``unique_key`` is the uniqueness guard: at most one unfinished job of the workspace has it. With
     ``if_active="replace"`` one may wait beside the one that runs, and is always the newest that was asked for; a job
-    of a batch, or one that waits for others, takes nobody's place. ``resource`` names what the job uses outside, as
-    ``kind:account`` (``hubspot:4711``), and ``units`` how much of its rate an attempt takes. ``encrypted`` seals its
-    payload and whatever it says while it runs. ``parent_id`` is the job that asked for it, ``batch_id`` the batch it
-    belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for more than "until that has completed".
+    of a batch, or one that waits for others, takes nobody's place. With ``unique_for`` no other is made for so long
+    after the last one that was, also when that has completed; one that failed or was cancelled does not count.
+    ``resource`` names what the job uses outside, as ``kind:account`` (``hubspot:4711``), and ``units`` how much of its
+    rate an attempt takes. ``encrypted`` seals its payload and whatever it says while it runs. ``parent_id`` is the job
+    that asked for it, ``batch_id`` the batch it belongs to, and ``after`` what it waits for: jobs, or :class:`Edge` for
+    more than "until that has completed".
     ``blocked`` and ``followed`` follow from these and are not for users. ``id`` is made here (UUIDv7), so repeating an
     enqueue whose outcome is unknown cannot make a second job. ``dataclasses.replace`` makes one that differs,
     and checks it.
@@ -67,6 +71,7 @@ class NewJob:
     timeout: datetime.timedelta = datetime.timedelta(minutes=10)
     start_within: datetime.timedelta | None = None
     unique_key: str | None = None
+    unique_for: datetime.timedelta | None = None
     resource: str | None = None
     units: int = 1
     tags: tuple[str, ...] = ()
@@ -114,12 +119,22 @@ class NewJob:
             yield from self._problems_of_longest_delay(self.longest_delay)
         if self.start_within is not None and not SHORTEST_TIMEOUT <= self.start_within <= LONGEST_START_WITHIN:
             yield Problem("/startWithinMs", "must be from 1 ms to 365 days")
+        if self.unique_for is not None:
+            yield from self._problems_of_period(self.unique_for)
 
     def _problems_of_longest_delay(self, longest: datetime.timedelta) -> Iterator[Problem]:
         if self.delay is None or self.if_active != "replace":
             yield Problem("/longestDelayMs", "is for a job that is replaced (ifActive) and has a delayMs")
         elif not self.delay <= longest <= LONGEST_DELAY:
             yield Problem("/longestDelayMs", "must not be shorter than delayMs, nor longer than a hundred years")
+
+    def _problems_of_period(self, period: datetime.timedelta) -> Iterator[Problem]:
+        if not SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
+            yield Problem("/uniqueForSeconds", "must be longer than nothing and at most 365 days")
+        if self.unique_key is None:
+            yield Problem("/uniqueForSeconds", "is about jobs that are the same, and needs a uniqueKey")
+        if self.if_active == "replace":
+            yield Problem("/ifActive", "cannot be replace where there is a uniqueForSeconds: one wants the newest made")
 
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:

@@ -64,6 +64,7 @@ class TaskDefaults:
     encrypted: bool = False
     if_active: str = "return"
     start_within: datetime.timedelta | None = None
+    unique_for: datetime.timedelta | None = None
 
     @classmethod
     def of(cls, task: Mapping[str, Any]) -> TaskDefaults:
@@ -76,6 +77,7 @@ class TaskDefaults:
             encrypted=task["encrypted"],
             if_active=task["if_active"],
             start_within=_duration_of(task["start_within_ms"]),
+            unique_for=None if task["unique_for"] is None else datetime.timedelta(seconds=task["unique_for"]),
         )
 
 
@@ -210,6 +212,7 @@ def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, def
         # All workspaces have the tick at once, and each its own place in the spread.
         run_after=at + offset_in(spread, workspace_id, schedule.id) if schedule.every_workspace and spread else None,
         unique_key=schedule.unique_key,
+        unique_for=None if schedule.unique_key is None else defaults.unique_for,
         if_active=defaults.if_active if schedule.if_active is None else ON_CONFLICT[schedule.if_active],  # type: ignore[arg-type]  # both are what NewJob takes
         resource=schedule.resource,
         units=schedule.units,

@@ -254,7 +254,7 @@ def _enqueue_one(session: Session, tick: Tick) -> list[Tick]:
 
 
 def _answered(ticks: Sequence[Tick], answers: Sequence[Enqueued]) -> list[Tick]:
-    """Those that met an unfinished job with their guard, which is now named; it may be theirs by now."""
+    """Those that met a job with their guard, which is now named; it may be theirs by now."""
     met = []
     for tick, answer in zip(ticks, answers, strict=True):
         if not answer.created:
