@@ -6,21 +6,15 @@ Pygments: 7 MiB of each process) is loaded by who does.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
 from jobplatform.errors import MigrationError
 from jobplatform.models import SCHEMA, make_engine
-
-if TYPE_CHECKING:
-    from alembic.config import Config
-    from alembic.util import CommandError
 
 HERE = Path(__file__).parent
 
@@ -49,63 +43,62 @@ __all__ = [
 ]
 
 
-def upgrade(target: Engine | str, revision: str = "head") -> None:
-    """Bring the database to ``revision``, in one transaction. Safe to call from several processes at once.
+def upgrade(target: Engine | str, revision: str = "head", *, trusted: bool = False) -> None:
+    """Bring the database to ``revision``. Safe to call from several processes at once, and while others work.
 
-    Raises :class:`MigrationError`, and changes nothing, on a server that is too old, for a login that may not, and of
-    a database that a newer version of ours has migrated.
+    A database without our schema gets it in one transaction. One that has it goes from migration to migration, each in
+    a transaction of its own: what is done stays when a later one fails. No lock is waited for for longer than a moment
+    at a time; when somebody is in the way the migration is tried again, for some minutes.
+
+    Raises :class:`MigrationError` on a server that is too old, for a login that may not, of a database that a newer
+    version of ours has migrated, or on a connection through a pooler where a session is needed (unless ``trusted``: it
+    is a pooler in session mode); and, with their names, when somebody stays in the way.
     """
-    from alembic import command
-    from alembic.util import CommandError
+    from jobplatform.migrations.steps import make_schema, take_steps
 
+    last = head() if revision == "head" else revision
     try:
-        with _transaction(target) as connection:
+        with _connection(target) as connection:
             _refuse_old_server(connection)
-            command.upgrade(_config(connection), revision)
-    except CommandError as error:
-        raise _unknown_revision(error, revision) from error
+            if not make_schema(connection, last):
+                take_steps(connection, last, trusted=trusted)
     except ProgrammingError as error:
         raise _not_allowed(target, error) from error
 
 
 def downgrade(target: Engine | str, revision: str) -> None:
-    """Take the database back to ``revision`` (``"base"`` removes every table of ours, with what is in it)."""
-    from alembic import command
+    """Take the database back to ``revision`` (``"base"`` removes every table of ours, with what is in it), in one
+    transaction. Not while others work."""
+    from jobplatform.migrations.steps import step_back
 
-    with _transaction(target) as connection:
-        command.downgrade(_config(connection), revision)
+    with _connection(target) as connection:
+        step_back(connection, revision)
 
 
 def upgrade_sql(begins_at: str | None = None) -> str:
     """The SQL of every migration, for a database that only its administrators may change; with ``begins_at`` of those
     after that revision.
 
-    It is one transaction, which refuses a server that is too old and a database that is at another revision. Raises
-    :class:`MigrationError` for a revision that there is none of, or nothing after.
+    All of it is one transaction; from a revision on, each migration is one. Each refuses a server that is too old and a
+    database that is at another revision. Indexes of tables that are in use are built outside: that SQL is for psql.
+    Raises :class:`MigrationError` for a revision that there is none of, or nothing after.
     """
-    from alembic import command
+    from jobplatform.migrations.steps import write_steps
 
-    if begins_at is not None and begins_at not in _revisions()[:-1]:
+    if begins_at is not None and begins_at not in revisions()[:-1]:
         raise MigrationError(_why_not_from(begins_at))
-    buffer = io.StringIO()
-    config = _config(None)
-    config.output_buffer = buffer
-    command.upgrade(config, f"{begins_at}:head" if begins_at else "head", sql=True)
-    return buffer.getvalue()
+    return write_steps(begins_at)
 
 
 def head() -> str:
     """The revision that this code expects."""
-    return _revisions()[-1]
+    return revisions()[-1]
 
 
 def current(target: Engine) -> str | None:
     """The revision that the database is at; None for a database without our schema."""
     with target.connect() as connection:
-        if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
-            return None
-        revision: str | None = connection.scalar(text(f"select version_num from {SCHEMA}.alembic_version"))
-        return revision
+        return revision_of(connection)
 
 
 def check(target: Engine) -> None:
@@ -134,7 +127,7 @@ def what_is_wrong_with(found: str | None) -> str | None:
 
 def is_newer(found: str) -> bool:
     """Whether a version of ours that is newer than this code has brought the database to ``found``."""
-    return found not in _revisions()
+    return found not in revisions()
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -146,13 +139,21 @@ def include_name(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "schema" or name != SCHEMA
 
 
-def _revisions() -> list[str]:
+def revisions() -> list[str]:
     """All of them in order. They are numbers, and their files begin with them."""
     return sorted(file.name.partition("_")[0] for file in (HERE / "versions").glob("[0-9]*_*.py"))
 
 
+def revision_of(connection: Connection) -> str | None:
+    """The same by a connection."""
+    if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
+        return None
+    revision: str | None = connection.scalar(text(f"select version_num from {SCHEMA}.alembic_version"))
+    return revision
+
+
 def _why_not_from(revision: str) -> str:
-    first, *_, last = _revisions()
+    first, *_, last = revisions()
     if revision == last:
         return f"{revision} is the newest revision: there is nothing to do after it"
     return (
@@ -160,19 +161,11 @@ def _why_not_from(revision: str) -> str:
     )
 
 
-def _unknown_revision(error: CommandError, asked: str) -> Exception:
-    """Alembic says of a revision that it does not have only that it cannot be located."""
-    found = getattr(error.__cause__, "argument", None)
-    if found is None or found == asked:
-        return error
-    return MigrationError(f"{what_is_wrong_with(found)}; nothing was changed")
-
-
 def _not_allowed(target: Engine | str, error: ProgrammingError) -> Exception:
     """With who may, and what lets this login: whose schema it is anybody can look up."""
     if getattr(error.orig, "sqlstate", None) != NOT_ALLOWED:
         return error
-    with _transaction(target) as connection:
+    with _connection(target) as connection:
         login, database, owner, schema_owner = connection.execute(text(WHOSE), {"schema": SCHEMA}).one()
     if schema_owner is None:
         needed = f"create a schema in the database {database}"
@@ -187,7 +180,8 @@ def _not_allowed(target: Engine | str, error: ProgrammingError) -> Exception:
 
 
 def _refuse_old_server(connection: Connection) -> None:
-    version: int = connection.scalar(text("select current_setting('server_version_num')::int / 10000"))
+    with connection.begin():
+        version: int = connection.scalar(text("select current_setting('server_version_num')::int / 10000"))
     if version < OLDEST_SERVER:
         raise MigrationError(
             f"the server is PostgreSQL {version}, and jobplatform needs {OLDEST_SERVER} or newer; nothing was changed"
@@ -195,21 +189,18 @@ def _refuse_old_server(connection: Connection) -> None:
 
 
 @contextmanager
-def _transaction(target: Engine | str) -> Iterator[Connection]:
-    """A transaction on ``target``. An engine made here leaves no connection open."""
-    engine = make_engine(target, application_name="jobplatform-migrate") if isinstance(target, str) else target
+def _connection(target: Engine | str) -> Iterator[Connection]:
+    """A connection of our own, whose session ends with the block. An engine made here leaves none open."""
+    engine = (
+        make_engine(target, application_name="jobplatform-migrate", pool_size=1) if isinstance(target, str) else target
+    )
     try:
-        with engine.begin() as connection:
-            yield connection
+        # A host's engine may have every statement be a transaction of its own.
+        with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
     finally:
         if engine is not target:
             engine.dispose()
-
-
-def _config(connection: Connection | None) -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(HERE).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config

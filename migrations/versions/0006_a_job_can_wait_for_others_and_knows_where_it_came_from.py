@@ -8,6 +8,8 @@ Processes of the version before never see a blocked row: nothing makes one befor
 
 from alembic import op
 
+from jobplatform.migrations.building import committed
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -16,12 +18,14 @@ depends_on = None
 EVERYBODY = ", ".join(f"jobplatform_{name}" for name in ("api", "operator", "worker", "handler"))
 
 # -1 is below what waits for nothing but its turn, so "still waiting" stays `state < 2`.
+STATES = (
+    "alter table jobplatform.job_queue drop constraint if exists job_queue_known_state, "
+    "add constraint job_queue_known_state check (state in (-1, 0, 1, 2)) not valid",
+    "alter table jobplatform.job_queue validate constraint job_queue_known_state",
+)
 CHANGES = (
     "alter table jobplatform.job_records add column parent_id uuid, add column batch_id uuid",
     "alter table jobplatform.job_queue add column followed boolean default 'false' not null",
-    "alter table jobplatform.job_queue drop constraint job_queue_known_state",
-    "alter table jobplatform.job_queue add constraint job_queue_known_state check (state in (-1, 0, 1, 2)) not valid",
-    "alter table jobplatform.job_queue validate constraint job_queue_known_state",
 )
 
 BACK = (
@@ -78,6 +82,9 @@ left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = 
 
 
 def upgrade() -> None:
+    with committed():
+        for statement in STATES:
+            op.execute(statement)
     for change in CHANGES:
         op.execute(change)
     # Replaced and not dropped: what was granted on it stays. New columns can only stand at the end.

@@ -6,6 +6,8 @@ Revises: 0011
 
 from alembic import op
 
+from jobplatform.migrations.building import build_index
+
 revision = "0012"
 down_revision = "0011"
 branch_labels = None
@@ -75,7 +77,9 @@ INDEXES = (
     "create index notices_of_batches on jobplatform.notices (workspace_id, batch_id, id) where batch_id is not null",
     "create index notices_of_jobs on jobplatform.notices (id) where batch_id is null",
     "create index batches_ended_at on jobplatform.batches using brin (ended_at) with (pages_per_range = 32)",
-    "create index job_records_batch on jobplatform.job_records (workspace_id, batch_id, id) where batch_id is not null",
+)
+JOBS_OF_BATCHES = (
+    "create index job_records_batch on jobplatform.job_records (workspace_id, batch_id, id) where batch_id is not null"
 )
 
 TABLES = ("batches", "job_edges", "notices")
@@ -95,6 +99,7 @@ GRANTS = (
 
 
 def upgrade() -> None:
+    build_index(JOBS_OF_BATCHES)
     for table in (BATCHES, EDGES, NOTICES):
         op.execute(table)
     for index in INDEXES:

@@ -3,11 +3,12 @@
 Revision ID: 0015
 Revises: 0014
 
-What a process of the version before ends meanwhile is not in the numbers. The index on the ids of jobs is built under a
-lock that lets nobody enqueue: with millions of jobs, make it before, with the statement below and `concurrently`.
+What a process of the version before ends meanwhile is not in the numbers.
 """
 
 from alembic import op
+
+from jobplatform.migrations.building import build_index, committed
 
 revision = "0015"
 down_revision = "0014"
@@ -126,13 +127,16 @@ create table jobplatform.task_types (
 )
 """
 
-INDEXES = (
-    "create index if not exists job_records_id on jobplatform.job_records (id, workspace_id)",
+FINGERPRINT = "alter table jobplatform.job_attempts add column if not exists fingerprint text"
+OF_TABLES_IN_USE = (
+    "create index job_records_id on jobplatform.job_records (id, workspace_id)",
     "create index job_attempts_fingerprint on jobplatform.job_attempts (fingerprint, job_id, workspace_id) "
     "where fingerprint is not null",
+    "create index sync_logs_id on jobplatform.sync_logs (id, workspace_id)",
+)
+INDEXES = (
     "create index workspace_cells_at on jobplatform.workspace_cells (minutes, at)",
     "create index platform_cells_at on jobplatform.platform_cells (minutes, at)",
-    "create index sync_logs_id on jobplatform.sync_logs (id, workspace_id)",
     "create index error_groups_fingerprint on jobplatform.error_groups (fingerprint, workspace_id)",
     "create index error_groups_last_at on jobplatform.error_groups (last_at)",
     "create index platform_error_groups_last_at on jobplatform.platform_error_groups (last_at)",
@@ -175,11 +179,14 @@ GRANTS = (
 
 
 def upgrade() -> None:
+    with committed():
+        op.execute(FINGERPRINT)
+    for index in OF_TABLES_IN_USE:
+        build_index(index)
     for table in (
         ENDINGS, WORKSPACE_CELLS, PLATFORM_CELLS, ERROR_GROUPS, PLATFORM_ERROR_GROUPS, BULK_ACTIONS, TASK_TYPES
     ):  # fmt: skip
         op.execute(table)
-    op.execute("alter table jobplatform.job_attempts add column fingerprint text")
     for index in INDEXES:
         op.execute(index)
     for table in OF_WORKSPACES:

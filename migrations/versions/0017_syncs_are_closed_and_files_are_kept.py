@@ -6,6 +6,8 @@ Revises: 0016
 
 from alembic import op
 
+from jobplatform.migrations.building import build_index
+
 revision = "0017"
 down_revision = "0016"
 branch_labels = None
@@ -22,14 +24,16 @@ SYNC_LOGS = (
     "alter table jobplatform.sync_logs add column warnings jsonb default '[]' not null, "
     "drop constraint sync_logs_known_status, "
     "add constraint sync_logs_known_status check (status in ('running', 'completed', 'failed', 'cancelled'))",
-    "create index sync_logs_running on jobplatform.sync_logs (workspace_id, job_id) where status = 'running'",
-    "create index sync_logs_started_at on jobplatform.sync_logs using brin (started_at) with (pages_per_range = 32)",
     # A worker closes entries whose job has ended, and deletes old ones. What they say it does not see.
     f"create policy works_for_all on jobplatform.sync_logs to {WORKER} using (true) with check (true)",
     f"grant select (workspace_id, id, job_id, status, errors, started_at), update (status, errors, ended_at), delete "
     f"on jobplatform.sync_logs to {WORKER}",
 )
-RECORDS = ("create index records_changed on jobplatform.records (workspace_id, connection_id, synced_at)",)
+INDEXES = (
+    "create index sync_logs_running on jobplatform.sync_logs (workspace_id, job_id) where status = 'running'",
+    "create index sync_logs_started_at on jobplatform.sync_logs using brin (started_at) with (pages_per_range = 32)",
+    "create index records_changed on jobplatform.records (workspace_id, connection_id, synced_at)",
+)
 EXPORTS = (
     """
     create table jobplatform.exports (
@@ -105,7 +109,9 @@ def security_of(table: str) -> tuple[str, ...]:
 
 def upgrade() -> None:
     security = (statement for table in ("uploads", "upload_chunks", "exports") for statement in security_of(table))
-    changes = (*SYNC_LOGS, *RECORDS, *UPLOADS, *EXPORTS, *security)
+    for index in INDEXES:
+        build_index(index)
+    changes = (*SYNC_LOGS, *UPLOADS, *EXPORTS, *security)
     for change in changes:
         op.execute(change)
 

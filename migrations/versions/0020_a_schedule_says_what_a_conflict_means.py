@@ -8,6 +8,8 @@ Workers of the version before go on as they did: they leave the column alone, an
 
 from alembic import op
 
+from jobplatform.migrations.building import committed
+
 revision = "0020"
 down_revision = "0019"
 branch_labels = None
@@ -20,10 +22,11 @@ WITHOUT = "'enqueued', 'deduplicated'"
 def _outcomes(with_job: str) -> tuple[str, ...]:
     ticks = "alter table jobplatform.schedule_ticks"
     return (
-        f"{ticks} drop constraint schedule_ticks_known_outcome, drop constraint schedule_ticks_job_when_enqueued",
-        f"{ticks} add constraint schedule_ticks_known_outcome "
+        f"{ticks} drop constraint if exists schedule_ticks_known_outcome, "
+        f"add constraint schedule_ticks_known_outcome "
         f"check (outcome in ({with_job}, 'skipped', 'fanned_out')) not valid",
-        f"{ticks} add constraint schedule_ticks_job_when_enqueued "
+        f"{ticks} drop constraint if exists schedule_ticks_job_when_enqueued, "
+        f"add constraint schedule_ticks_job_when_enqueued "
         f"check ((outcome in ({with_job})) = (job_id is not null)) not valid",
         # Not under the lock that the others need: what is there is checked while ticks go on being written.
         f"{ticks} validate constraint schedule_ticks_known_outcome",
@@ -31,10 +34,9 @@ def _outcomes(with_job: str) -> tuple[str, ...]:
     )
 
 
-CHANGES = (
+IF_ACTIVE = (
     "alter table jobplatform.schedules add column if_active text "
-    "constraint schedules_known_if_active check (if_active in ('skip', 'replace'))",
-    *_outcomes(WITH),
+    "constraint schedules_known_if_active check (if_active in ('skip', 'replace'))"
 )
 
 BACK = (
@@ -48,8 +50,10 @@ BACK = (
 
 
 def upgrade() -> None:
-    for change in CHANGES:
-        op.execute(change)
+    with committed():
+        for change in _outcomes(WITH):
+            op.execute(change)
+    op.execute(IF_ACTIVE)
 
 
 def downgrade() -> None:

@@ -8,6 +8,8 @@ Code of the version before goes on: it subscribes to endings of jobs, and knows 
 
 from alembic import op
 
+from jobplatform.migrations.building import committed
+
 revision = "0021"
 down_revision = "0020"
 branch_labels = None
@@ -74,8 +76,8 @@ SUBSCRIPTIONS = "jobplatform.webhook_subscriptions"
 
 def _known_events(events: str) -> tuple[str, ...]:
     return (
-        f"alter table {SUBSCRIPTIONS} drop constraint webhook_subscriptions_known_events",
-        f"alter table {SUBSCRIPTIONS} add constraint webhook_subscriptions_known_events "
+        f"alter table {SUBSCRIPTIONS} drop constraint if exists webhook_subscriptions_known_events, "
+        f"add constraint webhook_subscriptions_known_events "
         f"check (cardinality(events) > 0 and events <@ array[{events}]) not valid",
         # Not under the lock that the others need.
         f"alter table {SUBSCRIPTIONS} validate constraint webhook_subscriptions_known_events",
@@ -95,7 +97,10 @@ BACK = (
 
 
 def upgrade() -> None:
-    for statement in (*TABLES, *SECURITY, *_known_events(f"{JOBS}, {MORE}")):
+    with committed():
+        for statement in _known_events(f"{JOBS}, {MORE}"):
+            op.execute(statement)
+    for statement in (*TABLES, *SECURITY):
         op.execute(statement)
 
 

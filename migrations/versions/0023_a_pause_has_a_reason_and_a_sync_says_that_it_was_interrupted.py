@@ -9,6 +9,8 @@ ended.
 
 from alembic import op
 
+from jobplatform.migrations.building import build_index, committed
+
 revision = "0023"
 down_revision = "0022"
 branch_labels = None
@@ -20,8 +22,8 @@ BEFORE = "'running', 'completed', 'failed', 'cancelled'"
 
 def _known_status(statuses: str) -> tuple[str, ...]:
     return (
-        f"alter table {LOGS} drop constraint sync_logs_known_status",
-        f"alter table {LOGS} add constraint sync_logs_known_status check (status in ({statuses})) not valid",
+        f"alter table {LOGS} drop constraint if exists sync_logs_known_status, "
+        f"add constraint sync_logs_known_status check (status in ({statuses})) not valid",
         # Not under the lock that the others need.
         f"alter table {LOGS} validate constraint sync_logs_known_status",
     )
@@ -33,8 +35,6 @@ def _open_entries(name: str, which: str) -> str:
 
 FORTH = (
     "alter table jobplatform.schedules add column paused_why text",
-    *_known_status(f"{BEFORE}, 'interrupted'"),
-    _open_entries("sync_logs_open", "status in ('running', 'interrupted')"),
     "drop index jobplatform.sync_logs_running",
 )
 
@@ -50,6 +50,10 @@ BACK = (
 
 
 def upgrade() -> None:
+    with committed():
+        for statement in _known_status(f"{BEFORE}, 'interrupted'"):
+            op.execute(statement)
+    build_index(_open_entries("sync_logs_open", "status in ('running', 'interrupted')"))
     for statement in FORTH:
         op.execute(statement)
 

@@ -4,12 +4,12 @@ Revision ID: 0030
 Revises: 0029
 
 Both were looked for among all jobs of the workspace, newest first: with 300,000 of them that took a second, whenever
-fewer were there than were asked for. Jobs without a parent that deliver nothing have no entry in either index. They are
-built under a lock that lets nobody enqueue: with millions of jobs, make them before, with the statements below and
-`concurrently`.
+fewer were there than were asked for. Jobs without a parent that deliver nothing have no entry in either index.
 """
 
 from alembic import op
+
+from jobplatform.migrations.building import build_index
 
 revision = "0030"
 down_revision = "0029"
@@ -17,18 +17,18 @@ branch_labels = None
 depends_on = None
 
 INDEXES = (
-    "create index if not exists job_records_parent on jobplatform.job_records (workspace_id, parent_id, id) "
+    "create index job_records_parent on jobplatform.job_records (workspace_id, parent_id, id) "
     "where parent_id is not null",
     # Not by the webhook, which stands in the payload: row security has what could tell of other workspaces' rows asked
     # last, and such an expression never leads to them.
-    "create index if not exists job_records_deliveries on jobplatform.job_records (workspace_id, id) "
+    "create index job_records_deliveries on jobplatform.job_records (workspace_id, id) "
     "where task = 'jobplatform.webhook'",
 )
 
 
 def upgrade() -> None:
     for index in INDEXES:
-        op.execute(index)
+        build_index(index)
 
 
 def downgrade() -> None:

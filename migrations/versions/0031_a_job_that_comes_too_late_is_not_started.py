@@ -10,6 +10,8 @@ the queue table anew (see compact.py) the moments are lost.
 
 from alembic import op
 
+from jobplatform.migrations.building import build_index, committed
+
 revision = "0031"
 down_revision = "0030"
 branch_labels = None
@@ -18,13 +20,19 @@ depends_on = None
 API, HANDLER, OPERATOR, WORKER = (f"jobplatform_{role}" for role in ("api", "handler", "operator", "worker"))
 EVERYBODY = f"{API}, {OPERATOR}, {WORKER}, {HANDLER}"
 
+QUEUE = "jobplatform.job_queue"
+COLUMNS_OF_QUEUE = (
+    f"alter table {QUEUE} add column if not exists start_within_ms bigint, "
+    "add column if not exists start_by timestamptz"
+)
+INDEX = f"create index job_queue_start_by on {QUEUE} (start_by) where start_by is not null and state < 2"
+# Checked in the queue alone: each job begins with such a row, and to read all records for it would take long.
+CHECKS = {
+    "job_queue_start_within_positive": "start_within_ms > 0",
+    "job_queue_start_by_with_start_within": "start_by is null or start_within_ms is not null",
+}
 CHANGES = (
     "alter table jobplatform.job_records add column start_within_ms bigint",
-    # Checked here alone: each job begins with such a row, and to read all records for it would take long.
-    "alter table jobplatform.job_queue add column start_within_ms bigint, add column start_by timestamptz, "
-    "add constraint job_queue_start_within_positive check (start_within_ms > 0), "
-    "add constraint job_queue_start_by_with_start_within check (start_by is null or start_within_ms is not null)",
-    "create index job_queue_start_by on jobplatform.job_queue (start_by) where start_by is not null and state < 2",
     # A newer request may say it anew of the job that waits.
     f"grant update (start_within_ms) on jobplatform.job_records to {API}, {OPERATOR}, {HANDLER}",
 )
@@ -86,6 +94,13 @@ left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = 
 
 
 def upgrade() -> None:
+    with committed():
+        op.execute(COLUMNS_OF_QUEUE)
+        for name, check in CHECKS.items():
+            op.execute(f"alter table {QUEUE} drop constraint if exists {name}")
+            op.execute(f"alter table {QUEUE} add constraint {name} check ({check}) not valid")
+            op.execute(f"alter table {QUEUE} validate constraint {name}")
+    build_index(INDEX)
     for change in CHANGES:
         op.execute(change)
     # Replaced and not dropped: what was granted on it stays.

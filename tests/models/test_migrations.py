@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -16,41 +16,13 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobplatform import migrations
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
+from jobplatform.migrations.turns import MIGRATION_LOCK
 from jobplatform.models import SCHEMA, Base, Job, make_engine
-from jobplatform.testing import wait_until
+from tests.models.catalogue import FACTS, facts_of, owners_in
 
-# What the definition of a check, an index or a storage option is, as PostgreSQL itself writes it down.
-CHECKS = """
-select c.conrelid::regclass::text, c.conname, pg_get_constraintdef(c.oid)
-from pg_constraint c
-where c.connamespace = %(schema)s::regnamespace
-order by 1, 2
-"""
-INDEXES = """
-select tablename, indexname, indexdef from pg_indexes where schemaname = %(schema)s order by 1, 2
-"""
-STORAGE = """
-select relname, array(select unnest(reloptions) order by 1)
-from pg_class
-where relnamespace = %(schema)s::regnamespace and relkind = 'r'
-order by 1
-"""
-COLUMNS = """
-select table_name, column_name, udt_name, is_nullable, column_default, is_identity, identity_generation
-from information_schema.columns
-where table_schema = %(schema)s
-order by 1, 2
-"""
-WAITING_FOR_THE_LOCK = """
-select count(*)
-from pg_locks
-where locktype = 'advisory' and not granted
-    and database = (select oid from pg_database where datname = current_database())
-"""
-#: The key in the environment of the migrations.
-MIGRATION_LOCK = 7_246_180_001
-FACTS = {"checks": CHECKS, "indexes": INDEXES, "storage": STORAGE, "columns": COLUMNS}
+RunScript = Callable[[str], str]
 
 
 @pytest.fixture
@@ -64,18 +36,6 @@ def is_ours(thing: Any, name: str | None, kind: str, _reflected: bool, _other: A
     if kind == "table":
         return name != "alembic_version" and not thing.info.get("is_view")
     return True
-
-
-def facts_of(connection: Connection, kind: str) -> list[tuple[Any, ...]]:
-    """What the catalogue knows, the views and Alembic's own table left out."""
-    rows = connection.exec_driver_sql(FACTS[kind], {"schema": SCHEMA})
-    return [tuple(row) for row in rows if row[0].removeprefix(f"{SCHEMA}.") not in ("jobs", "alembic_version")]
-
-
-def owners_in(connection: Connection) -> dict[str, str]:
-    """Whose each table, view, sequence and index is."""
-    statement = text("select relname, pg_get_userbyid(relowner) from pg_class where relnamespace = to_regnamespace(:s)")
-    return {row[0]: row[1] for row in connection.execute(statement, {"s": SCHEMA})}
 
 
 def make_from_models(connection: Connection) -> None:
@@ -182,23 +142,26 @@ def test_the_sql_of_the_migrations_is_all_or_nothing() -> None:
     assert statements.endswith("COMMIT;")
 
 
-def run_script(url: str, script: str) -> str:
-    """As psql does it, the text as it is in one session. Answers with what the server refuses."""
-    with psycopg.connect(url, autocommit=True) as psql:
-        try:
-            psql.execute(script)  # type: ignore[arg-type]  # it is no literal
-        except psycopg.Error as error:
-            return error.diag.message_primary or ""
-    return ""
+@pytest.fixture
+def run_script(server: EmbeddedServer, empty_url: str) -> Callable[[str], str]:
+    """Has psql run it; what the server refuses first."""
+
+    def run_script(script: str) -> str:
+        command = [server.programs / "psql", "--no-psqlrc", "--quiet", "--output=/dev/null", empty_url]
+        said = subprocess.run(command, input=script, capture_output=True, text=True, check=False).stderr
+        refusal = re.search(r"ERROR:  (.*)", said)
+        return refusal[1] if refusal else ""
+
+    return run_script
 
 
 @pytest.mark.parametrize("begins_at", ["0002", "0003", "0020"])
 def test_the_sql_goes_on_from_where_a_database_is(
-    empty_url: str, empty: Engine, engine: Engine, begins_at: str
+    run_script: RunScript, empty: Engine, engine: Engine, begins_at: str
 ) -> None:
     migrations.upgrade(empty, begins_at)
 
-    assert run_script(empty_url, migrations.upgrade_sql(begins_at)) == ""
+    assert run_script(migrations.upgrade_sql(begins_at)) == ""
 
     assert migrations.current(empty) == migrations.head()
     with empty.connect() as written, engine.connect() as migrated:
@@ -207,10 +170,10 @@ def test_the_sql_goes_on_from_where_a_database_is(
         assert owners_in(written) == owners_in(migrated)
 
 
-def test_the_sql_changes_nothing_in_a_database_that_is_elsewhere(empty_url: str, empty: Engine) -> None:
+def test_the_sql_changes_nothing_in_a_database_that_is_elsewhere(run_script: RunScript, empty: Engine) -> None:
     migrations.upgrade(empty, "0020")
 
-    said = run_script(empty_url, migrations.upgrade_sql("0019"))
+    said = run_script(migrations.upgrade_sql("0019"))
 
     assert said == "the database is at revision 0020, and this SQL goes on from 0019; nothing was changed"
     assert migrations.current(empty) == "0020"
@@ -218,29 +181,29 @@ def test_the_sql_changes_nothing_in_a_database_that_is_elsewhere(empty_url: str,
 
 @pytest.mark.parametrize("begins_at", ["0002", "0028"])
 def test_the_sql_that_goes_on_says_when_there_is_nothing_to_go_on_from(
-    empty_url: str, empty: Engine, begins_at: str
+    run_script: RunScript, empty: Engine, begins_at: str
 ) -> None:
-    said = run_script(empty_url, migrations.upgrade_sql(begins_at))
+    said = run_script(migrations.upgrade_sql(begins_at))
 
     assert said.startswith("there is no jobplatform in this database to go on from; the SQL without --from makes it")
     assert not inspect(empty).has_schema(SCHEMA)
 
 
-def test_the_whole_sql_says_when_there_is_a_jobplatform_already(empty_url: str, empty: Engine) -> None:
+def test_the_whole_sql_says_when_there_is_a_jobplatform_already(run_script: RunScript, empty: Engine) -> None:
     migrations.upgrade(empty, "0020")
 
-    said = run_script(empty_url, migrations.upgrade_sql())
+    said = run_script(migrations.upgrade_sql())
 
     assert said.startswith("there is a jobplatform in this database already; the SQL with --from and its revision")
     assert migrations.current(empty) == "0020"
 
 
 def test_the_sql_refuses_a_server_that_is_too_old(
-    empty_url: str, empty: Engine, monkeypatch: pytest.MonkeyPatch
+    run_script: RunScript, empty: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "OLDEST_SERVER", 99)
 
-    said = run_script(empty_url, migrations.upgrade_sql())
+    said = run_script(migrations.upgrade_sql())
 
     assert re.match(
         r"the server is PostgreSQL \d+\.\d+.*, and jobplatform needs 99 or newer; nothing was changed", said
@@ -259,17 +222,44 @@ def test_there_is_no_sql_after_the_newest_revision() -> None:
         migrations.upgrade_sql(migrations.head())
 
 
+def test_the_sql_from_a_revision_on_is_a_transaction_for_each_migration(run_script: RunScript, empty: Engine) -> None:
+    migrations.upgrade(empty, "0022")
+    script = migrations.upgrade_sql("0022")
+    first_two = script[: script.index("-- Running upgrade 0024")]
+
+    assert run_script(first_two) == ""
+    assert migrations.current(empty) == "0024"
+
+    assert run_script(script).startswith("the database is at revision 0024, and this SQL goes on from 0022")
+    assert migrations.current(empty) == "0024"
+    assert run_script(migrations.upgrade_sql("0024")) == ""
+    assert migrations.current(empty) == migrations.head()
+
+
+def test_after_a_refusal_no_part_of_the_sql_changes_anything(run_script: RunScript, empty: Engine) -> None:
+    migrations.upgrade(empty, "0020")
+    script = migrations.upgrade_sql("0023").replace("\\set ON_ERROR_STOP on", "")
+    up_to_the_index = script[: script.index("create index concurrently")].rpartition("COMMIT;")[0] + "COMMIT;"
+
+    run_script(up_to_the_index)
+
+    assert migrations.current(empty) == "0020"
+
+
 def test_two_upgrades_at_once_take_turns(empty_url: str, empty: Engine) -> None:
     program = "import sys; from jobplatform import migrations; migrations.upgrade(sys.argv[1])"
 
     with psycopg.connect(empty_url) as turnstile:
         # Both have to be at the lock before either may pass.
         turnstile.execute("select pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
-        upgrades = [subprocess.Popen([sys.executable, "-c", program, empty_url]) for _ in range(2)]
-        wait_until(lambda: turnstile.execute(WAITING_FOR_THE_LOCK).fetchone() == (2,), what="two upgrades at the lock")
+        command = [sys.executable, "-c", program, empty_url]
+        upgrades = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [upgrade.stderr.readline() for upgrade in upgrades if upgrade.stderr]
         turnstile.rollback()
 
-    assert [upgrade.wait(timeout=60) for upgrade in upgrades] == [0, 0]
+    assert [upgrade.communicate(timeout=60)[1] for upgrade in upgrades] == ["", ""]
+    assert [upgrade.returncode for upgrade in upgrades] == [0, 0]
+    assert said == ["another migration of this database runs, and this one waits for its end\n"] * 2
     assert migrations.current(empty) == migrations.head()
 
 
