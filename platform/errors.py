@@ -492,7 +492,10 @@ class NoSuchJobError(AnswerError):
 
 
 class ConflictError(AnswerError):
-    """Another job, or the status of this one, stands in the way: ``job_id`` and ``job_status`` say which."""
+    """Another job, or the status of this one, stands in the way: ``job_id`` and ``job_status`` say which.
+
+    ``retry_after``, in seconds, is there when the other job was made so recently that there is to be no second yet.
+    """
 
 
 class RefusedError(AnswerError):

@@ -17,12 +17,12 @@ from uuid import UUID
 from flask import Response, request, url_for
 from marshmallow import Schema
 
-from jobplatform.api.fields import write_cursor
+from jobplatform.api.fields import write_cursor, write_moment
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema, StepsSchema
 from jobplatform.models import Job, JobAttempt, JobStep, Status
-from jobplatform.queue import JobsPage, Wait
+from jobplatform.queue import Enqueued, JobsPage, Wait
 
 Item = TypeVar("Item")
 
@@ -73,17 +73,17 @@ def accept(job: Job, *, deduplicated: bool = False, replaced: bool = False) -> R
     return respond(_ACCEPTED, body, 202, headers)
 
 
-def duplicate(job: Job) -> ProblemError:
-    """409: the uniqueness guard is taken, by this job."""
+def duplicate(job: Job, answer: Enqueued | None = None) -> ProblemError:
+    """409: the uniqueness guard is taken, by this job; or it was made too recently, as an enqueue has answered."""
     status_url = job_url(job.workspace_id, job.id)
-    return ProblemError(
-        409,
-        f"An unfinished job has this uniqueness guard already: {job.id} is {job.status}.",
-        kind="duplicate-job",
-        title="Duplicate job",
-        extra={"jobId": str(job.id), "jobStatus": job.status, "statusUrl": status_url},
-        headers={"Location": status_url},
-    )
+    detail = f"An unfinished job has this uniqueness guard already: {job.id} is {job.status}."
+    extra = {"jobId": str(job.id), "jobStatus": job.status, "statusUrl": status_url}
+    headers = {"Location": status_url}
+    if answer is not None and answer.unique_until is not None:
+        until = extra["uniqueUntil"] = write_moment(answer.unique_until)
+        detail = f"Until {until} there is to be no other job after the last one of its key: {job.id} is {job.status}."
+        headers["Retry-After"] = str(answer.retry_after)
+    return ProblemError(409, detail, kind="duplicate-job", title="Duplicate job", extra=extra, headers=headers)
 
 
 def status_conflict(job: Job, verb: str) -> ProblemError:

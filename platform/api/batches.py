@@ -26,7 +26,7 @@ from jobplatform.api.fields import CamelSchema, Few, Flag, Moment, camel
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
-from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, QUOTA, RETRY_AFTER, TAGGED, Resource
+from jobplatform.api.resource import CONDITIONAL, DUPLICATE, LISTED, QUOTA, RETRY_AFTER, TAGGED, Resource
 from jobplatform.api.schemas import (
     MOST_JOBS,
     CancelQuerySchema,
@@ -206,7 +206,7 @@ def list_workspace_batches(query: dict[str, Any], workspace_id: UUID) -> Respons
 
 
 @batches.endpoint("POST", BATCHES, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
-@batches.may_answer(409, **CONFLICT)
+@batches.may_answer(409, **DUPLICATE)
 @batches.may_answer(429, **QUOTA)
 @batches.body(NewBatchSchema, example=NEW_EXAMPLE)
 @batches.answers(201, BatchOpenedSchema, headers=OPENED, example={**EXAMPLE, "items": [MEMBER_EXAMPLE] * 2})

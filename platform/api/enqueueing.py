@@ -52,7 +52,7 @@ def enqueue_quietly(
         raise invalid(job_problems(error, payload_at)) from None
     job = read_existing(workspace_id, enqueued.job_id)
     if not enqueued.created and if_active == "refuse":
-        raise duplicate(job)
+        raise duplicate(job, enqueued)
     return Accepted(job, enqueued.created, enqueued.replaced)
 
 
@@ -107,6 +107,7 @@ _QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "longest_delay_ms": _duration,
     "start_within_ms": _duration,
     "timeout_ms": _duration,
+    "unique_for_seconds": lambda _name, value: ("unique_for", datetime.timedelta(seconds=value)),
     "tags": lambda name, value: (name, tuple(value)),
     "after": lambda name, value: (name, tuple(map(edge_of, value))),
 }

@@ -15,6 +15,7 @@ from jobplatform.api.answers import duplicate, job_url, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.bodies import MOST_ERRORS
 from jobplatform.api.enqueueing import edge_of, if_active_of, queue_options
+from jobplatform.api.fields import write_moment
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
@@ -209,12 +210,18 @@ def _refusal(workspace_id: UUID, error: GuardTakenError) -> Exception:
     ]
     if own:
         return invalid(own[:MOST_ERRORS])
-    problem = duplicate(read_existing(workspace_id, answers[refused[0]].job_id))
+    first = answers[refused[0]]
+    problem = duplicate(read_existing(workspace_id, first.job_id), first)
     problem.errors = tuple(
-        Problem(wanted[position].at, f"the job {answers[position].job_id} has its uniqueness guard")
-        for position in refused[:MOST_ERRORS]
+        Problem(wanted[position].at, _why_refused(answers[position])) for position in refused[:MOST_ERRORS]
     )
     return problem
+
+
+def _why_refused(answer: Enqueued) -> str:
+    if answer.unique_until is None:
+        return f"the job {answer.job_id} has its uniqueness guard"
+    return f"there is to be no other after the job {answer.job_id} until {write_moment(answer.unique_until)}"
 
 
 def _describe(workspace_id: UUID, answer: Enqueued, statuses: Mapping[UUID, str]) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from typing import Any, Self
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from jobplatform.queue import LONGEST_KEY, LONGEST_START_WITHIN, LONGEST_TIMEOUT, MAX_ATTEMPTS, MOST_TAGS, PRIORITIES
+from jobplatform.queue import (
+    LONGEST_KEY,
+    LONGEST_PERIOD,
+    LONGEST_START_WITHIN,
+    LONGEST_TIMEOUT,
+    MAX_ATTEMPTS,
+    MOST_TAGS,
+    PRIORITIES,
+)
 from jobplatform.settings import QUEUE_NAME
 
 #: A delay longer than this is a schedule.
@@ -98,9 +106,7 @@ class Moment(fields.AwareDateTime):
         super().__init__(**{**kwargs, "metadata": {"pattern": WITHIN, **kwargs.get("metadata", {})}})
 
     def _serialize(self, value: datetime.datetime | None, *_: Any, **__: Any) -> str | None:
-        if value is None:
-            return None
-        return value.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return None if value is None else write_moment(value)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -111,6 +117,11 @@ class Moment(fields.AwareDateTime):
         if not EARLIEST <= moment <= LATEST:
             raise ValidationError(f"Must be between {EARLIEST.year} and {LATEST.year}.")
         return moment
+
+
+def write_moment(moment: datetime.datetime) -> str:
+    """A moment as it goes out."""
+    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Cursor(fields.String):
@@ -206,6 +217,10 @@ def delay_ms(**kwargs: Any) -> WholeNumber:
 
 def unique_key(**kwargs: Any) -> fields.String:
     return fields.String(validate=validate.Length(1, LONGEST_KEY), **kwargs)
+
+
+def unique_for_seconds(**kwargs: Any) -> WholeNumber:
+    return WholeNumber(validate=validate.Range(1, LONGEST_PERIOD // datetime.timedelta(seconds=1)), **kwargs)
 
 
 def tags(**kwargs: Any) -> fields.List[str]:

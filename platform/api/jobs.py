@@ -15,7 +15,7 @@ from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found, unavailable
 from jobplatform.api.reading import read_existing, read_job, read_page, reader_sees_sealed
-from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUOTA, TAGGED, Resource
+from jobplatform.api.resource import CONDITIONAL, CONFLICT, DUPLICATE, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
@@ -54,7 +54,7 @@ LARGEST_SHOWN = 4096
 
 
 @jobs.endpoint("POST", JOBS, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
-@jobs.may_answer(409, **CONFLICT)
+@jobs.may_answer(409, **DUPLICATE)
 @jobs.may_answer(429, **QUOTA)
 @jobs.body(NewJobSchema, example={"jobType": "export", "payload": {"format": "csv"}})
 @jobs.answers(202, AcceptedSchema, headers=LOCATED)
@@ -65,7 +65,7 @@ def enqueue_job(options: dict[str, Any], workspace_id: UUID) -> Response:
 
 
 @jobs.endpoint("POST", JOBS + "/batch", Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
-@jobs.may_answer(409, **CONFLICT)
+@jobs.may_answer(409, **DUPLICATE)
 @jobs.may_answer(429, **QUOTA)
 @jobs.body(NewJobsSchema, example={"jobs": [{"jobType": "export", "payload": {"format": "csv"}}]})
 @jobs.answers(202, JobsAcceptedSchema)

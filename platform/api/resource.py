@@ -47,13 +47,23 @@ CONFLICT: dict[str, Any] = {
     "content_type": PROBLEM_JSON,
     "description": "Another job, the status of this one, or the same request still under way stands in the way",
 }
+RETRY_AFTER = {"description": "Seconds after which to look again", "schema": {"type": "integer"}}
 
 
 def _header(description: str, **schema: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", **schema}}
 
 
-RETRY_AFTER = {"description": "Seconds after which to look again", "schema": {"type": "integer"}}
+DUPLICATE: dict[str, Any] = {
+    **CONFLICT,
+    "headers": {
+        "Location": _header("The other job's URL", format="uri-reference"),
+        "Retry-After": {
+            "description": "When that was made too recently: seconds after which there may be another",
+            "schema": {"type": "integer"},
+        },
+    },
+}
 RATE_LIMITS = {
     "Retry-After": RETRY_AFTER,
     "RateLimit-Policy": _header("The quota that is used up: its name, its size (q) and its window in seconds (w)"),

@@ -22,6 +22,7 @@ from jobplatform.api.fields import (
     start_within_ms,
     tags,
     timeout_ms,
+    unique_for_seconds,
     unique_key,
 )
 from jobplatform.models import Outcome, RunIf, Status
@@ -62,6 +63,9 @@ class ConflictSchema(ProblemSchema):
     job_id = fields.UUID()
     job_status = fields.String(validate=_statuses)
     status_url = fields.String()
+    unique_until = Moment(
+        metadata={"description": "When the job was made so recently that there is to be no other yet: until when."}
+    )
 
 
 class QuotaSchema(ProblemSchema):
@@ -286,6 +290,12 @@ class JobOptionsSchema(CamelSchema):
     )
     queue = queue_name()
     unique_key = unique_key()
+    unique_for_seconds = unique_for_seconds(
+        metadata={
+            "description": "For so long after the last job of the key was made it has no other, also when that has "
+            "completed. Needs a key, the task's or uniqueKey; not together with ifActive replace."
+        }
+    )
     tags = tags()
     batch_id = fields.UUID(metadata={"description": "An open batch that it is to belong to."})
     after = fields.List(
@@ -296,8 +306,9 @@ class JobOptionsSchema(CamelSchema):
     if_active = fields.String(
         validate=validate.OneOf(["refuse", "return", "replace"]),
         metadata={
-            "description": "When the uniqueness guard is taken: refuse (409), return its job (202), or replace: what "
-            "waits becomes this, what runs gets this as its one successor (202). Default: as its task says, or refuse."
+            "description": "When the uniqueness guard is taken, or has been too recently: refuse (409), return its job "
+            "(202), or replace: what waits becomes this, what runs gets this as its one successor (202). Default: as "
+            "its task says, or refuse."
         },
     )
 
@@ -338,7 +349,10 @@ class NewJobsSchema(CamelSchema):
 
 
 class NewSyncSchema(JobOptionsSchema):
-    """A request to sync a workspace, or one of its connections."""
+    """A request to sync a workspace, or one of its connections. How often is its task's to say."""
+
+    class Meta:
+        exclude = ("unique_for_seconds",)
 
     connector_type = fields.String(validate=validate.Length(1, 100))
     connection_id = fields.UUID()

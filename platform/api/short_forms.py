@@ -21,7 +21,7 @@ from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.reading import read_job
-from jobplatform.api.resource import CONFLICT, LOCATED, QUOTA, Resource
+from jobplatform.api.resource import DUPLICATE, LOCATED, QUOTA, Resource
 from jobplatform.api.schemas import JobOptionsSchema, ProgressSchema
 from jobplatform.api.streaming import EVENT_STREAM, reader_of_request, stream, write_event
 from jobplatform.models import Job, Status
@@ -75,7 +75,7 @@ _TRIGGERED, _RUN = TriggeredSchema(), TaskRunSchema()
 
 
 @short_forms.endpoint("POST", TRIGGER, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415))
-@short_forms.may_answer(409, **CONFLICT)
+@short_forms.may_answer(409, **DUPLICATE)
 @short_forms.may_answer(429, **QUOTA)
 @short_forms.body(TriggerSchema, example={"taskId": "export", "payload": {"format": "csv"}})
 @short_forms.answers(202, TriggeredSchema, headers=LOCATED)

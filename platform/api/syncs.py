@@ -13,7 +13,7 @@ from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.reading import read_job, read_page
-from jobplatform.api.resource import CONDITIONAL, CONFLICT, LISTED, LOCATED, QUOTA, TAGGED, Resource
+from jobplatform.api.resource import CONDITIONAL, DUPLICATE, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import (
     AcceptedSchema,
     JobSchema,
@@ -35,7 +35,7 @@ PAYLOAD = ("connector_type", "connection_id", "mode", "sync_log_id")
 
 
 @syncs.endpoint("POST", SYNC, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415, 422))
-@syncs.may_answer(409, **CONFLICT)
+@syncs.may_answer(409, **DUPLICATE)
 @syncs.may_answer(429, **QUOTA)
 @syncs.body(NewSyncSchema, required=False, example={"mode": "incremental"})
 @syncs.answers(202, AcceptedSchema, headers=LOCATED)

@@ -45,6 +45,12 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 )
 @click.option("--queue", help="Default: the task's own.")
 @click.option(
+    "--unique-for",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds for which its key has no other job after the last one was made, also when that has completed. "
+    "Default: as the task says.",
+)
+@click.option(
     "--if-active",
     type=click.Choice(["return", "refuse", "replace"]),
     help="When an unfinished job holds the uniqueness guard: say which, refuse with exit code 1, or replace what waits "
@@ -62,12 +68,13 @@ def enqueue(
     longest_delay: float | None,
     start_within: datetime.timedelta | None,
     queue: str | None,
+    unique_for: float | None,
     if_active: str | None,
     parent: UUID | None,
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Enqueue a job of TASK. Says so when an unfinished job holds its uniqueness guard already."""
+    """Enqueue a job of TASK. Says so when there is one of its key, which is unfinished or too recent."""
     known = known_tasks()
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
@@ -83,11 +90,12 @@ def enqueue(
             longest_delay=_seconds(longest_delay),
             start_within=start_within,
             queue=queue,
+            unique_for=_seconds(unique_for),
             if_active=ON_CONFLICT.get(if_active),
         )
         answer = known.enqueue(session, dataclasses.replace(job, parent_id=parent))
         if if_active == "refuse" and not answer.created:
-            raise click.ClickException(f"the unfinished job {answer.job_id} holds the uniqueness guard")
+            raise click.ClickException(_refusal(answer))
         facts = {"created": answer.created, **({"replaced": True} if answer.replaced else {})}
         audit(session, "job.enqueue", f"job:{answer.job_id}", workspace_id, **facts)
         # A worker, and the inline run of synchronous mode, see the job from here on.
@@ -119,7 +127,8 @@ def _tell(answer: Enqueued, job: Job | None, *, as_json: bool) -> None:
     status = job.status if job else "deleted"
     if as_json:
         what = {"jobId": answer.job_id, "created": answer.created, "replaced": answer.replaced}
-        print_json({**what, "status": status, "result": job.result if job else None})
+        until = {} if answer.unique_until is None else {"uniqueUntil": answer.unique_until}
+        print_json({**what, **until, "status": status, "result": job.result if job else None})
         return
     click.echo(f"{answer.job_id} {status}{_words(answer)}")
     if job is not None and job.error:
@@ -131,4 +140,12 @@ def _tell(answer: Enqueued, job: Job | None, *, as_json: bool) -> None:
 def _words(answer: Enqueued) -> str:
     if answer.replaced:
         return " (it waited, and is what you asked for now)"
+    if answer.unique_until is not None:
+        return f" (the last one of its key; there is no other for {answer.retry_after} s)"
     return "" if answer.created else " (an unfinished job holds the guard already: this one)"
+
+
+def _refusal(answer: Enqueued) -> str:
+    if answer.unique_until is None:
+        return f"the unfinished job {answer.job_id} holds the uniqueness guard"
+    return f"there is no other job of its key after {answer.job_id} for {answer.retry_after} s"

@@ -84,6 +84,7 @@ from jobplatform.queue.edges import Edge, chain
 from jobplatform.queue.end_late import EndedLate, end_late_jobs
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
+    LONGEST_PERIOD,
     LONGEST_START_WITHIN,
     LONGEST_TIMEOUT,
     MAX_ATTEMPTS,
@@ -386,6 +387,7 @@ __all__ = [
     "LISTENER",
     "LONGEST_INTERVAL",
     "LONGEST_KEY",
+    "LONGEST_PERIOD",
     "LONGEST_ROTATION",
     "LONGEST_SPREAD",
     "LONGEST_START_WITHIN",

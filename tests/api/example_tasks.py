@@ -69,6 +69,10 @@ def make_tasks() -> Tasks:
     def newest(job: RunningJob, payload: Mapping[str, Any]) -> Any:
         return payload
 
+    @tasks.task("seldom", unique=("account",), unique_for=datetime.timedelta(minutes=15))
+    def seldom(job: RunningJob, payload: Mapping[str, Any]) -> Any:
+        return payload
+
     @tasks.task("order")
     def order(job: RunningJob, payload: Order) -> int:
         return len(payload.lines)

@@ -6,12 +6,15 @@ import datetime
 import uuid
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import set_workspace_limits
 from jobplatform.testing import Clock
 from tests.api.conftest import Client, Hand
+
+SELDOM = {"jobType": "seldom", "payload": {"account": "a"}}
 
 
 def count(session: Session) -> int:
@@ -162,6 +165,93 @@ def test_only_what_is_replaced_can_be_put_off(client: Client, jobs_url: str) -> 
     answer = client.post(jobs_url, json={"jobType": "echo", "delayMs": 5, "longestDelayMs": 5})
 
     assert (answer.status_code, problems_at(answer)) == (422, ["/longestDelayMs"])
+
+
+def test_many_of_which_one_would_come_too_soon_are_refused_until_then(
+    client: Client, jobs_url: str, hand: Hand, workspace_id: uuid.UUID, session: Session
+) -> None:
+    first = client.post(jobs_url, json=SELDOM).get_json()["jobId"]
+    hand.complete(workspace_id, first)
+
+    refused = client.post(f"{jobs_url}/batch", json={"jobs": [{"jobType": "echo"}, SELDOM]})
+    returned = client.post(f"{jobs_url}/batch", json={"jobs": [{"jobType": "echo"}, {**SELDOM, "ifActive": "return"}]})
+
+    assert (refused.status_code, refused.get_json()["jobId"], problems_at(refused)) == (409, first, ["/jobs/1"])
+    assert 890 < int(refused.headers["Retry-After"]) <= 900
+    item = returned.get_json()["items"][1]
+    assert (item["jobId"], item["status"], item["deduplicated"]) == (first, "completed", True)
+    assert count(session) == 2
+
+
+# Not more often than
+
+
+def test_what_comes_too_soon_is_told_which_job_there_is_and_when_there_may_be_another(
+    client: Client, jobs_url: str, hand: Hand, workspace_id: uuid.UUID, engine: Engine
+) -> None:
+    first = client.post(jobs_url, json=SELDOM).get_json()["job"]
+    hand.complete(workspace_id, first["id"])
+    clock = Clock(engine)
+    clock.travel(seconds=600)
+
+    answer = client.post(jobs_url, json=SELDOM)
+
+    problem = answer.get_json()
+    assert answer.status_code == 409
+    assert problem["type"].endswith(":duplicate-job")
+    assert (problem["jobId"], problem["jobStatus"]) == (first["id"], "completed")
+    assert problem["statusUrl"] == answer.headers["Location"] == first["statusUrl"]
+    created_at, until = (datetime.datetime.fromisoformat(text) for text in (first["createdAt"], problem["uniqueUntil"]))
+    assert until - created_at == datetime.timedelta(minutes=15)
+    assert 290 < int(answer.headers["Retry-After"]) <= 300
+    clock.travel(seconds=301)
+    assert client.post(jobs_url, json=SELDOM).status_code == 202
+
+
+def test_who_asks_for_the_job_there_is_gets_it_as_it_is_by_now(
+    client: Client, jobs_url: str, hand: Hand, workspace_id: uuid.UUID
+) -> None:
+    wanted = {"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 60}
+    first = client.post(jobs_url, json=wanted).get_json()["jobId"]
+    hand.complete(workspace_id, first)
+
+    answer = client.post(jobs_url, json={**wanted, "ifActive": "return"})
+
+    assert answer.status_code == 202
+    accepted = answer.get_json()
+    assert (accepted["jobId"], accepted["status"], accepted["deduplicated"]) == (first, "completed", True)
+    assert client.post(jobs_url, json={"jobType": "echo", "uniqueKey": "k"}).status_code == 202
+
+
+def test_an_unfinished_job_in_the_way_says_nothing_of_when_it_ends(client: Client, jobs_url: str) -> None:
+    client.post(jobs_url, json={"jobType": "echo", "uniqueKey": "k"})
+
+    answer = client.post(jobs_url, json={"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 60})
+
+    assert (answer.status_code, "uniqueUntil" in answer.get_json()) == (409, False)
+    assert "Retry-After" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"jobType": "echo", "uniqueForSeconds": 60}, "/uniqueForSeconds"),
+        ({"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 0}, "/uniqueForSeconds"),
+        ({"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 366 * 86_400}, "/uniqueForSeconds"),
+        ({"jobType": "newest", "uniqueForSeconds": 60}, "/ifActive"),
+        ({"jobType": "seldom", "payload": {"account": "a"}, "ifActive": "replace"}, "/ifActive"),
+    ],
+)
+def test_a_period_without_sense_is_refused(client: Client, jobs_url: str, body: dict[str, Any], path: str) -> None:
+    answer = client.post(jobs_url, json=body)
+
+    assert (answer.status_code, problems_at(answer)) == (422, [path])
+
+
+def test_how_often_there_is_a_sync_is_its_task_s_to_say(client: Client, sync_url: str) -> None:
+    answer = client.post(sync_url, json={"uniqueForSeconds": 60})
+
+    assert (answer.status_code, problems_at(answer)) == (422, ["/uniqueForSeconds"])
 
 
 def test_a_running_job_gets_one_successor(

@@ -116,6 +116,20 @@ def test_a_job_says_by_when_it_has_to_begin(jobs: Client) -> None:
     assert jobs.enqueue("echo").start_by is None
 
 
+def test_a_job_that_comes_too_soon_says_when_there_may_be_another(
+    jobs: Client, hand: Hand, workspace_id: uuid.UUID
+) -> None:
+    first = jobs.enqueue("echo", unique_key="k", unique_for_seconds=60)
+    hand.complete(workspace_id, first.id)
+
+    with pytest.raises(ConflictError) as conflict:
+        jobs.enqueue("echo", unique_key="k", unique_for_seconds=60)
+
+    assert (conflict.value.job_id, conflict.value.job_status) == (first.id, "completed")
+    assert conflict.value.retry_after is not None
+    assert 50 < conflict.value.retry_after <= 60
+
+
 def test_a_job_that_was_to_run_later_is_run_now(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:
     job = jobs.enqueue("echo", delay_ms=3_600_000)
 

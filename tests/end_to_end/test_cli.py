@@ -147,6 +147,22 @@ def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Cli, acme: uuid.UUID)
     assert first["jobId"] == second["jobId"]
 
 
+def test_a_job_that_comes_too_soon_is_told_which_there_is_and_for_how_long(cli: Cli, acme: uuid.UUID) -> None:
+    seldom = ("enqueue", "sync", "-w", "Acme", "--unique-for", "900")
+    first = as_json(cli(*seldom, "--wait", "--json", DISABLE_QUEUE="true"))
+
+    second = as_json(cli(*seldom, "--json"))
+    said = cli(*seldom)
+    refused = cli(*seldom, "--if-active", "refuse")
+
+    assert (first["created"], second["created"], second["status"]) == (True, False, "completed")
+    assert second["jobId"] == first["jobId"]
+    assert datetime.datetime.fromisoformat(second["uniqueUntil"]).tzinfo is not None
+    assert "there is no other for" in said.stdout
+    assert refused.exit_code == 1
+    assert first["jobId"] in refused.stderr
+
+
 def test_a_job_that_waits_is_put_off_no_longer_than_is_said(cli: Cli, acme: uuid.UUID, session: Session) -> None:
     quiet = ("enqueue", "sync", "-w", "Acme", "--json", "--if-active", "replace", "--delay", "60")
     first = as_json(cli(*quiet, "--longest-delay", "60"))

@@ -9,6 +9,7 @@ whose key had a job too recently.
 from jobplatform.queue.enqueue.jobs import Enqueued, MadeRecently, Replaced, enqueue_job, enqueue_jobs, enqueue_of_ours
 from jobplatform.queue.enqueue.new_job import (
     LONGEST_KEY,
+    LONGEST_PERIOD,
     LONGEST_START_WITHIN,
     LONGEST_TIMEOUT,
     MAX_ATTEMPTS,
@@ -19,6 +20,7 @@ from jobplatform.queue.enqueue.new_job import (
 
 __all__ = [
     "LONGEST_KEY",
+    "LONGEST_PERIOD",
     "LONGEST_START_WITHIN",
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",

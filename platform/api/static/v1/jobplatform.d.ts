@@ -126,11 +126,13 @@ export interface EnqueueOptions {
   startWithinMs?: number;
   queue?: string;
   uniqueKey?: string;
+  /** For so long after the last job of the key was made it has no other, also when that has completed. */
+  uniqueForSeconds?: number;
   tags?: string[];
   /** An open batch that the job is to belong to. */
   batchId?: string;
   after?: Edge[];
-  /** When there is an unfinished job of the same key: be refused, get that job, or have it become this one. */
+  /** When there is an unfinished job of the same key, or a recent one: be refused, get that job, or have it become this one. */
   ifActive?: "refuse" | "return" | "replace";
 }
 
