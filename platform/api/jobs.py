@@ -1,4 +1,4 @@
-"""Jobs of any task: enqueue, look, list, cancel, retry."""
+"""Jobs of any task: enqueue, look, list, change, cancel, retry."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
     CancelQuerySchema,
+    JobChangeSchema,
     JobsAcceptedSchema,
     JobSchema,
     JobsQuerySchema,
@@ -33,10 +34,13 @@ from jobplatform.api.schemas import (
 from jobplatform.api.streaming import show_after
 from jobplatform.queue import (
     CancelAnswer,
+    ChangeAnswer,
+    JobChange,
     RetryKind,
     RunNowAnswer,
     cancel_job,
     cancel_tree,
+    change_job,
     get_job,
     list_attempts,
     list_steps,
@@ -114,6 +118,29 @@ def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
         found = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
         reveal(session, found, to_reader=reader_sees_sealed())
     return list_of_steps(found)
+
+
+@jobs.endpoint("PATCH", JOB, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415), keyed=True)
+@jobs.may_answer(409, **CONFLICT)
+@jobs.body(JobChangeSchema, example={"priority": 10, "runAfter": None})
+@jobs.answers(200, JobSchema)
+def alter_job(body: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
+    """Change a job that has not begun: its priority, its queue, when it runs
+
+    What is not named stays. It may wait for its next attempt, or for other jobs, and goes on waiting for those.
+    """
+    at_once = "run_after" in body and body["run_after"] is None
+    change = JobChange(**body, at_once=at_once)
+    with mounted().transaction() as session:
+        answer = change_job(session, workspace_id, job_id, change)
+        if answer is ChangeAnswer.CHANGED:
+            audit(session, "job.change", f"job:{job_id}", workspace_id, **change.as_json())
+    job = read_job(workspace_id, job_id)
+    if answer is ChangeAnswer.BUSY:
+        raise unavailable("The job changed hands too often to be changed; try again.", retry_after=1)
+    if answer is not ChangeAnswer.CHANGED:
+        raise status_conflict(job, "changed")
+    return show(job)
 
 
 @jobs.endpoint("POST", JOB + "/cancel", Scope.JOBS_WRITE, refuses=(404,))

@@ -123,16 +123,17 @@ class Resource(flask_smorest.Blueprint):  # type: ignore[misc]  # see the import
         largest_body: int | None = None,
         by_key: bool = False,
         changes: bool = True,
+        keyed: bool = False,
     ) -> Callable[[View], View]:
         """Serve ``rule``, for principals with ``scope`` (None: for all). ``refuses`` are its own problems.
 
-        A POST is done once for each ``Idempotency-Key``; what ``shows_secret`` is not answered again. ``one_job`` opens
-        it to tokens for one job, ``query_token`` to those in the query; ``by_key`` to whoever has the key in the path,
-        and to nobody's token. ``largest_body`` is for a view that reads a larger one than usual, by itself. Without
-        ``changes`` a POST only looks, at what would not fit into a query. The outermost decorator, as flask-smorest's
-        ``route`` is.
+        A POST is done once for each ``Idempotency-Key``, and so is what is ``keyed``; what ``shows_secret`` is not
+        answered again. ``one_job`` opens it to tokens for one job, ``query_token`` to those in the query; ``by_key`` to
+        whoever has the key in the path, and to nobody's token. ``largest_body`` is for a view that reads a larger one
+        than usual, by itself. Without ``changes`` a POST only looks, at what would not fit into a query. The outermost
+        decorator, as flask-smorest's ``route`` is.
         """
-        repeatable = method == "POST" and scope is not None and changes
+        repeatable = keyed or (method == "POST" and scope is not None and changes)
         statuses = {*refuses, *(ALWAYS if scope else (500,)), *((404, 503) if by_key else ())}
 
         def decorate(view: View) -> View:

@@ -318,6 +318,19 @@ class JobOptionsSchema(CamelSchema):
             raise ValidationError("Cannot be given together with runAfter.", "delayMs")
 
 
+class JobChangeSchema(CamelSchema):
+    """What is to be different about a job that waits. What is not named stays."""
+
+    priority = priority()
+    run_after = Moment(allow_none=True, metadata={"description": "null: it waits for no moment any more."})
+    queue = queue_name()
+
+    @validates_schema
+    def something(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Say what is to be different: priority, runAfter or queue.")
+
+
 class NewJobSchema(JobOptionsSchema):
     """A request to run a registered task."""
 

@@ -1,4 +1,4 @@
-"""``jobplatform jobs retry`` and ``jobplatform jobs cancel``: one job, or all that fit a description."""
+"""What is done to jobs: ``jobplatform jobs retry`` and ``cancel`` to one or to all that fit, the rest to one alone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.cancelling import told
+from jobplatform.cli.changing import change_options, read_change
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, make_console, print_json
 from jobplatform.models import Status
 from jobplatform.queue import (
     CancelAnswer,
+    ChangeAnswer,
     Deed,
     Matching,
     RetryKind,
@@ -26,6 +28,7 @@ from jobplatform.queue import (
     act_on_some,
     cancel_job,
     cancel_tree,
+    change_job,
     count_matching,
     retry_job,
     run_job_now,
@@ -56,6 +59,14 @@ RUN_NOW_ANSWERS = {
     RunNowAnswer.FINISHED: "has ended already",
     RunNowAnswer.UNKNOWN: "is not a job of this workspace",
     RunNowAnswer.BUSY: "changed hands at every look; try again",
+}
+
+CHANGE_ANSWERS = {
+    ChangeAnswer.CHANGED: "is changed",
+    ChangeAnswer.RUNNING: "is running already",
+    ChangeAnswer.FINISHED: "has ended already",
+    ChangeAnswer.UNKNOWN: "is not a job of this workspace",
+    ChangeAnswer.BUSY: "changed hands at every look; try again",
 }
 
 _OF_MANY = {
@@ -145,6 +156,23 @@ def run_now(job_id: UUID, workspace: str | None, as_json: bool) -> None:
         if fine:
             audit(session, "job.run_now", f"job:{job_id}", workspace_id)
     _answer(job_id, answer.value, RUN_NOW_ANSWERS[answer], fine=fine, as_json=as_json)
+
+
+@click.command()
+@click.argument("job_id", type=click.UUID)
+@of_a_job_option
+@change_options
+@as_json_option
+def change(job_id: UUID, workspace: str | None, as_json: bool, **options: Any) -> None:
+    """Change a job that has not begun: its priority, its queue, when it runs. What is not said stays."""
+    with open_session() as session:
+        workspace_id = find_workspace_of(session, job_id, workspace)
+        wanted = read_change(session, **options)
+        answer = change_job(session, workspace_id, job_id, wanted)
+        fine = answer is ChangeAnswer.CHANGED
+        if fine:
+            audit(session, "job.change", f"job:{job_id}", workspace_id, **wanted.as_json())
+    _answer(job_id, answer.value, CHANGE_ANSWERS[answer], fine=fine, as_json=as_json)
 
 
 def _cancel_tree(job_id: UUID | None, options: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from jobplatform.models import clock
 
 MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 NONE = "none"
+NOW = "now"
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|s|m|h|d)")
@@ -80,6 +81,17 @@ class Moment(click.ParamType[Any]):
         if moment is None or moment.tzinfo is None:
             self.fail(f"{value!r} is not a moment with an offset, such as 2026-01-05T12:00:00Z", param, ctx)
         return moment
+
+
+class MomentOrNow(Moment):
+    """The same, or ``now``, which is answered with itself."""
+
+    name = "moment|now"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.lower() == NOW:
+            return NOW
+        return super().convert(value, param, ctx)
 
 
 def _parse(text: str) -> datetime.datetime | None:

@@ -12,7 +12,7 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.cli.acting_on_jobs import cancel, retry, run_now
+from jobplatform.cli.acting_on_jobs import cancel, change, retry, run_now
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
@@ -37,10 +37,10 @@ SHOWN_OF_A_VALUE = 200
 
 @click.group()
 def jobs() -> None:
-    """List, show, watch, retry and cancel jobs; say why one waits."""
+    """List, show, watch, change, retry and cancel jobs; say why one waits."""
 
 
-for command in (why, watch, retry, run_now, cancel):
+for command in (why, watch, retry, run_now, change, cancel):
     jobs.add_command(command)
 
 

@@ -110,6 +110,13 @@ class Client:
         """Have a job that waits for its time run as soon as it is its turn."""
         return Job.of(self._http.ask("POST", f"{self._job(job_id)}/run-now"))
 
+    def change(self, job_id: str | uuid.UUID, **changes: Any) -> Job:
+        """Change a job that has not begun: its ``priority``, its ``queue``, ``run_after``; what is not named stays.
+
+        ``run_after=None``: it waits for no moment any more. Raises :class:`ConflictError` when it has begun.
+        """
+        return Job.of(self._http.ask("PATCH", self._job(job_id), body=_camel(changes)))
+
     def token_for(self, job_id: str | uuid.UUID, valid_for: datetime.timedelta = datetime.timedelta(minutes=15)) -> str:
         """A token for a browser, by which it can look at this job and do nothing else."""
         body = {"validForMs": int(valid_for / datetime.timedelta(milliseconds=1))}

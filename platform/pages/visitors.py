@@ -18,6 +18,7 @@ VERBS: dict[str, Scope] = {
     "job.retry": Scope.JOBS_WRITE,
     "job.cancel": Scope.JOBS_WRITE,
     "job.run_now": Scope.JOBS_WRITE,
+    "job.change": Scope.JOBS_WRITE,
     "job.delete": Scope.OPERATOR,
     "sync.start": Scope.JOBS_WRITE,
     "schedule.change": Scope.SCHEDULES,

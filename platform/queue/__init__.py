@@ -3,7 +3,7 @@
 Where to look, by what is asked:
 
     how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
-    how a job comes to be         the room enqueue; quota, edges and batches, parent, receive
+    how a job comes to be         the room enqueue; allowed, quota, edges and batches, parent, receive
     by when it has to begin       start_by, begin, end_late
     who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around, leftover
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
@@ -11,7 +11,8 @@ Where to look, by what is asked:
     how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
                                   end_waiting for what ends while it waits
     what waits for an ending      notices, settle, succeed, predecessors
-    what people do to jobs        cancel, retry_job, run_now, delete; many at once: cancel_many, bulk, bulk_actions
+    what people do to jobs        cancel, retry_job, run_now, change_waiting, delete; many at once: cancel_many, bulk,
+                                  bulk_actions
     what may run at all           limits, pause, breaker
     what repeats                  the room schedules
     what others are told          webhooks, tell_webhooks, watch, changes; deliveries from outside: hooks, receive
@@ -24,6 +25,7 @@ Where to look, by what is asked:
 from jobplatform.errors import JobError
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
+from jobplatform.queue.allowed import PRIORITIES
 from jobplatform.queue.audit import list_audit, record
 from jobplatform.queue.batches import (
     BatchSeen,
@@ -54,6 +56,7 @@ from jobplatform.queue.bulk_actions import (
 )
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
+from jobplatform.queue.change_waiting import ChangeAnswer, JobChange, change_job
 from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
 from jobplatform.queue.claim import (
     NOBODY,
@@ -89,7 +92,6 @@ from jobplatform.queue.enqueue import (
     LONGEST_TIMEOUT,
     MAX_ATTEMPTS,
     MOST_TAGS,
-    PRIORITIES,
     Enqueued,
     MadeRecently,
     NewJob,
@@ -433,6 +435,7 @@ __all__ = [
     "Cancelled",
     "Capped",
     "Change",
+    "ChangeAnswer",
     "Claim",
     "ClaimedJob",
     "Completion",
@@ -463,6 +466,7 @@ __all__ = [
     "IfActive",
     "Item",
     "Items",
+    "JobChange",
     "JobCounts",
     "JobError",
     "JobInterrupted",
@@ -552,6 +556,7 @@ __all__ = [
     "cancel_tree",
     "chain",
     "change_hook",
+    "change_job",
     "change_schedule",
     "change_webhook",
     "changes_since",

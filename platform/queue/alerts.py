@@ -21,7 +21,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import PLATFORM_WORKSPACE, AlertRow
-from jobplatform.queue.enqueue import PRIORITIES, NewJob, enqueue_of_ours
+from jobplatform.queue.allowed import PRIORITIES
+from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.health import Alert, queue_health
 from jobplatform.queue.statement import one_transaction, run, text_array
 from jobplatform.queue.tell_webhooks import tell_of_disabled

@@ -245,6 +245,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/sync"): Act("job.enqueue", body={"mode": "initial"}),
     Route("POST", f"{WORKSPACE}/jobs"): Act("job.enqueue", body={"jobType": "echo"}),
     Route("POST", f"{WORKSPACE}/jobs/batch"): Act("job.enqueue_many", body={"jobs": [{"jobType": "echo"}]}),
+    Route("PATCH", f"{WORKSPACE}/jobs/{{jobId}}"): Act("job.change", Stage.job, body={"priority": 3}),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/cancel"): Act("job.cancel", Stage.job),
     Route("POST", f"{WORKSPACE}/batches"): Act(
         "batch.open", body={"onSuccess": {"jobType": "echo"}, "jobs": [{"jobType": "echo"}], "close": True}

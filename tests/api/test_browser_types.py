@@ -20,6 +20,7 @@ PAIRS = [
     ("Wait", "Wait", set()),
     ("Edge", "Edge", set()),
     ("EnqueueOptions", "NewJob", {"jobType", "payload"}),
+    ("JobChange", "JobChange", set()),
 ]
 
 

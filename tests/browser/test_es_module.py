@@ -173,10 +173,12 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
               const made = await client.enqueue("talk", {}, { priority: 5 });
               const later = await client.enqueue("talk", {}, { delayMs: 3600000 });
               const advanced = await client.runNow(later.id);
+              const changed = await client.change(later.id, { priority: 7, runAfter: "2031-01-01T00:00:00Z" });
               const ended = await client.runNow(id).catch((error) => error);
               return [
                 listed.length, refused.name, refused.status, cancelled.status, made.priority,
                 advanced.id === later.id && advanced.runAfter < later.runAfter, ended.status,
+                changed.priority, changed.runAfter > later.runAfter,
               ];
             }""",
             {"workspace": str(workspace_id), "token": token, "id": job.id},
@@ -184,7 +186,7 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
         wait_for(page, "window.done")
         stream.close()  # type: ignore[attr-defined]  # it is a generator's
 
-    assert ended == [2, "ApiError", 404, "cancelled", 5, True, 409]
+    assert ended == [2, "ApiError", 404, "cancelled", 5, True, 409, 7, True]
     assert page.evaluate("window.job.status") == "cancelled"
     assert page.evaluate("window.seen.map((told) => told[0])") == ["job.pending", "job.cancelled"]
 

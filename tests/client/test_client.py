@@ -145,6 +145,23 @@ def test_a_job_that_was_to_run_later_is_run_now(jobs: Client, hand: Hand, worksp
         jobs.run_now(uuid.uuid4())
 
 
+def test_a_job_that_waits_is_changed(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:
+    job = jobs.enqueue("echo", priority=1)
+    tomorrow = job.run_after + datetime.timedelta(days=1)
+
+    changed = jobs.change(job.id, queue="slow", run_after=tomorrow)
+    advanced = jobs.change(job.id, run_after=None)
+
+    assert (changed.run_after, changed.raw["queue"], changed.raw["priority"]) == (tomorrow, "slow", 1)
+    assert advanced.run_after < tomorrow
+    with pytest.raises(RefusedError):
+        jobs.change(job.id)
+    hand.fail(workspace_id, job.id)
+    with pytest.raises(ConflictError) as ended:
+        jobs.change(job.id, priority=5)
+    assert ended.value.job_status == "failed"
+
+
 def test_a_list_is_read_page_by_page_as_it_is_asked_for(jobs: Client) -> None:
     ids = [jobs.enqueue("echo").id for _ in range(5)]
 

@@ -263,6 +263,45 @@ def test_jobs_are_listed_shown_cancelled_and_retried(cli: Cli, acme: uuid.UUID, 
     assert job.status == "pending"
 
 
+def test_a_job_that_waits_is_changed(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    job_id = enqueue_job(session, NewJob(workspace_id=acme, task="sync", queue="sync", priority=3)).job_id
+    session.commit()
+    of_this = (str(job_id), "-w", "Acme")
+
+    moved = cli("jobs", "change", *of_this, "--queue", "slow", "--run-after", "2031-01-01T00:00:00Z")
+    then = as_json(cli("jobs", "show", *of_this, "--json"))
+    put_off = as_json(cli("jobs", "change", *of_this, "--priority", "7", "--delay", "10m", "--json"))
+    later = as_json(cli("jobs", "show", *of_this, "--json"))
+    cli("jobs", "change", *of_this, "--run-after", "now")
+    now = as_json(cli("jobs", "show", *of_this, "--json"))
+    cli("jobs", "cancel", *of_this)
+
+    assert moved.stdout == f"{job_id} is changed\n"
+    assert (then["queue"], then["priority"], then["runAfter"][:10]) == ("slow", 3, "2031-01-01")
+    assert put_off == {"jobId": str(job_id), "answer": "changed"}
+    assert (later["queue"], later["priority"]) == ("slow", 7)
+    assert now["runAfter"] < later["runAfter"] < then["runAfter"]
+    ended = cli("jobs", "change", *of_this, "--priority", "1")
+    assert (ended.exit_code, ended.stderr) == (1, f"Error: {job_id} has ended already\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", "say what is to be different"),
+        ("--run-after now --delay 5m", "--run-after and --delay are two ways to say when"),
+        ("--run-after tomorrow", "'tomorrow' is not a moment with an offset"),
+        ("--priority 99999", "/priority: must be a whole number from -1000 to 1000"),
+        ("--queue No", "/queue: is not a queue name"),
+    ],
+)
+def test_a_change_that_cannot_be_says_why(cli: Cli, acme: uuid.UUID, options: str, said: str) -> None:
+    refused = cli("jobs", "change", str(uuid.uuid4()), "-w", str(acme), *options.split())
+
+    assert refused.exit_code != 0
+    assert said in refused.output
+
+
 def test_an_id_of_another_workspace_is_unknown(cli: Cli, acme: uuid.UUID, session: Session) -> None:
     job_id = enqueue_job(session, NewJob(workspace_id=uuid.uuid4(), task="sync", queue="sync")).job_id
     session.commit()

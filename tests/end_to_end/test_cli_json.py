@@ -171,6 +171,7 @@ def calls(session: Session, acme: uuid.UUID, folder: Path, made: dict[str, str])
     yield "jobs watch", [str(failed), *of_acme]
     yield "jobs retry", [str(failed), *of_acme]
     yield "jobs run-now", [str(failed), *of_acme]
+    yield "jobs change", [str(failed), *of_acme, "--priority", "5"]
     yield "jobs cancel", [str(failed), *of_acme]
     yield "batches ls", of_acme
     yield "batches show", [str(batch_id), *of_acme]

@@ -206,6 +206,9 @@ ACTS = {
     "jobs cancel": Act("job.cancel", "{} -w Acme", Stage.job, refused=f"{uuid.uuid4()} -w Acme"),
     "batches cancel": Act("batch.cancel", "{} -w Acme", Stage.batch, refused=f"{uuid.uuid4()} -w Acme"),
     "jobs run-now": Act("job.run_now", "{} -w Acme", Stage.job, refused=f"{uuid.uuid4()} -w Acme"),
+    "jobs change": Act(
+        "job.change", "{} -w Acme --priority 5", Stage.job, refused=f"{uuid.uuid4()} -w Acme --priority 5"
+    ),
     "jobs retry": Act("job.retry", "{} -w Acme", Stage.cancelled_job, refused=f"{uuid.uuid4()} -w Acme"),
     "schedules create": Act("schedule.create", "sync -w Acme --cron @daily", refused="sync -w Acme --cron @never"),
     "schedules pause": Act("schedule.pause", "{} -w Acme", Stage.schedule, refused="nothing"),

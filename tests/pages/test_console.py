@@ -210,6 +210,32 @@ def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
     assert by == {"a test"}
 
 
+def test_a_job_that_waits_is_changed(
+    operator: Visitor, enqueue: Enqueue, hand: Hand, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    job_id = enqueue("echo", priority=3)
+    page = operator.get(f"/jobs/{acme}/{job_id}").text
+    assert 'placeholder="3"' in page
+
+    assert operator.do("/change", priority="-7", queue="slow", run_after="2031-01-01T06:00") == "The job is changed."
+
+    with sessions() as session:
+        rows = session.execute(text("select priority, queue, run_after::text from jobplatform.jobs")).all()
+    assert rows == [(-7, "slow", "2031-01-01 06:00:00+00")]
+    assert operator.do("/change", priority="2.5", queue="No") == (
+        "priority: Must be a whole number. queue: Must be lower-case letters, digits and _.:-, at most 100."
+    )
+    assert operator.do("/change") == "Say what is to be different: priority, runAfter or queue."
+    assert operator.do("/change", at_once="true") == "The job is changed."
+    form = operator.form("/change")
+    hand.claim(acme, str(job_id))
+    assert notice_of(operator.follow(operator.http.post(
+        form.action, data={**form.fields, "priority": "1"}, headers={"Sec-Fetch-Site": "same-origin"}
+    ))) == "The job is running and cannot be changed."  # fmt: skip
+    assert 'id="change"' not in operator.get(f"/jobs/{acme}/{job_id}").text
+    assert audited(sessions) == [("job.change", "a test")] * 2
+
+
 def test_what_cannot_be_done_is_said(
     operator: Visitor, enqueue: Enqueue, hand: Hand, acme: uuid.UUID, sessions: Sessions
 ) -> None:

@@ -17,7 +17,18 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
-from jobplatform.queue import CANCEL, CHANNEL, NewJob, cancel_job, enqueue_job, enqueue_jobs, retry_job, silence
+from jobplatform.queue import (
+    CANCEL,
+    CHANNEL,
+    JobChange,
+    NewJob,
+    cancel_job,
+    change_job,
+    enqueue_job,
+    enqueue_jobs,
+    retry_job,
+    silence,
+)
 from jobplatform.queue.doorbell import INTERVAL, MOST_WORKSPACES, RINGER, Doorbell, _bells, _Rope
 from jobplatform.testing import wait_until
 from tests.queue.actors import Worker
@@ -185,6 +196,27 @@ def test_cancelling_a_waiting_job_rings_nobody(
     ring_last(session, workspace_id)
 
     assert hear("q:last") == {"q:last"}
+
+
+def test_a_job_that_is_changed_rings_where_it_is_ready_by_that(
+    session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    ready, later = (
+        enqueue_job(session, a_job(workspace_id, "letters", delay=delay)).job_id
+        for delay in (None, datetime.timedelta(hours=1))
+    )
+    session.commit()
+    hear("q:letters")
+
+    change_job(session, workspace_id, ready, JobChange(priority=5))
+    change_job(session, workspace_id, later, JobChange(queue="later"))
+    change_job(session, workspace_id, ready, JobChange(queue="parcels"))
+    session.commit()
+    assert hear("q:parcels") == {"q:parcels"}
+
+    change_job(session, workspace_id, later, JobChange(at_once=True))
+    session.commit()
+    assert hear("q:later") == {"q:later"}
 
 
 def test_a_retry_by_hand_rings(session: Session, db: Session, workspace_id: uuid.UUID, hear: Hear) -> None:

@@ -25,6 +25,7 @@ from jobplatform.models import Status, make_engine
 from jobplatform.queue import (
     Completion,
     Failure,
+    JobChange,
     Lease,
     LogLine,
     NewJob,
@@ -50,6 +51,7 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
+from jobplatform.queue.change_waiting import change_jobs
 from jobplatform.queue.claim.weighing import Weighing
 from jobplatform.queue.pages.tenant import GUARDS
 from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
@@ -104,6 +106,8 @@ RECORDS_OF_THOSE = RECORDS + " where state <> 1"
 LEASES = """
 select workspace_id::text, id::text, epoch from jobplatform.job_queue where state = 2 order by id limit :count
 """
+
+WAITING = "select workspace_id, id from jobplatform.job_queue where state = 1 order by id desc limit :count"
 
 
 @dataclass(frozen=True)
@@ -315,6 +319,17 @@ def test_giving_up_jobs_never_reads_a_whole_table(backlog: Backlog) -> None:
     assert finding.rows_visited("job_queue") <= 300
     assert ending.sequential_scans == []
     assert ending.buffers <= 30 * len(leases) + ONCE
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_changing_jobs_that_wait_touches_a_few_pages_for_each(backlog: Backlog, count: int) -> None:
+    with backlog.engine.connect() as connection:
+        keys = [(row[0], row[1]) for row in connection.execute(text(WAITING), {"count": count})]
+
+    plan = backlog.explain(lambda session: change_jobs(session, keys, JobChange(priority=5, queue="slow")))
+
+    assert plan.sequential_scans == []
+    assert plan.buffers <= 50 * count + ONCE
 
 
 def by_id(act: Callable[[Session, uuid.UUID, uuid.UUID], object]) -> Callable[[Lease], Callable[[Session], object]]:

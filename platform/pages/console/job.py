@@ -15,6 +15,7 @@ from jobplatform.models import Job, Outcome, Status
 from jobplatform.pages.acting import done
 from jobplatform.pages.charts import Stretch, stretches
 from jobplatform.pages.console.jobs import workspace_names
+from jobplatform.pages.console.typed import change_of_job
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
@@ -43,6 +44,7 @@ def make_job() -> Section:
     section.action(JOB + "/retry", "job.retry")(retry)
     section.action(JOB + "/cancel", "job.cancel")(cancel)
     section.action(JOB + "/run-now", "job.run_now")(run_now)
+    section.action(JOB + "/change", "job.change")(change)
     section.action(JOB + "/enqueue-again", "job.enqueue")(enqueue_again)
     return section
 
@@ -94,6 +96,11 @@ def cancel(workspace_id: UUID, job_id: UUID) -> Any:
 
 def run_now(workspace_id: UUID, job_id: UUID) -> Any:
     return done(_post(workspace_id, job_id, "run-now"), "The job is ready to run.")
+
+
+def change(workspace_id: UUID, job_id: UUID) -> Any:
+    answer = ask("PATCH", f"/workspaces/{workspace_id}/jobs/{job_id}", change_of_job(request.form))
+    return done(answer, "The job is changed.")
 
 
 def enqueue_again(workspace_id: UUID, job_id: UUID) -> Any:

@@ -13,6 +13,7 @@ from flask import Response, redirect, request
 
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.pages.acting import done
+from jobplatform.pages.console.typed import moment_in_utc
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
@@ -203,7 +204,7 @@ def _rule(typed: Mapping[str, str], wrong: Complaints) -> dict[str, Any]:
             wrong["every"] = "Say how often: 15 min, 2 h, 1 d."
         return {"everyMs": every}
     if rule == "once":
-        at = _moment(typed.get("at", ""))
+        at = moment_in_utc(typed.get("at", ""))
         if at is None:
             wrong["at"] = "Say when, as 2026-12-01T06:00 in UTC."
         return {"runAt": at}
@@ -234,13 +235,6 @@ def _whole(typed: Mapping[str, str], name: str, wrong: Complaints) -> int | None
 def _same_text(typed: str, before: str) -> bool:
     """A browser sends line ends of its own."""
     return typed.split() == before.split()
-
-
-def _moment(text: str) -> str | None:
-    try:
-        return datetime.datetime.fromisoformat(text.replace(" ", "T")).replace(tzinfo=datetime.UTC).isoformat()
-    except ValueError:
-        return None
 
 
 def _uuid(text: str) -> UUID | None:

@@ -14,7 +14,6 @@ from jobplatform.queue.enqueue.new_job import (
     LONGEST_TIMEOUT,
     MAX_ATTEMPTS,
     MOST_TAGS,
-    PRIORITIES,
     NewJob,
 )
 
@@ -25,7 +24,6 @@ __all__ = [
     "LONGEST_TIMEOUT",
     "MAX_ATTEMPTS",
     "MOST_TAGS",
-    "PRIORITIES",
     "Enqueued",
     "MadeRecently",
     "NewJob",

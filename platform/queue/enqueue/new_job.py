@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,17 +12,14 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import SUCCESSOR
+from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_moment
 from jobplatform.queue.edges import Edge, Predecessor, problems_of_edges
 from jobplatform.queue.resources import resource_problem
 from jobplatform.queue.safe_json import text_problem
-from jobplatform.settings import QUEUE_NAME
 
-PRIORITIES = range(-1000, 1001)
 MAX_ATTEMPTS = range(1, 1001)
 UNITS = range(1, 10_001)
 SHORTEST_TIMEOUT = datetime.timedelta(milliseconds=1)
-#: The database knows years that nobody here could read again: because of one such job no list with it could be shown.
-LAST_YEAR = 9998
 LONGEST_DELAY = datetime.timedelta(days=36_500)
 LONGEST_TIMEOUT = datetime.timedelta(days=7)
 #: From the last year that a job may be due in it leads to no year that nobody could read.
@@ -93,26 +89,24 @@ class NewJob:
             raise InvalidJobError(problems)
 
     def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
-        if not _is_name(self.task):
+        if not is_name(self.task):
             yield Problem("/task", "is not a task name")
-        if not _is_name(self.queue):
+        if not is_name(self.queue):
             yield Problem("/queue", "is not a queue name")
         if self.priority not in PRIORITIES:
-            yield _outside(PRIORITIES, "/priority")
+            yield outside(PRIORITIES, "/priority")
         if self.max_attempts not in MAX_ATTEMPTS:
-            yield _outside(MAX_ATTEMPTS, "/maxAttempts")
+            yield outside(MAX_ATTEMPTS, "/maxAttempts")
         if self.units not in UNITS:
-            yield _outside(UNITS, "/units")
+            yield outside(UNITS, "/units")
 
     def _problems_of_time(self) -> Iterator[Problem]:
         if not SHORTEST_TIMEOUT <= self.timeout <= LONGEST_TIMEOUT:
             yield Problem("/timeoutMs", "must be from 1 ms to 7 days")
         if self.run_after is not None and self.delay is not None:
             yield Problem("/delayMs", "cannot be given together with runAfter")
-        if self.run_after is not None and not self.run_after.tzinfo:
-            yield Problem("/runAfter", "must have a time zone")
-        if self.run_after is not None and self.run_after.year > LAST_YEAR:
-            yield Problem("/runAfter", f"must not be after the year {LAST_YEAR}")
+        if self.run_after is not None:
+            yield from problems_of_moment(self.run_after)
         if self.delay is not None and not _NO_TIME <= self.delay <= LONGEST_DELAY:
             yield Problem("/delayMs", "must not be negative, nor longer than a hundred years")
         if self.longest_delay is not None:
@@ -155,15 +149,6 @@ class NewJob:
             yield Problem("/tags", f"must be at most {MOST_TAGS}")
         for index, tag in enumerate(self.tags):
             yield from _problems_of_text(tag, 100, f"/tags/{index}")
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_name(text: str) -> bool:
-    return QUEUE_NAME.match(text) is not None
-
-
-def _outside(allowed: range, path: str) -> Problem:
-    return Problem(path, f"must be a whole number from {allowed[0]} to {allowed[-1]}")
 
 
 def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:

@@ -136,6 +136,14 @@ export interface EnqueueOptions {
   ifActive?: "refuse" | "return" | "replace";
 }
 
+/** What is to be different about a job that has not begun. What is not named stays. */
+export interface JobChange {
+  priority?: number;
+  /** `null`: it waits for no moment any more. */
+  runAfter?: string | null;
+  queue?: string;
+}
+
 export interface Client {
   enqueue<Result = unknown>(jobType: string, payload?: unknown, options?: EnqueueOptions): Promise<Job<Result>>;
   get<Result = unknown>(jobId: string): Promise<Job<Result>>;
@@ -143,6 +151,7 @@ export interface Client {
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;
   runNow(jobId: string): Promise<Job>;
+  change(jobId: string, changes: JobChange): Promise<Job>;
   watch<Result = unknown>(jobId: string, options?: WatchOptions<Result>): Promise<WatchedJob<Result>>;
 }
 

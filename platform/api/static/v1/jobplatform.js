@@ -24,7 +24,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Enqueue, look at, list, cancel and retry the jobs of one workspace. */
+/** Enqueue, look at, list, change, cancel and retry the jobs of one workspace. */
 export function createClient(baseUrl, workspaceId, options = {}) {
   const root = `${baseUrl.replace(/\/+$/, "")}/workspaces/${workspaceId}`;
   const ask = (method, path, body) => insist(root + path, options, method, body);
@@ -44,6 +44,7 @@ export function createClient(baseUrl, workspaceId, options = {}) {
     cancel: (jobId) => ask("POST", `/jobs/${jobId}/cancel`),
     retry: (jobId) => ask("POST", `/jobs/${jobId}/retry`),
     runNow: (jobId) => ask("POST", `/jobs/${jobId}/run-now`),
+    change: (jobId, changes) => ask("PATCH", `/jobs/${jobId}`, changes),
     watch: (jobId, more = {}) => watchJob(`${root}/jobs/${jobId}`, { ...options, ...more }),
   };
   return client;

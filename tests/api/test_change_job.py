@@ -1,0 +1,122 @@
+"""A job that waits is changed over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from tests.api.conftest import PROBLEM, Client, Hand, MintToken
+
+NEXT_YEAR = "2031-01-01T00:00:00.000000Z"
+
+
+def test_what_is_named_changes_and_the_rest_stays(
+    client: Client, stranger: Client, echo: Callable[..., str], jobs_url: str, sessions: sessionmaker[Session]
+) -> None:
+    job_id = echo(priority=3, uniqueKey="k")
+    at = f"{jobs_url}/{job_id}"
+    tag = client.get(at).headers["ETag"]
+
+    assert stranger.request("PATCH", at, json={"priority": 9}).status_code == 404
+    changed = client.request("PATCH", at, json={"priority": 9, "queue": "slow", "runAfter": NEXT_YEAR})
+    again = client.request("PATCH", at, json={"runAfter": None})
+
+    assert (changed.status_code, again.status_code) == (200, 200)
+    job = changed.get_json()
+    assert (job["priority"], job["queue"], job["runAfter"], job["uniqueKey"]) == (9, "slow", NEXT_YEAR, "k")
+    job = again.get_json()
+    assert (job["priority"], job["queue"], job["status"]) == (9, "slow", "pending")
+    assert job["runAfter"] < NEXT_YEAR
+    shown = client.get(at, headers={"If-None-Match": tag})
+    assert (shown.status_code, shown.get_json()) == (200, job)
+    assert [one["id"] for one in client.get(f"{jobs_url}?queue=slow").get_json()["items"]] == [job_id]
+    with sessions() as session:
+        of_this = "select target, details from jobplatform.audit_log where action = 'job.change' order by id"
+        audited: list[Any] = [tuple(line) for line in session.execute(text(of_this))]
+    assert [target for target, _ in audited] == [f"job:{job_id}"] * 2
+    assert [details for _, details in audited] == [
+        {"priority": 9, "queue": "slow", "runAfter": NEXT_YEAR.replace(".000000Z", "+00:00")},
+        {"runAfter": None},
+    ]
+
+
+def test_a_job_that_has_begun_is_not_changed(
+    client: Client, hand: Hand, workspace_id: uuid.UUID, echo: Callable[..., str], jobs_url: str
+) -> None:
+    running, ended = echo(), echo()
+    hand.claim(workspace_id, running)
+    client.post(f"{jobs_url}/{ended}/cancel")
+
+    answers = [client.request("PATCH", f"{jobs_url}/{job_id}", json={"priority": 9}) for job_id in (running, ended)]
+
+    assert [(answer.status_code, answer.mimetype) for answer in answers] == [(409, PROBLEM)] * 2
+    assert [answer.get_json()["detail"] for answer in answers] == [
+        "The job is running and cannot be changed.",
+        "The job is cancelled and cannot be changed.",
+    ]
+    assert [answer.get_json()["jobStatus"] for answer in answers] == ["running", "cancelled"]
+    assert [client.get(f"{jobs_url}/{job_id}").get_json()["priority"] for job_id in (running, ended)] == [0, 0]
+
+
+def test_one_that_waits_for_another_is_changed_and_waits_on(
+    client: Client, echo: Callable[..., str], jobs_url: str, sessions: sessionmaker[Session]
+) -> None:
+    first = echo(delayMs=3_600_000)
+    job_id = echo(after=[{"jobId": first}])
+
+    answer = client.request("PATCH", f"{jobs_url}/{job_id}", json={"priority": 9, "runAfter": None})
+
+    assert (answer.status_code, answer.get_json()["priority"]) == (200, 9)
+    with sessions() as session:
+        assert session.scalar(text("select state from jobplatform.job_queue where priority = 9")) == -1
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, ""),
+        ({"priority": 1001}, "/priority"),
+        ({"priority": None}, "/priority"),
+        ({"queue": "No Queue"}, "/queue"),
+        ({"queue": None}, "/queue"),
+        ({"runAfter": "tomorrow"}, "/runAfter"),
+        ({"delayMs": 5}, "/delayMs"),
+        ({"jobType": "echo"}, "/jobType"),
+    ],
+)
+def test_what_no_job_can_be_changed_to_is_refused_with_its_place(
+    client: Client, echo: Callable[..., str], jobs_url: str, body: dict[str, Any], path: str
+) -> None:
+    answer = client.request("PATCH", f"{jobs_url}/{echo()}", json=body)
+
+    assert (answer.status_code, answer.mimetype) == (422, PROBLEM)
+    assert [error["path"] for error in answer.get_json()["errors"]] == [path]
+
+
+def test_an_unknown_job_and_a_token_that_may_only_read(
+    client: Client, app: Any, workspace_id: uuid.UUID, mint: MintToken, echo: Callable[..., str], jobs_url: str
+) -> None:
+    reader = Client(app.test_client(), mint(workspace_id, ("jobs:read",)))
+
+    assert client.request("PATCH", f"{jobs_url}/{uuid.uuid4()}", json={"priority": 9}).status_code == 404
+    assert reader.request("PATCH", f"{jobs_url}/{echo()}", json={"priority": 9}).status_code == 403
+
+
+def test_the_same_request_twice_is_done_once_and_answered_as_the_first_was(
+    client: Client, hand: Hand, workspace_id: uuid.UUID, echo: Callable[..., str], jobs_url: str
+) -> None:
+    job_id = echo()
+    send = {"json": {"priority": 9}, "headers": {"Idempotency-Key": "order 4711"}}
+
+    first = client.request("PATCH", f"{jobs_url}/{job_id}", **send)
+    hand.complete(workspace_id, job_id)
+    second = client.request("PATCH", f"{jobs_url}/{job_id}", **send)
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.get_json() == first.get_json()
