@@ -6,6 +6,7 @@ it knows the API's commands too.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import json
@@ -165,9 +166,11 @@ def _as_ls(words: list[str], known: Collection[str]) -> list[str]:
 def _make_tasks_importable() -> None:
     """``JOBPLATFORM_TASKS=app.tasks:tasks`` means the application in the current folder, as with flask and gunicorn;
     the processes that are started from here look there too."""
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
+    # A folder that was deleted has no tasks.
+    with contextlib.suppress(FileNotFoundError):
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.append(here)
 
 
 def _settings_problem(error: SettingsError) -> click.ClickException:

@@ -40,6 +40,7 @@ def start_nursery(control: socket.socket) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "jobplatform.worker.nursery", str(control.fileno())],
         pass_fds=[control.fileno()],
         stdin=subprocess.DEVNULL,
+        cwd=_folder(),
         env=os.environ | {"PYTHONPATH": _python_path()},
     )
 
@@ -121,6 +122,15 @@ def kill_orphans(pids: Sequence[int]) -> None:
     for pid in pids:
         with suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def _folder() -> str | None:
+    """Ours. Where that was deleted, as a release is by the next one, another: an interpreter does not start there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return os.sep
+    return None
 
 
 def _python_path() -> str:

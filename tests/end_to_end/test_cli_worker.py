@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -12,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Job
 from jobplatform.queue import NewJob, enqueue_jobs
-from tests.end_to_end.conftest import Cli, Running
+from tests.end_to_end.conftest import COMMAND, Cli, Running
 
 Start = Callable[..., Running]
 
@@ -36,6 +39,23 @@ def test_a_worker_does_so_many_jobs_and_the_next_one_what_is_left(
 
     assert codes == [0, 0]
     assert counts == [{"completed": 3, "pending": 2}, {"completed": 5}]
+
+
+def test_a_worker_can_be_started_in_a_folder_that_was_deleted(database_url: str, tmp_path: Path) -> None:
+    """Its tasks are installed; nothing of the folder is needed."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = 'rmdir "$0" && exec "$@" worker -c 1 --until-empty'
+    environment = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TRUST_LOGIN": "true"}
+    environment.pop("PYTHONPATH", None)
+
+    done = subprocess.run(
+        ["sh", "-c", command, str(gone), *COMMAND], cwd=gone, env=environment, capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert "worker done" in done.stderr.decode()
+    assert not gone.exists()
 
 
 @pytest.mark.parametrize("most", ["0", "-1", "many"])

@@ -26,10 +26,14 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+def command_of(**options: Any) -> list[str]:
+    """What starts a worker with these options; from the root of the repository."""
+    return [sys.executable, "-m", "tests.worker.run_worker", json.dumps(DEFAULTS | options)]
+
+
 def start_anew(log: Path, **options: Any) -> WorkerProcess:
     """A worker that is started the long way, as a deployment starts it."""
-    command = [sys.executable, "-m", "tests.worker.run_worker", json.dumps(DEFAULTS | options)]
-    return WorkerProcess(log, command=command, folder=ROOT)
+    return WorkerProcess(log, command=command_of(**options), folder=ROOT)
 
 
 class ForkedWorker(WorkerProcess):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from jobplatform.errors import SettingsError
 from jobplatform.migrations import upgrade
 from jobplatform.models import Role, make_engine
 from jobplatform.settings import Settings
-from jobplatform.testing import is_dead, wait_until
+from jobplatform.testing import WorkerProcess, is_dead, wait_until
 from jobplatform.worker import Worker, WorkerOptions
 from tests.worker.conftest import Database, Lines, StartWorker
+from tests.worker.processes import ROOT, command_of
 
 
 @pytest.mark.parametrize(
@@ -169,6 +171,29 @@ def test_while_no_process_can_be_started_what_runs_goes_on_and_nobody_is_charged
     (said,) = worker.events("no process can be started")
     assert said["problem"] == "Resource temporarily unavailable"
     assert "ulimit -u" in said["instead"]
+
+
+def test_a_worker_whose_folder_is_deleted_can_start_another_nursery(
+    login_url: Callable[..., str], database: Database, tmp_path: Path
+) -> None:
+    """As a release's folder is, when the next one has been there for long enough."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = command_of(database_url=login_url(Role.WORKER))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    worker = WorkerProcess(tmp_path / "worker.log", command=command, folder=gone, environment=environment)
+    try:
+        worker.wait_until_ready()
+
+        gone.rmdir()
+        os.kill(worker.nursery, signal.SIGKILL)
+        worker.wait_for("nursery up", 2)
+
+        database.enqueue("noop")
+        database.wait_until_done()
+        assert database.statuses() == {"completed": 1}
+    finally:
+        worker.destroy()
 
 
 def test_options_that_cannot_work_are_all_named() -> None:

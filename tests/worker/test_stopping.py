@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from jobplatform.models import Role
 from jobplatform.testing import WorkerProcess, is_dead, wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
-from tests.worker.processes import DEFAULTS, ROOT
+from tests.worker.processes import ROOT, command_of
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -133,10 +131,10 @@ def test_a_worker_whose_terminal_is_closed_lets_running_jobs_end(
     """Nobody reads what it says any more, and that does not matter."""
     end = tmp_path / "end"
     job = database.enqueue("wait", {"file": told.path, "until": str(end)})
-    options = json.dumps(DEFAULTS | {"database_url": login_url(Role.WORKER)})
+    command = command_of(database_url=login_url(Role.WORKER))
     terminal, inside = os.openpty()
     worker = subprocess.Popen(
-        ["setsid", "--ctty", sys.executable, "-m", "tests.worker.run_worker", options],
+        ["setsid", "--ctty", *command],
         cwd=ROOT,
         stdin=inside,
         stdout=inside,
@@ -163,8 +161,7 @@ def test_a_worker_under_nohup_survives_the_end_of_its_terminal_and_so_does_what_
 ) -> None:
     end = tmp_path / "end"
     job = database.enqueue("wait", {"file": told.path, "until": str(end)})
-    options = json.dumps(DEFAULTS | {"database_url": login_url(Role.WORKER)})
-    command = ["nohup", sys.executable, "-m", "tests.worker.run_worker", options]
+    command = ["nohup", *command_of(database_url=login_url(Role.WORKER))]
     worker = WorkerProcess(tmp_path / "worker.log", command=command, folder=ROOT)
     try:
         told.wait(1)
