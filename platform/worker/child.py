@@ -51,10 +51,14 @@ from jobplatform.worker.frames import (
 )
 from jobplatform.worker.handler_session import HandlerSessions
 from jobplatform.worker.kernel import die_with_parent, prefer_as_victim
+from jobplatform.worker.surroundings import Surroundings
 
 #: Bytes of results of one call that are worth a write.
 ENOUGH: Final = 64 << 10
 CHILD_FAILED: Final = 70
+#: Seconds after which a job may have changed its surroundings, when there is another one behind it. To put them back
+#: takes a thirtieth of this, and as long as a job of no time.
+LONG_ENOUGH: Final = 1e-4
 
 logger = logging.getLogger("jobplatform.worker.child")
 
@@ -114,6 +118,7 @@ class Child:
         self.line = Line(ends.results, ends.orders)
         self.next_job = threading.Lock()
         self.sessions = HandlerSessions(config.database_url, config.threads)
+        self.surroundings = Surroundings() if config.threads == 1 else None
 
     def serve(self) -> NoReturn:
         self.mind_signals()
@@ -187,8 +192,11 @@ class Child:
         if os.getpid() != self.pid:
             os._exit(0)  # The handler forked and its copy came back here: the job is the original's.
         flush_output()
-        self.line.send(_frame_of(spec.seq, ended, started, child_clock() - started))
+        seconds = child_clock() - started
+        self.line.send(_frame_of(spec.seq, ended, started, seconds))
         self.line.ordered.pop(spec.seq, None)
+        if (seconds > LONG_ENOUGH or not self.bodies.waiting) and self.surroundings is not None:
+            self.surroundings.put_back()
 
     def perform_batch(self, spec: BatchSpec) -> None:
         """One call for several jobs, each of which has its result sent as soon as it counts."""
@@ -208,6 +216,8 @@ class Child:
             call.interrupted(interruption)
         for seq in (spec.seq, *(job.seq for job in spec.jobs)):
             self.line.ordered.pop(seq, None)
+        if self.surroundings is not None:
+            self.surroundings.put_back()
 
     def leave_out(self, specs: Sequence[JobSpec], now: float) -> None:
         """Jobs that have to begin by some moment wait here too, behind others, and by now they are too late."""

@@ -214,23 +214,24 @@ class BodyReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = bytearray()
-        self._jobs: dict[int, JobSpec | BatchSpec] = {}
+        self.waiting: dict[int, JobSpec | BatchSpec] = {}
+        """What was read and is not asked for yet; some of it may have been taken back."""
 
     def job(self, seq: int) -> JobSpec | BatchSpec:
         """Return the job, reading on until it is there. Raises EOFError when the parent is gone.
 
         Tokens rise, so whatever is older than `seq` was taken back by the parent and is dropped.
         """
-        if seq not in self._jobs:
-            while seq not in self._jobs:
+        if seq not in self.waiting:
+            while seq not in self.waiting:
                 self._read_run()
-            self._jobs = {other: spec for other, spec in self._jobs.items() if other >= seq}
-        return self._jobs.pop(seq)
+            self.waiting = {other: spec for other, spec in self.waiting.items() if other >= seq}
+        return self.waiting.pop(seq)
 
     def _read_run(self) -> None:
         (size,) = LENGTH.unpack(self._read(LENGTH.size))
         for fields in _from_json(self._read(size).decode()):
-            self._jobs[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
+            self.waiting[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:

@@ -239,6 +239,18 @@ def tick(job: RunningJob, payload: Payload) -> int:
     return len(met)
 
 
+@tasks.task("move")
+def move(job: RunningJob, payload: Payload) -> dict[str, Any]:
+    """Says where it is, and leaves for somewhere else, with a bomb behind it."""
+    umask = os.umask(0o777)
+    found = {"folder": os.getcwd(), "umask": umask, "alarm": signal.getitimer(signal.ITIMER_REAL)[0] > 0}
+    os.chdir(payload["to"])
+    signal.setitimer(signal.ITIMER_REAL, payload["seconds"])
+    if payload["long"]:
+        time.sleep(0.001)
+    return found | {"pid": os.getpid()}
+
+
 @tasks.task("outcome")
 def outcome(job: RunningJob, payload: Payload) -> Any:
     if payload["kind"] == "skip":
