@@ -8,12 +8,16 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from jobplatform.api.access import current_principal
+from jobplatform.api.fields import camel
 from jobplatform.api.requests import current_request_id
 from jobplatform.queue import record
 
 
 def audit(session: Session, action: str, target: str, workspace_id: UUID | None = None, **details: Any) -> None:
-    """Write down what this request does, in the transaction that does it: once, and only when it is not refused."""
+    """Write down what this request does, in the transaction that does it: once, and only when it is not refused.
+
+    ``details`` are written under the names that the API has for them, and so are the names in ``changed``.
+    """
     principal = current_principal()
     record(
         session,
@@ -23,5 +27,9 @@ def audit(session: Session, action: str, target: str, workspace_id: UUID | None 
         workspace_id=workspace_id,
         token_id=principal.token_id,
         request_id=current_request_id(),
-        details=details,
+        details={camel(name): _named(name, value) for name, value in details.items()},
     )
+
+
+def _named(name: str, value: Any) -> Any:
+    return [camel(one) for one in value] if name == "changed" else value

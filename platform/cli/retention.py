@@ -73,7 +73,7 @@ def set_(workspace: str | None, task: str | None, as_json: bool, **keeps: Any) -
     with open_session() as session:
         workspace_id = find_workspace(session, workspace) if workspace else None
         keep = set_retention(session, changes, workspace_id=workspace_id, task=task)
-        said = {name: None if value is None else value.total_seconds() for name, value in changes.items()}
+        said = {f"{name}_seconds": None if value is None else value.total_seconds() for name, value in changes.items()}
         audit(session, "retention.set", _target(session, workspace, task), workspace_id, task=task, **said)
     sentence = ", ".join(f"{name} {_words(getattr(keep, name)) or 'as elsewhere'}" for name in STATUSES)
     tell(as_json, sentence, workspace_id=workspace_id, task=task, **_seconds(keep))

@@ -49,7 +49,12 @@ def plain(value: Any) -> Any:
 
 
 def _camel(values: dict[str, Any]) -> dict[str, Any]:
-    return {re.sub(r"_(\w)", lambda found: found[1].upper(), name): plain(value) for name, value in values.items()}
+    return {camel(name): plain(value) for name, value in values.items()}
+
+
+def camel(name: str) -> str:
+    """``max_running`` as the API has it: ``maxRunning``."""
+    return re.sub(r"_(\w)", lambda found: found[1].upper(), name)
 
 
 def tell(as_json: bool, sentence: str, /, **facts: Any) -> None:

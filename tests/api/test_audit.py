@@ -50,6 +50,7 @@ from jobplatform.queue import (
 )
 from tests.api.conftest import Client, Hand, MintToken
 from tests.api.routes import Route, guarded, routes
+from tests.audit_lines import CAMEL, names_in
 from tests.rows import NO_LINE_CAN_BE_WRITTEN, everything
 
 Values = Mapping[str, object]
@@ -389,6 +390,7 @@ def test_every_change_writes_one_line(
     (line,) = lines(sessions)
     assert (line.action, line.actor, line.token_id) == (act.action, "a test", asker.token_id(route))
     assert line.request_id == answer.headers["X-Request-Id"] == "request-1"
+    assert [name for name in names_in(line) if not CAMEL.match(name)] == []
     assert ":" in line.target
     if route.has("workspaceId"):
         assert line.workspace_id == workspace_id

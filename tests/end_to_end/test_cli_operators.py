@@ -48,6 +48,7 @@ from jobplatform.queue import (
     set_retention,
     set_rule,
 )
+from tests.audit_lines import CAMEL, names_in
 from tests.end_to_end.conftest import Cli, as_json
 from tests.rows import NO_LINE_CAN_BE_WRITTEN, everything
 
@@ -330,6 +331,7 @@ def test_every_act_writes_one_line(command: str, act: Act, cli: Cli, stage: Stag
     assert answer.exit_code == 0, answer.stderr
     (line,) = lines(session)
     assert (line.action, line.actor, line.token_id, line.request_id) == (act.action, user, None, None)
+    assert [name for name in names_in(line) if not CAMEL.match(name)] == []
     assert ":" in line.target
     if "Acme" in act.arguments or "Acme" in made:
         assert line.workspace_id == stage.workspace_id
@@ -360,6 +362,35 @@ def test_no_line_no_act(command: str, act: Act, cli: Cli, stage: Stage, session:
     assert "the database refused" in answer.stderr
     assert before["workspaces"] != []
     assert everything(session) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "details"),
+    [
+        ("workspaces limit Acme --max-running 3 --rate 100/10s",
+         {"maxRunning": 3, "rateUnits": 100, "ratePeriodMs": 10_000}),
+        ("plans set gold --max-pending 7", {"maxPending": 7}),
+        ("tasks limit sync --per-workspace 2", {"maxRunningPerWorkspace": 2}),
+        ("rates set hubspot:* 5/1s", {"units": 5, "periodMs": 1_000, "burst": None}),
+        ("retention set -w Acme --completed 1h", {"completedSeconds": 3_600.0, "task": None}),
+    ],
+)  # fmt: skip
+def test_details_have_the_names_that_the_api_has(
+    command: str, details: dict[str, object], cli: Cli, acme: uuid.UUID, session: Session
+) -> None:
+    assert cli(*command.split()).exit_code == 0
+
+    (line,) = lines(session)
+    assert line.details == details
+
+
+def test_what_was_changed_of_a_hook_is_named_as_the_api_names_it(cli: Cli, stage: Stage, session: Session) -> None:
+    options = ("--task", "sync", "--url", "https://jobs.example.com", "--subscription", "7")
+
+    assert cli("hooks", "change", stage.hook(), "-w", "Acme", *options).exit_code == 0
+
+    (line,) = lines(session)
+    assert set(line.details["changed"]) == {"jobType", "publicUrl", "subscriptionId"}
 
 
 def test_rotating_keys_writes_one_line(cli: Cli, acme: uuid.UUID, session: Session) -> None:
