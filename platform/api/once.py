@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -28,6 +29,9 @@ REPLAYED = "Idempotency-Replayed"
 WELL_FORMED = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 #: Those that the view chose; the others are made anew for each answer.
 HEADERS = ("Content-Type", "Location", "Retry-After", "ETag", "Link")
+
+#: What users said: whatever it looks like, no link in it is ours.
+NOT_OURS = frozenset({"payload", "result", "output", "progress", "state", "config"})
 
 PARAMETER = {
     "name": HEADER,
@@ -77,7 +81,8 @@ def _fingerprint() -> bytes:
 
 def _as_kept(answer: Response) -> dict[str, Any]:
     headers = {name: answer.headers[name] for name in HEADERS if name in answer.headers}
-    return {"status": answer.status_code, "headers": headers, "body": answer.get_data(as_text=True)}
+    body = answer.get_data(as_text=True)
+    return {"status": answer.status_code, "headers": headers, "body": body, "prefix": request.script_root}
 
 
 def _answer_again(kept: Kept) -> Response:
@@ -95,10 +100,45 @@ def _answer_again(kept: Kept) -> Response:
             kind="already-done",
             title="Already done",
         )
-    answer = Response(kept.answer["body"], kept.answer["status"])
-    answer.headers.update(kept.answer["headers"])
+    told = _below_this_prefix(kept.answer)
+    answer = Response(told["body"], told["status"])
+    answer.headers.update(told["headers"])
     answer.headers[REPLAYED] = "true"
     return answer
+
+
+def _below_this_prefix(told: dict[str, Any]) -> dict[str, Any]:
+    """The answer with links that stay below the prefix by which this request came, which may be another one."""
+    old, new = told.get("prefix", request.script_root), request.script_root
+    if old == new:
+        return told
+    headers = dict(told["headers"])
+    if "Location" in headers:
+        headers["Location"] = _moved(headers["Location"], old, new)
+    body = told["body"]
+    if body and headers.get("Content-Type") == "application/json":
+        body = json.dumps(_with_links_moved(json.loads(body), old, new), ensure_ascii=False, separators=(",", ":"))
+    return {**told, "headers": headers, "body": body}
+
+
+def _with_links_moved(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, list):
+        return [_with_links_moved(one, old, new) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: inside
+        if name in NOT_OURS
+        else _moved(inside, old, new)
+        if name.endswith("Url") and isinstance(inside, str)
+        else _with_links_moved(inside, old, new)
+        for name, inside in value.items()
+    }
+
+
+def _moved(url: str, old: str, new: str) -> str:
+    """A link of ours is a path; what is elsewhere stays as it is."""
+    return new + url.removeprefix(old) if url.startswith(f"{old}/") else url
 
 
 def _require_well_formed(key: str) -> None:

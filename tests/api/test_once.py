@@ -94,6 +94,25 @@ def test_below_the_prefix_it_is_the_same_request(send: Send, jobs_url: str, sess
     assert jobs(session) == 1
 
 
+def test_what_is_answered_again_below_another_prefix_has_links_that_stay_below_it(
+    send: Send, jobs_url: str, workspace_id: uuid.UUID
+) -> None:
+    said = {**ECHO, "payload": {"text": "x", "statusUrl": "/workspaces/of/mine"}}
+    first = send(json=said)
+    job_id = first.get_json()["jobId"]
+
+    again = send(path="/api" + jobs_url, json=said)
+    back = send(json=said)
+
+    below = f"/api/workspaces/{workspace_id}/jobs/{job_id}"
+    body = again.get_json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Location"] == body["statusUrl"] == body["job"]["statusUrl"] == below
+    assert body["eventsUrl"] == f"{below}/events"
+    assert body["job"]["payload"] == said["payload"]
+    assert (back.get_json(), back.headers["Location"]) == (first.get_json(), first.headers["Location"])
+
+
 def test_a_refused_request_may_be_corrected_under_its_key(send: Send, session: Session) -> None:
     assert send(json={**ECHO, "priority": 10_000}).status_code == 422
     assert send(json={"jobType": "no such task"}).status_code == 422
