@@ -19,6 +19,7 @@ from werkzeug.exceptions import RequestTimeout
 from jobplatform.api.giving_way import BREATH
 from jobplatform.cli.patient_socket import Sending
 from jobplatform.cli.patient_worker import LINGER, MOST_OF_LINGERING, MOST_OF_ONE, PATIENCE, READ_SIZE
+from jobplatform.cli.server_refusals import Refusing
 
 
 class TimelyReader:
@@ -65,7 +66,7 @@ class GreenletSocket(Sending, gevent.socket.socket):  # type: ignore[misc] # gev
     __slots__ = ()
 
 
-class GreenletWorker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
+class GreenletWorker(Refusing, GeventWorker):  # type: ignore[misc] # gunicorn ships no types
     """Waits for a body for as long as it makes sense, and reads no more of it than that."""
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:

@@ -17,6 +17,7 @@ import re
 import selectors
 import socket
 import time
+import uuid
 from typing import Any, Final
 
 from gunicorn.http.errors import LimitRequestHeaders
@@ -25,6 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeout
 
 from jobplatform.cli import patient_socket
+from jobplatform.cli.server_refusals import Refusing, refusal
 
 #: Seconds from its first byte until a request has to be here.
 PATIENCE: Final = 20.0
@@ -42,8 +44,6 @@ READ_SIZE: Final = 64 << 10
 #: to reading its answer.
 LINGER: Final = 2.0
 MOST_OF_LINGERING: Final = 16 << 20
-
-_TIMED_OUT: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"^content-length:[ \t]*0*(\d+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -173,7 +173,7 @@ class Received(SocketUnreader):  # type: ignore[misc] # gunicorn ships no types
             self.sock.settimeout(None)
 
 
-class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
+class PatientWorker(Refusing, ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """Threads for requests that are complete; the main loop for all others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -224,7 +224,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no typ
         for arriving in [one for one in self._arriving.values() if one.until < now]:
             if arriving.has_begun and not arriving.lingers:
                 with contextlib.suppress(OSError):
-                    arriving.connection.sock.send(_TIMED_OUT)
+                    arriving.connection.sock.send(refusal(408, uuid.uuid4().hex))
             self._drop(arriving)
 
     # -- reading ---------------------------------------------------------------------------------
