@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.errors import StillReadyError
 from jobplatform.models import Status
 from jobplatform.queue import (
+    Completion,
     Retry,
     RunningJob,
     Skip,
@@ -20,9 +21,11 @@ from jobplatform.queue import (
     Tasks,
     WorkerInfo,
     claim_job,
+    complete_jobs,
     get_job,
     pause,
     register_worker,
+    set_resource_limit,
 )
 from jobplatform.testing import Clock, drain
 
@@ -250,3 +253,18 @@ def test_schedules_of_the_code_are_written_down_on_demand_and_done_when_due(
     (job,) = drain(session, scheduled)
     assert (job.job_type, job.workspace_id, job.status) == ("hourly", workspace_id, "completed")
     assert drain(session, scheduled) == []
+
+
+def test_what_waits_for_a_resource_that_is_in_use_is_left_alone(session: Session, workspace_id: uuid.UUID) -> None:
+    set_resource_limit(session, "crm:*", 1)
+    here = {"workspace_id": workspace_id}
+    held, waiting = (count.enqueue(session, Count(0), resource="crm:1", **here).job_id for _ in range(2))
+    others = [count.enqueue(session, Count(0), resource="crm:2", **here).job_id for _ in range(2)]
+    worker = register_worker(session, WorkerInfo("elsewhere", "host", 1, "test", (), ("count",), 1))
+    lease = claim_job(session, worker_id=worker, workspace_id=workspace_id, job_id=held)
+    assert lease is not None
+
+    assert [job.id for job in drain(session, tasks)] == others
+
+    complete_jobs(session, [Completion(lease.lease, "0")])
+    assert [job.id for job in drain(session, tasks)] == [waiting]
