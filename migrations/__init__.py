@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -36,7 +37,7 @@ __all__ = [
     "downgrade",
     "head",
     "include_name",
-    "is_newer",
+    "is_enough",
     "upgrade",
     "upgrade_sql",
     "what_is_wrong_with",
@@ -50,9 +51,9 @@ def upgrade(target: Engine | str, revision: str = "head", *, trusted: bool = Fal
     a transaction of its own: what is done stays when a later one fails. No lock is waited for for longer than a moment
     at a time; when somebody is in the way the migration is tried again, for some minutes.
 
-    Raises :class:`MigrationError` on a server that is too old, for a login that may not, of a database that a newer
-    version of ours has migrated, or on a connection through a pooler where a session is needed (unless ``trusted``: it
-    is a pooler in session mode); and, with their names, when somebody stays in the way.
+    Raises :class:`MigrationError` on a server that is too old, for a login that may not, or on a connection through a
+    pooler where a session is needed (unless ``trusted``: it is a pooler in session mode); and, with their names, when
+    somebody stays in the way.
     """
     from jobplatform.migrations.steps import make_schema, take_steps
 
@@ -102,32 +103,27 @@ def current(target: Engine) -> str | None:
 
 
 def check(target: Engine) -> None:
-    """Raise :class:`MigrationError` unless the database is at the revision this code expects."""
+    """Raise :class:`MigrationError` unless this code can work with the database."""
     if (wrong := what_is_wrong_with(current(target))) is not None:
         raise MigrationError(wrong)
 
 
 def what_is_wrong_with(found: str | None) -> str | None:
-    """What to say of a database that is at ``found``, and what to do; None when that is the revision expected here."""
-    expected = head()
-    if found == expected:
+    """What to say of a database that is at ``found``, and what to do; None when this code can work with it."""
+    if is_enough(found):
         return None
     if found is None:
         return "the database has no schema of jobplatform yet; run `jobplatform migrate`"
-    if is_newer(found):
-        return (
-            f"the database is at revision {found}, and this version of jobplatform knows none after {expected}: "
-            "a newer version has migrated it; run that one here"
-        )
     return (
-        f"the database is at revision {found}, and this version of jobplatform needs {expected}; "
+        f"the database is at revision {found}, and this version of jobplatform needs {head()}; "
         "run `jobplatform migrate`"
     )
 
 
-def is_newer(found: str) -> bool:
-    """Whether a version of ours that is newer than this code has brought the database to ``found``."""
-    return found not in revisions()
+def is_enough(revision: str | None) -> bool:
+    """Whether this code can work with a database at ``revision``: at the one it expects or a newer one, whose schema
+    serves older code too. So processes go on while their database is migrated for the version after theirs."""
+    return revision is not None and revision >= head()
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -139,9 +135,10 @@ def include_name(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "schema" or name != SCHEMA
 
 
-def revisions() -> list[str]:
+@cache
+def revisions() -> tuple[str, ...]:
     """All of them in order. They are numbers, and their files begin with them."""
-    return sorted(file.name.partition("_")[0] for file in (HERE / "versions").glob("[0-9]*_*.py"))
+    return tuple(sorted(file.name.partition("_")[0] for file in (HERE / "versions").glob("[0-9]*_*.py")))
 
 
 def revision_of(connection: Connection) -> str | None:

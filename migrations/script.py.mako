@@ -1,3 +1,4 @@
+## What may stand in a migration of a database in use, and in which order: see building.py.
 """${message}
 
 Revision ID: ${up_revision}
@@ -6,6 +7,8 @@ Revises: ${down_revision | comma,n}
 
 from alembic import op
 
+from jobplatform.migrations.building import build_index, committed
+
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
@@ -13,6 +16,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # First and outside of the transaction: indexes of tables that are there, and checks that are validated after it.
+    build_index("create index NAME on jobplatform.TABLE (...)")
+    with committed():
+        op.execute("...")
     ${upgrades if upgrades else "pass"}
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobplatform.errors import MigrationError
-from jobplatform.migrations import HERE, revision_of, revisions, what_is_wrong_with
+from jobplatform.migrations import HERE, revision_of, revisions
 from jobplatform.migrations.building import OUTSIDE
 from jobplatform.migrations.turns import become_owner, session_in_turn, transaction_in_turn
 from jobplatform.migrations.watching import Blocker, Watch, names_of
@@ -94,11 +94,8 @@ def _found(connection: Connection) -> str | None:
 
 
 def _left(found: str | None, last: str) -> list[str]:
-    """The revisions that come after the one that was found, up to the last that is wanted."""
-    known = revisions()
-    if found is not None and found not in known:
-        raise MigrationError(f"{what_is_wrong_with(found)}; nothing was changed")
-    return [revision for revision in known if (found or "") < revision <= last]
+    """The revisions that come after the one that was found, up to the last that is wanted; none after a newer one."""
+    return [revision for revision in revisions() if (found or "") < revision <= last]
 
 
 @contextmanager

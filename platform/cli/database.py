@@ -21,7 +21,16 @@ from jobplatform.cli.show import several
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import MigrationError
 from jobplatform.key_ring import ring_beside
-from jobplatform.models import JobRecord, Role, Workspace, confine, embedded_login, make_engine, set_free
+from jobplatform.models import (
+    JobRecord,
+    Role,
+    Workspace,
+    confine,
+    embedded_login,
+    is_shared,
+    make_engine,
+    set_free,
+)
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
@@ -116,6 +125,29 @@ def open_engine(application_name: str = "jobplatform-cli") -> Iterator[Engine]:
 def _engine_of(host: Host) -> Engine:
     with host.sessions() as session:
         return session.get_bind().engine
+
+
+@contextmanager
+def open_engine_past_pooler(application_name: str) -> Iterator[tuple[Engine, bool]]:
+    """The same by the direct address, where there is one and the other leads through a pooler; and whether it is that.
+
+    A worker's environment may have a direct address of its own login: it is no better where nothing stands between.
+    """
+    with open_engine(application_name) as engine:
+        direct = None if _host.get() is not None else Settings.from_env().direct_database_url
+        if direct is None or not _leads_through_pooler(engine):
+            yield engine, False
+            return
+    engine = make_engine(direct, application_name=application_name, pool_size=1)
+    try:
+        yield engine, True
+    finally:
+        engine.dispose()
+
+
+def _leads_through_pooler(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return is_shared(connection.connection)
 
 
 @contextmanager

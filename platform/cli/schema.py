@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 from sqlalchemy import Engine
 from sqlalchemy.exc import ProgrammingError
 
-from jobplatform.cli.database import open_engine
+from jobplatform.cli.database import open_engine_past_pooler
 from jobplatform.cli.show import as_json_option, tell
 from jobplatform.errors import MigrationError
 from jobplatform.migrations import current, head, upgrade, upgrade_sql
@@ -17,17 +21,40 @@ from jobplatform.migrations import current, head, upgrade, upgrade_sql
 @click.option("--from", "begins_at", metavar="REVISION", help="With --sql: only what comes after this revision.")
 @as_json_option
 def migrate(as_sql: bool, begins_at: str | None, as_json: bool) -> None:
-    """Bring the database's schema up to date. Safe to run from several places at once."""
+    """Bring the database's schema up to date. Safe to run from several places at once, and while others work."""
     if as_sql:
         tell(as_json, sql := _sql(begins_at), sql=sql)
         return
     if begins_at is not None:
         raise click.UsageError("--from is for --sql: a database that can be asked is brought up from where it is.")
-    with open_engine("jobplatform-migrate") as engine:
+    with open_engine_past_pooler("jobplatform-migrate") as (engine, is_direct), _waits_told(as_json):
         before = _revision(engine)
-        upgrade(engine)
-    sentence = f"the schema is at {head()}" + ("" if before == head() else f" (was {before or 'empty'})")
-    tell(as_json, sentence, revision=head(), before=before)
+        upgrade(engine, trusted=is_direct)
+        after = current(engine)
+    sentence = f"the schema is at {after}" + ("" if before == after else f" (was {before or 'empty'})")
+    newer = "" if after == head() else f"; this version needs {head()}, and there is nothing to do"
+    tell(as_json, sentence + newer, revision=after, before=before)
+
+
+class _Told(logging.Handler):
+    """Who is waited for, for whoever sits in front of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = {name: vars(record).get(name) for name in ("revision", "behind")}
+        named = "".join(f"; {name}: {fact}" for name, fact in facts.items() if fact)
+        click.echo(f"{record.getMessage()}{named}", err=True)
+
+
+@contextmanager
+def _waits_told(as_json: bool) -> Iterator[None]:
+    """Where one document is asked for, nothing is put beside it."""
+    logger = logging.getLogger("jobplatform.migrations")
+    handler = logging.NullHandler() if as_json else _Told(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _revision(engine: Engine) -> str | None:

@@ -280,19 +280,13 @@ def _revision(session: Session) -> Iterator[Finding]:
 
 
 def schema_finding(found: str | None) -> Finding | None:
-    """That the database is not at the revision this version expects; None when it is. ``found`` is None where it has no
-    schema of ours."""
+    """That this version cannot work with a database at ``found``, which is None where it has no schema of ours; None
+    when it can."""
     seen = migrations.what_is_wrong_with(found)
     if seen is None:
         return None
-    seen = seen.partition(";")[0]
-    if found is None:
-        return Finding(Severity.ERROR, "schema_revision", seen, "nothing works before that", "jobplatform migrate")
-    if migrations.is_newer(found):
-        means = "this version may fail on what has changed since"
-        return Finding(Severity.WARNING, "schema_revision", seen, means, "pip install --upgrade jobplatform")
-    means = "processes of this version may fail on what is not there yet"
-    return Finding(Severity.ERROR, "schema_revision", seen, means, "jobplatform migrate")
+    means = "nothing works before that" if found is None else "processes of this version may fail on what is not there"
+    return Finding(Severity.ERROR, "schema_revision", seen.partition(";")[0], means, "jobplatform migrate")
 
 
 def _columns(session: Session) -> Iterator[Finding]:

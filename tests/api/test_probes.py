@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform import migrations
@@ -38,6 +38,15 @@ def test_a_process_is_not_ready_before_the_schema_is(server: EmbeddedServer) -> 
     assert (before.status_code, before.get_json()["reason"]) == (503, "schema-not-migrated")
     assert (served.status_code, "jobplatform migrate" in served.get_json()["detail"]) == (503, True)
     assert after.status_code == 200
+
+
+def test_a_process_stays_ready_while_its_database_is_migrated_for_the_next_version(
+    client: Client, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("update jobplatform.alembic_version set version_num = '9999'"))
+
+    assert client.get("/readyz").status_code == 200
 
 
 def test_health_counts_the_jobs_of_the_token_s_workspace(

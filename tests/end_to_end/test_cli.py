@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.orm import Session
 
+from jobplatform import migrations
 from jobplatform.api import verify_token
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import ApiToken, Job, JobStep, Workspace
 from jobplatform.queue import (
     LISTENER,
@@ -30,6 +32,7 @@ from jobplatform.queue import (
 )
 from jobplatform.testing import Clock
 from tests.end_to_end.conftest import Cli, as_json
+from tests.pooler import run_pooler
 
 
 def test_every_problem_of_the_settings_is_told_at_once(run: Cli) -> None:
@@ -70,6 +73,52 @@ def test_migrate_makes_an_empty_database_ready_and_says_what_it_did(run: Cli) ->
     assert "was empty" in first.stdout
     assert "was" not in second.stdout
     assert (ready.exit_code, ready.stdout) == (0, "ok\n")
+
+
+@pytest.fixture
+def used_url(empty_url: str) -> str:
+    """A database that is not at the newest revision."""
+    migrations.upgrade(empty_url, "0027")
+    return empty_url
+
+
+def test_migrate_says_who_is_in_its_way(run: Cli, used_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobplatform.migrations.steps.PAUSES", (0.0,))
+    with psycopg.connect(used_url) as somebody:
+        somebody.execute("alter index jobplatform.job_queue_running set (fillfactor = 90)")
+
+        answer = run("migrate", DATABASE_URL=used_url)
+        as_document = run("migrate", "--json", DATABASE_URL=used_url)
+
+        behind = f"process {somebody.info.backend_pid} ("
+        somebody.rollback()
+    first, last = answer.stderr.splitlines()
+    assert first.startswith(f"a migration gave up a lock and tries again; revision: 0029; behind: {behind}")
+    assert last.startswith("Error: migration 0029 did not get its locks")
+    assert behind in json.loads(as_document.stderr)["error"]
+    assert (answer.exit_code, as_document.exit_code) == (1, 1)
+
+    assert run("migrate", DATABASE_URL=used_url).stdout == f"the schema is at {migrations.head()} (was 0028)\n"
+
+
+def test_migrate_goes_past_a_pooler_where_it_is_told_how(run: Cli, used_url: str, server: EmbeddedServer) -> None:
+    with run_pooler(server) as pooler:
+        pooled = pooler.url(used_url)
+
+        refused = run("migrate", DATABASE_URL=pooled)
+        done = run("migrate", DATABASE_URL=pooled, JOBPLATFORM_DIRECT_DATABASE_URL=used_url)
+        again = run("migrate", DATABASE_URL=pooled)
+
+    assert (refused.exit_code, done.exit_code, again.exit_code) == (1, 0, 0)
+    assert "this connection leads through a pooler" in refused.stderr
+    assert "(was 0027)" in done.stdout
+
+
+def test_migrate_does_not_take_a_direct_address_without_a_pooler(run: Cli, used_url: str) -> None:
+    """It may be of a worker's login, in an environment for all."""
+    nowhere = "postgresql://127.0.0.1:1/none"
+
+    assert run("migrate", DATABASE_URL=used_url, JOBPLATFORM_DIRECT_DATABASE_URL=nowhere).exit_code == 0
 
 
 @pytest.mark.usefixtures("database_url")  # The server has our roles: one of its databases is migrated.
