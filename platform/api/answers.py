@@ -124,9 +124,10 @@ def page_with(schema: Schema, items: Sequence[Any], cursor: str | None) -> Respo
     return respond(schema, {"items": items, "next_cursor": cursor}, headers=headers)
 
 
-def list_of_attempts(attempts: Sequence[JobAttempt]) -> Response:
-    """Every attempt that the database keeps, in order."""
-    return respond(_ATTEMPTS, {"items": [_describe_attempt(attempt) for attempt in attempts]})
+def list_of_attempts(attempts: Sequence[JobAttempt], places: Mapping[int, str]) -> Response:
+    """Every attempt that the database keeps, in order. ``places`` says where workers ran, as far as its reader may
+    know."""
+    return respond(_ATTEMPTS, {"items": [_describe_attempt(attempt, places) for attempt in attempts]})
 
 
 def list_of_steps(steps: Sequence[JobStep]) -> Response:
@@ -141,6 +142,8 @@ def describe(job: Job) -> dict[str, Any]:
     columns = {name: getattr(job, name) for name in _JOB.fields if hasattr(job, name)}
     return {
         **columns,
+        "worker_id": job.last_worker_id,
+        "worker": getattr(job, "worker", None),
         "after": [_describe_wait(wait) for wait in getattr(job, "waits", ())],
         "error": _describe_error(job.error_type, job.error),
         "status_url": (url := job_url(job.workspace_id, job.id)),
@@ -169,11 +172,12 @@ def _saved(step: JobStep) -> dict[str, Any]:
     return {"epoch": step.epoch, "saved_at": step.saved_at}
 
 
-def _describe_attempt(attempt: JobAttempt) -> dict[str, Any]:
+def _describe_attempt(attempt: JobAttempt, places: Mapping[int, str]) -> dict[str, Any]:
     return {
         "attempt": attempt.attempt,
         "epoch": attempt.epoch,
         "worker_id": attempt.worker_id,
+        "worker": places.get(attempt.worker_id or 0),
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "outcome": attempt.outcome,

@@ -14,7 +14,7 @@ from jobplatform.api.enqueueing_many import enqueue_all
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found, unavailable
-from jobplatform.api.reading import read_existing, read_job, read_page, reader_sees_sealed
+from jobplatform.api.reading import places_for_reader, read_existing, read_job, read_page, reader_sees_sealed
 from jobplatform.api.resource import CONDITIONAL, CONFLICT, DUPLICATE, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import (
     AcceptedSchema,
@@ -105,7 +105,7 @@ def list_job_attempts(workspace_id: UUID, job_id: UUID) -> Response:
             raise not_found()
         found = list_attempts(session, workspace_id, job_id)
         reveal(session, found, to_reader=reader_sees_sealed())
-        return list_of_attempts(found)
+        return list_of_attempts(found, places_for_reader(session, (attempt.worker_id for attempt in found)))
 
 
 @jobs.endpoint("GET", JOB + "/steps", Scope.JOBS_READ, refuses=(404,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from jobplatform.api.answers import page
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found, unavailable
 from jobplatform.models import Job
-from jobplatform.queue import get_job, list_waits, page_jobs, reveal
+from jobplatform.queue import get_job, list_waits, page_jobs, places_of_workers, reveal
 
 
 def reader_sees_sealed() -> bool:
@@ -54,8 +54,16 @@ def read_existing(workspace_id: UUID, job_id: UUID) -> Job:
 
 
 def _complete(session: Session, workspace_id: UUID, jobs: Sequence[Job]) -> None:
-    """What the view does not have: sealed values, opened for who may read them, and what each job waits for."""
+    """What the view does not have: sealed values, opened for who may read them, what each job waits for, and where its
+    worker ran."""
     reveal(session, jobs, to_reader=reader_sees_sealed())
     waits = list_waits(session, workspace_id, [job.id for job in jobs]) if jobs else {}
+    places = places_for_reader(session, (job.last_worker_id for job in jobs))
     for job in jobs:
         job.waits = waits.get(job.id, [])  # type: ignore[attr-defined]  # an answer's, not the model's
+        job.worker = places.get(job.last_worker_id or 0)  # type: ignore[attr-defined]  # the same
+
+
+def places_for_reader(session: Session, worker_ids: Iterable[int | None]) -> dict[int, str]:
+    """Where workers run, for an operator. What our machines are called is no workspace's business."""
+    return places_of_workers(session, worker_ids) if current_principal().is_operator else {}

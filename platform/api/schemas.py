@@ -127,6 +127,20 @@ class EdgeInManySchema(CamelSchema):
             raise ValidationError("Give a jobId, a batchId or a position.", "jobId")
 
 
+def worker_id() -> fields.Integer:
+    return fields.Integer(
+        required=True, allow_none=True, metadata={"description": "The worker that runs it, or ran its last attempt."}
+    )
+
+
+def worker() -> fields.String:
+    return fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Its host and process, as `host:pid`. For operators: null for everybody else."},
+    )
+
+
 class WaitSchema(CamelSchema):
     """What a job waits for, or did, and how that is: null when it is not kept any more."""
 
@@ -167,6 +181,8 @@ class JobSchema(CamelSchema):
     started_at = Moment(required=True, allow_none=True)
     completed_at = Moment(required=True, allow_none=True)
     cancel_requested_at = Moment(required=True, allow_none=True)
+    worker_id = worker_id()
+    worker = worker()
     parent_id = fields.UUID(required=True, allow_none=True)
     batch_id = fields.UUID(required=True, allow_none=True)
     after = fields.List(fields.Nested(WaitSchema), required=True)
@@ -216,7 +232,8 @@ class AttemptSchema(CamelSchema):
 
     attempt = fields.Integer(required=True)
     epoch = fields.Integer(required=True)
-    worker_id = fields.Integer(required=True, allow_none=True)
+    worker_id = worker_id()
+    worker = worker()
     started_at = Moment(required=True, allow_none=True)
     ended_at = Moment(required=True)
     outcome = fields.String(required=True, validate=_outcomes)

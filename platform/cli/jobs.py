@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from jobplatform.queue import (
     list_jobs,
     list_steps,
     parse_search,
+    places_of_workers,
     reveal,
 )
 
@@ -117,17 +118,19 @@ def show(job_id: UUID, workspace: str | None, as_json: bool) -> None:
         attempts = list_attempts(session, workspace_id, job_id)
         steps = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
         lines = _log_lines(session, workspace_id, job_id)
+        places = places_of_workers(session, [job.last_worker_id, *(attempt.worker_id for attempt in attempts)])
         # Whoever has the key ring in the environment may read everything anyway.
         reveal(session, [job])
         reveal(session, attempts)
         reveal(session, steps)
         reveal(session, lines)
     if as_json:
-        told = {"attemptsThatFailed": plain(attempts), "steps": plain(steps), "log": plain(lines)}
-        print_json({**plain(job), **told})
+        told = {"attemptsThatFailed": [_with_place(attempt, attempt.worker_id, places) for attempt in attempts]}
+        print_json({**_with_place(job, job.last_worker_id, places), **told, "steps": plain(steps), "log": plain(lines)})
         return
-    print_table(["", ""], [(name, value) for name, value in _as_dict(job).items() if value is not None])
-    _print_attempts(attempts)
+    facts = {**_as_dict(job), "worker": places.get(job.last_worker_id or 0)}
+    print_table(["", ""], [(name, value) for name, value in facts.items() if value is not None])
+    _print_attempts(attempts, places)
     _print_steps(steps)
     for line in lines:
         make_console().print(cell(f"{line.logged_at:%H:%M:%S} {line.level} {line.message}"))
@@ -204,13 +207,20 @@ def _progress(job: Job) -> str:
     return f"{report['current']}" if report.get("total") is None else f"{report['current']}/{report['total']}"
 
 
-def _print_attempts(attempts: Sequence[JobAttempt]) -> None:
+def _with_place(row: Job | JobAttempt, worker_id: int | None, places: Mapping[int, str]) -> dict[str, Any]:
+    """As the API has it: the worker of the last attempt too."""
+    return {**plain(row), "workerId": worker_id, "worker": places.get(worker_id or 0)}
+
+
+def _print_attempts(attempts: Sequence[JobAttempt], places: Mapping[int, str]) -> None:
     if not attempts:
         return
     columns = ["attempt", "worker", "ended", "outcome", "error"]
     rows = [
-        (row.attempt, row.worker_id, row.ended_at, row.outcome, f"{row.error_type}: {row.error}") for row in attempts
-    ]
+        (row.attempt, places.get(row.worker_id or 0) or row.worker_id, row.ended_at, row.outcome,
+         f"{row.error_type}: {row.error}")
+        for row in attempts
+    ]  # fmt: skip
     print_table(columns, rows, title="\nattempts that did not succeed")
     last = attempts[-1].traceback
     for line in (last or "").splitlines():

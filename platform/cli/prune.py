@@ -66,7 +66,7 @@ def _prune(session: Session, keeps: Keeps, *, quiet: bool) -> tuple[int, int]:
     from rich.progress import Progress
 
     jobs = lines = page = 0
-    while some := forget_the_past(session, keeps.audit_after):
+    while some := forget_the_past(session, keeps):
         lines += some
         session.commit()
     for forget in (forget_deliveries, forget_periods):

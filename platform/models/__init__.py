@@ -68,7 +68,7 @@ from jobplatform.models.source import (
 from jobplatform.models.unique_period import UniquePeriod
 from jobplatform.models.uuid_array import UuidArray
 from jobplatform.models.webhook import WebhookSubscription
-from jobplatform.models.worker import WorkerRow
+from jobplatform.models.worker import PastWorker, WorkerRow
 from jobplatform.models.workspace import ApiToken, Workspace
 from jobplatform.models.workspace_key import WorkspaceKey
 
@@ -111,6 +111,7 @@ __all__ = [
     "Notice",
     "Outcome",
     "Overlap",
+    "PastWorker",
     "Pause",
     "PauseKind",
     "Plan",

@@ -103,6 +103,8 @@ class JobRecord(Base):
     run_after: Mapped[datetime.datetime] = mapped_column(server_default=clock())
     started_at: Mapped[datetime.datetime | None]
     completed_at: Mapped[datetime.datetime | None]
+    #: Of the last attempt that is over.
+    worker_id: Mapped[int | None] = mapped_column(Integer)
     #: What a retry by hand took back: ``[{epoch, status, outcome, endedAt, retriedAt}, …]``.
     past_endings: Mapped[Any | None] = mapped_column(JSONB)
 
@@ -371,3 +373,4 @@ class Job(Base):
     batch_id: Mapped[uuid.UUID | None]
     start_within_ms: Mapped[int | None]
     start_by: Mapped[datetime.datetime | None]
+    last_worker_id: Mapped[int | None]

@@ -37,3 +37,15 @@ class WorkerRow(Base):
 
     # Room for the heartbeat to stay on its page (HOT) for ever.
     __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+
+class PastWorker(Base):
+    """A worker whose row is gone: where it ran, for whoever looks at a job that names it."""
+
+    __tablename__ = "past_workers"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    dead_at: Mapped[datetime.datetime]

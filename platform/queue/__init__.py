@@ -368,6 +368,7 @@ from jobplatform.queue.workers import (
     deregister_worker,
     drain_worker,
     heartbeat,
+    places_of_workers,
     register_worker,
 )
 from jobplatform.queue.workspace_alerts import list_workspace_alerts, settle_workspace_alerts
@@ -714,6 +715,7 @@ __all__ = [
     "pause_schedules_of",
     "pauses_of",
     "payload_schema",
+    "places_of_workers",
     "prepare_claims",
     "prepare_sending",
     "present_position",

@@ -26,7 +26,7 @@ ended as (
     using asked u
     where q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch and q.state + 0 = 2
     returning
-        q.workspace_id, q.id, q.epoch, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.workspace_id, q.id, q.epoch, q.attempts, q.crash_count, q.started_at, q.progress, q.followed, q.worker_id,
         u.result, u.outcome
 ),
 written as (
@@ -39,6 +39,7 @@ written as (
         crash_count = e.crash_count,
         epoch = e.epoch,
         started_at = e.started_at,
+        worker_id = e.worker_id,
         completed_at = jobplatform.clock()
     from ended e
     where r.workspace_id = e.workspace_id and r.id = e.id

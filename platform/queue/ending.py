@@ -113,6 +113,7 @@ written as (
         crash_count = v.crash_count + v.crash,
         epoch = v.epoch,
         started_at = case when not v.late then v.started_at end,
+        worker_id = case when v.late then r.worker_id else v.worker_id end,
         completed_at = case when v.final then jobplatform.clock() end,
         progress = v.progress
     from settled v

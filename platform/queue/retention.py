@@ -90,11 +90,39 @@ group by r.status
 
 SIZE = "select pg_relation_size('jobplatform.job_records') / current_setting('block_size')::bigint"
 
-# A dead worker is kept a day, for whoever asks what happened in the night.
+# A dead worker is kept a day, for whoever asks what happened in the night; and then where it ran, for whoever looks at
+# one of its jobs. The others have less to look through.
 FORGET_WORKERS = """
-delete from jobplatform.workers w
-where w.dead_at < jobplatform.clock() - interval '1 day'
-    and not exists (select from jobplatform.job_queue q where q.state = 2 and q.worker_id = w.id)
+with gone as (
+    delete from jobplatform.workers w
+    where w.dead_at < jobplatform.clock() - interval '1 day'
+        and not exists (select from jobplatform.job_queue q where q.state = 2 and q.worker_id = w.id)
+    returning w.id, w.name, w.host, w.pid, w.dead_at
+)
+insert into jobplatform.past_workers (id, name, host, pid, dead_at)
+select id, name, host, pid, dead_at
+from gone
+on conflict do nothing
+"""
+
+# As long as any job is kept: nothing leads from a worker to the jobs that name it. The oldest have the lowest ids.
+FORGET_PAST_WORKERS = f"""
+delete from jobplatform.past_workers
+where id = any(array(
+    select oldest.id
+    from (select id, dead_at from jobplatform.past_workers order by id limit {MOST}) oldest
+    where oldest.dead_at < jobplatform.clock() - (
+        select max(kept.longest)
+        from (
+            select greatest(make_interval(secs => %(completed_after)s), make_interval(secs => %(failed_after)s))
+            union all
+            select greatest(completed, failed, cancelled, declared_completed, declared_failed, declared_cancelled)
+            from jobplatform.task_retention
+            union all
+            select greatest(completed, failed, cancelled) from jobplatform.workspace_retention
+        ) kept(longest)
+    )
+))
 """
 
 # One that is over pauses nothing, and still has every claim look for pauses. The circuit breaker's are kept for a
@@ -183,7 +211,7 @@ def prune_jobs(
         turn = take_turn(session, CHORE, now=now)
         if turn is None:
             return 0
-        most_forgotten = max(forget_the_past(session, audit_after), forget_deliveries(session), forget_periods(session))
+        most_forgotten = max(forget_the_past(session, keeps), forget_deliveries(session), forget_periods(session))
         forget_batches(session, max(completed_after, failed_after))
         pruned = prune_pages(session, keeps, turn.position)
         again = max(pruned.jobs, most_forgotten) >= MOST
@@ -202,16 +230,17 @@ def prune_pages(session: Session, keeps: Keeps, first_page: int) -> Pruned:
     return Pruned(jobs, last, done=last >= size)
 
 
-def forget_the_past(session: Session, audit_after: datetime.timedelta | None) -> int:
+def forget_the_past(session: Session, keeps: Keeps) -> int:
     """Delete workers long dead, pauses that are over, kept answers, consent that never came, and old lines of the audit
     log; says how many lines."""
     run(session, FORGET_WORKERS)
+    run(session, FORGET_PAST_WORKERS, **keeps.as_seconds())
     run(session, FORGET_PAUSES)
     run(session, FORGET_ANSWERS)
     run(session, FORGET_AUTHORIZATIONS)
-    if audit_after is None:
+    if keeps.audit_after is None:
         return 0
-    after = max(audit_after, SHORTEST_AUDIT)
+    after = max(keeps.audit_after, SHORTEST_AUDIT)
     return run(session, FORGET_AUDIT, audit_after=after.total_seconds()).rowcount
 
 

@@ -74,6 +74,7 @@ reopened as (
         outcome = null,
         completed_at = null,
         started_at = null,
+        worker_id = null,
         result = null,
         error_type = null,
         error = null,

@@ -8,14 +8,14 @@ back under a new id.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
-from jobplatform.queue.statement import Lease, lease_arrays, run
+from jobplatform.queue.statement import Lease, array, lease_arrays, run
 
 REGISTER = """
 insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots, versions)
@@ -77,6 +77,14 @@ DRAIN = """
 update jobplatform.workers
 set drain_requested_at = coalesce(drain_requested_at, jobplatform.clock())
 where id = %(worker_id)s and dead_at is null
+"""
+
+
+# Of one that is long gone its row is not there any more: see retention.py.
+PLACES = """
+select id, host, pid from jobplatform.workers where id = any(%(ids)s::int[])
+union all
+select id, host, pid from jobplatform.past_workers where id = any(%(ids)s::int[])
 """
 
 
@@ -155,6 +163,14 @@ def drain_worker(session: Session, worker_id: int) -> bool:
     if found:
         ring_after_commit(session, {CANCEL})
     return found
+
+
+def places_of_workers(session: Session, ids: Iterable[int | None]) -> dict[int, str]:
+    """Where workers run, or did: their host and process, as ``host:pid``. Nothing is asked where there are none."""
+    known = {worker_id for worker_id in ids if worker_id is not None}
+    if not known:
+        return {}
+    return {worker_id: f"{host}:{pid}" for worker_id, host, pid in run(session, PLACES, ids=array(known))}
 
 
 def bury_workers(session: Session, lease: datetime.timedelta) -> list[int]:

@@ -229,6 +229,24 @@ def test_a_failed_job_shows_its_error_and_its_attempts(
     assert attempt["workerId"] == hand.worker_id
 
 
+def test_who_ran_it_is_said_and_where_that_is_only_to_operators(
+    client: Client, operator: Client, jobs_url: str, echo: Echo, hand: Hand, workspace_id: uuid.UUID
+) -> None:
+    waiting, well, badly = echo(), echo(), echo()
+    hand.complete(workspace_id, well)
+    hand.fail(workspace_id, badly)
+
+    def said(who: Client) -> list[Any]:
+        answers = [who.get(f"{jobs_url}/{job_id}").get_json() for job_id in (waiting, well, badly)]
+        answers += who.get(f"{jobs_url}/{badly}/attempts").get_json()["items"]
+        return [(answer["workerId"], answer["worker"]) for answer in answers]
+
+    assert said(client) == [(None, None), *[(hand.worker_id, None)] * 3]
+    assert said(operator) == [(None, None), *[(hand.worker_id, "localhost:1")] * 3]
+    listed = operator.get(jobs_url).get_json()["items"]
+    assert [job["worker"] for job in listed] == ["localhost:1", "localhost:1", None]
+
+
 def test_a_job_that_waits_for_its_next_attempt_is_pending(
     client: Client, jobs_url: str, echo: Echo, hand: Hand, workspace_id: uuid.UUID
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -59,7 +60,7 @@ def test_migrate_prints_only_what_comes_after_a_revision(run: Cli) -> None:
     alone = run("migrate", "--from", "0028")
 
     assert answer.exit_code == 0
-    assert "create table" not in answer.stdout.lower()
+    assert "create table jobplatform.job_records" not in answer.stdout.lower()
     assert "set version_num='0031' where" in answer.stdout.lower()
     assert (nowhere.exit_code, alone.exit_code) == (2, 2)
     assert "there is no revision '28'" in nowhere.stderr
@@ -278,10 +279,15 @@ def test_who_asks_for_a_task_that_is_not_there_is_told_which_are_and_where_that_
     assert far.stderr == f"Error: no task is named 'zzz'. {there}\n"
 
 
-def test_in_synchronous_mode_the_job_has_run_when_the_command_is_back(cli: Cli, acme: uuid.UUID) -> None:
+def test_in_synchronous_mode_the_job_has_run_when_the_command_is_back_and_says_where(cli: Cli, acme: uuid.UUID) -> None:
     answer = as_json(cli("enqueue", "sync", "-w", "Acme", "--wait", "--json", DISABLE_QUEUE="true"))
 
-    assert answer["status"] == "completed"
+    shown = as_json(cli("jobs", "show", answer["jobId"], "-w", "Acme", "--json"))
+    table = cli("jobs", "show", answer["jobId"], "-w", "Acme")
+
+    assert (answer["status"], shown["worker"].split(":")[0]) == ("completed", socket.gethostname())
+    assert shown["workerId"] == shown["lastWorkerId"]
+    assert shown["worker"] in table.stdout
 
 
 def test_jobs_are_listed_shown_cancelled_and_retried(cli: Cli, acme: uuid.UUID, session: Session) -> None:

@@ -119,6 +119,18 @@ def test_a_job_says_by_when_it_has_to_begin_and_afterwards_that_it_was_too_late(
     assert "it was to begin by" in over
 
 
+def test_of_a_job_that_went_well_its_page_says_where_it_ran(
+    operator: Visitor, enqueue: Enqueue, hand: Hand, acme: uuid.UUID
+) -> None:
+    job_id = enqueue()
+    hand.complete(acme, str(job_id))
+
+    page = operator.get(f"/jobs/{acme}/{job_id}").text
+
+    assert '<td class="cut">localhost:1</td>' in page
+    assert "<dt>Worker</dt><dd>localhost:1</dd>" in page
+
+
 def test_a_job_that_waits_for_another_leads_to_it(operator: Visitor, enqueue: Enqueue, acme: uuid.UUID) -> None:
     first = enqueue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import uuid
 
 import pytest
@@ -12,17 +13,23 @@ from sqlalchemy.orm import Session
 from jobplatform.models import Status
 from jobplatform.queue import (
     Completion,
+    Failure,
     Release,
     bury_workers,
     cancel_job,
     complete_jobs,
     deregister_worker,
     drain_worker,
+    fail_jobs,
     heartbeat,
     list_attempts,
+    places_of_workers,
     promote_jobs,
+    prune_jobs,
     release_jobs,
     rescue_jobs,
+    retry_job,
+    set_retention,
 )
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Look, Put
@@ -33,6 +40,87 @@ LEASE = datetime.timedelta(seconds=30)
 def bury_and_rescue(db: Session, **options: int) -> list[str]:
     bury_workers(db, LEASE)
     return [rescued.status for rescued in rescue_jobs(db, **options)]
+
+
+# Who ran it
+
+
+def test_of_a_job_that_went_well_it_is_kept_who_ran_it(put: Put, db: Session, worker: Worker, look: Look) -> None:
+    job_id = put()
+    assert look(job_id).last_worker_id is None
+    lease = worker.lease()
+    assert look(job_id).last_worker_id == worker.id
+    complete_jobs(db, [Completion(lease)])
+
+    job = look(job_id)
+    assert (job.worker_id, job.last_worker_id) == (None, worker.id)
+
+
+def test_it_is_the_worker_of_the_last_attempt(put: Put, db: Session, worker: Worker, look: Look, time: Time) -> None:
+    job_id = put()
+    fail_jobs(db, [Failure(worker.lease(), "error", "E", "no", delay=30)])
+    assert look(job_id).last_worker_id == worker.id
+    time.passes(30)
+    promote_jobs(db)
+    other = Worker(db)
+    fail_jobs(db, [Failure(other.lease(), "error", "E", "no", retry=False)])
+
+    assert look(job_id).last_worker_id == other.id
+
+
+def test_of_a_lost_attempt_it_is_kept_too_and_forgotten_by_a_retry_by_hand(
+    put: Put, db: Session, worker: Worker, look: Look, workspace_id: uuid.UUID
+) -> None:
+    job_id = put()
+    worker.claim()
+    deregister_worker(db, worker.id)
+    rescue_jobs(db, crash_limit=1)
+
+    assert (look(job_id).status, look(job_id).last_worker_id) == (Status.FAILED, worker.id)
+    retry_job(db, workspace_id, job_id)
+    assert look(job_id).last_worker_id is None
+
+
+def test_a_job_that_nobody_ran_names_nobody(
+    put: Put, db: Session, worker: Worker, look: Look, workspace_id: uuid.UUID, time: Time
+) -> None:
+    cancelled, late = put(), put(start_within=datetime.timedelta(minutes=1))
+    cancel_job(db, workspace_id, cancelled)
+    time.passes(60)
+    release_jobs(db, [Release(worker.lease(), unstarted=True)])
+
+    assert [look(job_id).last_worker_id for job_id in (cancelled, late)] == [None, None]
+
+
+def test_it_stays_known_where_a_worker_ran_that_is_long_gone(
+    put: Put, db: Session, worker: Worker, look: Look, time: Time, fact: Fact
+) -> None:
+    job_id = put()
+    complete_jobs(db, [Completion(worker.lease())])
+    place = {worker.id: f"host:{os.getpid()}"}
+    assert places_of_workers(db, [look(job_id).last_worker_id, None]) == place
+    deregister_worker(db, worker.id)
+    time.passes(2 * 86_400)
+    month = datetime.timedelta(days=30)
+
+    prune_jobs(db, completed_after=month, failed_after=month)
+
+    assert fact("select count(*) from jobplatform.workers") == 0
+    assert places_of_workers(db, [look(job_id).last_worker_id]) == place
+    assert places_of_workers(db, [None]) == {}
+
+
+def test_and_is_forgotten_when_no_job_can_name_it_any_more(db: Session, worker: Worker, time: Time) -> None:
+    day = datetime.timedelta(days=1)
+    deregister_worker(db, worker.id)
+    set_retention(db, {"failed": 60 * day}, workspace_id=uuid.uuid4())
+
+    def is_known(after_days: int) -> bool:
+        time.passes(after_days * 86_400)
+        prune_jobs(db, completed_after=7 * day, failed_after=30 * day)
+        return worker.id in places_of_workers(db, [worker.id])
+
+    assert [is_known(after_days) for after_days in (2, 57, 2)] == [True, True, False]
 
 
 # Heartbeats

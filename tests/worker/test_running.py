@@ -21,6 +21,18 @@ def test_a_worker_runs_every_job_once_and_keeps_its_result(start_worker: StartWo
     assert {(row.attempts, row.outcome) for row in results} == {(1, "ok")}
 
 
+@pytest.mark.parametrize("task", ["noop", "complete_in", "boom"])
+def test_a_job_says_which_worker_ran_it_whoever_wrote_down_its_end(
+    start_worker: StartWorker, database: Database, task: str
+) -> None:
+    start_worker()
+    job = database.enqueue(task, max_attempts=1)
+    database.wait_until_done()
+
+    ((worker_id,),) = database.rows("select id from jobplatform.workers")
+    assert (database.job(job).worker_id, database.job(job).last_worker_id) == (None, worker_id)
+
+
 @pytest.mark.direct("LISTEN: without it the job would wait for the poll")
 def test_a_job_enqueued_while_the_worker_idles_is_run(start_worker: StartWorker, database: Database) -> None:
     start_worker(poll=60.0)

@@ -116,6 +116,7 @@ recorded as (
         attempts = 0,
         crash_count = 0,
         started_at = null,
+        worker_id = null,
         error_type = null,
         error = null,
         progress = null,

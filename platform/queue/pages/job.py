@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, Status, WorkerRow, clock
+from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, Status, clock
 from jobplatform.queue.find import Capped
 from jobplatform.queue.read import get_job, list_attempts
 from jobplatform.queue.why import Why, why_waiting
+from jobplatform.queue.workers import places_of_workers
 
 MOST_CHILDREN = 100
 #: Of a job with thousands of attempts the last ones are shown.
@@ -26,7 +27,7 @@ class Try:
     """An attempt, as far as something is known of it.
 
     ``due_at`` is when it might have begun, ``wait_seconds`` how long it waited from then on. ``outcome`` is ``running``
-    for one that has not ended. ``worker`` is the host and process that ran it, while that is still known.
+    for one that has not ended. ``worker`` is the host and process that ran it.
     """
 
     attempt: int
@@ -73,6 +74,8 @@ class JobDetail:
     steps: int
     children: Capped
     why: Why | None
+    worker: str | None = None
+    """The host and process that run it, or ran its last attempt."""
 
 
 def job_detail(
@@ -89,15 +92,17 @@ def job_detail(
     attempts = list_attempts(session, workspace_id, job_id)[-MOST_TRIES:]
     ended = job.completed_at is not None
     due_at, past = _first_due(session, job)
+    places = places_of_workers(session, [job.last_worker_id, *(row.worker_id for row in attempts)])
     return JobDetail(
         job=job,
-        tries=tuple(_tries(job, attempts, due_at, _workers(session, job, attempts), _now(session))),
+        tries=tuple(_tries(job, attempts, due_at, places, _now(session))),
         earlier_endings=tuple(_ending(ending) for ending in past),
         logs=tuple(reversed(logs[:lines])),
         more_logs=len(logs) > lines,
         steps=_count_steps(session, workspace_id, job_id),
         children=_children(session, workspace_id, job_id),
         why=None if ended else why_waiting(session, workspace_id, job_id, tells_all=tells_all),
+        worker=places.get(job.last_worker_id or 0),
     )
 
 
@@ -144,8 +149,8 @@ def _tries(
         ended_at=job.completed_at,
         wait_seconds=_between(due_at, job.started_at),
         run_seconds=_between(job.started_at, job.completed_at or now),
-        worker_id=job.worker_id,
-        worker=workers.get(job.worker_id or 0),
+        worker_id=job.last_worker_id,
+        worker=workers.get(job.last_worker_id or 0),
         error_type=None,
         error=None,
         traceback=None,
@@ -155,15 +160,6 @@ def _tries(
 
 def _between(first: datetime.datetime | None, last: datetime.datetime | None) -> float | None:
     return None if first is None or last is None else max(0.0, (last - first).total_seconds())
-
-
-def _workers(session: Session, job: Job, attempts: Sequence[JobAttempt]) -> dict[int, str]:
-    ids = {row.worker_id for row in attempts if row.worker_id is not None}
-    ids |= {job.worker_id} if job.worker_id is not None else set()
-    if not ids:
-        return {}
-    statement = select(WorkerRow.id, WorkerRow.host, WorkerRow.pid).where(WorkerRow.id.in_(ids))
-    return {worker_id: f"{host}:{pid}" for worker_id, host, pid in session.execute(statement)}
 
 
 def _first_due(session: Session, job: Job) -> tuple[datetime.datetime | None, Sequence[Mapping[str, Any]]]:

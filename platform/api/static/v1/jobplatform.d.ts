@@ -61,6 +61,10 @@ export interface Job<Result = unknown, Payload = unknown> {
   startedAt: string | null;
   completedAt: string | null;
   cancelRequestedAt: string | null;
+  /** The worker that runs it, or ran its last attempt. */
+  workerId: number | null;
+  /** Its host and process, for operators. */
+  worker: string | null;
   parentId: string | null;
   batchId: string | null;
   after: Wait[];

@@ -1,4 +1,4 @@
-"""A job that comes too late is not started.
+"""A job can come too late, and says who ran it.
 
 Revision ID: 0031
 Revises: 0030
@@ -6,6 +6,9 @@ Revises: 0030
 How soon a job has to begin stands in its record, and the moment in the row that is claimed. Jobs without one have no
 entry in the index. Workers of the version before know nothing of it and start what is late, and when one of them writes
 the queue table anew (see compact.py) the moments are lost.
+
+The worker of the last attempt stays with the record, and of a worker whose row is gone it stays known where it ran, for
+as long as there are jobs that may name it. Of jobs that ended before, nobody knows.
 """
 
 from alembic import op
@@ -18,7 +21,19 @@ branch_labels = None
 depends_on = None
 
 API, HANDLER, OPERATOR, WORKER = (f"jobplatform_{role}" for role in ("api", "handler", "operator", "worker"))
-EVERYBODY = f"{API}, {OPERATOR}, {WORKER}, {HANDLER}"
+READERS = f"{API}, {OPERATOR}, {HANDLER}"
+EVERYBODY = f"{READERS}, {WORKER}"
+
+PAST_WORKERS = """
+create table jobplatform.past_workers (
+    id integer not null,
+    name text not null,
+    host text not null,
+    pid integer not null,
+    dead_at timestamptz not null,
+    constraint past_workers_pkey primary key (id)
+)
+"""
 
 QUEUE = "jobplatform.job_queue"
 COLUMNS_OF_QUEUE = (
@@ -32,15 +47,20 @@ CHECKS = {
     "job_queue_start_by_with_start_within": "start_by is null or start_within_ms is not null",
 }
 CHANGES = (
-    "alter table jobplatform.job_records add column start_within_ms bigint",
+    "alter table jobplatform.job_records add column start_within_ms bigint, add column worker_id integer",
     # A newer request may say it anew of the job that waits.
-    f"grant update (start_within_ms) on jobplatform.job_records to {API}, {OPERATOR}, {HANDLER}",
+    f"grant update (start_within_ms) on jobplatform.job_records to {READERS}",
+    f"grant update (worker_id) on jobplatform.job_records to {EVERYBODY}",
+    PAST_WORKERS,
+    f"grant select on jobplatform.past_workers to {READERS}",
+    f"grant select, insert, delete on jobplatform.past_workers to {WORKER}",
 )
 
 BACK = (
     "drop index jobplatform.job_queue_start_by",
     "alter table jobplatform.job_queue drop column start_by, drop column start_within_ms",
-    "alter table jobplatform.job_records drop column start_within_ms",
+    "alter table jobplatform.job_records drop column start_within_ms, drop column worker_id",
+    "drop table jobplatform.past_workers",
 )
 
 COLUMNS = """
@@ -83,7 +103,7 @@ COLUMNS = """
     r.parent_id,
     r.batch_id"""
 #: New ones can only stand at the end.
-NEW = ",\n    r.start_within_ms,\n    q.start_by"
+NEW = ",\n    r.start_within_ms,\n    q.start_by,\n    coalesce(q.worker_id, r.worker_id) as last_worker_id"
 
 VIEW = """
 create or replace view jobplatform.jobs with (security_invoker = true) as
