@@ -124,13 +124,11 @@ def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
 @jobs.may_answer(409, **CONFLICT)
 @jobs.body(JobChangeSchema, example={"priority": 10, "runAfter": None})
 @jobs.answers(200, JobSchema)
-def alter_job(body: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
+def alter_job(change: JobChange, workspace_id: UUID, job_id: UUID) -> Response:
     """Change a job that has not begun: its priority, its queue, when it runs
 
     What is not named stays. It may wait for its next attempt, or for other jobs, and goes on waiting for those.
     """
-    at_once = "run_after" in body and body["run_after"] is None
-    change = JobChange(**body, at_once=at_once)
     with mounted().transaction() as session:
         answer = change_job(session, workspace_id, job_id, change)
         if answer is ChangeAnswer.CHANGED:

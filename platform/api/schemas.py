@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
 from jobplatform.api.fields import (
     LONGEST_DELAY,
@@ -26,6 +26,7 @@ from jobplatform.api.fields import (
     unique_key,
 )
 from jobplatform.models import Outcome, RunIf, Status
+from jobplatform.queue import JobChange
 
 PAGE_LIMIT = 20
 LARGEST_PAGE = 200
@@ -346,6 +347,10 @@ class JobChangeSchema(CamelSchema):
     def something(self, data: dict[str, Any], **_: Any) -> None:
         if not data:
             raise ValidationError("Say what is to be different: priority, runAfter or queue.")
+
+    @post_load
+    def change(self, data: dict[str, Any], **_: Any) -> JobChange:
+        return JobChange(**data, at_once="run_after" in data and data["run_after"] is None)
 
 
 class NewJobSchema(JobOptionsSchema):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import click
+from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.changing import change_options, read_change, says_change, words_of
 from jobplatform.cli.database import open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.queue import (
@@ -14,6 +17,7 @@ from jobplatform.queue import (
     BulkAction,
     BulkDeed,
     BulkPreview,
+    JobChange,
     begin_bulk,
     find_bulk,
     list_bulk,
@@ -25,19 +29,25 @@ from jobplatform.queue import (
 
 @click.group()
 def bulk() -> None:
-    """Have workers retry, cancel or delete all jobs that a search finds; list and stop that."""
+    """Have workers retry, cancel, delete or change all jobs that a search finds; list and stop that."""
 
 
 @bulk.command()
 @click.argument("deed", type=click.Choice(list(BULK_STATUSES)))
 @click.argument("search")
+@change_options
 @click.option("--dry-run", is_flag=True, help="Only say how many jobs it would be.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
-def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Retry, cancel or delete: say what, and a search such as "task:sync status:failed"."""
+def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
+    """Retry, cancel, delete or change: say what, and a search such as "task:sync status:failed".
+
+    To change is for jobs that have not begun; say what is to be different with --priority, --queue, --run-after or
+    --delay.
+    """
     wanted = parse_search(search)
     with open_session() as session:
+        change = _change_of(session, deed, options)
         preview = preview_bulk(session, deed, wanted)
         if dry_run or not preview.matching.count:
             _tell_preview(deed, preview, as_json=as_json)
@@ -45,8 +55,9 @@ def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool) 
         if not (yes or _agrees(deed, preview, as_json=as_json)):
             raise click.Abort
         expected = None if preview.matching.more else preview.matching.count
-        action = begin_bulk(session, deed, wanted, actor=actor(), expected=expected)
-        audit(session, "bulk.begin", f"bulk:{action.id}", deed=deed, search=action.search)
+        action = begin_bulk(session, deed, wanted, actor=actor(), expected=expected, change=change)
+        told: dict[str, Any] = {"arguments": action.arguments} if change else {}
+        audit(session, "bulk.begin", f"bulk:{action.id}", deed=deed, search=action.search, **told)
     if as_json:
         print_json(plain(action))
     else:
@@ -96,11 +107,18 @@ def stop(action_id: UUID, as_json: bool) -> None:
     tell(as_json, f"{action_id} is stopped", id=action_id, stopped=True)
 
 
+def _change_of(session: Session, deed: BulkDeed, options: dict[str, Any]) -> JobChange | None:
+    if deed == "change":
+        return read_change(session, **options)
+    if says_change(**options):
+        raise click.UsageError(f"what is to be different is for change, and not for {deed}")
+    return None
+
+
 def _row(action: BulkAction) -> tuple[object, ...]:
     left = ", ".join(f"{count} {reason}" for reason, count in action.left_alone.items())
-    return (
-        action.id, action.deed, action.search, action.actor, action.state, action.done, left, action.created_at
-    )  # fmt: skip
+    deed = " ".join([action.deed, *words_of(action.arguments)])
+    return (action.id, deed, action.search, action.actor, action.state, action.done, left, action.created_at)
 
 
 def _tell_preview(deed: str, preview: BulkPreview, *, as_json: bool) -> None:

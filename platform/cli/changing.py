@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -47,3 +47,13 @@ def read_change(
     if delay is not None:
         moment = moment_after(session, delay)
     return JobChange(priority=priority, queue=queue, run_after=moment, at_once=at_once)
+
+
+def words_of(arguments: Mapping[str, Any]) -> list[str]:
+    """What is to be different, as a bulk action keeps it, in the words of the options."""
+    words = {"priority": "priority", "queue": "queue", "runAfter": "run-after"}
+    return [
+        f"{word}={NOW if arguments[name] is None else arguments[name]}"
+        for name, word in words.items()
+        if name in arguments
+    ]

@@ -192,6 +192,7 @@ class PlatformErrorGroup(Base):
 
 class BulkActionRow(Base):
     """Something that workers do to all jobs which a search finds. ``position`` is where the next round goes on.
+    ``arguments``: of a change, what is to be different.
 
     It begins with the newest job of the moment it was asked for, so later ones are left alone.
     """
@@ -200,6 +201,7 @@ class BulkActionRow(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     deed: Mapped[str] = mapped_column(Text)
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")
     search: Mapped[str] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text, server_default="waiting")
@@ -214,7 +216,8 @@ class BulkActionRow(Base):
     ended_at: Mapped[datetime.datetime | None]
 
     __table_args__ = (
-        CheckConstraint("deed in ('retry', 'cancel', 'delete')", name="known_deed"),
+        CheckConstraint("deed in ('retry', 'cancel', 'delete', 'change')", name="known_deed"),
+        CheckConstraint("(deed = 'change') = (arguments <> '{}')", name="change_says_what"),
         CheckConstraint("state in ('waiting', 'running', 'done', 'stopped', 'failed')", name="known_state"),
         CheckConstraint("(ended_at is null) = (state in ('waiting', 'running'))", name="ended_when_final"),
         CheckConstraint("actor <> ''", name="by_somebody"),

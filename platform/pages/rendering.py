@@ -51,6 +51,7 @@ def _environment() -> Environment:
         short_id=words.short_id,
         plural=words.plural,
         key=words.key,
+        changes=words.changes,
         compact=lambda value: words.compact(redacted(value)),
         pretty=lambda value: words.pretty(redacted(value)),
         redact=lambda text: redact_text(text) if text else "",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import zoneinfo
+from collections.abc import Mapping
 from typing import Any
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -94,6 +95,13 @@ def iso(at: datetime.datetime) -> str:
 def pretty(value: Any) -> str:
     """JSON for reading."""
     return _in_order(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def changes(arguments: Mapping[str, Any]) -> str:
+    """What a bulk action changes jobs to, as it is kept."""
+    words = {"priority": "priority", "queue": "queue", "runAfter": "not before"}
+    known = {word: arguments[name] for name, word in words.items() if name in arguments}
+    return ", ".join("at once" if value is None else f"{word} {value}" for word, value in known.items())
 
 
 def plural(count: int, one: str, many: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Bulk actions: retry, cancel or delete everything that a search finds, done by workers and watched by whoever asked.
+"""Bulk actions: retry, cancel, delete or change all that a search finds, done by workers and watched by whoever asked.
 
     1. :func:`preview_bulk` says what it would be.
     2. :func:`begin_bulk` writes a row; a worker takes it within seconds.
@@ -13,29 +13,32 @@ alone, and so is one that changed meanwhile: what became of it is counted by rea
 from __future__ import annotations
 
 import datetime
+import functools
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import Problem, QuotaExceededError, SearchError
+from jobplatform.errors import InvalidJobError, Problem, QuotaExceededError, SearchError
 from jobplatform.models import BulkActionRow, Status, clock
 from jobplatform.queue.audit import record
 from jobplatform.queue.cancel_many import cancel_each, tell_cancelled
+from jobplatform.queue.change_waiting import ChangeAnswer, JobChange, change_jobs, change_what_is_free
 from jobplatform.queue.delete import DELETED, delete_jobs
-from jobplatform.queue.find import Capped, JobLine, count_statuses, find_jobs, find_keys
-from jobplatform.queue.patience import wait_briefly
+from jobplatform.queue.find import Capped, JobLine, Key, count_statuses, find_jobs, find_keys
+from jobplatform.queue.patience import out_of_patience, wait_briefly
 from jobplatform.queue.retry_job import RetryKind, retry_job
 from jobplatform.queue.safe_json import safe_text
 from jobplatform.queue.search import Search, parse_search
-from jobplatform.queue.statement import one_transaction, run
+from jobplatform.queue.statement import one_transaction, run, savepoint
 
-BulkDeed = Literal["retry", "cancel", "delete"]
+BulkDeed = Literal["retry", "cancel", "delete", "change"]
 
 #: Jobs that are decided in one transaction.
 PORTION: Final = 200
@@ -44,6 +47,7 @@ BULK_STATUSES: Final[Mapping[BulkDeed, tuple[Status, ...]]] = {
     "retry": (Status.FAILED, Status.CANCELLED),
     "cancel": (Status.PENDING, Status.RUNNING),
     "delete": (Status.COMPLETED, Status.FAILED, Status.CANCELLED),
+    "change": (Status.PENDING,),
 }
 #: Finished ones are kept so long.
 KEEP: Final = datetime.timedelta(days=30)
@@ -76,12 +80,13 @@ class BulkPreview:
 class BulkAction:
     """A bulk action, and how far it is. ``left_alone`` counts the jobs to which it could not be done, by reason.
 
-    ``state``: ``waiting``, ``running``, ``done``, ``stopped``, or ``failed`` with an ``error``. ``expected`` is what
-    whoever asked was told.
+    ``arguments``: of a change, what is to be different, as the API spells it. ``state``: ``waiting``, ``running``,
+    ``done``, ``stopped``, or ``failed`` with an ``error``. ``expected`` is what whoever asked was told.
     """
 
     id: uuid.UUID
     deed: str
+    arguments: Mapping[str, Any]
     search: str
     actor: str
     state: str
@@ -112,14 +117,29 @@ def preview_bulk(session: Session, deed: BulkDeed, search: Search) -> BulkPrevie
 
 
 def begin_bulk(
-    session: Session, deed: BulkDeed, search: Search, *, actor: str, expected: int | None = None
+    session: Session,
+    deed: BulkDeed,
+    search: Search,
+    *,
+    actor: str,
+    expected: int | None = None,
+    change: JobChange | None = None,
 ) -> BulkAction:
     """Ask for it, in the caller's transaction. An operator's Session; write the audit line beside it.
 
-    Raises :class:`SearchError` when the search can find none to which it can be done.
+    The deed ``change`` takes a ``change``, and no other does. Raises :class:`SearchError` when the search can find none
+    to which it can be done.
     """
+    if (deed == "change") != (change is not None):
+        raise ValueError(f"{deed!r} {'needs' if change is None else 'takes no'} change=")
     row = BulkActionRow(
-        id=uuid7(), deed=deed, search=_narrowed(deed, search).text, actor=actor, expected=expected, left_alone={}
+        id=uuid7(),
+        deed=deed,
+        arguments=change.as_json() if change else {},
+        search=_narrowed(deed, search).text,
+        actor=actor,
+        expected=expected,
+        left_alone={},
     )
     session.add(row)
     session.flush()
@@ -177,15 +197,16 @@ def _do_portion(session: Session, action_id: uuid.UUID) -> None:
     now = session.scalar(select(clock()))
     row.state, row.started_at = "running", row.started_at or now
     try:
+        act = _act_of(row)
         found = find_keys(
             session, parse_search(row.search), limit=PORTION, before=row.position, made_until=row.created_at
         )
-    except SearchError as error:
+    except (SearchError, InvalidJobError) as error:
         # Nothing has been looked at in this round, and no later one could.
         row.state, row.ended_at, row.error = "failed", now, safe_text(str(error), 1_000)
         session.flush()
         return
-    answers = _ACTS[row.deed](session, found.keys)
+    answers = act(session, found.keys)
     done = [key for key, answer in answers.items() if answer in _DONE]
     left = Counter(answer for answer in answers.values() if answer not in _DONE)
     for workspace_id, job_id in done:
@@ -195,7 +216,7 @@ def _do_portion(session: Session, action_id: uuid.UUID) -> None:
             action=f"job.{row.deed}",
             target=f"job:{job_id}",
             workspace_id=workspace_id,
-            details={"bulk": str(row.id)},
+            details={"bulk": str(row.id), **row.arguments},
         )
     row.looked_at += found.looked_at
     row.done += len(done)
@@ -206,7 +227,13 @@ def _do_portion(session: Session, action_id: uuid.UUID) -> None:
     session.flush()
 
 
-def _retry(session: Session, keys: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[tuple[uuid.UUID, uuid.UUID], str]:
+def _act_of(row: BulkActionRow) -> Callable[[Session, Sequence[Key]], dict[Key, str]]:
+    if row.deed == "change":
+        return functools.partial(_change, change=JobChange.of_json(row.arguments))
+    return _ACTS[row.deed]
+
+
+def _retry(session: Session, keys: Sequence[Key]) -> dict[Key, str]:
     return {key: _retry_one(session, *key) for key in keys}
 
 
@@ -217,19 +244,31 @@ def _retry_one(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> 
         return "quota"
 
 
-def _cancel(session: Session, keys: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[tuple[uuid.UUID, uuid.UUID], str]:
+def _cancel(session: Session, keys: Sequence[Key]) -> dict[Key, str]:
     """Without waiting for rows that somebody has locked: he may wait for one of ours. Whoever settles cancels them."""
     answers = cancel_each(session, [(str(workspace_id), str(job_id)) for workspace_id, job_id in keys])
     tell_cancelled(session, list(answers.values()))
     return {key: answers[(str(key[0]), str(key[1]))] for key in keys}
 
 
-_ACTS: Final[Mapping[str, Callable[..., dict[tuple[uuid.UUID, uuid.UUID], str]]]] = {
+def _change(session: Session, keys: Sequence[Key], change: JobChange) -> dict[Key, str]:
+    """A claim has its jobs locked for a moment, and then it has them or lets them go. For others nobody waits long."""
+    try:
+        with savepoint(session):
+            answers = change_jobs(session, keys, change)
+    except DBAPIError as error:
+        if not out_of_patience(error):
+            raise
+        answers = change_what_is_free(session, keys, change)
+    return {key: answer.value for key, answer in answers.items()}
+
+
+_ACTS: Final[Mapping[str, Callable[[Session, Sequence[Key]], dict[Key, str]]]] = {
     "retry": _retry,
     "cancel": _cancel,
     "delete": delete_jobs,
 }
-_DONE: Final = frozenset({RetryKind.RETRIED.value, "cancelled", "requested", DELETED})
+_DONE: Final = frozenset({RetryKind.RETRIED.value, "cancelled", "requested", DELETED, ChangeAnswer.CHANGED.value})
 
 
 def _narrowed(deed: BulkDeed, search: Search) -> Search:
@@ -247,4 +286,9 @@ def _seen(row: BulkActionRow) -> BulkAction:
     return BulkAction(**{name: getattr(row, name) for name in BulkAction.__dataclass_fields__})
 
 
-_PAST: Final[Mapping[BulkDeed, str]] = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
+_PAST: Final[Mapping[BulkDeed, str]] = {
+    "retry": "retried",
+    "cancel": "cancelled",
+    "delete": "deleted",
+    "change": "changed",
+}

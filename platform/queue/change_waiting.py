@@ -28,7 +28,7 @@ Key = tuple[uuid.UUID, uuid.UUID]
 # that somebody else moves meanwhile is waited for, and judged as it is then.
 # Whoever has to begin within some time of being due has that time from the new moment on.
 # The record says since when the first attempt was due, so it is told as long as there was none that counts.
-CHANGE: Final = f"""
+_CHANGE: Final = """
 with asked as materialized (
     select * from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]) as u(workspace_id, id)
     limit cardinality(%(ids)s::uuid[])
@@ -44,7 +44,7 @@ waits as materialized (
     join jobplatform.job_queue q on q.workspace_id = a.workspace_id and q.id = a.id
     where q.state + 0 < 2
     order by q.workspace_id, q.id
-    for update of q
+    for update of q{passing}
 ),
 changed as (
     update jobplatform.job_queue q
@@ -52,7 +52,7 @@ changed as (
         queue = coalesce(%(queue)s::text, q.queue),
         run_after = w.due_at,
         start_by = case
-            when %(moved)s::bool and q.start_by is not null then {start_by("w.due_at", "q.start_within_ms")}
+            when %(moved)s::bool and q.start_by is not null then {start_by}
             else q.start_by
         end,
         state = case
@@ -87,6 +87,11 @@ left join changed c on c.workspace_id = a.workspace_id and c.id = a.id
 left join jobplatform.job_queue q on q.workspace_id = a.workspace_id and q.id = a.id
 """
 
+_START_BY: Final = start_by("w.due_at", "q.start_within_ms")
+CHANGE: Final = _CHANGE.format(passing="", start_by=_START_BY)
+#: The same, and what somebody has locked is passed over.
+CHANGE_AT_ONCE: Final = _CHANGE.format(passing=" skip locked", start_by=_START_BY)
+
 #: In the second a row is seen as whoever moved it has left it. For that to be in vain it must have been moved back.
 ROUNDS: Final = 5
 
@@ -99,7 +104,7 @@ class ChangeAnswer(enum.Enum):
     FINISHED = "finished"
     UNKNOWN = "unknown"
     BUSY = "busy"
-    """It changed hands again and again while we looked; nothing was done, ask again."""
+    """It changed hands again and again while we looked, or is in somebody's hands; nothing was done, ask again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,17 +182,22 @@ def change_jobs(session: Session, keys: Sequence[Key], change: JobChange) -> dic
     left = list(keys)
     with one_transaction(session):
         for _ in range(ROUNDS):
-            answers |= _change(session, left, change)
+            answers |= _change(session, CHANGE, left, change)
             left = [key for key in left if answers[key] is ChangeAnswer.BUSY]
             if not left:
                 break
     return answers
 
 
-def _change(session: Session, keys: Sequence[Key], change: JobChange) -> dict[Key, ChangeAnswer]:
+def change_what_is_free(session: Session, keys: Sequence[Key], change: JobChange) -> dict[Key, ChangeAnswer]:
+    """The same without waiting for a job that somebody has locked: ``BUSY``."""
+    return _change(session, CHANGE_AT_ONCE, keys, change)
+
+
+def _change(session: Session, sql: str, keys: Sequence[Key], change: JobChange) -> dict[Key, ChangeAnswer]:
     rows = run(
         session,
-        CHANGE,
+        sql,
         workspace_ids=array(key[0] for key in keys),
         ids=array(key[1] for key in keys),
         # As texts: see parameters_of.

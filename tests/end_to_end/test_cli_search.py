@@ -56,3 +56,35 @@ def test_a_search_that_cannot_be_understood_is_told_in_words_of_the_command(
     assert refused.exit_code == 2
     assert f"Error: {said}" in " ".join(refused.stderr.split())
     assert "/q" not in refused.stderr
+
+
+def test_jobs_are_moved_by_workers(cli: Cli, session: Session, workspace_id: uuid.UUID) -> None:
+    enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="sync", queue="slow") for _ in range(3)])
+    session.commit()
+    begin = ("bulk", "begin", "change", "queue:slow")
+
+    assert "would change 3 pending" in cli(*begin, "--queue", "fast", "--dry-run").stdout
+    asked = as_json(cli(*begin, "--queue", "fast", "--priority", "5", "--run-after", "now", "--yes", "--json"))
+    listed = cli("bulk", "ls").stdout
+    while continue_bulk(session):
+        session.commit()
+    shown = as_json(cli("bulk", "show", asked["id"], "--json"))
+    found = as_json(cli("jobs", "find", "queue:fast priority:5", "--json"))
+
+    arguments = {"priority": 5, "queue": "fast", "runAfter": None}
+    assert (asked["deed"], asked["arguments"]) == ("change", arguments)
+    assert "change priority=5 queue=fast run-after=now" in listed
+    assert (shown["state"], shown["done"], shown["arguments"]) == ("done", 3, arguments)
+    assert len(found["jobs"]) == 3
+    session.rollback()
+    (line,) = session.query(AuditEntry).filter_by(action="bulk.begin").all()
+    assert line.details == {"deed": "change", "search": asked["search"], "arguments": arguments}
+
+
+def test_what_is_to_be_different_is_said_of_a_change_and_of_nothing_else(cli: Cli) -> None:
+    nothing = cli("bulk", "begin", "change", "queue:slow", "--yes")
+    too_much = cli("bulk", "begin", "cancel", "queue:slow", "--priority", "5", "--yes")
+
+    assert (nothing.exit_code, too_much.exit_code) == (2, 2)
+    assert "say what is to be different" in nothing.output
+    assert "what is to be different is for change, and not for cancel" in too_much.output

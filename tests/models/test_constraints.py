@@ -275,6 +275,8 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (ErrorGroupRow, {"amount": 0}, "error_groups_amount_positive"),
     (PlatformErrorGroup, {"amount": 0}, "platform_error_groups_amount_positive"),
     (BulkActionRow, {"deed": "praise"}, "bulk_actions_known_deed"),
+    (BulkActionRow, {"deed": "change"}, "bulk_actions_change_says_what"),
+    (BulkActionRow, {"arguments": {"priority": 5}}, "bulk_actions_change_says_what"),
     (BulkActionRow, {"state": "lost", "ended_at": NOW}, "bulk_actions_known_state"),
     (BulkActionRow, {"ended_at": NOW}, "bulk_actions_ended_when_final"),
     (BulkActionRow, {"actor": ""}, "bulk_actions_by_somebody"),

@@ -14,6 +14,7 @@ from jobplatform.pages.console.overview import LEADS
 from jobplatform.queue import (
     Every,
     Tasks,
+    continue_bulk,
     count_endings,
     create_schedule,
     declare_resource_limits,
@@ -287,6 +288,34 @@ def test_all_that_match_are_shown_first_and_then_handed_to_workers(
     assert operator.do("/stop") == "No more jobs are taken."
     assert audited(sessions)[1:] == [("bulk.stop", "a test")]
     assert "Retry" in operator.get("/bulk").text
+
+
+def test_all_that_wait_are_shown_first_and_then_changed_by_workers(
+    operator: Visitor, enqueue: Enqueue, sessions: Sessions
+) -> None:
+    enqueue("echo", queue="slow")
+    assert "/bulk/preview?deed=change" in operator.get("/jobs?q=queue:slow&status=pending").text
+    operator.get("/bulk/preview?deed=change&q=queue:slow")
+    assert operator.page is not None
+    assert "Change 1 job?" in " ".join(operator.page.text.split())
+
+    nothing = operator.send("/bulk/begin")
+    wrong = operator.send("/bulk/begin", priority="2.5", queue="No")
+    answer = operator.follow(operator.send("/bulk/begin", priority="5", queue="fast", run_after="2031-01-01T06:00"))
+
+    assert (nothing.status_code, wrong.status_code) == (400, 400)
+    assert "Say what is to be different: priority, runAfter or queue." in nothing.text
+    assert "priority: Must be a whole number. queue: Must be lower-case letters" in wrong.text
+    said = "priority 5, queue fast, not before 2031-01-01T06:00:00+00:00"
+    assert said in answer.text
+    assert said in operator.get("/bulk").text
+    assert audited(sessions) == [("bulk.change", "a test")]
+    with sessions() as session:
+        while continue_bulk(session):
+            session.commit()
+        session.commit()
+        rows = session.execute(text("select priority, queue, run_after::text from jobplatform.jobs")).all()
+    assert rows == [(5, "fast", "2031-01-01 06:00:00+00")]
 
 
 def test_selected_jobs_are_deleted_by_workers(

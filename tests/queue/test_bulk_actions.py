@@ -18,6 +18,7 @@ from jobplatform.queue import (
     Completion,
     Edge,
     Failure,
+    JobChange,
     begin_bulk,
     bulk_actions,
     complete_jobs,
@@ -48,13 +49,13 @@ def fail(db: Session, worker: Worker) -> None:
     fail_jobs(db, [Failure(job.lease, "error", "E", "no", retry=False) for job in worker.claim(limit=50)])
 
 
-def ask(db: Session, deed: BulkDeed, search: str) -> uuid.UUID:
-    return begin_bulk(db, deed, parse_search(search), actor="ada").id
+def ask(db: Session, deed: BulkDeed, search: str, change: JobChange | None = None) -> uuid.UUID:
+    return begin_bulk(db, deed, parse_search(search), actor="ada", change=change).id
 
 
-def do(db: Session, deed: BulkDeed, search: str) -> BulkAction:
+def do(db: Session, deed: BulkDeed, search: str, change: JobChange | None = None) -> BulkAction:
     """Ask for it, and be the workers until it has ended."""
-    action_id = ask(db, deed, search)
+    action_id = ask(db, deed, search, change)
     while continue_bulk(db):
         pass
     found = find_bulk(db, action_id)
@@ -224,12 +225,14 @@ def test_an_operator_asks_and_a_worker_does_it_with_their_own_rights(
 ) -> None:
     jobs = [put(), put()]
     fail(db, worker)
-    completed = put()
+    completed, waits = put(), put(task="other")
     complete_jobs(db, [Completion(worker.lease())])
     confine(session, Role.OPERATOR)
     preview = preview_bulk(session, "retry", parse_search("task:work"))
     begin_bulk(session, "retry", parse_search("task:work"), actor="ada", expected=preview.matching.count)
     begin_bulk(session, "delete", parse_search("status:completed"), actor="ada")
+    change = JobChange(priority=5, queue="slow", at_once=True)
+    begin_bulk(session, "change", parse_search("task:other"), actor="ada", change=change)
     session.commit()
 
     with Session(engine) as works:
@@ -241,17 +244,87 @@ def test_an_operator_asks_and_a_worker_does_it_with_their_own_rights(
     assert (str(preview.matching), len(preview.sample)) == ("2", 2)
     assert [look(job).status for job in jobs] == ["pending", "pending"]
     assert find_job(db, completed) == 0
-    assert [action.state for action in list_bulk(session)] == ["done", "done"]
+    assert (look(waits).priority, look(waits).queue) == (5, "slow")
+    assert [action.state for action in list_bulk(session)] == ["done", "done", "done"]
 
 
 def find_job(db: Session, job_id: uuid.UUID) -> int:
     return db.scalar(text("select count(*) from jobplatform.job_records where id = :id"), {"id": job_id}) or 0
 
 
-def test_a_deed_that_no_job_of_the_search_allows_is_refused(db: Session) -> None:
-    for deed, status in (("retry", "completed"), ("cancel", "failed"), ("delete", "pending")):
-        with pytest.raises(SearchError, match=f"no job that is {status} can be"):
-            begin_bulk(db, deed, parse_search(f"status:{status}"), actor="ada")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("deed", "status", "change"),
+    [
+        ("retry", "completed", None),
+        ("cancel", "failed", None),
+        ("delete", "pending", None),
+        ("change", "running", JobChange(priority=5)),
+    ],
+)
+def test_a_deed_that_no_job_of_the_search_allows_is_refused(
+    db: Session, deed: BulkDeed, status: str, change: JobChange | None
+) -> None:
+    with pytest.raises(SearchError, match=f"no job that is {status} can be"):
+        begin_bulk(db, deed, parse_search(f"status:{status}"), actor="ada", change=change)
+
+
+@pytest.mark.parametrize(("deed", "change"), [("change", None), ("cancel", JobChange(priority=5))])
+def test_a_change_says_what_and_no_other_deed_does(db: Session, deed: BulkDeed, change: JobChange | None) -> None:
+    with pytest.raises(ValueError, match="change="):
+        begin_bulk(db, deed, parse_search(""), actor="ada", change=change)
+
+
+@pytest.mark.usefixtures("small_portions")
+def test_all_that_wait_are_moved_to_where_the_search_finds_them_no_more(
+    put: Put, db: Session, worker: Worker, look: Look, fact: Fact
+) -> None:
+    moved = [put(queue="slow", priority=number) for number in range(5)]
+    other, running = put(), put(queue="slow", priority=99)
+    Worker(db, queues=("slow",)).claim()
+    in_between = JobChange(priority=5, queue="default", run_after=look(other).run_after)
+
+    found = do(db, "change", "queue:slow", in_between)
+
+    assert (found.state, found.done, found.left_alone) == ("done", 5, {})
+    assert found.arguments == in_between.as_json()
+    assert [(look(job).queue, look(job).priority) for job in moved] == [("default", 5)] * 5
+    assert (look(other).priority, look(running).queue) == (0, "slow")
+    lines: Any = fact("select jsonb_agg(a.details) from jobplatform.audit_log a where action = 'job.change'")
+    assert lines == [{"bulk": str(found.id), **in_between.as_json()}] * 5
+    assert {job.lease.job_id for job in worker.claim(limit=5)} == {str(job) for job in moved}
+
+
+def test_a_job_that_is_claimed_meanwhile_is_left_alone(
+    put: Put, db: Session, session: Session, elsewhere: Elsewhere, look: Look
+) -> None:
+    claimed, waits = put(priority=9), put()
+    action_id = ask(db, "change", "task:work", JobChange(priority=5))
+    Worker(session).claim()
+
+    round_done = elsewhere.start_and_wait_for_lock(continue_bulk)
+    session.commit()
+
+    assert round_done.result()
+    found = find_bulk(db, action_id)
+    assert found is not None
+    assert (found.state, found.done, found.left_alone) == ("done", 1, {"running": 1})
+    assert [look(job).priority for job in (claimed, waits)] == [9, 5]
+
+
+def test_a_job_that_somebody_keeps_locked_is_left_alone_and_the_others_are_changed(
+    put: Put, db: Session, session: Session, look: Look
+) -> None:
+    jobs = [put(), put(), put()]
+    action_id = ask(db, "change", "task:work", JobChange(priority=5))
+    session.execute(text("select from jobplatform.job_queue where id = :id for update"), {"id": jobs[1]})
+
+    continue_bulk(db)
+    session.rollback()
+
+    found = find_bulk(db, action_id)
+    assert found is not None
+    assert (found.state, found.done, found.left_alone) == ("done", 2, {"busy": 1})
+    assert [look(job).priority for job in jobs] == [5, 0, 5]
 
 
 def test_those_that_ended_long_ago_are_forgotten(db: Session, time: Time) -> None:

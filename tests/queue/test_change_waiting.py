@@ -327,7 +327,7 @@ def test_several_are_changed_with_an_answer_for_each(
     assert look(waits).priority == 4
 
 
-@pytest.mark.parametrize("role", [Role.API, Role.OPERATOR, Role.HANDLER])
+@pytest.mark.parametrize("role", [Role.API, Role.OPERATOR, Role.WORKER, Role.HANDLER])
 def test_whoever_may_enqueue_may_change(
     put: Put, engine: Engine, workspace_id: uuid.UUID, fact: Fact, role: Role
 ) -> None:

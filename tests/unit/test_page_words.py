@@ -93,3 +93,8 @@ def test_numbers_have_their_thousands_apart_and_shares_a_decimal_where_it_says_s
 def test_large_integers_are_shown_as_they_are() -> None:
     assert words.pretty({"id": 2**63 + 1}) == '{\n  "id": 9223372036854775809\n}'
     assert words.compact({"a": [1, "é"]}) == '{"a": [1, "é"]}'
+
+
+def test_what_jobs_are_changed_to_is_said_in_one_order() -> None:
+    assert words.changes({"queue": "slow", "runAfter": None, "priority": 0}) == "priority 0, queue slow, at once"
+    assert words.changes({"runAfter": "2031-01-01T06:00:00+00:00"}) == "not before 2031-01-01T06:00:00+00:00"

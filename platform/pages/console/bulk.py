@@ -8,17 +8,21 @@ from typing import Any, get_args
 from uuid import UUID
 
 from flask import Response, redirect, request
+from marshmallow import ValidationError
 
 from jobplatform.api.auditing import audit
+from jobplatform.api.schemas import JobChangeSchema
 from jobplatform.errors import SearchError
 from jobplatform.pages.console.searching import explained
+from jobplatform.pages.console.typed import change_of_job
 from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, current_shell, current_visit, looking, require, url
-from jobplatform.queue import pages
+from jobplatform.queue import JobChange, pages
 
+_CHANGE = JobChangeSchema()
 DEEDS: tuple[pages.BulkDeed, ...] = get_args(pages.BulkDeed)
 
 
@@ -51,16 +55,19 @@ def begin_from_form() -> Any:
     deed = _deed(request.form.get("deed", ""))
     seen = request.form.get("expected", "")
     expected = int(seen) if seen.isdecimal() and len(seen) < 18 else None
-    return begin(deed, request.form.get("q", ""), expected)
+    change = _change() if deed == "change" else None
+    return begin(deed, request.form.get("q", ""), expected, change)
 
 
-def begin(deed: pages.BulkDeed, q: str, expected: int | None) -> Any:
+def begin(deed: pages.BulkDeed, q: str, expected: int | None, change: JobChange | None = None) -> Any:
     """Have workers do it, and show how far they are."""
     require(f"job.{deed}")
     search = _search(q)
     with current_shell().mounted.transaction() as session, _understood():
-        action = pages.begin_bulk(session, deed, search, actor=current_visit().visitor.name, expected=expected)
-        audit(session, f"bulk.{deed}", f"bulk:{action.id}", search=search.text, expected=expected)
+        actor = current_visit().visitor.name
+        action = pages.begin_bulk(session, deed, search, actor=actor, expected=expected, change=change)
+        told: dict[str, Any] = {"arguments": action.arguments} if change else {}
+        audit(session, f"bulk.{deed}", f"bulk:{action.id}", search=search.text, expected=expected, **told)
         action_id = action.id
     return redirect(url("bulk.show_action", action_id=action_id), 303)
 
@@ -85,6 +92,19 @@ def stop(action_id: UUID) -> Any:
     answer = redirect(safe_back(url("bulk.show_action", action_id=action_id)), 303)
     notify(answer, "No more jobs are taken." if stopped else "It had ended already.", "done" if stopped else "refused")
     return answer
+
+
+def _change() -> JobChange:
+    try:
+        change: JobChange = _CHANGE.load(change_of_job(request.form))
+    except ValidationError as error:
+        said = [
+            message if name == "_schema" else f"{name}: {message}"
+            for name, messages in error.messages_dict.items()
+            for message in messages
+        ]
+        raise PageError(400, "Nothing to do", " ".join(said)) from None
+    return change
 
 
 def _deed(text: str) -> pages.BulkDeed:

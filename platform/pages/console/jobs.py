@@ -27,7 +27,7 @@ PER_PAGE = 50
 #: What can be done with jobs of a state; of any, when none is chosen.
 DEEDS = {
     None: ("retry", "cancel"),
-    Status.PENDING: ("cancel",),
+    Status.PENDING: ("change", "cancel"),
     Status.RUNNING: ("cancel",),
     Status.FAILED: ("retry", "delete"),
     Status.CANCELLED: ("retry", "delete"),
