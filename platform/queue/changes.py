@@ -3,7 +3,8 @@
 Nobody writes a second log. An attempt's number (``epoch``) is handed out once, so from the one that a job has now
 follows what it went through: it waited, ran as 1, waited again, ran as 2. What ended a run is in ``job_attempts``
 unless it went well or was handed back, and a retry by hand keeps the ending that it took back in ``past_endings``.
-Log lines are numbered. Of progress only the newest report is kept, so only that one can be told.
+Log lines are numbered. Of progress only the newest report is kept, so only that one can be told. So it is with the
+moment that a job waits for: that it waits is told again when somebody has changed it.
 
 A :class:`Position` says how far somebody has got, and :func:`changes_since` what is newer: each state and each line
 once, whoever asks, however much later, and whatever process answers.
@@ -25,7 +26,10 @@ _MOST = 2**31 - 1
 
 
 class Position(NamedTuple):
-    """How far a job has been followed: its last state, the digest of its last progress, its last log line."""
+    """How far a job has been followed: its last state, the digest of its last progress, its last log line.
+
+    Of a job that waits for a moment the digest stands for that too.
+    """
 
     retries: int = 0
     epoch: int = 0
@@ -106,6 +110,7 @@ class Facts:
     epoch: int
     running: bool
     ending: Ending | None
+    ready: bool = False
     past: Sequence[Ending] = ()
     attempts: Mapping[int, Attempt] = field(default_factory=dict)
     lines: Sequence[Line] = ()
@@ -147,7 +152,21 @@ def present_position(position: Position, facts: Facts) -> Position:
     """Where somebody is who wants to know nothing of what has been until now, as far as ``facts`` have the lines."""
     phase = ENDED if facts.ending else RUNS if facts.running else WAITS
     last = (facts.lines[-1].epoch, facts.lines[-1].line) if facts.lines else (position.log_epoch, position.log_line)
-    return Position(len(facts.past), facts.epoch, phase, facts.progress_digest, *last)
+    told = _digest_of_wait(facts) if phase == WAITS else facts.progress_digest
+    return Position(len(facts.past), facts.epoch, phase, told, *last)
+
+
+def _digest_of_wait(facts: Facts) -> str:
+    """What has been told of a job that waits: its report, and the moment if it waits for one."""
+    return _digest_with_moment(facts) if _waits_for_moment(facts) else facts.progress_digest
+
+
+def _digest_with_moment(facts: Facts) -> str:
+    return digest(f"{facts.progress_digest} {facts.run_after}")
+
+
+def _waits_for_moment(facts: Facts) -> bool:
+    return not facts.ready and facts.run_after is not None and facts.run_after > facts.created_at
 
 
 class _State(NamedTuple):
@@ -179,6 +198,7 @@ class _Teller:
             yield self._state(state)
         if not self.cut:
             yield from self._progress()
+            yield from self._other_moment()
         yield from self._lines_up_to(self.facts.epoch)
         self.cut = self.cut or self.facts.lines_reach is not None
 
@@ -204,20 +224,40 @@ class _Teller:
         facts = self.facts
         known = facts.progress_digest
         # The report is that of the newest attempt, so it is news only to who has heard of that one's start.
-        started = self.position.epoch == facts.epoch
+        started = self.position.epoch == facts.epoch and self.position.phase == RUNS
         if facts.progress is None or not started or known == self.position.progress:
             return
         self.position = self.position._replace(progress=known)
         yield self._change("progress", {"epoch": facts.epoch, "progress": facts.progress})
+
+    def _other_moment(self) -> Iterator[Change]:
+        """The job waits still, and not for the moment that was told."""
+        facts, told = self.facts, self.position.progress
+        waits = None if facts.running or facts.ending else _last_state(facts, self.position)
+        if waits is None or waits[:3] != self.position.state or told == _digest_with_moment(facts):
+            return
+        # Of one that is ready it is news only if another moment was told: that it became ready by itself is none.
+        if told != facts.progress_digest or _waits_for_moment(facts):
+            self.position = self.position._replace(progress=_digest_with_moment(facts))
+            yield self._tell(waits)
 
     def _state(self, state: _State) -> Change:
         # A new attempt has said nothing yet; the same words from it are news.
         progress = "" if state.phase == RUNS else self.position.progress
         if state.retries > self.position.retries:
             progress = ""
+        if state.phase == WAITS and self._is_present(state):
+            progress = _digest_of_wait(self.facts)
         self.position = self.position._replace(
             retries=state.retries, epoch=state.epoch, phase=state.phase, progress=progress
         )
+        return self._tell(state)
+
+    def _is_present(self, state: _State) -> bool:
+        facts = self.facts
+        return not (facts.running or facts.ending) and state[:2] == (len(facts.past), facts.epoch)
+
+    def _tell(self, state: _State) -> Change:
         return self._change(state.kind, {"epoch": state.epoch, "status": state.kind, **state.about})
 
     def _change(self, kind: str, about: dict[str, Any]) -> Change:
@@ -228,6 +268,11 @@ class _Teller:
 def _states(facts: Facts, position: Position) -> Iterator[_State]:
     """The states after ``position``, first to last."""
     return (state for state in _all_states(facts, position) if state[:3] > position.state)
+
+
+def _last_state(facts: Facts, position: Position) -> _State:
+    *_, last = _all_states(facts, position)
+    return last
 
 
 def _all_states(facts: Facts, position: Position) -> Iterator[_State]:

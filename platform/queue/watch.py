@@ -36,7 +36,7 @@ WINDOW_MS = 15_000
 LATE_LINES = 2.0
 
 FINAL = {3: "completed", 4: "failed", 5: "cancelled"}
-RUNNING = 2
+READY, RUNNING = 1, 2
 
 
 def _moment(column: str) -> str:
@@ -294,6 +294,7 @@ def _facts(
         created_at=created_at,
         epoch=epoch,
         running=state == RUNNING,
+        ready=state == READY,
         ending=Ending(epoch, FINAL[status], outcome, completed_at or "") if status is not None else None,
         past=[_past_ending(**ending) for ending in json.loads(past or "[]")],
         attempts={attempt.epoch: attempt for attempt in known[:ATTEMPTS]},

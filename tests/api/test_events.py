@@ -91,6 +91,26 @@ def test_a_job_is_followed_from_its_beginning_to_its_end(
     assert JobEventSchema().validate(end[-1].data) == {}
 
 
+def test_who_follows_a_job_or_its_workspace_is_told_when_it_is_to_run_at_another_moment(
+    client: Client, jobs_url: str, events_url: str, echo: Callable[..., str], opened: Callable[..., Stream]
+) -> None:
+    job, moment = echo(delayMs=3_600_000), "2031-01-01T00:00:00.000000Z"
+    workspace = opened(client, events_url)
+    wait_until(lambda: stream_has_begun(workspace, client), what="the stream to know its place")
+    stream = opened(client, f"{jobs_url}/{job}/events")
+    begin = stream.next(1)
+
+    client.request("PATCH", f"{jobs_url}/{job}", json={"runAfter": moment, "priority": 5})
+    changed, of_workspace = stream.next(1), workspace.next(1)
+    later = opened(client, f"{jobs_url}/{job}/events", changed[0].id)
+    client.post(f"{jobs_url}/{job}/cancel")
+
+    assert told([*begin, *changed]) == [("job.pending", 0)] * 2
+    assert begin[0].data["runAfter"] < moment
+    assert [event.data["runAfter"] for event in (*changed, *of_workspace)] == [moment] * 2
+    assert told(list(later)) == told(list(stream)) == [("job.cancelled", 0)]
+
+
 def test_a_client_that_comes_back_gets_what_it_has_not_and_nothing_twice(
     client: Client,
     jobs_url: str,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import random
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import (
@@ -16,9 +18,11 @@ from jobplatform.queue import (
     CancelAnswer,
     Change,
     Completion,
+    Edge,
     Facts,
     Failure,
     Followed,
+    JobChange,
     Lease,
     LogLine,
     Position,
@@ -26,6 +30,7 @@ from jobplatform.queue import (
     Release,
     append_log_lines,
     cancel_job,
+    change_job,
     changes_since,
     complete_jobs,
     enqueue_job,
@@ -33,12 +38,13 @@ from jobplatform.queue import (
     find_news,
     look_at_jobs,
     look_at_workspace,
+    promote_jobs,
     read_position,
     release_jobs,
     report_progress,
     retry_job,
 )
-from tests.queue.actors import Worker
+from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 from tests.queue.test_edges import new, settle
 
@@ -133,6 +139,76 @@ def test_progress_is_told_when_it_has_changed_and_not_again(
 
     assert [change.about["progress"] for change in follower.look()] == [{"current": 2}]
     assert follower.look() == []
+
+
+def test_that_a_job_waits_is_told_again_when_it_waits_for_another_moment(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    job_id = put()
+    follower = Follower(db, workspace_id, job_id)
+    follower.look()
+    moments = [datetime.datetime(year, 1, 1, tzinfo=datetime.UTC) for year in (2031, 2032)]
+
+    for change in (JobChange(priority=5), *(JobChange(run_after=moment) for moment in moments)):
+        change_job(db, workspace_id, job_id, change)
+        follower.look()
+        assert follower.look() == []
+    late = Follower(db, workspace_id, job_id)
+    late.look()
+    change_job(db, workspace_id, job_id, JobChange(at_once=True))
+    follower.look()
+    late.look()
+    change_job(db, workspace_id, job_id, JobChange(queue="default"))
+    complete_jobs(db, [Completion(worker.lease())])
+    follower.look()
+    late.look()
+
+    told = [(change.kind, (change.about.get("run_after") or "")[:4]) for change in follower.changes]
+    now = str(datetime.datetime.now(datetime.UTC).year)
+    begin, end = [("pending", now), ("pending", "2031")], [("pending", now), ("running", ""), ("completed", "")]
+    assert told == [*begin, ("pending", "2032"), *end]
+    assert [change.about for change in late.changes] == [change.about for change in follower.changes[2:]]
+
+
+def test_that_a_job_becomes_ready_by_itself_is_no_news(
+    put: Put, db: Session, workspace_id: uuid.UUID, time: Time
+) -> None:
+    first = put(task="first")
+    followers = [
+        Follower(db, workspace_id, job_id)
+        for job_id in (put(delay=datetime.timedelta(seconds=5)), put(after=[Edge(first)]))
+    ]
+    for follower in followers:
+        follower.look()
+
+    time.passes(6)
+    promote_jobs(db)
+    complete_jobs(db, [Completion(Worker(db, tasks=("first",)).lease())])
+    settle(db)
+
+    assert db.scalars(text("select state from jobplatform.job_queue")).all() == [1, 1]
+    assert [follower.look() for follower in followers] == [[], []]
+
+
+def test_a_report_is_told_once_though_the_job_waits_for_another_moment_then(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
+) -> None:
+    job_id = put()
+    follower = Follower(db, workspace_id, job_id)
+    lease = worker.lease()
+    report_progress(db, [ProgressReport(lease, '{"current": 1}')])
+    follower.look()
+    fail_jobs(db, [Failure(lease, "error", "E", "no", delay=60)])
+    follower.look()
+
+    change_job(db, workspace_id, job_id, JobChange(run_after=datetime.datetime(2031, 1, 1, tzinfo=datetime.UTC)))
+    (again,) = follower.look()
+    cancel_job(db, workspace_id, job_id)
+    follower.look()
+
+    assert (again.kind, again.about["attempt"], again.about["error"]["message"]) == ("pending", 1, "no")
+    kinds = [change.kind for change in follower.changes]
+    assert kinds == ["pending", "running", "progress", "pending", "pending", "cancelled"]
 
 
 def test_the_same_progress_of_a_later_attempt_is_news(

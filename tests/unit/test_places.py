@@ -44,13 +44,17 @@ def test_what_nobody_wrote_is_refused_or_read_as_something(text: str) -> None:
     assert isinstance(place, WorkspacePlace)
 
 
-def test_a_place_says_when_it_gets_too_long_for_a_header() -> None:
+@pytest.mark.parametrize(
+    ("position", "most"),
+    [(Position(9, 9, 2, "deadbeef", 9, 999), 100), (Position(0, 0, 1, "deadbeef"), 200), (Position(0, 0, 1), 250)],
+)
+def test_a_place_says_when_it_gets_too_long_for_a_header(position: Position, most: int) -> None:
     place = WorkspacePlace(NOW)
     while place.has_room:
-        place.jobs[str(uuid.uuid4())] = Position(9, 9, 2, "deadbeef", 9, 999)
+        place.jobs[str(uuid.uuid4())] = position
 
     assert len(str(place)) <= LONGEST
-    assert len(place.jobs) > 100
+    assert len(place.jobs) > most
 
 
 def test_a_place_is_worth_something_for_ten_minutes() -> None:
