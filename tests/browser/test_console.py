@@ -93,7 +93,8 @@ def haunted(stage: Stage) -> list[str]:
     return [
         "/", "/?span=24h", "/jobs", "/jobs?status=failed", "/jobs?q=task:nothing", "/jobs?q=nonsense:1",
         f"/jobs/{here}/{failed}", f"/jobs/{here}/{later}", f"/jobs/{here}/{done}", "/errors", f"/errors/{fingerprint}",
-        "/bulk", "/bulk/preview?deed=retry&q=status:failed", "/workspaces", f"/workspaces/{here}",
+        "/bulk", "/bulk/preview?deed=retry&q=status:failed", "/bulk/preview?deed=change&q=status:pending",
+        "/workspaces", f"/workspaces/{here}",
         f"/workspaces/{here}?span=7d", "/workspaces/plans", "/queues", "/schedules", f"/schedules/{here}/{schedule_id}",
         "/schedules/new", f"/schedules/{here}/{schedule_id}/edit", "/workers", "/tasks", "/tasks/report.build",
         "/tasks/report.build/new", "/connections", "/connections/syncs", "/audit", "/health", "/alerts",
