@@ -165,7 +165,7 @@ def test_a_hook_that_points_at_it_already_takes_nothing_and_says_why(
     assert (answer.status_code, answer.get_json()["reason"]) == (503, "unknown-task")
 
 
-def test_a_delivery_of_a_test_is_enqueued_and_tried_again_when_it_failed(
+def test_a_delivery_of_a_test_is_enqueued_tried_again_when_it_failed_and_changed_while_it_waits(
     owner: Client, workspace_id: uuid.UUID, hand: Hand
 ) -> None:
     wanted = {"name": "the CRM", "url": "https://crm.example.com/hooks"}
@@ -176,5 +176,8 @@ def test_a_delivery_of_a_test_is_enqueued_and_tried_again_when_it_failed(
     hand.fail(workspace_id, job_id)
     retried = owner.post(f"/workspaces/{workspace_id}/jobs/{job_id}/retry")
 
-    assert (sent.status_code, retried.status_code) == (202, 200)
+    changed = owner.request("PATCH", f"/workspaces/{workspace_id}/jobs/{job_id}", json={"priority": 5})
+
+    assert (sent.status_code, retried.status_code, changed.status_code) == (202, 200, 200)
+    assert (changed.get_json()["jobType"], changed.get_json()["priority"]) == ("jobplatform.webhook", 5)
     assert (retried.get_json()["jobType"], retried.get_json()["status"]) == ("jobplatform.webhook", "pending")
