@@ -9,6 +9,8 @@ the queue table anew (see compact.py) the moments are lost.
 
 The worker of the last attempt stays with the record, and of a worker whose row is gone it stays known where it ran, for
 as long as there are jobs that may name it. Of jobs that ended before, nobody knows.
+
+A worker may put a newer request in the place of one that waits, as its schedules ask for; so far it was refused.
 """
 
 from alembic import op
@@ -23,6 +25,12 @@ depends_on = None
 API, HANDLER, OPERATOR, WORKER = (f"jobplatform_{role}" for role in ("api", "handler", "operator", "worker"))
 READERS = f"{API}, {OPERATOR}, {HANDLER}"
 EVERYBODY = f"{READERS}, {WORKER}"
+
+# As others may since 0014.
+REQUEST = (
+    "(task, queue, payload, payload_version, priority, max_attempts, timeout_ms, resource, units, tags, request_id, "
+    "trace_parent, parent_id)"
+)
 
 PAST_WORKERS = """
 create table jobplatform.past_workers (
@@ -49,7 +57,8 @@ CHECKS = {
 CHANGES = (
     "alter table jobplatform.job_records add column start_within_ms bigint, add column worker_id integer",
     # A newer request may say it anew of the job that waits.
-    f"grant update (start_within_ms) on jobplatform.job_records to {READERS}",
+    f"grant update (start_within_ms) on jobplatform.job_records to {EVERYBODY}",
+    f"grant update {REQUEST} on jobplatform.job_records to {WORKER}",
     f"grant update (worker_id) on jobplatform.job_records to {EVERYBODY}",
     PAST_WORKERS,
     f"grant select on jobplatform.past_workers to {READERS}",
@@ -57,6 +66,7 @@ CHANGES = (
 )
 
 BACK = (
+    f"revoke update {REQUEST} on jobplatform.job_records from {WORKER}",
     "drop index jobplatform.job_queue_start_by",
     "alter table jobplatform.job_queue drop column start_by, drop column start_within_ms",
     "alter table jobplatform.job_records drop column start_within_ms, drop column worker_id",

@@ -342,6 +342,32 @@ def test_a_tick_that_comes_too_soon_after_the_last_job_of_its_task_is_done_by_th
     assert sorted(tick[0] for tick in ticks()) == ["deduplicated", "enqueued"]
 
 
+def test_a_worker_s_rights_are_enough_for_a_tick_that_replaces_what_waits_and_its_term_with_it(
+    make: Make,
+    session: Session,
+    tasks: Tasks,
+    time: Time,
+    login_url: Callable[..., str],
+    workspace_id: uuid.UUID,
+    ticks: Callable[[], list[tuple[str, str | None]]],
+    jobs: Callable[..., list[JobRecord]],
+) -> None:
+    make(task="newest")
+    make()
+    tasks["newest"].enqueue(session, workspace_id=workspace_id, start_within=MINUTE * 90)
+    session.commit()
+    time.passes(61)
+    engine = make_engine(login_url(Role.WORKER), pool_size=1, autocommit=True, role=Role.WORKER)
+    known = {"newest": TaskDefaults(if_active="replace", start_within=MINUTE), "work": TaskDefaults()}
+
+    with Session(engine) as worker:
+        fire_schedules(worker, known)
+    engine.dispose()
+
+    assert sorted(outcome for outcome, _ in ticks()) == ["enqueued", "replaced"]
+    assert {job.task: job.start_within_ms for job in jobs()} == {"newest": 60_000, "work": None}
+
+
 def test_a_tick_of_an_encrypted_task_carries_on_what_was_sealed_and_its_job_opens_it(
     make: Make,
     session: Session,
