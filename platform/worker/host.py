@@ -45,7 +45,7 @@ class Worker:
         return cls(WorkerOptions.from_settings(settings, **changes))
 
     def run(self) -> int:
-        """Block until stopped by a signal or `stop()`, and return the process's exit code.
+        """Block until stopped by a signal or `stop()`, or done if the options say when, and return the exit code.
 
         0: everything was finished or handed back. 1: something could not be written any more. Raises SettingsError
         when the tasks can't be imported, and for a database login that could see more than a worker may.

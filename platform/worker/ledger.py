@@ -60,6 +60,8 @@ class Ledger:
         """Nothing that waits here is too late before this moment."""
         self.taken = 0
         """How many jobs this worker has claimed and did not hand back unstarted."""
+        self.claims = 0
+        """How many jobs it has claimed at all."""
         self.put_off_until = 0.0
         """When the last of the suspects is ready again that were handed back for a moment, on this machine's clock."""
         self._seq = 0
@@ -101,6 +103,7 @@ class Ledger:
         charges = self.shares.claimed(jobs, waiting=waiting, came_round=came_round, stood_idle=stood_idle)
         self.gathering.saw(jobs)
         self.taken += len(jobs)
+        self.claims += len(jobs)
         now = monotonic()
         room = max(idle, 1) - sum(attempt.is_suspect for attempt in self.ready)
         for job, charged in zip(jobs, charges, strict=True):

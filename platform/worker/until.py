@@ -8,7 +8,6 @@ database: what the last job has enqueued is there by that time, and so is what w
 import logging
 import math
 from collections.abc import Callable
-from time import monotonic
 from typing import Final
 
 from jobplatform.worker.ledger import Ledger
@@ -43,7 +42,7 @@ class Until:
         self._leave = leave
         self._asked = False
         self._look_at = 0.0
-        self._taken_then = 0
+        self._claims_then = 0
         self._said_at = -1
 
     def step(self, now: float) -> float:
@@ -58,12 +57,12 @@ class Until:
 
     def _look(self, now: float) -> float:
         """At once after having had something to do, else once a poll. What was put off for a moment is not left."""
-        look_at = self._look_at if self._ledger.taken == self._taken_then else 0.0
+        look_at = self._look_at if self._has_had_nothing else 0.0
         look_at = max(look_at, self._ledger.put_off_until)
         if now < look_at:
             return look_at
         self._asked = True
-        self._taken_then = self._ledger.taken
+        self._claims_then = self._ledger.claims
         self._look_at = now + self._options.poll
         self._ask()
         return NEVER
@@ -73,12 +72,17 @@ class Until:
         self._asked = False
         if left:
             self._wait()
-        elif self._holds_nothing() and self._supply.has_enough and monotonic() >= self._ledger.put_off_until:
+        elif self._has_had_nothing and self._holds_nothing() and self._supply.has_enough:
             self._done("nothing is left to do")
 
+    @property
+    def _has_had_nothing(self) -> bool:
+        """Since it was asked. What was claimed then may have come and gone by now, and have left something."""
+        return self._claims_then == self._ledger.claims
+
     def _wait(self) -> None:
-        if self._said_at != self._ledger.taken:
-            self._said_at = self._ledger.taken
+        if self._said_at != self._ledger.claims:
+            self._said_at = self._ledger.claims
             logger.info("something is left to do, which waits for a limit or for somebody else")
         self._supply.wake()
 

@@ -232,19 +232,43 @@ def test_as_long_as_it_holds_something_or_would_claim_nothing_is_asked() -> None
     assert facts.asked == 0
 
 
-def test_what_came_while_somebody_looked_is_seen_to_first() -> None:
+def claim_one(ledger: Ledger) -> None:
+    ledger.claimed([attempt(crash_count=0).job], idle=1)
+
+
+def test_what_is_being_claimed_while_somebody_looks_is_seen_to_first() -> None:
     facts = Facts(until_empty=True)
     facts.until.step(10.0)
 
     facts.has_enough = False
     facts.until.answered(False)
-    facts.has_enough = True
-    facts.ledger.taken += 1
 
     assert facts.left == 0
+
+
+def test_what_has_come_and_gone_while_somebody_looked_may_have_left_something() -> None:
+    """When they looked it was running, and so its children were not there yet."""
+    facts = Facts(until_empty=True, poll=60.0)
+    facts.until.step(10.0)
+
+    claim_one(facts.ledger)
+    facts.until.answered(False)
+    before = facts.left
     facts.until.step(10.0)
     facts.until.answered(False)
-    assert (facts.asked, facts.left) == (2, 1)
+
+    assert (before, facts.asked, facts.left) == (0, 2, 1)
+
+
+def test_what_was_handed_back_while_somebody_looked_is_there_again() -> None:
+    facts = Facts(until_empty=True)
+    facts.until.step(10.0)
+
+    claim_one(facts.ledger)
+    facts.ledger.release_last(1)
+    facts.until.answered(False)
+
+    assert facts.left == 0
 
 
 def test_where_something_is_left_it_is_looked_for_again_a_poll_later() -> None:
