@@ -58,6 +58,8 @@ def upgrade(target: Engine | str, revision: str = "head", *, trusted: bool = Fal
     from jobplatform.migrations.steps import make_schema, take_steps
 
     last = head() if revision == "head" else revision
+    if last not in revisions():
+        raise MigrationError(_why_not_from(last))
     try:
         with _connection(target) as connection:
             _refuse_old_server(connection)

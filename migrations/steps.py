@@ -15,9 +15,9 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
 
 from alembic import command
 from alembic.config import Config
@@ -107,7 +107,7 @@ def _watch(connection: Connection) -> Iterator[Watch]:
 
 
 def _take_step(connection: Connection, revision: str, watch: Watch) -> None:
-    began_at = time.monotonic()
+    began_at = monotonic()
     for pause in (*PAUSES, None):
         try:
             command.upgrade(_config(connection), revision)
@@ -121,12 +121,12 @@ def _take_step(connection: Connection, revision: str, watch: Watch) -> None:
                 raise MigrationError(_what_failed(revision, failure)) from error
             blockers = watch.last_seen()
             if pause is None or (failure.statement or "").startswith(LONG_BUILD):
-                raise MigrationError(_who_is_in_the_way(revision, blockers, time.monotonic() - began_at)) from error
+                raise MigrationError(_who_is_in_the_way(revision, blockers, monotonic() - began_at)) from error
         logger.warning(
             "a migration gave up a lock and tries again",
             extra={"revision": revision, "pause": pause, "behind": names_of(blockers)},
         )
-        time.sleep(pause)
+        sleep(pause)
 
 
 def _as_the_server_said_it(error: BaseException) -> DBAPIError:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -137,19 +138,25 @@ def test_steps_make_what_is_made_at_once(used: Engine, engine: Engine) -> None:
             assert facts_of(stepped, kind) == facts_of(made, kind)
 
 
-def test_steps_from_the_first_on_make_what_is_made_at_once_and_lock_no_table_to_index_it(
+def test_steps_from_the_first_on_lock_no_table_to_index_it_and_can_fail_at_their_end_and_be_taken_again(
     empty_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Except for what the migration itself makes, or writes anew."""
+    """Except for tables that the step itself makes, or writes anew."""
     monkeypatch.setattr(building, "SMALL", -1)
     used = make_engine(empty_url)
     migrations.upgrade(used, "0001")
     built: list[tuple[str, str]] = []
+    fails = threading.Event()
     event.listen(used, "before_cursor_execute", partial(note_indexes, built))
+    event.listen(used, "before_cursor_execute", partial(fail_at_the_end, fails))
     locking: set[str] = set()
     for revision in migrations.revisions()[1:]:
         with used.connect() as connection:
             before = set(connection.scalars(text("select relname from pg_class where relkind = 'r'")))
+        fails.set()
+        with pytest.raises(ZeroDivisionError):
+            migrations.upgrade(used, revision)
+        fails.clear()
         migrations.upgrade(used, revision)
         locking |= {index for index, table in built if table in before}
         built.clear()
@@ -165,6 +172,11 @@ def test_steps_from_the_first_on_make_what_is_made_at_once_and_lock_no_table_to_
 def note_indexes(built: list[tuple[str, str]], _connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
     if found := re.match(r"\s*create (?:unique )?index (?:if not exists )?(\w+)\s+on jobplatform\.(\w+)", statement):
         built.append((found[1], found[2]))
+
+
+def fail_at_the_end(fails: threading.Event, _connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+    if fails.is_set() and statement.startswith("UPDATE jobplatform.alembic_version"):
+        raise ZeroDivisionError
 
 
 def test_a_build_waits_for_somebody_s_transaction_and_keeps_nobody_from_writing(
@@ -284,7 +296,7 @@ def test_who_holds_a_lock_for_a_moment_is_named_and_waited_for(
     def pause(_seconds: float) -> None:
         somebody.rollback()
 
-    monkeypatch.setattr(steps.time, "sleep", pause)
+    monkeypatch.setattr(steps, "sleep", pause)
     migrations.upgrade(used)
 
     assert_is_done(used)

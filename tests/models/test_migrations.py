@@ -118,6 +118,11 @@ def test_upgrading_a_database_that_is_at_the_head_changes_nothing(engine: Engine
     assert migrations.current(engine) == migrations.head()
 
 
+def test_there_is_no_upgrade_to_what_is_no_revision(engine: Engine) -> None:
+    with pytest.raises(MigrationError, match="there is no revision '9999'; they go from 0001 to"):
+        migrations.upgrade(engine, "9999")
+
+
 def test_an_upgrade_takes_a_url_too(empty_url: str, empty: Engine) -> None:
     migrations.upgrade(empty_url)
 
