@@ -108,6 +108,7 @@ def _watch(connection: Connection) -> Iterator[Watch]:
 
 def _take_step(connection: Connection, revision: str, watch: Watch) -> None:
     began_at = monotonic()
+    blockers: list[Blocker] = []
     for pause in (*PAUSES, None):
         try:
             command.upgrade(_config(connection), revision)
@@ -119,7 +120,7 @@ def _take_step(connection: Connection, revision: str, watch: Watch) -> None:
                 raise failure from error
             if not isinstance(failure.orig, IN_THE_WAY):
                 raise MigrationError(_what_failed(revision, failure)) from error
-            blockers = watch.last_seen()
+            blockers = watch.last_seen() or blockers
             if pause is None or (failure.statement or "").startswith(LONG_BUILD):
                 raise MigrationError(_who_is_in_the_way(revision, blockers, monotonic() - began_at)) from error
         logger.warning(

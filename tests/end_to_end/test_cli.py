@@ -94,8 +94,9 @@ def test_migrate_says_who_is_in_its_way(run: Cli, used_url: str, monkeypatch: py
         behind = f"process {somebody.info.backend_pid} ("
         somebody.rollback()
     first, last = answer.stderr.splitlines()
-    assert first.startswith(f"a migration gave up a lock and tries again; revision: 0029; behind: {behind}")
+    assert first.startswith("a migration gave up a lock and tries again; revision: 0029; behind: ")
     assert last.startswith("Error: migration 0029 did not get its locks")
+    assert behind in last
     assert behind in json.loads(as_document.stderr)["error"]
     assert (answer.exit_code, as_document.exit_code) == (1, 1)
 
