@@ -16,7 +16,7 @@ from jobplatform.queue import list_audit
 @click.option("-w", "--workspace", help="Only what was about a workspace, by id or name.")
 @click.option("--actor", help="Only what this one did.")
 @click.option("--action", help="Only this, as in job.cancel.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("--before", type=click.IntRange(1), help="Only lines before the one with this number.")
 @as_json_option
 def audit(

@@ -32,7 +32,7 @@ def batches() -> None:
 @batches.command()
 @workspace_option
 @click.option("--live", is_flag=True, help="Only those that have not ended.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(workspace: str, live: bool, limit: int, as_json: bool) -> None:
     """List batches, newest first."""

@@ -37,7 +37,7 @@ def bulk() -> None:
 @click.argument("search")
 @change_options
 @click.option("--dry-run", is_flag=True, help="Only say how many jobs it would be.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
     """Retry, cancel, delete or change: say what, and a search such as "task:sync status:failed".
@@ -65,7 +65,7 @@ def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool, 
 
 
 @bulk.command()
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(limit: int, as_json: bool) -> None:
     """List what was asked for, newest first."""

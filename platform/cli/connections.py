@@ -176,7 +176,7 @@ def update(
 @connections.command()
 @_connection
 @_workspace
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 def delete(connection: str, workspace: str, yes: bool, as_json: bool) -> None:
     """Delete a connection, its credentials, and the records that were copied through it."""

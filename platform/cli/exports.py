@@ -17,7 +17,7 @@ def exports() -> None:
 
 @exports.command()
 @click.option("-w", "--workspace", required=True, help="By id or name.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(workspace: str, limit: int, as_json: bool) -> None:
     """List exports, newest first, without their links."""

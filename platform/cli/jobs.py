@@ -47,11 +47,11 @@ for command in (why, watch, retry, run_now, change, cancel):
 
 @jobs.command()
 @click.option("-w", "--workspace", help="By id or name. Default: all workspaces.")
-@click.option("-s", "--status", type=click.Choice([status.value for status in Status]))
-@click.option("-t", "--task")
-@click.option("-Q", "--queue")
+@click.option("-s", "--status", type=click.Choice([status.value for status in Status]), help="Only those of a status.")
+@click.option("-t", "--task", help="Only those of one task.")
+@click.option("-Q", "--queue", help="Only those of one queue.")
 @click.option("--running-for", type=click.FloatRange(min=0), help="Only those running for more than these minutes.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(
     workspace: str | None,
@@ -79,7 +79,7 @@ def ls(
 
 @jobs.command()
 @click.argument("search")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("--before", help="What the page before this one said is next.")
 @as_json_option
 def find(search: str, limit: int, before: str | None, as_json: bool) -> None:
@@ -139,7 +139,7 @@ def show(job_id: UUID, workspace: str | None, as_json: bool) -> None:
 @jobs.command()
 @click.option("-w", "--workspace", help="By id or name. Default: all workspaces.")
 @click.option("-t", "--task", help="Only those of one task.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def failed(workspace: str | None, task: str | None, limit: int, as_json: bool) -> None:
     """List the jobs that failed, newest failure first."""

@@ -30,7 +30,7 @@ def records() -> None:
 @click.option("--stream", help="Only this stream.")
 @click.option("--since", type=Moment(), help="Written or deleted since, in that order.")
 @click.option("--deleted", is_flag=True, help="Those that are marked as deleted too.")
-@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(
     connection_id: UUID,

@@ -62,7 +62,7 @@ def ls(workspace: str | None, as_json: bool) -> None:
 @click.option("-t", "--task", help="Jobs of this task; with -w, those of the workspace only.")
 @click.option("--completed", type=Keeping(), help="As in 12h, 7d; 0s for not at all; none to say nothing.")
 @click.option("--failed", type=Keeping(), help="Counts for cancelled jobs too, unless that is said.")
-@click.option("--cancelled", type=Keeping())
+@click.option("--cancelled", type=Keeping(), help="As for the others.")
 @as_json_option
 def set_(workspace: str | None, task: str | None, as_json: bool, **keeps: Any) -> None:
     """Keep jobs longer or shorter. What is not said stays; it counts for what has ended already, too."""
@@ -81,7 +81,7 @@ def set_(workspace: str | None, task: str | None, as_json: bool, **keeps: Any) -
 
 @retention.command()
 @click.option("-w", "--workspace", help="By id or name.")
-@click.option("-t", "--task")
+@click.option("-t", "--task", help="By name; with -w, in the workspace only.")
 @as_json_option
 def clear(workspace: str | None, task: str | None, as_json: bool) -> None:
     """Say nothing any more of exactly this workspace, task, or task in a workspace."""

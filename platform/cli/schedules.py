@@ -209,7 +209,7 @@ def run_now(schedule: str, workspace: str | None, as_json: bool) -> None:
 @click.option("--timezone", "--tz", help="Of a crontab line. Default: JOBS_CRON_TZ, or UTC.")
 @click.option("--every", type=Duration(), help="Instead of a line: an interval, as in 30s or 15m.")
 @click.option("--anchor", type=Moment(), help="What the interval counts from. Default: now.")
-@click.option("-n", "--count", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option("-n", "--count", type=click.IntRange(1, 100), default=5, show_default=True, help="So many runs.")
 @as_json_option
 def preview_(
     schedule: str | None,

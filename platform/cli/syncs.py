@@ -20,7 +20,7 @@ def syncs() -> None:
 
 @syncs.command()
 @workspace_option
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("--before", type=click.UUID, help="Only those before this one.")
 @as_json_option
 def ls(workspace: str, limit: int, before: UUID | None, as_json: bool) -> None:

@@ -18,14 +18,23 @@ import difflib
 import importlib
 import inspect
 import sys
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidJobError, InvalidLimitError, SettingsError, TaskDefinitionError, UnknownTaskError
+from jobplatform.errors import (
+    InvalidJobError,
+    InvalidLimitError,
+    JobPlatformError,
+    SettingsError,
+    TaskDefinitionError,
+    UnknownTaskError,
+)
 from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.describe import payload_schema
@@ -376,16 +385,36 @@ def load_tasks(name: str) -> Tasks:
     module_name, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    try:
-        tasks = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: cannot import {module_name}: {error}"]) from error
-    except AttributeError:
-        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: {module_name} has no attribute {attribute!r}"]) from None
+    module = _imported(module_name, name)
+    if not hasattr(module, attribute):
+        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: {module_name} has no attribute {attribute!r}"])
+    tasks = getattr(module, attribute)
     if not isinstance(tasks, Tasks):
         raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: is a {type(tasks).__name__}, not a Tasks"])
     tasks.loaded_from = name
     return tasks
+
+
+def _imported(module_name: str, asked: str) -> ModuleType:
+    """A module of somebody else's, in which anything may happen. Its own traceback stays with what is raised."""
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        raise SettingsError([f"JOBPLATFORM_TASKS={asked!r}: cannot import {module_name}: {error}"]) from error
+    except JobPlatformError:
+        raise  # It says what is wrong with a task.
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        problem = f"JOBPLATFORM_TASKS={asked!r}: importing {module_name} failed, {_place_of(error)}: {what}"
+        raise SettingsError([problem]) from error
+
+
+def _place_of(error: Exception) -> str:
+    """The line of their code that came last, or the one that cannot be read."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _first_line(handler: Callable[..., Any]) -> str | None:

@@ -6,8 +6,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from jobplatform.cli import main
 from jobplatform.cli.database import mention_migrations
 from jobplatform.cli.listening import listen
 from jobplatform.embedded import EmbeddedServer
@@ -28,6 +30,22 @@ def test_who_mistypes_something_is_told_what_it_may_have_been(run: Cli, command:
 
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def options_of(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Option]]:
+    context = click.Context(command)
+    yield from ((path, option) for option in command.params if isinstance(option, click.Option))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from options_of(below, f"{path} {name}")
+
+
+def test_every_option_of_every_command_says_what_it_is_for() -> None:
+    silent = [(path, option.opts) for path, option in options_of(main) if not (option.help or option.hidden)]
+
+    assert silent == []
 
 
 @pytest.fixture

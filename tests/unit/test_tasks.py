@@ -7,6 +7,7 @@ import sys
 import types
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -540,6 +541,25 @@ def test_tasks_are_loaded_from_where_the_application_keeps_them(application: typ
     application.tasks = tasks  # type: ignore[attr-defined]
 
     assert load_tasks("an_application:tasks") is tasks
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("x = 1\n1 / 0\n", r"failed, \S+some_tasks\.py, line 2: ZeroDivisionError: division by zero"),
+        ("x = 1\n\ndef f(:\n", r"failed, \S+some_tasks\.py, line 3: SyntaxError: "),
+        ("[].append_all(1)\n", r"failed, \S+some_tasks\.py, line 1: AttributeError: "),
+        ("import no_such_module_anywhere\n", "cannot import some_tasks: No module named 'no_such_module_anywhere'"),
+    ],
+)
+def test_a_module_of_tasks_that_fails_when_it_is_imported_is_named_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, what: str
+) -> None:
+    (tmp_path / "some_tasks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(SettingsError, match=what):
+        load_tasks("some_tasks:tasks")
 
 
 @pytest.mark.parametrize(
