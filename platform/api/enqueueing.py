@@ -107,7 +107,7 @@ _QUEUE_OPTIONS: dict[str, Callable[[str, Any], tuple[str, Any]]] = {
     "longest_delay_ms": _duration,
     "start_within_ms": _duration,
     "timeout_ms": _duration,
-    "unique_for_seconds": lambda _name, value: ("unique_for", datetime.timedelta(seconds=value)),
+    "unique_for_ms": _duration,
     "tags": lambda name, value: (name, tuple(value)),
     "after": lambda name, value: (name, tuple(map(edge_of, value))),
 }

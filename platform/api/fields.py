@@ -219,8 +219,8 @@ def unique_key(**kwargs: Any) -> fields.String:
     return fields.String(validate=validate.Length(1, LONGEST_KEY), **kwargs)
 
 
-def unique_for_seconds(**kwargs: Any) -> WholeNumber:
-    return WholeNumber(validate=validate.Range(1, LONGEST_PERIOD // datetime.timedelta(seconds=1)), **kwargs)
+def unique_for_ms(**kwargs: Any) -> WholeNumber:
+    return milliseconds(1, LONGEST_PERIOD, **kwargs)
 
 
 def tags(**kwargs: Any) -> fields.List[str]:

@@ -22,7 +22,7 @@ from jobplatform.api.fields import (
     start_within_ms,
     tags,
     timeout_ms,
-    unique_for_seconds,
+    unique_for_ms,
     unique_key,
 )
 from jobplatform.models import Outcome, RunIf, Status
@@ -308,7 +308,7 @@ class JobOptionsSchema(CamelSchema):
     )
     queue = queue_name()
     unique_key = unique_key()
-    unique_for_seconds = unique_for_seconds(
+    unique_for_ms = unique_for_ms(
         metadata={
             "description": "For so long after the last job of the key was made it has no other, also when that has "
             "completed. Needs a key, the task's or uniqueKey; not together with ifActive replace."
@@ -387,7 +387,7 @@ class NewSyncSchema(JobOptionsSchema):
     """A request to sync a workspace, or one of its connections. How often is its task's to say."""
 
     class Meta:
-        exclude = ("unique_for_seconds",)
+        exclude = ("unique_for_ms",)
 
     connector_type = fields.String(validate=validate.Length(1, 100))
     connection_id = fields.UUID()

@@ -63,7 +63,7 @@ class Client:
         ``start_within_ms``, ``unique_key`` …
 
         Raises :class:`ConflictError`, which names the job that holds the guard, unless ``if_active="return"``. When
-        that one was made too recently (``unique_for_seconds``), its ``retry_after`` says when there may be another.
+        that one was made too recently (``unique_for_ms``), its ``retry_after`` says when there may be another.
         """
         body = {"jobType": job_type, **({} if payload is None else {"payload": payload}), **_camel(options)}
         return self._accepted("jobs", body)

@@ -211,7 +211,7 @@ def test_what_comes_too_soon_is_told_which_job_there_is_and_when_there_may_be_an
 def test_who_asks_for_the_job_there_is_gets_it_as_it_is_by_now(
     client: Client, jobs_url: str, hand: Hand, workspace_id: uuid.UUID
 ) -> None:
-    wanted = {"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 60}
+    wanted = {"jobType": "echo", "uniqueKey": "k", "uniqueForMs": 60_000}
     first = client.post(jobs_url, json=wanted).get_json()["jobId"]
     hand.complete(workspace_id, first)
 
@@ -226,7 +226,7 @@ def test_who_asks_for_the_job_there_is_gets_it_as_it_is_by_now(
 def test_an_unfinished_job_in_the_way_says_nothing_of_when_it_ends(client: Client, jobs_url: str) -> None:
     client.post(jobs_url, json={"jobType": "echo", "uniqueKey": "k"})
 
-    answer = client.post(jobs_url, json={"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 60})
+    answer = client.post(jobs_url, json={"jobType": "echo", "uniqueKey": "k", "uniqueForMs": 60_000})
 
     assert (answer.status_code, "uniqueUntil" in answer.get_json()) == (409, False)
     assert "Retry-After" not in answer.headers
@@ -235,10 +235,10 @@ def test_an_unfinished_job_in_the_way_says_nothing_of_when_it_ends(client: Clien
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        ({"jobType": "echo", "uniqueForSeconds": 60}, "/uniqueForSeconds"),
-        ({"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 0}, "/uniqueForSeconds"),
-        ({"jobType": "echo", "uniqueKey": "k", "uniqueForSeconds": 366 * 86_400}, "/uniqueForSeconds"),
-        ({"jobType": "newest", "uniqueForSeconds": 60}, "/ifActive"),
+        ({"jobType": "echo", "uniqueForMs": 60_000}, "/uniqueForMs"),
+        ({"jobType": "echo", "uniqueKey": "k", "uniqueForMs": 0}, "/uniqueForMs"),
+        ({"jobType": "echo", "uniqueKey": "k", "uniqueForMs": 366 * 86_400_000}, "/uniqueForMs"),
+        ({"jobType": "newest", "uniqueForMs": 60_000}, "/ifActive"),
         ({"jobType": "seldom", "payload": {"account": "a"}, "ifActive": "replace"}, "/ifActive"),
     ],
 )
@@ -249,9 +249,9 @@ def test_a_period_without_sense_is_refused(client: Client, jobs_url: str, body: 
 
 
 def test_how_often_there_is_a_sync_is_its_task_s_to_say(client: Client, sync_url: str) -> None:
-    answer = client.post(sync_url, json={"uniqueForSeconds": 60})
+    answer = client.post(sync_url, json={"uniqueForMs": 60_000})
 
-    assert (answer.status_code, problems_at(answer)) == (422, ["/uniqueForSeconds"])
+    assert (answer.status_code, problems_at(answer)) == (422, ["/uniqueForMs"])
 
 
 def test_a_running_job_gets_one_successor(

@@ -119,11 +119,11 @@ def test_a_job_says_by_when_it_has_to_begin(jobs: Client) -> None:
 def test_a_job_that_comes_too_soon_says_when_there_may_be_another(
     jobs: Client, hand: Hand, workspace_id: uuid.UUID
 ) -> None:
-    first = jobs.enqueue("echo", unique_key="k", unique_for_seconds=60)
+    first = jobs.enqueue("echo", unique_key="k", unique_for_ms=60_000)
     hand.complete(workspace_id, first.id)
 
     with pytest.raises(ConflictError) as conflict:
-        jobs.enqueue("echo", unique_key="k", unique_for_seconds=60)
+        jobs.enqueue("echo", unique_key="k", unique_for_ms=60_000)
 
     assert (conflict.value.job_id, conflict.value.job_status) == (first.id, "completed")
     assert conflict.value.retry_after is not None

@@ -459,7 +459,7 @@ def test_a_task_says_it_for_its_jobs_and_a_payload_that_is_like_no_other_is_not_
     assert ask().created
     with pytest.raises(InvalidJobError, match="/ifActive"):
         work.enqueue(db, {"account": "a"}, workspace_id=workspace_id, if_active="replace")
-    with pytest.raises(InvalidJobError, match="/uniqueForSeconds"):
+    with pytest.raises(InvalidJobError, match="/uniqueForMs"):
         work.enqueue(db, {}, workspace_id=workspace_id, unique_for=QUARTER)
 
 

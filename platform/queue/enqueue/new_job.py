@@ -124,11 +124,11 @@ class NewJob:
 
     def _problems_of_period(self, period: datetime.timedelta) -> Iterator[Problem]:
         if not SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
-            yield Problem("/uniqueForSeconds", "must be longer than nothing and at most 365 days")
+            yield Problem("/uniqueForMs", "must be longer than nothing and at most 365 days")
         if self.unique_key is None:
-            yield Problem("/uniqueForSeconds", "is about jobs that are the same, and needs a uniqueKey")
+            yield Problem("/uniqueForMs", "is about jobs that are the same, and needs a uniqueKey")
         if self.if_active == "replace":
-            yield Problem("/ifActive", "cannot be replace where there is a uniqueForSeconds: one wants the newest made")
+            yield Problem("/ifActive", "cannot be replace where there is a uniqueForMs: one wants the newest made")
 
     def _problems_of_texts(self) -> Iterator[Problem]:
         if self.unique_key is not None:

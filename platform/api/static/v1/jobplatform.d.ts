@@ -131,7 +131,7 @@ export interface EnqueueOptions {
   queue?: string;
   uniqueKey?: string;
   /** For so long after the last job of the key was made it has no other, also when that has completed. */
-  uniqueForSeconds?: number;
+  uniqueForMs?: number;
   tags?: string[];
   /** An open batch that the job is to belong to. */
   batchId?: string;
