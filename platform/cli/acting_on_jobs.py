@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import Duration
+from jobplatform.cli.asking import agrees
 from jobplatform.cli.cancelling import told
 from jobplatform.cli.changing import change_options, read_change
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
@@ -230,7 +231,7 @@ def _act_on_many(
         if dry_run or not total:
             _tell_count(deed, counts, as_json=as_json)
             return
-        if not (yes or _agrees(deed, counts, as_json=as_json)):
+        if not (yes or agrees(session, f"{deed} {_words(counts)}?", as_json=as_json, instead="--yes, or --dry-run")):
             raise click.Abort
         # What was counted may be an hour old by the time somebody has agreed; it is looked for anew.
         session.commit()
@@ -240,12 +241,6 @@ def _act_on_many(
     else:
         rest = ", ".join(f"{count} {answer}" for answer, count in left.items())
         click.echo(f"{done} of {total} jobs: {deed}" + (f"; left: {rest}" if rest else ""))
-
-
-def _agrees(deed: Deed, counts: dict[str, int], *, as_json: bool) -> bool:
-    if as_json:
-        raise click.UsageError("with --json nobody can be asked: add --yes, or --dry-run")
-    return click.confirm(f"{deed} {_words(counts)}?")
 
 
 def _act(session: Session, deed: Deed, matching: Matching, total: int, *, quiet: bool) -> tuple[int, Counter[str]]:

@@ -9,6 +9,7 @@ import click
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.asking import agrees
 from jobplatform.cli.changing import change_options, read_change, says_change, words_of
 from jobplatform.cli.database import open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
@@ -52,7 +53,7 @@ def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool, 
         if dry_run or not preview.matching.count:
             _tell_preview(deed, preview, as_json=as_json)
             return
-        if not (yes or _agrees(deed, preview, as_json=as_json)):
+        if not (yes or agrees(session, f"{deed} {_words(preview)}?", as_json=as_json, instead="--yes, or --dry-run")):
             raise click.Abort
         expected = None if preview.matching.more else preview.matching.count
         action = begin_bulk(session, deed, wanted, actor=actor(), expected=expected, change=change)
@@ -126,12 +127,6 @@ def _tell_preview(deed: str, preview: BulkPreview, *, as_json: bool) -> None:
         print_json({"found": str(preview.matching), "byStatus": _by_status(preview)})
     else:
         click.echo(f"would {deed} {_words(preview)}" if preview.matching.count else f"there is nothing to {deed}")
-
-
-def _agrees(deed: str, preview: BulkPreview, *, as_json: bool) -> bool:
-    if as_json:
-        raise click.UsageError("with --json nobody can be asked: add --yes, or --dry-run")
-    return click.confirm(f"{deed} {_words(preview)}?")
 
 
 def _words(preview: BulkPreview) -> str:

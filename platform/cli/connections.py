@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
+from jobplatform.cli.asking import agrees
 from jobplatform.cli.database import find_known_workspace, open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, several, tell
 from jobplatform.connectors import (
@@ -181,11 +182,11 @@ def update(
 def delete(connection: str, workspace: str, yes: bool, as_json: bool) -> None:
     """Delete a connection, its credentials, and the records that were copied through it."""
     with open_session() as session:
+        name = _find(session, connection, workspace).name
+        question = f"Delete {name} with all records that were copied through it?"
+        if not (yes or agrees(session, question, as_json=as_json)):
+            raise click.Abort
         found = _find(session, connection, workspace, lock=True)
-        if not yes and as_json:
-            raise click.UsageError("with --json nobody can be asked: add --yes")
-        if not yes:
-            click.confirm(f"Delete {found.name} with all records that were copied through it?", abort=True)
         _audit(session, "connection.delete", found)
         delete_connection(session, found)
     tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)

@@ -628,6 +628,38 @@ def test_two_connections_of_one_name_are_listed_too(cli: Cli, acme: uuid.UUID) -
     assert all(one["id"] in answer.stderr for one in made)
 
 
+def test_while_somebody_is_asked_nobody_waits_for_a_lock(
+    cli: Cli, stage: Stage, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = stage.connection()
+
+    def ask(_question: str) -> bool:
+        session.execute(text("select id from jobplatform.connections for update nowait"))
+        session.rollback()
+        return True
+
+    monkeypatch.setattr(click, "confirm", ask)
+
+    assert cli("connections", "delete", connection, "-w", "Acme").exit_code == 0
+
+
+ASKING = ["connections delete CRM -w Acme", "jobs cancel --all", "bulk begin cancel task:sync"]
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_where_nobody_can_be_asked_nothing_is_done_and_it_is_said_what_to_add(
+    command: str, cli: Cli, stage: Stage, session: Session
+) -> None:
+    stage.connection()
+    stage.job()
+
+    answer = cli(*command.split())
+
+    assert answer.exit_code == 2
+    assert "nobody is there to be asked, and nothing was done: add --yes" in " ".join(answer.stderr.split())
+    assert lines(session) == []
+
+
 def test_who_mistypes_a_workspace_is_told_the_nearest_name(cli: Cli, acme: uuid.UUID) -> None:
     near, far = cli("workspaces", "show", "acmee"), cli("workspaces", "show", "Globex")
 
