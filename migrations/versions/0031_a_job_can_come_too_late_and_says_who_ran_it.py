@@ -54,6 +54,16 @@ CHECKS = {
     "job_queue_start_within_positive": "start_within_ms > 0",
     "job_queue_start_by_with_start_within": "start_by is null or start_within_ms is not null",
 }
+# As it may have been added by a run that ended after it.
+ADD_CHECK = f"""
+do $$
+begin
+    if not exists (select from pg_constraint where conrelid = '{QUEUE}'::regclass and conname = '{{name}}') then
+        alter table {QUEUE} add constraint {{name}} check ({{check}}) not valid;
+    end if;
+end
+$$
+"""
 CHANGES = (
     "alter table jobplatform.job_records add column start_within_ms bigint, add column worker_id integer",
     # A newer request may say it anew of the job that waits.
@@ -127,8 +137,7 @@ def upgrade() -> None:
     with committed():
         op.execute(COLUMNS_OF_QUEUE)
         for name, check in CHECKS.items():
-            op.execute(f"alter table {QUEUE} drop constraint if exists {name}")
-            op.execute(f"alter table {QUEUE} add constraint {name} check ({check}) not valid")
+            op.execute(ADD_CHECK.format(name=name, check=check))
             op.execute(f"alter table {QUEUE} validate constraint {name}")
     build_index(INDEX)
     for change in CHANGES:

@@ -86,7 +86,7 @@ def test_a_retried_job_uses_its_resource_again(put: Put, db: Session, workspace_
 def test_a_retried_job_has_all_of_its_record_but_what_begins_anew() -> None:
     shared = {column.name for column in QueueRow.__table__.columns if column.name in JobRecord.__table__.columns}
 
-    anew = {"run_after", "attempts", "crash_count", "progress", "started_at"}
+    anew = {"run_after", "attempts", "crash_count", "progress", "started_at", "worker_id"}
     assert shared - set(AS_RECORDED.split(", ")) == anew
 
 

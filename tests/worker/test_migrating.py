@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform import migrations
 from jobplatform.api import create_app, mint_token
+from jobplatform.migrations import steps
 from jobplatform.models import make_engine
 from jobplatform.settings import Settings
 from jobplatform.testing import wait_until
@@ -38,16 +41,56 @@ where datname = current_database() and application_name = 'jobplatform-migrate' 
 WRITE = "update jobplatform.job_records set error = 'x' where id = (select id from jobplatform.job_records limit 1)"
 
 
+MIGRATION = """
+from alembic import op
+
+from jobplatform.migrations.building import build_index
+
+revision, down_revision = {revision!r}, {before!r}
+branch_labels = depends_on = None
+
+
+def upgrade():
+    {does}
+"""
+#: What the next version does: it changes a table that everybody works on, and indexes another one.
+NEXT = (
+    'op.execute("alter index jobplatform.job_queue_running set (fillfactor = 80)")',
+    'build_index("create index job_records_error on jobplatform.job_records (error_type)")',
+)
+
+
 @pytest.fixture
 def used(empty_url: str) -> Iterator[Engine]:
-    """A database at the revision before the newest ones, which code of today works on as that of yesterday did."""
+    """A database of this version, with a history."""
     with psycopg.connect(empty_url, autocommit=True) as connection:
-        migrations.upgrade(empty_url, "0027")
+        migrations.upgrade(empty_url)
         connection.execute(HISTORY)
         connection.execute(IMPATIENCE.format(connection.info.dbname))  # type: ignore[arg-type]  # it is no literal
     engine = make_engine(empty_url, pool_size=10)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Has this process migrate as the version after this one would. The revisions: of this one, and the further ones.
+
+    Whoever works meanwhile is of this version, as on the day of an upgrade.
+    """
+    there = tmp_path / "migrations"
+    shutil.copytree(migrations.HERE, there, ignore=shutil.ignore_patterns("__pycache__"))
+    head = migrations.head()
+    revisions = [head, *(f"{int(head) + nth:04}" for nth, _ in enumerate(NEXT, start=1))]
+    for before, revision, does in zip(revisions, revisions[1:], NEXT, strict=False):
+        written = MIGRATION.format(revision=revision, before=before, does=does)
+        (there / "versions" / f"{revision}_next.py").write_text(written)
+    with monkeypatch.context() as patch:
+        for module in (migrations, steps):
+            patch.setattr(module, "HERE", there)
+        migrations.revisions.cache_clear()
+        yield revisions
+    migrations.revisions.cache_clear()
 
 
 @pytest.fixture
@@ -107,14 +150,20 @@ class Loop:
     ("statement", "in_the_way_of"),
     [
         # An application's own transaction, which has enqueued and is not over: an index waits for it.
-        (WRITE, "0029"),
+        (WRITE, 1),
         # Somebody looks after the tables by hand: a step gives up, again and again.
-        ("alter index jobplatform.job_queue_running set (fillfactor = 90)", "0028"),
+        ("alter index jobplatform.job_queue_running set (fillfactor = 90)", 0),
     ],
     ids=["writes", "alters"],
 )
 def test_nobody_is_stopped_by_a_migration_and_every_job_runs(
-    start_worker: StartWorker, used: Engine, empty_url: str, app: Flask, statement: str, in_the_way_of: str
+    start_worker: StartWorker,
+    used: Engine,
+    empty_url: str,
+    app: Flask,
+    next_version: list[str],
+    statement: str,
+    in_the_way_of: int,
 ) -> None:
     workspace_id = uuid.uuid4()
     database = Database(used, workspace_id)
@@ -130,7 +179,8 @@ def test_nobody_is_stopped_by_a_migration_and_every_job_runs(
     ):
         somebody.execute(statement)  # type: ignore[call-overload]  # it is no literal
         migrating = pool.submit(migrations.upgrade, empty_url)
-        wait_until(lambda: migrations.current(used) == in_the_way_of and database.rows(WAITING)[0][0], what="a wait")
+        stopped_at = next_version[in_the_way_of]
+        wait_until(lambda: migrations.current(used) == stopped_at and database.rows(WAITING)[0][0], what="a wait")
 
         enqueuing.goes_on()
         looking.goes_on()
@@ -144,7 +194,7 @@ def test_nobody_is_stopped_by_a_migration_and_every_job_runs(
         looking.end()
 
     database.wait_until_done()
-    migrations.check(used)
+    assert migrations.current(used) == next_version[-1]
     ended = "select outcome, count(*) from jobplatform.job_records where workspace_id = :id group by 1"
     assert database.rows(ended, id=workspace_id) == [("ok", enqueuing.count)]
     assert [event for event in worker.events() if event["level"] in ("warning", "error", "critical")] == []
