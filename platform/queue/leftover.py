@@ -45,11 +45,14 @@ select
         {LIMITS_OF_WORKSPACE.strip()}
         left join jobplatform.queue_limits q on q.queue = l.queue
         left join jobplatform.task_limits t on t.task = l.task
+        left join jobplatform.resource_limits r on r.resource = l.resource
+        left join jobplatform.resource_limits k on k.resource = split_part(l.resource, ':', 1) || ':*'
         where l.task = any(%(tasks)s::text[]) and {READABLE}
             and coalesce(w.max_running, p.max_running, 1) > 0
             and coalesce(q.max_running, 1) > 0
             and coalesce(t.max_running, 1) > 0
             and coalesce(t.max_running_per_workspace, 1) > 0
+            and coalesce(case when r.resource is null then k.max_running else r.max_running end, 1) > 0
             and not exists (
                 select
                 from pause

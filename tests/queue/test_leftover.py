@@ -26,6 +26,7 @@ from jobplatform.queue import (
     promote_jobs,
     set_queue_limit,
     set_rate_limit,
+    set_resource_limit,
     set_task_limits,
     set_workspace_limits,
     settle_endings,
@@ -137,6 +138,8 @@ LIMITS: dict[str, Callable[[Session, uuid.UUID, int], object]] = {
     "task": lambda db, _, most: set_task_limits(db, "work", {"max_running": most}),
     "task in a workspace": lambda db, _, most: set_task_limits(db, "work", {"max_running_per_workspace": most}),
     "workspace": lambda db, workspace_id, most: set_workspace_limits(db, workspace_id, {"max_running": most}),
+    "resource": lambda db, _, most: set_resource_limit(db, RESOURCE, most),
+    "kind of resource": lambda db, _, most: set_resource_limit(db, "hubspot:*", most),
 }
 
 
@@ -146,8 +149,8 @@ def test_what_a_limit_holds_back_is_left_unless_it_lets_nothing_run(
 ) -> None:
     LIMITS[of](db, workspace_id, 1)
     db.commit()
-    put()
-    put()
+    put(resource=RESOURCE)
+    put(resource=RESOURCE)
     worker.claim()
     assert worker.claim() == []
     held_back = left()
