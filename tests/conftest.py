@@ -60,6 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A script that runs this in the background has it ignore Ctrl-C, and so would every process started from here.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # So it does with these, or nohup does. A handler is not handed on: whom we start minds them again.
+            signal.signal(number, lambda *_: None)
     _keep_bytecode()
 
 
