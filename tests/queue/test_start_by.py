@@ -174,7 +174,7 @@ def test_the_late_are_found_without_a_walk_through_the_queue(db: Session, engine
 
     plan = explain(engine, end_late_jobs)
 
-    assert plan.sequential_scans == []
+    assert "job_queue" not in plan.sequential_scans
     assert plan.rows_visited("job_queue") <= 2
 
 
