@@ -29,7 +29,7 @@ from jobplatform.queue import use_key_ring
 from jobplatform.testing import Databases, DatabaseServer
 from jobplatform.testing.databases import usual_engine
 from tests.browser.chromium import CHROMIUM, MISSING, open_browser
-from tests.pooler import Pooler, find_pgbouncer, login_name, run_pooler
+from tests.pooler import Pooler, find_pgbouncer, is_pooled, login_name, run_pooler
 
 #: Makes an engine for a URL; a second argument says of what kind.
 EngineOn = Callable[..., Engine]
@@ -41,11 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests choose their settings; what the developer's shell has set is not theirs."""
-    if config.getoption("--pooled"):
-        if find_pgbouncer() is None:
-            pytest.exit("skipped: there is no pgbouncer on this machine (Debian: apt install pgbouncer)", returncode=0)
-        # The pooler keeps connections to a database for longer than a test takes.
-        config.option.jobplatform_database = "fresh"
+    if config.getoption("--pooled") and find_pgbouncer() is None:
+        pytest.exit("skipped: there is no pgbouncer on this machine (Debian: apt install pgbouncer)", returncode=0)
     for name in list(os.environ):
         # What the tests are run with is for whoever runs them to say.
         if name == PROGRAMS:
@@ -146,6 +143,18 @@ def pooler(server: EmbeddedServer) -> Iterator[Pooler]:
         yield pooler
 
 
+@pytest.fixture(scope="session")
+def jobplatform_databases(jobplatform_databases: Databases, request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """The kit's. A pooler would keep connections to them for longer than a test takes."""
+    if not request.config.getoption("--pooled"):
+        yield jobplatform_databases
+        return
+    pooler: Pooler = request.getfixturevalue("pooler")
+    databases = jobplatform_databases.left_by(pooler.leave)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
 def reach(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """The address by which this test uses a database of the server: the server's own or, with ``--pooled``, one that
@@ -199,7 +208,7 @@ def engine_on(jobplatform_databases: Databases) -> Iterator[EngineOn]:
     with ExitStack() as stack:
 
         def engine_on(url: str, make: Callable[[str], Engine] = usual_engine) -> Engine:
-            if jobplatform_databases.is_reused(url):
+            if jobplatform_databases.is_reused(url) and not is_pooled(url):
                 return jobplatform_databases.engine(url, make)
             engine = make(url)
             stack.callback(engine.dispose)

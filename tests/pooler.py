@@ -33,6 +33,7 @@ listen_addr =
 listen_port = {port}
 unix_socket_dir = {folder}
 auth_type = trust
+admin_users = {admin}
 auth_file = {folder}/logins
 pidfile = {folder}/pid
 logfile = {folder}/log
@@ -58,9 +59,26 @@ class Pooler:
         login, database = urlsplit(direct_url).username, urlsplit(direct_url).path.lstrip("/")
         return f"postgresql://{login}@/{database}?host={quote(str(self._folder))}&port={PORT}"
 
+    def leave(self, direct_url: str) -> None:
+        """Close all connections to this database, on both sides. The next one to come finds it open again."""
+        database = urlsplit(direct_url).path.lstrip("/")
+        with psycopg.connect(self.url(f"postgresql://{SUPERUSER}@/pgbouncer"), autocommit=True) as console:
+            try:
+                console.execute(f'kill "{database}"')
+            except psycopg.Error as error:
+                if "no such database" not in str(error):
+                    raise
+            else:
+                console.execute(f'resume "{database}"')
+
     @property
     def log(self) -> str:
         return (self._folder / "log").read_text(errors="replace")
+
+
+def is_pooled(url: str) -> bool:
+    """Whether this is an address that a pooler gave."""
+    return f"port={PORT}" in urlsplit(url).query
 
 
 def find_pgbouncer() -> str | None:
@@ -96,7 +114,7 @@ def _configure(folder: Path, server: EmbeddedServer, pool_mode: str) -> None:
     # It refuses to run as root, and the socket of the server is its user's alone.
     user = f"user = {SYSTEM_USER}" if os.geteuid() == 0 else ""
     socket = parse_qs(urlsplit(server.url()).query)["host"][0]
-    text = INI.format(server=socket, folder=folder, port=PORT, pool_mode=pool_mode, user=user)
+    text = INI.format(server=socket, folder=folder, port=PORT, pool_mode=pool_mode, admin=SUPERUSER, user=user)
     (folder / "ini").write_text(text)
     logins = [SUPERUSER, *(login_name(roles) for n in (1, 2, 3) for roles in itertools.permutations(Role, n))]
     (folder / "logins").write_text("".join(f'"{login}" ""\n' for login in logins))

@@ -101,6 +101,7 @@ class Databases:
     def __init__(self, server: DatabaseServer, prepare: Callable[[Engine], None]) -> None:
         self._server = server
         self._alter: Callable[[str], None] | None = None
+        self._leave: Callable[[str], None] | None = None
         self._reused: _Reused | None = None
         self._template = server.name("template")
         with server.alone():
@@ -119,6 +120,13 @@ class Databases:
         altered._alter, altered._reused = alter, None
         return altered
 
+    def left_by(self, leave: Callable[[str], None]) -> Databases:
+        """Gives databases that ``leave`` is called for, with their URL, before they are cleaned or dropped: for whoever
+        stands between the tests and the server and would hold on to connections. To be closed by whoever asks."""
+        left = copy(self)
+        left._leave, left._reused = leave, None
+        return left
+
     def fresh(self) -> str:
         """A new database, and its URL."""
         url = self._server.create(self._server.name(f"{os.getpid()}_{next(self._numbers)}"), self._template)
@@ -127,6 +135,8 @@ class Databases:
         return url
 
     def drop(self, url: str) -> None:
+        if self._leave is not None:
+            self._leave(url)
         self._server.drop(database_of(url))
 
     def reused(self) -> str:
@@ -153,6 +163,8 @@ class Databases:
         reused, self._reused = self._reused, None
         if reused is None:
             return
+        if self._leave is not None:
+            self._leave(reused.url)
         if reused.clean():
             self._reused = reused
         else:

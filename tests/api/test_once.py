@@ -148,7 +148,7 @@ def test_while_the_first_is_under_way_the_second_is_told_so(
 
 def test_of_many_at_once_one_is_done(app: Flask, client: Client, jobs_url: str, session: Session) -> None:
     answers: list[TestResponse] = []
-    barrier = threading.Barrier(6)
+    barrier = threading.Barrier(6, timeout=60)
 
     def post() -> None:
         own = Client(app.test_client(), client.token)

@@ -20,14 +20,9 @@ def databases(jobplatform_databases: Databases) -> Iterator[Databases]:
 
 
 @pytest.fixture
-def database_url(databases: Databases, reach: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.config.getoption("--pooled"):
-        url = databases.fresh()
-        yield reach(url)
-        databases.drop(url)
-    else:
-        yield reach(databases.reused())
-        databases.clean()
+def database_url(databases: Databases, reach: Callable[[str], str]) -> Iterator[str]:
+    yield reach(databases.reused())
+    databases.clean()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.variant)

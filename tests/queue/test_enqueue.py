@@ -245,7 +245,7 @@ def test_a_duplicate_in_the_callers_own_transaction_is_seen(session: Session, wo
 def test_two_hundred_enqueues_of_one_key_at_once_make_one_job(
     engine: Engine, workspace_id: uuid.UUID, fact: Fact
 ) -> None:
-    start = threading.Barrier(20)
+    start = threading.Barrier(20, timeout=60)
 
     def ten_times(_producer: int) -> list[Enqueued]:
         start.wait()
@@ -387,7 +387,7 @@ def test_each_job_of_a_bulk_has_its_own_payload_whatever_json_that_is(
 def test_overlapping_bulks_in_any_order_do_not_deadlock(engine: Engine, fact: Fact) -> None:
     workspaces = [uuid.uuid4() for _ in range(4)]
     slots = [(workspace_id, f"key-{n}") for workspace_id in workspaces for n in range(25)]
-    start = threading.Barrier(4)
+    start = threading.Barrier(4, timeout=60)
 
     def bulk(seed: int) -> list[uuid.UUID]:
         order = random.Random(seed).sample(slots, len(slots))

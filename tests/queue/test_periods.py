@@ -47,7 +47,8 @@ from tests.queue.plans import explain_all
 
 MINUTE = datetime.timedelta(minutes=1)
 QUARTER = datetime.timedelta(minutes=15)
-AT_ONCE = 20
+#: Each with a transaction of its own that is open; the pooler of the tests has twelve connections.
+AT_ONCE = 10
 
 Wanted = Callable[..., NewJob]
 Ask = Callable[..., Enqueued]
@@ -264,7 +265,7 @@ def test_of_many_transactions_at_once_one_makes_the_job(
     """Whoever comes first has its job done at once, so that no unfinished one is in the way of the others."""
     engine = make_engine(database_url, pool_size=AT_ONCE)
     silence(engine)
-    barrier = Barrier(AT_ONCE)
+    barrier = Barrier(AT_ONCE, timeout=60)
 
     def one(_: int) -> Enqueued:
         with Session(engine) as session:

@@ -436,7 +436,7 @@ def test_many_enqueuers_at_once_never_exceed_the_quota(
     """Looked at after every call, by each of them: every snapshot there is holds the quota."""
     engine = request.getfixturevalue(commits)
     allow(25, shed=shed)
-    start = threading.Barrier(8)
+    start = threading.Barrier(8, timeout=60)
 
     def enqueue_some(seed: int) -> int:
         chance = random.Random(seed)
@@ -465,7 +465,7 @@ def test_bulks_over_several_workspaces_with_quotas_do_not_deadlock(engine: Engin
     workspaces = [uuid.uuid4() for _ in range(6)]
     for workspace in workspaces[:4]:
         allow(10_000, workspace_id=workspace)
-    start = threading.Barrier(4)
+    start = threading.Barrier(4, timeout=60)
 
     def bulk(seed: int) -> None:
         chance = random.Random(seed)

@@ -98,6 +98,27 @@ def test_whoever_is_still_connected_is_sent_away(databases: Databases) -> None:
     assert run(url, COUNTS) == UNTOUCHED
 
 
+def test_whoever_stands_in_between_lets_go_before_a_database_is_cleaned_or_dropped(databases: Databases) -> None:
+    """Asked in time, it loses nothing: its connection still works when it gives it back."""
+    held: dict[str, psycopg.Connection] = {}
+
+    def leave(url: str) -> None:
+        held[url].execute("select 1")
+        held.pop(url).close()
+
+    left = databases.left_by(leave)
+    cleaned, dropped = left.reused(), left.fresh()
+    held.update({url: psycopg.connect(url) for url in (cleaned, dropped)})
+
+    left.clean()
+    left.drop(dropped)
+
+    assert (held, left.reused()) == ({}, cleaned)
+    held[cleaned] = psycopg.connect(cleaned)
+    left.close()
+    assert held == {}
+
+
 def test_tables_and_schemas_that_a_test_has_made_are_dropped_and_the_database_goes_on(databases: Databases) -> None:
     url = databases.reused()
     made = "create schema elsewhere create table things (id serial primary key, what text)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,10 @@ pytestmark = pytest.mark.direct
 
 DEGRADED = "degraded to polling: LISTEN is impossible through a pooler"
 LISTENING = "select pid from pg_stat_activity where query like 'listen%' and datname = current_database()"
+OTHERS = """
+select from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+"""
 
 
 @pytest.fixture
@@ -87,3 +92,30 @@ def test_a_pooler_that_keeps_sessions_together_may_be_the_direct_address(
 
         database.wait_for_status(database.enqueue("noop"), "completed")
         assert worker.stop() == 0
+
+
+def test_the_tests_pooler_leaves_a_database_and_comes_back(pooler: Pooler, direct_url: str, database: Database) -> None:
+    def others() -> int:
+        return len(database.rows(OTHERS))
+
+    before = others()
+    with psycopg.connect(pooler.url(direct_url)) as connection:
+        connection.execute("select 1")
+        assert others() > before
+
+        pooler.leave(direct_url)
+
+        wait_until(lambda: others() == before, what="the pooler to leave")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("select 1")
+    with psycopg.connect(pooler.url(direct_url)) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    pooler.leave(direct_url)
+
+
+def test_it_has_nothing_to_leave_where_it_has_not_been(pooler: Pooler, empty_url: str) -> None:
+    pooler.leave(empty_url)
+
+    with psycopg.connect(pooler.url(empty_url)) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    pooler.leave(empty_url)
