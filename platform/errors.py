@@ -61,6 +61,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from jobplatform.wording import plural
+
 #: More names than these are counted, not listed.
 MOST_NAMES: Final = 20
 
@@ -75,7 +77,7 @@ class SettingsError(JobPlatformError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        super().__init__(f"the configuration has {len(self.problems)} problem(s):{lines}")
+        super().__init__(f"the configuration has {plural(len(self.problems), 'problem')}:{lines}")
 
 
 class EmbeddedServerError(JobPlatformError):

@@ -56,6 +56,7 @@ from jobplatform.queue import (
     set_resource_limit,
     set_task_limits,
 )
+from jobplatform.wording import agreeing, plural
 
 plans = Resource("plans", __name__, description="Plans, for operators")
 queues = Resource("queues", __name__, description="Queues and their limits, for operators")
@@ -157,7 +158,8 @@ def _set_plan(name: str, changes: dict[str, Any], told: dict[str, Any], *, must_
 def _plan_in_use(name: str, answer: PlanDeletion) -> ProblemError:
     return ProblemError(
         409,
-        f"{answer.uses} workspace(s) are on the plan {name}; put them on another first.",
+        f"{plural(answer.uses, 'workspace is', 'workspaces are')} on the plan {name}; "
+        f"put {agreeing(answer.uses, 'it', 'them')} on another first.",
         kind="plan-in-use",
         title="Plan in use",
         extra={"uses": answer.uses, "workspaceIds": [str(workspace_id) for workspace_id in answer.used_by]},

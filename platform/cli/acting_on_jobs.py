@@ -34,6 +34,7 @@ from jobplatform.queue import (
     retry_job,
     run_job_now,
 )
+from jobplatform.wording import plural
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -240,7 +241,7 @@ def _act_on_many(
         print_json({"found": total, "done": done, "left": dict(left)})
     else:
         rest = ", ".join(f"{count} {answer}" for answer, count in left.items())
-        click.echo(f"{done} of {total} jobs: {deed}" + (f"; left: {rest}" if rest else ""))
+        click.echo(f"{done} of {plural(total, 'job')}: {deed}" + (f"; left: {rest}" if rest else ""))
 
 
 def _act(session: Session, deed: Deed, matching: Matching, total: int, *, quiet: bool) -> tuple[int, Counter[str]]:
@@ -271,4 +272,4 @@ def _tell_count(deed: Deed, counts: dict[str, int], *, as_json: bool) -> None:
 
 
 def _words(counts: dict[str, int]) -> str:
-    return " and ".join(f"{count} {status}" for status, count in counts.items()) + " job(s)"
+    return " and ".join(plural(count, f"{status} job") for status, count in counts.items())

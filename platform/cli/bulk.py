@@ -18,6 +18,7 @@ from jobplatform.queue import (
     BulkAction,
     BulkDeed,
     BulkPreview,
+    Capped,
     JobChange,
     begin_bulk,
     find_bulk,
@@ -26,6 +27,7 @@ from jobplatform.queue import (
     preview_bulk,
     stop_bulk,
 )
+from jobplatform.wording import agreeing
 
 
 @click.group()
@@ -130,7 +132,11 @@ def _tell_preview(deed: str, preview: BulkPreview, *, as_json: bool) -> None:
 
 
 def _words(preview: BulkPreview) -> str:
-    return " and ".join(f"{count} {status}" for status, count in _by_status(preview).items()) + " job(s)"
+    return " and ".join(f"{count} {status} {_job(count)}" for status, count in preview.by_status.items())
+
+
+def _job(count: Capped) -> str:
+    return agreeing(2 if count.more else count.count, "job")
 
 
 def _by_status(preview: BulkPreview) -> dict[str, str]:

@@ -31,6 +31,7 @@ from jobplatform.connectors import (
 from jobplatform.models import Connection
 from jobplatform.redaction import redact_configuration
 from jobplatform.settings import Settings
+from jobplatform.wording import plural
 
 PAGE = 200
 _workspace = click.option("-w", "--workspace", required=True, help="By id or name.")
@@ -232,7 +233,7 @@ def seal_headers_(workspace: str, as_json: bool) -> None:
                     _audit(session, "connection.change", found, changed=["config", "credentials"])
                 case False:
                     left.append(found.name)
-    sentence = f"moved the secrets of {len(moved)} connection(s)" + (f": {', '.join(moved)}" if moved else "")
+    sentence = f"moved the secrets of {plural(len(moved), 'connection')}" + (f": {', '.join(moved)}" if moved else "")
     tell(as_json, sentence, moved=moved, left=left)
     if left:
         raise click.ClickException(

@@ -9,6 +9,7 @@ from jobplatform.cli.database import open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.key_ring import generate_key
 from jobplatform.queue import key_ring, master_keys_in_use, rewrap_keys
+from jobplatform.wording import plural
 
 
 @click.group()
@@ -60,7 +61,8 @@ def rotate(as_json: bool) -> None:
         ring = key_ring()
         assert ring is not None
         audit(session, "keys.rotate", f"key:{ring.names[0]}", dataKeys=done)
-    sentence = f"{done} data key(s) are wrapped by {ring.names[0]} now; those before it can go from every process"
+    wrapped = plural(done, "data key is", "data keys are")
+    sentence = f"{wrapped} wrapped by {ring.names[0]} now; those before it can go from every process"
     tell(as_json, sentence, id=ring.names[0], data_keys=done)
 
 

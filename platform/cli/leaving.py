@@ -27,6 +27,7 @@ from jobplatform.queue import (
     stop_running,
 )
 from jobplatform.settings import Settings
+from jobplatform.wording import plural
 
 LOOK_EVERY = 0.2
 
@@ -89,7 +90,8 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float, as_json:
         confine(session, Role.OWNER, workspace_id)
         running = count_running(session, workspace_id)
         if running and not cancel_running:
-            raise click.ClickException(f"{running} job(s) of it run; wait for them, or say --cancel-running")
+            told = plural(running, "job of it runs; wait for it", "jobs of it run; wait for them")
+            raise click.ClickException(f"{told}, or say --cancel-running")
         counts = Counter(begin_erasing(session, workspace_id, actor=actor()))
         session.commit()
         _wait_for_running(session, workspace_id, wait, cancel=cancel_running)
@@ -128,8 +130,9 @@ def _wait_for_running(session: Session, workspace_id: UUID, seconds: float, *, c
     while running := (stop_running if cancel else count_running)(session, workspace_id):
         session.commit()
         if time.monotonic() > deadline:
+            told = plural(running, "job still runs", "jobs still run")
             raise click.ClickException(
-                f"{running} job(s) still run after {seconds:g} s. The workspace is paused and its keys are destroyed; "
+                f"{told} after {seconds:g} s. The workspace is paused and its keys are destroyed; "
                 "nothing else is deleted yet. Say the same again to go on."
             )
         time.sleep(LOOK_EVERY)

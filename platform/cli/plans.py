@@ -11,6 +11,7 @@ from jobplatform.cli.database import open_session
 from jobplatform.cli.limit_options import COLUMNS, changes_of, limit_cells, limit_options, limits_as_dict
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.queue import delete_plan, list_plans, set_plan
+from jobplatform.wording import plural
 
 
 @click.group()
@@ -54,6 +55,7 @@ def delete(name: str, as_json: bool) -> None:
             raise click.ClickException(f"there is no plan {name!r}; see `jobplatform plans ls`")
         if not answer.deleted:
             some = ", ".join(map(str, answer.used_by[:3]))
-            raise click.ClickException(f"{answer.uses} workspace(s) are on the plan {name!r}: {some}")
+            used = plural(answer.uses, "workspace is", "workspaces are")
+            raise click.ClickException(f"{used} on the plan {name!r}: {some}")
         audit(session, "plan.delete", f"plan:{name}")
     tell(as_json, f"plan {name} is deleted", name=name, deleted=True)

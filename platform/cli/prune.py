@@ -22,6 +22,7 @@ from jobplatform.queue import (
     prune_pages,
 )
 from jobplatform.settings import Settings
+from jobplatform.wording import plural
 
 
 @click.command()
@@ -87,7 +88,8 @@ def _tell(counts: dict[str, int], *, as_json: bool, done: bool) -> None:
     if as_json:
         print_json({"dryRun": not done, **counts})
     elif done:
-        click.echo(f"{counts['jobs']} jobs and {counts['auditLines']} lines of the audit log are deleted")
+        jobs, lines = plural(counts["jobs"], "job"), plural(counts["auditLines"], "line")
+        click.echo(f"{jobs} and {lines} of the audit log are deleted")
     else:
-        words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        click.echo(f"would delete {words} job(s)" if words else "nothing is due")
+        words = ", ".join(plural(count, f"{status} job") for status, count in sorted(counts.items()))
+        click.echo(f"would delete {words}" if words else "nothing is due")

@@ -12,6 +12,7 @@ from jobplatform.connectors.opening import open_connector
 from jobplatform.connectors.source import Connector, SourceRecord
 from jobplatform.errors import NeedsAttentionError, SourceError
 from jobplatform.models import Connection
+from jobplatform.wording import agreeing
 
 MOST_FIELDS = 50
 
@@ -66,7 +67,8 @@ def _first_page(connector: Connector, streams: Sequence[str], stream: str) -> Tr
         return Tried(False, str(error), streams, stream)
     of_all = f" of {page.total}" if page.total is not None else ""
     more = "; there are more" if page.next_cursor is not None and page.total is None else ""
-    message = f"{len(page.records)}{of_all} record(s) on the first page of {stream}{more}"
+    records = agreeing(len(page.records) if page.total is None else page.total, "record")
+    message = f"{len(page.records)}{of_all} {records} on the first page of {stream}{more}"
     return Tried(True, message, streams, stream, len(page.records), page.total, _fields_of(page.records))
 
 

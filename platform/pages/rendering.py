@@ -17,6 +17,7 @@ from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import take_notice
 from jobplatform.pages.shell import current_shell, may, url, visit_or_none
 from jobplatform.redaction import redact_text, redacted
+from jobplatform.wording import plural
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> Response:
@@ -49,7 +50,7 @@ def _environment() -> Environment:
         local=words.local,
         readable=words.readable,
         short_id=words.short_id,
-        plural=words.plural,
+        plural=plural,
         key=words.key,
         changes=words.changes,
         compact=lambda value: words.compact(redacted(value)),

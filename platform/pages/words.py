@@ -104,11 +104,6 @@ def changes(arguments: Mapping[str, Any]) -> str:
     return ", ".join("at once" if value is None else f"{word} {value}" for word, value in known.items())
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """``1 job``, ``2 jobs``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def short_id(value: Any) -> str:
     """The end of an id tells jobs apart; their beginnings are the moment they were made in."""
     return str(value)[-8:]

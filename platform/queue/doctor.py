@@ -17,6 +17,7 @@ from jobplatform import migrations
 from jobplatform.models import SCHEMA, Base, QueueRow
 from jobplatform.queue.health import unserved_tasks
 from jobplatform.queue.statement import run
+from jobplatform.wording import plural
 
 #: A transaction that is open for longer holds back vacuum.
 PATIENCE = datetime.timedelta(minutes=5)
@@ -329,10 +330,11 @@ def _stuck_leases(session: Session) -> Iterator[Finding]:
     rows = run(session, STUCK_LEASES, after=STUCK_AFTER.total_seconds()).all()
     if rows:
         named = ", ".join(f"{row[0]} ({row[1]}, worker {row[2]} {row[3]})" for row in rows[:MOST_NAMED])
+        told = plural(len(rows), "job belongs", "jobs belong")
         yield Finding(
             Severity.ERROR,
             "stuck_lease",
-            f"{len(rows)} job(s) belong to a worker that was last heard of {_words(rows[0][4])} ago: {named}",
+            f"{told} to a worker that was last heard of {_words(rows[0][4])} ago: {named}",
             "any living worker would have taken them back: none is running, or none reaches the database",
             "jobplatform worker",
         )

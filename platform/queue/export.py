@@ -24,6 +24,7 @@ from jobplatform.queue.export_files import Files, Write
 from jobplatform.queue.seal import close, sealed_form
 from jobplatform.queue.vault import seal_of
 from jobplatform.redaction import redact_configuration
+from jobplatform.wording import agreeing, plural
 
 #: Rows the server sends at a time.
 PORTION = 500
@@ -196,7 +197,8 @@ def _page(workspace_id: uuid.UUID, moment: datetime.datetime | None, counts: Map
         "Left out too: the answers to requests that are kept for a day. What they say is in the files above.",
     ]
     if closed:
-        lines += ["", f'{closed} sealed value(s) could not be opened here and are written as `{{"sealed": true}}`.']
+        told, are = plural(closed, "sealed value"), agreeing(closed, "is", "are")
+        lines += ["", f'{told} could not be opened here and {are} written as `{{"sealed": true}}`.']
     return "\n".join(lines) + "\n"
 
 

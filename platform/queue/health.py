@@ -14,6 +14,7 @@ from jobplatform.queue.counts import HOUR, LONGEST_REACH, Done, Live, count_done
 from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
 from jobplatform.queue.statement import array, run, text_array
+from jobplatform.wording import agreeing, plural
 
 # Of other logins' connections everybody may see the name, and nothing else.
 WORKERS = """
@@ -182,24 +183,36 @@ def _plain_alerts(
 ) -> Iterator[Alert]:
     locked = sum(one.locked for one in live)
     found = {
-        "no_key": (locked > 0, f"{locked} encrypted job(s) wait for a worker that has their key"),
+        "no_key": (locked > 0, _no_key(locked)),
         "no_worker": (
             health.ready > 0 and health.workers == 0,
-            f"{health.ready} jobs are ready and no worker is alive",
+            f"{plural(health.ready, 'job is', 'jobs are')} ready and no worker is alive",
         ),
-        "unserved": (
-            health.workers > 0 and bool(health.unserved_tasks),
-            f"no live worker serves the task(s) {', '.join(health.unserved_tasks)}",
-        ),
-        "overdue_schedules": (
-            overdue > 0,
-            f"{overdue} schedule(s) have been due for more than a minute; is there a worker that knows their tasks?",
-        ),
-        "webhooks_disabled": (
-            given_up > 0,
-            f"{given_up} webhook(s) were disabled within a day: their receivers are gone, or have failed for days",
-        ),
+        "unserved": (health.workers > 0 and bool(health.unserved_tasks), _unserved(health.unserved_tasks)),
+        "overdue_schedules": (overdue > 0, _overdue(overdue)),
+        "webhooks_disabled": (given_up > 0, _given_up(given_up)),
     }
     for code, (is_so, message) in found.items():
         if is_so and (code not in rules or rules[code].enabled):
             yield Alert(code, message)
+
+
+def _no_key(jobs: int) -> str:
+    told = plural(jobs, "encrypted job waits", "encrypted jobs wait")
+    return f"{told} for a worker that has {agreeing(jobs, 'its', 'their')} key"
+
+
+def _unserved(tasks: Sequence[str]) -> str:
+    return f"no live worker serves the {agreeing(len(tasks), 'task')} {', '.join(tasks)}"
+
+
+def _overdue(schedules: int) -> str:
+    due = plural(schedules, "schedule has", "schedules have")
+    whose = agreeing(schedules, "its task", "their tasks")
+    return f"{due} been due for more than a minute; is there a worker that knows {whose}?"
+
+
+def _given_up(webhooks: int) -> str:
+    told = plural(webhooks, "webhook was", "webhooks were")
+    why = agreeing(webhooks, "its receiver is gone, or has", "their receivers are gone, or have")
+    return f"{told} disabled within a day: {why} failed for days"

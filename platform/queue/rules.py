@@ -16,6 +16,7 @@ from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import HealthRule
 from jobplatform.queue.counts import Done, Live
 from jobplatform.queue.statement import array, run, text_array
+from jobplatform.wording import agreeing, plural
 
 RULE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}\Z")
 #: Fewer jobs than this in an hour make no rate.
@@ -23,16 +24,26 @@ FEWEST_ENDED = 5
 
 #: What can be compared with a threshold, and how an alert about it reads.
 METRICS = {
-    "ready": "{value:.0f} job(s){where} are ready and wait for a slot",
-    "scheduled": "{value:.0f} job(s){where} wait for a later moment",
-    "blocked": "{value:.0f} job(s){where} wait for other jobs",
-    "pending": "{value:.0f} job(s){where} are pending",
-    "running": "{value:.0f} job(s){where} run",
+    "ready": "{value:,.0f} jobs{where} are ready and wait for a slot",
+    "scheduled": "{value:,.0f} jobs{where} wait for a later moment",
+    "blocked": "{value:,.0f} jobs{where} wait for other jobs",
+    "pending": "{value:,.0f} jobs{where} are pending",
+    "running": "{value:,.0f} jobs{where} run",
     "oldest_ready_seconds": "the oldest ready job{where} has waited for {value:.0f} s",
     "longest_running_seconds": "a job{where} has run for {value:.0f} s",
-    "completed_last_hour": "{value:.0f} job(s){where} completed in the last hour",
-    "failed_last_hour": "{value:.0f} job(s){where} failed in the last hour",
+    "completed_last_hour": "{value:,.0f} jobs{where} completed in the last hour",
+    "failed_last_hour": "{value:,.0f} jobs{where} failed in the last hour",
     "failure_rate": "{value:.0%} of the jobs{where} that ended in the last hour failed",
+}
+#: How it reads about one job, where jobs are counted.
+_OF_ONE = {
+    "ready": "1 job{where} is ready and waits for a slot",
+    "scheduled": "1 job{where} waits for a later moment",
+    "blocked": "1 job{where} waits for other jobs",
+    "pending": "1 job{where} is pending",
+    "running": "1 job{where} runs",
+    "completed_last_hour": "1 job{where} completed in the last hour",
+    "failed_last_hour": "1 job{where} failed in the last hour",
 }
 
 STUCK, FAILING, BACKLOG = "stuck", "failing", "backlog"
@@ -109,7 +120,8 @@ class AlertRule:
             return None
         if self.name in BUILT_IN and self.queue is None and self.task is None:
             return _builtin_message(self, mine, ended)
-        return METRICS[self.metric].format(value=value, where=self._where())
+        sentences = METRICS | _OF_ONE if value == 1 else METRICS
+        return sentences[self.metric].format(value=value, where=self._where())
 
     def _covers(self, one: Live | Done) -> bool:
         return self.queue in (None, one.queue) and self.task in (None, one.task)
@@ -222,10 +234,11 @@ def failure_rate(done: Sequence[Done], *, fewest: int = 1) -> float | None:
 
 def _builtin_message(rule: AlertRule, live: Sequence[Live], done: Sequence[Done]) -> str:
     failed, completed = sum(one.failed for one in done), sum(one.completed for one in done)
+    stuck, ready, minutes = sum(one.stuck for one in live), sum(one.ready for one in live), rule.above / 60
     messages = {
-        STUCK: f"{sum(one.stuck for one in live)} job(s) run for longer than {rule.above / 60:g} minutes",
+        STUCK: f"{plural(stuck, 'job runs', 'jobs run')} for longer than {minutes:g} {agreeing(minutes, 'minute')}",
         FAILING: f"{failed} of the {completed + failed} jobs that ended in the last hour failed",
-        BACKLOG: f"{sum(one.ready for one in live)} jobs are ready and wait for a slot",
+        BACKLOG: plural(ready, "job is ready and waits for a slot", "jobs are ready and wait for a slot"),
     }
     return messages[rule.name]
 

@@ -16,6 +16,7 @@ from jobplatform.models import Job, Status
 from jobplatform.queue import Task, reveal
 from jobplatform.testing.matching import Difference, differences, shown
 from jobplatform.testing.places import reading
+from jobplatform.wording import agreeing
 
 P = TypeVar("P")
 
@@ -178,7 +179,8 @@ def _message(
     others = sorted((job for job in jobs if job not in found), key=wanted.distance)
     if not others:
         return "\n".join([*lines, f"there is no {'other ' if found else ''}{_kind(status)} at all"])
-    lines.append(f"there {_are(len(others))} {'other ' if found else ''}{_kind(status)}(s), the nearest first:")
+    kind = agreeing(len(others), f"{'other ' if found else ''}{_kind(status)}")
+    lines.append(f"there {_are(len(others))} {kind}, the nearest first:")
     for job in others[:_SHOWN]:
         lines += [_line(job), *(f"      {difference}" for difference in wanted.differences(job))]
     return "\n".join(lines)
@@ -189,7 +191,7 @@ def _kind(status: Status | str | None) -> str:
 
 
 def _are(number: int) -> str:
-    return f"{'is' if number == 1 else 'are'} {number}"
+    return f"{agreeing(number, 'is', 'are')} {number}"
 
 
 def _line(job: Job) -> str:

@@ -11,6 +11,7 @@ from jobplatform.models import FINAL_STATUSES, Job, Status
 from jobplatform.queue import Enqueued
 from jobplatform.testing.places import commit, engine_of
 from jobplatform.testing.waiting import wait_until
+from jobplatform.wording import plural
 
 
 def wait_for(
@@ -52,5 +53,5 @@ def _look(engine: Engine, job_id: uuid.UUID) -> Job:
 
 
 def _described(job: Job) -> str:
-    said = f"{job.job_type} {job.id} is {job.status} after {job.attempts} attempt(s)"
+    said = f"{job.job_type} {job.id} is {job.status} after {plural(job.attempts, 'attempt')}"
     return f"{said}, last error {job.error_type}: {job.error}" if job.error_type else said

@@ -174,7 +174,9 @@ def test_a_connection_is_tried_and_says_what_was_found(connecting: Client, url: 
     assert (found["ok"], found["stream"], found["records"]) == (True, "contacts", 1)
     assert found["streams"] == ["contacts", "companies", "deals"]
     assert {"id", "properties"} <= set(found["fields"])
+    assert found["message"] == "1 record on the first page of contacts"
     assert (deals["ok"], deals["records"]) == (True, 0)
+    assert deals["message"] == "0 records on the first page of deals"
     assert (unknown["ok"], unknown["message"]) == (
         False, "it has no stream 'tickets'; there are contacts, companies, deals"
     )  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_rule_is_changed_counts_and_goes_back(
     raised = {one["code"]: one for one in operator.get("/operator/alerts").get_json()["items"]}
 
     assert (changed["above"], changed["enabled"]) == (0, True)
-    assert raised["backlog"]["message"] == "1 jobs are ready and wait for a slot"
+    assert raised["backlog"]["message"] == "1 job is ready and waits for a slot"
     assert operator.request("DELETE", "/operator/alert-rules/backlog").status_code == 204
     assert operator.request("DELETE", "/operator/alert-rules/backlog").status_code == 404
     rules = {one["name"]: one for one in operator.get("/operator/alert-rules").get_json()["items"]}

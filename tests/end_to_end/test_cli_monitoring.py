@@ -94,7 +94,7 @@ def test_failed_jobs_are_retried_by_description_after_their_number_was_agreed_to
     assert statuses(session) == {"failed": 6}
     done = cli(*asked, typed="y\n")
 
-    assert "would retry 3 failed job(s)" in dry.stdout
+    assert "would retry 3 failed jobs\n" in dry.stdout
     assert refused.exit_code == 1
     assert counted == {"found": 3, "byStatus": {"failed": 3}}
     assert "3 of 3 jobs" in done.stdout
@@ -194,6 +194,7 @@ def test_prune_counts_and_then_deletes_what_is_older_than_it_is_kept(
     end(session, well=2, badly=1)
     make_old(session, 8)
 
+    dry = cli("prune", "--dry-run")
     counted = as_json(cli("prune", "--dry-run", "--json"))
     assert statuses(session) == {"completed": 2, "failed": 1}
     kept = cli("retention", "set", "-w", "Acme", "--completed", "30d")
@@ -201,6 +202,7 @@ def test_prune_counts_and_then_deletes_what_is_older_than_it_is_kept(
     cli("retention", "clear", "-w", "Acme")
     deleted = cli("prune")
 
+    assert dry.stdout == "would delete 2 completed jobs\n"
     assert counted == {"dryRun": True, "completed": 2}
     assert "completed 30d" in kept.stdout
     assert spared == {"dryRun": False, "jobs": 0, "auditLines": 0}

@@ -448,7 +448,7 @@ def test_a_plan_in_use_is_not_deleted_and_its_user_is_named(cli: Cli, acme: uuid
     answer = cli("plans", "delete", "gold")
 
     assert answer.exit_code == 1
-    assert f"1 workspace(s) are on the plan 'gold': {acme}" in answer.stderr
+    assert f"1 workspace is on the plan 'gold': {acme}" in answer.stderr
 
 
 def test_what_is_paused_is_listed_until_it_is_resumed(cli: Cli, acme: uuid.UUID) -> None:

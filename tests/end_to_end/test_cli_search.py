@@ -21,7 +21,7 @@ def test_jobs_are_found_cancelled_by_workers_and_watched(cli: Cli, session: Sess
     assert [len(page["jobs"]), len(rest["jobs"])] == [2, 1]
     assert "go on with --before" in cli("jobs", "find", "task:sync", "-n", "1").stdout
 
-    assert "would cancel 3 pending" in cli("bulk", "begin", "cancel", "task:sync", "--dry-run").stdout
+    assert cli("bulk", "begin", "cancel", "task:sync", "--dry-run").stdout == "would cancel 3 pending jobs\n"
     asked = as_json(cli("bulk", "begin", "cancel", "task:sync", "--yes", "--json"))
     assert (asked["state"], asked["expected"]) == ("waiting", 3)
     while continue_bulk(session):

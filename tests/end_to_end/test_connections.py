@@ -90,7 +90,7 @@ def test_secrets_in_older_configurations_are_moved(cli: Cli, acme: uuid.UUID, se
 
     answer = cli("connections", "seal-headers", "-w", "Acme")
 
-    assert "moved the secrets of 1 connection(s): secret" in answer.output
+    assert "moved the secrets of 1 connection: secret" in answer.output
     assert "both: more than one secret header" in answer.output
     assert answer.exit_code == 1
     session.rollback()

@@ -97,8 +97,8 @@ def test_what_runs_is_in_the_way_of_an_erase(
     late = run("workspaces", "erase", "Acme", "--yes", "--cancel-running", "--wait", "0", DATABASE_URL=database_url)
 
     assert refused.exit_code == late.exit_code == 1
-    assert "--cancel-running" in refused.stderr
-    assert "still run after 0 s" in late.stderr
+    assert "1 job of it runs; wait for it, or say --cancel-running" in refused.stderr
+    assert "1 job still runs after 0 s" in late.stderr
     (row,) = session.scalars(select(QueueRow)).all()
     assert row.cancel_requested_at is not None
 
@@ -162,7 +162,7 @@ def test_data_keys_are_rotated_and_listed(
 
     assert (missing.exit_code, refused.exit_code, listed.exit_code) == (1, 1, 0)
     assert "'old'" in refused.stderr
-    assert "1 data key(s) are wrapped by new" in rotated.stdout
+    assert "1 data key is wrapped by new" in rotated.stdout
     assert json.loads(listed.stdout) == [{"id": "new", "here": True, "wraps": True, "dataKeys": 1}]
     secret = NEW.partition(":")[2]
     assert not any(secret in answer.output for answer in (missing, refused, rotated, listed))

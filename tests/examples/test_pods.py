@@ -129,7 +129,7 @@ def test_pods_are_made_in_bulk_checked_restarted_and_cleaned_up(
         operator.execute(text("update jobplatform.chores set due_at = now() where name = 'alerts'"))
     told = "select text from notices where recipient = 'on-call'"
     wait_until(lambda: (session.rollback(), session.scalars(text(told)).all())[1], what="the alert", seconds=60)
-    assert session.scalars(text(told)).all() == ["raised: 1 job(s) failed in the last hour"]
+    assert session.scalars(text(told)).all() == ["raised: 1 job failed in the last hour"]
 
 
 def test_a_request_for_pods_that_is_rolled_back_leaves_no_job(

@@ -530,7 +530,7 @@ def test_plans_are_made_changed_and_deleted(operator: Visitor, acme: uuid.UUID, 
     operator.get(f"/workspaces/{acme}")
     operator.do("/limits", plan="gold & silver")
     operator.get("/workspaces/plans")
-    assert operator.do("/delete").startswith("1 workspace(s) are on the plan gold & silver")
+    assert operator.do("/delete").startswith("1 workspace is on the plan gold & silver; put it on another first")
 
     assert scalar(sessions, "select weight from jobplatform.plans") == 7
     assert scalar(sessions, "select max_running from jobplatform.plans") == 1000

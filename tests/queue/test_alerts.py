@@ -205,7 +205,7 @@ def test_a_declared_rule_counts_its_own_queue_and_task_only(put: Put, db: Sessio
     put()
 
     assert [(alert.code, alert.message) for alert in queue_health(db).alerts] == [
-        ("letters_wait", "2 job(s) of queue default and task work are ready and wait for a slot")
+        ("letters_wait", "2 jobs of queue default and task work are ready and wait for a slot")
     ]
 
 
@@ -414,8 +414,8 @@ def test_failures_and_stuck_jobs_of_one_workspace_raise_its_alerts(
 
     assert {alert.code: alert.message for alert in list_workspace_alerts(db, workspace_id)} == {
         "failing": "5 of the 11 jobs that ended in the last hour failed",
-        "few": "6 job(s) of task work completed in the last hour",
-        "stuck": "1 job(s) run for longer than 0.833333 minutes",
+        "few": "6 jobs of task work completed in the last hour",
+        "stuck": "1 job runs for longer than 0.833333 minutes",
     }
 
 

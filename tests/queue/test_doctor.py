@@ -50,6 +50,7 @@ def test_a_job_whose_worker_is_dead_and_that_nobody_takes_back(
 
     finding = found()["stuck_lease"]
     assert finding.severity == "error"
+    assert "1 job belongs to a worker" in finding.seen
     assert "work" in finding.seen
     assert finding.command == "jobplatform worker"
 

@@ -243,7 +243,7 @@ def test_what_cannot_be_opened_is_counted(
     files = export(workspace_id)
 
     assert [row["payload"] for row in files.rows()["job_records"]] == [{"sealed": True}]
-    assert "1 sealed value(s) could not be opened" in files.files["README.md"]
+    assert "1 sealed value could not be opened here and is written" in files.files["README.md"]
 
 
 # Files

@@ -132,6 +132,7 @@ def test_a_task_that_no_living_worker_serves_is_an_alert(put: Put, db: Session, 
 
     assert [alert.code for alert in health.alerts] == ["unserved"]
     assert health.unserved_tasks == ("new-task",)
+    assert health.alerts[0].message == "no live worker serves the task new-task"
 
 
 def test_a_queue_that_no_living_worker_serves_is_an_alert(put: Put, db: Session, worker: Worker) -> None:
@@ -164,6 +165,8 @@ def test_a_schedule_that_nobody_does_is_an_alert(
     time.passes(30)
 
     assert codes(db) == codes(db, workspace_id) == ["overdue_schedules"]
+    told = "1 schedule has been due for more than a minute; is there a worker that knows its task?"
+    assert [alert.message for alert in queue_health(db).alerts] == [told]
     assert codes(db, uuid.uuid4()) == []
 
 

@@ -513,7 +513,8 @@ def test_a_job_whose_key_is_missing_waits_without_losing_an_attempt(
     waiting = look(job_id)
     assert (waiting.status, waiting.attempts) == (Status.PENDING, 0)
     assert "waits for a worker" in (waiting.progress or {})["message"]
-    assert "no_key" in [alert.code for alert in queue_health(session).alerts]
+    told = "1 encrypted job waits for a worker that has its key"
+    assert ("no_key", told) in [(alert.code, alert.message) for alert in queue_health(session).alerts]
     assert "cannot be opened here" in caplog.text
     session.rollback()
 

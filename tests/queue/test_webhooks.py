@@ -410,7 +410,8 @@ def test_one_that_fails_for_five_days_is_disabled_written_down_once_and_said(
     assert (line.actor, line.target, line.workspace_id) == ("jobplatform", f"webhook:{webhook_id}", workspace_id)
     assert line.details == {"name": "the CRM", "why": "failing"}
     assert events == []
-    assert "webhooks_disabled" in {alert.code for alert in queue_health(db).alerts}
+    told = "1 webhook was disabled within a day: its receiver is gone, or has failed for days"
+    assert ("webhooks_disabled", told) in {(alert.code, alert.message) for alert in queue_health(db).alerts}
     assert "webhooks_disabled" in {alert.code for alert in queue_health(db, workspace_id).alerts}
     assert "webhooks_disabled" not in {alert.code for alert in queue_health(db, uuid.uuid4()).alerts}
     enable_webhook(db, found)
@@ -615,5 +616,5 @@ def test_an_alert_about_a_workspace_is_told_to_its_webhooks_and_to_no_other_s(
     assert [(event["type"], event["data"]["code"]) for event in events] == [
         ("alert.raised", "backlog"), ("alert.resolved", "backlog"),
     ]  # fmt: skip
-    assert events[0]["data"]["message"] == "1 jobs are ready and wait for a slot"
+    assert events[0]["data"]["message"] == "1 job is ready and waits for a slot"
     assert events[0]["timestamp"] == events[0]["data"]["at"]

@@ -334,7 +334,11 @@ def test_without_any_worker_a_job_says_that_none_is_alive(ask: Ask, put: Put) ->
         ([("default", "rest")], "none of them knows the task 'work'", (1, 1, 0)),
         ([("letters", "work")], "none of them serves the queue 'default'", (1, 0, 1)),
         ([("letters", "rest")], "none of them serves the queue 'default' or knows the task 'work'", (1, 0, 0)),
-        ([("default", "rest"), ("letters", "work")], "none does both", (2, 1, 1)),
+        (
+            [("default", "rest"), ("letters", "work")],
+            "1 serves the queue 'default', 1 knows the task 'work', none does both",
+            (2, 1, 1),
+        ),
     ],
 )
 def test_it_says_whether_nobody_serves_the_queue_or_knows_the_task(
@@ -428,7 +432,7 @@ def test_a_reached_limit_of_the_resource_is_named_with_the_workspace_s_own_jobs_
         "running": 1,
         "job_ids": [job_ids[0]],
     }
-    assert blocker.message == f"the resource 'hubspot:1' may be used by 1 job at a time, and 1 run: {job_ids[0]}"
+    assert blocker.message == f"the resource 'hubspot:1' may be used by 1 job at a time, and 1 runs: {job_ids[0]}"
 
 
 def test_who_else_uses_a_resource_is_counted_and_not_named(ask: Ask, put: Put, worker: Worker, db: Session) -> None:
@@ -485,6 +489,7 @@ def test_a_used_up_rate_of_the_workspace_says_when_the_next_may_start(
 
     blocker = only(why)
     assert (free, blocker.code) == (["behind"], "workspace-rate")
+    assert blocker.message.startswith("its workspace may start 2 jobs in 60 s; the next it needs comes at ")
     assert blocker.until is not None
     assert blocker.until == why.estimated_start_at, "a rate is known where nothing has ever ended"
     assert datetime.timedelta(seconds=25) < blocker.until - why.asked_at <= datetime.timedelta(seconds=30)
@@ -505,6 +510,7 @@ def test_a_used_up_rate_of_the_resource_says_when_it_has_enough_units(
     blocker = only(why)
     assert blocker.code == "resource-rate"
     assert (blocker.details["needed"], blocker.details["limit"]) == (5, 10)
+    assert "may be used 10 units in 100 s; the next it needs come at " in blocker.message
     assert blocker.until is not None
     assert datetime.timedelta(seconds=25) < blocker.until - why.asked_at <= datetime.timedelta(seconds=30)
     assert codes(ask(elsewhere)) == ["behind"]

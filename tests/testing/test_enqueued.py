@@ -128,7 +128,7 @@ def test_a_failure_shows_what_is_there_the_nearest_first(session: Session, works
 
     lines = str(caught.value).splitlines()
     assert lines[0] == "no pending job of 'send' with payload {'to': 'Ada', 'lines': 1}, queue 'default'"
-    assert lines[1] == "there are 3 pending job(s), the nearest first:"
+    assert lines[1] == "there are 3 pending jobs, the nearest first:"
     assert str(near) in lines[2]
     assert lines[3].strip() == "payload.lines: 9, expected 1"
     assert str(far) in lines[4]

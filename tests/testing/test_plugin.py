@@ -187,7 +187,7 @@ def test_what_a_worker_logged_is_shown_when_its_test_fails(project: pytest.Pytes
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "E*AssertionError: the job ended otherwise: tell * is completed*",
+            "E*AssertionError: the job ended otherwise: tell * is completed after 1 attempt",
             "*log of worker 1*",
             "*what the handler said*",
         ]

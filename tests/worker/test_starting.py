@@ -47,7 +47,7 @@ def test_tasks_that_cannot_be_imported_stop_the_start_and_say_why(
 
     assert worker.wait() == 1
     last = worker.log.read_text()
-    assert last.count("the configuration has 1 problem(s)") == 1
+    assert last.count("the configuration has 1 problem:") == 1
     assert said in last
     assert database.rows("select count(*) from jobplatform.workers") == [(0,)]
 

@@ -20,8 +20,8 @@ from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking, may, require, url
-from jobplatform.pages.words import plural
 from jobplatform.queue import pages
+from jobplatform.wording import plural
 
 PER_PAGE = 50
 #: What can be done with jobs of a state; of any, when none is chosen.

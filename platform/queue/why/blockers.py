@@ -38,6 +38,7 @@ from jobplatform.queue.why.job_facts import (
     RetryFacts,
     WaitFacts,
 )
+from jobplatform.wording import agreeing, plural
 
 CODES = (
     "running",
@@ -162,7 +163,9 @@ def _wait(wait: WaitFacts) -> Blocker:
     ]
     details = {"waits_for": "batch" if wait.of_batch else "job", "run_if": wait.run_if, "waits": wait.waits}
     if wait.of_batch:
-        message = f"it waits for batch {wait.after_id} ({wait.status}, {wait.ended} of {_jobs(wait.jobs or 0)} ended)"
+        message = (
+            f"it waits for batch {wait.after_id} ({wait.status}, {wait.ended} of {plural(wait.jobs or 0, 'job')} ended)"
+        )
         return Blocker("waiting-for-batch", message + condition + more, details=details | {"batch_id": wait.after_id})
     message = f"it waits for job {wait.after_id} ({wait.status}){condition}{more}"
     return Blocker("waiting-for-job", message, details=details | {"job_id": wait.after_id})
@@ -196,7 +199,7 @@ def blockers_of_waiting(
 
 def behind(ahead: JobsAhead) -> Blocker:
     """Nothing is in its way but others."""
-    before = f"{_jobs(ahead.own_jobs)} of its workspace and about {ahead.other_jobs} of others"
+    before = f"{plural(ahead.own_jobs, 'job')} of its workspace and about {ahead.other_jobs} of others"
     busy = f"{ahead.slots_in_use} of {ahead.slots} slots are in use"
     if ahead.own_jobs or ahead.other_jobs:
         message = f"it is in line: {before} are before it; {busy}"
@@ -264,7 +267,8 @@ def _nobody(job: JobFacts, workers: WorkerFacts) -> Iterator[Blocker]:
 
 
 def _who_is_missing(job: JobFacts, workers: WorkerFacts) -> str:
-    queue, task, alive = f"the queue {job.queue!r}", f"the task {job.task!r}", _live(workers.live)
+    queue, task = f"the queue {job.queue!r}", f"the task {job.task!r}"
+    alive = plural(workers.live, "worker is alive", "workers are alive")
     if job.payload_version > 1:
         task += f" with version {job.payload_version} of its payload"
     if not workers.live:
@@ -272,7 +276,8 @@ def _who_is_missing(job: JobFacts, workers: WorkerFacts) -> str:
     if workers.draining:
         return f"{alive}, and those that serve {queue} and know {task} are stopping"
     if workers.serving and workers.knowing:
-        return f"{alive}; {workers.serving} serve {queue}, {workers.knowing} know {task}, none does both"
+        serve, know = plural(workers.serving, "serves", "serve"), plural(workers.knowing, "knows", "know")
+        return f"{alive}; {serve} {queue}, {know} {task}, none does both"
     if workers.serving:
         return f"{alive}, and none of them knows {task}"
     if workers.knowing:
@@ -303,7 +308,7 @@ def _limits(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
     )
     for code, whose, limit, running in limits:
         if limit is not None and running >= limit:
-            message = f"{whose} may have {_jobs(limit)} running at a time, and {running} run"
+            message = f"{whose} may have {plural(limit, 'job')} running at a time, and {plural(running, 'runs', 'run')}"
             yield Blocker(code, message, details={"limit": limit, "running": running})
 
 
@@ -311,7 +316,8 @@ def _resource_limit(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
     limit, running = holds.resource_limit, holds.running_of_resource
     if limit is None or running < limit:
         return
-    message = f"the resource {job.resource!r} may be used by {_jobs(limit)} at a time, and {running} run"
+    run = plural(running, "runs", "run")
+    message = f"the resource {job.resource!r} may be used by {plural(limit, 'job')} at a time, and {run}"
     if own := holds.holders:
         message += f": {', '.join(map(str, own))}" + (" and others" if running > len(own) else "")
     yield Blocker(
@@ -323,11 +329,11 @@ def _resource_limit(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
 
 def _rates(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
     if holds.workspace_rate is not None:
-        yield from _rate("workspace-rate", "its workspace may start", "job(s)", holds.workspace_rate, 1, job)
+        yield from _rate("workspace-rate", "its workspace may start", "job", holds.workspace_rate, 1, job)
     if holds.resource_rate is not None:
         needed = min(job.units, holds.resource_rate.burst)
         what = f"of the resource {job.resource!r} may be used"
-        yield from _rate("resource-rate", what, "unit(s)", holds.resource_rate, needed, job)
+        yield from _rate("resource-rate", what, "unit", holds.resource_rate, needed, job)
 
 
 def _rate(code: str, what: str, unit: str, rate: RateFacts, needed: int, job: JobFacts) -> Iterator[Blocker]:
@@ -337,7 +343,8 @@ def _rate(code: str, what: str, unit: str, rate: RateFacts, needed: int, job: Jo
     seconds = missing / rate.per_second
     until = job.now + datetime.timedelta(seconds=seconds) if seconds <= FURTHEST else None
     when = f"at {_at(until)}" if until else "in more than a hundred years"
-    message = f"{what} {rate.units} {unit} in {rate.period_ms / 1000:g} s; the next it needs come {when}"
+    come = agreeing(needed, "comes", "come")
+    message = f"{what} {plural(rate.units, unit)} in {rate.period_ms / 1000:g} s; the next it needs {come} {when}"
     details = {
         "limit": rate.units,
         "period_ms": rate.period_ms,
@@ -345,14 +352,6 @@ def _rate(code: str, what: str, unit: str, rate: RateFacts, needed: int, job: Jo
         "available": round(max(0.0, rate.tokens), 3),
     }
     yield Blocker(code, message, until, details)
-
-
-def _jobs(count: int) -> str:
-    return f"{count} job" if count == 1 else f"{count} jobs"
-
-
-def _live(count: int) -> str:
-    return "1 worker is alive" if count == 1 else f"{count} workers are alive"
 
 
 def _at(moment: datetime.datetime | None) -> str:
