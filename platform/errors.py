@@ -190,7 +190,9 @@ class TooManySchedulesError(JobPlatformError):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(f"a workspace may have {limit} schedules and this one has; delete one that is not needed")
+        super().__init__(
+            f"a workspace may have {plural(limit, 'schedule')} and this one has; delete one that is not needed"
+        )
 
 
 class ScheduleMadeInCodeError(JobPlatformError):
@@ -246,7 +248,7 @@ class QuotaExceededError(JobPlatformError):
         self.limit = limit
         self.retry_after_seconds = retry_after_seconds
         super().__init__(
-            f"workspace {workspace_id} may have {limit} waiting jobs and has no room for more; "
+            f"workspace {workspace_id} may have {plural(limit, 'waiting job')} and has no room for more; "
             f"try again in {retry_after_seconds} s, or raise its quota"
         )
 
@@ -307,7 +309,7 @@ class StillReadyError(JobPlatformError):
         self.ready = tuple(ready)
         lines = "".join(f"\n  - {job}" for job in self.ready)
         super().__init__(
-            f"{ran} attempts were made and jobs are still ready:{lines}\n"
+            f"{plural(ran, 'attempt was', 'attempts were')} made and jobs are still ready:{lines}\n"
             "do they enqueue each other for ever? If not, pass a larger bound="
         )
 

@@ -38,6 +38,7 @@ from jobplatform.errors import (
     UnknownTaskError,
 )
 from jobplatform.models import MISSING
+from jobplatform.wording import plural
 
 log = logging.getLogger("jobplatform.api")
 
@@ -234,7 +235,7 @@ def _made_in_code(_error: ScheduleMadeInCodeError) -> ProblemError:
 
 
 def _too_many_schedules(error: TooManySchedulesError) -> ProblemError:
-    detail = f"The workspace may have {error.limit} schedules, and has. Delete one that is not needed."
+    detail = f"The workspace may have {plural(error.limit, 'schedule')}, and has. Delete one that is not needed."
     extra = {"limit": error.limit}
     return ProblemError(422, detail, kind="too-many-schedules", title="Too many schedules", extra=extra)
 
@@ -254,7 +255,7 @@ def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
 
 def quota_exceeded(error: QuotaExceededError, headers: Mapping[str, str]) -> ProblemError:
     """What is told of a full quota, beside these headers."""
-    detail = f"The workspace may have {error.limit} waiting jobs and has no room for more."
+    detail = f"The workspace may have {plural(error.limit, 'waiting job')} and has no room for more."
     extra = {"limit": error.limit}
     return ProblemError(429, detail, kind="quota-exceeded", title="Quota exceeded", extra=extra, headers=headers)
 

@@ -18,6 +18,7 @@ from flask import Response, g
 
 from jobplatform.api.principals import Principal
 from jobplatform.api.problems import ProblemError
+from jobplatform.wording import plural
 
 WINDOW: Final = 60.0
 #: Tokens that are remembered. Whoever asked least recently is forgotten, and so begins with a full bucket.
@@ -101,7 +102,7 @@ def tell_standing(response: Response) -> Response:
 def _too_many(standing: Standing) -> ProblemError:
     return ProblemError(
         429,
-        f"This token may make {standing.limit} requests a minute, and has.",
+        f"This token may make {plural(standing.limit, 'request')} a minute, and has.",
         extra={"limit": standing.limit},
         headers={"Retry-After": str(standing.seconds)},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from jobplatform.queue import (
     stop_running,
 )
 from jobplatform.settings import Settings
-from jobplatform.wording import plural
+from jobplatform.wording import agreeing, plural
 
 LOOK_EVERY = 0.2
 
@@ -69,7 +70,7 @@ def export(workspace: str, output: Path | None, as_json: bool) -> None:
         except OSError as error:
             raise click.ClickException(f"cannot write {path}: {error}") from error
         audit(session, "workspace.export", f"workspace:{workspace_id}", workspace_id, rows=sum(counts.values()))
-    sentence = f"{sum(counts.values())} rows of {workspace_id} are in {path}"
+    sentence = f"{_rows(counts, workspace_id)} in {path}"
     tell(as_json, sentence, workspace_id=workspace_id, path=str(path), rows=dict(counts))
 
 
@@ -100,8 +101,13 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float, as_json:
             session.commit()
             counts += Counter(some)
         finish_erasing(session, workspace_id, +counts, actor=actor())
-    sentence = f"{counts.total()} rows of {workspace_id} are erased; one line of the audit log tells of it"
+    sentence = f"{_rows(counts, workspace_id)} erased; one line of the audit log tells of it"
     tell(as_json, sentence, workspace_id=workspace_id, rows=dict(+counts))
+
+
+def _rows(counts: Mapping[str, int], workspace_id: UUID) -> str:
+    number = sum(counts.values())
+    return f"{plural(number, 'row')} of {workspace_id} {agreeing(number, 'is', 'are')}"
 
 
 def _find_owner(session: Session, text: str) -> UUID:

@@ -10,6 +10,7 @@ import click
 from jobplatform.cli.database import find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.queue import Why, why_waiting
+from jobplatform.wording import plural
 
 
 @click.command()
@@ -36,7 +37,7 @@ def _prospects(found: Why) -> Iterator[str]:
         ahead = found.ahead
         yield (
             f"before it: {ahead.own_jobs} of its workspace and queue, about {ahead.other_jobs} of "
-            f"{ahead.other_workspaces} other workspaces; {ahead.slots_in_use} of {ahead.slots} slots in use"
+            f"{plural(ahead.other_workspaces, 'other workspace')}; {ahead.slots_in_use} of {ahead.slots} slots in use"
         )
     if found.estimated_start_at is not None:
         seconds = (found.estimated_start_at - found.asked_at).total_seconds()

@@ -30,6 +30,7 @@ from jobplatform.connectors.spool import Spool
 from jobplatform.connectors.storing import LONGEST_ID
 from jobplatform.connectors.uploads import find_upload, read_upload
 from jobplatform.errors import CursorLostError, SourceError
+from jobplatform.wording import agreeing, plural
 
 LARGEST_FILE = 256 * 1024 * 1024
 #: Seconds for all of a download.
@@ -196,7 +197,9 @@ class CsvFile:
         if row.problem:
             return row.problem
         if len(row.values) != len(self._columns):
-            return f"has {len(row.values)} values where there are {len(self._columns)} columns"
+            columns = len(self._columns)
+            there = f"there {agreeing(columns, 'is', 'are')} {plural(columns, 'column')}"
+            return f"has {plural(len(row.values), 'value')} where {there}"
         data = dict(zip(self._columns, row.values, strict=True))
         name = data[self.config["id_column"]].strip()
         if not 1 <= len(name.encode()) <= LONGEST_ID:

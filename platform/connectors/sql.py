@@ -33,6 +33,7 @@ from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import NeedsAttentionError, Problem, SourceError, SourceUnreachableError
 from jobplatform.settings import Settings
+from jobplatform.wording import plural
 
 CONNECT_SECONDS = 10
 LARGEST_PAGE = 64 * 1024 * 1024
@@ -411,7 +412,7 @@ def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapp
         None if following is None else json.dumps(following),
         state=None if state is None else json.dumps(state),
         skipped=missing,
-        warnings=[f"{missing} rows have no id"] if missing else [],
+        warnings=[plural(missing, "row has no id", "rows have no id")] if missing else [],
     )
 
 

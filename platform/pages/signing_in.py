@@ -18,6 +18,7 @@ from jobplatform.pages.rendering import render
 from jobplatform.pages.sessions import begin_session, opens_pages
 from jobplatform.pages.shell import Section, Shell, current_shell, url
 from jobplatform.queue import record
+from jobplatform.wording import plural
 
 REFUSED = "This is not a token that opens these pages. It may have expired or been revoked."
 THEMES = ("system", "light", "dark")
@@ -81,7 +82,7 @@ def _refuse(shell: Shell, address: str) -> Response:
     if not wait:
         shell.attempts.note_failure(address)
         return _form(403, REFUSED)
-    answer = _form(429, f"Too many attempts. Try again in {int(wait) + 1} seconds.")
+    answer = _form(429, f"Too many attempts. Try again in {plural(int(wait) + 1, 'second')}.")
     answer.headers["Retry-After"] = str(int(wait) + 1)
     return answer
 

@@ -21,6 +21,7 @@ from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.notices import ask_to_settle, tell_ended
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.webhook_job import WEBHOOK_TASK
+from jobplatform.wording import plural
 
 #: Places get free when jobs are started, which nobody can foretell; asking again sooner than this is mostly in vain.
 RETRY_AFTER = 10
@@ -102,7 +103,7 @@ ended as (
 select exists (select from told)
 """
 
-WHY = "given up for a more important job: the quota of {quota} waiting jobs was full"
+WHY = "given up for a more important job: the quota of {waiting} was full"
 
 
 class Wanted(NamedTuple):
@@ -197,7 +198,7 @@ def _least_important(
         )
     if len(found) < missing:
         raise QuotaExceededError(workspace_id, quota.limit, RETRY_AFTER)
-    return [_Victim(workspace_id, job_id, WHY.format(quota=quota.limit)) for job_id in found]
+    return [_Victim(workspace_id, job_id, WHY.format(waiting=plural(quota.limit, "waiting job"))) for job_id in found]
 
 
 def _give_up(session: Session, victims: Sequence[_Victim]) -> None:

@@ -237,7 +237,7 @@ def _builtin_message(rule: AlertRule, live: Sequence[Live], done: Sequence[Done]
     stuck, ready, minutes = sum(one.stuck for one in live), sum(one.ready for one in live), rule.above / 60
     messages = {
         STUCK: f"{plural(stuck, 'job runs', 'jobs run')} for longer than {minutes:g} {agreeing(minutes, 'minute')}",
-        FAILING: f"{failed} of the {completed + failed} jobs that ended in the last hour failed",
+        FAILING: f"{failed} of the {plural(completed + failed, 'job')} that ended in the last hour failed",
         BACKLOG: plural(ready, "job is ready and waits for a slot", "jobs are ready and wait for a slot"),
     }
     return messages[rule.name]

@@ -25,6 +25,7 @@ from jobplatform.queue import ClaimedJob, Ring, Tasks, as_worker, claim_jobs, ge
 from jobplatform.testing.chores import declare_schedules, do_chores
 from jobplatform.testing.places import commit, engine_of
 from jobplatform.testing.recording import Recorder
+from jobplatform.wording import plural
 
 #: Attempts after which jobs that are still ready are taken to enqueue each other for ever.
 BOUND = 1_000
@@ -148,7 +149,10 @@ class _Drainer:
 
     def _describe_ready(self, session: Session) -> Sequence[str]:
         rows = session.scalars(self._waiting(State.READY, QueueRow).order_by(QueueRow.id).limit(_NAMED))
-        return [f"{row.task} {row.id} of workspace {row.workspace_id}, {row.attempts} attempts so far" for row in rows]
+        return [
+            f"{row.task} {row.id} of workspace {row.workspace_id}, {plural(row.attempts, 'attempt')} so far"
+            for row in rows
+        ]
 
     def _look(self, ran: dict[uuid.UUID, uuid.UUID]) -> list[Job]:
         with Session(self.engine) as session:

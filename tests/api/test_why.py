@@ -158,7 +158,7 @@ def test_a_refused_retry_and_a_refused_enqueue_use_the_same_words(
 
     assert codes(why) == ["final", "quota"]
     assert why["blockers"][1]["limit"] == refused["limit"] == 1
-    words = "the workspace may have 1 waiting jobs and has no room for more"
+    words = "the workspace may have 1 waiting job and has no room for more"
     assert words in why["blockers"][1]["message"].lower()
     assert words in refused["detail"].lower()
 

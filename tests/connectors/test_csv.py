@@ -76,7 +76,7 @@ def test_bad_rows_are_left_out_and_counted_with_their_line(site: Site) -> None:
     assert ids([page]) == ["1", "5"]
     assert page.skipped == 3
     assert page.warnings == [
-        "line 3 has 1 values where there are 2 columns; it is left out",
+        "line 3 has 1 value where there are 2 columns; it is left out",
         "line 4 has no id of 1 to 1000 bytes in the column 'id'; it is left out",
         "line 5 has bytes that are no characters in utf-8; it is left out",
     ]
@@ -85,7 +85,7 @@ def test_bad_rows_are_left_out_and_counted_with_their_line(site: Site) -> None:
 def test_a_bad_row_fails_the_connection_where_that_is_wanted(site: Site) -> None:
     serve(site, "id,name\n1,Ada\n2\n")
 
-    with pytest.raises(SourceError, match="line 3 has 1 values"):
+    with pytest.raises(SourceError, match="line 3 has 1 value"):
         pages_of(site, onBadRow="fail")
 
 
@@ -202,7 +202,7 @@ def test_bad_rows_are_in_the_entry_of_the_sync(site: Site, jobs: Jobs, connect: 
     (log,) = session.scalars(select(SyncLog))
     assert log.warnings == result["warnings"]
     assert len(log.warnings) == 21
-    assert log.warnings[0] == "CRM: line 5 has 1 values where there are 2 columns; it is left out"
+    assert log.warnings[0] == "CRM: line 5 has 1 value where there are 2 columns; it is left out"
     assert log.warnings[-1] == "CRM: and more"
 
 

@@ -426,7 +426,7 @@ def test_a_full_quota_costs_its_own_ticks_and_nobody_else_s(
     assert all(len(jobs(workspace_id=other)) == 1 for other in others)
     skipped = session.scalars(select(ScheduleTick).where(ScheduleTick.outcome == "skipped")).all()
     assert [(tick.workspace_id, tick.reason) for tick in skipped] == [
-        (workspace_id, "the workspace's quota of 1 waiting jobs is full")
+        (workspace_id, "the workspace's quota of 1 waiting job is full")
     ] * 2
     assert fire_schedules(db, KNOWN).next_due != 0
 

@@ -222,7 +222,7 @@ def test_a_less_important_job_is_given_up_and_says_so(allow: Allow, put: Put, lo
 
     job = look(victim)
     assert (job.status, job.outcome, job.error_type) == (Status.CANCELLED, "discarded", "Shed")
-    assert job.error == "given up for a more important job: the quota of 1 waiting jobs was full"
+    assert job.error == "given up for a more important job: the quota of 1 waiting job was full"
     assert job.completed_at is not None
     assert waiting() == 1
 

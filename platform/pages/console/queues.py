@@ -17,6 +17,7 @@ from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking
 from jobplatform.queue import list_pauses, pages
+from jobplatform.wording import agreeing, plural
 
 
 def make_queues() -> Section:
@@ -70,4 +71,7 @@ def limit(queue: str) -> Any:
     if not answer.ok:
         wrong = wrong_with(answer, ("max_running",))
         return _page(queue, text, wrong.get("max_running") or wrong[""], answer.status)
-    return done(answer, f"At most {value} jobs of {queue} run at a time." if text else f"{queue} has no limit.")
+    if not text:
+        return done(answer, f"{queue} has no limit.")
+    run = agreeing(value, "runs", "run")
+    return done(answer, f"At most {plural(value, 'job')} of {queue} {run} at a time.")

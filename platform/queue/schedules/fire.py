@@ -40,6 +40,7 @@ from jobplatform.queue.schedules.asked import (
 )
 from jobplatform.queue.schedules.row import outcome_of
 from jobplatform.queue.statement import array, one_transaction, run, text_array
+from jobplatform.wording import plural
 
 #: Jobs enqueued in one transaction: a lock on a due schedule is never held for long.
 LARGEST_BATCH: Final = 500
@@ -128,7 +129,7 @@ from unnest(
 where s.workspace_id = u.workspace_id and s.id = u.id
 """
 
-FULL = "the workspace's quota of {limit} waiting jobs is full"
+FULL = "the workspace's quota of {waiting} is full"
 
 #: Outcomes by which there is something to start.
 READY = ("enqueued", "replaced")
@@ -248,7 +249,7 @@ def _enqueue_one(session: Session, tick: Tick) -> list[Tick]:
     try:
         return _answered([tick], enqueue_jobs(session, [tick.job]))
     except QuotaExceededError as error:
-        return [skipped(tick, FULL.format(limit=error.limit))]
+        return [skipped(tick, FULL.format(waiting=plural(error.limit, "waiting job")))]
     except JobPlatformError as error:
         return [skipped(tick, IMPOSSIBLE.format(error=error)[:LONGEST_REASON])]
 

@@ -133,9 +133,8 @@ def blockers_of_final(job: JobFacts, retry: RetryFacts | None) -> list[Blocker]:
         message = f"it cannot be retried: the unfinished job {retry.guard_holder} holds its uniqueness guard"
         found.append(Blocker("guard-held", message, details={"job_id": retry.guard_holder}))
     elif retry.quota is not None and retry.waiting >= retry.quota:
-        message = (
-            f"it cannot be retried now: the workspace may have {retry.quota} waiting jobs and has no room for more"
-        )
+        quota = plural(retry.quota, "waiting job")
+        message = f"it cannot be retried now: the workspace may have {quota} and has no room for more"
         found.append(Blocker("quota", message, details={"limit": retry.quota, "waiting": retry.waiting}))
     return found
 
@@ -204,7 +203,8 @@ def behind(ahead: JobsAhead) -> Blocker:
     if ahead.own_jobs or ahead.other_jobs:
         message = f"it is in line: {before} are before it; {busy}"
     elif ahead.slots_in_use >= ahead.slots:
-        message = f"it is next: all {ahead.slots} slots are in use, and it starts when one gets free"
+        all_slots = agreeing(ahead.slots, "the only slot is", f"all {ahead.slots} slots are")
+        message = f"it is next: {all_slots} in use, and it starts when one gets free"
     else:
         message = f"nothing is in its way: a worker takes it in a moment; {busy}"
     details = {
@@ -290,7 +290,8 @@ def _closed(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
         message = f"the resource {job.resource!r} takes nothing until {_at(holds.closed_until)}"
         yield Blocker("resource-closed", message, holds.closed_until)
     elif holds.on_trial:
-        message = f"the resource {job.resource!r} has failed {holds.failures} times in a row, and another job tries it"
+        failed = plural(holds.failures, "time")
+        message = f"the resource {job.resource!r} has failed {failed} in a row, and another job tries it"
         yield Blocker("resource-on-trial", message)
 
 
