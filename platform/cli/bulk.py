@@ -52,7 +52,8 @@ def begin(deed: BulkDeed, search: str, dry_run: bool, yes: bool, as_json: bool, 
     with open_session() as session:
         change = _change_of(session, deed, options)
         preview = preview_bulk(session, deed, wanted)
-        if dry_run or not preview.matching.count:
+        finds_nothing = not (preview.matching.count or preview.matching.more)
+        if dry_run or finds_nothing:
             _tell_preview(deed, preview, as_json=as_json)
             return
         if not (yes or agrees(session, f"{deed} {_words(preview)}?", as_json=as_json, instead="--yes, or --dry-run")):
@@ -128,10 +129,13 @@ def _tell_preview(deed: str, preview: BulkPreview, *, as_json: bool) -> None:
     if as_json:
         print_json({"found": str(preview.matching), "byStatus": _by_status(preview)})
     else:
-        click.echo(f"would {deed} {_words(preview)}" if preview.matching.count else f"there is nothing to {deed}")
+        is_there = preview.matching.count or preview.matching.more
+        click.echo(f"would {deed} {_words(preview)}" if is_there else f"there is nothing to {deed}")
 
 
 def _words(preview: BulkPreview) -> str:
+    if not preview.matching.count:
+        return "what there is beyond the jobs that were looked at, of which it is none"
     return " and ".join(f"{count} {status} {_job(count)}" for status, count in preview.by_status.items())
 
 

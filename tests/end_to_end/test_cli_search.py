@@ -88,3 +88,20 @@ def test_what_is_to_be_different_is_said_of_a_change_and_of_nothing_else(cli: Cl
     assert (nothing.exit_code, too_much.exit_code) == (2, 2)
     assert "say what is to be different" in nothing.output
     assert "what is to be different is for change, and not for cancel" in too_much.output
+
+
+def test_what_a_preview_does_not_get_to_is_asked_for_all_the_same(
+    cli: Cli, session: Session, workspace_id: uuid.UUID
+) -> None:
+    enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="sync", queue="slow") for _ in range(3_000)])
+    enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="sync", queue="slow", tags=("rare",))])
+    session.commit()
+    begin = ("bulk", "begin", "change", "tag:rare", "--priority", "5")
+
+    looked = cli(*begin, "--dry-run").stdout
+    asked = as_json(cli(*begin, "--yes", "--json"))
+    while continue_bulk(session):
+        session.commit()
+
+    assert "would change what there is beyond the jobs that were looked at" in looked
+    assert as_json(cli("bulk", "show", asked["id"], "--json"))["done"] == 1
