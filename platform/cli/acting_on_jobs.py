@@ -225,7 +225,7 @@ def _act_on_many(
     if not (workspace or status or task or queue or since or everything):
         raise click.UsageError(f"say which: JOB_ID, or --status, --task, --queue, --since; or --all to {deed}")
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         matching = Matching(workspace_id, Status(status) if status else None, task, queue, since)
         counts = count_matching(session, deed, matching)
         total = sum(counts.values())

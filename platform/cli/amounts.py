@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from typing import Any
 
@@ -15,6 +16,8 @@ from jobplatform.models import clock
 MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 NONE = "none"
 NOW = "now"
+#: Seconds of a hundred years. Longer than that nothing here lasts, and a timedelta has an end.
+CENTURY = 36_525 * 86_400
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|s|m|h|d)")
@@ -67,6 +70,19 @@ class Duration(click.ParamType[Any]):
         if not found or not int(found[1]):
             self.fail(f"{value!r} is not a duration such as 90s, 5m, 2h or 1d", param, ctx)
         return datetime.timedelta(milliseconds=int(found[1]) * MILLISECONDS[found[2]])
+
+
+class Amount(click.FloatRange):
+    """A number of seconds or minutes: not ``nan``, which is in every range, nor more than there are of it."""
+
+    def __init__(self, low: float = 0, high: float = CENTURY, *, min_open: bool = False) -> None:
+        super().__init__(low, high, min_open=min_open)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 class Moment(click.ParamType[Any]):

@@ -24,7 +24,7 @@ def audit(
 ) -> None:
     """List who did what to whom, newest first."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         found = list_audit(session, workspace_id=workspace_id, actor=actor, action=action, limit=limit, before=before)
     if as_json:
         print_json([_as_dict(line) for line in found])

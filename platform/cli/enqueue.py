@@ -14,7 +14,7 @@ from rich.console import Console
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
-from jobplatform.cli.amounts import Duration
+from jobplatform.cli.amounts import Amount, Duration
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
@@ -31,10 +31,10 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 @click.option("-w", "--workspace", required=True, help="By id or name.")
 @click.option("-p", "--payload", default="{}", show_default=True, help="A JSON object.")
 @click.option("--priority", type=int, help="Higher first.")
-@click.option("--delay", type=click.FloatRange(min=0), help="Seconds from now.")
+@click.option("--delay", type=Amount(), help="Seconds from now.")
 @click.option(
     "--longest-delay",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     help="With --if-active replace and --delay: seconds after the first request for which further ones can put it off.",
 )
 @click.option(
@@ -46,7 +46,7 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 @click.option("--queue", help="Default: the task's own.")
 @click.option(
     "--unique-for",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Amount(min_open=True),
     help="Seconds for which its key has no other job after the last one was made, also when that has completed. "
     "Default: as the task says.",
 )
@@ -114,7 +114,7 @@ def _seconds(number: float | None) -> datetime.timedelta | None:
 def _parse(payload: str) -> Any:
     try:
         return json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"the payload is not JSON: {error}") from error
 
 

@@ -33,7 +33,7 @@ MOST_ROWS = 10
 def health(workspace: str | None, as_json: bool) -> None:
     """Is work being done? What is stuck, what fails, and what to do. Exit code 1 when something is wrong."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         state = queue_health(session, workspace_id)
         if as_json:
             print_json({"healthy": state.healthy, **plain(state), "pending": state.pending})

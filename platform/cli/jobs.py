@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting_on_jobs import cancel, change, retry, run_now
+from jobplatform.cli.amounts import Amount
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
@@ -50,7 +51,7 @@ for command in (why, watch, retry, run_now, change, cancel):
 @click.option("-s", "--status", type=click.Choice([status.value for status in Status]), help="Only those of a status.")
 @click.option("-t", "--task", help="Only those of one task.")
 @click.option("-Q", "--queue", help="Only those of one queue.")
-@click.option("--running-for", type=click.FloatRange(min=0), help="Only those running for more than these minutes.")
+@click.option("--running-for", type=Amount(), help="Only those running for more than these minutes.")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(
@@ -64,7 +65,7 @@ def ls(
 ) -> None:
     """List jobs, newest first."""
     with open_session() as session:
-        if workspace and running_for is None:
+        if workspace is not None and running_for is None:
             workspace_id = find_workspace(session, workspace)
             chosen = Status(status) if status else None
             found = list_jobs(session, workspace_id, status=chosen, task=task, queue=queue, limit=limit)
@@ -144,7 +145,7 @@ def show(job_id: UUID, workspace: str | None, as_json: bool) -> None:
 def failed(workspace: str | None, task: str | None, limit: int, as_json: bool) -> None:
     """List the jobs that failed, newest failure first."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         found = failed_jobs(session, workspace_id, task=task, limit=limit).jobs
         reveal(session, found, to_reader=False)
     if as_json:
@@ -164,7 +165,7 @@ def _list_everywhere(
 ) -> Sequence[Job]:
     """For whoever runs the platform. No index serves the whole house in this order; it is a look, not a hot path."""
     statement = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
-    if workspace:
+    if workspace is not None:
         statement = statement.where(Job.workspace_id == find_workspace(session, workspace))
     if running_for is not None:
         longest = datetime.timedelta(minutes=running_for)

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
+from jobplatform.cli.amounts import Amount
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, tell
 from jobplatform.models import ExportFile, Role, confine
@@ -78,7 +79,7 @@ def export(workspace: str, output: Path | None, as_json: bool) -> None:
 @click.argument("workspace")
 @click.option("--yes", is_flag=True, help="There is no way back; say that this is meant.")
 @click.option("--cancel-running", is_flag=True, help="Cancel the jobs that run. Default: refuse while there are some.")
-@click.option("--wait", type=click.FloatRange(min=0), default=60, show_default=True, help="Seconds they get to end.")
+@click.option("--wait", type=Amount(), default=60, show_default=True, help="Seconds they get to end.")
 @as_json_option
 def erase(workspace: str, yes: bool, cancel_running: bool, wait: float, as_json: bool) -> None:
     """Delete everything of a workspace, its keys first. One line of the audit log remains. Safe to repeat."""

@@ -41,7 +41,7 @@ def retention() -> None:
 def ls(workspace: str | None, as_json: bool) -> None:
     """List what is said of tasks and workspaces. The more specific counts; what code declares, last."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         found = list_retention(session, workspace_id=workspace_id)
     if as_json:
         print_json([_as_dict(one) for one in found])
@@ -71,7 +71,7 @@ def set_(workspace: str | None, task: str | None, as_json: bool, **keeps: Any) -
     if not changes:
         raise click.UsageError("say --completed, --failed or --cancelled")
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         keep = set_retention(session, changes, workspace_id=workspace_id, task=task)
         said = {f"{name}_seconds": None if value is None else value.total_seconds() for name, value in changes.items()}
         audit(session, "retention.set", _target(session, workspace, task), workspace_id, task=task, **said)
@@ -87,7 +87,7 @@ def clear(workspace: str | None, task: str | None, as_json: bool) -> None:
     """Say nothing any more of exactly this workspace, task, or task in a workspace."""
     _need_a_place(workspace, task)
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         if not clear_retention(session, workspace_id=workspace_id, task=task):
             raise click.ClickException("nothing was set there; see `jobplatform retention ls`")
         audit(session, "retention.clear", _target(session, workspace, task), workspace_id, task=task)
@@ -103,7 +103,7 @@ def _need_a_place(workspace: str | None, task: str | None) -> None:
 
 
 def _target(session: Session, workspace: str | None, task: str | None) -> str:
-    return f"workspace:{find_workspace(session, workspace)}" if workspace else f"task:{task}"
+    return f"workspace:{find_workspace(session, workspace)}" if workspace is not None else f"task:{task}"
 
 
 def _as_dict(one: RetentionRule) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class Commands(click.Group):
         # Looked for here, since a mistake may be found before the command has read its options.
         wants_json = "--json" in ctx.args
         try:
+            _require_text(ctx.args)
             return self._invoke(ctx)
         except click.ClickException as error:
             if wants_json:
@@ -156,6 +157,13 @@ def main() -> None:
     an embedded PostgreSQL is started, and stopped when nobody uses it any more.
     """
     _make_tasks_importable()
+
+
+def _require_text(words: list[str]) -> None:
+    """A terminal with another encoding sends bytes that no name here can have, and no database takes."""
+    for word in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise click.UsageError(f"{word!a} is not text in UTF-8; is the terminal set to another encoding?")
 
 
 def _as_ls(words: list[str], known: Collection[str]) -> list[str]:

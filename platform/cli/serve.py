@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from jobplatform.cli.amounts import Amount
 from jobplatform.cli.database import mention_migrations, open_database
 from jobplatform.cli.listening import address_options, free_address
 from jobplatform.errors import SettingsError
@@ -35,7 +36,7 @@ class Queues(click.ParamType[Any]):
 @click.option("-c", "--concurrency", type=click.IntRange(1, 512), help="Slots: handler processes.")
 @click.option("-Q", "--queues", type=Queues(), help="Only these, as in sync,default. Default: all its tasks name.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Handler threads in each process (soft timeouts only).")
-@click.option("--drain-timeout", type=click.FloatRange(0, 86_400), help="Seconds that running jobs get at a stop.")
+@click.option("--drain-timeout", type=Amount(0, 86_400), help="Seconds that running jobs get at a stop.")
 @click.option("--memory-mb", type=click.IntRange(0), help="Memory a handler process may use; 0 is no limit.")
 @click.option("--max-jobs-per-child", type=click.IntRange(0), help="Jobs until a process is replaced; 0 is never.")
 @click.option("--tasks", help="Where the tasks are, as module:attribute.")

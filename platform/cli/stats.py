@@ -23,7 +23,7 @@ COLUMNS = (
 def stats(workspace: str | None, as_json: bool) -> None:
     """How much there is to do, how quickly it is done, and how it ends: in all, by queue and by task."""
     with open_session() as session:
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         found = queue_stats(session, workspace_id)
     if as_json:
         print_json({"byStatus": found.by_status, **plain(found)})

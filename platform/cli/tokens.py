@@ -35,13 +35,13 @@ def create(
     workspace: str | None, operator: bool, scopes: tuple[str, ...], name: str, days: int | None, as_json: bool
 ) -> None:
     """Create a token and print it. It is shown this once; the database keeps a hash."""
-    if operator == bool(workspace):
+    if operator == (workspace is not None):
         raise click.UsageError("say either --workspace or --operator")
     with open_session() as session:
         # The database's time: whether a token has expired is decided there.
         now = session.execute(select(clock())).scalar_one()
         expires_at = now + datetime.timedelta(days=days) if days else None
-        workspace_id = find_workspace(session, workspace) if workspace else None
+        workspace_id = find_workspace(session, workspace) if workspace is not None else None
         chosen = scopes or ((Scope.OPERATOR,) if operator else WORKSPACE_SCOPES)
         try:
             token = mint_token(session, workspace_id, chosen, name, expires_at)
@@ -59,7 +59,7 @@ def ls(workspace: str | None, as_json: bool) -> None:
     """List the tokens, without their secrets."""
     statement = select(ApiToken).order_by(ApiToken.created_at)
     with open_session() as session:
-        if workspace:
+        if workspace is not None:
             statement = statement.where(ApiToken.workspace_id == find_workspace(session, workspace))
         found = session.scalars(statement).all()
     rows = [_as_row(token) for token in found]

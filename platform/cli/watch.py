@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.orm import Session
 
+from jobplatform.cli.amounts import Amount
 from jobplatform.cli.database import find_workspace, find_workspace_of, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
@@ -25,7 +26,7 @@ COLUMNS = ("id", "task", "status", "attempts", "progress", "message", "created")
 @click.argument("job_id", type=click.UUID, required=False)
 @click.option("-w", "--workspace", help="By id or name. Default for one job: the one that has it.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Rows of the table.")
-@click.option("--every", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--every", type=Amount(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--times", type=click.IntRange(1), hidden=True, help="End after so many looks.")
 @as_json_option
 def watch(

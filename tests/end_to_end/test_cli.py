@@ -253,6 +253,7 @@ def test_a_job_is_shown_with_the_moment_by_which_it_has_to_begin(cli: Cli, acme:
         (["jobplatform.webhook"], "no task is named 'jobplatform.webhook'"),
         (["export.expire"], "no task is named 'export.expire'"),
         (["sync", "-p", "{"], "not JSON"),
+        (["sync", "-p", "[" * 100_000], "not JSON"),
         (["sync", "-p", '{"mode": "sideways"}'], "/mode"),
         (["sync", "-p", '{"unknown": 1}'], "/unknown"),
         (["sync", "--priority", "99999"], "/priority"),
@@ -268,6 +269,71 @@ def test_a_bad_request_is_refused_with_a_sentence(cli: Cli, acme: uuid.UUID, arg
     assert answer.exit_code != 0
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e300", "-1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["enqueue", "sync", "-w", "Acme", "--delay"],
+        ["enqueue", "sync", "-w", "Acme", "--if-active", "replace", "--delay", "1", "--longest-delay"],
+        ["enqueue", "sync", "-w", "Acme", "--unique-for"],
+        ["jobs", "ls", "--running-for"],
+        ["jobs", "watch", "-w", "Acme", "--every"],
+        ["workspaces", "erase", "Acme", "--yes", "--wait"],
+        ["worker", "--drain-timeout"],
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_what_nothing_can_last_is_refused_at_its_option(
+    cli: Cli, acme: uuid.UUID, arguments: list[str], number: str
+) -> None:
+    answer = cli(*arguments, number)
+
+    assert answer.exit_code == 2
+    assert f"Invalid value for '{arguments[-1]}'" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["jobs", "ls", "-t"], ["jobs", "ls", "-w"], ["resources", "clear"], ["jobs", "find"], ["rates", "clear"]],
+    ids=" ".join,
+)
+def test_what_is_typed_in_another_encoding_is_refused_with_a_sentence(cli: Cli, arguments: list[str]) -> None:
+    answer = cli(*arguments, b"Gr\xf6\xdfe".decode(errors="surrogateescape"))
+
+    assert answer.exit_code == 2
+    assert "is not text in UTF-8" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs", "cancel", "--status", "pending", "--yes"],
+        ["jobs", "ls"],
+        ["jobs", "ls", "--running-for", "1"],
+        ["jobs", "failed"],
+        ["tokens", "ls"],
+        ["audit"],
+        ["stats"],
+        ["health"],
+        ["retention", "ls"],
+        ["retention", "set", "-t", "sync", "--completed", "1d"],
+        ["retention", "clear", "-t", "sync"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_is_no_workspace_rather_than_all_of_them(
+    cli: Cli, acme: uuid.UUID, session: Session, arguments: list[str]
+) -> None:
+    """As a script writes it whose variable is not set."""
+    enqueue_job(session, NewJob(workspace_id=acme, task="sync", queue="sync"))
+    session.commit()
+
+    answer = cli(*arguments, "-w", "")
+
+    assert answer.exit_code == 2
+    assert "no workspace is named ''" in answer.stderr
 
 
 def test_who_asks_for_a_task_that_is_not_there_is_told_which_are_and_where_that_is_said(
@@ -349,6 +415,7 @@ def test_a_job_that_waits_is_changed(cli: Cli, acme: uuid.UUID, session: Session
         ("--run-after tomorrow", "'tomorrow' is not a moment with an offset"),
         ("--priority 99999", "/priority: must be a whole number from -1000 to 1000"),
         ("--queue No", "/queue: is not a queue name"),
+        ("--run-after 0001-01-01T00:00:00+14:00", "/runAfter: must not be before the year 2"),
     ],
 )
 def test_a_change_that_cannot_be_says_why(cli: Cli, acme: uuid.UUID, options: str, said: str) -> None:

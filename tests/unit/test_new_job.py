@@ -14,6 +14,7 @@ from jobplatform.queue import NewJob
 SECOND = datetime.timedelta(seconds=1)
 NAIVE = datetime.datetime(2030, 1, 1)  # noqa: DTZ001 - the point of the case
 AWARE = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+EAST = datetime.timezone(datetime.timedelta(hours=14))
 
 
 def a_job(**options: Any) -> NewJob:
@@ -48,6 +49,7 @@ def a_job(**options: Any) -> NewJob:
         ),
         ({"run_after": datetime.datetime.max.replace(tzinfo=datetime.UTC)}, "/runAfter"),
         ({"run_after": NAIVE}, "/runAfter"),
+        ({"run_after": datetime.datetime.min.replace(tzinfo=EAST)}, "/runAfter"),
         ({"unique_key": "x" * 501}, "/uniqueKey"),
         ({"unique_for": SECOND}, "/uniqueForMs"),
         ({"unique_for": 0 * SECOND, "unique_key": "k"}, "/uniqueForMs"),
