@@ -42,6 +42,7 @@ def _environment() -> Environment:
     environment.filters.update(
         number=words.number,
         as_typed=words.as_typed,
+        in_form=words.in_form,
         percent=words.percent,
         duration=words.duration,
         ago=words.ago,

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+#: What is typed with a number, in milliseconds.
+UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _ISO = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
@@ -31,6 +33,19 @@ def percent(value: float | None) -> str:
 def as_typed(number: float) -> str:
     """A number as it is typed into a form. Read again it is the very same."""
     return repr(number).removesuffix(".0")
+
+
+def interval(milliseconds: int | None) -> str:
+    """``15 min``: in the largest unit that leaves nothing over, as it is typed into a form. Empty for none."""
+    if not milliseconds:
+        return ""
+    name, size = next((name, size) for name, size in reversed(UNITS.items()) if milliseconds % size == 0)
+    return f"{milliseconds // size} {name}"
+
+
+def in_form(value: Any, name: str) -> Any:
+    """A limit as the field of this name has it: a period with its unit, what was typed and all else as it is."""
+    return interval(value) if name.endswith("period_ms") and isinstance(value, int) else value
 
 
 def duration(seconds: float | None) -> str:

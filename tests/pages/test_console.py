@@ -235,10 +235,6 @@ def test_a_job_that_waits_is_changed(
     with sessions() as session:
         rows = session.execute(text("select priority, queue, run_after::text from jobplatform.jobs")).all()
     assert rows == [(-7, "slow", "2031-01-01 06:00:00+00")]
-    assert operator.do("/change", priority="2.5", queue="No") == (
-        "priority: Must be a whole number. queue: Must be lower-case letters, digits and _.:-, at most 100."
-    )
-    assert operator.do("/change") == "Say what is to be different: priority, runAfter or queue."
     assert operator.do("/change", at_once="true") == "The job is changed."
     form = operator.form("/change")
     hand.claim(acme, str(job_id))
@@ -247,6 +243,39 @@ def test_a_job_that_waits_is_changed(
     ))) == "The job is running and cannot be changed."  # fmt: skip
     assert 'id="change"' not in operator.get(f"/jobs/{acme}/{job_id}").text
     assert audited(sessions) == [("job.change", "a test")] * 2
+
+
+def test_what_a_waiting_job_cannot_be_changed_to_is_said_beside_what_was_typed(
+    operator: Visitor, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    job_id = enqueue("echo")
+    here = f"/jobs/{acme}/{job_id}"
+
+    operator.get(here)
+    operator.page = operator.send("/change", priority="2.5", queue="No", run_after="tomorrow")
+    assert (operator.page.status_code, '<details class="pop" name="pop" id="change" open>' in operator.page.text) == (
+        422,
+        True,
+    )
+    assert "Must be a whole number." in complaint_about("change-priority", operator)
+    assert "Must be lower-case letters" in complaint_about("change-queue", operator)
+    assert "Write it as 2031-01-01T06:00, in UTC." in complaint_about("change-run_after", operator)
+    fields = operator.form("/change").fields
+    assert (fields["priority"], fields["queue"], fields["run_after"]) == ("2.5", "No", "tomorrow")
+    # As somebody sends it for whom the page is the form again.
+    assert (
+        operator.do("/change", priority="2", queue="yes", run_after="2031-01-01T06:00+02:00") == "The job is changed."
+    )
+    with sessions() as session:
+        rows = session.execute(text("select priority, queue, run_after::text from jobplatform.jobs")).all()
+    assert rows == [(2, "yes", "2031-01-01 04:00:00+00")]
+
+    operator.get(here)
+    operator.page = operator.send("/change")
+    assert "Say what is to be different: the priority, the queue or the moment." in operator.page.text
+    operator.page = operator.send("/change", run_after="2031-01-01T06:00", at_once="true")
+    assert "At once, or not before a moment" in complaint_about("change-run_after", operator)
+    assert audited(sessions) == [("job.change", "a test")]
 
 
 def test_what_cannot_be_done_is_said(
@@ -299,13 +328,16 @@ def test_all_that_wait_are_shown_first_and_then_changed_by_workers(
     assert operator.page is not None
     assert "Change 1 job?" in " ".join(operator.page.text.split())
 
+    assert "Change 1 job<" in operator.page.text
     nothing = operator.send("/bulk/begin")
-    wrong = operator.send("/bulk/begin", priority="2.5", queue="No")
+    wrong = operator.page = operator.send("/bulk/begin", priority="2.5", queue="No")
+    assert "Must be a whole number." in complaint_about("change-priority", operator)
+    assert "Must be lower-case letters" in complaint_about("change-queue", operator)
+    assert operator.form("/bulk/begin").fields["queue"] == "No"
     answer = operator.follow(operator.send("/bulk/begin", priority="5", queue="fast", run_after="2031-01-01T06:00"))
 
-    assert (nothing.status_code, wrong.status_code) == (400, 400)
-    assert "Say what is to be different: priority, runAfter or queue." in nothing.text
-    assert "priority: Must be a whole number. queue: Must be lower-case letters" in wrong.text
+    assert (nothing.status_code, wrong.status_code) == (422, 422)
+    assert "Say what is to be different: the priority, the queue or the moment." in nothing.text
     said = "priority 5, queue fast, not before 2031-01-01T06:00:00+00:00"
     assert said in answer.text
     assert said in operator.get("/bulk").text
@@ -393,12 +425,13 @@ def test_a_task_is_limited_in_all_and_in_each_workspace(operator: Visitor, descr
 
 def test_a_resource_gets_a_rate_that_is_changed_and_lifted_and_is_paused(operator: Visitor, sessions: Sessions) -> None:
     operator.get("/resources")
-    assert operator.do("/resources", resource="hub spot/é:*", units="100", period_ms="10,000") == (
+    assert operator.do("/resources", resource="hub spot/é:*", units="1,000", period_ms="10 s") == (
         "hub spot/é:* has a rate now."
     )
     assert operator.page is not None
-    assert "100 in 10 s" in " ".join(operator.page.text.split())
-    operator.page = operator.send("/resources", resource="hub spot/é:*", units="1", period_ms="1")
+    assert "1,000 in 10 s" in " ".join(operator.page.text.split())
+    assert operator.form("/rate").fields["period_ms"] == "10 s"
+    operator.page = operator.send("/resources", resource="hub spot/é:*", units="1", period_ms="1 s")
     assert (operator.page.status_code, "has a rate already" in operator.page.text) == (422, True)
     operator.page = operator.send("/resources", resource="other:*", units="none")
     assert operator.page.status_code == 422
@@ -420,6 +453,25 @@ def test_a_resource_gets_a_rate_that_is_changed_and_lifted_and_is_paused(operato
     assert scalar(sessions, "select count(*) from jobplatform.rate_limits") == 0
     actions = ["rate.set", "rate.set", "resource.pause", "resource.resume", "rate.clear"]
     assert [action for action, _ in audited(sessions)] == actions
+
+
+@pytest.mark.parametrize("period", ["1000", "10 weeks", "1.5 s", "-1 s", "0 s", "400 d", "s"])
+def test_a_period_is_written_with_its_unit_and_how_is_said(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions, period: str
+) -> None:
+    operator.get("/resources")
+    operator.page = operator.send("/resources", resource="other:*", units="--5", period_ms=period)
+    assert operator.page.status_code == 422
+    assert "Must be a whole number." in complaint_about("new-units", operator)
+    assert "Write it as 90 s, 15 min, 2 h or 1 d." in complaint_about("new-period_ms", operator)
+    assert operator.form("/resources").fields["period_ms"] == period
+
+    operator.get(f"/workspaces/{acme}")
+    operator.page = operator.send("/limits", rate_units="5", rate_period_ms=period)
+    assert "Write it as 90 s, 15 min, 2 h or 1 d." in complaint_about("rate_period_ms", operator)
+    assert operator.do("/limits", rate_units="5", rate_period_ms="90 s") == "The limits count from the next claim on."
+    assert scalar(sessions, "select rate_period_ms from jobplatform.workspace_limits") == 90_000
+    assert operator.form("/limits").fields["rate_period_ms"] == "90 s"
 
 
 def test_a_resource_gets_a_limit_that_is_changed_and_cleared(operator: Visitor, sessions: Sessions) -> None:
@@ -573,7 +625,9 @@ WRONG = (
     ({"rule": "every"}, "every", "Say how often"),
     ({"rule": "once", "at": "soon"}, "at", "Say when"),
     ({"payload": "{"}, "payload", "not JSON"),
+    ({"payload": "[" * 100_000}, "payload", "not JSON"),
     ({"priority": "high"}, "priority", "not a whole number"),
+    ({"priority": "--5"}, "priority", "not a whole number"),
     ({"spread": "1 week"}, "spread", "90 s, 15 min"),
     ({"workspace": "acme"}, "workspace", "not the id"),
     ({"whose": "mine"}, "whose", "whose jobs"),
@@ -772,6 +826,8 @@ def test_a_test_job_is_enqueued_by_a_form_that_loses_nothing(
     assert operator.form("/new").fields["payload"] == '{"left": 1'
     for complaint in ("not the id of a workspace", "not JSON", "not a whole number"):
         assert complaint in operator.page.text
+    for payload, priority in (("[" * 100_000, "1"), ("{}", "--1")):
+        assert operator.send("/new", workspace=str(acme), payload=payload, priority=priority).status_code == 422
     operator.page = operator.send("/new", workspace=str(acme), payload='{"left": "x"}', priority="")
     assert operator.page.status_code == 422
     assert 'id="payload-wrong"' in operator.page.text

@@ -8,13 +8,12 @@ from typing import Any, get_args
 from uuid import UUID
 
 from flask import Response, redirect, request
-from marshmallow import ValidationError
 
 from jobplatform.api.auditing import audit
 from jobplatform.api.schemas import JobChangeSchema
 from jobplatform.errors import SearchError
 from jobplatform.pages.console.searching import explained
-from jobplatform.pages.console.typed import change_of_job
+from jobplatform.pages.console.typed import change_of_job, typed_change, wrong_with_change
 from jobplatform.pages.going_back import safe_back
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
@@ -43,20 +42,31 @@ def list_actions() -> Response:
 
 
 def preview() -> Response:
-    deed, q = _deed(request.args.get("deed", "")), request.args.get("q", "")
+    return _page(_deed(request.args.get("deed", "")), request.args.get("q", ""))
+
+
+def _page(deed: pages.BulkDeed, q: str, wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+    """``wrong``: with what was to be different, which is shown again as it was typed."""
     require(f"job.{deed}")
     search = _search(q)
     with looking() as session, _understood():
         found = pages.preview_bulk(session, deed, search)
-    return render("bulk_preview.html", deed=deed, search=search, found=found)
+    typed = typed_change(request.form) if wrong else {}
+    return render(
+        "bulk_preview.html", status=status, deed=deed, search=search, found=found, typed=typed, wrong=wrong or {}
+    )
 
 
 def begin_from_form() -> Any:
     deed = _deed(request.form.get("deed", ""))
     seen = request.form.get("expected", "")
     expected = int(seen) if seen.isdecimal() and len(seen) < 18 else None
-    change = _change() if deed == "change" else None
-    return begin(deed, request.form.get("q", ""), expected, change)
+    q = request.form.get("q", "")
+    if deed != "change":
+        return begin(deed, q, expected)
+    if wrong := wrong_with_change(request.form, _complaints()):
+        return _page(deed, q, wrong, 422)
+    return begin(deed, q, expected, _CHANGE.load(change_of_job(request.form)))
 
 
 def begin(deed: pages.BulkDeed, q: str, expected: int | None, change: JobChange | None = None) -> Any:
@@ -94,17 +104,10 @@ def stop(action_id: UUID) -> Any:
     return answer
 
 
-def _change() -> JobChange:
-    try:
-        change: JobChange = _CHANGE.load(change_of_job(request.form))
-    except ValidationError as error:
-        said = [
-            message if name == "_schema" else f"{name}: {message}"
-            for name, messages in error.messages_dict.items()
-            for message in messages
-        ]
-        raise PageError(400, "Nothing to do", " ".join(said)) from None
-    return change
+def _complaints() -> dict[str, str]:
+    """What the API would say of the form."""
+    found = _CHANGE.validate(change_of_job(request.form))
+    return {name: " ".join(messages) for name, messages in found.items()}
 
 
 def _deed(text: str) -> pages.BulkDeed:

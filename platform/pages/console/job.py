@@ -15,7 +15,7 @@ from jobplatform.models import Job, Outcome, Status
 from jobplatform.pages.acting import done
 from jobplatform.pages.charts import Stretch, stretches
 from jobplatform.pages.console.jobs import workspace_names
-from jobplatform.pages.console.typed import change_of_job
+from jobplatform.pages.console.typed import change_of_job, typed_change, wrong_with_change
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
@@ -50,6 +50,11 @@ def make_job() -> Section:
 
 
 def show_job(workspace_id: UUID, job_id: UUID) -> Response:
+    return _page(workspace_id, job_id)
+
+
+def _page(workspace_id: UUID, job_id: UUID, wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+    """``wrong``: with the form of a change, which is shown again as it was typed."""
     with looking() as session:
         detail = pages.job_detail(session, workspace_id, job_id, lines=LINES)
         if detail is None:
@@ -61,6 +66,7 @@ def show_job(workspace_id: UUID, job_id: UUID) -> Response:
     parts, words = _life(detail, now)
     return render(
         "job.html",
+        status=status,
         job=job,
         detail=detail,
         why=detail.why,
@@ -73,6 +79,8 @@ def show_job(workspace_id: UUID, job_id: UUID) -> Response:
         is_live=job.status in (Status.PENDING, Status.RUNNING),
         can_run_now=job.status == Status.PENDING and job.run_after > now,
         once=secrets.token_urlsafe(16),
+        typed=typed_change(request.form) if wrong else {},
+        wrong=wrong or {},
     )
 
 
@@ -99,7 +107,11 @@ def run_now(workspace_id: UUID, job_id: UUID) -> Any:
 
 
 def change(workspace_id: UUID, job_id: UUID) -> Any:
+    if wrong := wrong_with_change(request.form, {}):
+        return _page(workspace_id, job_id, wrong, 422)
     answer = ask("PATCH", f"/workspaces/{workspace_id}/jobs/{job_id}", change_of_job(request.form))
+    if answer.status == 422:
+        return _page(workspace_id, job_id, wrong_with_change(request.form, answer.complaints), 422)
     return done(answer, "The job is changed.")
 
 

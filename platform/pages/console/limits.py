@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import request
 
 from jobplatform.api.fields import camel
+from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, whole_number
 from jobplatform.pages.inner_api import Answer
 
 #: What a form may set, with what it is called and what is said about it.
@@ -16,7 +17,7 @@ LIMITS: Final = {
     "max_running": ("Running at most", "Jobs at a time"),
     "max_pending": ("Waiting at most", "Jobs; more are refused"),
     "rate_units": ("Rate: jobs", "Jobs that start in each period"),
-    "rate_period_ms": ("Rate: period, ms", "1000 is a second"),
+    "rate_period_ms": ("Rate: period", "Such as 10 s, 5 min or 1 h"),
 }
 #: Of a task.
 TASK_LIMITS: Final = {
@@ -29,14 +30,14 @@ RESOURCE_LIMIT: Final = {
 }
 RATE: Final = {
     "units": ("Units", "What jobs may use in each period"),
-    "period_ms": ("Period, ms", "1000 is a second"),
+    "period_ms": ("Period", "Such as 10 s, 5 min or 1 h"),
     "burst": ("At once", "Units; empty for as many as in a period"),
 }
 
 
 def limits_in_form(names: Iterable[str] = LIMITS) -> dict[str, Any]:
     """As the API takes them. An empty field clears."""
-    return {camel(name): _value(request.form.get(name, "")) for name in names}
+    return {camel(name): _value(name, request.form.get(name, "").strip()) for name in names}
 
 
 def wrong_with(answer: Answer, names: Iterable[str] = LIMITS) -> dict[str, str]:
@@ -44,15 +45,17 @@ def wrong_with(answer: Answer, names: Iterable[str] = LIMITS) -> dict[str, str]:
     if answer.ok:
         return {}
     fields = {camel(name): name for name in names}
-    wrong = {fields.get(path, ""): _plain(message) for path, message in answer.complaints.items()}
+    wrong = {fields.get(path, ""): _plain(path, message) for path, message in answer.complaints.items()}
     if not wrong or "" in wrong:
         wrong[""] = answer.complaint
     return wrong
 
 
-def _plain(message: str) -> str:
-    """An empty field is none for the API, which has words of its own for that."""
-    return "This is needed." if message.startswith(("Field may not be null", "Missing data")) else message
+def _plain(path: str, message: str) -> str:
+    """An empty field is none for the API, which has words of its own for that; and a period a number."""
+    if message.startswith(("Field may not be null", "Missing data")):
+        return "This is needed."
+    return f"{AN_INTERVAL} At most a year." if path.endswith("eriodMs") and message.startswith("Must be") else message
 
 
 def typed_in_form(names: Iterable[str] = LIMITS) -> dict[str, str]:
@@ -60,9 +63,9 @@ def typed_in_form(names: Iterable[str] = LIMITS) -> dict[str, str]:
     return {name: request.form.get(name, "") for name in names}
 
 
-def _value(text: str) -> Any:
+def _value(name: str, text: str) -> Any:
     """A number where it is one; else as it is, and the API says what is wrong with it."""
-    text = text.strip().replace(",", "")
     if not text:
         return None
-    return int(text) if text.lstrip("-").isdecimal() and len(text) < 16 else text
+    number = milliseconds(text) if name.endswith("period_ms") else whole_number(text.replace(",", ""))
+    return text if number is None else number

@@ -73,7 +73,8 @@ def make_limit() -> Any:
     answer = ask("PUT", _limit_path(name), limits_in_form(RESOURCE_LIMIT))
     if not answer.ok:
         return _page(wrong_limit=wrong_with(answer, LIMIT_NAMES), status=answer.status)
-    return done(answer, f"{name} has a limit now.", url("resources.list_resources"))
+    has = "no limit now, whatever its kind or the code has" if answer.body["maxRunning"] is None else "a limit now"
+    return done(answer, f"{name} has {has}.", url("resources.list_resources"))
 
 
 def change_limit() -> Any:

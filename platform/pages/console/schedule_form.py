@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -13,12 +12,13 @@ from flask import Response, redirect, request
 
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.typed import moment_in_utc
+from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, moment_in_utc, whole_number
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, current_shell, looking, url
+from jobplatform.pages.words import interval
 from jobplatform.queue import closed_payload, get_schedule
 from jobplatform.redaction import REDACTED, redacted
 
@@ -33,8 +33,6 @@ WHOSE = {"workspace": "One workspace", "every": "Every workspace", "platform": "
 CATCH_UPS = {CatchUp.NONE: "Leave them out", CatchUp.ONE: "Make up for them once", CatchUp.ALL: "Make up for each"}
 OVERLAPS = {"": "As the task says", Overlap.SKIP: "Leave this one out", Overlap.REPLACE: "Replace what waits"}
 
-_UNITS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-_INTERVAL = re.compile(rf"\s*(\d{{1,9}})\s*({'|'.join(_UNITS)})\s*")
 #: What the API calls it, and what the form does.
 _FIELDS = {
     "name": "name",
@@ -165,7 +163,7 @@ def body_of(form: Mapping[str, str]) -> tuple[Complaints, dict[str, Any]]:
         wrong["task"] = "Say which task it is to enqueue."
     try:
         body["payload"] = json.loads(typed.get("payload") or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wrong["payload"] = f"This is not JSON: {error}."
     return wrong, body
 
@@ -176,14 +174,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     if "cron" in changes or "timezone" in changes:
         changes |= {name: after[name] for name in ("cron", "timezone") if name in after}
     return changes
-
-
-def interval(milliseconds: int | None) -> str:
-    """``15 min``: in the largest unit that leaves nothing over. Empty for none."""
-    if not milliseconds:
-        return ""
-    name, size = next((name, size) for name, size in reversed(_UNITS.items()) if milliseconds % size == 0)
-    return f"{milliseconds // size} {name}"
 
 
 def complaints_of(answer: Answer) -> Complaints:
@@ -215,21 +205,18 @@ def _rule(typed: Mapping[str, str], wrong: Complaints) -> dict[str, Any]:
 
 def _milliseconds(typed: Mapping[str, str], name: str, wrong: Complaints) -> int | None:
     text = typed.get(name, "")
-    match = _INTERVAL.fullmatch(text)
-    if match:
-        return int(match[1]) * _UNITS[match[2]]
-    if text:
-        wrong[name] = "Write it as 90 s, 15 min, 2 h or 1 d."
-    return None
+    found = milliseconds(text)
+    if text and found is None:
+        wrong[name] = AN_INTERVAL
+    return found
 
 
 def _whole(typed: Mapping[str, str], name: str, wrong: Complaints) -> int | None:
     text = typed.get(name, "")
-    if text.lstrip("-").isdecimal() and len(text) < 10:
-        return int(text)
-    if text:
+    found = whole_number(text)
+    if text and found is None:
         wrong[name] = "This is not a whole number."
-    return None
+    return found
 
 
 def _same_text(typed: str, before: str) -> bool:

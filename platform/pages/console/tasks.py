@@ -13,6 +13,7 @@ from flask import Response, redirect, request
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.limits import TASK_LIMITS, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.console.pausing import pause_it, resume_it
+from jobplatform.pages.console.typed import whole_number
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
@@ -138,12 +139,13 @@ def _body(task: str, form: dict[str, str]) -> tuple[dict[str, str], dict[str, An
         wrong["workspace"] = "This is not the id of a workspace."
     try:
         body["payload"] = json.loads(form.get("payload") or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wrong["payload"] = f"This is not JSON: {error}."
     for name, inside in (("priority", "priority"), ("delay", "delayMs")):
         text = form.get(name, "").strip()
-        if text.lstrip("-").isdecimal() and len(text) < 10:
-            body[inside] = int(text) * (1000 if name == "delay" else 1)
+        number = whole_number(text)
+        if number is not None:
+            body[inside] = number * (1000 if name == "delay" else 1)
         elif text:
             wrong[name] = "This is not a whole number."
     return wrong, body
