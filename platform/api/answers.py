@@ -48,13 +48,27 @@ def show(job: Job) -> Response:
 
 def tagged(answer: Response) -> Response:
     """With an entity tag of its body; 304 when the client has it already."""
-    answer.set_etag(hashlib.sha256(answer.get_data()).hexdigest()[:32])
+    answer.set_etag(_tag_of(answer))
     # Somebody's own: only its reader may keep it, and has to ask whether it is still so.
     answer.cache_control.private = True
     answer.cache_control.no_cache = True
-    # If-Match guards changes; of an answer that only shows something werkzeug would make a 412 with all of it.
+    # If-Match guards changes (require_match); of an answer that only shows something werkzeug would make a 412 with all
+    # of it.
     answer.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})
     return answer
+
+
+def require_match(job: Job) -> None:
+    """Raise the problem of a job that is another than what was changed was read from, as ``If-Match`` says."""
+    # A proxy that compresses makes tags weak; it is the same job all the same.
+    if not request.if_match.contains_weak(_tag_of(respond(_JOB, describe(job)))):
+        raise ProblemError(
+            412, "The job is not what If-Match says any more: read it again, and look what is different."
+        )
+
+
+def _tag_of(answer: Response) -> str:
+    return hashlib.sha256(answer.get_data()).hexdigest()[:32]
 
 
 def accept(job: Job, *, deduplicated: bool = False, replaced: bool = False) -> Response:

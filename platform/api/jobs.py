@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from flask import Response
+from flask import Response, request
 
-from jobplatform.api.answers import duplicate, list_of_attempts, list_of_steps, show, status_conflict
+from jobplatform.api.answers import duplicate, list_of_attempts, list_of_steps, require_match, show, status_conflict
 from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.enqueueing_many import enqueue_all
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found, unavailable
-from jobplatform.api.reading import places_for_reader, read_existing, read_job, read_page, reader_sees_sealed
-from jobplatform.api.resource import CONDITIONAL, CONFLICT, DUPLICATE, LISTED, LOCATED, QUOTA, TAGGED, Resource
+from jobplatform.api.reading import (
+    places_for_reader,
+    read_existing,
+    read_job,
+    read_job_in,
+    read_page,
+    reader_sees_sealed,
+)
+from jobplatform.api.resource import CONDITIONAL, CONFLICT, DUPLICATE, GUARDED, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
@@ -42,6 +49,7 @@ from jobplatform.queue import (
     cancel_tree,
     change_job,
     get_job,
+    hold_job,
     list_attempts,
     list_steps,
     retry_job,
@@ -120,16 +128,20 @@ def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
     return list_of_steps(found)
 
 
-@jobs.endpoint("PATCH", JOB, Scope.JOBS_WRITE, refuses=(400, 404, 413, 415), keyed=True)
+@jobs.endpoint("PATCH", JOB, Scope.JOBS_WRITE, refuses=(400, 404, 412, 413, 415), keyed=True)
 @jobs.may_answer(409, **CONFLICT)
 @jobs.body(JobChangeSchema, example={"priority": 10, "runAfter": None})
-@jobs.answers(200, JobSchema)
+@jobs.answers(200, JobSchema, headers=TAGGED)
+@jobs.headers(*GUARDED)
 def alter_job(change: JobChange, workspace_id: UUID, job_id: UUID) -> Response:
     """Change a job that has not begun: its priority, its queue, when it runs
 
     What is not named stays. It may wait for its next attempt, or for other jobs, and goes on waiting for those.
     """
     with mounted().transaction() as session:
+        if "If-Match" in request.headers:
+            hold_job(session, workspace_id, job_id)
+            require_match(read_job_in(session, workspace_id, job_id))
         answer = change_job(session, workspace_id, job_id, change)
         if answer is ChangeAnswer.CHANGED:
             audit(session, "job.change", f"job:{job_id}", workspace_id, **change.as_json())

@@ -36,8 +36,13 @@ def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Resp
 def read_job(workspace_id: UUID, job_id: UUID) -> Job:
     """A job as it is now; the problem of an unknown one when the workspace has none of this id."""
     with mounted().reading() as session:
-        job = get_job(session, workspace_id, job_id)
-        _complete(session, workspace_id, [job] if job else [])
+        return read_job_in(session, workspace_id, job_id)
+
+
+def read_job_in(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
+    """The same in a transaction that goes on."""
+    job = get_job(session, workspace_id, job_id)
+    _complete(session, workspace_id, [job] if job else [])
     if job is None:
         raise not_found()
     return job

@@ -87,6 +87,15 @@ CONDITIONAL = [
         "description": "A tag from an earlier answer: 304 if the job is still in that state",
     }
 ]
+#: The same for what is changed.
+GUARDED = [
+    {
+        "name": "If-Match",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "A tag from an earlier answer: 412, and nothing is changed, if the job is not in that state",
+    }
+]
 
 
 def _needs_body(view: View) -> View:

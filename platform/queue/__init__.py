@@ -56,7 +56,7 @@ from jobplatform.queue.bulk_actions import (
 )
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
-from jobplatform.queue.change_waiting import ChangeAnswer, JobChange, change_job
+from jobplatform.queue.change_waiting import ChangeAnswer, JobChange, change_job, hold_job
 from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
 from jobplatform.queue.claim import (
     NOBODY,
@@ -651,6 +651,7 @@ __all__ = [
     "get_sync_log",
     "get_webhook",
     "heartbeat",
+    "hold_job",
     "is_anything_left",
     "is_encrypting",
     "is_own_task",

@@ -92,6 +92,10 @@ CHANGE: Final = _CHANGE.format(passing="", start_by=_START_BY)
 #: The same, and what somebody has locked is passed over.
 CHANGE_AT_ONCE: Final = _CHANGE.format(passing=" skip locked", start_by=_START_BY)
 
+HOLD: Final = """
+select from jobplatform.job_queue where workspace_id = %(workspace_id)s and id = %(id)s for update
+"""
+
 #: In the second a row is seen as whoever moved it has left it. For that to be in vain it must have been moved back.
 ROUNDS: Final = 5
 
@@ -174,6 +178,12 @@ def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, cha
     visit(session, workspace_id)
     key = (workspace_id, job_id)
     return change_jobs(session, [key], change)[key]
+
+
+def hold_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
+    """Have a job stay as it is until the caller's transaction ends: for whoever looks before changing it."""
+    visit(session, workspace_id)
+    run(session, HOLD, workspace_id=workspace_id, id=job_id)
 
 
 def change_jobs(session: Session, keys: Sequence[Key], change: JobChange) -> dict[Key, ChangeAnswer]:

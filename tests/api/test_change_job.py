@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.queue import JobChange, change_job
+from jobplatform.testing import wait_until
 from tests.api.conftest import PROBLEM, Client, Hand, MintToken
 
+WAITING = """
+select count(*) from pg_stat_activity
+where application_name = 'jobplatform-api' and datname = current_database() and wait_event_type = 'Lock'
+"""
 NEXT_YEAR = "2031-01-01T00:00:00.000000Z"
 
 
@@ -120,3 +127,42 @@ def test_the_same_request_twice_is_done_once_and_answered_as_the_first_was(
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.headers["Idempotency-Replayed"] == "true"
     assert second.get_json() == first.get_json()
+
+
+def test_a_job_that_somebody_else_has_changed_meanwhile_is_left_alone_for_who_says_what_it_was(
+    client: Client, echo: Callable[..., str], jobs_url: str
+) -> None:
+    at = f"{jobs_url}/{echo()}"
+    tag = client.get(at).headers["ETag"]
+    first = client.request("PATCH", at, json={"priority": 1}, headers={"If-Match": tag})
+    late = client.request("PATCH", at, json={"priority": 2}, headers={"If-Match": tag})
+
+    assert (first.status_code, late.status_code, late.mimetype) == (200, 412, PROBLEM)
+    assert late.get_json()["type"].endswith(":precondition-failed")
+    assert client.get(at).get_json()["priority"] == 1
+    # What the change has answered is the job to go on from, also as a proxy that compresses calls it.
+    for number, seen in ((3, first.headers["ETag"]), (4, "W/%s"), (5, '"other", %s'), (6, "*")):
+        given = seen % client.get(at).headers["ETag"] if "%s" in seen else seen
+        answer = client.request("PATCH", at, json={"priority": number}, headers={"If-Match": given})
+        assert (answer.status_code, answer.get_json()["priority"]) == (200, number), given
+    for given in ("", "nonsense", '"other"', "W/*"):
+        answer = client.request("PATCH", at, json={"priority": 9}, headers={"If-Match": given})
+        assert answer.status_code == 412, given
+    unknown = client.request("PATCH", f"{jobs_url}/{uuid.uuid4()}", json={"priority": 9}, headers={"If-Match": "*"})
+    assert unknown.status_code == 404
+
+
+def test_who_changes_a_job_while_somebody_else_does_has_not_read_what_becomes_of_it(
+    client: Client, workspace_id: uuid.UUID, echo: Callable[..., str], jobs_url: str, sessions: sessionmaker[Session]
+) -> None:
+    job_id = echo()
+    at = f"{jobs_url}/{job_id}"
+    guard = {"If-Match": client.get(at).headers["ETag"]}
+    with ThreadPoolExecutor(1) as thread, sessions() as other, sessions() as watching:
+        change_job(other, workspace_id, uuid.UUID(job_id), JobChange(priority=1))
+        late = thread.submit(client.request, "PATCH", at, json={"priority": 2}, headers=guard)
+        wait_until(lambda: watching.scalar(text(WAITING)), what="the request to wait for the change")
+        other.commit()
+
+        assert late.result().status_code == 412
+    assert client.get(at).get_json()["priority"] == 1
