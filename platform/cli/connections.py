@@ -277,7 +277,7 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except OSError as error:
         raise click.BadParameter(f"the configuration cannot be read: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"the configuration is not JSON: {error}") from error
 
 

@@ -325,7 +325,7 @@ def _is_cron(text: str | None) -> bool:
 def _parse(payload: str) -> Any:
     try:
         return json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"the payload is not JSON: {error}") from error
 
 

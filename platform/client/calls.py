@@ -75,7 +75,8 @@ class Client:
 
     def _accepted(self, path: str, body: dict[str, Any]) -> Job:
         answer = self._http.ask("POST", f"{self._workspace}/{path}", body=body)
-        return Job.of(answer["job"], deduplicated=answer["deduplicated"])
+        # A server of a version before knows nothing of replacing.
+        return Job.of(answer["job"], deduplicated=answer["deduplicated"], replaced=answer.get("replaced", False))
 
     # -- look ------------------------------------------------------------------------------------
 
@@ -190,7 +191,7 @@ class Client:
 
 
 def _camel(options: dict[str, Any]) -> dict[str, Any]:
-    """Names as the API spells them, moments and ids as texts."""
+    """Names as the API spells them, moments and ids as texts; also within what a job is to wait for."""
     return {_camel_name(name): _plain(value) for name, value in options.items()}
 
 
@@ -202,4 +203,8 @@ def _camel_name(name: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return _camel(value)
     return str(value) if isinstance(value, uuid.UUID) else value

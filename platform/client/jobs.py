@@ -66,6 +66,8 @@ class Job:
     """Whether the enqueue found it there already."""
     start_by: datetime.datetime | None = None
     """If it has not begun by then it is cancelled; None once it has, or where it may begin at any time."""
+    replaced: bool = False
+    """Whether the enqueue found it waiting, and made it what it is now."""
 
     @property
     def is_final(self) -> bool:
@@ -83,7 +85,7 @@ class Job:
         return self.result
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], *, deduplicated: bool = False) -> Job:
+    def of(cls, found: Mapping[str, Any], *, deduplicated: bool = False, replaced: bool = False) -> Job:
         return cls(
             id=found["id"],
             workspace_id=found["workspaceId"],
@@ -103,6 +105,7 @@ class Job:
             completed_at=_moment(found["completedAt"]) if found["completedAt"] else None,
             raw=found,
             deduplicated=deduplicated,
+            replaced=replaced,
             # A server of the version before does not say it.
             start_by=_moment(found["startBy"]) if found.get("startBy") else None,
         )

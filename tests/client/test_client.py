@@ -99,6 +99,22 @@ BUSY = httpx.Response(503, headers={"Retry-After": "7"}, json={"type": "urn:jobp
 NOBODY_BEHIND = [httpx.Response(502, text="<h1>Bad Gateway</h1>"), httpx.Response(504)]
 
 
+def test_a_request_that_has_taken_the_place_of_another_is_said_to_have(jobs: Client) -> None:
+    quiet = {"unique_key": "k", "if_active": "replace", "delay_ms": 60_000, "longest_delay_ms": 60_000}
+    first, second = jobs.enqueue("echo", **quiet), jobs.enqueue("echo", {"a": 1}, **quiet)
+
+    assert (first.replaced, second.replaced, second.deduplicated) == (False, True, False)
+    assert (second.id, second.payload, second.run_after) == (first.id, {"a": 1}, first.run_after)
+
+
+def test_what_a_job_is_to_wait_for_is_said_with_the_names_of_python_too(jobs: Client) -> None:
+    first = jobs.enqueue("echo", delay_ms=60_000)
+
+    second = jobs.enqueue("echo", after=[{"job_id": uuid.UUID(first.id), "run_if": "ended"}])
+
+    assert second.raw["after"] == [{"jobId": first.id, "runIf": "ended", "status": "pending"}]
+
+
 def test_a_job_is_enqueued_looked_at_cancelled_and_retried(jobs: Client) -> None:
     job = jobs.enqueue("echo", {"a": 1}, priority=5, delay_ms=60_000, unique_key="k")
 

@@ -61,6 +61,7 @@ def test_a_platform_wide_schedule_needs_no_workspace(cli: Cli) -> None:
         ("create synk --cron @daily", "no task is named 'synk'; did you mean 'sync'?"),
         ("create jobplatform.webhook --cron @daily", "no task is named 'jobplatform.webhook'"),
         ("create sync --every 1h -p {}x", "the payload is not JSON"),
+        ("create sync --every 1h -p " + "[" * 100_000, "the payload is not JSON"),
         ('create sync --every 1h -p {"mode":1}', "mode"),
         ("pause nightly", "no schedule 'nightly' is platform-wide"),
         ("run-now nightly -w Nobody", "no workspace is named 'Nobody'"),
