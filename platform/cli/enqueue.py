@@ -44,6 +44,7 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
     "Default: as the task says.",
 )
 @click.option("--queue", help="Default: the task's own.")
+@click.option("--unique-key", help="Of this key there is one unfinished job at a time. Default: as the task says.")
 @click.option(
     "--unique-for",
     type=Amount(min_open=True),
@@ -68,6 +69,7 @@ def enqueue(
     longest_delay: float | None,
     start_within: datetime.timedelta | None,
     queue: str | None,
+    unique_key: str | None,
     unique_for: float | None,
     if_active: str | None,
     parent: UUID | None,
@@ -90,6 +92,7 @@ def enqueue(
             longest_delay=_seconds(longest_delay),
             start_within=start_within,
             queue=queue,
+            unique_key=unique_key,
             unique_for=_seconds(unique_for),
             if_active=ON_CONFLICT.get(if_active),
         )

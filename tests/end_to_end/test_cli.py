@@ -35,6 +35,8 @@ from jobplatform.testing import Clock
 from tests.end_to_end.conftest import Cli, as_json
 from tests.pooler import run_pooler
 
+EXAMPLES = "tests.api.example_tasks:tasks"
+
 
 def test_every_problem_of_the_settings_is_told_at_once(run: Cli) -> None:
     answer = run(
@@ -196,6 +198,19 @@ def test_a_job_is_enqueued_once_and_its_guard_is_told(cli: Cli, acme: uuid.UUID)
 
     assert (first["created"], second["created"]) == (True, False)
     assert first["jobId"] == second["jobId"]
+
+
+def test_a_job_of_a_task_that_may_be_enqueued_again_and_again_is_given_a_key(cli: Cli, acme: uuid.UUID) -> None:
+    def enqueue(*options: str) -> Any:
+        return cli("enqueue", "echo", "-w", "Acme", "--json", *options, JOBPLATFORM_TASKS=EXAMPLES)
+
+    keyless = enqueue("--unique-for", "900")
+    one, same, other = [as_json(enqueue("--unique-for", "900", "--unique-key", key)) for key in ("a", "a", "b")]
+
+    assert (keyless.exit_code, "needs a uniqueKey" in keyless.stderr) == (1, True)
+    assert (one["created"], same["created"], other["created"]) == (True, False, True)
+    assert same["jobId"] == one["jobId"]
+    assert enqueue("--unique-key", "").exit_code == 1
 
 
 def test_a_job_that_comes_too_soon_is_told_which_there_is_and_for_how_long(cli: Cli, acme: uuid.UUID) -> None:
