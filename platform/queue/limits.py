@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits, WorkspaceLimits, clock, visit
+from jobplatform.queue.resources import LONGEST_RESOURCE, resource_problem
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.waking import wake_workers
@@ -30,7 +31,6 @@ UNITS = range(1, 2**31)
 #: A rate over more than a year is a contract.
 PERIODS = range(1, 366 * 86_400_000)
 LONGEST_NAME = 100
-LONGEST_RESOURCE = 200
 #: How many of a plan's workspaces a refusal to delete it names.
 MOST_NAMED = 100
 
@@ -501,7 +501,8 @@ def _resource_problem(resource: str) -> Problem | None:
         return Problem("/resource", f"must be 1 to {LONGEST_RESOURCE} characters")
     if "*" in kind or ("*" in rest and rest != "*") or not kind:
         return Problem("/resource", "must be a resource, or a kind of them and a star, as in hubspot:*")
-    problem = text_problem(resource)
+    # What no job's resource can be called would never be used.
+    problem = resource_problem(resource)
     return Problem("/resource", problem) if problem else None
 
 

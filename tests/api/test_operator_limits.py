@@ -189,6 +189,7 @@ def test_a_resource_is_limited_and_set_free(operator: Client, resource: str) -> 
     [
         ("*", {"maxRunning": 1}, ["{resource}"]),
         ("account:4*", {"maxRunning": 1}, ["{resource}"]),
+        ("account:4%1F", {"maxRunning": 1}, ["{resource}"]),
         ("account:1", {}, ["/maxRunning"]),
         ("account:1", {"maxRunning": -1}, ["/maxRunning"]),
         ("account:1", {"maxRunning": "one"}, ["/maxRunning"]),

@@ -288,6 +288,8 @@ def test_a_new_rate_needs_units_and_a_period(session: Session) -> None:
         (lambda s: set_task_limits(s, "export", {"max_running_per_workspace": -1}), "/maxRunningPerWorkspace"),
         (lambda s: set_rate_limit(s, "", {"units": 1, "period_ms": 1}), "/resource"),
         (lambda s: set_rate_limit(s, "*", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_rate_limit(s, "hubspot:1\n", {"units": 1, "period_ms": 1}), "/resource"),
+        (lambda s: set_resource_limit(s, "hubspot:1\n", 1), "/resource"),
         (lambda s: set_rate_limit(s, "hub*:1", {"units": 1, "period_ms": 1}), "/resource"),
         (lambda s: set_rate_limit(s, "hubspot:4*", {"units": 1, "period_ms": 1}), "/resource"),
         (lambda s: set_rate_limit(s, "hubspot:\x00", {"units": 1, "period_ms": 1}), "/resource"),
