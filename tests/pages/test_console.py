@@ -275,7 +275,10 @@ def test_what_a_waiting_job_cannot_be_changed_to_is_said_beside_what_was_typed(
     assert "Say what is to be different: the priority, the queue or the moment." in operator.page.text
     operator.page = operator.send("/change", run_after="2031-01-01T06:00", at_once="true")
     assert "At once, or not before a moment" in complaint_about("change-run_after", operator)
-    assert audited(sessions) == [("job.change", "a test")]
+    operator.send("/cancel")
+    late = operator.send("/change", priority="2.5")
+    assert (late.status_code, "The job is cancelled and cannot be changed." in late.text) == (422, True)
+    assert [action for action, _ in audited(sessions)] == ["job.change", "job.cancel"]
 
 
 def test_what_cannot_be_done_is_said(
