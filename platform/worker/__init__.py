@@ -1,4 +1,23 @@
-"""The process that runs jobs: a parent that owns the database work, a nursery, and children that run handlers."""
+"""The process that runs jobs: a parent that owns the database work, a nursery, and children that run handlers.
+
+Where to look, by what is asked:
+
+    how it is put together        host, options; the hub is the loop of the parent
+    who speaks to the database    claimer, finisher, registrar, keeper: each a thread (database);
+                                  ear and listener for the doorbell
+    how many jobs are claimed     supply, pace, newcomers
+    what the parent holds         ledger, attempt, gathering, outbox; verdicts on what ended
+    which child gets which job    dispatch
+    what children say             hearing; bodies of what they say, output for what they print
+    how children live and die     pool, slot, cradle; the ladder by which one is stopped
+    who makes children            nursery, and nursery_link to it
+    what runs in a child          child, channel, handler_session, surroundings
+    what is said between them     frames
+    how long we are a worker      membership, departure, until
+    what is done every so often   keeper and its messages, chore, repair
+    what the system has for us    kernel, clock
+    what others are told of it    port, watching, tally
+"""
 
 from jobplatform.worker.host import Worker
 from jobplatform.worker.options import WorkerOptions

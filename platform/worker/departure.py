@@ -80,7 +80,7 @@ class Departure:
             self._hand_back()
         if self.phase is Phase.HANDING_BACK:
             self._press(now)
-        if self.phase in (Phase.DRAINING, Phase.HANDING_BACK) and not self._pool.given:
+        if self.phase in (Phase.DRAINING, Phase.HANDING_BACK) and not self._pool.dispatch.given:
             self._leave(now)
         if self.phase is Phase.LEAVING:
             self._finish(now)
@@ -96,18 +96,18 @@ class Departure:
         self._membership.draining = True
         self._membership.beat_soon()
         self._pool.retire_all()
-        self._pool.take_back_all()
-        facts = {"running": self._pool.given, "handed_back": len(self._ledger.ready)}
+        self._pool.dispatch.take_back_all()
+        facts = {"running": self._pool.dispatch.given, "handed_back": len(self._ledger.ready)}
         logger.info("worker draining", extra=facts | {"drain_timeout": self._drain_timeout})
 
     def _hand_back(self) -> None:
         self.phase = Phase.HANDING_BACK
         self._deadline = NEVER
-        logger.warning("running jobs handed back", extra={"running": self._pool.given})
+        logger.warning("running jobs handed back", extra={"running": self._pool.dispatch.given})
 
     def _press(self, now: float) -> None:
         """Stop whatever still runs; the second request is not followed by the full grace."""
-        for slot, attempt in self._pool.running():
+        for slot, attempt in self._pool.dispatch.running():
             if attempt.reason is None:
                 self._pool.ladder.stop(slot, attempt, Reason.SHUTDOWN, now)
         if self._requests > 1:

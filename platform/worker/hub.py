@@ -100,11 +100,12 @@ class Hub:
         self.threads = (self.claimer, self.finisher, self.registrar, self.keeper)
         self.ledger = Ledger(tally)
         self.pool = Pool(options, self.ledger, self.selector)
+        self.dispatch = self.pool.dispatch
         self.membership = Membership(self.registrar, self.ledger, options, version)
         self.supply = Supply(
             self.claimer,
             self.ledger,
-            self.pool,
+            self.dispatch,
             capacity=options.capacity,
             poll=options.poll,
             most=options.max_jobs,
@@ -186,7 +187,7 @@ class Hub:
         )
         if not self.departure.begun:
             self.hand_back_users()
-            wake_at = min(wake_at, self.pool.dispatch(now))
+            wake_at = min(wake_at, self.dispatch.give_out(now))
         wake_at = min(wake_at, self.flush(now), self.ask(now), self.look_whether_done(now))
         self.wait(wake_at)
 
@@ -198,7 +199,7 @@ class Hub:
             # A callback may have closed what another event of this round is about.
             if key.fd in self.selector.get_map():
                 key.data()
-        if self.pool.may_linger:
+        if self.dispatch.may_linger:
             self.linger()
 
     def linger(self) -> None:
@@ -260,7 +261,7 @@ class Hub:
         if not self.ledger.closed:
             return
         resources, self.ledger.closed = self.ledger.closed, set()
-        self.pool.hand_back_users(resources)
+        self.dispatch.hand_back_users(resources)
         if self.supply.in_flight:
             self.closed_meanwhile |= resources
 
@@ -268,7 +269,7 @@ class Hub:
         if self.flushing:
             return NEVER
         outbox = self.ledger.outbox
-        due_at = outbox.due_at(idle=not self.pool.given and not self.ledger.ready)
+        due_at = outbox.due_at(idle=not self.dispatch.given and not self.ledger.ready)
         if due_at is None:
             return NEVER
         if due_at > now:
@@ -306,7 +307,7 @@ class Hub:
 
     @property
     def holds_nothing(self) -> bool:
-        return self.quiet and self.ledger.outbox.empty and not self.pool.given
+        return self.quiet and self.ledger.outbox.empty and not self.dispatch.given
 
     def lose_lease(self) -> None:
         """Nothing we hold is ours any more: stop it all, hand back what may still be, and come back as somebody new.
@@ -314,9 +315,9 @@ class Hub:
         The fence decides about every write that is still on its way, and about each of these releases.
         """
         now = monotonic()
-        self.pool.take_back_all()
+        self.dispatch.take_back_all()
         self.ledger.release_ready()
-        for slot, attempt in self.pool.running():
+        for slot, attempt in self.dispatch.running():
             attempt.release_after = True
             self.pool.ladder.stop(slot, attempt, Reason.LEASE_LOST, now)
         self.ledger.known.clear()
@@ -354,7 +355,7 @@ class Hub:
         if claim.worker_id == self.membership.worker_id and not self.departure.begun:
             self.ledger.claimed(
                 claim.jobs,
-                idle=self.pool.idle,
+                idle=self.dispatch.idle,
                 waiting=claim.waiting,
                 came_round=claim.came_round,
                 stood_idle=stood_idle,
@@ -366,7 +367,7 @@ class Hub:
             # Not only at their places in the next turn: a child that has nothing to do would wait for all that is
             # before, and so would the claimer, which drains a backlog a tenth faster when it is asked at once.
             now = monotonic()
-            self.pool.dispatch(now)
+            self.dispatch.give_out(now)
             self.ask(now)
         else:
             self.ledger.refuse(claim.jobs)
@@ -418,7 +419,7 @@ class Hub:
             attempt = self.ledger.known.get(lease)
             if attempt is None:
                 continue
-            slot = self.pool.find(attempt)
+            slot = self.dispatch.find(attempt)
             if slot is not None:
                 self.pool.read_results(slot)
                 if not attempt.completes_itself:
@@ -429,7 +430,7 @@ class Hub:
         attempt = self.ledger.known.get(lease)
         if attempt is None:
             return
-        slot = self.pool.find(attempt)
+        slot = self.dispatch.find(attempt)
         if slot is not None:
             self.pool.ladder.stop(slot, attempt, Reason.CANCELLED, monotonic())
         self.ledger.cancel_ready(attempt)

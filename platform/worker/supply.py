@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 from jobplatform.queue import Rung
 from jobplatform.worker.claimer import Claimed, Claimer, ClaimWanted, Reconcile
+from jobplatform.worker.dispatch import Dispatch
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.newcomers import Newcomers
 from jobplatform.worker.outbox import FLUSH_ROWS
 from jobplatform.worker.pace import SLOW_SECONDS, claim_size
-from jobplatform.worker.pool import Pool
 
 NEVER: Final = math.inf
 #: Of the jobs that are claimed, this part may go to workspaces out of turn: the others are for the ring. Jobs that take
@@ -55,7 +55,7 @@ class Supply:
         self,
         claimer: Claimer,
         ledger: Ledger,
-        pool: Pool,
+        dispatch: Dispatch,
         *,
         capacity: int,
         poll: float,
@@ -64,7 +64,7 @@ class Supply:
     ) -> None:
         self._claimer = claimer
         self._ledger = ledger
-        self._pool = pool
+        self._dispatch = dispatch
         self._capacity = capacity
         self._poll = poll
         self._most = most
@@ -168,7 +168,7 @@ class Supply:
         first = self._look_first_at(wanted)
         rung = self._take_rung(first)
         # Behind another claim: who has nothing to do waits for that one.
-        idle = 0 if self.in_flight else self._pool.idle
+        idle = 0 if self.in_flight else self._dispatch.idle
         self._send(
             ClaimWanted(worker_id, wanted, self._ledger.pace.turn, first, ahead, rung), _Asked(now, wanted, idle)
         )
@@ -187,7 +187,7 @@ class Supply:
         had more than others, only if it is all there is.
         """
         rung, self._rung = self._rung, None
-        has_work = self._ledger.waiting or self._pool.given or self.in_flight
+        has_work = self._ledger.waiting or self._dispatch.given or self.in_flight
         if rung is None or has_work or not set(first) <= {rung.workspace_id}:
             return None
         return rung._replace(alone=not self._ledger.shares.is_behind(rung.workspace_id))
@@ -212,14 +212,14 @@ class Supply:
     def _hand_back_surplus(self, now: float) -> None:
         """Jobs that wait here for long ones to end could run elsewhere, and others' would have had their turn."""
         if waiting := len(self._ledger.ready):
-            kept = self._ledger.pace.keep(self._hands(now)[0], self._pool.typical_seconds(now))
+            kept = self._ledger.pace.keep(self._hands(now)[0], self._dispatch.typical_seconds(now))
             self._ledger.release_last(max(0, waiting - kept))
 
     def _wanted(self, now: float) -> int:
-        working = self._ledger.waiting + self._pool.given + sum(asked.jobs for asked in self._asked)
+        working = self._ledger.waiting + self._dispatch.given + sum(asked.jobs for asked in self._asked)
         unwritten = max(0, self._ledger.outbox.endings - FLUSH_ROWS)
         hands, tied_up = self._hands(now)
-        room = tied_up + self._ledger.pace.room(hands, self._pool.typical_seconds(now))
+        room = tied_up + self._ledger.pace.room(hands, self._dispatch.typical_seconds(now))
         size = claim_size(room, working + unwritten, working, hands + tied_up)
         return min(size, self._may_take()) if self._most else size
 
@@ -231,5 +231,5 @@ class Supply:
         these do. What is held in stock is for the former.
         """
         held_at_once = int(self._capacity * self._ledger.gathering.stretch)
-        tied_up = round(held_at_once * self._pool.tied_up(now))
+        tied_up = round(held_at_once * self._dispatch.tied_up(now))
         return held_at_once - tied_up, tied_up

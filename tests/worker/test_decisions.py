@@ -297,7 +297,7 @@ class SilentClaimer:
         self.closed = True
 
 
-class EmptyPool:
+class NothingGiven:
     given = 0
     idle = 0
     seconds = 0.0
@@ -311,7 +311,7 @@ class EmptyPool:
 
 
 def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
-    supply = Supply(SilentClaimer(), Ledger(), EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
+    supply = Supply(SilentClaimer(), Ledger(), NothingGiven(), capacity=1, poll=1000)  # type: ignore[arg-type]
     supply.ask(0.0, worker_id=1)
     assert supply.in_flight
 
@@ -326,9 +326,9 @@ def test_a_bell_that_rings_while_a_claim_is_on_its_way_is_not_lost() -> None:
 def test_slots_that_waited_for_a_claim_and_have_something_to_do_now_stood_idle(
     idle: int, jobs: int, slots: int
 ) -> None:
-    pool = EmptyPool()
-    pool.idle = idle
-    supply = Supply(SilentClaimer(), Ledger(), pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    dispatch = NothingGiven()
+    dispatch.idle = idle
+    supply = Supply(SilentClaimer(), Ledger(), dispatch, capacity=4, poll=1000)  # type: ignore[arg-type]
     supply.ask(monotonic() - 100, worker_id=1)
 
     stood_idle = supply.claimed(Claimed(1, [claimed(number + 1) for number in range(jobs)], more=False))
@@ -350,9 +350,9 @@ class Draining:
     """A worker with jobs that take no time, whose last claim was full. Its claimer answers when it is told to."""
 
     def __init__(self) -> None:
-        self.ledger, self.pool, self.claimer = Ledger(), EmptyPool(), SilentClaimer()
+        self.ledger, self.dispatch, self.claimer = Ledger(), NothingGiven(), SilentClaimer()
         self.ledger.pace.took("task", 0.0)
-        self.supply = Supply(self.claimer, self.ledger, self.pool, capacity=2, poll=1000)  # type: ignore[arg-type]
+        self.supply = Supply(self.claimer, self.ledger, self.dispatch, capacity=2, poll=1000)  # type: ignore[arg-type]
         self.ask()
         self.answer()
 
@@ -382,9 +382,9 @@ def test_behind_a_claim_on_its_way_the_next_one_is_asked_for_and_no_third() -> N
 def test_no_third_claim_is_asked_for_although_there_would_be_room() -> None:
     draining = Draining()
     for left in (FOLLOWING_JOBS, 2 * FOLLOWING_JOBS):
-        draining.pool.given = AHEAD_JOBS - left
+        draining.dispatch.given = AHEAD_JOBS - left
         assert [claim.limit for claim in draining.ask()] == [FOLLOWING_JOBS]
-    draining.pool.given = 0
+    draining.dispatch.given = 0
 
     assert draining.ask() == []
 
@@ -393,22 +393,26 @@ def test_what_is_on_its_way_leaves_that_much_less_room() -> None:
     draining = Draining()
     draining.ask()
 
-    draining.pool.given = AHEAD_JOBS - CLAIM_JOBS - FOLLOWING_JOBS + 1
+    draining.dispatch.given = AHEAD_JOBS - CLAIM_JOBS - FOLLOWING_JOBS + 1
     assert draining.ask() == []
-    draining.pool.given -= 1
+    draining.dispatch.given -= 1
     (second,) = draining.ask()
 
     assert second.limit == FOLLOWING_JOBS
 
 
-class RunningPool(EmptyPool):
-    """One job runs, and goes on."""
-
+class OneGiven(NothingGiven):
     given = 1
 
-    def retire_all(self) -> None: ...
-
     def take_back_all(self) -> None: ...
+
+
+class RunningPool:
+    """One job runs, and goes on."""
+
+    dispatch = OneGiven()
+
+    def retire_all(self) -> None: ...
 
 
 class SilentMembership:
@@ -482,7 +486,7 @@ def test_after_a_claim_that_failed_both_have_to_be_answered_before_reconciling()
 
 def test_who_waits_for_the_claim_before_does_not_wait_for_the_one_behind_it_too() -> None:
     draining = Draining()
-    draining.pool.idle = 2
+    draining.dispatch.idle = 2
     draining.ask()
     draining.ask()
 
@@ -506,7 +510,7 @@ ONE, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-00
 def rung_of(ledger: Ledger, bells: list[tuple[list[str], list[str]]]) -> Rung | None:
     """What a claim is told it is for, after these bells: workspaces, and queues."""
     claimer = SilentClaimer()
-    supply = Supply(claimer, ledger, EmptyPool(), capacity=8, poll=1000)  # type: ignore[arg-type]
+    supply = Supply(claimer, ledger, NothingGiven(), capacity=8, poll=1000)  # type: ignore[arg-type]
     for workspaces, queues in bells:
         supply.rang(workspaces, queues)
     supply.ask(0.0, worker_id=1)
@@ -550,7 +554,7 @@ def test_whoever_has_had_more_than_others_must_be_alone_to_be_woken_for() -> Non
 
 def test_a_claim_that_is_not_the_first_after_the_bell_is_for_no_job() -> None:
     claimer = SilentClaimer()
-    supply = Supply(claimer, Ledger(), EmptyPool(), capacity=8, poll=1000)  # type: ignore[arg-type]
+    supply = Supply(claimer, Ledger(), NothingGiven(), capacity=8, poll=1000)  # type: ignore[arg-type]
     supply.rang([ONE], ["default"])
     supply.ask(0.0, worker_id=1)
     supply.claimed(Claimed(1, [], more=True))
@@ -569,7 +573,7 @@ class Calm:
         self.supply = Supply(
             self.claimer,  # type: ignore[arg-type]
             Ledger(),
-            EmptyPool(),  # type: ignore[arg-type]
+            NothingGiven(),  # type: ignore[arg-type]
             capacity=8,
             poll=100,
             calm_at=lambda: self.at,
@@ -609,7 +613,7 @@ def test_a_calm_before_the_last_claim_does_not_put_off_what_that_has_left_waitin
 
 
 def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_back() -> None:
-    supply = Supply(SilentClaimer(), Ledger(), EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
+    supply = Supply(SilentClaimer(), Ledger(), NothingGiven(), capacity=1, poll=1000)  # type: ignore[arg-type]
     supply.ask(0.0, worker_id=1)
 
     supply.ended()
@@ -621,11 +625,11 @@ def test_an_ending_while_a_claim_is_on_its_way_is_not_lost_on_what_a_limit_held_
 
 def test_beside_children_that_are_tied_up_the_others_have_their_stock() -> None:
     """Three of four children are at a long job, the fourth does one of 2 ms after the other."""
-    ledger, pool, claimer = Ledger(), EmptyPool(), SilentClaimer()
-    supply = Supply(claimer, ledger, pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    ledger, dispatch, claimer = Ledger(), NothingGiven(), SilentClaimer()
+    supply = Supply(claimer, ledger, dispatch, capacity=4, poll=1000)  # type: ignore[arg-type]
     for _ in range(20):
         ledger.pace.took("short", 0.002)
-    pool.tied, pool.given = 0.75, 3
+    dispatch.tied, dispatch.given = 0.75, 3
     waiting = [attempt(lease=LEASE._replace(epoch=epoch), crash_count=0).job for epoch in range(1, 41)]
 
     supply.ask(0.0, worker_id=1)
@@ -640,7 +644,7 @@ def test_beside_children_that_are_tied_up_the_others_have_their_stock() -> None:
 def test_a_backlog_of_jobs_that_take_no_time_leaves_the_ring_its_part_of_all_claims() -> None:
     """Its workspace is late for as long as there are others whose jobs take time."""
     claimer, ledger = SilentClaimer(), Ledger()
-    supply = Supply(claimer, ledger, EmptyPool(), capacity=1, poll=1000)  # type: ignore[arg-type]
+    supply = Supply(claimer, ledger, NothingGiven(), capacity=1, poll=1000)  # type: ignore[arg-type]
     ring = cycle([ONE, "slow-1", "slow-2", "slow-3"])
     served: list[str] = []
 
@@ -660,20 +664,20 @@ def test_a_backlog_of_jobs_that_take_no_time_leaves_the_ring_its_part_of_all_cla
 
 def test_jobs_that_turn_out_long_do_not_wait_here_for_each_other() -> None:
     """Claimed ahead because what ran before was short: those that cannot start soon go back for others to run."""
-    ledger, pool = Ledger(), EmptyPool()
-    supply = Supply(SilentClaimer(), ledger, pool, capacity=4, poll=1000)  # type: ignore[arg-type]
+    ledger, dispatch = Ledger(), NothingGiven()
+    supply = Supply(SilentClaimer(), ledger, dispatch, capacity=4, poll=1000)  # type: ignore[arg-type]
     ledger.pace.took("short", 0.00001)
     ledger.claimed([attempt(lease=LEASE._replace(epoch=epoch), crash_count=0).job for epoch in range(1, 181)], idle=4)
 
     supply.ask(0.0, worker_id=1)
     before = len(ledger.ready)
-    pool.seconds = 0.01
+    dispatch.seconds = 0.01
     supply.ask(0.0, worker_id=1)
     of_a_middling_length = [waiting.lease.epoch for waiting in ledger.ready]
-    pool.seconds = 0.1
+    dispatch.seconds = 0.1
     supply.ask(0.0, worker_id=1)
     of_a_tenth_of_a_second = [waiting.lease.epoch for waiting in ledger.ready]
-    pool.seconds = 1.0
+    dispatch.seconds = 1.0
     supply.ask(0.0, worker_id=1)
 
     assert before == 180
