@@ -43,8 +43,8 @@ from jobplatform.worker.frames import (
     STARTED,
     TOKEN,
     TOO_LATE,
-    BatchSpec,
     BodyReader,
+    CallSpec,
     JobSpec,
     encode_frame,
     to_json,
@@ -169,8 +169,8 @@ class Child:
                     spec = self.bodies.job(self.next_token())
             except (EOFError, OSError):
                 leave()
-            if isinstance(spec, BatchSpec):
-                self.perform_batch(spec)
+            if isinstance(spec, CallSpec):
+                self.perform_call(spec)
             else:
                 self.perform(spec)
 
@@ -198,7 +198,7 @@ class Child:
         if (seconds > LONG_ENOUGH or not self.bodies.waiting) and self.surroundings is not None:
             self.surroundings.put_back()
 
-    def perform_batch(self, spec: BatchSpec) -> None:
+    def perform_call(self, spec: CallSpec) -> None:
         """One call for several jobs, each of which has its result sent as soon as it counts."""
         now = child_clock()
         if late := [job for job in spec.jobs if job.start_by is not None and now >= job.start_by]:
@@ -238,11 +238,11 @@ class Child:
             return Ended("interrupted", outcome=interruption.reason, message=str(interruption))
         return ended
 
-    def has(self, spec: JobSpec | BatchSpec) -> bool:
+    def has(self, spec: JobSpec | CallSpec) -> bool:
         """Whether this code can run it. A nursery that was started again may have imported other code."""
         if spec.task not in self.tasks:
             return False
-        return not isinstance(spec, BatchSpec) or self.tasks[spec.task].batch is not None
+        return not isinstance(spec, CallSpec) or self.tasks[spec.task].batch is not None
 
     def running_job(self, spec: JobSpec, channel: JobChannel) -> RunningJob:
         return RunningJob(
@@ -262,7 +262,7 @@ class Child:
 class Call:
     """A call of a batch handler: its jobs, and who of them was heard of."""
 
-    def __init__(self, child: Child, spec: BatchSpec) -> None:
+    def __init__(self, child: Child, spec: CallSpec) -> None:
         self.child = child
         self.spec = spec
         self.channels = {job.job_id: ItemChannel(child.line, job.seq, spec.seq) for job in spec.jobs}

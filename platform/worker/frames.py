@@ -1,8 +1,7 @@
 """The bytes between the worker's parent process and its children.
 
-Parent to child: a body frame (u32 length, then a JSON list of jobs, and of batches of them for one call) into the body
-pipe, then one u64 token per job or batch into the token socket; orders (sequence number and reason) into the order
-pipe.
+Parent to child: a body frame (u32 length, then a JSON list of jobs, and of calls that take several) into the body pipe,
+then one u64 token per job or call into the token socket; orders (sequence number and reason) into the order pipe.
 Child to parent: a head of 29 bytes (length, sequence number, kind, start, seconds) and that many bytes of body, in one
 `write`.
 
@@ -42,7 +41,7 @@ HAPPENED: Final = 8
 TOO_LATE: Final = 9
 LAST_KIND: Final = TOO_LATE
 
-FIELDS_OF_BATCH: Final = 3
+FIELDS_OF_CALL: Final = 3
 
 # Levels of the lines that are kept with a job.
 LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
@@ -155,7 +154,7 @@ class JobSpec(NamedTuple):
 _job_spec = quick_maker(JobSpec)
 
 
-class BatchSpec(NamedTuple):
+class CallSpec(NamedTuple):
     """Jobs for one call of a handler, all of one task and one workspace. Its own sequence number is what is started."""
 
     seq: int
@@ -163,7 +162,7 @@ class BatchSpec(NamedTuple):
     jobs: list[JobSpec]
 
 
-def encode_batch(seq: int, task: str, jobs: Iterable[str]) -> str:
+def encode_call(seq: int, task: str, jobs: Iterable[str]) -> str:
     """Jobs that `encode_job` made, for one call."""
     return f"[{seq},{_quoted(task)},[{','.join(jobs)}]]"
 
@@ -214,10 +213,10 @@ class BodyReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = bytearray()
-        self.waiting: dict[int, JobSpec | BatchSpec] = {}
+        self.waiting: dict[int, JobSpec | CallSpec] = {}
         """What was read and is not asked for yet; some of it may have been taken back."""
 
-    def job(self, seq: int) -> JobSpec | BatchSpec:
+    def job(self, seq: int) -> JobSpec | CallSpec:
         """Return the job, reading on until it is there. Raises EOFError when the parent is gone.
 
         Tokens rise, so whatever is older than `seq` was taken back by the parent and is dropped.
@@ -231,7 +230,7 @@ class BodyReader:
     def _read_run(self) -> None:
         (size,) = LENGTH.unpack(self._read(LENGTH.size))
         for fields in _from_json(self._read(size).decode()):
-            self.waiting[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_BATCH else _batch(*fields)
+            self.waiting[fields[0]] = _job_spec(fields) if len(fields) > FIELDS_OF_CALL else _call(*fields)
 
     def _read(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -244,8 +243,8 @@ class BodyReader:
         return data
 
 
-def _batch(seq: int, task: str, jobs: list[list[Any]]) -> BatchSpec:
-    return BatchSpec(seq, task, [JobSpec._make(fields) for fields in jobs])
+def _call(seq: int, task: str, jobs: list[list[Any]]) -> CallSpec:
+    return CallSpec(seq, task, [JobSpec._make(fields) for fields in jobs])
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -16,7 +16,7 @@ from jobplatform.worker.attempt import Attempt
 Key = tuple[str, str, float]
 
 
-class BatchSize(NamedTuple):
+class CallSize(NamedTuple):
     """So many at most, after so many seconds at most."""
 
     size: int
@@ -29,7 +29,7 @@ class Gathering:
     def __init__(self) -> None:
         self.stretch = 1.0
         """How many jobs of those claimed last run at a time where otherwise one does."""
-        self._sizes: Mapping[str, BatchSize] = {}
+        self._sizes: Mapping[str, CallSize] = {}
         self._groups: dict[Key, list[Attempt]] = {}
         self._due: dict[Key, float] = {}
 
@@ -40,7 +40,7 @@ class Gathering:
         """Those that wait to be more."""
         return chain.from_iterable(self._groups.values())
 
-    def learn(self, sizes: Mapping[str, BatchSize]) -> None:
+    def learn(self, sizes: Mapping[str, CallSize]) -> None:
         self._sizes = sizes
 
     def saw(self, jobs: Collection[ClaimedJob]) -> None:

@@ -101,8 +101,8 @@ class Worker:
 def few_collections() -> Iterator[None]:
     """Have Python look for cyclic garbage rarely in this process.
 
-    Jobs that are claimed and flushed in batches look to the collector like a leak: by default it searches all that a
-    worker holds several times a batch, for an eighth of this process's CPU, and finds nothing.
+    Jobs that are claimed and flushed by the hundred look to the collector like a leak: by default it searches all that
+    a worker holds several times a claim, for an eighth of this process's CPU, and finds nothing.
     """
     threshold = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *threshold[1:])

@@ -25,7 +25,7 @@ from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.bodies import decode_happenings, decode_line
 from jobplatform.worker.frames import Frame, Reason
-from jobplatform.worker.gathering import BatchSize, Gathering
+from jobplatform.worker.gathering import CallSize, Gathering
 from jobplatform.worker.outbox import Flush, Outbox
 from jobplatform.worker.pace import Pace
 from jobplatform.worker.tally import Tally
@@ -69,7 +69,7 @@ class Ledger:
     def learn_tasks(self, catalogue: Iterable[Mapping[str, Any]]) -> None:
         """Take in what the tasks say of how to run their jobs, and of those that can't report how they ended."""
         catalogue = list(catalogue)
-        self.gathering.learn({task["name"]: BatchSize(*task["batch"]) for task in catalogue if task["batch"]})
+        self.gathering.learn({task["name"]: CallSize(*task["batch"]) for task in catalogue if task["batch"]})
         self.apart = frozenset(task["name"] for task in catalogue if task["isolation"] == "process")
         self.retries = {task["name"]: RetryPolicy.from_dict(task["retry"]) for task in catalogue}
 

@@ -34,7 +34,7 @@ from jobplatform.worker.frames import (
     FrameReader,
     Reason,
     decode_tokens,
-    encode_batch,
+    encode_call,
     encode_run,
     encode_tokens,
 )
@@ -124,7 +124,7 @@ class Slot:
             self.head_started = False
         self.run.extend(attempts)
         call, jobs = attempts[0].call, [attempt.wire() for attempt in attempts]
-        self._rest += encode_run(jobs if call is None else [encode_batch(call, attempts[0].task, jobs)])
+        self._rest += encode_run(jobs if call is None else [encode_call(call, attempts[0].task, jobs)])
         self.write_rest()
         self.tokens.sendall(encode_tokens([attempt.seq for attempt in attempts] if call is None else [call]))
         self.settle()

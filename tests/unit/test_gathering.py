@@ -8,7 +8,7 @@ from collections import deque
 
 from jobplatform.queue import ClaimedJob, Lease
 from jobplatform.worker.attempt import Attempt
-from jobplatform.worker.gathering import BatchSize, Gathering
+from jobplatform.worker.gathering import CallSize, Gathering
 
 A, B = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
@@ -20,7 +20,7 @@ def attempt(workspace: str = A, task: str = "check", tried: int = 1, crashes: in
 
 def gathering(size: int = 3, wait: float = 0.0) -> Gathering:
     found = Gathering()
-    found.learn({"check": BatchSize(size, wait)})
+    found.learn({"check": CallSize(size, wait)})
     return found
 
 

@@ -22,8 +22,8 @@ from jobplatform.worker.frames import (
     OK,
     STARTED,
     TOO_LATE,
-    BatchSpec,
     BodyReader,
+    CallSpec,
     Frame,
     FrameReader,
     JobSpec,
@@ -231,8 +231,8 @@ def test_of_a_call_it_leaves_out_those_that_are_too_late(child: Child, told: Lin
     moments = [now, now + 60, None]
     specs = [spec(n, at, "gather", {"n": n, "file": told.path}) for n, at in enumerate(moments, start=1)]
 
-    child.perform_batch(BatchSpec(9, "gather", specs))
-    child.perform_batch(BatchSpec(10, "gather", [spec(4, now, "gather", {"n": 4, "file": told.path})]))
+    child.perform_call(CallSpec(9, "gather", specs))
+    child.perform_call(CallSpec(10, "gather", [spec(4, now, "gather", {"n": 4, "file": told.path})]))
 
     assert said(child) == [(1, TOO_LATE), (2, STARTED), (2, OK), (3, OK), (4, TOO_LATE)]
     assert told.read() == ["2 3"]
