@@ -83,8 +83,8 @@ class Line:
             local.meanwhile.append(frame)
             return
         self._write(frame)
-        while local.meanwhile:
-            self._write(local.meanwhile.popleft())
+        if local.meanwhile:
+            self._write_meanwhile(local.meanwhile)
         if local.interrupted:
             local.interrupted = False
             self._raise_ordered()
@@ -96,6 +96,12 @@ class Line:
                 write_all(self._results, frame)
         finally:
             self._local.writing = False
+
+    def _write_meanwhile(self, frames: deque[bytes]) -> None:
+        # A signal handler that comes between two writes sends them all itself: what was there a moment ago may be gone.
+        with suppress(IndexError):
+            while True:
+                self._write(frames.popleft())
 
     def interrupt(self) -> None:
         """For the signal handler: raise in the job the parent means, if this thread still runs it."""
