@@ -225,14 +225,17 @@ class EnqueueConflictError(JobPlatformError):
     """The holder of a uniqueness guard changed again and again while this job was being enqueued.
 
     Under READ COMMITTED this does not happen in practice; a caller's REPEATABLE READ transaction that began before
-    the holder did cannot see it and gets here. Try again in a new transaction.
+    somebody else took the key, or changed who has it, cannot see that and gets here. Try again in a new transaction.
+    ``others``: it may as well be one of so many other keys that were asked for in the same call.
     """
 
-    def __init__(self, unique_key: str, workspace_id: object) -> None:
+    def __init__(self, unique_key: str, workspace_id: object, *, others: int = 0) -> None:
         self.unique_key = unique_key
         self.workspace_id = workspace_id
+        self.others = others
+        beside = f", or one of {others} others asked for with it" if others else ""
         super().__init__(
-            f"could not tell who holds the uniqueness guard {unique_key!r} of workspace {workspace_id}; "
+            f"could not tell who holds the uniqueness guard {unique_key!r} of workspace {workspace_id}{beside}; "
             "try again in a new transaction"
         )
 

@@ -97,6 +97,12 @@ class Elsewhere:
         return bool(blocked)
 
 
+def begin_to_read(session: Session) -> None:
+    """Have the Session's transaction see from now on nothing that others do."""
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    session.execute(text("select 1 from jobplatform.jobs"))
+
+
 class Time(Clock):
     """The time that the database tells, which only a test can move."""
 

@@ -19,7 +19,7 @@ from jobplatform.errors import EnqueueConflictError, InvalidPayloadError
 from jobplatform.models import Status
 from jobplatform.queue import Enqueued, NewJob, complete_jobs, enqueue_job, enqueue_jobs, get_job
 from jobplatform.queue.complete import Completion
-from tests.queue.actors import Elsewhere, Worker
+from tests.queue.actors import Elsewhere, Worker, begin_to_read
 from tests.queue.conftest import Fact, Look, Put
 
 COUNT_JOBS = "select count(*) from jobplatform.jobs"
@@ -285,16 +285,29 @@ def test_the_second_of_two_is_created_when_the_first_thinks_better_of_it(
     assert second.result().created
 
 
+@pytest.mark.parametrize("beside", [0, 2])
 def test_a_transaction_that_cannot_see_the_holder_is_told_to_begin_anew(
-    session: Session, put: Put, workspace_id: uuid.UUID
+    session: Session, put: Put, workspace_id: uuid.UUID, beside: int
 ) -> None:
-    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    session.execute(text("select 1 from jobplatform.jobs"))
+    begin_to_read(session)
     put(unique_key="sync")
 
-    # PostgreSQL may notice it first, by refusing to serialize; either way nobody is told something untrue.
-    with pytest.raises((EnqueueConflictError, DBAPIError), match=r"new transaction|could not serialize"):
-        enqueue_job(session, guarded(workspace_id))
+    with pytest.raises(EnqueueConflictError, match="new transaction") as refused:
+        enqueue_jobs(session, [guarded(workspace_id), *[guarded(workspace_id, f"k{n}") for n in range(beside)]])
+
+    error = refused.value
+    assert (error.unique_key, error.workspace_id, error.others) == ("sync", workspace_id, beside)
+
+
+def test_a_refusal_that_is_about_no_key_is_told_as_the_database_puts_it(
+    session: Session, db: Session, workspace_id: uuid.UUID
+) -> None:
+    job = NewJob(workspace_id=workspace_id, task="work")
+    begin_to_read(session)
+    enqueue_job(db, job)
+
+    with pytest.raises(DBAPIError, match="could not serialize"):
+        enqueue_job(session, job)
 
 
 # The same request again

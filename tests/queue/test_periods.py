@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidJobError, QuotaExceededError
+from jobplatform.errors import EnqueueConflictError, InvalidJobError, QuotaExceededError
 from jobplatform.models import Role, confine, make_engine
 from jobplatform.queue import (
     Completion,
@@ -41,7 +41,7 @@ from jobplatform.queue import (
     silence,
 )
 from jobplatform.queue.enqueue.periods import look_at_periods
-from tests.queue.actors import Elsewhere, Time, Worker
+from tests.queue.actors import Elsewhere, Time, Worker, begin_to_read
 from tests.queue.conftest import Fact, Look
 from tests.queue.plans import explain_all
 
@@ -340,6 +340,26 @@ def test_whoever_comes_second_waits_and_sees_a_job_that_was_made_and_done_meanwh
 
     assert first.created
     assert second.result() == (first.job_id, False)
+
+
+@pytest.mark.parametrize("meanwhile", ["there is a first", "the next has begun"])
+def test_a_transaction_that_cannot_see_the_last_job_of_a_key_is_told_to_begin_anew(
+    ask: Ask, session: Session, done: Callable[[], None], time: Time, meanwhile: str
+) -> None:
+    if meanwhile == "the next has begun":
+        ask()
+        done()
+        time.passes(901)
+    begin_to_read(session)
+    last = ask()
+    done()
+
+    with pytest.raises(EnqueueConflictError, match="new transaction") as refused:
+        ask(session)
+    session.rollback()
+
+    assert refused.value.unique_key == "k"
+    assert ask(session) == (last.job_id, False)
 
 
 def test_two_bulks_with_the_same_keys_in_another_order_do_not_deadlock(

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidJobError, QuotaExceededError
+from jobplatform.errors import EnqueueConflictError, InvalidJobError, QuotaExceededError
 from jobplatform.models import SUCCESSOR, Role, Status, confine, make_engine
 from jobplatform.queue import (
     Completion,
@@ -36,7 +36,7 @@ from jobplatform.queue import (
     settle_endings,
     succeed_jobs,
 )
-from tests.queue.actors import Elsewhere, Time, Worker
+from tests.queue.actors import Elsewhere, Time, Worker, begin_to_read
 from tests.queue.conftest import Fact, Look
 from tests.queue.invariants import violations
 
@@ -457,6 +457,26 @@ def test_a_newer_payload_that_meets_a_claim_waits_for_the_one_that_was_claimed(
     assert newer.result().created
     assert newer.result().job_id != first.job_id
     assert violations(db) == []
+
+
+@pytest.mark.parametrize("meanwhile", ["one is there", "it is replaced", "it is claimed", "another waits beside it"])
+def test_a_transaction_that_cannot_see_who_waits_is_told_to_begin_anew(
+    ask: Ask, session: Session, worker: Worker, meanwhile: str
+) -> None:
+    if meanwhile != "one is there":
+        ask(1)
+    if meanwhile == "another waits beside it":
+        worker.lease()
+    begin_to_read(session)
+    if meanwhile == "it is claimed":
+        worker.lease()
+    else:
+        ask(2, delay=MINUTE, longest_delay=2 * MINUTE)
+
+    with pytest.raises(EnqueueConflictError, match="new transaction") as refused:
+        ask(3, session, delay=MINUTE, longest_delay=2 * MINUTE)
+
+    assert refused.value.unique_key == "k"
 
 
 def test_a_claim_passes_over_a_job_whose_payload_is_being_replaced(

@@ -83,8 +83,15 @@ def test_a_lost_lease_says_which_attempt_of_which_job_to_stop() -> None:
 def test_an_enqueue_conflict_says_which_guard_of_which_workspace() -> None:
     error = EnqueueConflictError("sync", "acme")
 
-    assert (error.unique_key, error.workspace_id) == ("sync", "acme")
+    assert (error.unique_key, error.workspace_id, error.others) == ("sync", "acme", 0)
+    assert "other" not in str(error)
     assert "new transaction" in str(error)
+
+
+def test_an_enqueue_conflict_of_a_bulk_says_that_it_may_be_about_another_guard() -> None:
+    error = EnqueueConflictError("sync", "acme", others=2)
+
+    assert "'sync' of workspace acme, or one of 2 others" in str(error)
 
 
 def test_a_full_quota_says_whose_it_is_and_when_to_try_again() -> None:

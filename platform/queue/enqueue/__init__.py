@@ -3,7 +3,7 @@
 ``jobs`` is the verb. One job that stands alone goes by a statement of its own; all others, and what that one cannot
 answer, go by the one for many, which ``many`` asks. Both are in ``statements``, and ``values`` says how they take a
 job's attributes. ``replace`` has a newer request take the place of the one that waits. ``periods`` keeps those back
-whose key had a job too recently.
+whose key had a job too recently. ``unseen`` tells whoever cannot see what became of a key.
 """
 
 from jobplatform.queue.enqueue.jobs import Enqueued, MadeRecently, Replaced, enqueue_job, enqueue_jobs, enqueue_of_ours

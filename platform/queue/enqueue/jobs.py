@@ -23,11 +23,12 @@ from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.periods import NO_PERIODS, Recent, begin_periods, look_at_periods, without_recent
 from jobplatform.queue.enqueue.replace import enqueue_newest
 from jobplatform.queue.enqueue.statements import ENQUEUE_ONE
+from jobplatform.queue.enqueue.unseen import run_for
 from jobplatform.queue.enqueue.values import parameters_of
 from jobplatform.queue.happenings import note_enqueued
 from jobplatform.queue.opening import open_with
 from jobplatform.queue.parent import adopted, parent_of, traced
-from jobplatform.queue.statement import one_transaction, quick_maker, run
+from jobplatform.queue.statement import one_transaction, quick_maker
 from jobplatform.queue.vault import seal_payloads, wants_sealing
 from jobplatform.tracing import is_traced, sending
 
@@ -203,7 +204,7 @@ def _enqueue_one(session: Session, job: NewJob) -> bool:
     """Whether the job was created. If not, there is more to know: it may exist, or its workspace has a quota."""
     parameters = parameters_of(job)
     count = open_with(session, ENQUEUE_ONE, parameters)
-    return (run(session, ENQUEUE_ONE, **parameters).rowcount if count is None else count) == 1
+    return (run_for(session, [job], ENQUEUE_ONE, **parameters).rowcount if count is None else count) == 1
 
 
 def _wake_workers(session: Session, created: Iterable[NewJob]) -> None:

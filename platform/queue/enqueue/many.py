@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import EnqueueConflictError
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.statements import ENQUEUE
+from jobplatform.queue.enqueue.unseen import conflict_over, run_for
 from jobplatform.queue.enqueue.values import columns_of
 from jobplatform.queue.quota import Wanted, make_room
 from jobplatform.queue.statement import array, run
@@ -33,7 +33,7 @@ def enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UUI
         if not jobs:
             return existing
         asked = {"workspaces": array(workspaces), "gated": array(gated), "unsealed": array(unsealed)}
-        rows = run(session, ENQUEUE, **asked, **columns_of(jobs)).all()
+        rows = run_for(session, jobs, ENQUEUE, **asked, **columns_of(jobs)).all()
         if rows and rows[0][3]:
             jobs = seal_payloads(session, jobs)
             unsealed = _workspaces(jobs, unsealed_only=True)
@@ -47,7 +47,7 @@ def enqueue_many(session: Session, jobs: Sequence[NewJob]) -> dict[int, uuid.UUI
         existing.update((jobs[number].id.int, job_id) for number, job_id in found.items())
         jobs, gated = left, set()
     if jobs:
-        raise EnqueueConflictError(jobs[0].unique_key or "", jobs[0].workspace_id)
+        raise conflict_over(jobs)
     return existing
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.edges import edges_of
 from jobplatform.queue.enqueue.new_job import NewJob
+from jobplatform.queue.enqueue.unseen import run_for
 from jobplatform.queue.statement import array, run, text_array
 
 # What nothing is set on is locked all the same.
@@ -95,7 +96,8 @@ def look_at_periods(session: Session, jobs: Iterable[NewJob]) -> Periods:
     # Of one call the one with the shortest period asks. Where it may be made, the others meet it as an unfinished job.
     for job in sorted(spaced, key=_seconds):
         asking.setdefault(_place(job), job)
-    made = set(run(session, LOCK, **_columns(asking.values())).scalars())
+    locking = list(asking.values())
+    made = set(run_for(session, locking, LOCK, **_columns(locking)).scalars())
     had = [job for job in spaced if asking[_place(job)].id not in made]
     found = run(session, LOOK, **_columns(had)).all() if had else []
     recent = {had[number].id.int: Recent(uuid.UUID(job_id), *when) for number, job_id, *when in found}

@@ -24,11 +24,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import EnqueueConflictError
 from jobplatform.models import SUCCESSOR, State
 from jobplatform.queue.edges import note
 from jobplatform.queue.enqueue.many import enqueue_many
 from jobplatform.queue.enqueue.new_job import NewJob
+from jobplatform.queue.enqueue.unseen import conflict_over, run_for
 from jobplatform.queue.enqueue.values import parameters_of
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.start_by import start_by
@@ -132,7 +132,8 @@ from held
 def enqueue_newest(session: Session, job: NewJob) -> tuple[uuid.UUID, bool]:
     """Have ``job`` wait in the place of what waits under its key; answers with the id, and whether it was there before.
 
-    One transaction. Raises :class:`EnqueueConflictError` when the key changed hands too often.
+    One transaction. Raises :class:`EnqueueConflictError` when the key changed hands too often, or
+    where this transaction does not see it.
     """
     for _ in range(ROUNDS):
         found = run(session, LOOK, workspace_id=job.workspace_id, unique_key=job.unique_key).all()
@@ -145,7 +146,7 @@ def enqueue_newest(session: Session, job: NewJob) -> tuple[uuid.UUID, bool]:
             _follow(session, job.workspace_id, uuid.UUID(found[0][0]))
         if existing is None or existing == job.id:
             return job.id, existing is not None
-    raise EnqueueConflictError(job.unique_key or "", job.workspace_id)
+    raise conflict_over([job])
 
 
 def _enqueue(session: Session, job: NewJob) -> uuid.UUID | None:
@@ -178,4 +179,4 @@ def _replace(session: Session, holder: uuid.UUID, job: NewJob) -> bool:
 def _write(session: Session, wanted: NewJob) -> Any:
     longest = None if wanted.longest_delay is None else wanted.longest_delay.total_seconds()
     values = {**parameters_of(wanted), "holder": wanted.id, "sealed": not is_open(wanted), "longest_delay": longest}
-    return run(session, REPLACE, **values).one_or_none()
+    return run_for(session, [wanted], REPLACE, **values).one_or_none()
