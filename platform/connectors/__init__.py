@@ -12,7 +12,13 @@ from jobplatform.connectors.authorizing import (
     take_authorization,
     workspace_of_state,
 )
-from jobplatform.connectors.choosing import NO_CONNECTION, connection_named_by, missing_connections, require_connection
+from jobplatform.connectors.choosing import (
+    NO_CONNECTION,
+    SyncPayload,
+    connection_named_by,
+    missing_connections,
+    require_connection,
+)
 from jobplatform.connectors.connections import (
     LONGEST_NAME,
     UNCHANGED,
@@ -39,7 +45,7 @@ from jobplatform.connectors.shipped import SHIPPED
 from jobplatform.connectors.source import Connector, Page, SourceRecord
 from jobplatform.connectors.spool import Spool
 from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store, require_store
-from jobplatform.connectors.sync_task import SyncPayload, sync, tasks
+from jobplatform.connectors.sync_task import sync, tasks
 from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.trying import Tried, try_connection
 from jobplatform.connectors.uploads import find_upload, forget_upload, keep_upload

@@ -1,26 +1,74 @@
-"""Which connection a sync is asked for, looked at before it is enqueued: one that is not there would be skipped later,
+"""Which connections a sync is asked for, looked at before it is enqueued: one that is not there would be skipped later,
 when whoever asked has gone."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors.sync_task import SyncPayload
+from jobplatform.connectors.syncing import Mode
 from jobplatform.errors import InvalidPayloadError, Problem
-from jobplatform.models import Connection, visit
-from jobplatform.queue import Task
+from jobplatform.models import Connection, reaching
+from jobplatform.queue import NewJob, Task
 
 NO_CONNECTION = Problem("/connectionId", "this workspace has no such connection")
+
+#: A connection, or one that is asked for, and whose it would be.
+Place = tuple[uuid.UUID, uuid.UUID]
+
+
+@dataclass(frozen=True)
+class SyncPayload:
+    """Which connections to sync (all of the workspace's, unless narrowed) and how."""
+
+    connector_type: str | None = field(default=None, metadata={"data_key": "connectorType"})
+    connection_id: uuid.UUID | None = field(default=None, metadata={"data_key": "connectionId"})
+    mode: Mode = "incremental"
+    sync_log_id: str | None = field(default=None, metadata={"data_key": "syncLogId"})
+    """What the host application calls this sync; kept in its entry in ``sync_logs`` as ``reference``."""
+
+    @property
+    def target(self) -> str:
+        """What it is about, for ``unique``: a connection, else a type, else "", which is the whole workspace."""
+        return str(self.connection_id or self.connector_type or "")
+
+    @staticmethod
+    def __refuse_jobs__(session: Session, jobs: Sequence[NewJob]) -> dict[uuid.UUID, Problem]:
+        """The syncs that name a connection which their workspace does not have."""
+        named = {job.id: (job.workspace_id, found) for job in jobs if (found := _connection_in(job.payload))}
+        missing = _missing(session, set(named.values()))
+        return {job_id: NO_CONNECTION for job_id, place in named.items() if place in missing}
 
 
 def connection_named_by(task: Task[Any, Any], payload: Any) -> uuid.UUID | None:
     """The connection that a payload narrows a sync to; None of another task, and where there is no id."""
-    if task.payload.python_type is not SyncPayload or not isinstance(payload, Mapping):
+    return _connection_in(payload) if task.payload.python_type is SyncPayload else None
+
+
+def missing_connections(
+    session: Session, workspace_id: uuid.UUID, connection_ids: Collection[uuid.UUID]
+) -> set[uuid.UUID]:
+    """Those of the connections that the workspace does not have."""
+    return {one for _, one in _missing(session, {(workspace_id, one) for one in connection_ids})}
+
+
+def require_connection(session: Session, task: Task[Any, Any], workspace_id: uuid.UUID, payload: Any) -> None:
+    """Raise :class:`InvalidPayloadError` for a sync of a connection that the workspace does not have.
+
+    For what is no enqueue yet, as a schedule is made: :meth:`Tasks.enqueue_many` looks by itself.
+    """
+    named = connection_named_by(task, payload)
+    if named is not None and missing_connections(session, workspace_id, [named]):
+        raise InvalidPayloadError([NO_CONNECTION])
+
+
+def _connection_in(payload: Any) -> uuid.UUID | None:
+    if not isinstance(payload, Mapping):
         return None
     try:
         return uuid.UUID(payload["connectionId"])
@@ -28,19 +76,10 @@ def connection_named_by(task: Task[Any, Any], payload: Any) -> uuid.UUID | None:
         return None  # What is no id the task itself refuses.
 
 
-def missing_connections(
-    session: Session, workspace_id: uuid.UUID, connection_ids: Collection[uuid.UUID]
-) -> set[uuid.UUID]:
-    """Those of the connections that the workspace does not have."""
-    if not connection_ids:
+def _missing(session: Session, places: set[Place]) -> set[Place]:
+    if not places:
         return set()
-    visit(session, workspace_id)
-    there = select(Connection.id).where(Connection.workspace_id == workspace_id, Connection.id.in_(connection_ids))
-    return set(connection_ids) - set(session.scalars(there))
-
-
-def require_connection(session: Session, task: Task[Any, Any], workspace_id: uuid.UUID, payload: Any) -> None:
-    """Raise :class:`InvalidPayloadError` for a sync of a connection that the workspace does not have."""
-    named = connection_named_by(task, payload)
-    if named is not None and missing_connections(session, workspace_id, [named]):
-        raise InvalidPayloadError([NO_CONNECTION])
+    place = tuple_(Connection.workspace_id, Connection.id)
+    with reaching(session, {workspace_id for workspace_id, _ in places}):
+        there = session.execute(select(Connection.workspace_id, Connection.id).where(place.in_(places)))
+        return places - {(workspace_id, connection_id) for workspace_id, connection_id in there}

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import timedelta
-from uuid import UUID
 
-from jobplatform.connectors.syncing import Mode, SyncResult, run_sync
+from jobplatform.connectors.choosing import SyncPayload
+from jobplatform.connectors.syncing import SyncResult, run_sync
 from jobplatform.connectors.webhook_task import add_webhooks
 from jobplatform.queue import RunningJob, Skip, Tasks
 from jobplatform.settings import Settings
 
 tasks = Tasks()
 add_webhooks(tasks)
-
-
-@dataclass(frozen=True)
-class SyncPayload:
-    """Which connections to sync (all of the workspace's, unless narrowed) and how."""
-
-    connector_type: str | None = field(default=None, metadata={"data_key": "connectorType"})
-    connection_id: UUID | None = field(default=None, metadata={"data_key": "connectionId"})
-    mode: Mode = "incremental"
-    sync_log_id: str | None = field(default=None, metadata={"data_key": "syncLogId"})
-    """What the host application calls this sync; kept in its entry in ``sync_logs`` as ``reference``."""
-
-    @property
-    def target(self) -> str:
-        """What it is about, for ``unique``: a connection, else a type, else "", which is the whole workspace."""
-        return str(self.connection_id or self.connector_type or "")
 
 
 @tasks.task(

@@ -3,6 +3,7 @@ what it returns, checked when it has run.
 
 A payload type is a dataclass (the handler gets an instance), a marshmallow schema (the handler gets what it loads) or
 nothing (any JSON object). A dataclass field may set its JSON name with ``metadata={"data_key": "connectorType"}``.
+A dataclass may look at requests in the database before they are enqueued: see :attr:`PayloadType.refuse`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import inspect
 import types
 import typing
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import marshmallow
 from marshmallow import fields, post_load, validate
@@ -24,7 +25,15 @@ from marshmallow import fields, post_load, validate
 from jobplatform.errors import InvalidPayloadError, InvalidResultError, Problem, TaskDefinitionError
 from jobplatform.queue.outcomes import HandlerOutcome
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from jobplatform.queue.enqueue import NewJob
+
 P = TypeVar("P")
+
+#: From jobs that are about to be enqueued: those that are not to be, by id.
+RefuseJobs = Callable[["Session", Sequence["NewJob"]], Mapping[uuid.UUID, Problem]]
 
 _SIMPLE: Mapping[Any, Callable[..., fields.Field[Any]]] = {
     str: fields.String,
@@ -49,6 +58,15 @@ class PayloadType(Generic[P]):
     def __init__(self, schema: marshmallow.Schema | None, python_type: type[Any] | None) -> None:
         self.schema = schema
         self.python_type = python_type
+
+    @property
+    def refuse(self) -> RefuseJobs | None:
+        """What tells which jobs with such a payload are not to be enqueued, and why, in the enqueuer's transaction.
+
+        It is the static method ``__refuse_jobs__`` of the dataclass, for what the payload alone does not show: that
+        something it names is not there. One call looks at all that are enqueued together; paths start at the payload.
+        """
+        return getattr(self.python_type, "__refuse_jobs__", None)
 
     def load(self, value: Any) -> P:
         """The handler's payload from a JSON value."""

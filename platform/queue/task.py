@@ -114,8 +114,8 @@ class Task(Generic[P, R]):
     ) -> list[Enqueued]:
         """Enqueue a job for each of ``payloads`` in one statement; the answers come in the same order.
 
-        Raises :class:`InvalidPayloadError` with the position of each payload that does not fit (``/3/name``); then
-        nothing was enqueued.
+        Raises :class:`InvalidPayloadError` with the position of each payload that does not fit, or names what is not
+        there (``/3/name``); then nothing was enqueued.
         """
         where = _workspace(session, workspace_id)
         problems: list[Problem] = []
@@ -127,7 +127,10 @@ class Task(Generic[P, R]):
                 problems += [Problem(f"/{position}{path}", message) for path, message in error.problems]
         if problems:
             raise InvalidPayloadError(problems)
-        return self._registry.enqueue_many(session, jobs)
+        try:
+            return self._registry.enqueue_many(session, jobs)
+        except InvalidPayloadError as error:
+            raise _by_position(error, jobs) from None
 
     def new_job(
         self,
@@ -219,6 +222,14 @@ class Task(Generic[P, R]):
         if isinstance(self._resource, Template):
             return self._resource.fill(value, lambda: self.payload.complete(value))
         return self._resource(self.payload.load(value))
+
+
+def _by_position(error: InvalidPayloadError, jobs: Sequence[NewJob]) -> InvalidPayloadError:
+    """The same with the place of each job before its problem, where it is known of which it is."""
+    at = {job.id: position for position, job in enumerate(jobs)}
+    places = [f"/{at[job_id]}" for job_id in error.job_ids] or [""] * len(error.problems)
+    problems = [Problem(f"{place}{path}", text) for place, (path, text) in zip(places, error.problems, strict=True)]
+    return InvalidPayloadError(problems, error.job_ids)
 
 
 def _workspace(session: Session, workspace_id: uuid.UUID | None) -> uuid.UUID:

@@ -30,7 +30,9 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import (
     InvalidJobError,
     InvalidLimitError,
+    InvalidPayloadError,
     JobPlatformError,
+    Problem,
     SettingsError,
     TaskDefinitionError,
     UnknownTaskError,
@@ -45,7 +47,7 @@ from jobplatform.queue.items import Items, batch_call, for_one, item_payload
 from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
 from jobplatform.queue.own_tasks import is_own_task
-from jobplatform.queue.payloads import PayloadType, payload_type, result_type
+from jobplatform.queue.payloads import PayloadType, RefuseJobs, payload_type, result_type
 from jobplatform.queue.resources import Template
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.rules import AlertRule
@@ -79,6 +81,7 @@ class Tasks(Declarations):
         self.loaded_from: str | None = None
         """``module:attribute``, where :func:`load_tasks` found them."""
         self._tasks: dict[str, Task[Any, Any]] = {}
+        self._refusing: dict[str, RefuseJobs] = {}
         self._rules: dict[str, AlertRule] = {}
 
     def __contains__(self, name: object) -> bool:
@@ -264,6 +267,8 @@ class Tasks(Declarations):
                 resource=named,
             )
             self._tasks[name] = task
+            if taken.refuse is not None:
+                self._refusing[name] = taken.refuse
             return task
 
         return declare
@@ -344,13 +349,27 @@ class Tasks(Declarations):
         return self.enqueue_many(session, [job])[0]
 
     def enqueue_many(self, session: Session, jobs: list[NewJob]) -> list[Enqueued]:
-        """Enqueue jobs in the caller's transaction. In synchronous mode they run as soon as it has committed."""
+        """Enqueue jobs in the caller's transaction. In synchronous mode they run as soon as it has committed.
+
+        Raises :class:`InvalidPayloadError`, with the id of each job, when payloads name what is not there (see
+        :attr:`PayloadType.refuse`), and what :func:`enqueue_jobs` raises. Then nothing was enqueued.
+        """
+        if refused := self._refused(session, jobs):
+            raise InvalidPayloadError(list(refused.values()), list(refused))
         answers = enqueue_jobs(session, jobs)
         if self.mode == "sync":
             for job, answer in zip(jobs, answers, strict=True):
                 if answer.created:
                     run_after_commit(session, self, job.workspace_id, [answer.job_id])
         return answers
+
+    def _refused(self, session: Session, jobs: Sequence[NewJob]) -> dict[uuid.UUID, Problem]:
+        """Nearly no task has a say, so most jobs are not looked at."""
+        refused: dict[uuid.UUID, Problem] = {}
+        for name, refuse in self._refusing.items():
+            if asked := [job for job in jobs if job.task == name]:
+                refused.update(refuse(session, asked))
+        return refused
 
     def batch(
         self,

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors import SyncPayload, sync
-from jobplatform.models import JobRecord, ScheduleTick
-from jobplatform.queue import Every, TaskDefaults, change_schedule, create_schedule, fire_schedules
+from jobplatform.connectors import SyncPayload, create_connection, sync, tasks
+from jobplatform.errors import InvalidPayloadError, Problem
+from jobplatform.models import JobRecord, Role, ScheduleTick, confine, make_engine
+from jobplatform.queue import (
+    Every,
+    NewJob,
+    RunningJob,
+    TaskDefaults,
+    Tasks,
+    change_schedule,
+    create_schedule,
+    fire_schedules,
+)
 from jobplatform.testing import Clock
 
 ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
+NOT_THERE = Problem("/connectionId", "this workspace has no such connection")
 
 
 @pytest.mark.parametrize(
@@ -62,3 +74,82 @@ def test_a_schedule_that_has_the_key_of_an_earlier_build_gets_its_own_when_it_is
     change_schedule(session, made, sync, payload=payload)
 
     assert made.unique_key == f"sync:{ONE}"
+
+
+# What is asked for has to be there
+
+
+@pytest.fixture
+def connected(session: Session, workspace_id: uuid.UUID) -> uuid.UUID:
+    """A connection of the workspace."""
+    config = {"url": "https://news.example.com/feed"}
+    made = create_connection(session, workspace_id, connector_type="rss", name="news", config=config)
+    session.commit()
+    return made.id
+
+
+def requests_of(session: Session) -> int:
+    """How many jobs were asked for; whatever was refused has left the transaction as it was."""
+    return session.scalar(select(func.count()).select_from(JobRecord)) or 0
+
+
+def test_a_sync_of_a_connection_that_is_not_there_is_refused_when_it_is_enqueued(
+    session: Session, workspace_id: uuid.UUID, connected: uuid.UUID
+) -> None:
+    with pytest.raises(InvalidPayloadError) as missing:
+        sync.enqueue(session, SyncPayload(connection_id=ONE), workspace_id=workspace_id)
+    with pytest.raises(InvalidPayloadError) as theirs:
+        sync.enqueue(session, {"connectionId": str(connected)}, workspace_id=uuid.uuid4())
+
+    assert missing.value.problems == theirs.value.problems == (NOT_THERE,)
+    assert requests_of(session) == 0
+    assert sync.enqueue(session, SyncPayload(connection_id=connected), workspace_id=workspace_id).created
+
+
+def test_of_many_syncs_each_that_names_no_connection_of_its_workspace_is_named(
+    session: Session, workspace_id: uuid.UUID, connected: uuid.UUID
+) -> None:
+    payloads = [{}, {"connectionId": str(ONE)}, {"connectionId": str(connected)}, {"connectionId": str(TWO)}]
+
+    with pytest.raises(InvalidPayloadError) as refused:
+        sync.enqueue_many(session, payloads, workspace_id=workspace_id)
+
+    assert [problem.path for problem in refused.value.problems] == ["/1/connectionId", "/3/connectionId"]
+    assert requests_of(session) == 0
+
+
+def test_syncs_of_several_workspaces_among_other_jobs_are_told_by_their_jobs(
+    session: Session, workspace_id: uuid.UUID, connected: uuid.UUID
+) -> None:
+    mine, theirs = (
+        sync.new_job({"connectionId": str(connected)}, workspace_id=whose) for whose in (workspace_id, uuid.uuid4())
+    )
+    other = NewJob(workspace_id=workspace_id, task="export", payload={"connectionId": str(ONE)})
+
+    with pytest.raises(InvalidPayloadError) as refused:
+        tasks.enqueue_many(session, [other, mine, theirs])
+
+    assert (refused.value.problems, refused.value.job_ids) == ((NOT_THERE,), (theirs.id,))
+    assert [answer.created for answer in tasks.enqueue_many(session, [other, mine])] == [True, True]
+
+
+def test_a_sync_that_an_application_declares_itself_is_looked_at_like_ours(
+    session: Session, workspace_id: uuid.UUID
+) -> None:
+    own = Tasks()
+
+    @own.task("pull")
+    def pull(job: RunningJob, payload: SyncPayload) -> None: ...
+
+    with pytest.raises(InvalidPayloadError, match="no such connection"):
+        pull.enqueue(session, SyncPayload(connection_id=ONE), workspace_id=workspace_id)
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.HANDLER])
+def test_a_connection_is_found_with_the_rights_of_whoever_enqueues(
+    login_url: Callable[..., str], workspace_id: uuid.UUID, connected: uuid.UUID, role: Role
+) -> None:
+    engine = make_engine(login_url(role))
+    with confine(Session(engine), role, workspace_id) as confined:
+        assert sync.enqueue(confined, SyncPayload(connection_id=connected), workspace_id=workspace_id).created
+    engine.dispose()
