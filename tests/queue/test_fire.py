@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidPayloadError
 from jobplatform.key_ring import generate_key
-from jobplatform.models import PLATFORM_WORKSPACE, JobRecord, Role, Schedule, ScheduleTick, Workspace, make_engine
+from jobplatform.models import PLATFORM_WORKSPACE, Job, JobRecord, Role, Schedule, ScheduleTick, Workspace, make_engine
 from jobplatform.queue import (
     Completion,
     Every,
@@ -24,6 +24,7 @@ from jobplatform.queue import (
     Tasks,
     complete_jobs,
     create_schedule,
+    end_late_jobs,
     fire_schedules,
     get_job,
     pause,
@@ -340,6 +341,22 @@ def test_a_tick_that_comes_too_soon_after_the_last_job_of_its_task_is_done_by_th
     time.passes(61)
     fire_schedules(db, known)
     assert sorted(tick[0] for tick in ticks()) == ["deduplicated", "enqueued"]
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_term_of_a_tick_s_job_is_its_task_s_and_begins_when_it_is_enqueued_however_late_that_is(
+    make: Make, session: Session, db: Session, time: Time, workspace_id: uuid.UUID, everywhere: bool
+) -> None:
+    session.add(Workspace(id=workspace_id, name="acme"))
+    options = {"workspace_id": PLATFORM_WORKSPACE, "every_workspace": True} if everywhere else {}
+    make(Every(60 * MINUTE), spread=MINUTE, **options)
+    time.passes(110 * 60)
+
+    fire_schedules(db, {"work": TaskDefaults(start_within=10 * MINUTE)})
+
+    job = session.scalars(select(Job).where(Job.workspace_id == workspace_id)).one()
+    assert (job.start_within_ms, job.start_by) == (600_000, job.created_at + 10 * MINUTE)
+    assert end_late_jobs(db).jobs == 0
 
 
 def test_a_worker_s_rights_are_enough_for_a_tick_that_replaces_what_waits_and_its_term_with_it(

@@ -188,15 +188,15 @@ def _tick(
     if row.workspace_paused and schedule.run_at is None:
         return skipped(tick, PAUSED)
     try:
-        tick.job = _job(schedule, workspace_id, at, defaults)
+        tick.job = _job(row, workspace_id, at, defaults)
     except InvalidJobError as error:
         return skipped(tick, IMPOSSIBLE.format(error=error)[:LONGEST_REASON])
     tick.job_id = tick.job.id
     return tick
 
 
-def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, defaults: TaskDefaults) -> NewJob:
-    spread = datetime.timedelta(milliseconds=schedule.spread_ms)
+def _job(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime, defaults: TaskDefaults) -> NewJob:
+    schedule = row.schedule
     return NewJob(
         workspace_id=workspace_id,
         task=schedule.task,
@@ -209,8 +209,7 @@ def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, def
         if schedule.timeout_ms is None
         else datetime.timedelta(milliseconds=schedule.timeout_ms),
         start_within=defaults.start_within,
-        # All workspaces have the tick at once, and each its own place in the spread.
-        run_after=at + offset_in(spread, workspace_id, schedule.id) if schedule.every_workspace and spread else None,
+        run_after=_place_in_spread(row, workspace_id, at),
         unique_key=schedule.unique_key,
         unique_for=None if schedule.unique_key is None else defaults.unique_for,
         if_active=defaults.if_active if schedule.if_active is None else ON_CONFLICT[schedule.if_active],  # type: ignore[arg-type]  # both are what NewJob takes
@@ -219,6 +218,18 @@ def _job(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime, def
         tags=tuple(schedule.tags),
         request_id=request_id_of(schedule.id, at),
     )
+
+
+def _place_in_spread(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime) -> datetime.datetime | None:
+    """All workspaces have the tick at once, and each its own place in the spread. None when that is over.
+
+    What is caught up with is due now, like any other tick's: from a place in the past it might be too late to begin.
+    """
+    schedule = row.schedule
+    if not schedule.every_workspace or not schedule.spread_ms:
+        return None
+    place = at + offset_in(datetime.timedelta(milliseconds=schedule.spread_ms), workspace_id, schedule.id)
+    return place if place > row.now else None
 
 
 def _payload(schedule: Schedule) -> Any:
