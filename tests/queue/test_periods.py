@@ -182,6 +182,24 @@ def test_the_same_request_again_is_the_same_job(db: Session, wanted: Wanted, don
     assert again.unique_until is None
 
 
+@pytest.mark.parametrize("beside", [0, 1])
+def test_the_same_request_again_is_the_same_job_also_when_another_has_been_made_since(
+    db: Session, wanted: Wanted, workspace_id: uuid.UUID, time: Time, beside: int
+) -> None:
+    """It failed, or its period was over, and the period that goes on is another job's."""
+    job, newer = wanted(), wanted()
+    enqueue_job(db, job)
+    cancel_job(db, workspace_id, job.id)
+    assert enqueue_job(db, newer).created
+    others = [wanted(unique_key=f"k{number}") for number in range(beside)]
+
+    again = enqueue_jobs(db, [job, *others])
+
+    assert (again[0], again[0].unique_until) == ((job.id, False), None)
+    assert [answer.created for answer in again[1:]] == [True] * beside
+    assert enqueue_job(db, wanted()) == (newer.id, False)
+
+
 # What leaves the key free
 
 

@@ -162,7 +162,7 @@ def _answer(
     job: NewJob, existing: Mapping[int, uuid.UUID], replaced: Collection[int], recent: Mapping[int, Recent]
 ) -> Enqueued:
     number = job.id.int
-    if number in recent and existing[number] != job.id:
+    if number in recent:
         return MadeRecently.of(recent[number])
     if number in replaced:
         return Replaced(existing[number], False)

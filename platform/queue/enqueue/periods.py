@@ -35,15 +35,20 @@ on conflict (workspace_id, unique_key) do update set job_id = excluded.job_id wh
 returning job_id
 """
 
-# How long a request says is what counts for it, from when the last job was made.
+# How long a request says is what counts for it, from when the last job was made. One that is repeated is no other: it
+# has its job already, whichever was made since.
 LOOK = """
 select u.number - 1, p.job_id::text, p.began_at + make_interval(secs => u.seconds),
     ceil(extract(epoch from p.began_at + make_interval(secs => u.seconds) - jobplatform.clock()))::int
-from unnest(%(workspace_ids)s::uuid[], %(unique_keys)s::text[], %(seconds)s::float8[])
-    with ordinality as u(workspace_id, unique_key, seconds, number)
+from unnest(%(workspace_ids)s::uuid[], %(unique_keys)s::text[], %(job_ids)s::uuid[], %(seconds)s::float8[])
+    with ordinality as u(workspace_id, unique_key, job_id, seconds, number)
 join jobplatform.unique_periods p on p.workspace_id = u.workspace_id and p.unique_key = u.unique_key
 join jobplatform.job_records r on r.workspace_id = p.workspace_id and r.id = p.job_id
-where p.began_at + make_interval(secs => u.seconds) > jobplatform.clock() and coalesce(r.status, 3) = 3
+where p.began_at + make_interval(secs => u.seconds) > jobplatform.clock()
+    and coalesce(r.status, 3) = 3
+    and (
+        select true from jobplatform.job_records own where own.workspace_id = u.workspace_id and own.id = u.job_id
+    ) is null
 """
 
 BEGIN = """
