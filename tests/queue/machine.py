@@ -13,23 +13,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidJobError
 from jobplatform.queue import (
     CancelAnswer,
+    ChangeAnswer,
     Completion,
     Edge,
     Failure,
+    JobChange,
     Lease,
     NewJob,
     ProgressReport,
     Release,
     RetryKind,
+    begin_jobs,
     cancel_batch,
     cancel_job,
+    change_job,
     close_batch,
     complete_jobs,
     deregister_worker,
+    end_late_jobs,
     enqueue_job,
     fail_jobs,
     get_batch,
@@ -52,7 +58,7 @@ CRASHES = 3
 WORKSPACES = (uuid.UUID(int=1), uuid.UUID(int=2))
 EMPTY = """
 truncate jobplatform.job_records, jobplatform.job_queue, jobplatform.job_attempts, jobplatform.workers,
-    jobplatform.job_edges, jobplatform.notices, jobplatform.batches
+    jobplatform.job_edges, jobplatform.notices, jobplatform.batches, jobplatform.unique_periods
 """
 # What settling must not leave behind: a job that waits, though all it waits for has ended.
 LEFT_WAITING = """
@@ -69,9 +75,12 @@ where q.state = -1
             and case when e.of_batch then b.ended_at is null else r.status is null end
     )
 """
+# Both halves: what is told of a job, and what its row in the queue has while it lives.
 FACTS = """
-select id, status, attempts, crash_count, epoch, cancel_requested_at is not null
-from jobplatform.jobs
+select j.id, j.status, j.attempts, j.crash_count, j.epoch, j.cancel_requested_at is not null, j.queue, j.priority,
+    q.queue, q.priority, q.run_after, q.start_by
+from jobplatform.jobs j
+left join jobplatform.job_queue q on q.workspace_id = j.workspace_id and q.id = j.id
 """
 
 BLOCKED, SCHEDULED, READY, RUNNING = "blocked", "scheduled", "ready", "running"
@@ -82,6 +91,16 @@ LIVE = (*WAITING, RUNNING)
 FITS = {"completed": (COMPLETED,), "failed": (FAILED, CANCELLED), "ended": (COMPLETED, FAILED, CANCELLED)}
 
 DELAYS = st.sampled_from([0, 5, 60])
+#: How soon a job has to begin, if at all.
+TERMS = st.sampled_from([None, 30, 300])
+
+
+def seconds_or_none(number: int | None) -> datetime.timedelta | None:
+    return None if number is None else datetime.timedelta(seconds=number)
+
+
+def seconds_of(moment: datetime.datetime | None) -> float | None:
+    return None if moment is None else (moment - BEGIN).total_seconds()
 
 
 @dataclass
@@ -104,6 +123,8 @@ class ModelJob:
     """How what it waits for had ended, when that was settled last."""
     called_off: bool = False
     recorded_due: float = 0.0
+    start_by: float | None = None
+    """When it is too late to begin. None: it has begun, waits for others, or need not begin by any moment."""
 
     @property
     def order(self) -> tuple[int, float, uuid.UUID]:
@@ -115,7 +136,15 @@ class ModelJob:
 
     @property
     def facts(self) -> tuple[Any, ...]:
-        return (self.status, self.attempts, self.crashes, self.epoch, self.cancel_requested)
+        seen = (self.status, self.attempts, self.crashes, self.epoch, self.cancel_requested)
+        asked = (self.request.queue, self.request.priority)
+        row = (*asked, self.due, self.start_by) if self.state in LIVE else (None,) * 4
+        return (*seen, *asked, *row)
+
+    @property
+    def term(self) -> float | None:
+        within = self.request.start_within
+        return None if within is None else self.due + within.total_seconds()
 
     def wait(self, now: float, delay: float, *, given_back: int) -> None:
         self.state = SCHEDULED if delay else READY
@@ -159,6 +188,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.batches: dict[uuid.UUID, ModelBatch] = {}
         self.unsettled: set[uuid.UUID] = set()
         """Jobs and batches of which something has happened that nobody has settled."""
+        self.periods: dict[tuple[uuid.UUID, str | None], tuple[uuid.UUID, float]] = {}
+        """By workspace and key the last job that was made with a period, and when."""
         self.handed_out: set[Lease] = set()
         self.now = 0.0
         self.db.execute(text(EMPTY))
@@ -175,13 +206,22 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         target=ids,
         workspace_id=st.sampled_from(WORKSPACES),
-        key=st.sampled_from([None, None, "a", "b"]),
+        key=st.sampled_from([None, "a", "b"]),
         priority=st.sampled_from([0, 0, 5]),
         delay=DELAYS,
         max_attempts=st.integers(1, 3),
+        within=TERMS,
+        period=st.sampled_from([None, 20, 600]),
     )
     def enqueue(
-        self, workspace_id: uuid.UUID, key: str | None, priority: int, delay: int, max_attempts: int
+        self,
+        workspace_id: uuid.UUID,
+        key: str | None,
+        priority: int,
+        delay: int,
+        max_attempts: int,
+        within: int | None = None,
+        period: int | None = None,
     ) -> uuid.UUID:
         request = NewJob(
             workspace_id=workspace_id,
@@ -190,15 +230,31 @@ class QueueMachine(RuleBasedStateMachine):
             priority=priority,
             delay=datetime.timedelta(seconds=delay),
             max_attempts=max_attempts,
+            start_within=seconds_or_none(within),
+            unique_for=None if key is None else seconds_or_none(period),
         )
-        holder = self._holder(request)
+        return self._enqueue(request)
+
+    @rule(target=ids, job_id=ids)
+    def enqueue_alike(self, job_id: uuid.UUID) -> uuid.UUID:
+        """A further request for what one was for, whatever has become of that one."""
+        by_itself = {"id": uuid7(), "if_active": "return", "after": (), "batch_id": None}
+        return self._enqueue(dataclasses.replace(self.jobs[job_id].request, **by_itself))
+
+    def _enqueue(self, request: NewJob) -> uuid.UUID:
+        recent, until = self._recent(request)
+        holder = recent or self._holder(request)
+        delay = request.delay.total_seconds() if request.delay else 0.0
 
         answer = enqueue_job(self.db, request)
 
         assert answer == (holder or request.id, holder is None)
+        assert answer.unique_until == until
         if holder is None:
-            due = self.now + delay
-            self.jobs[request.id] = ModelJob(request, SCHEDULED if delay else READY, due=due, recorded_due=due)
+            job = self._made(request, SCHEDULED if delay else READY, self.now + delay)
+            job.start_by = job.term
+        if holder is None and request.unique_for is not None:
+            self.periods[request.workspace_id, request.unique_key] = (request.id, self.now)
         return answer.job_id
 
     @rule(
@@ -207,8 +263,11 @@ class QueueMachine(RuleBasedStateMachine):
         key=st.sampled_from(["a", "b"]),
         delay=DELAYS,
         max_attempts=st.integers(1, 3),
+        within=TERMS,
     )
-    def enqueue_newest(self, workspace_id: uuid.UUID, key: str, delay: int, max_attempts: int) -> uuid.UUID:
+    def enqueue_newest(
+        self, workspace_id: uuid.UUID, key: str, delay: int, max_attempts: int, within: int | None = None
+    ) -> uuid.UUID:
         """It replaces what waits, or waits for what runs."""
         request = NewJob(
             workspace_id=workspace_id,
@@ -216,6 +275,7 @@ class QueueMachine(RuleBasedStateMachine):
             unique_key=key,
             delay=datetime.timedelta(seconds=delay),
             max_attempts=max_attempts,
+            start_within=seconds_or_none(within),
             if_active="replace",
         )
         waits = self._successor(request) or self._holder(request)
@@ -225,23 +285,25 @@ class QueueMachine(RuleBasedStateMachine):
 
         if waits is None or beside:
             assert answer == (request.id, True)
-            state = BLOCKED if beside else SCHEDULED if delay else READY
-            self.jobs[request.id] = ModelJob(request, state, due=self.now + delay)
+            job = self._made(request, BLOCKED if beside else SCHEDULED if delay else READY, self.now + delay)
+            job.start_by = job.term
             return request.id
         assert (*answer, answer.replaced) == (waits, False, True)
         job = self.jobs[waits]
         job.request = dataclasses.replace(request, id=waits)
         job.state = BLOCKED if job.state == BLOCKED else SCHEDULED if delay else READY
         job.due, job.attempts, job.crashes = self.now + delay, 0, 0
+        job.start_by = job.term
         return waits
 
-    @rule(target=ids, job_id=ids, run_if=st.sampled_from(sorted(FITS)), delay=DELAYS)
-    def enqueue_after(self, job_id: uuid.UUID, run_if: str, delay: int = 0) -> uuid.UUID:
+    @rule(target=ids, job_id=ids, run_if=st.sampled_from(sorted(FITS)), delay=DELAYS, within=TERMS)
+    def enqueue_after(self, job_id: uuid.UUID, run_if: str, delay: int = 0, within: int | None = None) -> uuid.UUID:
         request = NewJob(
             workspace_id=self.jobs[job_id].request.workspace_id,
             task="work",
             delay=datetime.timedelta(seconds=delay),
             max_attempts=2,
+            start_within=seconds_or_none(within),
             after=[Edge(job_id, run_if)],
         )
 
@@ -279,9 +341,8 @@ class QueueMachine(RuleBasedStateMachine):
             return multiple()
 
         assert enqueue_job(self.db, request) == (request.id, True)
-        due = self.now + delay
-        job = ModelJob(request, SCHEDULED if delay else READY, due=due, recorded_due=due, batch=batch_id)
-        self.jobs[request.id] = job
+        job = self._made(request, SCHEDULED if delay else READY, self.now + delay)
+        job.batch = batch_id
         batch.members.append(job)
         self.unsettled.add(batch_id)
         return request.id
@@ -339,6 +400,14 @@ class QueueMachine(RuleBasedStateMachine):
         for job in claimed:
             self._hand_out(job.lease, worker.id)
         return multiple(*(job.lease for job in claimed))
+
+    @rule(lease=leases)
+    def begin(self, lease: Lease) -> None:
+        held = self._held(lease)
+
+        assert begin_jobs(self.db, [lease]) == ({lease} if held else set())
+        if held:
+            held.start_by = None
 
     @rule(lease=leases)
     def complete(self, lease: Lease) -> None:
@@ -416,6 +485,39 @@ class QueueMachine(RuleBasedStateMachine):
 
         assert cancel_job(self.db, job.request.workspace_id, job_id) == expected
 
+    @rule(
+        job_id=ids,
+        priority=st.sampled_from([None, 0, 5]),
+        queue=st.sampled_from([None, "default", "aside"]),
+        delay=st.sampled_from([None, -1, 0, 60]),
+    )
+    def change(
+        self, job_id: uuid.UUID, priority: int | None = None, queue: str | None = "default", delay: int | None = None
+    ) -> None:
+        """A ``delay`` of 0 is at once. Nobody claims from the queue ``aside``."""
+        if priority is queue is delay is None:
+            return
+        job, moment = self.jobs[job_id], self.now + (delay or 0)
+        run_after = BEGIN + datetime.timedelta(seconds=moment) if delay else None
+        wanted = JobChange(priority=priority, queue=queue, run_after=run_after, at_once=delay == 0)
+        expected = ChangeAnswer.RUNNING if job.state == RUNNING else ChangeAnswer.FINISHED
+
+        answer = change_job(self.db, job.request.workspace_id, job_id, wanted)
+
+        assert answer == (ChangeAnswer.CHANGED if job.state in WAITING else expected)
+        if job.state in WAITING:
+            said = {name: value for name, value in (("priority", priority), ("queue", queue)) if value is not None}
+            job.request = dataclasses.replace(job.request, **said)
+            self._move(job, None if delay is None else moment if delay else min(job.due, self.now))
+
+    def _move(self, job: ModelJob, due: float | None) -> None:
+        if due is None:
+            return
+        job.due, job.recorded_due = due, job.recorded_due if job.attempts else due
+        job.start_by = None if job.start_by is None else job.term
+        if job.state != BLOCKED:
+            job.state = SCHEDULED if due > self.now else READY
+
     @rule(job_id=ids)
     def retry(self, job_id: uuid.UUID) -> None:
         job = self.jobs[job_id]
@@ -429,6 +531,7 @@ class QueueMachine(RuleBasedStateMachine):
             waits = job.after is not None and job.told is None
             job.state, job.due, job.attempts, job.crashes = BLOCKED if waits else READY, self.now, 0, 0
             job.recorded_due, job.called_off = self.now, False
+            job.start_by = None if waits else job.term
             self.unsettled.add(job_id)
 
     @rule()
@@ -468,6 +571,7 @@ class QueueMachine(RuleBasedStateMachine):
         against = job.told is not None and job.told not in FITS[job.run_if]
         if job.called_off and not against:
             job.state, job.called_off, job.due = BLOCKED, False, max(job.recorded_due, self.now)
+            job.start_by = None
             self.unsettled.add(job.request.id)
         if job.state == BLOCKED and against:
             self._end(job, CANCELLED)
@@ -475,14 +579,20 @@ class QueueMachine(RuleBasedStateMachine):
         elif job.state == BLOCKED and job.told is not None:
             job.state = SCHEDULED if job.due > self.now else READY
             job.due = max(job.due, self.now)
+            job.start_by = job.term
 
     @rule(seconds=st.sampled_from([1, 5, 60, 1000]))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
         self.clock.travel(seconds=seconds)
+        ended = end_late_jobs(self.db).jobs
         promote_jobs(self.db)
         succeed_jobs(self.db)
 
+        late = [job for job in self.jobs.values() if job.state in WAITING and self._is_late(job)]
+        assert ended == len(late)
+        for job in late:
+            self._end(job, CANCELLED)
         for job in self.jobs.values():
             if job.state == BLOCKED and job.after is None and not self._runs(job.request):
                 job.state = READY if job.due <= self.now else SCHEDULED
@@ -494,7 +604,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_database_agrees_with_the_model(self) -> None:
-        found = {row[0]: tuple(row[1:]) for row in self.db.execute(text(FACTS))}
+        rows = self.db.execute(text(FACTS))
+        found = {job_id: (*facts, seconds_of(due), seconds_of(by)) for job_id, *facts, due, by in rows}
 
         assert found == {job_id: job.facts for job_id, job in self.jobs.items()}
 
@@ -520,6 +631,17 @@ class QueueMachine(RuleBasedStateMachine):
     def _successor(self, request: NewJob) -> uuid.UUID | None:
         return next((job.request.id for job in self._same(request) if job.state == BLOCKED), None)
 
+    def _recent(self, request: NewJob) -> tuple[uuid.UUID | None, datetime.datetime | None]:
+        """The job that was made too recently, and until when it is."""
+        last, began = self.periods.get((request.workspace_id, request.unique_key), (None, 0.0))
+        if request.unique_for is None or last is None or self.jobs[last].state in (FAILED, CANCELLED):
+            return None, None
+        until = BEGIN + datetime.timedelta(seconds=began) + request.unique_for
+        return (last, until) if until > BEGIN + datetime.timedelta(seconds=self.now) else (None, None)
+
+    def _is_late(self, job: ModelJob) -> bool:
+        return job.start_by is not None and job.start_by <= self.now
+
     def _runs(self, request: NewJob) -> bool:
         return any(job.state == RUNNING for job in self._same(request))
 
@@ -531,8 +653,13 @@ class QueueMachine(RuleBasedStateMachine):
         live = [job for job in self.jobs.values() if job.state in LIVE]
         return [job for job in live if (job.request.workspace_id, job.request.unique_key) == key]
 
+    def _made(self, request: NewJob, state: str, due: float) -> ModelJob:
+        self.jobs[request.id] = ModelJob(request, state, due=due, recorded_due=due)
+        return self.jobs[request.id]
+
     def _waits_for(self, request: NewJob, place: uuid.UUID, run_if: str, due: float) -> None:
-        self.jobs[request.id] = ModelJob(request, BLOCKED, due=due, recorded_due=due, after=place, run_if=run_if)
+        job = self._made(request, BLOCKED, due)
+        job.after, job.run_if = place, run_if
         self.unsettled.add(place)
 
     def _end(self, job: ModelJob, state: str) -> None:
@@ -540,15 +667,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.unsettled.add(job.request.id)
 
     def _wait(self, job: ModelJob, delay: float, *, given_back: int) -> None:
-        """A job that would wait again is given up when a newer one waits already."""
-        if self._successor(job.request):
+        """A job that would wait again is given up when a newer one waits already, or when it can only be late."""
+        if self._successor(job.request) or self._is_late(job):
             job.attempts -= given_back
             self._end(job, CANCELLED)
         else:
             job.wait(self.now, delay, given_back=given_back)
 
     def _next_of_each_workspace(self, limit: int) -> dict[uuid.UUID, list[uuid.UUID]]:
-        ready = [job for job in self.jobs.values() if job.state == READY]
+        ready = [job for job in self.jobs.values() if job.state == READY and job.request.queue == "default"]
         lanes = {job.request.workspace_id for job in ready}
         quantum = -(-limit // max(1, len(lanes)))
         return {
@@ -586,7 +713,8 @@ class QueueMachine(RuleBasedStateMachine):
     def _due_in_database(self, job: ModelJob) -> float:
         """Whether a rescue draws the right delay is not this model's question."""
         due = self.db.scalar(text("select run_after from jobplatform.job_queue where id = :id"), {"id": job.request.id})
-        return job.due if due is None else (due - BEGIN).total_seconds()
+        found = seconds_of(due)
+        return job.due if found is None else found
 
     def _answer_to_retry(self, job: ModelJob, holder: uuid.UUID | None) -> RetryKind:
         if job.state in LIVE:

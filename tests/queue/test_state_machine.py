@@ -71,6 +71,36 @@ def tell_of_a_batch(run: QueueMachine, after: Callable[[Any], Any], claimed: Cal
     after(run.complete(lease=claimed(0)))
 
 
+def tell_of_time(run: QueueMachine, after: Callable[[Any], Any], claimed: Callable[[int], Lease]) -> None:
+    """Jobs that have to begin by a moment, that are changed while they wait, and that are not made too often."""
+    one = {"workspace_id": WORKSPACES[0], "priority": 0, "max_attempts": 3}
+    asked = {**one, "key": "spaced", "delay": 0, "within": 30, "period": 600}
+    first = after(run.enqueue(**asked))
+    begun = claimed(0)
+    after(run.begin(lease=begun))
+    after(run.time_passes(seconds=60))
+    after(run.release(lease=begun, delay=0))
+    after(run.complete(lease=claimed(0)))
+    assert after(run.enqueue(**asked)) == first
+    after(run.time_passes(seconds=1000))
+    late = after(run.enqueue(**asked))
+    claimed_only = claimed(0)
+    after(run.time_passes(seconds=60))
+    after(run.release(lease=claimed_only, delay=0))
+    never = after(run.enqueue(**asked))
+    after(run.enqueue_again(job_id=late))
+    after(run.time_passes(seconds=60))
+    after(run.retry(job_id=never))
+    after(run.change(job_id=never, priority=5, queue="aside", delay=60))
+    after(run.time_passes(seconds=60))
+    after(run.claim(number=0, limit=1))
+    after(run.change(job_id=never, queue="default"))
+    after(run.begin(lease=(changed := claimed(0))))
+    after(run.change(job_id=never, priority=0, delay=0))
+    after(run.complete(lease=changed))
+    assert [run.jobs[job_id].state for job_id in (late, never)] == ["cancelled", "completed"]
+
+
 @pytest.fixture
 def story(machine: type[QueueMachine]) -> Callable[[], None]:
     """One short life of two jobs that meets every rule once, checked after each step like any other run."""
@@ -130,6 +160,7 @@ def story(machine: type[QueueMachine]) -> Callable[[], None]:
         after(run.fail(lease=running, delay=5, retry=True, crash=False))
         after(run.time_passes(seconds=1))
         after(run.complete(lease=claimed(1)))
+        tell_of_time(run, after, claimed)
         tell_of_a_batch(run, after, claimed)
 
     return tell
@@ -208,6 +239,36 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     "a cancelled batch that stays open": (
         "cancel_many.CLOSE",
         lambda sql: sql.replace("closed_at = coalesce(closed_at, jobplatform.clock())", "closed_at = closed_at"),
+    ),
+    "a moment by which to begin that counts for one that has begun": (
+        "begin.BEGIN",
+        lambda sql: sql.replace("start_by = null", "start_by = q.start_by"),
+    ),
+    "one that comes back too late to begin and waits": (
+        "release.RELEASE",
+        lambda sql: sql.replace("v.start_by <= jobplatform.clock() as late", "false as late"),
+    ),
+    "one that nobody claimed in time and that waits on": (
+        "end_late.END_LATE",
+        lambda sql: sql.replace("start_by <= jobplatform.clock()", "start_by <= start_by - interval '1 s'"),
+    ),
+    "a period that ends with its job": (
+        "enqueue.periods.LOOK",
+        lambda sql: sql.replace("coalesce(r.status, 3) = 3", "r.status is null"),
+    ),
+    "a job that failed and keeps its key for its period": (
+        "enqueue.periods.LOOK",
+        lambda sql: sql.replace("coalesce(r.status, 3) = 3", "true"),
+    ),
+    "a change that the record is not told of": (
+        "change_waiting.CHANGE",
+        lambda sql: sql.replace(
+            "set priority = coalesce(%(priority)s::smallint, r.priority)", "set priority = r.priority"
+        ),
+    ),
+    "a change of the moment that leaves the old one to begin by": (
+        "change_waiting.CHANGE",
+        lambda sql: sql.replace("when %(moved)s::bool and q.start_by", "when false and q.start_by"),
     ),
     "a retry that begins its epochs anew": (
         "retry_job.RETRY_JOB",
