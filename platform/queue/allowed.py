@@ -15,9 +15,8 @@ from jobplatform.settings import QUEUE_NAME
 
 PRIORITIES: Final = range(-1000, 1001)
 #: The database knows years that nobody here could read again: because of one such job no list with it could be shown.
-#: The first and the last one of the calendar are in UTC, or elsewhere, in a year that is none of it.
-FIRST_YEAR: Final = 2
-LAST_YEAR: Final = 9998
+#: From these years no time zone leads to one, nor does the longest time within which a job has to begin.
+YEARS: Final = range(2, 9998)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -34,7 +33,5 @@ def outside(allowed: range, path: str) -> Problem:
 def problems_of_moment(run_after: datetime.datetime) -> Iterator[Problem]:
     if not run_after.tzinfo:
         yield Problem("/runAfter", "must have a time zone")
-    if run_after.year < FIRST_YEAR:
-        yield Problem("/runAfter", f"must not be before the year {FIRST_YEAR}")
-    if run_after.year > LAST_YEAR:
-        yield Problem("/runAfter", f"must not be after the year {LAST_YEAR}")
+    if run_after.year not in YEARS:
+        yield Problem("/runAfter", f"must be in a year from {YEARS[0]} to {YEARS[-1]}")

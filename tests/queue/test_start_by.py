@@ -49,6 +49,7 @@ from jobplatform.queue import (
     succeed_jobs,
     why_waiting,
 )
+from jobplatform.queue.allowed import YEARS
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact, Look, Put
 from tests.queue.plans import explain
@@ -440,11 +441,19 @@ def test_a_term_that_cannot_be_is_refused(workspace_id: uuid.UUID, within: datet
         NewJob(workspace_id=workspace_id, task="work", start_within=within)
 
 
-def test_from_the_last_year_there_is_a_term_leads_to_a_moment_that_can_be_read(put: Put, look: Look) -> None:
+@pytest.mark.parametrize("zone", ["Etc/GMT+12", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(("day", "hours_ahead"), [((YEARS[0], 1, 1, 0), 14), ((YEARS[-1], 12, 31, 23), -12)])
+def test_of_whatever_year_a_job_may_be_due_in_its_moments_can_be_read_anywhere(
+    put: Put, session: Session, zone: str, day: tuple[int, int, int, int], hours_ahead: int
+) -> None:
+    due_at = datetime.datetime(*day, tzinfo=datetime.timezone(datetime.timedelta(hours=hours_ahead)))
     longest = datetime.timedelta(days=365)
-    job_id = put(run_after=datetime.datetime(9998, 12, 31, tzinfo=datetime.UTC), start_within=longest)
+    put(run_after=due_at, start_within=longest)
 
-    assert look(job_id).start_by == datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
+    session.execute(text(f"set local timezone = '{zone}'"))
+
+    found = session.execute(text("select run_after, start_by from jobplatform.jobs")).one()
+    assert tuple(found) == (due_at, due_at + longest)
 
 
 # -- tasks, schedules, synchronous mode ------------------------------------------------------------

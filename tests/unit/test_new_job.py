@@ -48,6 +48,7 @@ def a_job(**options: Any) -> NewJob:
             "/longestDelayMs",
         ),
         ({"run_after": datetime.datetime.max.replace(tzinfo=datetime.UTC)}, "/runAfter"),
+        ({"run_after": datetime.datetime.min.replace(tzinfo=datetime.UTC)}, "/runAfter"),
         ({"run_after": NAIVE}, "/runAfter"),
         ({"run_after": datetime.datetime.min.replace(tzinfo=EAST)}, "/runAfter"),
         ({"unique_key": "x" * 501}, "/uniqueKey"),
