@@ -15,7 +15,6 @@ from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id, current_trace_parent
-from jobplatform.connectors import require_connection
 from jobplatform.errors import InvalidJobError
 from jobplatform.models import Job
 from jobplatform.queue import Edge, Enqueued, Task
@@ -60,7 +59,6 @@ def _enqueue(
     task: Task[Any, Any], payload: Any, workspace_id: UUID, options: dict[str, Any], if_active: str
 ) -> Enqueued:
     with mounted().transaction() as session:
-        require_connection(session, task, workspace_id, payload)
         enqueued = task.enqueue(
             session,
             payload,

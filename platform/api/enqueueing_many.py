@@ -21,7 +21,6 @@ from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id, current_trace_parent
 from jobplatform.api.schemas import JobsAcceptedSchema
-from jobplatform.connectors import NO_CONNECTION, connection_named_by, missing_connections
 from jobplatform.errors import InvalidJobError, Problem, UnknownTaskError
 from jobplatform.queue import Edge, Enqueued, NewJob, statuses_of, strict_json
 
@@ -91,25 +90,10 @@ def read_wanted(workspace_id: UUID, asked: Mapping[str, dict[str, Any]], **optio
 
 def enqueue_wanted(session: Session, wanted: Sequence[Wanted]) -> list[Enqueued]:
     """Enqueue them in a transaction of the caller's. Raises :class:`GuardTakenError`."""
-    _require_connections(session, wanted)
     answers = mounted().tasks.enqueue_many(session, [one.job for one in wanted])
     if _refused(wanted, answers):
         raise GuardTakenError(wanted, answers)
     return answers
-
-
-def _require_connections(session: Session, wanted: Sequence[Wanted]) -> None:
-    """Of all syncs at once: each names one, and there may be a thousand."""
-    tasks = mounted().tasks
-    named = [(one, connection_named_by(tasks[one.job.task], one.job.payload)) for one in wanted]
-    asked = [(one.job, connection_id) for one, connection_id in named if connection_id is not None]
-    if not asked:
-        return
-    missing = missing_connections(session, asked[0][0].workspace_id, {connection_id for _, connection_id in asked})
-    refused = [job.id for job, connection_id in asked if connection_id in missing]
-    if refused:
-        problem = NO_CONNECTION._replace(path=f"/payload{NO_CONNECTION.path}")
-        raise InvalidJobError([problem] * len(refused), refused)
 
 
 def counts_of(answers: Sequence[Enqueued]) -> dict[str, int]:
@@ -129,7 +113,7 @@ def all_or_none(workspace_id: UUID, wanted: Sequence[Wanted], work: Callable[[Se
         places = [at.get(job_id, "") for job_id in error.job_ids] or [""] * len(error.problems)
         problems = [
             Problem(f"{place}{problem.path}", problem.message)
-            for place, problem in zip(places, error.problems, strict=True)
+            for place, problem in zip(places, job_problems(error, "/payload"), strict=True)
         ]
         raise invalid(problems[:MOST_ERRORS]) from None
 

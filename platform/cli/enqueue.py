@@ -18,7 +18,6 @@ from jobplatform.cli.amounts import Amount, Duration
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
-from jobplatform.connectors import require_connection
 from jobplatform.models import Job, Status
 from jobplatform.queue import Enqueued, IfActive, get_job, reveal
 
@@ -83,7 +82,6 @@ def enqueue(
         if parent is not None and get_job(session, workspace_id, parent) is None:
             raise click.ClickException(f"{parent} is not a job of this workspace")
         wanted, value = known.offered(task), _parse(payload)
-        require_connection(session, wanted, workspace_id, value)
         job = wanted.new_job(
             value,
             workspace_id=workspace_id,

@@ -13,10 +13,8 @@ from jobplatform.connectors.authorizing import (
     workspace_of_state,
 )
 from jobplatform.connectors.choosing import (
-    NO_CONNECTION,
     SyncPayload,
     connection_named_by,
-    missing_connections,
     require_connection,
 )
 from jobplatform.connectors.connections import (
@@ -55,7 +53,6 @@ __all__ = [
     "CONNECTORS",
     "HTTP_SCHEMES",
     "LONGEST_NAME",
-    "NO_CONNECTION",
     "SHIPPED",
     "UNCHANGED",
     "Answer",
@@ -106,7 +103,6 @@ __all__ = [
     "keep_upload",
     "list_connections",
     "list_records",
-    "missing_connections",
     "open_connector",
     "open_store",
     "read_link_token",

@@ -4,7 +4,7 @@ when whoever asked has gone."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,20 +50,13 @@ def connection_named_by(task: Task[Any, Any], payload: Any) -> uuid.UUID | None:
     return _connection_in(payload) if task.payload.python_type is SyncPayload else None
 
 
-def missing_connections(
-    session: Session, workspace_id: uuid.UUID, connection_ids: Collection[uuid.UUID]
-) -> set[uuid.UUID]:
-    """Those of the connections that the workspace does not have."""
-    return {one for _, one in _missing(session, {(workspace_id, one) for one in connection_ids})}
-
-
 def require_connection(session: Session, task: Task[Any, Any], workspace_id: uuid.UUID, payload: Any) -> None:
     """Raise :class:`InvalidPayloadError` for a sync of a connection that the workspace does not have.
 
     For what is no enqueue yet, as a schedule is made: :meth:`Tasks.enqueue_many` looks by itself.
     """
     named = connection_named_by(task, payload)
-    if named is not None and missing_connections(session, workspace_id, [named]):
+    if named is not None and _missing(session, {(workspace_id, named)}):
         raise InvalidPayloadError([NO_CONNECTION])
 
 
