@@ -147,7 +147,7 @@ class Hub:
             Deregistered: lambda _: self.departure.said_goodbye(),
             JobsReady: lambda answer: self.supply.rang(answer.workspaces),
             Reaped: lambda answer: self.ledger.reaped(answer.jobs),
-            Leftovers: lambda answer: self.until.answered(answer.left),
+            Leftovers: lambda answer: self.until.answered(answer.left, answer.seconds),
             Listening: lambda answer: self.ear.attach(answer.connection),
             ThreadDied: self.thread_died,
         }

@@ -199,19 +199,21 @@ class Keeper(DatabaseThread):
 
     def _look_for_leftovers(self) -> None:
         """What is left may be a chore's to make ready, so those are looked for at once."""
+        left, seconds = True, 0.0
         try:
-            left = self.once(self._is_anything_left)
+            left, seconds = self.once(self._is_anything_left)
         except SQLAlchemyError as error:
             if not will_pass(error):
                 logger.error("leftovers cannot be looked for", extra={"error": str(error)[:500]})
-            left = True
         if left:
             self._looking.due_at = monotonic()
-        self.post(Leftovers(left))
+        self.post(Leftovers(left, seconds))
 
-    def _is_anything_left(self, session: Session) -> bool:
+    def _is_anything_left(self, session: Session) -> tuple[bool, float]:
         versions = {task["name"]: task["payload_version"] for task in self._catalogue}
-        return is_anything_left(session, queues=self._queues, tasks=list(versions), versions=versions)
+        began = monotonic()
+        left = is_anything_left(session, queues=self._queues, tasks=list(versions), versions=versions)
+        return left, monotonic() - began
 
     # -- chores ----------------------------------------------------------------------------------
 

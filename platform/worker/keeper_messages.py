@@ -72,9 +72,10 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """Whether there are any, as far as it is known."""
+    """Whether there are any, as far as it is known, and how long it took to find out."""
 
     left: bool
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

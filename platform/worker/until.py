@@ -15,6 +15,10 @@ from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.supply import Supply
 
 NEVER: Final = math.inf
+#: So many times what a look took passes before the next one: among very many jobs of others one takes a while. But whom
+#: a stalled database has kept waiting once is not to stay for a minute more.
+REST: Final = 20.0
+LONGEST_REST: Final = 10.0
 
 logger = logging.getLogger("jobplatform.worker")
 
@@ -41,7 +45,9 @@ class Until:
         self._ask = ask
         self._leave = leave
         self._asked = False
+        self._looked_at = 0.0
         self._look_at = 0.0
+        self._rest_until = 0.0
         self._claims_then = 0
         self._said_at = -1
 
@@ -56,20 +62,26 @@ class Until:
         return NEVER
 
     def _look(self, now: float) -> float:
-        """At once after having had something to do, else once a poll. What was put off for a moment is not left."""
+        """At once after having had something to do, else once a poll, and neither before the last look has paid off.
+        What was put off for a moment is not left.
+        """
         look_at = self._look_at if self._has_had_nothing else 0.0
-        look_at = max(look_at, self._ledger.put_off_until)
+        look_at = max(look_at, self._rest_until, self._ledger.put_off_until)
         if now < look_at:
             return look_at
         self._asked = True
         self._claims_then = self._ledger.claims
+        self._looked_at = now
         self._look_at = now + self._options.poll
         self._ask()
         return NEVER
 
-    def answered(self, left: bool) -> None:
-        """Nothing was left when somebody looked. What has come since is seen to, and then it is looked for again."""
+    def answered(self, left: bool, seconds: float = 0.0) -> None:
+        """Whether something was left when somebody looked, for which they took so many seconds. Also where nothing was,
+        what has come since is seen to, and then it is looked for again.
+        """
         self._asked = False
+        self._rest_until = self._looked_at + min(REST * seconds, LONGEST_REST)
         if left:
             self._wait()
         elif self._has_had_nothing and self._holds_nothing() and self._supply.has_enough:

@@ -8,17 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import (
     Completion,
     Every,
+    NewJob,
     ResourceNote,
     RunningJob,
     TaskDefaults,
     Tasks,
     complete_jobs,
     create_schedule,
+    enqueue_jobs,
     fire_schedules,
     is_anything_left,
     note_resources,
@@ -32,8 +35,10 @@ from jobplatform.queue import (
     settle_endings,
     succeed_jobs,
 )
+from jobplatform.queue.leftover import LANES
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Put
+from tests.queue.plans import explain
 
 HOUR = datetime.timedelta(hours=1)
 RESOURCE = "hubspot:4711"
@@ -131,6 +136,39 @@ def test_what_uses_a_closed_resource_is_not_left(left: Left, put: Put, db: Sessi
     time.passes(61)
 
     assert (closed, left()) == (False, True)
+
+
+def test_a_backlog_that_may_not_run_is_passed_over_at_once(
+    engine: Engine, db: Session, put: Put, workspace_id: uuid.UUID
+) -> None:
+    """Some of it is unknown here, some paused, some of a queue that may run nothing."""
+    kinds = [{"task": "other"}, {"resource": RESOURCE}, {"queue": "slow"}]
+    enqueue_jobs(
+        db, [NewJob(workspace_id=workspace_id, **{"task": "work", **kind}) for kind in kinds for _ in range(1_000)]
+    )
+    db.execute(text("analyze jobplatform.job_queue"))
+    pause(db, "resource", RESOURCE, reason="a look", actor="ann")
+    set_queue_limit(db, "slow", 0)
+    db.commit()
+
+    plan = explain(engine, lambda session: is_anything_left(session, queues=["default", "slow"], tasks=["work"]))
+
+    assert plan.sequential_scans == []
+    assert plan.rows_visited("job_queue") <= len(kinds)
+
+
+@pytest.mark.parametrize("lanes", [LANES - 1, LANES, LANES + 1])
+def test_what_is_behind_very_many_lanes_of_others_is_left(
+    left: Left, db: Session, workspace_id: uuid.UUID, lanes: int
+) -> None:
+    others = [NewJob(workspace_id=workspace_id, task="other", resource=f"hubspot:{number}") for number in range(lanes)]
+    enqueue_jobs(db, [*others, *others])
+    before = left()
+
+    # The last workspace of all, and so the last lane.
+    enqueue_jobs(db, [NewJob(workspace_id=uuid.UUID(int=2**128 - 1), task="work")])
+
+    assert (before, left()) == (False, True)
 
 
 LIMITS: dict[str, Callable[[Session, uuid.UUID, int], object]] = {

@@ -282,6 +282,29 @@ def test_where_something_is_left_it_is_looked_for_again_a_poll_later() -> None:
     assert (facts.asked, facts.woken, facts.left) == (2, 1, 0)
 
 
+def test_a_look_that_took_long_is_not_repeated_before_it_has_paid_off() -> None:
+    """Also when there was something to do meanwhile: a trickle of jobs would have it asked for after each of them."""
+    facts = Facts(until_empty=True, poll=0.1)
+    facts.until.step(10.0)
+    facts.until.answered(True, seconds=0.25)
+
+    claim_one(facts.ledger)
+    due = facts.until.step(10.6)
+    facts.until.step(due)
+    facts.until.answered(False, seconds=0.25)
+
+    assert (due, facts.asked, facts.left) == (15.0, 2, 1)
+
+
+def test_one_look_that_a_stalled_database_answered_late_does_not_keep_a_worker_long() -> None:
+    facts = Facts(until_empty=True)
+    facts.until.step(10.0)
+
+    facts.until.answered(True, seconds=9.0)
+
+    assert facts.until.step(19.0) == 20.0
+
+
 def test_who_is_to_work_for_ever_asks_nothing_and_never_leaves() -> None:
     facts = Facts()
 
