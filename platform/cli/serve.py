@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +17,10 @@ from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
 from jobplatform.models import Role, make_engine, require_roles
 from jobplatform.settings import Settings, parse_queues
+
+#: How a parent has `jobplatform worker` stop. Somebody may have sent SIGTERM to both of them at once, and the parent's
+#: would be the worker's second one.
+DRAIN: Final = signal.SIGUSR2
 
 
 class Queues(click.ParamType[Any]):
@@ -49,7 +54,8 @@ def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options:
     """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
 
     SIGTERM, Ctrl-C or the end of the terminal: takes nothing new, lets running jobs finish until the drain timeout,
-    hands back the rest without spending an attempt. A second signal, or SIGQUIT, hands back at once.
+    hands back the rest without spending an attempt. A second signal, or SIGQUIT, hands back at once. SIGUSR2
+    says what a first one does, and is never a second one.
     """
     from jobplatform.worker import Worker, WorkerOptions
 
@@ -63,7 +69,7 @@ def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options:
     with open_database(settings, Role.WORKER) as url:
         mention_migrations(url)
         ends = {"until_empty": until_empty, "max_jobs": max_jobs or 0}
-        code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name, **ends)).run()
+        code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name, **ends)).run(drain_on=DRAIN)
     raise SystemExit(code)
 
 

@@ -1,7 +1,9 @@
 """The parts of a running stack, each a process of its own: started, watched and stopped together.
 
 A part lives in a session of its own, so Ctrl-C in the terminal reaches only us and the parts are stopped in the
-right order. Should this process be killed, the kernel stops them (on Linux, see ``part.py``).
+right order. A supervisor may signal all of us at once, and then a part is told twice. One to which that says more than
+once does is told by us with a signal of its own. Should this process be killed, the kernel stops them (on Linux, see
+``part.py``).
 """
 
 from __future__ import annotations
@@ -38,9 +40,16 @@ class Part:
     """One process of the stack."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], sink: Sink, sockets: Sequence[int] = ()
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        sink: Sink,
+        sockets: Sequence[int] = (),
+        stop_with: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
+        self.stop_with = stop_with
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self.process = subprocess.Popen(
             command,
@@ -79,10 +88,10 @@ class Part:
             time.sleep(0.1)
 
     def stop(self, seconds: float, hurry: threading.Event) -> None:
-        """SIGTERM, and SIGQUIT when somebody is in a hurry; after ``seconds`` SIGKILL to it and what it started."""
+        """Its signal, and SIGQUIT when somebody is in a hurry; after ``seconds`` SIGKILL to it and what it started."""
         deadline = time.monotonic() + seconds
         hurried = False
-        self._send(signal.SIGTERM)
+        self._send(self.stop_with)
         while self.process.poll() is None and time.monotonic() < deadline:
             if hurried:
                 time.sleep(0.05)
@@ -133,12 +142,17 @@ class Stack:
                 part.stop(self.stop_seconds, hurry)
 
     def start(
-        self, name: str, *arguments: str, environment: Mapping[str, str] | None = None, sockets: Sequence[int] = ()
+        self,
+        name: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        sockets: Sequence[int] = (),
+        stop_with: signal.Signals = signal.SIGTERM,
     ) -> Part:
         """Start a module of ours with the interpreter at hand. Nothing of the current folder can stand in for a
         module of the standard library (``-P``)."""
         command = [sys.executable, "-P", "-m", "jobplatform.cli.part", str(os.getpid()), *arguments]
-        part = Part(name, command, {**self.environment, **(environment or {})}, self.sink, sockets)
+        part = Part(name, command, {**self.environment, **(environment or {})}, self.sink, sockets, stop_with)
         self.parts.append(part)
         return part
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import open_database
 from jobplatform.cli.listening import address_of, address_options, listen
+from jobplatform.cli.serve import DRAIN
 from jobplatform.cli.stack import Part, Stack, interruptible
 from jobplatform.embedded import SYSTEM_USER
 from jobplatform.logs import escape_controls
@@ -76,7 +77,7 @@ def start_platform(stack: Stack, listening: socket.socket, database_url: str, co
 
 def start_worker(stack: Stack, concurrency: int | None = None) -> Part:
     slots = () if concurrency is None else ("-c", str(concurrency))
-    return stack.start("worker", "jobplatform.cli", "worker", *slots, environment=_for_parts())
+    return stack.start("worker", "jobplatform.cli", "worker", *slots, environment=_for_parts(), stop_with=DRAIN)
 
 
 def start_api(stack: Stack, listening: socket.socket) -> tuple[Part, str]:

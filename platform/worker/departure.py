@@ -59,6 +59,7 @@ class Departure:
         self._drain_timeout = drain_timeout
         self._quiet = quiet
         self._requests = 0
+        self._told_to_drain = False
         self._deadline = NEVER
         self._last_words_until = 0.0
 
@@ -66,13 +67,17 @@ class Departure:
         """Stop; asked again, or ``at_once``, stop now. Safe in a signal handler."""
         self._requests += 2 if at_once else 1
 
+    def drain(self) -> None:
+        """Stop, and however often this is said it makes no request a second one. Safe in a signal handler."""
+        self._told_to_drain = True
+
     @property
     def begun(self) -> bool:
-        return self.phase is not Phase.SERVING or self._requests > 0
+        return self.phase is not Phase.SERVING or self._told_to_drain or self._requests > 0
 
     def step(self, now: float) -> float:
         """Go as far as possible. Returns when to look again."""
-        if self.phase is Phase.SERVING and self._requests:
+        if self.phase is Phase.SERVING and self.begun:
             self._drain(now)
         if self.phase in (Phase.DRAINING, Phase.HANDING_BACK):
             self._ledger.release_ready()
@@ -120,7 +125,7 @@ class Departure:
 
     def _children_still_speak(self, now: float) -> bool:
         """Whether a child is on its way out, and may yet say something. Nobody waits for that who was asked twice."""
-        return self._requests == 1 and now < self._last_words_until and self._pool.has_leavers
+        return self._requests < 2 and now < self._last_words_until and self._pool.has_leavers
 
     def _finish(self, now: float) -> None:
         self._ledger.release_ready()

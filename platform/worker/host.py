@@ -44,11 +44,14 @@ class Worker:
         """A worker as the settings describe it; `changes` (fields of WorkerOptions) win."""
         return cls(WorkerOptions.from_settings(settings, **changes))
 
-    def run(self) -> int:
+    def run(self, *, drain_on: int | None = None) -> int:
         """Block until stopped by a signal or `stop()`, or done if the options say when, and return the exit code.
 
         0: everything was finished or handed back. 1: something could not be written any more. Raises SettingsError
         when the tasks can't be imported, and for a database login that could see more than a worker may.
+
+        ``drain_on`` is a signal that asks it to stop and never counts as a second one: for a parent that cannot know
+        whether its own signal has reached this process too.
         """
         with suppress(OperationalError):
             # What is wrong by now is said before anything is started; the registrar asks again until it is answered.
@@ -63,7 +66,7 @@ class Worker:
         tally = None if self.options.health_port is None else Tally()
         hub = self._hub = Hub(self.options, engine, _version(), tally, admit=self._login_is_fit)
         if threading.current_thread() is threading.main_thread():
-            stop_on_signals(hub)
+            stop_on_signals(hub, drain_on)
         logger.info(
             "worker starting", extra={"worker_name": self.options.worker_name, "tasks_from": self.options.tasks}
         )

@@ -125,7 +125,7 @@ class Hub:
             self.supply,
             holds_nothing=lambda: self.holds_nothing and not self.ledger.waiting,
             ask=lambda: self.keeper.ask(LookForLeftovers()),
-            leave=self.leave,
+            leave=self.drain,
         )
         self.ear = Ear(
             self.selector,
@@ -213,10 +213,10 @@ class Hub:
         self.departure.request(at_once=at_once)
         self.wake()
 
-    def leave(self) -> None:
-        """Stop by ourselves, unless somebody else was first: asked again it would be at once."""
-        if not self.departure.begun:
-            self.stop()
+    def drain(self) -> None:
+        """Ask the worker to stop, which does not count when it is asked again. Safe where :meth:`stop` is."""
+        self.departure.drain()
+        self.wake()
 
     def exit_code(self) -> int:
         if self.departure.unsaved:
@@ -405,7 +405,7 @@ class Hub:
             return
         if beat.answer.drain and not self.departure.begun:
             logger.info("asked to drain by an operator", extra={"worker_id": beat.worker_id})
-            self.departure.request()
+            self.departure.drain()
         self.stop_lost(beat.answer.lost)
         for lease in beat.answer.cancelled:
             self.cancel(lease)
@@ -436,10 +436,14 @@ class Hub:
         self.ledger.cancel_ready(attempt)
 
 
-def stop_on_signals(hub: Hub) -> None:
-    """SIGTERM, SIGINT and the end of the terminal stop the hub, the second one at once; SIGQUIT does so by itself."""
+def stop_on_signals(hub: Hub, drain_on: int | None = None) -> None:
+    """SIGTERM, SIGINT and the end of the terminal stop the hub, the second one at once; SIGQUIT does so by itself, and
+    ``drain_on`` never.
+    """
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # One that nohup made ignored stays ignored.
         if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, lambda *_: hub.stop())
     signal.signal(signal.SIGQUIT, lambda *_: hub.stop(at_once=True))
+    if drain_on is not None:
+        signal.signal(drain_on, lambda *_: hub.drain())

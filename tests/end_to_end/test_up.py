@@ -36,6 +36,12 @@ def descendants(stack: Running, word: str) -> list[psutil.Process]:
     return [child for child in children if word in " ".join(child.cmdline())]
 
 
+def worker_of(stack: Running) -> psutil.Process:
+    below = descendants(stack, "jobplatform.cli worker")
+    (worker,) = [process for process in below if process.ppid() == stack.process.pid]
+    return worker
+
+
 def test_up_serves_with_logins_that_may_do_their_part_only_and_ctrl_c_leaves_no_process(
     up: Running, data_dir: Path
 ) -> None:
@@ -57,9 +63,7 @@ def test_up_serves_with_logins_that_may_do_their_part_only_and_ctrl_c_leaves_no_
 
 
 def test_a_part_that_dies_ends_the_stack_and_is_named(up: Running, data_dir: Path) -> None:
-    (worker,) = [process for process in descendants(up, "jobplatform.cli worker") if process.ppid() == up.process.pid]
-
-    worker.kill()
+    worker_of(up).kill()
 
     assert up.wait() == 1
     assert "the worker was ended by SIGKILL" in up.output
@@ -80,7 +84,7 @@ def test_a_killed_up_takes_its_parts_along_and_the_next_one_finds_the_data(
     assert processes_with(data_dir) == []
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]])
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
 def test_who_is_in_a_hurry_does_not_wait_for_running_jobs(
     start: Start, run: Cli, prepared: Path, tmp_path: Path, signals: list[signal.Signals]
 ) -> None:
@@ -97,6 +101,59 @@ def test_who_is_in_a_hurry_does_not_wait_for_running_jobs(
         stack.wait_for_line("stopping")
 
     assert stack.wait() == 0
+
+
+@pytest.mark.parametrize("up_first", [True, False])
+def test_a_signal_to_up_and_to_its_worker_is_one_signal_and_lets_running_jobs_end(
+    start: Start, run: Cli, prepared: Path, data_dir: Path, tmp_path: Path, up_first: bool
+) -> None:
+    """As of a supervisor that signals every process it knows of: `up` tells its worker then what that has heard."""
+    told, end = tmp_path / "told", tmp_path / "end"
+    variables = {
+        "JOBPLATFORM_TASKS": "tests.worker.handlers:tasks",
+        "JOBPLATFORM_DRAIN_TIMEOUT": "3600",
+        "JOBPLATFORM_HEARTBEAT_SECONDS": "0.5",
+    }
+    stack = start("up", "-c", "1", **variables)
+    stack.wait_for_line("Ctrl-C stops all of it")
+    workspace_id = str(uuid.uuid4())
+    payload = json.dumps({"file": str(told), "until": str(end)})
+    as_json(run("enqueue", "wait", "-w", workspace_id, "-p", payload, "--json", **variables))
+    wait_until(told.exists, what="a running job")
+    worker = worker_of(stack)
+
+    first, second = (stack.process.pid, worker.pid) if up_first else (worker.pid, stack.process.pid)
+    os.kill(first, signal.SIGTERM)
+    stack.wait_for_line("worker draining")
+    # Standing still, so that the second one can be seen to reach it.
+    worker.suspend()
+    try:
+        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, what="the worker to stand still")
+        os.kill(second, signal.SIGTERM)
+        wait_until(lambda: pending_signals(worker.pid), what="the second signal to reach the worker")
+    finally:
+        worker.resume()
+    # The first one may have been on its way before.
+    for _ in range(2):
+        wait_for_heartbeat(data_dir)
+    end.touch()
+
+    assert stack.wait() == 0
+    (job,) = as_json(run("jobs", "list", "-w", workspace_id, "--json", **variables))
+    assert job["status"] == "completed"
+
+
+def pending_signals(pid: int) -> int:
+    """Those that a process was sent and has not dealt with, a bit each."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"ShdPnd:\s+(\w+)", status)[0], 16)
+
+
+def wait_for_heartbeat(data_dir: Path) -> None:
+    with psycopg.connect(EmbeddedServer(data_dir).url(), autocommit=True) as connection:
+        ask = "select heartbeat_at from jobplatform.workers where dead_at is null"
+        before = connection.execute(ask).fetchall()
+        wait_until(lambda: connection.execute(ask).fetchall() != before, what="a heartbeat of the worker")
 
 
 def _lives(process: psutil.Process) -> bool:

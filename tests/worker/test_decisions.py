@@ -26,7 +26,7 @@ from jobplatform.queue import (
 from jobplatform.worker import verdicts
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.claimer import Claimed, ClaimWanted, Reconcile
-from jobplatform.worker.departure import Departure
+from jobplatform.worker.departure import Departure, Phase
 from jobplatform.worker.frames import ENDED, Frame, Reason
 from jobplatform.worker.host import COLLECT_AFTER, few_collections
 from jobplatform.worker.ledger import Ledger
@@ -406,6 +406,11 @@ class OneGiven(NothingGiven):
 
     def take_back_all(self) -> None: ...
 
+    def running(self) -> list[Any]:
+        return []
+
+    def hurry_all(self, until: float) -> None: ...
+
 
 class RunningPool:
     """One job runs, and goes on."""
@@ -421,9 +426,8 @@ class SilentMembership:
     def beat_soon(self) -> None: ...
 
 
-def test_a_worker_that_drains_has_no_claim_made_that_has_not_begun() -> None:
-    draining = Draining()
-    departure = Departure(
+def departure_of(draining: Draining) -> Departure:
+    return Departure(
         RunningPool(),  # type: ignore[arg-type]
         draining.ledger,
         SilentMembership(),  # type: ignore[arg-type]
@@ -431,6 +435,11 @@ def test_a_worker_that_drains_has_no_claim_made_that_has_not_begun() -> None:
         drain_timeout=60,
         quiet=lambda: True,
     )
+
+
+def test_a_worker_that_drains_has_no_claim_made_that_has_not_begun() -> None:
+    draining = Draining()
+    departure = departure_of(draining)
     departure.step(0.0)
     assert not draining.claimer.closed
 
@@ -438,6 +447,28 @@ def test_a_worker_that_drains_has_no_claim_made_that_has_not_begun() -> None:
     departure.step(0.0)
 
     assert draining.claimer.closed
+
+
+@pytest.mark.parametrize(
+    ("said", "phase"),
+    [
+        (["drain", "request"], Phase.DRAINING),
+        (["request", "drain"], Phase.DRAINING),
+        (["drain", "drain"], Phase.DRAINING),
+        (["request", "drain", "request"], Phase.HANDING_BACK),
+        (["drain", "request", "request"], Phase.HANDING_BACK),
+    ],
+)
+def test_who_may_have_been_heard_already_makes_nobody_else_s_request_a_second_one(
+    said: list[str], phase: Phase
+) -> None:
+    departure = departure_of(Draining())
+
+    for how in said:
+        getattr(departure, how)()
+        departure.step(0.0)
+
+    assert departure.phase is phase
 
 
 def test_behind_a_claim_that_may_find_no_more_none_is_asked_for() -> None:

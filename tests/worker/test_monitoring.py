@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from jobplatform.testing import wait_until
 from tests.worker.conftest import Database, Lines, StartWorker
 
 WATCHFUL = "tests.worker.watchful_tasks:tasks"
+
+BEATEN = "select heartbeat_at from jobplatform.workers"
 
 
 def test_a_worker_that_an_operator_drains_lets_its_job_end_and_stops(
@@ -38,6 +41,29 @@ def test_a_worker_that_an_operator_drains_lets_its_job_end_and_stops(
     assert (database.job(running).status, database.job(later).status) == ("completed", "pending")
     with database.sessions.begin() as session:
         assert not drain_worker(session, worker_id)
+
+
+def test_the_signal_after_an_operator_s_drain_is_the_first_one(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
+) -> None:
+    """Whoever puts a new release in its place drains it first, and has it stopped then."""
+    end = tmp_path / "end"
+    running = database.enqueue("wait", {"file": told.path, "until": str(end)})
+    worker = start_worker(slots=1)
+    told.wait(1)
+    with database.sessions.begin() as session:
+        assert drain_worker(session, worker.wait_for("worker ready")["worker_id"])
+    worker.wait_for("worker draining")
+
+    worker.signal(signal.SIGTERM)
+    # The first one may have been on its way before.
+    for _ in range(2):
+        before = database.rows(BEATEN)
+        wait_until(lambda before=before: database.rows(BEATEN) != before, what="a heartbeat")  # type: ignore[misc]
+    end.touch()
+
+    assert worker.wait() == 0
+    assert database.job(running).status == "completed"
 
 
 def test_two_workers_write_down_what_the_code_asks_for_and_tell_once_that_something_is_wrong(

@@ -81,9 +81,11 @@ def test_after_the_drain_timeout_a_job_that_does_not_listen_is_killed_and_handed
     assert (database.job(job).status, database.job(job).attempts, database.job(job).crash_count) == ("pending", 0, 0)
 
 
-@pytest.mark.parametrize("task", ["polite", "stuck"])
+@pytest.mark.parametrize(
+    ("task", "second"), [("polite", signal.SIGTERM), ("stuck", signal.SIGTERM), ("polite", signal.SIGINT)]
+)
 def test_a_second_signal_does_not_wait_for_running_jobs(
-    start_worker: StartWorker, database: Database, told: Lines, task: str
+    start_worker: StartWorker, database: Database, told: Lines, task: str, second: int
 ) -> None:
     job = database.enqueue(task, {"file": told.path})
     worker = start_worker(drain_timeout=3600.0, kill_grace=3600.0)
@@ -91,7 +93,7 @@ def test_a_second_signal_does_not_wait_for_running_jobs(
 
     worker.signal(signal.SIGTERM)
     worker.wait_for("worker draining")
-    worker.signal(signal.SIGTERM)
+    worker.signal(second)
 
     assert worker.wait() == 0
     assert (database.job(job).status, database.job(job).attempts) == ("pending", 0)
