@@ -409,8 +409,6 @@ class OneGiven(NothingGiven):
     def running(self) -> list[Any]:
         return []
 
-    def hurry_all(self, until: float) -> None: ...
-
 
 class RunningPool:
     """One job runs, and goes on."""
@@ -418,6 +416,8 @@ class RunningPool:
     dispatch = OneGiven()
 
     def retire_all(self) -> None: ...
+
+    def hurry_all(self, at: float) -> None: ...
 
 
 class SilentMembership:
