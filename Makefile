@@ -5,8 +5,8 @@ PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.installed
-# Two test processes share two cores with the server they test.
-JOBS    ?= 2
+# On two cores, which they share with the server they test: one of three waits for a process most of the time.
+JOBS    ?= 3
 # The folder of another PostgreSQL's programs for the tests to run on, such as /usr/lib/postgresql/15/bin.
 POSTGRES ?=
 # What the type checker and the import checker see: `platform/` under the name it is imported by.
