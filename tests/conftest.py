@@ -108,8 +108,8 @@ WAITING = (
 
 
 def _let_one_wait_while_another_works(items: list[pytest.Item]) -> None:
-    """Of two processes that share the tests one begins with the first half, the other with the second. If both waited
-    at the same time the machine would have nothing to do; and a long test at the end would be waited for by all."""
+    """Of the processes that share the tests each begins with its part of them. If all waited at the same time the
+    machine would have nothing to do; and a long test at the end would be waited for by all."""
     places = {item: _place(item.nodeid) for item in items}
     items.sort(key=places.__getitem__)
 

@@ -286,6 +286,23 @@ def test_a_bad_request_is_refused_with_a_sentence(cli: Cli, acme: uuid.UUID, arg
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs", "retry", "-w", "Acme", "--since"],
+        ["jobs", "change", str(uuid.uuid4()), "-w", "Acme", "--delay"],
+        ["pause", "queue", "sync", "--reason", "x", "--for"],
+        ["schedules", "preview", "--every"],
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_nothing_lasts_longer_than_a_hundred_years(cli: Cli, acme: uuid.UUID, arguments: list[str]) -> None:
+    answer = cli(*arguments, "999999999d")
+
+    assert answer.exit_code == 2
+    assert f"Invalid value for '{arguments[-1]}': '999999999d' is longer than a hundred years" in answer.stderr
+
+
 @pytest.mark.parametrize("number", ["nan", "inf", "1e300", "-1"])
 @pytest.mark.parametrize(
     "arguments",
