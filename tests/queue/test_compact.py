@@ -57,7 +57,8 @@ def test_a_held_snapshot_does_not_keep_the_queue_table_bloated(
         wait_until(lambda: dead_rows_are_counted(session), what="the server to count the dead rows")
         bloated = queue_pages(session)
 
-        assert compact_now(engine)
+        # The server's own upkeep, for one, may be at the table for a moment.
+        wait_until(lambda: compact_now(engine), what="nobody to use the queue table")
 
         assert queue_pages(session) < bloated / 50
     rows = session.execute(text("select id, priority from jobplatform.job_queue order by priority")).all()
@@ -83,7 +84,7 @@ def test_a_worker_s_login_has_the_right_to_it(
     session.commit()
     worker = make_engine(login_url(Role.WORKER), autocommit=True, role=Role.WORKER)
 
-    assert compact_now(worker)
+    wait_until(lambda: compact_now(worker), what="nobody to use the queue table")
 
     worker.dispose()
     assert session.execute(text("select count(*) from jobplatform.job_queue")).scalar_one() == 3

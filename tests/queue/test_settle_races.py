@@ -303,7 +303,8 @@ def test_a_compacted_queue_still_knows_who_is_followed(db: Session, engine: Any,
     first = new(workspace_id)
     enqueue_jobs(db, [first, new(workspace_id, first)])
 
-    assert compact_now(engine)
+    # The server's own upkeep, for one, may be at the table for a moment.
+    wait_until(lambda: compact_now(engine), what="nobody to use the queue table")
 
     assert db.scalar(text(FOLLOWED), {"id": first.id})
 
