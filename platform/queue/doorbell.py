@@ -62,6 +62,8 @@ from unnest(array[{payloads}]) payload
 _log = logging.getLogger("jobplatform.queue")
 #: By dialect: that is what an engine shares with those that are made of it by ``execution_options``.
 _bells: weakref.WeakKeyDictionary[Dialect, Doorbell] = weakref.WeakKeyDictionary()
+#: All of them: one whose engine is gone may have something left to ring with. Its thread keeps it until then.
+_every_bell: weakref.WeakSet[Doorbell] = weakref.WeakSet()
 _bells_lock = threading.Lock()
 _PENDING = "jobplatform.doorbell"
 
@@ -109,6 +111,7 @@ def _doorbell_of(session: Session) -> Doorbell:
         if bell is None or not bell.works_here:
             # After a fork the parent's thread is not here; a bell of this process has one.
             bell = _bells[engine.dialect] = Doorbell(engine)
+            _every_bell.add(bell)
         return bell
 
 
@@ -203,12 +206,12 @@ class Doorbell:
             self._rung_at = time.monotonic()
             self._changed.notify_all()
 
-    def finish(self) -> None:
-        """Wait until everything asked for has been rung; not for long, since it is only a bell."""
+    def finish(self, seconds: float) -> bool:
+        """Wait until everything asked for has been rung, but not longer. Whether it has."""
         with self._changed:
-            self._changed.wait_for(lambda: not (self._payloads or self._ringing), timeout=LAST_RING)
-            if self._rope is not None:
-                self._rope.settle(LAST_RING)
+            if not self._changed.wait_for(lambda: not (self._payloads or self._ringing), timeout=seconds):
+                return False
+            return self._rope is None or self._rope.settle(seconds)
 
 
 class _Rope:
@@ -252,7 +255,8 @@ class _Rope:
         return True
 
     def settle(self, seconds: float) -> bool:
-        """Wait for the answer to a tug, but not longer. Whether the connection is as if there had been none."""
+        """Wait for the answer to a tug, but not longer. Whether the connection, if there still is one, is as if there
+        had been none."""
         until = time.monotonic() + seconds
         try:
             while self._driver is not None and not self._has_answered():
@@ -261,7 +265,7 @@ class _Rope:
                     return False
                 _wait_for_input(self._driver.pgconn.socket, left)
         except psycopg.Error:
-            return False
+            self.drop()
         return True
 
     def _has_answered(self) -> bool:
@@ -300,12 +304,18 @@ def _in_few(payloads: set[str]) -> list[str]:
     return [*([f"w:{','.join(workspaces[:MOST_WORKSPACES])}"] if workspaces else []), *rest]
 
 
+def finish_ringing(seconds: float) -> bool:
+    """Wait until all that this process has asked for has been rung, but for no bell longer. Whether it has."""
+    with _bells_lock:
+        bells = [bell for bell in _every_bell if bell.works_here]
+    late = [bell for bell in bells if not bell.finish(seconds)]
+    return not late
+
+
 @atexit.register
 def _ring_before_leaving() -> None:
     """A script that enqueues and ends would take its bell along: the thread that rings does not outlive it."""
-    for bell in list(_bells.values()):
-        if bell.works_here:
-            bell.finish()
+    finish_ringing(LAST_RING)
 
 
 class _SilentDoorbell(Doorbell):

@@ -29,7 +29,7 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
-from jobplatform.queue.doorbell import INTERVAL, MOST_WORKSPACES, RINGER, Doorbell, _bells, _Rope
+from jobplatform.queue.doorbell import INTERVAL, MOST_WORKSPACES, RINGER, Doorbell, _bells, _Rope, finish_ringing
 from jobplatform.testing import wait_until
 from tests.queue.actors import Worker
 from tests.scarcity import with_room_for_files, without_new_threads
@@ -55,8 +55,7 @@ def hear(direct_url: str) -> Iterator[Hear]:
     Past any pooler: LISTEN needs a session. The rings themselves come through it. What tests before this one rang with
     has been rung: their database may be this one's.
     """
-    for bell in list(_bells.values()):
-        bell.finish()
+    assert finish_ringing(DEADLINE)
     with psycopg.connect(direct_url, autocommit=True) as connection:
         connection.execute(f"listen {CHANNEL}")
 
@@ -423,3 +422,29 @@ def test_a_program_that_ends_right_after_a_ring_has_rung(database_url: str, hear
     subprocess.run([sys.executable, "-c", RING_TWICE_AND_END, database_url], check=True, timeout=60)
 
     assert hear("q:two") == {"q:one", "q:two"}
+
+
+RING_WITH_AN_ENGINE_THAT_IS_GONE = """
+import gc, sys, uuid, weakref
+from sqlalchemy.orm import Session
+from jobplatform.models import make_engine
+from jobplatform.queue import NewJob, enqueue_job
+
+def enqueue() -> weakref.ref:
+    engine = make_engine(sys.argv[1])
+    with Session(engine) as session:
+        enqueue_job(session, NewJob(workspace_id=uuid.uuid4(), task="work", queue="one"))
+        session.commit()
+    engine.dispose()
+    return weakref.ref(engine.dialect)
+
+dialect = enqueue()
+gc.collect()
+assert dialect() is None
+"""
+
+
+def test_a_program_that_has_let_go_of_its_engine_has_rung_when_it_ends(database_url: str, hear: Hear) -> None:
+    subprocess.run([sys.executable, "-c", RING_WITH_AN_ENGINE_THAT_IS_GONE, database_url], check=True, timeout=60)
+
+    assert hear("q:one") == {"q:one"}
