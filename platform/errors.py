@@ -505,6 +505,10 @@ class ConflictError(AnswerError):
     """
 
 
+class ChangedMeanwhileError(AnswerError):
+    """The job is not what it was when it was read, and was left alone: read it again, and look what is different."""
+
+
 class RefusedError(AnswerError):
     """What was sent is not acceptable; ``errors`` says what, and where."""
 

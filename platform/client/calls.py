@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from jobplatform.client.bar import progress_bar_for
 from jobplatform.client.following import Following
-from jobplatform.client.http import Http
+from jobplatform.client.http import Answer, Http
 from jobplatform.client.jobs import Event, Job
 from jobplatform.errors import BusyError, UnreachableError, WaitTimeoutError
 
@@ -82,7 +82,7 @@ class Client:
 
     def get(self, job_id: str | uuid.UUID, *, wait: int | None = None) -> Job:
         """A job as it is now or, with ``wait``, as soon as it changes within so many seconds."""
-        return Job.of(self._http.ask("GET", self._job(job_id), query={"wait": wait}))
+        return self._job_of(self._http.answer_to("GET", self._job(job_id), query={"wait": wait}))
 
     def list_jobs(self, **filters: Any) -> Iterator[Job]:
         """The workspace's jobs, newest first, a page at a time as they are asked for.
@@ -101,22 +101,29 @@ class Client:
 
     def cancel(self, job_id: str | uuid.UUID) -> Job:
         """Cancel a job: at once while it waits, through its worker while it runs."""
-        return Job.of(self._http.ask("POST", f"{self._job(job_id)}/cancel"))
+        return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/cancel"))
 
     def retry(self, job_id: str | uuid.UUID) -> Job:
         """Make a failed or cancelled job pending again."""
-        return Job.of(self._http.ask("POST", f"{self._job(job_id)}/retry"))
+        return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/retry"))
 
     def run_now(self, job_id: str | uuid.UUID) -> Job:
         """Have a job that waits for its time run as soon as it is its turn."""
-        return Job.of(self._http.ask("POST", f"{self._job(job_id)}/run-now"))
+        return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/run-now"))
 
-    def change(self, job_id: str | uuid.UUID, **changes: Any) -> Job:
+    def change(self, job_id: str | uuid.UUID, *, if_still: Job | None = None, **changes: Any) -> Job:
         """Change a job that has not begun: its ``priority``, its ``queue``, ``run_after``; what is not named stays.
 
-        ``run_after=None``: it waits for no moment any more. Raises :class:`ConflictError` when it has begun.
+        ``run_after=None``: it waits for no moment any more. ``if_still``: only if it is as it was when :meth:`get` or
+        :meth:`change` answered so. Raises :class:`ConflictError` when it has begun, :class:`ChangedMeanwhileError` when
+        it is not as it was, and ValueError for an ``if_still`` of which that cannot be told.
         """
-        return Job.of(self._http.ask("PATCH", self._job(job_id), body=_camel(changes)))
+        if if_still is not None and if_still.etag is None:
+            raise ValueError(
+                f"job {if_still.id} is from a list or an enqueue, which have no entity tags: get() it first"
+            )
+        if_match = None if if_still is None else if_still.etag
+        return self._job_of(self._http.answer_to("PATCH", self._job(job_id), body=_camel(changes), if_match=if_match))
 
     def token_for(self, job_id: str | uuid.UUID, valid_for: datetime.timedelta = datetime.timedelta(minutes=15)) -> str:
         """A token for a browser, by which it can look at this job and do nothing else."""
@@ -185,6 +192,10 @@ class Client:
         with contextlib.suppress(BusyError, UnreachableError):
             return self.get(job_id, wait=wait)
         return None
+
+    @staticmethod
+    def _job_of(answer: Answer) -> Job:
+        return Job.of(answer.body, etag=answer.etag)
 
     def _job(self, job_id: str | uuid.UUID) -> str:
         return f"{self._workspace}/jobs/{job_id}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import backoff
@@ -20,6 +21,7 @@ from jobplatform.errors import (
     AccessError,
     AnswerError,
     BusyError,
+    ChangedMeanwhileError,
     ConflictError,
     NoSuchJobError,
     Problem,
@@ -47,6 +49,14 @@ def pauses() -> Iterator[float]:
     return (max(FIRST_PAUSE / 2, backoff.full_jitter(ceiling)) for ceiling in ceilings)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What stands in an answer of success, and what the server calls that state of it."""
+
+    body: Any
+    etag: str | None
+
+
 class Http:
     """The connection to one API, with a token."""
 
@@ -61,7 +71,21 @@ class Http:
         self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None, once: bool = True
     ) -> Any:
         """The answer's JSON. Raises a :class:`ClientError`. ``once``: what is to be changed goes with a key."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex} if once and method != "GET" else {}
+        return self.answer_to(method, path, body=body, query=query, once=once).body
+
+    def answer_to(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        once: bool = True,
+        if_match: str | None = None,
+    ) -> Answer:
+        """As :meth:`ask`, with the answer's entity tag. ``if_match``: only if what is there has this one."""
+        keyed = {"Idempotency-Key": uuid.uuid4().hex} if once and method != "GET" else {}
+        headers = keyed | ({"If-Match": if_match} if if_match is not None else {})
         pause = pauses()
         error: AnswerError | UnreachableError = UnreachableError(str(self.client.base_url), "it was not asked")
         for attempt in range(self.tries):
@@ -70,21 +94,21 @@ class Http:
             try:
                 return self._send(method, path, body, query, headers)
             except (BusyError, UnreachableError, ConflictError) as failed:
-                if not _is_harmless(method, failed, has_key=bool(headers)):
+                if not _is_harmless(method, failed, has_key=bool(keyed)):
                     raise
                 error = failed
         raise error
 
     def _send(
         self, method: str, path: str, body: Any, query: Mapping[str, Any] | None, headers: Mapping[str, str]
-    ) -> Any:
+    ) -> Answer:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
             answer = self.client.request(method, path, json=body, params=given, headers=headers)
         except httpx.TransportError as error:
             raise UnreachableError(str(self.client.base_url), str(error), sent=was_sent(error)) from error
         raise_for(answer)
-        return read_json(answer) if answer.content else None
+        return Answer(read_json(answer) if answer.content else None, answer.headers.get("ETag"))
 
 
 def pause_before(error: Exception, pause: Iterator[float]) -> float:
@@ -130,6 +154,7 @@ _KINDS: dict[int, type[AnswerError]] = {
     403: AccessError,
     404: NoSuchJobError,
     409: ConflictError,
+    412: ChangedMeanwhileError,
     429: BusyError,
     503: BusyError,
 }

@@ -68,6 +68,8 @@ class Job:
     """If it has not begun by then it is cancelled; None once it has, or where it may begin at any time."""
     replaced: bool = False
     """Whether the enqueue found it waiting, and made it what it is now."""
+    etag: str | None = dataclasses.field(default=None, repr=False, compare=False)
+    """What the server calls this state of it; None of a job from a list or an enqueue, which do not say."""
 
     @property
     def is_final(self) -> bool:
@@ -85,7 +87,14 @@ class Job:
         return self.result
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], *, deduplicated: bool = False, replaced: bool = False) -> Job:
+    def of(
+        cls,
+        found: Mapping[str, Any],
+        *,
+        deduplicated: bool = False,
+        replaced: bool = False,
+        etag: str | None = None,
+    ) -> Job:
         return cls(
             id=found["id"],
             workspace_id=found["workspaceId"],
@@ -106,6 +115,7 @@ class Job:
             raw=found,
             deduplicated=deduplicated,
             replaced=replaced,
+            etag=etag,
             # A server of the version before does not say it.
             start_by=_moment(found["startBy"]) if found.get("startBy") else None,
         )

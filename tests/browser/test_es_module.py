@@ -175,10 +175,16 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
               const advanced = await client.runNow(later.id);
               const changed = await client.change(later.id, { priority: 7, runAfter: "2031-01-01T00:00:00Z" });
               const ended = await client.runNow(id).catch((error) => error);
+              const guarded = (priority, ifStill) =>
+                client.change(later.id, { priority }, { ifStill }).catch((error) => error);
+              const still = await guarded(8, changed);
+              const meanwhile = await guarded(9, changed);
+              const untagged = await guarded(9, later);
               return [
                 listed.length, refused.name, refused.status, cancelled.status, made.priority,
                 advanced.id === later.id && advanced.runAfter < later.runAfter, ended.status,
                 changed.priority, changed.runAfter > later.runAfter,
+                still.priority, meanwhile.status, untagged.name, (await client.get(later.id)).priority,
               ];
             }""",
             {"workspace": str(workspace_id), "token": token, "id": job.id},
@@ -186,9 +192,30 @@ def test_a_page_asks_where_there_is_no_place_for_a_stream_and_says_what_is_refus
         wait_for(page, "window.done")
         stream.close()  # type: ignore[attr-defined]  # it is a generator's
 
-    assert ended == [2, "ApiError", 404, "cancelled", 5, True, 409, 7, True]
+    assert ended == [2, "ApiError", 404, "cancelled", 5, True, 409, 7, True, 8, 412, "TypeError", 8]
     assert page.evaluate("window.job.status") == "cancelled"
     assert page.evaluate("window.seen.map((told) => told[0])") == ["job.pending", "job.cancelled"]
+
+
+def test_an_enqueue_says_whether_the_job_was_there_already_or_was_replaced(
+    chromium: Any, serve: Callable[..., Server], mint: MintToken, workspace_id: uuid.UUID
+) -> None:
+    server = serve()
+    page = open_page(chromium, server)
+
+    made = page.evaluate(
+        """async ({ workspace, token }) => {
+          const client = window.jobplatform.createClient("/api", workspace, { token });
+          const made = [];
+          for (const ifActive of ["refuse", "return", "replace"]) {
+            made.push(await client.enqueue("talk", {}, { uniqueKey: "one", delayMs: 3600000, ifActive }));
+          }
+          return made.map((job) => [job.id === made[0].id, job.deduplicated, job.replaced]);
+        }""",
+        {"workspace": str(workspace_id), "token": mint(workspace_id)},
+    )
+
+    assert made == [[True, False, False], [True, True, False], [True, False, True]]
 
 
 def test_an_answer_that_is_lost_is_asked_for_again_and_the_job_is_there_once(

@@ -24,6 +24,7 @@ from jobplatform.errors import (
     AccessError,
     AnswerError,
     BusyError,
+    ChangedMeanwhileError,
     ConflictError,
     NoSuchJobError,
     RefusedError,
@@ -176,6 +177,30 @@ def test_a_job_that_waits_is_changed(jobs: Client, hand: Hand, workspace_id: uui
     with pytest.raises(ConflictError) as ended:
         jobs.change(job.id, priority=5)
     assert ended.value.job_status == "failed"
+
+
+def test_a_job_is_changed_only_if_it_is_still_what_was_read(jobs: Client) -> None:
+    enqueued = jobs.enqueue("echo")
+    seen = jobs.get(enqueued.id)
+
+    changed = jobs.change(seen.id, if_still=seen, priority=5)
+    with pytest.raises(ChangedMeanwhileError) as changed_meanwhile:
+        jobs.change(seen.id, if_still=seen, priority=7)
+    again = jobs.change(seen.id, if_still=changed, priority=7)
+
+    assert (changed.raw["priority"], again.raw["priority"]) == (5, 7)
+    assert changed_meanwhile.value.status == 412
+
+
+def test_a_job_that_came_without_an_entity_tag_guards_nothing_and_says_so(jobs: Client) -> None:
+    enqueued = jobs.enqueue("echo", priority=1)
+    (listed,) = jobs.list_jobs()
+
+    for job in (enqueued, listed):
+        with pytest.raises(ValueError, match=r"get\(\) it first"):
+            jobs.change(job.id, if_still=job, priority=5)
+
+    assert jobs.get(enqueued.id).raw["priority"] == 1
 
 
 def test_a_list_is_read_page_by_page_as_it_is_asked_for(jobs: Client) -> None:

@@ -70,6 +70,14 @@ export interface Job<Result = unknown, Payload = unknown> {
   after: Wait[];
   statusUrl: string;
   eventsUrl: string;
+  /** What the server calls this state of it. A job from a list or an enqueue has none. */
+  etag?: string;
+}
+
+/** A job, and whether the enqueue found it there already, or found it waiting and made it what it is now. */
+export interface EnqueuedJob<Result = unknown, Payload = unknown> extends Job<Result, Payload> {
+  deduplicated: boolean;
+  replaced: boolean;
 }
 
 export interface LogLine {
@@ -149,13 +157,14 @@ export interface JobChange {
 }
 
 export interface Client {
-  enqueue<Result = unknown>(jobType: string, payload?: unknown, options?: EnqueueOptions): Promise<Job<Result>>;
+  enqueue<Result = unknown>(jobType: string, payload?: unknown, options?: EnqueueOptions): Promise<EnqueuedJob<Result>>;
   get<Result = unknown>(jobId: string): Promise<Job<Result>>;
   list(filters?: Record<string, string>): AsyncGenerator<Job>;
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;
   runNow(jobId: string): Promise<Job>;
-  change(jobId: string, changes: JobChange): Promise<Job>;
+  /** `ifStill`: only if the job is as it was when it was read so; else an ApiError of status 412. */
+  change(jobId: string, changes: JobChange, guards?: { ifStill?: Job }): Promise<Job>;
   watch<Result = unknown>(jobId: string, options?: WatchOptions<Result>): Promise<WatchedJob<Result>>;
 }
 

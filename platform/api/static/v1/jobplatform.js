@@ -27,10 +27,12 @@ export class ApiError extends Error {
 /** Enqueue, look at, list, change, cancel and retry the jobs of one workspace. */
 export function createClient(baseUrl, workspaceId, options = {}) {
   const root = `${baseUrl.replace(/\/+$/, "")}/workspaces/${workspaceId}`;
-  const ask = (method, path, body) => insist(root + path, options, method, body);
+  const ask = (method, path, body, headers) => insist(root + path, options, method, body, headers);
   const client = {
-    enqueue: async (jobType, payload = {}, more = {}) =>
-      (await ask("POST", "/jobs", { ...more, jobType, payload })).job,
+    enqueue: async (jobType, payload = {}, more = {}) => {
+      const { job, deduplicated, replaced } = await ask("POST", "/jobs", { ...more, jobType, payload });
+      return { ...job, deduplicated, replaced };
+    },
     get: (jobId) => ask("GET", `/jobs/${jobId}`),
     async *list(filters = {}) {
       let cursor;
@@ -44,7 +46,8 @@ export function createClient(baseUrl, workspaceId, options = {}) {
     cancel: (jobId) => ask("POST", `/jobs/${jobId}/cancel`),
     retry: (jobId) => ask("POST", `/jobs/${jobId}/retry`),
     runNow: (jobId) => ask("POST", `/jobs/${jobId}/run-now`),
-    change: (jobId, changes) => ask("PATCH", `/jobs/${jobId}`, changes),
+    change: async (jobId, changes, { ifStill } = {}) =>
+      ask("PATCH", `/jobs/${jobId}`, changes, ifStill ? { "If-Match": tagOf(ifStill) } : {}),
     watch: (jobId, more = {}) => watchJob(`${root}/jobs/${jobId}`, { ...options, ...more }),
   };
   return client;
@@ -216,8 +219,8 @@ async function poll(url, options, tell, current) {
 }
 
 /** Asks again where that is harmless: what changes something goes with a key by which the server does it once. */
-async function insist(url, options, method, body) {
-  const headers = method === "GET" ? {} : { "Idempotency-Key": newKey() };
+async function insist(url, options, method, body, guards = {}) {
+  const headers = method === "GET" ? guards : { ...guards, "Idempotency-Key": newKey() };
   for (let failures = 1; ; failures += 1) {
     try {
       return await request(url, options, method, body, headers);
@@ -242,7 +245,16 @@ function newKey() {
 }
 
 async function request(url, options, method, body, headers = {}) {
-  return (await send(url, options, method, body, { ...headers, Accept: "application/json" }, options.signal)).json();
+  const answer = await send(url, options, method, body, { ...headers, Accept: "application/json" }, options.signal);
+  const found = await answer.json();
+  const etag = answer.headers.get("ETag");
+  return etag ? { ...found, etag } : found;
+}
+
+/** Without a tag nothing would be guarded, and nobody would notice. */
+function tagOf(job) {
+  if (!job.etag) throw new TypeError(`job ${job.id} is from a list or an enqueue, which have no entity tags: get() it first`);
+  return job.etag;
 }
 
 async function send(url, options, method, body, headers, signal) {
