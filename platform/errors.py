@@ -46,6 +46,7 @@
     │       ├── AccessError      the token is not good, or not for this
     │       ├── NoSuchJobError   there is no such thing, or it is another workspace's
     │       ├── ConflictError    another job, or the status of this one, stands in the way
+    │       ├── StaleJobError    the job is not what it was when it was read
     │       ├── RefusedError     what was sent is not acceptable; lists every problem by path
     │       └── BusyError        not now; says when to try again
     └── LeaseLostError           this attempt is no longer ours; what it wrote was not accepted
@@ -505,7 +506,7 @@ class ConflictError(AnswerError):
     """
 
 
-class ChangedMeanwhileError(AnswerError):
+class StaleJobError(AnswerError):
     """The job is not what it was when it was read, and was left alone: read it again, and look what is different."""
 
 

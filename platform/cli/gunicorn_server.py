@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -16,10 +18,14 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from jobplatform.cli.proxies import BehindProxies
+from jobplatform.cli.reloading import watching
+from jobplatform.errors import JobPlatformError
 from jobplatform.settings import Network
 
 #: Where prometheus_client has the processes of a server share their counters. An operator may name a folder.
 SHARED_COUNTERS: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+logger = logging.getLogger(__name__)
 
 
 class PlainLogger(Logger):  # type: ignore[misc] # gunicorn ships no types
@@ -39,6 +45,19 @@ class _Arbiter(Arbiter):  # type: ignore[misc] # gunicorn ships no types
     To gunicorn SIGHUP means to start its processes anew, and that is what it means here where there is no terminal. A
     server in a window that was closed would go on unseen.
     """
+
+    _is_stale = False
+
+    def start_anew_soon(self) -> None:
+        """Have its processes replaced by new ones, which serve before the old ones end. Safe in any thread."""
+        self._is_stale = True
+        self.wakeup()
+
+    def manage_workers(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
+            self.reload()
+        super().manage_workers()
 
     def init_signals(self) -> None:
         self._in_terminal = _has_terminal()
@@ -62,9 +81,10 @@ def _has_terminal() -> bool:
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
-    def __init__(self, options: dict[str, Any], proxies: Sequence[Network]) -> None:
+    def __init__(self, options: dict[str, Any], proxies: Sequence[Network], watched: Sequence[Path]) -> None:
         self.options = options
         self.proxies = proxies
+        self.watched = watched
         super().__init__()
 
     def load_config(self) -> None:
@@ -73,15 +93,36 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
 
     def run(self) -> None:
         try:
-            _Arbiter(self).run()
+            arbiter = _Arbiter(self)
+            with watching(self.watched, arbiter.start_anew_soon):
+                arbiter.run()
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
 
     def load(self) -> Any:
-        # Here and not above: each process makes its own application, with its own connections.
-        from jobplatform.api.wsgi import app
-
+        """The application, or what stands in for one that does not start while its code is being changed."""
+        try:
+            # Here and not above: each process makes its own application, with its own connections.
+            from jobplatform.api.wsgi import app
+        except Exception as error:
+            if not self.watched:
+                raise
+            # Where the message says it all, a traceback would hide it.
+            is_explained = isinstance(error, JobPlatformError)
+            logger.error(
+                "the API does not start; it is tried again when its code changes",
+                extra={"error": str(error)},
+                exc_info=not is_explained,
+            )
+            return _does_not_start
         return BehindProxies(app, self.proxies) if self.proxies else app
+
+
+def _does_not_start(_environ: object, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Says so, and no more than that: who asks need not be who may read the code."""
+    said = {"title": "Service Unavailable", "status": 503, "detail": "The API does not start. Its log says why."}
+    start_response("503 Service Unavailable", [("Content-Type", "application/problem+json")])
+    return [json.dumps(said).encode()]
 
 
 #: How many connections a process has at once: streams under gevent, clients that are kept or not done with asking.
@@ -93,9 +134,16 @@ WORKERS: Final = {
 
 
 def serve(
-    address: str, *, workers: int, threads: int, server: str = "threads", proxies: Sequence[Network] = ()
+    address: str,
+    *,
+    workers: int,
+    threads: int,
+    server: str = "threads",
+    proxies: Sequence[Network] = (),
+    watched: Sequence[Path] = (),
 ) -> None:
-    """Serve until told to stop, then leave the process as gunicorn does, with SystemExit."""
+    """Serve until told to stop, then leave the process as gunicorn does, with SystemExit. When Python files below
+    ``watched`` change, go on with new processes."""
     options = share_counters()
     _Server(
         options
@@ -121,6 +169,7 @@ def serve(
             "forwarder_headers": "",
         },
         proxies,
+        watched,
     ).run()
 
 

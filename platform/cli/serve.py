@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -13,6 +14,7 @@ import click
 from jobplatform.cli.amounts import Amount
 from jobplatform.cli.database import mention_migrations, open_database
 from jobplatform.cli.listening import address_options, free_address
+from jobplatform.cli.reloading import begin_again, folders_to_watch, reload_options, run_and_reload
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
 from jobplatform.models import Role, make_engine, require_roles
@@ -50,7 +52,15 @@ class Queues(click.ParamType[Any]):
 @click.option("--name", help="How this worker is called. Default: host and process id.")
 @click.option("--until-empty", is_flag=True, help="Leave when nothing is left that it may run: for cron and CI.")
 @click.option("--max-jobs", type=click.IntRange(1), help="Leave after having started so many jobs.")
-def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options: Any) -> None:
+@reload_options
+def worker(
+    name: str | None,
+    until_empty: bool,
+    max_jobs: int | None,
+    reload: bool,
+    reload_dirs: tuple[Path, ...],
+    **options: Any,
+) -> None:
     """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
 
     SIGTERM, Ctrl-C or the end of the terminal: takes nothing new, lets running jobs finish until the drain timeout,
@@ -59,6 +69,9 @@ def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options:
     """
     from jobplatform.worker import Worker, WorkerOptions
 
+    watched = folders_to_watch(reload=reload, reload_dirs=reload_dirs)
+    if watched and (until_empty or max_jobs):
+        raise click.UsageError("--reload is for a worker that goes on; --until-empty and --max-jobs have it leave")
     settings = Settings.from_env()
     given = {option: value for option, value in options.items() if value is not None}
     settings = dataclasses.replace(settings, **given)
@@ -69,7 +82,10 @@ def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options:
     with open_database(settings, Role.WORKER) as url:
         mention_migrations(url)
         ends = {"until_empty": until_empty, "max_jobs": max_jobs or 0}
-        code = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name, **ends)).run(drain_on=DRAIN)
+        process = Worker(WorkerOptions.from_settings(settings, database_url=url, name=name, **ends))
+        code = run_and_reload(process, watched, drain_on=DRAIN) if watched else process.run(drain_on=DRAIN)
+    if code is None:
+        begin_again()
     raise SystemExit(code)
 
 
@@ -85,11 +101,22 @@ def worker(name: str | None, until_empty: bool, max_jobs: int | None, **options:
     show_default=True,
     help="What serves requests in each process; gevent (an extra) holds thousands of streams.",
 )
-def api(host: str | None, port: int | None, fd: int | None, workers: int, threads: int, server: str) -> None:
+@reload_options
+def api(
+    host: str | None,
+    port: int | None,
+    fd: int | None,
+    workers: int,
+    threads: int,
+    server: str,
+    reload: bool,
+    reload_dirs: tuple[Path, ...],
+) -> None:
     """Serve the HTTP API with gunicorn, until SIGTERM or Ctrl-C.
 
     A stream of events takes a thread for as long as it lasts. With threads, half of them may be taken.
     """
+    watched = folders_to_watch(reload=reload, reload_dirs=reload_dirs)
     if server == "gevent":
         start_again_with_greenlets()
     from jobplatform.api.app import roles_of_api
@@ -108,7 +135,8 @@ def api(host: str | None, port: int | None, fd: int | None, workers: int, thread
         os.environ["DATABASE_URL"] = url
         if server == "threads" and not settings.max_streams:
             os.environ["JOBPLATFORM_MAX_STREAMS"] = str(max(1, threads // 2))
-        serve(address, workers=workers, threads=threads, server=server, proxies=settings.trusted_proxies)
+        proxies = settings.trusted_proxies
+        serve(address, workers=workers, threads=threads, server=server, proxies=proxies, watched=watched)
 
 
 def _require_store(settings: Settings, *, writes: bool) -> None:

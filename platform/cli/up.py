@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 import httpx
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import open_database
 from jobplatform.cli.listening import address_of, address_options, listen
+from jobplatform.cli.reloading import as_arguments, folders_to_watch, reload_options
 from jobplatform.cli.serve import DRAIN
 from jobplatform.cli.stack import Part, Stack, interruptible
 from jobplatform.embedded import SYSTEM_USER
@@ -31,8 +33,17 @@ COLOURS = {"api": "cyan", "worker": "magenta", "demo source": "yellow"}
 @click.option("-c", "--concurrency", type=click.IntRange(1, 512), help="Slots of the worker.")
 @address_options
 @click.option("--demo-source", is_flag=True, help="Also run the demo source that `jobplatform demo` syncs from.")
-def up(concurrency: int | None, host: str | None, port: int | None, demo_source: bool) -> None:
+@reload_options
+def up(
+    concurrency: int | None,
+    host: str | None,
+    port: int | None,
+    demo_source: bool,
+    reload: bool,
+    reload_dirs: tuple[Path, ...],
+) -> None:
     """Run database, API and worker until Ctrl-C, which stops everything that was started here and nothing else."""
+    watched = folders_to_watch(reload=reload, reload_dirs=reload_dirs)
     settings = Settings.from_env()
     with (
         interruptible(),
@@ -45,7 +56,7 @@ def up(concurrency: int | None, host: str | None, port: int | None, demo_source:
         tell_database(settings)
         if demo_source:
             click.echo(f"demo source  {start_demo_source(stack)}")
-        api_url = start_platform(stack, listening, url, concurrency)
+        api_url = start_platform(stack, listening, url, concurrency, watched)
         click.echo(f"api          {api_url}  (documented at {api_url}/openapi.json)")
         if settings.pages_prefix:
             opens = "jobplatform tokens create --operator"
@@ -64,28 +75,34 @@ def tell_database(settings: Settings) -> None:
         click.echo(f"database     embedded PostgreSQL, data in {settings.data_dir}{as_root}")
 
 
-def start_platform(stack: Stack, listening: socket.socket, database_url: str, concurrency: int | None = None) -> str:
+def start_platform(
+    stack: Stack,
+    listening: socket.socket,
+    database_url: str,
+    concurrency: int | None = None,
+    watched: Sequence[Path] = (),
+) -> str:
     """Start worker and API, which serves what comes to ``listening``, wait until both are ready, and return the API's
-    URL."""
+    URL. Both begin anew when Python files below ``watched`` change."""
     # Side by side: each spends its first second importing.
-    worker = start_worker(stack, concurrency)
-    api, api_url = start_api(stack, listening)
+    worker = start_worker(stack, concurrency, watched)
+    api, api_url = start_api(stack, listening, watched)
     worker.wait_until(_registered(database_url, worker), READY_SECONDS)
     api.wait_until(lambda: _answers(api_url), READY_SECONDS)
     return api_url
 
 
-def start_worker(stack: Stack, concurrency: int | None = None) -> Part:
-    slots = () if concurrency is None else ("-c", str(concurrency))
-    return stack.start("worker", "jobplatform.cli", "worker", *slots, environment=_for_parts(), stop_with=DRAIN)
+def start_worker(stack: Stack, concurrency: int | None = None, watched: Sequence[Path] = ()) -> Part:
+    options = [*(() if concurrency is None else ("-c", str(concurrency))), *as_arguments(watched)]
+    return stack.start("worker", "jobplatform.cli", "worker", *options, environment=_for_parts(), stop_with=DRAIN)
 
 
-def start_api(stack: Stack, listening: socket.socket) -> tuple[Part, str]:
+def start_api(stack: Stack, listening: socket.socket, watched: Sequence[Path] = ()) -> tuple[Part, str]:
     # Its own from here on: nobody should be kept waiting by a socket of ours when it has ended.
     with listening:
         host, port, *_ = listening.getsockname()
         descriptor = listening.fileno()
-        options = ("--fd", str(descriptor), "--workers", "1")
+        options = ("--fd", str(descriptor), "--workers", "1", *as_arguments(watched))
         part = stack.start("api", "jobplatform.cli", "api", *options, environment=_for_parts(), sockets=[descriptor])
     return part, f"http://{address_of(host, port)}"
 

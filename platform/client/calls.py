@@ -115,7 +115,7 @@ class Client:
         """Change a job that has not begun: its ``priority``, its ``queue``, ``run_after``; what is not named stays.
 
         ``run_after=None``: it waits for no moment any more. ``if_still``: only if it is as it was when :meth:`get` or
-        :meth:`change` answered so. Raises :class:`ConflictError` when it has begun, :class:`ChangedMeanwhileError` when
+        :meth:`change` answered so. Raises :class:`ConflictError` when it has begun, :class:`StaleJobError` when
         it is not as it was, and ValueError for an ``if_still`` of which that cannot be told.
         """
         if if_still is not None and if_still.etag is None:

@@ -21,11 +21,11 @@ from jobplatform.errors import (
     AccessError,
     AnswerError,
     BusyError,
-    ChangedMeanwhileError,
     ConflictError,
     NoSuchJobError,
     Problem,
     RefusedError,
+    StaleJobError,
     UnreachableError,
 )
 
@@ -154,7 +154,7 @@ _KINDS: dict[int, type[AnswerError]] = {
     403: AccessError,
     404: NoSuchJobError,
     409: ConflictError,
-    412: ChangedMeanwhileError,
+    412: StaleJobError,
     429: BusyError,
     503: BusyError,
 }

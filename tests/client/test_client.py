@@ -24,10 +24,10 @@ from jobplatform.errors import (
     AccessError,
     AnswerError,
     BusyError,
-    ChangedMeanwhileError,
     ConflictError,
     NoSuchJobError,
     RefusedError,
+    StaleJobError,
     UnreachableError,
     WaitTimeoutError,
 )
@@ -184,7 +184,7 @@ def test_a_job_is_changed_only_if_it_is_still_what_was_read(jobs: Client) -> Non
     seen = jobs.get(enqueued.id)
 
     changed = jobs.change(seen.id, if_still=seen, priority=5)
-    with pytest.raises(ChangedMeanwhileError) as changed_meanwhile:
+    with pytest.raises(StaleJobError) as changed_meanwhile:
         jobs.change(seen.id, if_still=seen, priority=7)
     again = jobs.change(seen.id, if_still=changed, priority=7)
 

@@ -14,7 +14,7 @@ from jobplatform.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "compose.yaml", ROOT / "Dockerfile", *sorted((ROOT / "deploy").iterdir())]
 #: Extras that the image is without: a database of its own, tests, and an API that does nothing without an exporter.
-NOT_IN_THE_IMAGE = {"embedded", "testing", "dev", "otel"}
+NOT_IN_THE_IMAGE = {"embedded", "testing", "dev", "otel", "reload"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
