@@ -245,20 +245,20 @@ def _act_on_many(
 
 
 def _act(session: Session, deed: Deed, matching: Matching, total: int, *, quiet: bool) -> tuple[int, Counter[str]]:
-    """A batch after the other, each with its audit lines committed by itself."""
+    """A portion after the other, each with its audit lines committed by itself."""
     from rich.progress import Progress
 
     done, left, after = 0, Counter[str](), None
     with Progress(console=make_console(), disable=quiet, transient=True) as bar:
         task = bar.add_task(deed, total=total)
         while True:
-            batch = act_on_some(session, deed, matching, after=after)
-            for workspace_id, job_id in batch.done:
+            portion = act_on_some(session, deed, matching, after=after)
+            for workspace_id, job_id in portion.done:
                 audit(session, f"job.{deed}", f"job:{job_id}", workspace_id, bulk=True)
             session.commit()
-            done += len(batch.done)
-            left.update(batch.left)
-            after = batch.after
+            done += len(portion.done)
+            left.update(portion.left)
+            after = portion.after
             bar.update(task, completed=done + sum(left.values()))
             if after is None:
                 return done, left

@@ -40,7 +40,6 @@ from jobplatform.queue.batches import (
 from jobplatform.queue.begin import begin_jobs
 from jobplatform.queue.belongings import owns_something
 from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
-from jobplatform.queue.bulk import Batch, Deed, Matching, act_on_some, count_matching
 from jobplatform.queue.bulk_actions import (
     BULK_STATUSES,
     BulkAction,
@@ -185,6 +184,7 @@ from jobplatform.queue.limits import (
 )
 from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
 from jobplatform.queue.look_around import Signs, look_around
+from jobplatform.queue.matching import Deed, Matching, Portion, act_on_some, count_matching
 from jobplatform.queue.notices import is_unsettled, settle_yourself
 from jobplatform.queue.outcomes import (
     INTERRUPTIONS,
@@ -423,7 +423,6 @@ __all__ = [
     "Alert",
     "AlertEvent",
     "AlertRule",
-    "Batch",
     "BatchResultError",
     "BatchSeen",
     "Blocker",
@@ -496,6 +495,7 @@ __all__ = [
     "OpenBatch",
     "Part",
     "PlanDeletion",
+    "Portion",
     "Position",
     "PredecessorResult",
     "ProgressReport",

@@ -16,7 +16,6 @@ from jobplatform.queue import (
     Failure,
     Matching,
     act_on_some,
-    bulk,
     complete_jobs,
     count_matching,
     fail_jobs,
@@ -35,23 +34,23 @@ def fail(db: Session, worker: Worker, count: int) -> None:
 
 
 def act_on_all(db: Session, deed: Deed, matching: Matching) -> list[int]:
-    """Batch after batch; how many each did."""
+    """Portion after portion; how many each did."""
     done, after = [], None
     while True:
-        batch = act_on_some(db, deed, matching, after=after)
-        done.append(len(batch.done))
-        after = batch.after
+        portion = act_on_some(db, deed, matching, after=after)
+        done.append(len(portion.done))
+        after = portion.after
         if after is None:
             return done
 
 
 @pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 2)
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobplatform.queue.matching.MOST", 2)
 
 
-@pytest.mark.usefixtures("small_batches")
-def test_every_failed_job_is_retried_once_batch_by_batch(put: Put, db: Session, worker: Worker, look: Look) -> None:
+@pytest.mark.usefixtures("small_portions")
+def test_every_failed_job_is_retried_once_portion_by_portion(put: Put, db: Session, worker: Worker, look: Look) -> None:
     jobs = [put() for _ in range(5)]
     fail(db, worker, 5)
 
@@ -89,9 +88,9 @@ def test_running_jobs_are_told_and_waiting_ones_end(put: Put, db: Session, worke
     worker.claim()
     second = put()
 
-    batch = act_on_some(db, "cancel", Matching())
+    portion = act_on_some(db, "cancel", Matching())
 
-    assert len(batch.done) == 2
+    assert len(portion.done) == 2
     assert (look(first).status, look(second).status) == ("running", "cancelled")
     assert look(first).cancel_requested_at is not None
 
@@ -103,9 +102,9 @@ def test_a_job_that_changed_since_it_was_counted_is_left(
     done = put()
     complete_jobs(db, [Completion(worker.lease())])
 
-    batch = act_on_some(db, "retry", Matching(workspace_id))
+    portion = act_on_some(db, "retry", Matching(workspace_id))
 
-    assert (batch.done, batch.left, look(done).status) == ([], {}, "completed")
+    assert (portion.done, portion.left, look(done).status) == ([], {}, "completed")
 
 
 def test_what_a_quota_has_no_room_for_is_left_and_counted(
@@ -118,10 +117,10 @@ def test_what_a_quota_has_no_room_for_is_left_and_counted(
         set_workspace_limits(session, workspace_id, {"max_pending": 1})
         session.commit()
 
-        batch = act_on_some(session, "retry", Matching())
+        portion = act_on_some(session, "retry", Matching())
         session.commit()
 
-    assert (len(batch.done), batch.left) == (1, {"quota": 2})
+    assert (len(portion.done), portion.left) == (1, {"quota": 2})
 
 
 FAILED = """
@@ -133,7 +132,7 @@ from generate_series(1, 20000) n
 """
 
 
-def test_a_batch_of_a_workspace_reads_nothing_of_the_others(engine: Engine) -> None:
+def test_a_portion_of_a_workspace_reads_nothing_of_the_others(engine: Engine) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(FAILED))
         connection.execute(text("vacuum analyze jobplatform.job_records"))

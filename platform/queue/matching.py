@@ -1,4 +1,4 @@
-"""Bulk: retry or cancel whatever fits a description, a bounded batch at a time.
+"""Retry or cancel whatever fits a description, a bounded portion at a time.
 
     1. :func:`count_matching` says how many there are now.
     2. :func:`act_on_some` takes the next of them, in the order of the primary key, and retries or cancels each as if it
@@ -27,7 +27,7 @@ from jobplatform.queue.retry_job import RetryKind, retry_job
 
 Deed = Literal["retry", "cancel"]
 
-BATCH = 100
+MOST = 100
 #: What can be retried, and what can be cancelled.
 STATUSES: dict[Deed, tuple[Status, ...]] = {
     "retry": (Status.FAILED, Status.CANCELLED),
@@ -47,7 +47,7 @@ class Matching:
     since: datetime.timedelta | None = None
 
 
-class Batch(NamedTuple):
+class Portion(NamedTuple):
     """What was done to which jobs, what became of the others (by answer), and where to go on; ``after`` is None at the
     end."""
 
@@ -67,12 +67,12 @@ def count_matching(session: Session, deed: Deed, matching: Matching) -> dict[str
 
 def act_on_some(
     session: Session, deed: Deed, matching: Matching, *, after: tuple[uuid.UUID, uuid.UUID] | None = None
-) -> Batch:
+) -> Portion:
     """Retry or cancel up to 100 of the jobs, in the caller's transaction."""
     if matching.workspace_id is not None:
         visit(session, matching.workspace_id)
     table: type[JobRecord] | type[QueueRow] = JobRecord if deed == "retry" else QueueRow
-    statement = _chosen(deed, matching).order_by(table.workspace_id, table.id).limit(BATCH)
+    statement = _chosen(deed, matching).order_by(table.workspace_id, table.id).limit(MOST)
     if after is not None:
         statement = statement.where(tuple_(table.workspace_id, table.id) > after)
     keys = [(row.workspace_id, row.id) for row in session.execute(statement)]
@@ -83,7 +83,7 @@ def act_on_some(
             done.append((workspace_id, job_id))
         else:
             left[answer] += 1
-    return Batch(done, dict(left), keys[-1] if len(keys) == BATCH else None)
+    return Portion(done, dict(left), keys[-1] if len(keys) == MOST else None)
 
 
 def _retry(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> str:
