@@ -64,8 +64,8 @@ def worker(
     """Run jobs. What is not said here comes from JOBPLATFORM_... variables.
 
     SIGTERM, Ctrl-C or the end of the terminal: takes nothing new, lets running jobs finish until the drain timeout,
-    hands back the rest without spending an attempt. A second signal, or SIGQUIT, hands back at once. SIGUSR2
-    says what a first one does, and is never a second one.
+    hands back the rest without spending an attempt. A second SIGTERM or Ctrl-C, or SIGQUIT, hands back at once.
+    SIGUSR2 says what a first one does, and is never a second one.
     """
     from jobplatform.worker import Worker, WorkerOptions
 

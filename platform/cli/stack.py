@@ -203,11 +203,18 @@ def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.
 
 @contextlib.contextmanager
 def _impatience() -> Iterator[threading.Event]:
-    """While the parts are being stopped, another Ctrl-C must not leave half of them behind: it hurries them."""
+    """While the parts are being stopped, another Ctrl-C must not leave half of them behind: it hurries them. The end of
+    the terminal, which may come right behind the signal, is no request of anybody's."""
     hurry = threading.Event()
 
     def note(_number: int, _frame: FrameType | None) -> None:
         hurry.set()
 
-    with _handled(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    def go_on(_number: int, _frame: FrameType | None) -> None:
+        pass
+
+    with (
+        _handled(note, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT),
+        _handled(go_on, signal.SIGHUP),
+    ):
         yield hurry

@@ -437,13 +437,14 @@ class Hub:
 
 
 def stop_on_signals(hub: Hub, drain_on: int | None = None) -> None:
-    """SIGTERM, SIGINT and the end of the terminal stop the hub, the second one at once; SIGQUIT does so by itself, and
-    ``drain_on`` never.
+    """SIGTERM and SIGINT stop the hub, the second one at once; SIGQUIT does so by itself. The end of the terminal and
+    ``drain_on`` stop it too, and are never a second one.
     """
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # One that nohup made ignored stays ignored.
-        if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, lambda *_: hub.stop())
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: hub.stop())
+    # One that nohup made ignored stays ignored.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: hub.drain())
     signal.signal(signal.SIGQUIT, lambda *_: hub.stop(at_once=True))
     if drain_on is not None:
         signal.signal(drain_on, lambda *_: hub.drain())

@@ -16,9 +16,18 @@ from tests.worker.conftest import Database, Lines, StartWorker
 from tests.worker.processes import ROOT, command_of
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGTERM],
+        [signal.SIGINT],
+        [signal.SIGHUP],
+        # As of systemd with SendSIGHUP=yes, or somebody who closes the window after Ctrl-C.
+        [signal.SIGTERM, signal.SIGHUP],
+    ],
+)
 def test_a_stopping_worker_lets_running_jobs_end_and_hands_the_others_back(
-    start_worker_anew: StartWorker, database: Database, told: Lines, tmp_path: Path, signum: int
+    start_worker_anew: StartWorker, database: Database, told: Lines, tmp_path: Path, signals: list[int]
 ) -> None:
     end = tmp_path / "end"
     running = database.enqueue_many("wait", [{"file": told.path, "until": str(end)}] * 2, priority=9)
@@ -26,7 +35,8 @@ def test_a_stopping_worker_lets_running_jobs_end_and_hands_the_others_back(
     worker = start_worker_anew(slots=2)
     told.wait(2)
 
-    worker.signal(signum)
+    for signum in signals:
+        worker.signal(signum)
     worker.wait_for("worker draining")
     wait_until(
         lambda: all(database.job(job).status == "pending" for job in waiting), what="the others to be handed back"
