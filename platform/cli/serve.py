@@ -118,6 +118,9 @@ def api(
     """
     watched = folders_to_watch(reload=reload, reload_dirs=reload_dirs)
     if server == "gevent":
+        if watched:
+            # Under gevent a thread is a greenlet, and to wait for files in it would stop the whole server.
+            raise click.UsageError("--reload goes with --server threads")
         start_again_with_greenlets()
     from jobplatform.api.app import roles_of_api
     from jobplatform.cli.gunicorn_server import serve

@@ -173,12 +173,19 @@ def test_up_has_both_of_its_parts_look_at_the_code(
     assert stack.end() == 0
 
 
-def test_a_worker_that_is_to_leave_does_not_reload(run: Cli) -> None:
-    for leaving in (["--until-empty"], ["--max-jobs", "3"]):
-        answer = run("worker", "--reload", *leaving)
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["worker", "--until-empty"], "--reload is for a worker that goes on"),
+        (["worker", "--max-jobs", "3"], "--reload is for a worker that goes on"),
+        (["api", "--server", "gevent"], "--reload goes with --server threads"),
+    ],
+)
+def test_what_does_not_go_together_with_reload_is_said(run: Cli, command: list[str], said: str) -> None:
+    answer = run(*command, "--reload")
 
-        assert answer.exit_code == 2
-        assert "--reload is for a worker that goes on" in answer.stderr
+    assert answer.exit_code == 2
+    assert said in answer.stderr
 
 
 def test_without_the_package_for_it_reload_says_what_to_install(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
