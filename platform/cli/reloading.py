@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: Seconds between two requests to stop: the second one says that nothing that runs is waited for.
+#: Seconds between two requests to make way: a worker that is only being started does not hear the first one.
 INSISTENCE = 0.05
 #: Files that a log line names.
 MOST_NAMED = 5
@@ -103,14 +103,14 @@ def run_and_reload(worker: Worker, folders: Sequence[Path], *, drain_on: signal.
     """Run the worker until it is told to stop, and return its exit code; or until the code has changed: None.
 
     What runs then is handed back at once, without spending an attempt. A worker whose tasks cannot be loaded says why
-    and waits for the next change.
+    and waits for the next change; one that stops anyway is let be.
     """
     changed, ended = threading.Event(), threading.Event()
 
     def begin_anew() -> None:
         changed.set()
-        while not ended.wait(INSISTENCE):
-            worker.stop()
+        while not (worker.told_to_stop or ended.wait(INSISTENCE)):
+            worker.make_way()
 
     with watching(folders, begin_anew):
         try:
@@ -120,7 +120,7 @@ def run_and_reload(worker: Worker, folders: Sequence[Path], *, drain_on: signal.
             code = _wait_for(changed, drain_on)
         finally:
             ended.set()
-    return None if changed.is_set() else code
+    return None if changed.is_set() and not worker.told_to_stop else code
 
 
 def _wait_for(changed: threading.Event, drain_on: signal.Signals) -> int:

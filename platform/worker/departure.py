@@ -60,6 +60,7 @@ class Departure:
         self._quiet = quiet
         self._requests = 0
         self._told_to_drain = False
+        self._makes_way = False
         self._deadline = NEVER
         self._last_words_until = 0.0
 
@@ -71,9 +72,22 @@ class Departure:
         """Stop, and however often this is said it makes no request a second one. Safe in a signal handler."""
         self._told_to_drain = True
 
+    def make_way(self) -> None:
+        """Stop now, for another that begins in its place. Whoever asks it to stop meanwhile wants none. Safe in any
+        thread."""
+        self._makes_way = True
+
+    @property
+    def told_to_stop(self) -> bool:
+        return self._told_to_drain or self._requests > 0
+
     @property
     def begun(self) -> bool:
-        return self.phase is not Phase.SERVING or self._told_to_drain or self._requests > 0
+        return self.phase is not Phase.SERVING or self.told_to_stop or self._makes_way
+
+    @property
+    def _hurried(self) -> bool:
+        return self._requests > 1 or self._makes_way
 
     def step(self, now: float) -> float:
         """Go as far as possible. Returns when to look again."""
@@ -81,7 +95,7 @@ class Departure:
             self._drain(now)
         if self.phase in (Phase.DRAINING, Phase.HANDING_BACK):
             self._ledger.release_ready()
-        if self.phase is Phase.DRAINING and (self._requests > 1 or now >= self._deadline):
+        if self.phase is Phase.DRAINING and (self._hurried or now >= self._deadline):
             self._hand_back()
         if self.phase is Phase.HANDING_BACK:
             self._press(now)
@@ -115,7 +129,7 @@ class Departure:
         for slot, attempt in self._pool.dispatch.running():
             if attempt.reason is None:
                 self._pool.ladder.stop(slot, attempt, Reason.SHUTDOWN, now)
-        if self._requests > 1:
+        if self._hurried:
             self._pool.hurry_all(now + HURRY_SECONDS)
 
     def _leave(self, now: float) -> None:
@@ -125,7 +139,7 @@ class Departure:
 
     def _children_still_speak(self, now: float) -> bool:
         """Whether a child is on its way out, and may yet say something. Nobody waits for that who was asked twice."""
-        return self._requests < 2 and now < self._last_words_until and self._pool.has_leavers
+        return not self._hurried and now < self._last_words_until and self._pool.has_leavers
 
     def _finish(self, now: float) -> None:
         self._ledger.release_ready()

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from jobplatform.models import Role, make_engine, may_serve
 from jobplatform.queue import off_happenings, on_happenings
 from jobplatform.settings import Settings
+from jobplatform.worker.departure import Departure
 from jobplatform.worker.hub import Hub, stop_on_signals
 from jobplatform.worker.options import WorkerOptions
 from jobplatform.worker.tally import Tally
@@ -38,6 +39,7 @@ class Worker:
         """Take ready options, or their fields by name. Raises SettingsError for what cannot work."""
         self.options = options or WorkerOptions(**values)
         self._hub: Hub | None = None
+        self._departure: Departure | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, **changes: Any) -> "Worker":
@@ -65,6 +67,7 @@ class Worker:
         )
         tally = None if self.options.health_port is None else Tally()
         hub = self._hub = Hub(self.options, engine, _version(), tally, admit=self._login_is_fit)
+        self._departure = hub.departure
         if threading.current_thread() is threading.main_thread():
             stop_on_signals(hub, drain_on)
         logger.info(
@@ -98,6 +101,16 @@ class Worker:
         """Have a running worker drain and stop; called again, stop now. Safe from any thread and signal handler."""
         if self._hub is not None:
             self._hub.stop()
+
+    def make_way(self) -> None:
+        """Have a running worker hand back at once, for another to be begun in its place. Safe from any thread."""
+        if self._hub is not None:
+            self._hub.make_way()
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether anybody has it stop, or had its last run: by a signal, `stop()`, or from afar."""
+        return self._departure is not None and self._departure.told_to_stop
 
 
 @contextmanager

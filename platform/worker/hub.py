@@ -218,6 +218,11 @@ class Hub:
         self.departure.drain()
         self.wake()
 
+    def make_way(self) -> None:
+        """Have the worker stop now, for another in its place. Safe in any thread."""
+        self.departure.make_way()
+        self.wake()
+
     def exit_code(self) -> int:
         if self.departure.unsaved:
             logger.error("stopped without saving everything", extra={"jobs": self.departure.unsaved})

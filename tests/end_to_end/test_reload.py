@@ -22,8 +22,8 @@ from tests.end_to_end.conftest import Cli, Running
 
 Start = Callable[..., Running]
 
-RUNS_FOR_EVER = """
-import pathlib, threading
+WAITS = """
+import pathlib, time
 from jobplatform.queue import Tasks
 
 tasks = Tasks()
@@ -31,7 +31,9 @@ tasks = Tasks()
 @tasks.task("first")
 def first(job, payload):
     pathlib.Path(payload["told"]).touch()
-    threading.Event().wait()
+    while not pathlib.Path(payload["until"]).exists():
+        time.sleep(0.01)
+    return "as it was"
 """
 ENDS = """
 from jobplatform.queue import Tasks
@@ -96,10 +98,10 @@ def wait_for_the_end_of(session: Session, workspace_id: uuid.UUID, job_id: uuid.
 def test_a_worker_begins_anew_when_its_code_changes_and_spends_no_attempt_of_what_ran(
     start: Start, code: Code, variables: dict[str, str], session: Session, acme: uuid.UUID, tmp_path: Path
 ) -> None:
-    code.write(RUNS_FOR_EVER)
+    code.write(WAITS)
     worker = start("worker", "-c", "1", "--reload-dir", str(code.folder), **variables)
     told = tmp_path / "told"
-    job_id = enqueue(session, acme, "first", told=str(told))
+    job_id = enqueue(session, acme, "first", told=str(told), until=str(tmp_path / "never"))
     wait_until(told.exists, what="the job to run")
 
     code.write(ENDS)
@@ -108,6 +110,26 @@ def test_a_worker_begins_anew_when_its_code_changes_and_spends_no_attempt_of_wha
     assert (job.status, job.result, job.attempts) == ("completed", "as it is now", 1)
     assert worker.process.poll() is None
     assert worker.end(signal.SIGTERM) == 0
+
+
+def test_a_worker_that_is_told_to_stop_stops_though_its_code_changes_meanwhile(
+    start: Start, code: Code, variables: dict[str, str], session: Session, acme: uuid.UUID, tmp_path: Path
+) -> None:
+    code.write(WAITS)
+    worker = start("worker", "-c", "1", "--reload-dir", str(code.folder), **variables)
+    told, end = tmp_path / "told", tmp_path / "end"
+    job_id = enqueue(session, acme, "first", told=str(told), until=str(end))
+    wait_until(told.exists, what="the job to run")
+
+    worker.process.send_signal(signal.SIGTERM)
+    worker.wait_for_line("worker draining")
+    code.write(ENDS)
+    worker.wait_for_line("code has changed")
+    end.touch()
+
+    assert worker.wait() == 0
+    job = wait_for_the_end_of(session, acme, job_id)
+    assert (job.status, job.result, job.attempts) == ("completed", "as it was", 1)
 
 
 def test_a_worker_waits_until_its_code_can_be_loaded_or_it_is_told_to_end(
@@ -146,7 +168,7 @@ def test_the_api_serves_changed_code_and_says_nothing_of_code_that_cannot_be_loa
         assert "secret" not in refused.text
         assert "changing.py, line 1: SyntaxError" in api.wait_for_line("the API does not start")
 
-        code.write(RUNS_FOR_EVER)
+        code.write(WAITS)
         wait_until(lambda: status_of("first") == 202, what="the API to know the code's task")
         assert status_of("second") == 422
 
@@ -158,7 +180,7 @@ def test_the_api_serves_changed_code_and_says_nothing_of_code_that_cannot_be_loa
 def test_up_has_both_of_its_parts_look_at_the_code(
     start: Start, code: Code, variables: dict[str, str], database_url: str
 ) -> None:
-    code.write(RUNS_FOR_EVER)
+    code.write(WAITS)
     stack = start("up", "-c", "1", "--reload-dir", str(code.folder), **variables)
     stack.wait_for_line("Ctrl-C stops all of it")
 
