@@ -102,10 +102,10 @@ def test_failed_jobs_are_retried_by_description_after_their_number_was_agreed_to
     assert [(line.workspace_id, line.details) for line in lines(session, "job.retry")] == [(acme, {"bulk": True})] * 3
 
 
-def test_many_are_cancelled_in_batches_and_what_is_left_is_said(
+def test_many_are_cancelled_in_portions_and_what_is_left_is_said(
     cli: Cli, acme: uuid.UUID, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.bulk.BATCH", 2)
+    monkeypatch.setattr("jobplatform.queue.matching.MOST", 2)
     put(session, acme, 5)
 
     answer = as_json(cli("jobs", "cancel", "-w", "Acme", "--status", "pending", "--yes", "--json"))
