@@ -145,7 +145,8 @@ class HubSpotPlace:
 
     ``phase``: ``list`` everything, ``search`` what has changed, what has the ``same`` moment of change, or what is
     ``archived``. ``since`` is what this sync began with, ``start`` where the running search does; ``changed`` and
-    ``last_id`` are the newest change seen and whose it was. ``began``: when the first page was answered.
+    ``last_id`` are the newest change seen and whose it was. ``began``: when the first page was answered. ``onward``: a
+    search came before the running one, which is where that one was.
     """
 
     phase: str = "list"
@@ -155,6 +156,7 @@ class HubSpotPlace:
     changed: int | None = None
     last_id: str | None = None
     began: int | None = None
+    onward: bool | None = None
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -173,6 +175,11 @@ class HubSpotPlace:
 
     def then(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
+
+    @property
+    def is_first_search(self) -> bool:
+        """Whether it is the sync's first. A later one may come to the very moment with which that one began."""
+        return self.start == self.since and not self.onward
 
     def state(self) -> str | None:
         """Where the next sync begins. What was listed may have changed while the rest was, so not after the begin."""
@@ -259,7 +266,7 @@ class HubSpot(AskedSource):
             raise SourceError(f"{stream}: the answer has no list at 'results'")
         records = [_as_record(stream, one) for one in results]
         after = ((found.get("paging") or {}).get("next") or {}).get("after")
-        total = found.get("total") if place.after is None and place.start == place.since else None
+        total = found.get("total") if place.after is None and place.is_first_search else None
         place, is_last = self._onward(stream, place, records, None if after is None else str(after))
         page = self._page(stream, self._with_found_associations(stream, records), place, is_last=is_last)
         return page if not isinstance(total, int) else Page(page.records, page.next_cursor, total, page.state)
@@ -270,7 +277,7 @@ class HubSpot(AskedSource):
             same = [{"propertyName": CHANGED[stream], "operator": "EQ", "value": str(start)}]
             return [*same, {"propertyName": "hs_object_id", "operator": "GT", "value": place.last_id or "0"}]
         # Only the first search of a sync goes back a little: the others begin where the one before was.
-        at = start - self.config["overlap_ms"] if start == place.since else start
+        at = start - self.config["overlap_ms"] if place.is_first_search else start
         return [{"propertyName": CHANGED[stream], "operator": "GTE", "value": str(max(0, at))}]
 
     def _sorted_by(self, stream: str, place: HubSpotPlace) -> str:
@@ -299,8 +306,8 @@ class HubSpot(AskedSource):
         """Where the next search begins, when this one will not answer more."""
         newest = _moment(records[-1].data["properties"].get(CHANGED[stream]), stream)
         if newest == place.start:
-            return place.then(phase="same", after=None, last_id=None)
-        return place.then(start=newest, after=None)
+            return place.then(phase="same", after=None, last_id=None, onward=True)
+        return place.then(start=newest, after=None, onward=True)
 
     # --------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -128,6 +128,19 @@ def test_more_objects_than_a_search_answers_may_have_the_same_moment(hubspot: Fa
     records, _ = read_all(open_hubspot(hubspot), state_at(T0 - 1))
 
     assert set(ids(records)) == {*before, *same, *after}
+
+
+@pytest.mark.parametrize("before", [[-1] * 40, range(-30, 0)], ids=["of one moment", "one after the other"])
+def test_a_search_that_comes_to_where_the_last_sync_ended_goes_on_and_not_back(
+    hubspot: FakeHubSpot, small_window: None, before: Sequence[int]
+) -> None:
+    """Only the first search of a sync begins a little before: in that little there may be more than one answers."""
+    made = {hubspot.put("contacts", at=T0 + moment) for moment in (*before, *[0] * 30, *[1] * 30)}
+
+    records, state = read_all(open_hubspot(hubspot), state_at(T0))
+
+    assert set(ids(records)) == made
+    assert state == state_at(T0 + 1)
 
 
 def test_a_search_goes_on_from_any_page(hubspot: FakeHubSpot, small_window: None) -> None:
