@@ -14,6 +14,8 @@ from jobplatform.queue import safe_text
 #: Warnings that are kept of one connection, and characters of each.
 MOST_WARNINGS = 20
 LONGEST_WARNING = 500
+#: Characters of what a connection failed with, which may repeat whatever its source has said.
+LONGEST_ERROR = 2_000
 
 Status = Literal["waiting", "running", "busy", "failed", "completed"]
 
@@ -37,6 +39,10 @@ class ConnectionPlace:
     cursor: str | None = None
     state: str | None = None
     generation: int = 0
+
+    def fail(self, error: Exception) -> None:
+        """Keep what it failed with."""
+        self.error = safe_text(str(error), LONGEST_ERROR)
 
     def warn(self, warnings: Sequence[str]) -> None:
         """Keep the first few; what is odd about a source is mostly odd a thousand times."""

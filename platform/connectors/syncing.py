@@ -38,7 +38,7 @@ from jobplatform.errors import (
     SyncFailedError,
 )
 from jobplatform.models import Connection
-from jobplatform.queue import RateLimited, RunningJob, Skip
+from jobplatform.queue import RateLimited, RunningJob, Skip, safe_text
 
 Mode = Literal["initial", "incremental"]
 
@@ -46,6 +46,8 @@ Mode = Literal["initial", "incremental"]
 MOST_WAITS = 20
 #: So often a stream may have to be read from its beginning again, because its source cannot go on.
 MOST_RESTARTS = 3
+#: Bytes of a cursor or a state: it is part of the checkpoint, which would take no more of a larger one.
+LONGEST_CURSOR = 65_536
 OVERTAKEN = (
     "nothing of {stream} was marked as deleted: another initial sync of it has begun since this one did, "
     "and marks what it does not see"
@@ -310,8 +312,8 @@ class _Sync:
     def _note(self, connection: Connection, place: ConnectionPlace, error: SourceError) -> None:
         # What of a page had been written before it failed.
         self.job.session.rollback()
-        place.error = str(error)
-        self.job.log(f"{connection.name}: {error}", level="error")
+        place.fail(error)
+        self.job.log(f"{connection.name}: {place.error}", level="error")
 
     def _lay_off(self, connection: Connection, error: SourceError) -> None:
         """What is gone for good is not asked again until somebody has looked after the connection."""
@@ -365,4 +367,16 @@ def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
         page = connector.fetch(stream, cursor)
     if page.next_cursor is not None and page.next_cursor == cursor:
         raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
+    _require_keepable(stream, page.next_cursor, page.state)
     return page
+
+
+def _require_keepable(stream: str, *said: str | None) -> None:
+    """A sync goes on with the very cursor, or not at all."""
+    for text in said:
+        if not isinstance(text, str):
+            continue
+        if len(text.encode(errors="replace")) > LONGEST_CURSOR:
+            raise SourceError(f"{stream}: the source goes on at a cursor of more than {LONGEST_CURSOR} bytes")
+        if safe_text(text, len(text)) != text:
+            raise SourceError(f"{stream}: the source goes on at a cursor with characters that cannot be kept")

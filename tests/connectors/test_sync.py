@@ -308,6 +308,32 @@ def test_whatever_breaks_in_a_connector_is_that_connection_s_failure_alone(
     assert job.session.in_transaction() is False
 
 
+@pytest.mark.parametrize(
+    "page",
+    {
+        "an error": SourceError("x" * 300_000),
+        "a cursor": Page([GOOD_RECORD], "x" * 300_000),
+        "a state": Page([GOOD_RECORD], state="x" * 300_000),
+        "a state that cannot be kept": Page([GOOD_RECORD], state="a\ud800b"),
+    }.items(),
+    ids=lambda page: page[0],
+)
+def test_what_a_source_says_too_much_of_is_that_connection_s_failure_alone(
+    job: RunningJob, source: DemoSource, connect: Connect, listed: Any, page: tuple[str, Page | Exception]
+) -> None:
+    """All of it would be in the checkpoint, which has a largest size."""
+    listed({None: page[1]})
+    connect("http://x.example", connector="listed", name="wordy")
+    connect(source.url, name="good")
+
+    result = run(job)
+
+    assert {row["name"]: row["status"] for row in result["results"]} == {"wordy": "failed", "good": "completed"}
+    (error,) = result["errors"]
+    assert error.startswith("wordy: ")
+    assert len(error) < 3_000
+
+
 def test_a_record_s_id_and_data_are_stored_without_what_the_database_refuses(
     job: RunningJob, connect: Connect, listed: Any, session: Session
 ) -> None:
