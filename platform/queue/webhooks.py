@@ -140,10 +140,15 @@ def create_webhook(
 
 
 def change_webhook(session: Session, webhook: WebhookSubscription, **changes: Any) -> WebhookSubscription:
-    """Change ``name``, ``url``, ``events`` or ``tasks``; what is not named stays. Raises :class:`InvalidHookError`."""
+    """Change ``name``, ``url``, ``events`` or ``tasks``; what is not named stays. Raises :class:`InvalidHookError`.
+
+    How long the receiver at one URL has failed is not held against that at another.
+    """
     if unknown := set(changes) - set(_CHANGEABLE):
         raise TypeError(f"a webhook's {', '.join(sorted(unknown))} cannot be changed")
     refuse(_problems(changes))
+    if changes.get("url", webhook.url) != webhook.url:
+        webhook.failing_since = None
     for column, value in changes.items():
         setattr(webhook, column, list(value) if isinstance(value, tuple) else value)
     session.flush()

@@ -418,6 +418,23 @@ def test_one_that_fails_for_five_days_is_disabled_written_down_once_and_said(
     assert "webhooks_disabled" not in {alert.code for alert in queue_health(db).alerts}
 
 
+def test_another_receiver_is_not_blamed_for_the_one_before(
+    db: Session, make: Callable[..., NewWebhook], workspace_id: uuid.UUID, time: Time
+) -> None:
+    webhook = make().webhook
+    note_went_wrong(db, workspace_id, webhook.id)
+    time.passes(5 * DAY + 1)
+
+    db.refresh(webhook)
+    change_webhook(db, webhook, url="https://new.example.com/hooks")
+
+    assert note_went_wrong(db, workspace_id, webhook.id) is None
+    time.passes(DAY)
+    change_webhook(db, webhook, name="renamed", url="https://new.example.com/hooks")
+    time.passes(4 * DAY + 1)
+    assert note_went_wrong(db, workspace_id, webhook.id) == "failing", "it is the same receiver still"
+
+
 def test_one_that_is_gone_is_disabled_at_once(
     db: Session, make: Callable[..., NewWebhook], workspace_id: uuid.UUID
 ) -> None:
