@@ -204,6 +204,8 @@ def _finish(
     )
     row = job.session.execute(statement).one_or_none()
     if row is None or row[0] is None:
+        # The one who deleted it found no file yet, and nobody would look for it any more.
+        store.delete(export.key)
         raise StoreError("the export was deleted while it was written; ask for another one")
     return ExportResult(
         exportId=str(export.id),

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, event, insert, select
+from sqlalchemy import Engine, event, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import FolderStore, S3Store, Store, open_store, require_store, run_export
@@ -213,6 +213,26 @@ def test_an_export_that_fails_half_way_leaves_nothing_under_its_name_and_is_clea
     session.commit()
     clock.travel(days=8)
     assert delete_expired(jobs.start(), store) == 1
+
+
+def test_an_export_that_is_deleted_while_it_is_written_leaves_no_file(
+    jobs: Jobs, store: FolderStore, connection_id: uuid.UUID, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would know of the file any more."""
+    put = store.put
+
+    def put_too_late(*what: Any) -> None:
+        session.execute(update(ExportFile).values(expires_at=func.now() - timedelta(seconds=1)))
+        session.commit()
+        assert delete_expired(jobs.start(), store) == 1
+        put(*what)
+
+    monkeypatch.setattr(store, "put", put_too_late)
+
+    with pytest.raises(StoreError, match="deleted while it was written"):
+        export(jobs.start(), store)
+
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
 
 
 def test_a_key_cannot_lead_out_of_the_folder(store: FolderStore) -> None:
