@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from jobplatform.connectors.connections import get_connection
 from jobplatform.models import CHUNK, Upload, UploadChunk, visit
 
 #: Pieces that are sent to the database at a time.
@@ -27,7 +28,8 @@ def keep_upload(
     digest: bytes,
 ) -> Upload:
     """Keep a file for a connection, in place of the one before. A sync that is reading that one begins anew."""
-    visit(session, workspace_id)
+    # Two that come at once take turns: the second would not see the first's, and both are to be the only one.
+    get_connection(session, workspace_id, connection_id, lock=True)
     forget_upload(session, workspace_id, connection_id)
     upload = Upload(
         workspace_id=workspace_id, connection_id=connection_id, id=uuid7(), name=name, size=size, digest=digest

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from marshmallow import ValidationError
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import Opening, Page, Spool, keep_upload, run_sync
 from jobplatform.connectors.csv_file import CsvConfig, CsvFile
+from jobplatform.connectors.uploads import find_upload, read_upload
 from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
 from jobplatform.models import Record, SyncLog
 from tests.connectors.conftest import Jobs
 from tests.connectors.site import Asked, Said, Site
+from tests.queue.actors import Elsewhere
 
 PEOPLE = "id,name\n1,Ada\n2,Alan\n3,Grace\n"
 
@@ -163,6 +165,13 @@ def test_a_file_that_changes_in_the_middle_of_an_initial_sync_is_read_from_its_b
     assert set(session.scalars(there)) == {"2", "4"}
 
 
+@pytest.fixture
+def elsewhere(engine: Engine) -> Iterator[Elsewhere]:
+    elsewhere = Elsewhere(engine)
+    yield elsewhere
+    elsewhere.close()
+
+
 def upload(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, text: str) -> None:
     with Spool() as spool:
         spool.write(text.encode())
@@ -171,6 +180,32 @@ def upload(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, 
             digest=spool.digest,
         )  # fmt: skip
         session.commit()
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["in place of another", "the first"])
+def test_of_two_files_that_are_uploaded_at_once_the_later_stays(
+    connect: Connect, session: Session, workspace_id: uuid.UUID, elsewhere: Elsewhere, is_there: bool
+) -> None:
+    connection_id = connect(connector="csv", config={"idColumn": "id"})
+    if is_there:
+        upload(session, workspace_id, connection_id, "id\n0\n")
+
+    def keep(session: Session, text: str) -> None:
+        with Spool() as spool:
+            spool.write(text.encode())
+            keep_upload(
+                session, workspace_id, connection_id, name="people.csv", file=spool.file, size=spool.size,
+                digest=spool.digest,
+            )  # fmt: skip
+
+    keep(session, "id\n1\n")
+    later = elsewhere.start_and_wait_for_lock(lambda other: keep(other, "id\n2\n"))
+    session.commit()
+    later.result()
+
+    found = find_upload(session, workspace_id, connection_id)
+    assert found is not None
+    assert b"".join(read_upload(session, workspace_id, connection_id, found.id)) == b"id\n2\n"
 
 
 def test_an_uploaded_file_is_read_and_read_again_when_another_takes_its_place(
