@@ -7,16 +7,14 @@ synced; a source that asks for patience is asked again when it said, and until t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, TypedDict
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
-from jobplatform.connectors.opening import open_connector
+from jobplatform.connectors.blaming import blaming, opened, streams_of
 from jobplatform.connectors.place import ConnectionPlace, SyncPlace, place_of
 from jobplatform.connectors.renewing import note_attention
 from jobplatform.connectors.source import Connector, Page
@@ -31,7 +29,6 @@ from jobplatform.connectors.storing import (
 )
 from jobplatform.errors import (
     CursorLostError,
-    JobPlatformError,
     SourceAnswerError,
     SourceBusyError,
     SourceError,
@@ -200,8 +197,8 @@ class _Sync:
     # -- one connection --------------------------------------------------------------------------
 
     def _pull_streams(self, connection: Connection, place: ConnectionPlace) -> None:
-        with self._opened(connection) as connector:
-            streams = _streams(connector)
+        with opened(self.job.session, connection, self.allow_private) as connector:
+            streams = streams_of(connector)
             starts = self._starts(connection)
             first = {} if place.stream or place.finished else self._first_pages(connector, starts, streams, place)
             if place.stream is not None:
@@ -211,16 +208,6 @@ class _Sync:
                     continue
                 self._enter(connection, place, stream, starts.get(stream))
                 self._pull_pages(connector, connection, place, stream, starts.get(stream), first.pop(stream, None))
-
-    @contextmanager
-    def _opened(self, connection: Connection) -> Iterator[Connector]:
-        """The connection's connector, open for the block."""
-        with ExitStack() as stack:
-            with _blaming("opening the connection"):
-                connector = stack.enter_context(open_connector(self.job.session, connection, self.allow_private))
-            yield connector
-            with _blaming("closing the connection"):
-                stack.close()
 
     def _enter(self, connection: Connection, place: ConnectionPlace, stream: str, cursor: str | None) -> None:
         place.enter(stream, cursor, begin_stream(self.job.session, connection, stream, initial=self.initial))
@@ -338,22 +325,6 @@ class _Sync:
         )  # fmt: skip
 
 
-@contextmanager
-def _blaming(what: str) -> Iterator[None]:
-    """Whatever a connector raises is its connection's failure. Our own errors, and our database's, are not its."""
-    try:
-        yield
-    except (JobPlatformError, SQLAlchemyError):
-        raise
-    except Exception as error:
-        raise SourceError(f"{what}: {type(error).__name__}: {error}") from error
-
-
-def _streams(connector: Connector) -> list[str]:
-    with _blaming("asking for the streams"):
-        return list(connector.streams())
-
-
 def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page | None:
     try:
         return _fetch(connector, stream, cursor)
@@ -363,7 +334,7 @@ def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page 
 
 
 def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
-    with _blaming(stream):
+    with blaming(stream):
         page = connector.fetch(stream, cursor)
     if page.next_cursor is not None and page.next_cursor == cursor:
         raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")

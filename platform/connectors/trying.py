@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors.opening import open_connector
+from jobplatform.connectors.blaming import blaming, opened, streams_of
 from jobplatform.connectors.source import Connector, SourceRecord
 from jobplatform.errors import NeedsAttentionError, SourceError
 from jobplatform.models import Connection
@@ -47,8 +47,8 @@ def try_connection(
 
 def _try(session: Session, connection: Connection, stream: str | None, allow_private: bool) -> Tried:
     try:
-        with open_connector(session, connection, allow_private, patient=False) as connector:
-            streams = list(connector.streams())
+        with opened(session, connection, allow_private, patient=False) as connector:
+            streams = streams_of(connector)
             if stream is not None and stream not in streams:
                 return Tried(False, f"it has no stream {stream!r}; there are {', '.join(streams)}", streams)
             return _first_page(connector, streams, stream or streams[0])
@@ -60,7 +60,8 @@ def _try(session: Session, connection: Connection, stream: str | None, allow_pri
 
 def _first_page(connector: Connector, streams: Sequence[str], stream: str) -> Tried:
     try:
-        page = connector.fetch(stream, None)
+        with blaming(stream):
+            page = connector.fetch(stream, None)
     except NeedsAttentionError as error:
         return Tried(False, str(error), streams, stream, needs_attention=True)
     except SourceError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from flask import Flask
@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from examples.crm_sync.fake_hubspot import FakeHubSpot
+from jobplatform.connectors import CONNECTORS, AnyConfig, ConnectorType, Page
 from jobplatform.key_ring import generate_key
 from jobplatform.models import AuditEntry, Connection, ConnectionCredentials
 from tests.api.conftest import PROBLEM, Client, MintToken
@@ -161,6 +162,31 @@ def test_a_secret_in_an_older_configuration_is_not_answered(
     assert shown["streams"] == streams, "a stream may be called anything"
 
 
+class Faulty:
+    """A connector that breaks where it is said to."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __enter__(self) -> Self:
+        self.break_at("enter")
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def streams(self) -> list[str]:
+        self.break_at("streams")
+        return ["things"]
+
+    def fetch(self, stream: str, cursor: str | None) -> Page:
+        self.break_at("fetch")
+        return Page([])
+
+    def break_at(self, place: str) -> None:
+        if self.place == place:
+            raise ZeroDivisionError(place)
+
+
 def test_a_connection_is_tried_and_says_what_was_found(connecting: Client, url: str, hubspot: FakeHubSpot) -> None:
     hubspot.put("contacts", firstname="Ada")
     body = {"connectorType": "hubspot", "name": "CRM", "config": {"baseUrl": hubspot.url}}
@@ -198,6 +224,21 @@ def test_a_try_with_credentials_that_are_refused_says_so_and_new_ones_help(
     good = {"credentials": {"scheme": "bearer", "token": "access-token-0"}}
     assert connecting.request("PATCH", one, json=good).get_json()["status"] == "ready"
     assert connecting.post(one + "/test").get_json()["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("enter", "opening the connection"), ("streams", "asking for the streams"), ("fetch", "things")]
+)
+def test_a_try_of_a_connector_that_breaks_says_how(
+    connecting: Client, url: str, monkeypatch: pytest.MonkeyPatch, place: str, said: str
+) -> None:
+    monkeypatch.setitem(CONNECTORS, "faulty", ConnectorType(lambda _opening: Faulty(place), AnyConfig))
+    one = connecting.post(url, json={"connectorType": "faulty", "name": "Ours", "config": {}}).headers["Location"]
+
+    tried = connecting.post(one + "/test")
+
+    assert (tried.status_code, tried.get_json()["ok"]) == (200, False), tried.text
+    assert tried.get_json()["message"] == f"{said}: ZeroDivisionError: {place}"
 
 
 def test_a_source_that_fails_is_asked_once_while_somebody_waits(
