@@ -36,7 +36,7 @@ from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.pacing import close_resource, take_turn
 from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError, SourceUnreachableError
 from jobplatform.models import Connection, clock
-from jobplatform.queue import pause_schedules_of
+from jobplatform.queue import pause_schedules_of, safe_text
 from jobplatform.redaction import REDACTED, redact_text
 from jobplatform.settings import OAuthClient, Settings
 
@@ -45,6 +45,7 @@ LARGEST_TOKEN = 65_536
 #: Seconds. One that says it is good for longer is asked for anew when it is refused.
 LONGEST_TOKEN = 10 * 365 * 86_400
 LONGEST_REASON = 300
+LONGEST_ATTENTION = 2_000
 #: By this value of their credentials it is known that they were consented to for the platform's own application.
 OF_PLATFORM = "of_platform"
 #: What providers call a client that they do not know, or whose secret is another one.
@@ -173,6 +174,8 @@ def note_attention(session: Session, connection: Connection, reason: str) -> Non
     """Say on a connection why it is of no use until it has new credentials, and pause its schedules; the first reason
     stays.
     """
+    # It may have words of the source's in it.
+    reason = safe_text(reason, LONGEST_ATTENTION)
     noted: Any = session.execute(
         update(Connection)
         .where(

@@ -37,12 +37,14 @@ from jobplatform.connectors import (
 )
 from jobplatform.connectors import tasks as sync_tasks
 from jobplatform.connectors.credentials import find_credentials, take_credentials
-from jobplatform.connectors.renewing import DatabaseKeeper
+from jobplatform.connectors.outside import Answer as OutsideAnswer
+from jobplatform.connectors.renewing import DatabaseKeeper, renew_credentials
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.errors import (
     AddressRefusedError,
     InvalidConnectionError,
     KeyMissingError,
+    NeedsAttentionError,
     SourceError,
     SourceUnreachableError,
     SyncFailedError,
@@ -473,6 +475,24 @@ def test_a_grant_that_is_gone_fails_the_job_for_good_and_new_credentials_end_tha
     assert found.attention is None
     session.commit()
     assert not isinstance(run_sync(jobs.start(), allow_private=True), Skip)
+
+
+@pytest.mark.parametrize("word", ["in\0valid", "in\ud800valid"])
+def test_a_grant_is_gone_also_where_the_provider_says_so_in_words_that_cannot_be_stored(
+    session: Session, make: Callable[..., Connection], notes: Notes, workspace_id: uuid.UUID, word: str
+) -> None:
+    connection = make(notes.url, grant(notes, tokenUrl=f"{notes.url}/token"))
+    seen = find_credentials(session, connection)
+    assert seen is not None
+    refusal = OutsideAnswer(f"{notes.url}/token", 400, httpx.Headers(), json.dumps({"error": word}).encode())
+
+    why = renew_credentials(session, connection, seen, None, lambda *_: refusal)
+    session.commit()
+
+    found = get_connection(session, workspace_id, connection.id)
+    assert found is not None
+    assert isinstance(why, NeedsAttentionError)
+    assert found.attention == str(why).replace(word, "in\ufffdvalid")
 
 
 @pytest.fixture
