@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
+from jobplatform.connectors.blaming import blaming
 from jobplatform.connectors.source import SourceRecord
 from jobplatform.errors import SourceError
 from jobplatform.models import SCHEMA, Connection, Record, SyncLog, SyncStream, clock
@@ -109,7 +110,8 @@ def store_records(
 
     Raises :class:`SourceError`, before anything is written, for what is no record.
     """
-    rows = _storable(records)
+    with blaming(stream):
+        rows = _storable(records)
     if not rows:
         return 0
     given = {

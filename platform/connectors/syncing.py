@@ -336,10 +336,10 @@ def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page 
 def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
     with blaming(stream):
         page = connector.fetch(stream, cursor)
-    if page.next_cursor is not None and page.next_cursor == cursor:
-        raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
-    _require_keepable(stream, page.next_cursor, page.state)
-    return page
+        if page.next_cursor is not None and page.next_cursor == cursor:
+            raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
+        _require_keepable(stream, page.next_cursor, page.state)
+        return page
 
 
 def _require_keepable(stream: str, *said: str | None) -> None:

@@ -256,8 +256,9 @@ def test_a_deleted_connection_takes_its_records_along(
 class Faulty(ListedConnector):
     """A connector that breaks, where a test says."""
 
-    def __init__(self, place: str, record: SourceRecord) -> None:
-        super().__init__({None: Page([record])})
+    def __init__(self, place: str, record: Any) -> None:
+        pages: dict[str | None, Any] = {None: None if record is None else Page([record])}
+        super().__init__(pages)
         self.place = place
 
     def __enter__(self) -> Faulty:
@@ -276,7 +277,7 @@ class Faulty(ListedConnector):
 
 
 GOOD_RECORD = SourceRecord("1", {"a": 1})
-FAULTS = {
+FAULTS: dict[str, Any] = {
     "open": GOOD_RECORD,
     "enter": GOOD_RECORD,
     "streams": GOOD_RECORD,
@@ -284,6 +285,9 @@ FAULTS = {
     "an empty id": SourceRecord("", {}),
     "a long id": SourceRecord("x" * 1001, {}),
     "no JSON": SourceRecord("1", {"a": {1, 2}}),
+    "a number as id": SourceRecord(1, {}),  # type: ignore[arg-type]  # as careless code has it
+    "no record": {"id": "1"},
+    "no page": None,
 }
 
 
