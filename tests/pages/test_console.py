@@ -840,6 +840,18 @@ def test_a_test_job_is_enqueued_by_a_form_that_loses_nothing(
     assert scalar(sessions, "select priority from jobplatform.job_records where 'test' = any(tags)") == 7
 
 
+@pytest.mark.parametrize("written", [" {} ", "{{{}}}", "urn:uuid:{}", "{}\n"])
+def test_a_test_job_leads_to_its_page_however_its_workspace_was_written(
+    operator: Visitor, described: None, acme: uuid.UUID, written: str
+) -> None:
+    operator.get("/tasks/add/new")
+
+    answer = operator.send("/tasks/add/new", workspace=written.format(acme), payload='{"left": 2, "right": 3}')
+
+    assert answer.headers["Location"].startswith(f"/console/jobs/{acme}/")
+    assert operator.follow(answer).status_code == 200
+
+
 def test_the_audit_log_is_searched_by_who_and_what(operator: Visitor, enqueue: Enqueue) -> None:
     enqueue()
     operator.get("/queues")

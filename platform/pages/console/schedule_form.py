@@ -12,7 +12,7 @@ from flask import Response, redirect, request
 
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, moment_in_utc, whole_number
+from jobplatform.pages.console.typed import AN_INTERVAL, id_of_workspace, milliseconds, moment_in_utc, whole_number
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
@@ -72,12 +72,13 @@ def create() -> Any:
     whose = form.get("whose")
     if whose not in WHOSE:
         wrong["whose"] = "Say whose jobs it enqueues."
-    if whose == "workspace" and _uuid(form.get("workspace", "")) is None:
+    workspace_id = id_of_workspace(form.get("workspace", ""))
+    if whose == "workspace" and workspace_id is None:
         wrong["workspace"] = "This is not the id of a workspace."
     if wrong or "preview" in form:
         return _look_ahead(form, wrong, body)
     if whose == "workspace":
-        answer = ask("POST", f"/workspaces/{_uuid(form['workspace'])}/schedules", body)
+        answer = ask("POST", f"/workspaces/{workspace_id}/schedules", body)
     else:
         answer = ask("POST", "/operator/schedules", body | {"everyWorkspace": whose == "every"})
     if not answer.ok:
@@ -222,13 +223,6 @@ def _whole(typed: Mapping[str, str], name: str, wrong: Complaints) -> int | None
 def _same_text(typed: str, before: str) -> bool:
     """A browser sends line ends of its own."""
     return typed.split() == before.split()
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        return None
 
 
 def _look_ahead(form: Form, wrong: Complaints, body: dict[str, Any], schedule: Schedule | None = None) -> Response:

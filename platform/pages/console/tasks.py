@@ -6,14 +6,13 @@ import json
 import secrets
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 from flask import Response, redirect, request
 
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.limits import TASK_LIMITS, limits_in_form, typed_in_form, wrong_with
 from jobplatform.pages.console.pausing import pause_it, resume_it
-from jobplatform.pages.console.typed import whole_number
+from jobplatform.pages.console.typed import id_of_workspace, whole_number
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
@@ -52,12 +51,15 @@ def enqueue(task: str) -> Any:
     """What is wrong is said beside its field, and nothing that was typed is lost."""
     form = request.form.to_dict()
     wrong, body = _body(task, form)
+    workspace_id = id_of_workspace(form.get("workspace", ""))
+    if workspace_id is None:
+        wrong["workspace"] = "This is not the id of a workspace."
     if wrong:
         return _form(task, form, wrong, 422)
-    answer = ask("POST", f"/workspaces/{UUID(form['workspace'])}/jobs", body, key=form.get("once") or None)
+    answer = ask("POST", f"/workspaces/{workspace_id}/jobs", body, key=form.get("once") or None)
     if not answer.ok:
         return _form(task, form, _by_field(answer.complaints) or {"": answer.complaint}, answer.status)
-    response = redirect(url("job.show_job", workspace_id=form["workspace"], job_id=answer.body["jobId"]), 303)
+    response = redirect(url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"]), 303)
     notify(response, "The job is enqueued.")
     return response
 
@@ -133,10 +135,6 @@ def _line(task: str) -> pages.TaskLine:
 def _body(task: str, form: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
     wrong: dict[str, str] = {}
     body: dict[str, Any] = {"jobType": task, "tags": ["test"]}
-    try:
-        UUID(form.get("workspace", "").strip())
-    except ValueError:
-        wrong["workspace"] = "This is not the id of a workspace."
     try:
         body["payload"] = json.loads(form.get("payload") or "{}")
     except (ValueError, RecursionError) as error:

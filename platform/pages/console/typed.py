@@ -6,6 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 from jobplatform.pages.words import UNITS
 
@@ -20,6 +21,14 @@ _CHANGES: Final = {"priority": "priority", "queue": "queue", "runAfter": "run_af
 def whole_number(text: str) -> int | None:
     """A whole number. None for what is none."""
     return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def id_of_workspace(text: str) -> UUID | None:
+    """The id of a workspace, however it is written. None for what is none."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None
 
 
 def milliseconds(text: str) -> int | None:
