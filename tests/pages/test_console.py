@@ -477,6 +477,26 @@ def test_a_period_is_written_with_its_unit_and_how_is_said(
     assert operator.form("/limits").fields["rate_period_ms"] == "90 s"
 
 
+def test_a_comma_counts_between_thousands_and_is_never_left_out_of_another_number(
+    operator: Visitor, described: None, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    operator.get("/tasks/add")
+    wrong = operator.page = operator.send("/tasks/add/limits", max_running="1,5")
+    assert (wrong.status_code, "Must be a whole number" in complaint_about("max_running", operator)) == (422, True)
+    assert 'value="1,5"' in wrong.text
+    assert operator.send("/tasks/add/limits", max_running="12,345").status_code == 303
+
+    rules = f"/workspaces/{acme}/alerts"
+    operator.get(rules)
+    wrong = operator.page = operator.send(rules, name="slow", metric="oldest_ready_seconds", above="0,5")
+    assert (wrong.status_code, "Not a valid number" in complaint_about("new-above", operator)) == (422, True)
+    operator.get(rules)
+    assert operator.send(rules, name="slow", metric="oldest_ready_seconds", above="1,234.5").status_code == 303
+
+    assert scalar(sessions, "select max_running from jobplatform.task_limits") == 12_345
+    assert scalar(sessions, "select above from jobplatform.workspace_alert_rules") == 1234.5
+
+
 def test_a_resource_gets_a_limit_that_is_changed_and_cleared(operator: Visitor, sessions: Sessions) -> None:
     operator.get("/resources")
     assert operator.do("/resources/limit", resource="account/é:*", max_running="1") == "account/é:* has a limit now."

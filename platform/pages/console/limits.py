@@ -8,7 +8,7 @@ from typing import Any, Final
 from flask import request
 
 from jobplatform.api.fields import camel
-from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, whole_number
+from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, ungrouped, whole_number
 from jobplatform.pages.inner_api import Answer
 
 #: What a form may set, with what it is called and what is said about it.
@@ -67,5 +67,5 @@ def _value(name: str, text: str) -> Any:
     """A number where it is one; else as it is, and the API says what is wrong with it."""
     if not text:
         return None
-    number = milliseconds(text) if name.endswith("period_ms") else whole_number(text.replace(",", ""))
+    number = milliseconds(text) if name.endswith("period_ms") else whole_number(ungrouped(text))
     return text if number is None else number

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from flask import request
 
+from jobplatform.pages.console.typed import ungrouped
 from jobplatform.pages.words import duration
 from jobplatform.queue import AlertRule
 
@@ -72,7 +73,7 @@ def said_of_rule(fields: Iterable[str]) -> dict[str, Any]:
 def _number(text: str) -> Any:
     """A number where it is one; else as it is, and the API says what is wrong with it."""
     try:
-        number = float(text.replace(",", ""))
+        number = float(ungrouped(text))
     except ValueError:
         return text or None
     return number if math.isfinite(number) else text

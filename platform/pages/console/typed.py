@@ -11,6 +11,7 @@ from uuid import UUID
 from jobplatform.pages.words import UNITS
 
 _WHOLE = re.compile("-?[0-9]{1,15}")
+_IN_THOUSANDS = re.compile(r"-?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 _INTERVAL = re.compile(rf"([0-9]{{1,12}})\s*({'|'.join(UNITS)})")
 #: How an interval is typed.
 AN_INTERVAL: Final = "Write it as 90 s, 15 min, 2 h or 1 d."
@@ -21,6 +22,11 @@ _CHANGES: Final = {"priority": "priority", "queue": "queue", "runAfter": "run_af
 def whole_number(text: str) -> int | None:
     """A whole number. None for what is none."""
     return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def ungrouped(text: str) -> str:
+    """A number without the commas between its thousands. Any other comma stays: 1,5 is not 15."""
+    return text.replace(",", "") if _IN_THOUSANDS.fullmatch(text) else text
 
 
 def id_of_workspace(text: str) -> UUID | None:
