@@ -119,7 +119,7 @@ def authorize_connection(workspace_id: UUID, connection_id: UUID) -> Response:
     return answer
 
 
-@authorizing.endpoint("GET", CALLBACK, None)
+@authorizing.endpoint("GET", CALLBACK, None, refuses=(422,))
 @authorizing.about(parameters=RETURNED)
 @authorizing.may_answer(403, content_type="text/html", description="A page that says why nothing came of it")
 @authorizing.answers(200, content_type="text/html", description="A page that says that it is connected")
@@ -128,7 +128,7 @@ def end_authorization() -> Response:
     return _show_end(None)
 
 
-@authorizing.endpoint("GET", OWN_CALLBACK, None, refuses=(404,))
+@authorizing.endpoint("GET", OWN_CALLBACK, None, refuses=(404, 422))
 @authorizing.about(parameters=RETURNED)
 @authorizing.may_answer(403, content_type="text/html", description="A page that says why nothing came of it")
 @authorizing.answers(200, content_type="text/html", description="A page that says that it is connected")

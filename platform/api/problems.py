@@ -115,6 +115,11 @@ def invalid(errors: Sequence[Problem]) -> ProblemError:
     return ProblemError(422, "The request has invalid values; see errors.", errors=errors)
 
 
+def is_about_query(error: Exception) -> bool:
+    """Whether this is what werkzeug raises for a query with bytes that are no text: whoever reads it first meets it."""
+    return isinstance(error, UnicodeDecodeError) and error.object == request.query_string
+
+
 def unavailable(detail: str, retry_after: int = DATABASE_RETRY_AFTER, **extra: Any) -> ProblemError:
     return ProblemError(503, detail, extra=extra, headers={"Retry-After": str(retry_after)})
 
@@ -261,6 +266,14 @@ def quota_exceeded(error: QuotaExceededError, headers: Mapping[str, str]) -> Pro
     return ProblemError(429, detail, kind="quota-exceeded", title="Quota exceeded", extra=extra, headers=headers)
 
 
+def _no_text(error: UnicodeDecodeError) -> ProblemError:
+    """Of a query, and of nothing else: other bytes are ours to read."""
+    if not is_about_query(error):
+        return _unexpected(error)
+    name = error.object[: error.start].rpartition(b"&")[2].partition(b"=")[0].decode()
+    return invalid([Problem(f"?{name}", "is not UTF-8: write other bytes as %XX")])
+
+
 def _missing_key(error: KeyMissingError) -> ProblemError:
     log.error("api.key_missing", extra={"error": str(error), "request_id": current_request_id()})
     return unavailable("What this needs is encrypted, and this process has no key for it. Nothing was changed.")
@@ -306,4 +319,5 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (EnqueueConflictError, _conflict),
     (QuotaExceededError, _quota_exceeded),
     (KeyMissingError, _missing_key),
+    (UnicodeDecodeError, _no_text),
 )

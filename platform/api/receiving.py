@@ -74,7 +74,7 @@ HANDSHAKE = [
 ]
 
 
-@receiving.endpoint("GET", RECEIVE, None, refuses=(403,), by_key=True)
+@receiving.endpoint("GET", RECEIVE, None, refuses=(403, 422), by_key=True)
 @receiving.may_answer(429, **REFUSED)
 @receiving.about(parameters=HANDSHAKE)
 @receiving.answers(200, description="The challenge, as JSON")

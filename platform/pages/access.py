@@ -99,7 +99,7 @@ def _send_to_sign_in(shell: Shell) -> Response:
     if request.method != "GET" or request.headers.get("X-Live"):
         raise PageError(401, "Your session is over", "Sign in again, then repeat what you did.")
     here = request.path.removeprefix(shell.prefix) + (
-        f"?{request.query_string.decode()}" if request.query_string else ""
+        f"?{request.query_string.decode(errors='replace')}" if request.query_string else ""
     )
     then = f"?next={quote(here, safe='/')}" if here.strip("/") else ""
     return redirect(url("signing_in.sign_in") + then, 303)  # type: ignore[return-value]  # werkzeug's is Flask's here

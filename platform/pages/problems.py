@@ -7,7 +7,7 @@ import logging
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException, NotFound
 
-from jobplatform.api.problems import DATABASE_TROUBLE, ProblemError
+from jobplatform.api.problems import DATABASE_TROUBLE, ProblemError, is_about_query
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import SearchError
 from jobplatform.models import MISSING
@@ -38,6 +38,8 @@ def as_page_error(error: Exception) -> PageError:
     """Whatever a view let through, as what there is to say about it."""
     if isinstance(error, PageError):
         return error
+    if is_about_query(error):
+        return PageError(400, "This address leads nowhere", "There are bytes in it that are no text.")
     if isinstance(error, SearchError):
         return PageError(400, "This address leads nowhere", "Something in it was changed. Begin with the first page.")
     if isinstance(error, ProblemError):

@@ -129,6 +129,19 @@ def test_a_query_that_cannot_be_is_invalid_at_its_place(client: Client, jobs_url
     assert [error["path"] for error in answer.get_json()["errors"]] == [f"?{name}"]
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/events", f"/jobs/{uuid.uuid4()}/events"])
+def test_bytes_in_a_query_that_are_no_text_are_invalid_at_their_place(
+    client: Client, workspace_id: uuid.UUID, path: str
+) -> None:
+    # Clients write them as %FF; a server hands on what anything else has sent.
+    sent = {"QUERY_STRING": "limit=5&token=\xff"}
+
+    answer = client.get(f"/workspaces/{workspace_id}{path}", environ_overrides=sent)
+
+    assert answer.status_code == 422, answer.text
+    assert [error["path"] for error in answer.get_json()["errors"]] == ["?token"]
+
+
 def test_every_number_of_a_query_is_read_as_strictly() -> None:
     def below(schema: type[CamelSchema]) -> Iterator[type[CamelSchema]]:
         for one in schema.__subclasses__():

@@ -295,6 +295,16 @@ def test_nothing_that_a_browser_may_say_breaks_a_page(operator: Visitor, strange
         answer.close()
 
 
+def test_an_address_with_bytes_that_are_no_text_leads_nowhere(operator: Visitor, stranger: Visitor) -> None:
+    # Browsers write them as %FF; a server hands on what anything else has sent.
+    sent = {"environ_overrides": {"QUERY_STRING": "q=\xff"}}
+
+    assert stranger.get("/jobs", **sent).headers["Location"].startswith("/console/sign-in?next=/jobs")
+    for path in ("/jobs", "/audit", "/sign-in"):
+        answer = operator.get(path, **sent)
+        assert (answer.status_code, "This address leads nowhere" in answer.text) == (400, True)
+
+
 def test_a_notice_is_shown_once_and_as_text(operator: Visitor, described: None, sessions: Sessions) -> None:
     with sessions.begin() as session:
         enqueue_job(session, NewJob(workspace_id=uuid.uuid4(), task="echo"))
