@@ -12,6 +12,7 @@ from sqlalchemy import text
 from jobplatform.models import Connection, SyncLog, Workspace
 from jobplatform.pages.console.overview import LEADS
 from jobplatform.queue import (
+    Cron,
     Every,
     Tasks,
     continue_bulk,
@@ -566,6 +567,26 @@ def test_a_schedule_is_paused_resumed_and_run_now(
     assert [action for action, _ in audited(sessions)] == actions
     page = operator.get(operator.get("/schedules").text.split('class="strong" href="')[1].split('"')[0])
     assert "every hour" in page.text.lower()
+    assert page.text.count("<li>") == 5
+
+
+def test_a_schedule_whose_rule_cannot_be_read_here_hides_no_other_and_gets_another_rule(
+    operator: Visitor, member: Visitor, tasks: Tasks, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        for name in ("broken", "hourly"):
+            create_schedule(session, tasks["echo"], Cron("0 * * * *"), workspace_id=acme, name=name, made_by="x")
+        session.execute(text("update jobplatform.schedules set timezone = 'Mars/Olympus' where name = 'broken'"))
+
+    for lists in (operator.get("/schedules"), member.get("/schedules")):
+        assert (lists.status_code, "hourly" in lists.text) == (200, True)
+        assert "rule cannot be read: /timezone: &#39;Mars/Olympus&#39; is not a time zone" in lists.text
+    page = operator.get(operator.get("/schedules").text.split('class="strong" href="')[1].split('"')[0])
+    assert (page.status_code, "None while its rule cannot be read." in page.text) == (200, True)
+
+    operator.get(page.text.split("/edit")[0].rpartition('"')[2] + "/edit")
+    page = operator.follow(operator.send("/edit", timezone="Europe/Berlin"))
+    assert "The schedule is changed." in page.text
     assert page.text.count("<li>") == 5
 
 

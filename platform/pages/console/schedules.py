@@ -15,7 +15,7 @@ from jobplatform.pages.console.whose import asked_workspace
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking
-from jobplatform.queue import get_schedule, list_ticks, pages, preview, rule_of, time_now
+from jobplatform.queue import get_schedule, list_ticks, pages, time_now
 
 ONE = "/schedules/<uuid:workspace_id>/<uuid:schedule_id>"
 PER_PAGE = 50
@@ -56,14 +56,13 @@ def show_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
         if schedule is None:
             raise nothing_here()
         ticks = list_ticks(session, workspace_id, schedule_id, limit=TICKS)
-        runs = preview(schedule, count=NEXT, after=time_now(session))
+        foreseen = pages.foresee(schedule, count=NEXT, after=time_now(session))
         names = workspace_names(session, [workspace_id])
     return render(
         "schedule.html",
         schedule=schedule,
-        words=rule_of(schedule).words,
+        foreseen=foreseen,
         ticks=ticks,
-        runs=runs,
         workspace_name=names.get(workspace_id),
         is_platform=workspace_id == PLATFORM_WORKSPACE,
     )

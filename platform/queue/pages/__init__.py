@@ -37,7 +37,7 @@ from jobplatform.queue.pages.lanes import (
 from jobplatform.queue.pages.overview import Overview, RaisedAlert, health_now, overview, raised_alerts
 from jobplatform.queue.pages.pulse import TOPICS, writes_by_topic
 from jobplatform.queue.pages.resources import ResourceLine, resource_lines
-from jobplatform.queue.pages.schedules import ScheduleLine, SchedulePage, schedule_lines
+from jobplatform.queue.pages.schedules import Foreseen, ScheduleLine, SchedulePage, foresee, schedule_lines
 from jobplatform.queue.pages.syncs import (
     AuditPage,
     ConnectionLine,
@@ -79,6 +79,7 @@ __all__ = [
     "EarlierEnding",
     "ErrorGroup",
     "ErrorPage",
+    "Foreseen",
     "Guard",
     "JobCounts",
     "JobDetail",
@@ -119,6 +120,7 @@ __all__ = [
     "error_groups",
     "find_bulk",
     "find_jobs",
+    "foresee",
     "friendly_error",
     "health_now",
     "job_detail",

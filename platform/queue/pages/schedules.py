@@ -6,11 +6,12 @@ import datetime
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick, Status, visit
 from jobplatform.queue.find import status_of
 from jobplatform.queue.schedules import preview, rule_of, tasks_served, time_now
@@ -42,6 +43,14 @@ left join lateral (
     limit 1
 ) j on true
 """
+
+
+class Foreseen(NamedTuple):
+    """A rule in plain words, and the moments at which its next runs are; why there are none where it ``is_unknown``."""
+
+    words: str
+    runs: tuple[datetime.datetime, ...]
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,15 @@ def schedule_lines(
     return SchedulePage(_lines(session, page), following)
 
 
+def foresee(schedule: Schedule, *, count: int = NEXT_RUNS, after: datetime.datetime) -> Foreseen:
+    """What its rule means. Its time zone may be unknown here: then that is said, and other schedules are shown."""
+    try:
+        runs = tuple(run_at for _, run_at in preview(schedule, count=count, after=after))
+        return Foreseen(rule_of(schedule).words, runs)
+    except InvalidScheduleError as error:
+        return Foreseen(f"The rule cannot be read: {error}", (), is_unknown=True)
+
+
 def _find(
     session: Session, workspace_id: uuid.UUID | None, limit: int, after: tuple[uuid.UUID, uuid.UUID] | None
 ) -> Sequence[Schedule]:
@@ -106,17 +124,18 @@ def _find(
 def _lines(session: Session, schedules: Sequence[Schedule]) -> tuple[ScheduleLine, ...]:
     now, served = time_now(session), tasks_served(session)
     last = _last_ticks(session, schedules)
+    foreseen = [foresee(schedule, after=now) for schedule in schedules]
     return tuple(
         ScheduleLine(
             schedule=schedule,
-            words=rule_of(schedule).words,
-            next_runs=tuple(run_at for _, run_at in preview(schedule, count=NEXT_RUNS, after=now)),
+            words=one.words,
+            next_runs=one.runs,
             last=last.get(schedule.id, (None, None))[0],
             last_status=last.get(schedule.id, (None, None))[1],
             served=schedule.task in served,
             overdue=schedule.next_run_at is not None and schedule.next_run_at < now - OVERDUE,
         )
-        for schedule in schedules
+        for schedule, one in zip(schedules, foreseen, strict=True)
     )
 
 

@@ -81,7 +81,9 @@ def change_schedule(session: Session, schedule: Schedule, task: Task[Any, Any], 
     """
     require_not_in_code(schedule)
     sealed = sealed_form(schedule.payload) is not None
-    before = replace(plan_of(schedule), payload=open_payload(session, schedule.workspace_id, schedule.payload))
+    before = replace(
+        plan_of(schedule, changes.get("rule")), payload=open_payload(session, schedule.workspace_id, schedule.payload)
+    )
     if _is_derived(schedule.unique_key, schedule.task):
         # Made from the payload by the task: it is to be made from the new one.
         before = replace(before, unique_key=None)

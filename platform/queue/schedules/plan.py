@@ -117,10 +117,10 @@ class Plan:
         ]
 
 
-def plan_of(schedule: Schedule) -> Plan:
-    """What a row was asked for."""
+def plan_of(schedule: Schedule, rule: Rule | None = None) -> Plan:
+    """What a row was asked for. With the ``rule`` that it is to have, its own is not read: that may be unknown here."""
     return Plan(
-        rule=rule_of(schedule),
+        rule=rule or rule_of(schedule),
         name=schedule.name,
         payload=schedule.payload,
         every_workspace=schedule.every_workspace,
