@@ -96,7 +96,7 @@ def _open(shell: Shell) -> None:
 def _send_to_sign_in(shell: Shell) -> Response:
     if shell.access is not None or not somebody_could_sign_in(shell):
         raise AbsentError
-    if request.method != "GET" or request.headers.get("X-Live"):
+    if request.method not in ("GET", "HEAD") or request.headers.get("X-Live"):
         raise PageError(401, "Your session is over", "Sign in again, then repeat what you did.")
     here = request.path.removeprefix(shell.prefix) + (
         f"?{request.query_string.decode(errors='replace')}" if request.query_string else ""

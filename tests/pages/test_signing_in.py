@@ -35,6 +35,8 @@ def test_a_stranger_is_sent_to_the_sign_in_and_learns_nothing_else(operator: Vis
         answer = stranger.get(path)
         assert answer.status_code == 303, path
         assert answer.headers["Location"].startswith("/console/sign-in"), path
+        head = stranger.http.head(f"/console{path}")
+        assert (head.status_code, head.headers["Location"]) == (303, answer.headers["Location"]), path
     assert operator.get("/nothing/here").status_code == 404
     answer = stranger.http.post("/console/queues/default/pause", data={})
     assert answer.status_code == 401
