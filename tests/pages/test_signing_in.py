@@ -213,3 +213,24 @@ def test_what_a_visitor_may_not_do_has_no_button_and_is_refused(host: Host, sess
     assert answer.status_code == 403
     with sessions() as session:
         assert session.scalar(text("select count(*) from jobplatform.pauses")) == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "of_all", "of_selected"),
+    [
+        ("job.change", "pending", ["change"], []),
+        ("job.delete", "failed", ["delete"], ["delete"]),
+        ("pause", "failed", [], []),
+    ],
+)
+def test_whoever_may_do_one_thing_with_many_jobs_finds_it_and_no_other(
+    host: Host, verb: str, status: str, of_all: list[str], of_selected: list[str]
+) -> None:
+    host.known = KnownVisitor("ada", operator=True, may={verb})
+
+    page = Visitor(host.app.test_client()).get(f"/jobs?status={status}").text
+
+    deeds = ("retry", "cancel", "change", "delete")
+    assert [deed for deed in deeds if f"/bulk/preview?deed={deed}" in page] == of_all
+    assert [deed for deed in deeds if f'name="deed" value="{deed}"' in page] == of_selected
+    assert ("Selected jobs:" in page) == bool(of_selected)
