@@ -16,6 +16,7 @@ from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.connectors import require_connection
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
     Cron,
@@ -344,7 +345,11 @@ def _owner(schedule: Schedule) -> str:
 
 
 def _words(schedule: Schedule) -> str:
-    return rule_of(schedule).words
+    """Its rule; the others are to be seen all the same where its time zone is unknown on this machine."""
+    try:
+        return rule_of(schedule).words
+    except InvalidScheduleError as error:
+        return f"The rule cannot be read: {error}"
 
 
 def _state(schedule: Schedule, served: frozenset[str]) -> str:

@@ -6,6 +6,8 @@ import uuid
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from tests.end_to_end.conftest import Cli, as_json
 
@@ -48,6 +50,20 @@ def test_a_platform_wide_schedule_needs_no_workspace(cli: Cli) -> None:
 
     assert (made["everyWorkspace"], made["spreadMs"], made["words"]) == (True, 60_000, "Every hour")
     assert "every workspace" in cli("schedules", "ls").stdout
+
+
+def test_a_schedule_whose_time_zone_is_unknown_here_hides_no_other(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    for name in ("broken", "hourly"):
+        cli("schedules", "create", "sync", "-w", "Acme", "--cron", "0 * * * *", "--name", name)
+    session.execute(text("update jobplatform.schedules set timezone = 'Mars/Olympus' where name = 'broken'"))
+    session.commit()
+
+    words = {one["name"]: one["words"] for one in as_json(cli("schedules", "ls", "-w", "Acme", "--json"))}
+
+    assert words["hourly"] == "Every hour"
+    assert words["broken"].startswith("The rule cannot be read: ")
+    assert "'Mars/Olympus' is not a time zone" in words["broken"]
+    assert cli("schedules", "preview", "broken", "-w", "Acme").exit_code == 2
 
 
 @pytest.mark.parametrize(
