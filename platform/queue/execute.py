@@ -13,6 +13,8 @@ import logging
 import random
 import traceback
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -234,7 +236,19 @@ def _loaded(task: Task[Any, Any], job: RunningJob, payload: Any) -> Any:
 def _run_coroutine(coroutine: Any, runner: asyncio.Runner | None) -> Any:
     if runner is not None:
         return runner.run(coroutine)
-    return asyncio.run(coroutine)
+    if not _in_a_loop():
+        return asyncio.run(coroutine)
+    # Whoever committed in synchronous mode, or a test, is itself a coroutine: a thread runs one loop at a time.
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(copy_context().run, asyncio.run, coroutine).result()
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def ended_by(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import datetime
 import uuid
 from collections.abc import Callable
@@ -192,6 +194,48 @@ def test_what_a_job_says_is_kept(declare: Declare, run: Run, look: Look, fact: F
         "info one",
         "warning two",
     ]
+
+
+def test_an_async_handler_runs_also_where_its_caller_is_in_a_loop(
+    session: Session, workspace_id: uuid.UUID, look: Look
+) -> None:
+    where = contextvars.ContextVar[str]("where")
+    tasks = Tasks(mode="sync")
+
+    @tasks.task("later", max_attempts=1)
+    async def later(job: RunningJob, payload: dict[str, Any]) -> str:
+        await asyncio.sleep(0)
+        job.session.execute(text("select 1"))
+        return where.get()
+
+    async def view() -> uuid.UUID:
+        where.set("in a view")
+        enqueued = later.enqueue(session, {}, workspace_id=workspace_id)
+        session.commit()
+        return enqueued.job_id
+
+    job = look(asyncio.run(view()))
+
+    assert (job.status, job.result, job.error) == ("completed", "in a view", None)
+
+
+def test_what_an_async_handler_raises_there_is_its_own_failure(
+    session: Session, workspace_id: uuid.UUID, look: Look
+) -> None:
+    tasks = Tasks(mode="sync")
+
+    @tasks.task("later", max_attempts=1)
+    async def later(job: RunningJob, payload: dict[str, Any]) -> None:
+        raise SystemExit("in a hurry")
+
+    async def view() -> uuid.UUID:
+        enqueued = later.enqueue(session, {}, workspace_id=workspace_id)
+        session.commit()
+        return enqueued.job_id
+
+    job = look(asyncio.run(view()))
+
+    assert (job.status, job.error_type, job.error) == ("failed", "SystemExit", "in a hurry")
 
 
 def test_the_jobs_of_one_commit_are_run_by_one_worker(session: Session, workspace_id: uuid.UUID, fact: Fact) -> None:
