@@ -23,7 +23,7 @@ from jobplatform.errors import StillReadyError
 from jobplatform.models import Job, QueueRow, State, clock
 from jobplatform.queue import ClaimedJob, Ring, Tasks, as_worker, claim_jobs, get_job, run_claimed
 from jobplatform.testing.chores import declare_schedules, do_chores
-from jobplatform.testing.places import commit, engine_of
+from jobplatform.testing.places import Place, commit, engine_of, session_of
 from jobplatform.testing.recording import Recorder
 from jobplatform.wording import plural
 
@@ -34,7 +34,7 @@ _NAMED = 10
 
 
 def drain(
-    where: Engine | Session,
+    where: Place,
     tasks: Tasks,
     *,
     workspace_id: uuid.UUID | None = None,
@@ -60,9 +60,9 @@ def drain(
     try:
         return drainer.run(limit, bound)
     finally:
-        if isinstance(where, Session):
+        if (session := session_of(where)) is not None:
             # What the test has loaded before is not how things are now.
-            where.expire_all()
+            session.expire_all()
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from jobplatform.models import Job, Status
 from jobplatform.queue import Task, reveal
 from jobplatform.testing.matching import Difference, differences, shown
-from jobplatform.testing.places import reading
+from jobplatform.testing.places import Place, reading
 from jobplatform.wording import agreeing
 
 P = TypeVar("P")
@@ -25,7 +24,7 @@ _SHOWN = 5
 
 
 def all_enqueued(
-    where: Engine | Session,
+    where: Place,
     task: Task[P, Any] | str | None = None,
     payload: P | Mapping[str, Any] | None = None,
     *,
@@ -40,7 +39,7 @@ def all_enqueued(
 
 
 def assert_enqueued(
-    where: Engine | Session,
+    where: Place,
     task: Task[P, Any] | str,
     payload: P | Mapping[str, Any] | None = None,
     *,
@@ -65,7 +64,7 @@ def assert_enqueued(
 
 
 def refute_enqueued(
-    where: Engine | Session,
+    where: Place,
     task: Task[P, Any] | str | None = None,
     payload: P | Mapping[str, Any] | None = None,
     *,
@@ -155,7 +154,7 @@ FACTS = {
 }
 
 
-def _jobs(where: Engine | Session, workspace_id: uuid.UUID | None, status: Status | str | None) -> Sequence[Job]:
+def _jobs(where: Place, workspace_id: uuid.UUID | None, status: Status | str | None) -> Sequence[Job]:
     """As they are now and detached. What is sealed is opened, where this process has the keys."""
     statement = select(Job).order_by(Job.id)
     if workspace_id is not None:

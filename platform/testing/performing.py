@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, confine
 from jobplatform.queue import Ended, HandlerOutcome, JobInterrupted, Lease, RunningJob, Task, execute, strict_json
-from jobplatform.testing.places import commit, engine_of
+from jobplatform.testing.places import Place, commit, engine_of
 from jobplatform.testing.recording import Recorder
 
 P = TypeVar("P")
@@ -58,7 +57,7 @@ def perform(
     task: Task[P, Any],
     payload: P | Mapping[str, Any] | None = None,
     *,
-    where: Engine | Session | None = None,
+    where: Place | None = None,
     workspace_id: uuid.UUID | None = None,
     job_id: uuid.UUID | None = None,
     attempt: int = 1,
@@ -94,7 +93,7 @@ def perform(
     return Performed(ended, recorder.value, error, channel.reports, channel.lines)
 
 
-def _sessions(where: Engine | Session | None, lease: Lease) -> Callable[[], Session]:
+def _sessions(where: Place | None, lease: Lease) -> Callable[[], Session]:
     if where is None:
         return _no_session
     commit(where)

@@ -1,4 +1,4 @@
-"""What a test has in its hands: an engine, or a Session on one."""
+"""What a test has in its hands: an engine, a Session on one, or the registry of an application that holds Sessions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
+
+#: Flask-SQLAlchemy's ``db.session`` is a registry.
+Place = Engine | Session | scoped_session[Session]
 
 
-def engine_of(where: Engine | Session) -> Engine:
+def session_of(where: Place) -> Session | None:
+    """The Session, if it is one or a registry of them."""
+    if isinstance(where, scoped_session):
+        return where()
+    return where if isinstance(where, Session) else None
+
+
+def engine_of(where: Place) -> Engine:
     """The engine behind it. Raises ValueError for a Session that is bound to one connection: nothing it does is seen
     by anybody else before that connection commits, so no worker could run its jobs."""
     if isinstance(where, Engine):
@@ -23,17 +33,17 @@ def engine_of(where: Engine | Session) -> Engine:
     return bind
 
 
-def commit(where: Engine | Session) -> None:
+def commit(where: Place) -> None:
     """A job exists for others when its transaction has committed."""
-    if isinstance(where, Session):
-        where.commit()
+    if (session := session_of(where)) is not None:
+        session.commit()
 
 
 @contextmanager
-def reading(where: Engine | Session) -> Iterator[Session]:
+def reading(where: Place) -> Iterator[Session]:
     """The Session itself, which sees what it has not committed yet, or one on the engine."""
-    if isinstance(where, Session):
-        yield where
+    if (held := session_of(where)) is not None:
+        yield held
         return
-    with Session(where) as session:
+    with Session(engine_of(where)) as session:
         yield session

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import datetime
 
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from jobplatform.testing.ownership import require_ours
-from jobplatform.testing.places import engine_of
+from jobplatform.testing.places import Place, engine_of
 
 # Still one inlined expression, stable and parallel safe: plans stay what they are.
 REPLACE = """
@@ -35,7 +34,7 @@ class Clock:
     What is open in a transaction keeps the time that it began with, as ever in PostgreSQL.
     """
 
-    def __init__(self, where: Engine | Session) -> None:
+    def __init__(self, where: Place) -> None:
         self._engine = engine_of(where)
         self._offset = datetime.timedelta(0)
         self._frozen_at: datetime.datetime | None = None

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import FINAL_STATUSES, Job, Status
 from jobplatform.queue import Enqueued
-from jobplatform.testing.places import commit, engine_of
+from jobplatform.testing.places import Place, commit, engine_of
 from jobplatform.testing.waiting import wait_until
 from jobplatform.wording import plural
 
 
 def wait_for(
-    where: Engine | Session,
+    where: Place,
     job: Enqueued | Job | uuid.UUID,
     *,
     status: Status | str | None = None,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from jobplatform.errors import StillReadyError
-from jobplatform.models import Status
+from jobplatform.models import Job, Status
 from jobplatform.queue import (
     Completion,
     Retry,
@@ -95,6 +95,18 @@ def test_an_engine_will_do(engine: Engine, sessions: sessionmaker[Session], work
 
     assert (job.status, job.outcome) == ("completed", "skipped")
     assert drain(engine, tasks) == []
+
+
+def test_a_registry_of_sessions_is_committed_like_its_session(engine: Engine, workspace_id: uuid.UUID) -> None:
+    registry = scoped_session(sessionmaker(engine))
+    first = count.enqueue(registry(), Count(0), workspace_id=workspace_id)
+    before = registry.get_one(Job, (workspace_id, first.job_id))
+    assert before.status == "pending"
+
+    (job,) = drain(registry, tasks)
+
+    assert (job.status, before.status) == ("completed", "completed")
+    registry.remove()
 
 
 def test_a_session_on_one_connection_is_refused_with_what_to_do(engine: Engine) -> None:

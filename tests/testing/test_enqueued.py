@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from jobplatform.queue import RunningJob, Tasks
 from jobplatform.testing import all_enqueued, assert_enqueued, drain, refute_enqueued
@@ -38,6 +38,15 @@ def test_a_job_is_found_before_its_transaction_is_committed(
 
     assert [job.payload for job in assert_enqueued(session, send)] == [{"to": "Ada", "lines": 1}]
     refute_enqueued(engine, send)
+
+
+def test_a_registry_of_sessions_sees_what_its_session_does(engine: Engine, workspace_id: uuid.UUID) -> None:
+    registry = scoped_session(sessionmaker(engine))
+    send.enqueue(registry(), Letter("Ada"), workspace_id=workspace_id)
+
+    assert_enqueued(registry, send, count=1)
+    refute_enqueued(engine, send)
+    registry.remove()
 
 
 def test_a_part_of_the_payload_is_enough_and_a_whole_value_must_be_equal(
