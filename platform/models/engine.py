@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from jobplatform.errors import SettingsError
 from jobplatform.models.named_cursor import NamedCursor
 from jobplatform.models.sharing import find_out, run_outside_transaction
 from jobplatform.models.uuid_array import send_uuids_as_bytes
@@ -34,6 +35,9 @@ ALL_TEXTS = {"client_encoding": "utf8"}
 #: plan for one job is cheaper than one for ten, and pays 1.5 ms for making it every time. Its JIT never pays here.
 PLAN_ONCE = ("set plan_cache_mode = force_generic_plan", "set jit = off")
 
+#: How a URL may begin that is for psycopg.
+FORMS = ("postgresql", "postgres", "postgresql+psycopg", "postgres+psycopg")
+
 #: A connection that was idle for longer than this may have died unnoticed.
 IDLE_SECONDS = 5.0
 
@@ -47,7 +51,8 @@ def make_engine(
     prepare: bool = True,
     role: str | None = None,
 ) -> Engine:
-    """An engine on psycopg for ``url`` (``postgres://`` and ``postgresql://`` are both understood).
+    """An engine on psycopg for ``url`` (``postgres://`` and ``postgresql://`` are both understood; another
+    database's, or another driver's, is a :class:`SettingsError`).
 
     ``autocommit`` makes every statement its own transaction: the worker's way, and the only way in which psycopg
     keeps its prepared statements for ever (it drops them at a rollback; planning a claim costs more than running it).
@@ -149,6 +154,6 @@ def _ping_after_a_pause(engine: Engine) -> None:
 
 
 def _with_driver(url: URL) -> URL:
-    if url.drivername in ("postgres", "postgresql"):
-        return url.set(drivername="postgresql+psycopg")
-    return url
+    if url.drivername not in FORMS:
+        raise SettingsError([f"the database's URL must start with postgresql://, and not with {url.drivername}://"])
+    return url.set(drivername="postgresql+psycopg")

@@ -7,7 +7,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from jobplatform.errors import SettingsError
 from jobplatform.models import engine as engines
+from jobplatform.models import make_engine
+from jobplatform.settings import Settings
 
 
 def kill_idle_connections(engine: Engine, database_url: str) -> None:
@@ -43,6 +46,22 @@ def test_one_that_died_right_after_its_use_fails_once_and_never_again(engine: En
     with pytest.raises(OperationalError):
         answer(engine)
     assert answer(engine) == 42
+
+
+@pytest.mark.parametrize("form", ["postgres", "postgresql", "postgres+psycopg", "postgresql+psycopg"])
+def test_every_form_of_a_url_that_settings_accept_is_for_psycopg(form: str) -> None:
+    url = Settings.from_env({"DATABASE_URL": f"{form}://app:hunter2@db/app"}).database_url
+    assert url is not None
+
+    assert make_engine(url).url.render_as_string(hide_password=False) == "postgresql+psycopg://app:hunter2@db/app"
+
+
+@pytest.mark.parametrize("form", ["sqlite", "mysql", "postgresql+psycopg2", "postgresql+asyncpg"])
+def test_a_url_of_another_database_or_driver_is_refused_with_what_to_write(form: str) -> None:
+    with pytest.raises(SettingsError, match="must start with postgresql://") as refused:
+        make_engine(f"{form}://app:hunter2@db/app")
+
+    assert "hunter2" not in str(refused.value)
 
 
 def test_an_error_does_not_repeat_what_was_to_be_stored(engine: Engine) -> None:
