@@ -6,11 +6,12 @@ corrected one variable at a time takes as many restarts as it has mistakes.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,8 +28,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: Names that a Flask application may take from the environment into its own configuration.
 FLASK_NAMES = frozenset({"JOBPLATFORM_URL_PREFIX", "JOBPLATFORM_REGISTER_BLUEPRINT"})
 
-#: Fields whose variables have another name.
-OTHERWISE_NAMED = frozenset({"JOBPLATFORM_DATABASE_URL", "JOBPLATFORM_CRON_TZ"})
+#: Fields whose variables have another name, and which.
+OTHERWISE_NAMED = {"JOBPLATFORM_DATABASE_URL": "DATABASE_URL", "JOBPLATFORM_CRON_TZ": "JOBS_CRON_TZ"}
 
 #: What tests read; a process that a test starts may find it in its environment.
 TEST_NAMES = frozenset({"JOBPLATFORM_TEST_DATABASE_URL"})
@@ -258,10 +259,10 @@ class _Reader:
 
     def _report_unknown_names(self) -> None:
         """A misspelt variable is silent otherwise, and its default is what nobody asked for."""
-        known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - OTHERWISE_NAMED
+        known = {f"JOBPLATFORM_{item.name.upper()}" for item in fields(Settings)} - OTHERWISE_NAMED.keys()
         for name in sorted(self.environ):
             if name.startswith("JOBPLATFORM_") and name not in known | FLASK_NAMES | TEST_NAMES:
-                self.problems.append(f"{name} is not a setting")
+                self.problems.append(f"{name} is not a setting{_meant(name, known)}")
 
     def _read(self, name: str, parse: Callable[[str], T]) -> T | None:
         return self._parse(f"JOBPLATFORM_{name}", parse)
@@ -316,6 +317,15 @@ class _Reader:
                     self.problems.append(f"{variable} must start with postgresql://")
                 return text
         return None
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Without the prefix, which makes all of them alike."""
+    if name in OTHERWISE_NAMED:
+        return f"; did you mean {OTHERWISE_NAMED[name]}?"
+    by_rest = {one.removeprefix("JOBPLATFORM_"): one for one in known}
+    near = difflib.get_close_matches(name.removeprefix("JOBPLATFORM_"), by_rest, n=1)
+    return f"; did you mean {by_rest[near[0]]}?" if near else ""
 
 
 def parse_queues(text: str) -> tuple[str, ...]:

@@ -191,12 +191,16 @@ def test_where_exports_go_and_for_how_long_has_to_make_sense(variables: dict[str
 
 
 def test_a_misspelt_variable_is_a_problem_and_not_silence() -> None:
-    assert problems_of({"JOBPLATFORM_CONCURENCY": "4"}) == ("JOBPLATFORM_CONCURENCY is not a setting",)
+    assert problems_of({"JOBPLATFORM_CONCURENCY": "4", "JOBPLATFORM_COLOUR": "red"}) == (
+        "JOBPLATFORM_COLOUR is not a setting",
+        "JOBPLATFORM_CONCURENCY is not a setting; did you mean JOBPLATFORM_CONCURRENCY?",
+    )
 
 
-def test_the_database_url_has_no_variable_with_the_prefix() -> None:
-    assert problems_of({"JOBPLATFORM_DATABASE_URL": "postgresql://db"}) == (
-        "JOBPLATFORM_DATABASE_URL is not a setting",
+def test_what_has_no_variable_with_the_prefix_is_said_by_its_name() -> None:
+    assert problems_of({"JOBPLATFORM_DATABASE_URL": "postgresql://db", "JOBPLATFORM_CRON_TZ": "UTC"}) == (
+        "JOBPLATFORM_CRON_TZ is not a setting; did you mean JOBS_CRON_TZ?",
+        "JOBPLATFORM_DATABASE_URL is not a setting; did you mean DATABASE_URL?",
     )
 
 
