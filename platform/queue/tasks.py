@@ -231,6 +231,8 @@ class Tasks(Declarations):
         policy, decide = retry_options(retry, max_attempts)
 
         def declare(handler: Callable[[RunningJob, P], R]) -> Task[P, R]:
+            if isinstance(tags, str):
+                raise TaskDefinitionError(f"task {name!r}: tags={tags!r} is a single text; write ({tags!r},)")
             options = TaskOptions(
                 queue=queue,
                 priority=priority,

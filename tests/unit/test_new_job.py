@@ -59,6 +59,7 @@ def a_job(**options: Any) -> NewJob:
         ({"unique_key": "a\0"}, "/uniqueKey"),
         ({"tags": ("fine", "a\ud800")}, "/tags/1"),
         ({"tags": ("x",) * 21}, "/tags"),
+        ({"tags": "nightly"}, "/tags"),
         ({"request_id": "x" * 201}, "/requestId"),
         ({"resource": ""}, "/resource"),
         ({"resource": "x" * 201}, "/resource"),

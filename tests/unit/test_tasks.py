@@ -432,6 +432,7 @@ def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
         {"retry": 5},
         {"result": int},
         {"tags": ["x"] * 21},
+        {"tags": "nightly"},
     ],
 )
 def test_options_that_no_job_could_have_are_refused_where_they_are_declared(

@@ -145,6 +145,11 @@ class NewJob:
             yield from _problems_of_text(self.trace_parent, 200, "/traceParent")
 
     def _problems_of_tags(self) -> Iterator[Problem]:
+        said: object = self.tags
+        if isinstance(said, str):
+            # Not every caller has a type checker, and each of its letters would be a tag.
+            yield Problem("/tags", "must be a list of texts, and is a single one")
+            return
         if len(self.tags) > MOST_TAGS:
             yield Problem("/tags", f"must be at most {MOST_TAGS}")
         for index, tag in enumerate(self.tags):
