@@ -83,7 +83,7 @@ class JobPlatform:
             self.tasks.mode = "sync"
         mounted = Mounted.by_settings(settings, sessions, self.tasks, self._authorize)
         app.extensions[EXTENSION] = mounted
-        app.cli.add_command(_Commands("jobs", help="Background jobs: list, enqueue, watch, retry and cancel them."))
+        app.cli.add_command(_Commands())
         if app.config["JOBPLATFORM_REGISTER_BLUEPRINT"]:
             blueprint = blueprint_for(mounted)
             app.register_blueprint(blueprint, url_prefix=app.config["JOBPLATFORM_URL_PREFIX"])
@@ -94,6 +94,10 @@ class JobPlatform:
 class _Commands(click.Group):
     """``flask jobs …``. What it does stands above this module, which must not know it: it is loaded by name, and when
     somebody types it."""
+
+    def __init__(self) -> None:
+        about = "Background jobs: list, enqueue, watch, retry and cancel them."
+        super().__init__("jobs", help=about, context_settings={"help_option_names": ["-h", "--help"]})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return self._behind().list_commands(ctx)

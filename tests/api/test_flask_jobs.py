@@ -49,6 +49,14 @@ def test_a_host_s_command_line_lists_enqueues_cancels_and_counts_jobs(
     assert stats["byStatus"]["cancelled"] == 1
 
 
+def test_help_is_asked_for_as_of_jobplatform_itself(flask: FlaskCliRunner) -> None:
+    for asked in ([], ["ls"]):
+        short, long = (flask.invoke(args=["jobs", *asked, option]) for option in ("-h", "--help"))
+
+        assert (short.exit_code, short.stdout) == (0, long.stdout)
+        assert "-h, --help" in short.stdout
+
+
 def test_the_host_s_own_sessions_are_used_and_go_on_being_the_host_s(
     sessions: sessionmaker[Session], engine: Engine, workspace_id: uuid.UUID
 ) -> None:

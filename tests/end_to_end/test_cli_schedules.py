@@ -60,7 +60,7 @@ def test_a_schedule_whose_time_zone_is_unknown_here_hides_no_other(cli: Cli, acm
 
     words = {one["name"]: one["words"] for one in as_json(cli("schedules", "ls", "-w", "Acme", "--json"))}
 
-    assert words["hourly"] == "Every hour"
+    assert words["hourly"] == "At the start of every hour"
     assert words["broken"].startswith("The rule cannot be read: ")
     assert "'Mars/Olympus' is not a time zone" in words["broken"]
     assert cli("schedules", "preview", "broken", "-w", "Acme").exit_code == 2
