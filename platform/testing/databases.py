@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import copy
 from typing import Any
@@ -32,6 +32,8 @@ from jobplatform.testing.travel import REPLACE, TRUE_TIME
 
 #: Backends of an earlier test get so many milliseconds to go.
 _PATIENCE = 10_000
+#: Bytes of an empty table that is made small again.
+_LARGE = 32 * 8192
 
 _OTHERS = """
 select pg_terminate_backend(pid, %s)
@@ -312,6 +314,18 @@ class _Reused:
             steps = [sql.SQL("set local session_replication_role = replica"), *deletes]
             with self._connection.transaction():
                 self._connection.execute(sql.SQL("; ").join(steps))
+            self._shrink(written)
+
+    def _shrink(self, tables: Sequence[sql.Identifier]) -> None:
+        """What many rows have left are pages without any: whoever reads a part of them would find none of the few rows
+        of the next test. Only large tables: all others cost more to look at than their pages ever do."""
+        sizes = [
+            sql.SQL("pg_relation_size({}::regclass)").format(table.as_string(self._connection)) for table in tables
+        ]
+        answer = self._connection.execute(sql.SQL("select {}").format(sql.SQL(", ").join(sizes))).fetchall()[0]
+        for table, size in zip(tables, answer, strict=True):
+            if size > _LARGE:
+                self._connection.execute(sql.SQL("vacuum {}").format(table))
 
     def _turn_back_sequences(self) -> None:
         for now, (name, start, before) in zip(self._look(_SEQUENCES), self._sequences, strict=True):

@@ -85,6 +85,24 @@ def test_rows_sequences_and_the_clock_are_turned_back_in_the_same_database(datab
     assert run(url, "select jobplatform.clock() = now()") == [(True,)]
 
 
+def test_a_table_that_was_large_is_small_again_for_the_next_test(databases: Databases) -> None:
+    """Or what looks at a part of its pages, by chance or in turns, would find none of the few rows there are then."""
+    url = databases.reused()
+    size = "select pg_relation_size('jobplatform.job_attempts')"
+    run(
+        url,
+        "insert into jobplatform.job_attempts"
+        " (workspace_id, job_id, epoch, attempt, outcome, final, started_at, ended_at)"
+        " select gen_random_uuid(), gen_random_uuid(), 1, 1, 'ok', true, now(), now() from generate_series(1, 20000)",
+    )
+    assert run(url, size)[0][0] > 1_000_000  # type: ignore[operator]
+
+    databases.clean()
+
+    assert databases.reused() == url
+    assert run(url, size) == [(0,)]
+
+
 def test_whoever_is_still_connected_is_sent_away(databases: Databases) -> None:
     url = databases.reused()
     late = psycopg.connect(url)
