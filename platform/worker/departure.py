@@ -2,7 +2,7 @@
 
 SERVING       until the first request to stop
 DRAINING      no claims; what was not started is handed back at once, what runs may finish
-HANDING_BACK  the drain timeout is over, or a second request came: running attempts are stopped and handed back
+HANDING_BACK  the drain timeout is over, a second request came, or it makes way: what runs is stopped and handed back
 LEAVING       nothing runs; the last writes and the goodbye are on their way, for a bounded time
 GONE
 """

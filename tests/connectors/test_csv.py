@@ -172,14 +172,18 @@ def elsewhere(engine: Engine) -> Iterator[Elsewhere]:
     elsewhere.close()
 
 
-def upload(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, text: str) -> None:
+def keep(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, text: str) -> None:
     with Spool() as spool:
         spool.write(text.encode())
         keep_upload(
             session, workspace_id, connection_id, name="people.csv", file=spool.file, size=spool.size,
             digest=spool.digest,
         )  # fmt: skip
-        session.commit()
+
+
+def upload(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, text: str) -> None:
+    keep(session, workspace_id, connection_id, text)
+    session.commit()
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["in place of another", "the first"])
@@ -190,16 +194,8 @@ def test_of_two_files_that_are_uploaded_at_once_the_later_stays(
     if is_there:
         upload(session, workspace_id, connection_id, "id\n0\n")
 
-    def keep(session: Session, text: str) -> None:
-        with Spool() as spool:
-            spool.write(text.encode())
-            keep_upload(
-                session, workspace_id, connection_id, name="people.csv", file=spool.file, size=spool.size,
-                digest=spool.digest,
-            )  # fmt: skip
-
-    keep(session, "id\n1\n")
-    later = elsewhere.start_and_wait_for_lock(lambda other: keep(other, "id\n2\n"))
+    keep(session, workspace_id, connection_id, "id\n1\n")
+    later = elsewhere.start_and_wait_for_lock(lambda other: keep(other, workspace_id, connection_id, "id\n2\n"))
     session.commit()
     later.result()
 
