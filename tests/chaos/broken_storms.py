@@ -6,22 +6,28 @@ faults that bring it about.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.chaos.checker import judge
-from tests.chaos.experiment import QUICK_SERVER, Experiment, Setup
-from tests.chaos.variants import broken
+from jobplatform.proof.checker import judge
+from jobplatform.proof.experiment import QUICK_SERVER, Experiment, Setup
+from tests.chaos.variants import break_database, broken
+
+BROKEN_WORKER = Path(__file__).with_name("broken_worker.py")
 
 
 class BrokenStorm(NamedTuple):
-    """``here`` is a defect of the producers, which live in this process, beside those that ``setup`` may have."""
+    """``variant`` is a defect of the workers and of the database or, ``here``, of the producers, which live in this
+    process, and of the database."""
 
     rule: str
+    variant: str
     setup: Setup
-    here: str | None = None
+    here: bool = False
 
 
 BASE = Setup(
@@ -44,7 +50,6 @@ BASE = Setup(
 # workers awake to take the jobs over.
 WITHOUT_FENCE = replace(
     BASE,
-    variant="completing without a fence",
     faults=("stop worker",),
     jobs=300,
     workers=4,
@@ -54,7 +59,7 @@ WITHOUT_FENCE = replace(
     seconds=40,
 )
 
-FORGETFUL = replace(BASE, variant="rows the worker forgot are kept", faults=("lose answer of a claim",))
+FORGETFUL = replace(BASE, faults=("lose answer of a claim",))
 
 FLOODED = replace(
     BASE, limits=(1, 2, 4), flooded=0.7, flood=12, workers=4, demanded=frozenset(), faults=("kill child",)
@@ -63,13 +68,13 @@ FLOODED = replace(
 TRIES = 3
 
 STORMS = (
-    BrokenStorm("stale", WITHOUT_FENCE),
-    BrokenStorm("running", FORGETFUL),
-    BrokenStorm("unique", replace(BASE, faults=("kill child",), without_index=True), here="naive unique check"),
-    BrokenStorm("limits", replace(FLOODED, variant="a workspace counted without a lock")),
-    BrokenStorm("limits", replace(FLOODED, variant="a resource counted without a lock")),
-    BrokenStorm("rates", replace(FLOODED, variant="a resource is not paid for")),
-    BrokenStorm("pauses", replace(FLOODED, variant="workspaces not paused")),
+    BrokenStorm("stale", "completing without a fence", WITHOUT_FENCE),
+    BrokenStorm("running", "rows the worker forgot are kept", FORGETFUL),
+    BrokenStorm("unique", "naive unique check", replace(BASE, faults=("kill child",)), here=True),
+    BrokenStorm("limits", "a workspace counted without a lock", FLOODED),
+    BrokenStorm("limits", "a resource counted without a lock", FLOODED),
+    BrokenStorm("rates", "a resource is not paid for", FLOODED),
+    BrokenStorm("pauses", "workspaces not paused", FLOODED),
 )
 
 
@@ -86,9 +91,12 @@ def _found(storm: BrokenStorm, folder: Path, seed: int, say: Callable[[str], Non
 
 def _finds(storm: BrokenStorm, folder: Path, seed: int, say: Callable[[str], None]) -> bool:
     folder.mkdir(mode=0o711)
-    with broken(storm.here):
-        outcome = Experiment(replace(storm.setup, seed=seed), folder, say).run()
+    setup = replace(storm.setup, seed=seed, alter=partial(break_database, storm.variant))
+    if not storm.here:
+        setup = replace(setup, worker=(sys.executable, str(BROKEN_WORKER), storm.variant))
+    with broken(storm.variant if storm.here else None):
+        outcome = Experiment(setup, folder, say).run()
     found = [finding for finding in judge(outcome.evidence).findings if finding.rule == storm.rule]
     faults = ", ".join(f"{times} x {kind}" for kind, times in outcome.injected.items())
-    say(f"  {'killed ' if found else 'ALIVE  '} {storm.here or storm.setup.variant:<40} {len(found)} found; {faults}")
+    say(f"  {'killed ' if found else 'ALIVE  '} {storm.variant:<40} {len(found)} found; {faults}")
     return bool(found)

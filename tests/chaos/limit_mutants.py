@@ -9,9 +9,9 @@ from datetime import timedelta
 from functools import partial
 
 from jobplatform.errors import QuotaExceededError
+from jobplatform.proof.changes import PAUSES
 from jobplatform.queue import ClaimedJob, NewJob, enqueue_jobs
 from jobplatform.testing import wait_until
-from tests.chaos.changes import PAUSES
 from tests.chaos.stage import Stage
 
 ELSEWHERE = uuid.UUID(int=2)

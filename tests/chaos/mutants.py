@@ -15,19 +15,19 @@ import psycopg
 
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.proof import history
+from jobplatform.proof.checker import judge
+from jobplatform.proof.clients import STALE_WRITES
+from jobplatform.proof.experiment import QUICK_SERVER
+from jobplatform.proof.findings import Finding
+from jobplatform.proof.workload import apply_page
 from jobplatform.queue import ClaimedJob, ProgressReport, enqueue_job, report_progress, retry_job
 from jobplatform.testing import wait_until
-from tests.chaos import history
-from tests.chaos.checker import judge
-from tests.chaos.clients import STALE_WRITES
-from tests.chaos.experiment import QUICK_SERVER
 from tests.chaos.family_mutants import FAMILY_MUTANTS
-from tests.chaos.findings import Finding
 from tests.chaos.limit_mutants import LIMIT_MUTANTS
 from tests.chaos.schedule_mutants import SCHEDULE_MUTANTS
 from tests.chaos.stage import Stage, fence
 from tests.chaos.variants import break_database, broken
-from tests.chaos.workload import apply_page
 
 Scene = Callable[[Stage], None]
 
@@ -237,10 +237,6 @@ def prepare(url: str) -> None:
 def play(scene: Scene, url: str, variant: str | None = None) -> list[Finding]:
     """Play a scene to its end in an empty prepared database, broken or healthy, and judge it."""
     with psycopg.connect(url, autocommit=True) as connection:
-        if variant == "naive unique check":
-            connection.execute(history.WITHOUT_INDEX)
-        if variant == "ticks without a lock or a record":
-            connection.execute(history.WITHOUT_RECORD_OF_TICKS)
         break_database(variant, connection)
     stage = Stage(url)
     try:

@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
+from jobplatform.proof.checker import judge  # noqa: E402
+from jobplatform.proof.experiment import Experiment, Setup, scratch  # noqa: E402
+from jobplatform.proof.report import show  # noqa: E402
 from tests.chaos import broken_storms, mutants  # noqa: E402 - the folder above has to be found first
-from tests.chaos.checker import judge  # noqa: E402
-from tests.chaos.experiment import Experiment, Setup, scratch  # noqa: E402
-from tests.chaos.report import show  # noqa: E402
 
 #: Of the time of a run, this is when jobs are enqueued and faults injected; the rest is for finishing.
 STORM = 0.75

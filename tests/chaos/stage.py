@@ -14,6 +14,12 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
+from jobplatform.proof.changes import Scope, change
+from jobplatform.proof.clients import Promises
+from jobplatform.proof.diary import Entry
+from jobplatform.proof.evidence import Evidence, gather
+from jobplatform.proof.watcher import Seen, look
+from jobplatform.proof.workload import go_through_pages, tasks
 from jobplatform.queue import (
     ClaimedJob,
     Completion,
@@ -43,12 +49,6 @@ from jobplatform.queue import (
     set_workspace_limits,
     settle_endings,
 )
-from tests.chaos.changes import Scope, change
-from tests.chaos.clients import Promises
-from tests.chaos.diary import Entry
-from tests.chaos.evidence import Evidence, gather
-from tests.chaos.watcher import Seen, look
-from tests.chaos.workload import go_through_pages, tasks
 
 T = TypeVar("T")
 

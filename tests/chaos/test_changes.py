@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.changes import Changes, Scope
-from tests.chaos.clients import Promises
-from tests.chaos.evidence import Evidence
-from tests.chaos.history import Event
-from tests.chaos.limit_rules import Meter, Start, nothing_stands_still
-from tests.chaos.watcher import Census, Seen, Snapshot
+from jobplatform.proof.changes import Changes, Scope
+from jobplatform.proof.clients import Promises
+from jobplatform.proof.evidence import Evidence
+from jobplatform.proof.history import Event
+from jobplatform.proof.limit_rules import Meter, Start, nothing_stands_still
+from jobplatform.proof.watcher import Census, Seen, Snapshot
 
 LIMIT = Scope("queue", "narrow")
 #: 3 from the start; then 1, announced at 10 and settled at 11.

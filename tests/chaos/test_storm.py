@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.checker import judge
-from tests.chaos.experiment import QUICK_SERVER, Experiment, Setup, scratch
-from tests.chaos.monkey import RESTART, WEIGHTS
-from tests.chaos.report import show
-from tests.chaos.terrain import DEMANDED
+from jobplatform.proof.checker import judge
+from jobplatform.proof.experiment import QUICK_SERVER, Experiment, Setup, scratch
+from jobplatform.proof.monkey import RESTART, WEIGHTS
+from jobplatform.proof.report import show
+from jobplatform.proof.terrain import DEMANDED
 
 SMALL = Setup(
     seed=7,

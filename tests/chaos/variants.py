@@ -73,6 +73,12 @@ RUNNING_BEFORE = """(
         from unnest(workspaces) with ordinality as w(id, nth)
     )"""
 
+#: Of a database whose uniqueness is checked in code, and of one that forgets which ticks were done.
+ROBBED = {
+    "naive unique check": "drop index jobplatform.job_queue_unique",
+    "ticks without a lock or a record": "alter table jobplatform.schedule_ticks drop constraint schedule_ticks_pkey",
+}
+
 NO_LOCK = {"for key share": ""}
 
 VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
@@ -230,6 +236,8 @@ def broken(name: str | None) -> Iterator[None]:
 
 def break_database(name: str | None, connection: psycopg.Connection[Any]) -> None:
     """Break what this variant breaks in the database, if anything."""
+    if name in ROBBED:
+        connection.execute(ROBBED[name])
     for patch in _patches(name):
         if isinstance(patch, DatabasePatch):
             where = f"jobplatform.{patch.function}"

@@ -6,8 +6,8 @@ import datetime
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from tests.chaos.evidence import Evidence, Row
-from tests.chaos.findings import Finding
+from jobplatform.proof.evidence import Evidence, Row
+from jobplatform.proof.findings import Finding
 
 Findings = Iterator[Finding]
 

@@ -13,10 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError
+from jobplatform.proof.changes import Scope, change
+from jobplatform.proof.clients import ClientThread
+from jobplatform.proof.terrain import PLAN, Knob, Terrain
 from jobplatform.queue import set_plan, set_workspace_limits
-from tests.chaos.changes import Scope, change
-from tests.chaos.clients import ClientThread
-from tests.chaos.terrain import PLAN, Knob, Terrain
 
 #: Seconds of a pause that is resumed by hand, at least and at most.
 SHORTEST, LONGEST = 0.6, 2.5
@@ -136,5 +136,5 @@ class Knobs(ClientThread):
         set_workspace_limits(session, self.terrain.shedding, {"shed": True})
 
 
-def _set_plan(session: Session, scope: Scope, value: Any) -> None:
+def _set_plan(session: Session, _scope: Scope, value: Any) -> None:
     set_plan(session, PLAN, {"max_running": value})

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from jobplatform.proof.diary import noted
 from jobplatform.queue import RetryPolicy, RunningJob, Tasks
-from tests.chaos.diary import noted
 
 Payload = dict[str, Any]
 Proof = dict[str, str]
@@ -42,7 +42,7 @@ class HiccupError(Exception):
 
 
 @tasks.task("noop", retry=SOON)
-def noop(job: RunningJob, payload: Payload) -> Proof:
+def noop(job: RunningJob, _payload: Payload) -> Proof:
     """Nothing."""
     with noted(job):
         return proof(job)
@@ -111,7 +111,7 @@ def chatty(job: RunningJob, payload: Payload) -> Proof:
 
 
 @tasks.task("flaky", retry=SOON)
-def flaky(job: RunningJob, payload: Payload) -> Proof:
+def flaky(job: RunningJob, _payload: Payload) -> Proof:
     """Fails every third time, by its own seed."""
     with noted(job):
         if random.Random(job.fence).random() < 1 / 3:
@@ -120,7 +120,7 @@ def flaky(job: RunningJob, payload: Payload) -> Proof:
 
 
 @tasks.task(HOPELESS, max_attempts=1)
-def hopeless(job: RunningJob, payload: Payload) -> Proof:
+def hopeless(job: RunningJob, _payload: Payload) -> Proof:
     """Fails, until somebody retries it by hand often enough."""
     with noted(job):
         if job.epoch < 2:
@@ -129,14 +129,14 @@ def hopeless(job: RunningJob, payload: Payload) -> Proof:
 
 
 @tasks.task("overdue", timeout=timedelta(milliseconds=300), retry=RetryPolicy(max_attempts=2, base=0.2))
-def overdue(job: RunningJob, payload: Payload) -> None:
+def overdue(job: RunningJob, _payload: Payload) -> None:
     """Never ends by itself."""
     with noted(job):
         time.sleep(3600)
 
 
 @tasks.task("deaf", timeout=timedelta(milliseconds=300), max_attempts=1)
-def deaf(job: RunningJob, payload: Payload) -> None:
+def deaf(job: RunningJob, _payload: Payload) -> None:
     """Never ends by itself and does not listen either."""
     with noted(job):
         while True:
@@ -145,7 +145,7 @@ def deaf(job: RunningJob, payload: Payload) -> None:
 
 
 @tasks.task(POISON, retry=SOON)
-def poison(job: RunningJob, payload: Payload) -> None:
+def poison(job: RunningJob, _payload: Payload) -> None:
     """Takes its process along."""
     with noted(job):
         os.kill(os.getpid(), signal.SIGKILL)

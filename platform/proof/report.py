@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from tests.chaos.checker import Judgement
-from tests.chaos.experiment import Outcome
-from tests.chaos.findings import RULES
-from tests.chaos.limit_rules import Standstill, reached, standstills
-from tests.chaos.workload import POISON
+from jobplatform.proof.checker import Judgement
+from jobplatform.proof.experiment import Outcome
+from jobplatform.proof.findings import RULES
+from jobplatform.proof.limit_rules import Standstill, reached, standstills
+from jobplatform.proof.workload import POISON
 
 Say = Callable[[str], None]
 

@@ -11,9 +11,9 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from jobplatform.models import RunIf
+from jobplatform.proof.plan import Order
+from jobplatform.proof.workload import HOPELESS, tasks
 from jobplatform.queue import Edge, Enqueued, NewJob, chain, close_batch, enqueue_jobs, get_batch, open_batch
-from tests.chaos.plan import Order
-from tests.chaos.workload import HOPELESS, tasks
 
 #: The share of jobs that fail for certain, and of those that somebody cancels.
 FAILING, CANCELLED = 0.06, 0.03

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.chaos.changes import Changes, read_changes
-from tests.chaos.clients import Promises
-from tests.chaos.diary import Entry
-from tests.chaos.history import Event, read_history
-from tests.chaos.watcher import Seen
+from jobplatform.proof.changes import Changes, read_changes
+from jobplatform.proof.clients import Promises
+from jobplatform.proof.diary import Entry
+from jobplatform.proof.history import Event, read_history
+from jobplatform.proof.watcher import Seen
 
 Row = dict[str, Any]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 import psycopg
 
 from jobplatform.embedded import EmbeddedServer
-from tests.chaos.fleet import Fleet, WorkerProcess
-from tests.chaos.part import Part
-from tests.chaos.processes import children, send
-from tests.chaos.proxy import Proxy
+from jobplatform.proof.fleet import Fleet, WorkerProcess
+from jobplatform.proof.part import Part
+from jobplatform.proof.processes import children, send
+from jobplatform.proof.proxy import Proxy
 
 #: How often each fault is chosen. Restarts of the server come at their own times.
 WEIGHTS = {

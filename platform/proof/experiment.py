@@ -22,21 +22,20 @@ import psycopg
 
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
+from jobplatform.proof import diary, history
+from jobplatform.proof.clients import ClientThread, Intruder, Operator, Producer, Promises
+from jobplatform.proof.evidence import Evidence, gather
+from jobplatform.proof.families import Families
+from jobplatform.proof.fleet import WORKER, Crowd, Fleet
+from jobplatform.proof.knobs import Knobs
+from jobplatform.proof.monkey import WEIGHTS, Monkey
+from jobplatform.proof.part import Part
+from jobplatform.proof.plan import Plan
+from jobplatform.proof.proxy import Proxy
+from jobplatform.proof.terrain import DEMANDED, QUEUE, Floods, Terrain
+from jobplatform.proof.timetable import make_schedules, stop_schedules
+from jobplatform.proof.watcher import Watcher
 from jobplatform.queue import NewJob
-from tests.chaos import diary, history
-from tests.chaos.clients import ClientThread, Intruder, Operator, Producer, Promises
-from tests.chaos.evidence import Evidence, gather
-from tests.chaos.families import Families
-from tests.chaos.fleet import Crowd, Fleet
-from tests.chaos.knobs import Knobs
-from tests.chaos.monkey import WEIGHTS, Monkey
-from tests.chaos.part import Part
-from tests.chaos.plan import Plan
-from tests.chaos.proxy import Proxy
-from tests.chaos.terrain import DEMANDED, QUEUE, Floods, Terrain
-from tests.chaos.timetable import make_schedules, stop_schedules
-from tests.chaos.variants import break_database
-from tests.chaos.watcher import Watcher
 
 DATABASE = "chaos"
 
@@ -80,8 +79,10 @@ class Setup:
     """The share of naps that last about a lease."""
     stops: tuple[float, float] = (1.2, 3)
     """How long a stopped worker stays so, in leases."""
-    variant: str | None = None
-    """A defect for the workers, or for the database."""
+    worker: tuple[str, ...] = WORKER
+    """The program of the workers, without its options."""
+    alter: Callable[[psycopg.Connection[Any]], object] | None = None
+    """What is done to the database before anybody uses it."""
     limits: tuple[int, int, int] | None = (1, 3, 10)
     """How many may run at a time in three of the workspaces; None for a run without any limits, rates and quotas."""
     flooded: float = 0.2
@@ -101,8 +102,6 @@ class Setup:
     while."""
     schedules: int = 8
     """How many schedules tick every second."""
-    without_index: bool = False
-    """Whether the database is to be robbed of the guard of unique jobs."""
 
 
 @dataclass(slots=True)
@@ -209,9 +208,8 @@ class Experiment:
         migrations.upgrade(url)
         with psycopg.connect(url, autocommit=True) as connection:
             history.install(connection)
-            if self.setup.without_index:
-                connection.execute(history.WITHOUT_INDEX)
-            break_database(self.setup.variant, connection)
+            if self.setup.alter is not None:
+                self.setup.alter(connection)
         make_schedules(url, random.Random(f"{self.setup.seed}:schedules"), self.setup.schedules)
         return url
 
@@ -230,7 +228,7 @@ class Experiment:
             slots=setup.slots,
             lease=setup.lease,
             crash_limit=setup.crash_limit,
-            variant=setup.variant,
+            program=setup.worker,
         )
 
     def _clients(self, url: str) -> list[ClientThread]:
@@ -238,6 +236,7 @@ class Experiment:
         draw = random.Random(f"{setup.seed}:operator:work")
         doomed: SimpleQueue[NewJob] = SimpleQueue()
         common: tuple[Any, ...] = (url, self.promises)
+        plans: list[Plan | Floods | Families] = [*self._plans(), *self._floods(), *self._families()]
         producers = [
             Producer(
                 f"producer-{number}",
@@ -247,7 +246,7 @@ class Experiment:
                 seconds=setup.seconds,
                 doomed=doomed,
             )
-            for number, plan in enumerate([*self._plans(), *self._floods(), *self._families()])
+            for number, plan in enumerate(plans)
         ]
         operator = Operator("operator", *common, self.calm, draw=draw, doomed=doomed, most_retries=setup.retries)
         return [*producers, operator, Intruder("intruder", *common, self.over, pause=setup.pause)]

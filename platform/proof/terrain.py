@@ -15,10 +15,10 @@ from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
+from jobplatform.proof.changes import AT_ONCE, PAUSES, Scope
+from jobplatform.proof.plan import Order
+from jobplatform.proof.workload import tasks
 from jobplatform.queue import NewJob
-from tests.chaos.changes import AT_ONCE, PAUSES, Scope
-from tests.chaos.plan import Order
-from tests.chaos.workload import tasks
 
 #: A queue and a task with limits, served by all workers. The queue has jobs of many workspaces, and the task too.
 QUEUE, TASK = "narrow", "scarce"

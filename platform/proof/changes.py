@@ -132,9 +132,13 @@ def change(
             session.execute(text(ANNOUNCE), {"kind": scope.kind, "key": scope.key, "value": json.dumps(value)})
         ).scalar_one()
     )
-    made = transact(lambda session: (make or _make)(session, scope, value) or True)
-    if seq is not None and made:
-        transact(lambda session: session.execute(text(SETTLE), {"seq": seq}) and None)
+
+    def do(session: Session) -> bool:
+        (make or _make)(session, scope, value)
+        return True
+
+    if transact(do) and seq is not None:
+        transact(lambda session: session.execute(text(SETTLE), {"seq": seq}))
 
 
 def _make(session: Session, scope: Scope, value: Any) -> None:
@@ -156,9 +160,11 @@ def _make(session: Session, scope: Scope, value: Any) -> None:
 
 def _workspace_values(kind: str, value: Any) -> dict[str, Any]:
     if kind == "pace":
-        size, per_second = value or (None, 1)
+        if value is None:
+            return {"rate_units": None, "rate_period_ms": None}
+        size, per_second = value
         # In whole milliseconds, or the rate is another one: a thousandth of a unit too much is found.
-        return {"rate_units": size, "rate_period_ms": value and int(size * 1000 / per_second)}
+        return {"rate_units": size, "rate_period_ms": int(size * 1000 / per_second)}
     return {{"workspace": "max_running", "waiting": "max_pending", "weight": "weight"}[kind]: value}
 
 

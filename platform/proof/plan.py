@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from jobplatform.proof.workload import POISON, tasks
 from jobplatform.queue import Enqueued, NewJob, enqueue_jobs
-from tests.chaos.workload import POISON, tasks
 
 #: Shares of the tasks in the mix, out of a thousand.
 MIX = {"noop": 500, "nap": 250, "ledger": 130, "pager": 20, "flaky": 60, "chatty": 34, "overdue": 3, "deaf": 3}

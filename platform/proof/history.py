@@ -105,12 +105,6 @@ from chaos.history
 order by seq
 """
 
-#: For a broken variant that checks uniqueness in code.
-WITHOUT_INDEX = "drop index jobplatform.job_queue_unique"
-
-#: For one that forgets which ticks were done.
-WITHOUT_RECORD_OF_TICKS = "alter table jobplatform.schedule_ticks drop constraint schedule_ticks_pkey"
-
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -12,8 +12,8 @@ import psycopg
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
+from jobplatform.proof.workload import tasks
 from jobplatform.queue import Every, create_schedule, silence
-from tests.chaos.workload import tasks
 
 SECOND = datetime.timedelta(seconds=1)
 

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos import diary
-from tests.chaos.part import Part
-from tests.chaos.processes import Process, descendants, send
+from jobplatform.proof import diary
+from jobplatform.proof.part import Part
+from jobplatform.proof.processes import Process, descendants, send
 
-ROOT = Path(__file__).parents[2]
+#: `jobplatform worker`. Nothing of the folder that this runs in can stand in for a module of ours or of Python's.
+WORKER = (sys.executable, "-P", "-m", "jobplatform.cli", "worker")
 
 #: Seconds between two looks of the supervisor.
 LOOK_EVERY = 0.1
@@ -51,7 +53,7 @@ class Fleet:
     slots: int
     lease: float
     crash_limit: int
-    variant: str | None = None
+    program: Sequence[str] = WORKER
     workers: list[WorkerProcess] = field(default_factory=list)
     started: int = 0
     fallen: list[str] = field(default_factory=list)
@@ -132,8 +134,8 @@ class Fleet:
         log = self.folder / f"worker-{self.started}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self._command(),
-                cwd=ROOT,
+                [*self.program, "--concurrency", str(self.slots), "--drain-timeout", "2"],
+                cwd=self.folder,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -141,12 +143,6 @@ class Fleet:
                 start_new_session=True,
             )
         return WorkerProcess(process, log)
-
-    def _command(self) -> list[str]:
-        options = ["--concurrency", str(self.slots), "--drain-timeout", "2"]
-        if self.variant:
-            return [sys.executable, "-m", "tests.chaos.broken_worker", self.variant, *options]
-        return [sys.executable, "-m", "jobplatform.cli", "worker", *options]
 
     def _environment(self) -> dict[str, str]:
         # Without kept bytecode each worker and each nursery compiles all of our code again: 4.2 s of CPU, not 3.0.
@@ -157,7 +153,7 @@ class Fleet:
         }
         return inherited | {
             "DATABASE_URL": self.url,
-            "JOBPLATFORM_TASKS": "tests.chaos.workload:tasks",
+            "JOBPLATFORM_TASKS": "jobplatform.proof.workload:tasks",
             "JOBPLATFORM_QUEUES": "default,narrow",
             "JOBPLATFORM_LEASE_SECONDS": f"{self.lease:g}",
             "JOBPLATFORM_HEARTBEAT_SECONDS": f"{self.lease / 4:g}",
@@ -165,7 +161,6 @@ class Fleet:
             "JOBPLATFORM_KILL_GRACE_SECONDS": "0.3",
             "JOBPLATFORM_CRASH_LIMIT": str(self.crash_limit),
             "JOBPLATFORM_LOG_FORMAT": "json",
-            "PYTHONPATH": str(ROOT),
             diary.VARIABLE: str(self.diary),
         }
 

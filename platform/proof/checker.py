@@ -1,7 +1,7 @@
 """The checker: judges a run by its evidence. It asks the platform nothing and shares no code with it.
 
-A checker that has never failed proves nothing; :mod:`tests.chaos.mutants` breaks the platform on purpose and demands
-that each break is found here.
+A checker that has never failed proves nothing: ``tests/chaos``, in the repository, breaks the platform on purpose and
+demands that each break is found here.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from jobplatform.proof.evidence import Evidence, Row
+from jobplatform.proof.family_rules import FAMILY_RULES
+from jobplatform.proof.findings import Finding
+from jobplatform.proof.history import Event
+from jobplatform.proof.limit_rules import LIMIT_RULES
+from jobplatform.proof.replay import CALLED_OFF, CANCELLED, COMPLETED, FAILED, Counts, Replay
+from jobplatform.proof.schedule_rules import SCHEDULE_RULES
+from jobplatform.proof.workload import MAY_FAIL, PAGES, POISON
 from jobplatform.queue import CancelAnswer
-from tests.chaos.evidence import Evidence, Row
-from tests.chaos.family_rules import FAMILY_RULES
-from tests.chaos.findings import Finding
-from tests.chaos.history import Event
-from tests.chaos.limit_rules import LIMIT_RULES
-from tests.chaos.replay import CALLED_OFF, CANCELLED, COMPLETED, FAILED, Counts, Replay
-from tests.chaos.schedule_rules import SCHEDULE_RULES
-from tests.chaos.workload import MAY_FAIL, PAGES, POISON
 
 Findings = Iterator[Finding]
 

@@ -19,6 +19,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError, QuotaExceededError
+from jobplatform.proof.client import Client
+from jobplatform.proof.families import Families
+from jobplatform.proof.part import Part
+from jobplatform.proof.plan import Order, Plan
+from jobplatform.proof.terrain import Floods
 from jobplatform.queue import (
     CancelAnswer,
     Completion,
@@ -38,11 +43,6 @@ from jobplatform.queue import (
     retry_job,
 )
 from jobplatform.queue.save_step import save_step
-from tests.chaos.client import Client
-from tests.chaos.families import Families
-from tests.chaos.part import Part
-from tests.chaos.plan import Order, Plan
-from tests.chaos.terrain import Floods
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class ClientThread(Part):
     """A client of the platform until it is told to stop."""
 
     def __init__(
-        self, name: str, url: str, promises: Promises, stop: threading.Event, patience: threading.Event | None = None
+        self, name: str, url: str, promises: Promises, stop: threading.Event, *, patience: threading.Event | None = None
     ) -> None:
         """``patience`` ends later than ``stop``, for one that has to finish what it began."""
         super().__init__(name, stop)

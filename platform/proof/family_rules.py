@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.evidence import Evidence
-from tests.chaos.findings import Finding
-from tests.chaos.replay import BLOCKED, CALLED_OFF, CANCELLED, COMPLETED, FAILED
+from jobplatform.proof.evidence import Evidence
+from jobplatform.proof.findings import Finding
+from jobplatform.proof.replay import BLOCKED, CALLED_OFF, CANCELLED, COMPLETED, FAILED
 
 Findings = Iterator[Finding]
 Row = dict[str, Any]
@@ -86,8 +86,8 @@ def _status(evidence: Evidence, batches: Mapping[str, Row], edge: Row) -> int | 
     if edge["of_batch"]:
         batch = batches[edge["after_id"]]
         return COMPLETED if batch["completed"] == batch["total"] else FAILED
-    record = evidence.records.get(edge["after_id"])
-    return record and record["status"]
+    status: int | None = evidence.records.get(edge["after_id"], {}).get("status")
+    return status
 
 
 def batches_are_counted_right(evidence: Evidence) -> Findings:
@@ -105,18 +105,17 @@ def batches_are_counted_right(evidence: Evidence) -> Findings:
 
 def callbacks_exactly_once(evidence: Evidence) -> Findings:
     told = Told.by(evidence)
-    batches = {batch["id"]: batch for batch in evidence.batches}
     for edge in evidence.edges:
         if not edge["of_batch"]:
             continue
         calls = len(told.let_go.get(edge["job_id"], ()))
-        allowed = _calls(evidence, batches[edge["after_id"]], told.members.get(edge["after_id"], ()), edge["run_if"])
+        allowed = _calls(evidence, told.members.get(edge["after_id"], ()), edge["run_if"])
         if calls not in allowed:
             what = f"runs if its batch {edge['run_if']}, and was let go {calls} times instead of {sorted(allowed)}"
             yield Finding("batches", edge["job_id"], what)
 
 
-def _calls(evidence: Evidence, batch: Row, members: Sequence[str], run_if: str) -> set[int]:
+def _calls(evidence: Evidence, members: Sequence[str], run_if: str) -> set[int]:
     """How often one is called. Retried by hand, a batch that had failed may have become a success."""
     success = all(evidence.records[member]["status"] == COMPLETED for member in members)
     if run_if == "ended":

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from tests.chaos.findings import Finding
-from tests.chaos.history import Event
+from jobplatform.proof.findings import Finding
+from jobplatform.proof.history import Event
 
 Row = dict[str, Any]
 

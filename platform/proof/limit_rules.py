@@ -1,7 +1,7 @@
 """The rules about limits, rates, pauses and quotas, judged by what the history and the watcher's snapshots say.
 
 A change and the claims beside it run at the same time, so each claim is judged by what it can have seen: see
-:mod:`tests.chaos.changes`. Everything else is exact.
+:mod:`jobplatform.proof.changes`. Everything else is exact.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from tests.chaos.changes import AT_ONCE, PAUSES, Changes, Pace, Scope
-from tests.chaos.evidence import Evidence
-from tests.chaos.findings import Finding
-from tests.chaos.history import Event
-from tests.chaos.replay import READY, RUNNING, SCHEDULED
-from tests.chaos.watcher import Census, Snapshot
+from jobplatform.proof.changes import AT_ONCE, PAUSES, Changes, Pace, Scope
+from jobplatform.proof.evidence import Evidence
+from jobplatform.proof.findings import Finding
+from jobplatform.proof.history import Event
+from jobplatform.proof.replay import READY, RUNNING, SCHEDULED
+from jobplatform.proof.watcher import Census, Snapshot
 
 Findings = Iterator[Finding]
 E = TypeVar("E", "Start", Event)
@@ -363,8 +363,8 @@ def no_quota_is_overrun(evidence: Evidence) -> Findings:
             if Scope("waiting", workspace) not in changes:
                 continue
             known = min(number - 1, bisect_right(moments, since.get(workspace, INFINITY)) - 1)
-            back = bisect_right(seen_in[workspace], number) - bisect_right(seen_in[workspace], known)
-            allowed = max(before.get(workspace, 0), quotas.get(workspace, 0)) + back
+            went_back = bisect_right(seen_in[workspace], number) - bisect_right(seen_in[workspace], known)
+            allowed = max(before.get(workspace, 0), quotas.get(workspace, 0)) + went_back
             if waiting > allowed:
                 yield Finding("quotas", None, f"{waiting} wait in workspace {workspace}, where {allowed:g} may")
         before = census.waiting

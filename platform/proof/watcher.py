@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tests.chaos.changes import AT_ONCE
-from tests.chaos.part import Part
+from jobplatform.proof.changes import AT_ONCE
+from jobplatform.proof.part import Part
 
 LOOK = """
 with waiting_or_running as materialized (
