@@ -120,8 +120,9 @@ class ResourceLimits(Base):
     """How many jobs that use an external resource run at a time, over all tasks and workspaces.
 
     ``resource`` is one resource or each of a kind, as in a rate; without a ``max_running`` there is no limit, also when
-    its kind has one. ``code_max_running`` is what the code of tasks declares and ``declared_by`` whose code that is, as
-    the last worker that started said. A limit that is the same follows the code; any other is an operator's.
+    its kind has one. With a ``min_running`` it is adaptive: what counts is each resource's :class:`ResourceLevel`,
+    between the two. ``code_…`` is what the code of tasks declares and ``declared_by`` whose code that is, as the last
+    worker that started said. A limit that is the same follows the code; any other is an operator's.
     """
 
     __tablename__ = "resource_limits"
@@ -130,10 +131,35 @@ class ResourceLimits(Base):
     max_running: Mapped[int | None] = mapped_column(Integer)
     code_max_running: Mapped[int | None] = mapped_column(Integer)
     declared_by: Mapped[str | None] = mapped_column(Text)
+    min_running: Mapped[int | None] = mapped_column(Integer)
+    code_min_running: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
         CheckConstraint("max_running >= 0 and code_max_running >= 0", name="limits_not_negative"),
         CheckConstraint("(code_max_running is null) = (declared_by is null)", name="declared_or_not"),
+        CheckConstraint("min_running > 0 and code_min_running > 0", name="least_is_positive"),
+    )
+
+
+class ResourceLevel(Base):
+    """How many jobs use a resource with an adaptive limit at a time, as its answers say.
+
+    Whole jobs count, and never fewer or more than the limit says. ``lowered_at`` and ``lowered_for`` say when and why
+    it was lowered last, if ever; ``used_at`` when it was in use, to a day.
+    """
+
+    __tablename__ = "resource_levels"
+
+    resource: Mapped[str] = mapped_column(Text, primary_key=True)
+    level: Mapped[float] = mapped_column(Double)
+    used_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
+    lowered_at: Mapped[datetime.datetime | None]
+    lowered_for: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint("level > 0", name="level_positive"),
+        CheckConstraint("(lowered_at is null) = (lowered_for is null)", name="lowered_for_something"),
+        {"postgresql_with": {"fillfactor": 50}},
     )
 
 

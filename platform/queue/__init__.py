@@ -237,6 +237,8 @@ from jobplatform.queue.receive import (
 from jobplatform.queue.reconcile import release_unknown_jobs
 from jobplatform.queue.release import Release, release_jobs
 from jobplatform.queue.rescue import rescue_jobs
+from jobplatform.queue.resource_levels import LevelOfResource, extreme_levels, list_resource_levels
+from jobplatform.queue.resources import Adaptive
 from jobplatform.queue.retention import (
     Keeps,
     count_due,
@@ -419,6 +421,7 @@ __all__ = [
     "WEBHOOK_QUEUE",
     "WEBHOOK_TASK",
     "WINDOW_MS",
+    "Adaptive",
     "Ahead",
     "Alert",
     "AlertEvent",
@@ -480,6 +483,7 @@ __all__ = [
     "Kept",
     "Lease",
     "LeaseLost",
+    "LevelOfResource",
     "Levels",
     "Limits",
     "LimitsInCode",
@@ -619,6 +623,7 @@ __all__ = [
     "expire_exports",
     "export_files",
     "export_workspace",
+    "extreme_levels",
     "fail_jobs",
     "failed_jobs",
     "find_answer",
@@ -674,6 +679,7 @@ __all__ = [
     "list_queue_limits",
     "list_queues",
     "list_rate_limits",
+    "list_resource_levels",
     "list_resource_limits",
     "list_retention",
     "list_rules",

@@ -35,6 +35,7 @@ from jobplatform.queue.outcomes import (
     Skip,
     Snooze,
 )
+from jobplatform.queue.retry_after import says_too_often
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import ERROR_LIMIT, RESULT_LIMIT, TRACEBACK_LIMIT, safe_json, safe_text
 from jobplatform.queue.seal import MARK, Seal, sealed_form
@@ -55,7 +56,8 @@ class Ended(NamedTuple):
     ``retry`` and ``delay`` count. ``interrupted``: ``outcome`` is the reason of the interruption.
 
     What it says about an external resource: ``closed_for`` seconds nobody should use ``closes`` (None: the job's own);
-    ``infrastructure``: it failed because something outside did.
+    ``infrastructure``: it failed because something outside did; ``too_often``: that said "too often", and not for how
+    long.
     """
 
     kind: Kind
@@ -69,6 +71,7 @@ class Ended(NamedTuple):
     closes: str | None = None
     closed_for: float = 0.0
     infrastructure: bool = False
+    too_often: bool = False
 
 
 _log = logging.getLogger("jobplatform.queue")
@@ -284,6 +287,8 @@ def _said(task: Task[Any, Any], job: RunningJob, outcome: HandlerOutcome) -> End
     if isinstance(outcome, Snooze):
         return Ended("snoozed", delay=outcome.seconds)
     if isinstance(outcome, RateLimited):
+        if outcome.seconds is None:
+            return Ended("snoozed", delay=task.retry.delay(job.attempt), closes=outcome.resource, too_often=True)
         return Ended("snoozed", delay=outcome.seconds, closes=outcome.resource, closed_for=outcome.seconds)
     if isinstance(outcome, Discard):
         return _final("Discard", outcome.reason, Outcome.DISCARDED)
@@ -333,6 +338,7 @@ def _failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> 
         delay=found.delay,
         closed_for=found.closed_for,
         infrastructure=unless_it_raises(lambda: is_infrastructure(error), False),
+        too_often=found.closed_for == 0 and unless_it_raises(lambda: says_too_often(error), False),
     )
 
 

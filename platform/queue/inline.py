@@ -194,9 +194,10 @@ def run_claimed(
     if claimed.start_within is not None and not _begin(session, claimed):
         return None
     ended = execute(task, job, decode_payload(claimed.payload))
-    _finish(session, claimed.lease, ended._replace(delay=0.0) if retry_at_once and ended.kind == "failed" else ended)
-    if note := note_of(claimed.resource, ended._asdict()):
+    # As a worker does: once the attempt is over, nobody can say when it was started.
+    if note := note_of(claimed.resource, ended._asdict(), claimed.lease):
         note_resources(session, [note])
+    _finish(session, claimed.lease, ended._replace(delay=0.0) if retry_at_once and ended.kind == "failed" else ended)
     return ended
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits, WorkspaceLimits, clock, visit
-from jobplatform.queue.resources import LONGEST_RESOURCE, resource_problem
+from jobplatform.queue.resources import LONGEST_RESOURCE, Adaptive, resource_problem
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.waking import wake_workers
@@ -37,6 +37,7 @@ MOST_NAMED = 100
 _RANGES = {
     "weight": WEIGHTS,
     "max_running": COUNTS,
+    "min_running": UNITS,
     "max_pending": COUNTS,
     "max_running_per_workspace": COUNTS,
     "rate_units": UNITS,
@@ -47,6 +48,7 @@ _RANGES = {
 }
 _PATHS = {
     "max_running": "/maxRunning",
+    "min_running": "/minRunning",
     "max_pending": "/maxPending",
     "max_running_per_workspace": "/maxRunningPerWorkspace",
     "rate_units": "/rateUnits",
@@ -109,10 +111,13 @@ select task from followed
 # What the same code declared before and does not any more is taken back; an operator's own value stays.
 DECLARE_RESOURCES = """
 with declared as materialized (
-    select resource, most from unnest(%(resources)s::text[], %(most)s::integer[]) as u(resource, most)
+    select resource, most, least
+    from unnest(%(resources)s::text[], %(most)s::integer[], %(least)s::integer[]) as u(resource, most, least)
 ),
 left_out as materialized (
-    select l.resource, l.max_running is not distinct from l.code_max_running as followed
+    select
+        l.resource,
+        (l.max_running, l.min_running) is not distinct from (l.code_max_running, l.code_min_running) as followed
     from jobplatform.resource_limits l
     where l.declared_by = %(declared_by)s and l.resource not in (select resource from declared)
     order by l.resource
@@ -126,24 +131,35 @@ gone as (
 ),
 let_go as (
     update jobplatform.resource_limits l
-    set code_max_running = null, declared_by = null
+    set code_max_running = null, code_min_running = null, declared_by = null
     from left_out
     where l.resource = left_out.resource and not left_out.followed
     returning l.resource
 ),
 followed as (
-    insert into jobplatform.resource_limits as l (resource, max_running, code_max_running, declared_by)
-    select d.resource, d.most, d.most, %(declared_by)s
+    insert into jobplatform.resource_limits as l (
+        resource, max_running, min_running, code_max_running, code_min_running, declared_by
+    )
+    select d.resource, d.most, d.least, d.most, d.least, %(declared_by)s
     from declared d
     order by d.resource
     on conflict (resource) do update
-    set max_running = case
-            when l.max_running = l.code_max_running then excluded.code_max_running
-            else l.max_running
-        end,
+    set (max_running, min_running) = (
+            select
+                case when of_code then excluded.code_max_running else l.max_running end,
+                case when of_code then excluded.code_min_running else l.min_running end
+            from (
+                select
+                    l.code_max_running is not null
+                    and (l.max_running, l.min_running) is not distinct from (l.code_max_running, l.code_min_running)
+                        as of_code
+            ) o
+        ),
         code_max_running = excluded.code_max_running,
+        code_min_running = excluded.code_min_running,
         declared_by = excluded.declared_by
     where l.code_max_running is distinct from excluded.code_max_running
+        or l.code_min_running is distinct from excluded.code_min_running
         or l.declared_by is distinct from excluded.declared_by
     returning l.resource
 )
@@ -350,12 +366,16 @@ def find_resource_limit(session: Session, resource: str) -> ResourceLimits | Non
     return session.get(ResourceLimits, resource, populate_existing=True)
 
 
-def set_resource_limit(session: Session, resource: str, max_running: int | None) -> ResourceLimits:
-    """How many jobs that use a resource, or each of a kind by itself (``hubspot:*``), run at a time, everywhere. None
-    for no limit, also where its kind, or the code of a task, has one. Stops nothing that runs."""
-    _refuse([_resource_problem(resource), *_value_problems({"max_running": max_running}, ResourceLimits)])
+def set_resource_limit(session: Session, resource: str, max_running: int | Adaptive | None) -> ResourceLimits:
+    """How many jobs that use a resource, or each of a kind by itself (``hubspot:*``), run at a time, everywhere: a
+    number, or between which two each finds it for itself. None for no limit, also where its kind, or the code of a
+    task, has one. Stops nothing that runs."""
+    most, least = (max_running.most, max_running.least) if isinstance(max_running, Adaptive) else (max_running, None)
+    values = {"max_running": most, "min_running": least}
+    _refuse([_resource_problem(resource), *_value_problems(values, ResourceLimits)])
+    _refuse([_adaptive_problem(most, least)])
     row = _row_for_update(session, ResourceLimits, resource=resource)
-    _change(session, row, {"max_running": max_running})
+    _change(session, row, values)
     return row
 
 
@@ -366,12 +386,13 @@ def clear_resource_limit(session: Session, resource: str) -> bool:
         return False
     if row.declared_by is None:
         return _delete(session, delete(ResourceLimits).where(ResourceLimits.resource == resource))
-    changed = row.max_running != row.code_max_running
-    _change(session, row, {"max_running": row.code_max_running})
+    in_code = {"max_running": row.code_max_running, "min_running": row.code_min_running}
+    changed = (row.max_running, row.min_running) != tuple(in_code.values())
+    _change(session, row, in_code)
     return changed
 
 
-def declare_resource_limits(session: Session, declared: Mapping[str, int], declared_by: str) -> list[str]:
+def declare_resource_limits(session: Session, declared: Mapping[str, int | Adaptive], declared_by: str) -> list[str]:
     """Have the limits of resources follow the code of an application, ``declared_by``, except where an operator has set
     others; answers what changed. What it declared before and does not any more is taken back.
     """
@@ -379,7 +400,8 @@ def declare_resource_limits(session: Session, declared: Mapping[str, int], decla
         session,
         DECLARE_RESOURCES,
         resources=text_array(declared),
-        most=array(declared.values()),
+        most=array(one.most if isinstance(one, Adaptive) else one for one in declared.values()),
+        least=array(one.least if isinstance(one, Adaptive) else "null" for one in declared.values()),
         declared_by=declared_by,
     )
     changed = sorted(row[0] for row in rows)
@@ -475,6 +497,12 @@ def _rate_problem(row: Plan | WorkspaceLimits) -> Problem | None:
         return None
     missing = "rate_units" if row.rate_units is None else "rate_period_ms"
     return Problem(_path(missing), "is needed: rateUnits and ratePeriodMs make sense only together")
+
+
+def _adaptive_problem(most: int | None, least: int | None) -> Problem | None:
+    if least is None or (most is not None and least <= most):
+        return None
+    return Problem("/minRunning", "must not be more than maxRunning, and makes sense only with it")
 
 
 def _plan_problem(session: Session, plan: str | None) -> Problem | None:

@@ -63,16 +63,19 @@ class Snooze(HandlerOutcome):
 class RateLimited(HandlerOutcome):
     """An external resource said "too often": it is left alone by every job for ``retry_after`` (a duration or seconds),
     and this one runs again after that. The attempt does not count. The resource is the job's own unless one is named.
+
+    If it did not say for how long, leave that out: others may go on asking it, fewer at a time where its limit is
+    adaptive, and this job runs again after the task's own delay.
     """
 
-    def __init__(self, retry_after: datetime.timedelta | float, resource: str | None = None) -> None:
+    def __init__(self, retry_after: datetime.timedelta | float | None = None, resource: str | None = None) -> None:
         if not isinstance(resource, str | None):
             raise TypeError(f"a resource is named by a text such as 'hubspot:4711', not by {type(resource).__name__}")
         if resource is not None and (problem := resource_problem(resource)):
             raise ValueError(f"{resource!r} is not the name of a resource such as 'hubspot:4711': it {problem}")
-        self.seconds = _seconds(retry_after)
+        self.seconds = None if retry_after is None else _seconds(retry_after)
         self.resource = resource
-        super().__init__(f"rate limited for {self.seconds:g} s")
+        super().__init__("rate limited" if self.seconds is None else f"rate limited for {self.seconds:g} s")
 
 
 def _seconds(duration: datetime.timedelta | float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jobplatform.errors import InvalidPayloadError, Problem, TaskDefinitionError
@@ -30,6 +31,29 @@ def resource_problem(name: str) -> str | None:
         return f"must be at most {LONGEST_RESOURCE} characters"
     # chr(31) stands between task and resource where lanes are told apart.
     return "must not contain control characters" if _CONTROL.search(name) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """A limit that finds itself: of each resource by itself so many jobs run at a time as it turns out to take, never
+    fewer than ``least`` and never more than ``most``.
+
+    >>> str(Adaptive(1, 50))
+    '1..50'
+    """
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.least}..{self.most}"
+
+
+def adaptive_problem(limit: Adaptive) -> str | None:
+    """What is wrong with a limit as code has it, or None."""
+    if type(limit.least) is not int or type(limit.most) is not int or not 1 <= limit.least <= limit.most:
+        return "must be from a whole number of at least 1 to one that is no less, as in Adaptive(1, 50)"
+    return None
 
 
 class Template:

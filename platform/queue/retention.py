@@ -35,6 +35,8 @@ EVERY = datetime.timedelta(minutes=1)
 AGAIN = datetime.timedelta(seconds=1)
 #: For how long the circuit breaker's pauses are kept after their end.
 REMEMBERED = "5 minutes"
+#: For how long the level of a resource is kept that is not used.
+LEVELS_KEPT = "30 days"
 #: The database itself lets nobody delete younger lines of the audit log.
 SHORTEST_AUDIT = datetime.timedelta(days=30)
 
@@ -130,6 +132,17 @@ where id = any(array(
 FORGET_PAUSES = f"""
 delete from jobplatform.pauses
 where until < jobplatform.clock() - case when actor = '{BREAKER}' then interval '{REMEMBERED}' else interval '0' end
+"""
+
+# Of a resource that nobody has used for so long nobody knows any more how much it takes.
+FORGET_LEVELS = f"""
+delete from jobplatform.resource_levels
+where resource = any(array(
+    select resource
+    from jobplatform.resource_levels
+    where used_at < jobplatform.clock() - interval '{LEVELS_KEPT}'
+    limit {MOST}
+))
 """
 
 # By their keys: a worker may not see the rest of them.
@@ -236,6 +249,7 @@ def forget_the_past(session: Session, keeps: Keeps) -> int:
     run(session, FORGET_WORKERS)
     run(session, FORGET_PAST_WORKERS, **keeps.as_seconds())
     run(session, FORGET_PAUSES)
+    run(session, FORGET_LEVELS)
     run(session, FORGET_ANSWERS)
     run(session, FORGET_AUTHORIZATIONS)
     if keeps.audit_after is None:

@@ -17,6 +17,8 @@ from jobplatform.queue.asking import asked
 
 #: Answers that mean "later", and not "no".
 LATER = (429, 503)
+#: Of these the one that means "less".
+TOO_OFTEN = 429
 #: Whoever asks for more than a day is asked again after a day.
 LONGEST = 86_400.0
 _SECONDS = re.compile(r"[0-9]{1,9}\Z")
@@ -41,6 +43,18 @@ def asked_to_wait(error: BaseException) -> Wait | None:
             return wait
         cause = cause.__cause__
     return None
+
+
+def says_too_often(error: BaseException) -> bool:
+    """Whether ``error`` or one of its causes carries an answer that says "too often", with or without a time."""
+    cause: BaseException | None = error
+    for _ in range(DEPTH):
+        if cause is None:
+            return False
+        if asked(asked(cause, "response"), "status_code") == TOO_OFTEN:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _asked_by(error: BaseException) -> Wait | None:

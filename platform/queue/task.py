@@ -15,7 +15,7 @@ from jobplatform.queue.edges import Edge, Predecessor
 from jobplatform.queue.enqueue import Enqueued, NewJob
 from jobplatform.queue.parent import parent_of
 from jobplatform.queue.payloads import PayloadType, ResultType
-from jobplatform.queue.resources import Template
+from jobplatform.queue.resources import Adaptive, Template
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.task_options import IfActive, JobOptions, TaskOptions
@@ -73,7 +73,7 @@ class Task(Generic[P, R]):
         return self.options.retry
 
     @property
-    def resource_limits(self) -> dict[str, int]:
+    def resource_limits(self) -> dict[str, int | Adaptive]:
         """How many jobs use its resource at a time, for all that use it: of one, or of each of its kind."""
         rule = self._resource.rule if isinstance(self._resource, Template) else None
         most = self.options.limit_per_resource

@@ -13,6 +13,7 @@ from jobplatform.queue.again import RetryFunction
 from jobplatform.queue.edges import Edge, Predecessor
 from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
+from jobplatform.queue.resources import Adaptive, adaptive_problem
 from jobplatform.queue.retry import RetryPolicy
 
 #: From the payload as an older version of the code wrote it, and that version's number: as it is written today.
@@ -45,7 +46,7 @@ class TaskOptions:
     description: str | None = None
     limit: int | None = None
     limit_per_workspace: int | None = None
-    limit_per_resource: int | None = None
+    limit_per_resource: int | Adaptive | None = None
     isolation: Isolation = "thread"
     keep: Keep = field(default_factory=Keep)
 
@@ -95,11 +96,7 @@ def options_problems(options: TaskOptions) -> list[str]:
         "limit_per_workspace": options.limit_per_workspace,
         "limit_per_resource": options.limit_per_resource,
     }
-    problems = [
-        f"{name} must be a whole number from 0 on"
-        for name, limit in limits.items()
-        if limit is not None and (type(limit) is not int or limit < 0)
-    ]
+    problems = [f"{name} {problem}" for name, limit in limits.items() if (problem := _limit_problem(name, limit))]
     if options.payload_version not in VERSIONS:
         problems.append(f"payload_version must be from {VERSIONS[0]} to {VERSIONS[-1]}")
     if options.if_active not in ("return", "replace"):
@@ -107,3 +104,9 @@ def options_problems(options: TaskOptions) -> list[str]:
     if options.isolation not in ("process", "thread"):
         problems.append('isolation must be "process" or "thread"')
     return problems
+
+
+def _limit_problem(name: str, limit: object) -> str | None:
+    if name == "limit_per_resource" and isinstance(limit, Adaptive):
+        return adaptive_problem(limit)
+    return None if limit is None or (type(limit) is int and limit >= 0) else "must be a whole number from 0 on"

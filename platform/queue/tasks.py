@@ -48,7 +48,7 @@ from jobplatform.queue.keep import Keep
 from jobplatform.queue.outcomes import Retry
 from jobplatform.queue.own_tasks import is_own_task
 from jobplatform.queue.payloads import PayloadType, RefuseJobs, payload_type, result_type
-from jobplatform.queue.resources import Template
+from jobplatform.queue.resources import Adaptive, Template
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.rules import AlertRule
 from jobplatform.queue.running import RunningJob
@@ -135,7 +135,7 @@ class Tasks(Declarations):
                 "payload_version": task.payload_version,
                 "limit": task.options.limit,
                 "limit_per_workspace": task.options.limit_per_workspace,
-                "resource_limits": task.resource_limits,
+                "resource_limits": {rule: _as_json(most) for rule, most in task.resource_limits.items()},
                 "isolation": task.options.isolation,
                 "batch": None if task.batch is None else [task.batch.size, task.batch.wait],
                 "is_async": inspect.iscoroutinefunction(task.handler if task.batch is None else task.batch.handler),
@@ -195,7 +195,7 @@ class Tasks(Declarations):
         if_active: IfActive = "return",
         limit: int | None = None,
         limit_per_workspace: int | None = None,
-        limit_per_resource: int | None = None,
+        limit_per_resource: int | Adaptive | None = None,
         resource: str | Callable[[Any], str | None] | None = None,
         units: int = 1,
         tags: Sequence[str] = (),
@@ -221,7 +221,8 @@ class Tasks(Declarations):
         that while everything runs. ``resource`` names what a job uses outside, so that limits and rates can be set
         for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
         ``units`` is how much of the resource's rate an attempt takes, and ``limit_per_resource`` how many jobs, of all
-        tasks and workspaces, use the same one at a time. ``isolation="process"`` keeps an attempt's
+        tasks and workspaces, use the same one at a time: a number, or ``Adaptive(1, 50)`` for as many as it turns out
+        to take. ``isolation="process"`` keeps an attempt's
         process to itself where workers run several in threads. ``encrypted`` seals payload, result, errors, log
         lines and progress messages of its jobs. ``keep`` says how long its jobs are kept after they ended. ``payload``
         and ``result`` are only needed where the handler's annotations do not say it. A payload that was enqueued with
@@ -334,7 +335,7 @@ class Tasks(Declarations):
         except InvalidJobError as error:
             raise TaskDefinitionError(f"task {name!r}: {error}") from None
 
-    def _resource_limit_problems(self, most: int, resource: object) -> list[str]:
+    def _resource_limit_problems(self, most: int | Adaptive, resource: object) -> list[str]:
         """A limit is for what the text says before it is filled, and one for all tasks that use the same."""
         rule = resource.rule if isinstance(resource, Template) else None
         if rule is None:
@@ -392,6 +393,10 @@ class Tasks(Declarations):
         when all of them completed; ``on_failure`` when not. A handler finds its batch as ``job.batch``.
         """
         return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
+
+
+def _as_json(limit: int | Adaptive) -> int | list[int]:
+    return [limit.least, limit.most] if isinstance(limit, Adaptive) else limit
 
 
 def _milliseconds(duration: datetime.timedelta | None) -> int | None:

@@ -33,6 +33,7 @@ END: Final[Mapping[str, Types]] = {
     "closes": MAYBE_TEXT,
     "closed_for": NUMBER,
     "infrastructure": FLAG,
+    "too_often": FLAG,
 }
 KINDS: Final = frozenset({"completed", "completed_in", "snoozed", "failed", "interrupted"})
 OUTCOMES: Final = frozenset(Outcome)

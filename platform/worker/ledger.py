@@ -253,7 +253,7 @@ class Ledger:
             self.pace.took(attempt.task, frame.seconds)
         if self.tally is not None:
             self._count_end(self.tally, attempt, frame, facts["kind"])
-        if attempt.reason is None and (note := note_of(attempt.job.resource, facts)):
+        if attempt.reason is None and (note := note_of(attempt.job.resource, facts, attempt.lease)):
             self.outbox.note(note, monotonic())
             if note.closed_for > 0:
                 self.closed.add(note.resource)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
-from jobplatform.queue import LimitsInCode, WorkerInfo
+from jobplatform.queue import Adaptive, LimitsInCode, WorkerInfo
 from jobplatform.worker.clock import lease_clock
 from jobplatform.worker.ledger import Ledger
 from jobplatform.worker.options import WorkerOptions
@@ -109,6 +109,7 @@ def limits_in_code(catalogue: Sequence[Mapping[str, Any]]) -> list[LimitsInCode]
     return [LimitsInCode(task["name"], task["limit"], task["limit_per_workspace"]) for task in catalogue]
 
 
-def resource_limits_in_code(catalogue: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def resource_limits_in_code(catalogue: Sequence[Mapping[str, Any]]) -> dict[str, int | Adaptive]:
     """What it says about how many jobs use a resource at a time. No two tasks say different things of the same."""
-    return {resource: most for task in catalogue for resource, most in task["resource_limits"].items()}
+    limits = {resource: most for task in catalogue for resource, most in task["resource_limits"].items()}
+    return {resource: most if isinstance(most, int) else Adaptive(*most) for resource, most in limits.items()}

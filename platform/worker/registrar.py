@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from jobplatform.errors import MigrationError, SettingsError
 from jobplatform.queue import (
+    Adaptive,
     Heartbeat,
     Lease,
     LimitsInCode,
@@ -38,7 +39,7 @@ class Register:
 
     info: WorkerInfo
     limits: Sequence[LimitsInCode] = ()
-    resource_limits: Mapping[str, int] = field(default_factory=dict)
+    resource_limits: Mapping[str, int | Adaptive] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

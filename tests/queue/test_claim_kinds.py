@@ -65,7 +65,7 @@ HOLDS_NOTHING_BACK = {
     "queue_limits": {"queue"},
     "task_limits": {"task", "code_max_running", "code_max_running_per_workspace"},
     "rate_limits": {"resource", "period_ms", "burst"},
-    "resource_limits": {"resource", "code_max_running", "declared_by"},
+    "resource_limits": {"resource", "code_max_running", "declared_by", "min_running", "code_min_running"},
 }
 #: What accounts of sources allow is asked by handlers, while they run.
 OF_OTHER_THINGS = {"source_limits"}

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError
 from jobplatform.models import Role, make_engine
 from jobplatform.queue import (
+    Adaptive,
     Limits,
     LimitsInCode,
     clear_rate_limit,
@@ -296,6 +297,8 @@ def test_a_new_rate_needs_units_and_a_period(session: Session) -> None:
         (lambda s: set_rate_limit(s, "x" * 201, {"units": 1, "period_ms": 1}), "/resource"),
         (lambda s: set_resource_limit(s, "hubspot:4*", 1), "/resource"),
         (lambda s: set_resource_limit(s, "hubspot:*", -1), "/maxRunning"),
+        (lambda s: set_resource_limit(s, "hubspot:*", Adaptive(0, 5)), "/minRunning"),
+        (lambda s: set_resource_limit(s, "hubspot:*", Adaptive(6, 5)), "/minRunning"),
         (lambda s: set_rate_limit(s, "hubspot:1", {"units": 0, "period_ms": 1}), "/units"),
         (lambda s: set_rate_limit(s, "hubspot:1", {"units": 1, "period_ms": 0}), "/periodMs"),
         (lambda s: set_rate_limit(s, "hubspot:1", {"units": 1, "period_ms": 1, "burst": 0}), "/burst"),
@@ -506,6 +509,42 @@ def test_what_an_operator_had_set_for_a_resource_before_its_code_said_anything_s
     declare_resource(db, 2)
 
     assert limit_of(db) == most
+
+
+def between(db: Session) -> tuple[int | None, int | None]:
+    row = find_resource_limit(db, "hubspot:*")
+    assert row is not None
+    return row.min_running, row.max_running
+
+
+def test_an_adaptive_limit_in_code_follows_the_code_as_a_pair(db: Session) -> None:
+    def declare(limit: int | Adaptive) -> list[str]:
+        return declare_resource_limits(db, {"hubspot:*": limit}, "app:tasks")
+
+    assert declare(Adaptive(1, 50)) == ["hubspot:*"]
+    assert declare(Adaptive(1, 50)) == []
+    assert declare(Adaptive(2, 50)) == ["hubspot:*"]
+    assert between(db) == (2, 50)
+    assert declare(50) == ["hubspot:*"]
+    assert between(db) == (None, 50)
+
+    set_resource_limit(db, "hubspot:*", Adaptive(5, 50))
+    assert declare(Adaptive(1, 60)) == ["hubspot:*"]
+    assert between(db) == (5, 50)
+
+    assert clear_resource_limit(db, "hubspot:*")
+    assert between(db) == (1, 60)
+    assert declare_resource_limits(db, {}, "app:tasks") == ["hubspot:*"]
+    assert find_resource_limit(db, "hubspot:*") is None
+
+
+def test_an_adaptive_limit_can_be_made_a_plain_one_and_back(db: Session) -> None:
+    pairs = []
+    for limit in (Adaptive(1, 50), 7, Adaptive(3, 3), None):
+        set_resource_limit(db, "hubspot:*", limit)
+        pairs.append(between(db))
+
+    assert pairs == [(1, 50), (None, 7), (3, 3), (None, None)]
 
 
 def test_an_operator_can_lift_a_resource_s_limit_in_code_and_bring_it_back(db: Session) -> None:

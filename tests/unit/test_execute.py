@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +175,40 @@ def test_a_resource_is_closed_by_its_name_and_what_is_none_fails_the_attempt(run
 
     assert say("crm:2") == Ended("snoozed", delay=30, closes="crm:2", closed_for=30)
     assert (say(4711).kind, say(4711).error_type) == ("failed", "TypeError")
+
+
+def test_a_resource_that_said_too_often_and_not_for_how_long_is_not_closed(run: Run) -> None:
+    """The job comes back after its task's own delay, and the attempt does not count."""
+    ended = run(lambda _job: RateLimited(resource="crm:2"), retry=RetryPolicy(base=7, jitter="none"))
+
+    assert ended == Ended("snoozed", delay=14, closes="crm:2", too_often=True)
+
+
+class RefusedError(Exception):
+    """As HTTP libraries have it: an exception with the answer."""
+
+    def __init__(self, status: int, headers: dict[str, str] | None = None) -> None:
+        self.response = SimpleNamespace(status_code=status, headers=headers or {})
+
+
+@pytest.mark.parametrize(
+    ("error", "too_often"),
+    [
+        (RefusedError(429), True),
+        (RefusedError(429, {"Retry-After": "nonsense"}), True),
+        (RefusedError(429, {"Retry-After": "30"}), False),
+        (RefusedError(503), False),
+        (RefusedError(400), False),
+        (ValueError(), False),
+    ],
+)
+def test_an_exception_with_a_429_says_too_often_where_it_says_no_time(
+    run: Run, error: Exception, too_often: bool
+) -> None:
+    def wrapped(_job: Any) -> None:
+        raise RuntimeError("the page could not be read") from error
+
+    assert (run(raising(error)).too_often, run(wrapped).too_often) == (too_often, too_often)
 
 
 @pytest.mark.parametrize("resource", ["a\0b", "a\ud800b", "a\x1fb", "", "a" * 201])

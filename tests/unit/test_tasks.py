@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 import types
 import uuid
@@ -20,7 +21,7 @@ from jobplatform.errors import (
     TaskDefinitionError,
     UnknownTaskError,
 )
-from jobplatform.queue import AlertEvent, Retry, RetryPolicy, RunningJob, Tasks, load_tasks
+from jobplatform.queue import Adaptive, AlertEvent, Retry, RetryPolicy, RunningJob, Tasks, load_tasks
 
 WORKSPACE = uuid.UUID(int=7)
 
@@ -194,6 +195,23 @@ def test_a_limit_for_each_resource_is_one_of_its_kind_or_of_the_only_one(
 def test_a_limit_for_each_resource_needs_to_be_told_its_kind(tasks: Tasks, resource: Any) -> None:
     with pytest.raises(TaskDefinitionError, match="limit_per_resource needs a resource whose kind is in its text"):
         tasks.task("sync", resource=resource, limit_per_resource=1)(sync_account)
+
+
+def test_an_adaptive_limit_is_told_with_its_least_and_its_most(tasks: Tasks) -> None:
+    tasks.task("sync", resource="crm:{accountId}", limit_per_resource=Adaptive(1, 50))(sync_account)
+    tasks.task("again", resource="crm:{accountId}", limit_per_resource=Adaptive(1, 50))(sync_account)
+
+    assert json.loads(json.dumps(tasks.catalogue()))[0]["resource_limits"] == {"crm:*": [1, 50]}
+    with pytest.raises(TaskDefinitionError, match=r"limit_per_resource=50 of crm:\* is 1\.\.50 in the task 'sync'"):
+        tasks.task("other", resource="crm:{accountId}", limit_per_resource=50)(sync_account)
+
+
+@pytest.mark.parametrize(
+    "limit", [Adaptive(0, 5), Adaptive(6, 5), Adaptive(-1, -1), Adaptive(True, 5), Adaptive(1, 5.5)]
+)  # type: ignore[arg-type]
+def test_an_adaptive_limit_is_from_at_least_one_to_no_less(tasks: Tasks, limit: Adaptive) -> None:
+    with pytest.raises(TaskDefinitionError, match="limit_per_resource must be from a whole number of at least 1"):
+        tasks.task("sync", resource="crm:{accountId}", limit_per_resource=limit)(sync_account)
 
 
 def test_two_tasks_that_use_the_same_kind_of_resource_say_the_same_of_it_or_one_says_nothing(tasks: Tasks) -> None:

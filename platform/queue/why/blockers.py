@@ -318,13 +318,18 @@ def _resource_limit(job: JobFacts, holds: Holds) -> Iterator[Blocker]:
     if limit is None or running < limit:
         return
     run = plural(running, "runs", "run")
-    message = f"the resource {job.resource!r} may be used by {plural(limit, 'job')} at a time, and {run}"
+    lets = f"may be used by {plural(limit, 'job')} at a time"
+    adapts: dict[str, object] = {}
+    if holds.resource_least is not None:
+        lets = f"lets {limit} at a time now, between {holds.resource_least} and {holds.resource_most}"
+        adapts = {"least": holds.resource_least, "most": holds.resource_most}
+    message = f"the resource {job.resource!r} {lets}, and {run}"
     if own := holds.holders:
         message += f": {', '.join(map(str, own))}" + (" and others" if running > len(own) else "")
     yield Blocker(
         "resource-limit",
         message,
-        details={"resource": job.resource, "limit": limit, "running": running, "job_ids": list(own)},
+        details={"resource": job.resource, "limit": limit, "running": running, "job_ids": list(own), **adapts},
     )
 
 

@@ -60,7 +60,12 @@ rate as materialized (
     limit 1
 ),
 shared as materialized (
-    select l.max_running
+    select
+        case
+            when l.min_running is null then l.max_running
+            else jobplatform.level_of_resource(%(resource)s::text, l.min_running, l.max_running)
+        end as max_running,
+        l.min_running as least, l.max_running as most
     from jobplatform.resource_limits l
     where l.resource in (%(resource)s::text, split_part(%(resource)s::text, ':', 1) || ':*')
     order by l.resource = %(resource)s::text desc
@@ -92,7 +97,8 @@ select
     )::float8,
     case when metered.closed_until > jobplatform.clock() then metered.closed_until end,
     coalesce(metered.failures, 0), coalesce(metered.failures, 0) >= {FAILURES_IN_A_ROW} and running.trying > 0,
-    shared.max_running, running.of_resource, coalesce(running.holders, '{{}}')
+    shared.max_running, running.of_resource, coalesce(running.holders, '{{}}'),
+    case when shared.max_running is not null then shared.least end, shared.most
 from running
 cross join own
 left join rate on true
@@ -171,7 +177,8 @@ class RateFacts:
 @dataclass(frozen=True, slots=True)
 class Holds:
     """Limits (None: there is none), and what they count. The resource is ``on_trial`` while a job finds out whether it
-    works again; ``holders`` are some of the workspace's own jobs that run on it."""
+    works again; ``holders`` are some of the workspace's own jobs that run on it. Where its limit is adaptive, what it
+    is now is between ``resource_least`` and ``resource_most``."""
 
     weight: int = 1
     workspace_limit: int | None = None
@@ -190,6 +197,8 @@ class Holds:
     resource_limit: int | None = None
     running_of_resource: int = 0
     holders: Sequence[uuid.UUID] = ()
+    resource_least: int | None = None
+    resource_most: int | None = None
 
 
 class WorkerFacts(NamedTuple):
@@ -221,6 +230,8 @@ def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Hold
         resource_limit=row[20],
         running_of_resource=row[21],
         holders=tuple(row[22]),
+        resource_least=row[23],
+        resource_most=row[24],
     )
 
 
