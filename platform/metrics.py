@@ -62,6 +62,12 @@ OLDEST: Final = Family(
     "gauge", "oldest_runnable_seconds", "For how long the oldest ready job of a queue has been ready.", ("queue",)
 )
 WORKERS: Final = Family("gauge", "workers_online", "Workers whose heartbeat is younger than a minute.")
+RESOURCE_LEVEL: Final = Family(
+    "gauge",
+    "resource_level",
+    "Jobs that may use a resource at a time now: the lowest and the highest under each adaptive limit.",
+    ("limit", "which"),
+)
 
 #: The rows of a family: its labels' values, and the number or the histogram there.
 Rows = Mapping[Labels, "float | Histogram"]

@@ -8,11 +8,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 Numbers = dict[tuple[str, ...], float]
 
-_ORDER = ("queue", "task", "outcome", "state", "le")
+_ORDER = ("queue", "task", "outcome", "state", "limit", "which", "le")
 
 
 def read_numbers(page: str) -> Numbers:
-    """Every number of a page, by its name without our prefix and the values of its labels: queue, task, the rest."""
+    """Every number of a page, by its name without our prefix and the values of its labels: queue, task, the rest in `_ORDER`."""
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     return {(sample.name.removeprefix("jobplatform_"), *_values(sample.labels)): sample.value for sample in samples}
 

@@ -10,8 +10,8 @@ from jobplatform.api.counting import counted
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.resource import Resource
-from jobplatform.metrics import JOBS, OLDEST, WORKERS, Family, Rows, write_page
-from jobplatform.queue import Levels, measure_levels
+from jobplatform.metrics import JOBS, OLDEST, RESOURCE_LEVEL, WORKERS, Family, Rows, write_page
+from jobplatform.queue import Levels, extreme_levels, measure_levels
 
 metrics = Resource("metrics", __name__, description="Numbers for Prometheus")
 
@@ -37,7 +37,8 @@ def show_metrics() -> Response:
 
 def _measure() -> Levels:
     with mounted().reading() as session:
-        return measure_levels(session, mounted().tasks.queues())
+        levels = measure_levels(session, mounted().tasks.queues())
+        return levels._replace(resources=extreme_levels(session))
 
 
 def _gauges(levels: Levels) -> list[tuple[Family, Rows]]:
@@ -45,4 +46,12 @@ def _gauges(levels: Levels) -> list[tuple[Family, Rows]]:
         (JOBS, {(queue, state): count for (queue, state), count in levels.jobs.items()}),
         (OLDEST, {(queue,): seconds for queue, seconds in levels.oldest_ready_seconds.items()}),
         (WORKERS, {(): levels.workers}),
+        (
+            RESOURCE_LEVEL,
+            {
+                (limit, which): level
+                for limit, both in levels.resources.items()
+                for which, level in zip(("lowest", "highest"), both, strict=True)
+            },
+        ),
     ]

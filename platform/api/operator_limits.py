@@ -22,6 +22,8 @@ from jobplatform.api.operator_schemas import (
     RateLimitChangeSchema,
     RateLimitSchema,
     RateLimitsSchema,
+    ResourceLevelSchema,
+    ResourceLevelsSchema,
     ResourceLimitChangeSchema,
     ResourceLimitSchema,
     ResourceLimitsSchema,
@@ -34,6 +36,7 @@ from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
 from jobplatform.api.resource import Resource
 from jobplatform.models import PauseKind, TaskLimits
 from jobplatform.queue import (
+    Adaptive,
     Limits,
     PlanDeletion,
     clear_rate_limit,
@@ -48,6 +51,7 @@ from jobplatform.queue import (
     list_plans,
     list_queues,
     list_rate_limits,
+    list_resource_levels,
     list_resource_limits,
     list_task_limits,
     set_plan,
@@ -69,6 +73,7 @@ QUEUE_LIMITS = "/operator/queues/<queue>/limits"
 TASK_LIMITS = "/operator/tasks/<task>/limits"
 RATE = "/operator/rate-limits/<path:resource>"
 RESOURCE_LIMIT = "/operator/resource-limits/<path:resource>"
+RESOURCE_LEVEL = "/operator/resource-levels/<path:resource>"
 BODY = (400, 413, 415)
 
 _PLAN, _PLANS = PlanSchema(), PlansSchema()
@@ -76,12 +81,29 @@ _QUEUES, _QUEUE = QueuesSchema(), QueueLimitsSchema()
 _TASKS, _TASK = TasksSchema(), TaskLimitsSchema()
 _RATES, _RATE = RateLimitsSchema(), RateLimitSchema()
 _RESOURCES, _RESOURCE = ResourceLimitsSchema(), ResourceLimitSchema()
+_LEVELS, _LEVEL = ResourceLevelsSchema(), ResourceLevelSchema()
 
 A_PLAN = {"weight": 10, "maxRunning": 50, "maxPending": 10_000}
 PLAN_EXAMPLE = {"name": "gold", **A_PLAN, "shed": None, "rateUnits": None, "ratePeriodMs": None}
 A_RATE = {"units": 100, "periodMs": 10_000, "burst": 20}
 RATE_EXAMPLE = {"resource": "hubspot:*", **A_RATE}
-RESOURCE_EXAMPLE = {"resource": "account:*", "maxRunning": 1, "codeMaxRunning": 1, "declaredBy": "billing:tasks"}
+RESOURCE_EXAMPLE = {
+    "resource": "account:*",
+    "maxRunning": 1,
+    "minRunning": None,
+    "codeMaxRunning": 1,
+    "codeMinRunning": None,
+    "declaredBy": "billing:tasks",
+}
+LEVEL_EXAMPLE = {
+    "resource": "hubspot:4711",
+    "level": 7,
+    "minRunning": 1,
+    "maxRunning": 50,
+    "running": 7,
+    "loweredAt": "2026-11-30T08:15:00Z",
+    "loweredFor": "too often",
+}
 
 #: A plan that is replaced forgets what the new one does not say.
 _NOTHING_SAID = dict.fromkeys(Limits.__dataclass_fields__)
@@ -342,11 +364,14 @@ def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
     """Limit how many jobs use a resource at a time, of all tasks and workspaces
 
     `account:4711` is one resource, `account:*` each of its kind by itself; the very resource counts before its kind.
-    Null says that it has no limit, whatever its kind or the code of a task has. Stops nothing that runs.
+    Null says that it has no limit, whatever its kind or the code of a task has. With `minRunning` it is adaptive: each
+    resource finds out for itself how many it takes. Stops nothing that runs.
     """
+    told = {name: value for name, value in body.items() if name != "min_running" or value is not None}
+    least, most = body["min_running"], body["max_running"]
     with mounted().transaction() as session:
-        limit = set_resource_limit(session, resource, body["max_running"])
-        audit(session, "resource.limit", f"resource:{resource}", **_told(body))
+        limit = set_resource_limit(session, resource, most if least is None else Adaptive(least, most))
+        audit(session, "resource.limit", f"resource:{resource}", **_told(told))
         return respond(_RESOURCE, limit)
 
 
@@ -362,6 +387,28 @@ def delete_resource_limit(resource: str) -> Response:
             raise not_found()
         audit(session, "resource.clear_limit", f"resource:{resource}")
     return Response(status=204)
+
+
+@resources.endpoint("GET", "/operator/resource-levels", Scope.OPERATOR)
+@resources.answers(200, ResourceLevelsSchema, example={"items": [LEVEL_EXAMPLE]})
+def list_all_resource_levels() -> Response:
+    """List how many jobs may use each resource with an adaptive limit now
+
+    Those that have been used; at most a hundred, first those that were lowered last.
+    """
+    with mounted().reading() as session:
+        return respond(_LEVELS, {"items": list_resource_levels(session)})
+
+
+@resources.endpoint("GET", RESOURCE_LEVEL, Scope.OPERATOR, refuses=(404,))
+@resources.answers(200, ResourceLevelSchema, example=LEVEL_EXAMPLE)
+def show_resource_level(resource: str) -> Response:
+    """Show how many jobs may use a resource with an adaptive limit now"""
+    with mounted().reading() as session:
+        found = list_resource_levels(session, resource)
+    if not found:
+        raise not_found()
+    return respond(_LEVEL, found[0])
 
 
 def _told(body: dict[str, Any]) -> dict[str, Any]:

@@ -246,6 +246,13 @@ class ResourceLimitChangeSchema(CamelSchema):
     """A limit of a resource. Null says that it has none, whatever its kind or the code of a task has."""
 
     max_running = _number(0, LARGEST, "Jobs that use it at a time", allow_none=True, required=True)
+    min_running = _number(
+        1,
+        LARGEST,
+        "With it the limit is adaptive: as many as the resource turns out to take, no fewer and no more than the two",
+        allow_none=True,
+        load_default=None,
+    )
 
 
 class ResourceLimitSchema(ResourceLimitChangeSchema):
@@ -254,6 +261,7 @@ class ResourceLimitSchema(ResourceLimitChangeSchema):
 
     resource = fields.String(required=True)
     code_max_running = fields.Integer(required=True, allow_none=True, metadata={"description": _IN_CODE})
+    code_min_running = fields.Integer(required=True, allow_none=True, metadata={"description": _IN_CODE})
     declared_by = fields.String(
         required=True, allow_none=True, metadata={"description": "Whose code that is: a worker's JOBPLATFORM_TASKS"}
     )
@@ -263,6 +271,26 @@ class ResourceLimitsSchema(CamelSchema):
     """Every limit of a resource, by its name."""
 
     items = fields.List(fields.Nested(ResourceLimitSchema), required=True)
+
+
+class ResourceLevelSchema(CamelSchema):
+    """How many jobs may use a resource with an adaptive limit at a time now, and why that was lowered last."""
+
+    resource = fields.String(required=True)
+    level = fields.Integer(required=True)
+    min_running = fields.Integer(required=True)
+    max_running = fields.Integer(required=True)
+    running = fields.Integer(required=True, metadata={"description": "Jobs that use it now"})
+    lowered_at = Moment(required=True, allow_none=True)
+    lowered_for = fields.String(
+        required=True, allow_none=True, metadata={"description": "`too often`, or the name of an error"}
+    )
+
+
+class ResourceLevelsSchema(CamelSchema):
+    """At most a hundred of them, those first that were lowered last."""
+
+    items = fields.List(fields.Nested(ResourceLevelSchema), required=True)
 
 
 class TokenSchema(CamelSchema):

@@ -130,6 +130,8 @@ class BlockerSchema(CamelSchema):
     available = fields.Float()
     job_id = fields.UUID()
     resource = fields.String()
+    least = fields.Integer(metadata={"description": "The limit is adaptive: never lower than this"})
+    most = fields.Integer(metadata={"description": "And never higher"})
     job_ids = fields.List(fields.UUID(), metadata={"description": "Some of the workspace's own jobs that use it"})
     batch_id = fields.UUID()
     waits_for = fields.String(

@@ -20,6 +20,7 @@ NOW = "now"
 CENTURY = 36_525 * 86_400
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
+_BETWEEN = re.compile(r"(\d{1,10})\.\.(\d{1,10})")
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|s|m|h|d)")
 
 
@@ -39,6 +40,21 @@ class Count(click.ParamType[Any]):
         if not re.fullmatch(r"\d{1,10}", value) or not self.low <= int(value) <= self.high:
             self.fail(f"{value!r} is neither a whole number from {self.low} to {self.high} nor {NONE!r}", param, ctx)
         return (int(value),)
+
+
+class Between(click.ParamType[Any]):
+    """``1..50``: from a least of 1 at least to a most. Answers with the two."""
+
+    name = "least..most"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = _BETWEEN.fullmatch(value)
+        least, most = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= least <= most < 2**31:
+            self.fail(f"{value!r} is not from one number to another that is no less, such as 1..50", param, ctx)
+        return (least, most)
 
 
 class Rate(click.ParamType[Any]):

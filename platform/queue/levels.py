@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -43,11 +43,13 @@ _WORDS: Final = {
 
 
 class Levels(NamedTuple):
-    """Live jobs by queue and state, how long the oldest ready one of each queue has been so, and live workers."""
+    """Live jobs by queue and state, how long the oldest ready one of each queue has been so, and live workers. Of each
+    adaptive limit of resources the lowest and the highest level, where somebody has asked for those too."""
 
     jobs: dict[tuple[str, str], int]
     oldest_ready_seconds: dict[str, float]
     workers: int
+    resources: Mapping[str, tuple[int, int]] = {}
 
 
 def measure_levels(session: Session, queues: Collection[str] = ()) -> Levels:

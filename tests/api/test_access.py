@@ -36,6 +36,8 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/operator/queues/{queue}/limits",
         "/operator/rate-limits",
         "/operator/rate-limits/{resource}",
+        "/operator/resource-levels",
+        "/operator/resource-levels/{resource}",
         "/operator/resource-limits",
         "/operator/resource-limits/{resource}",
         "/operator/retention",

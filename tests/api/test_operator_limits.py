@@ -6,11 +6,14 @@ import uuid
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.models import ResourceLevel, clock
 from jobplatform.queue import set_plan, set_workspace_limits
 from tests.api.conftest import PROBLEM, Client
 from tests.api.example_tasks import make_tasks
+from tests.numbers import read_numbers
 
 
 def put(client: Client, path: str, body: Any) -> Any:
@@ -175,13 +178,43 @@ def test_a_resource_is_limited_and_set_free(operator: Client, resource: str) -> 
 
     limited = put(operator, path, {"maxRunning": 1})
 
-    assert limited == {"resource": resource, "maxRunning": 1, "codeMaxRunning": None, "declaredBy": None}
+    nothing = dict.fromkeys(("minRunning", "codeMaxRunning", "codeMinRunning", "declaredBy"))
+    assert limited == {"resource": resource, "maxRunning": 1, **nothing}
     assert operator.get(path).get_json() == limited
     assert operator.get("/operator/resource-limits").get_json() == {"items": [limited]}
     assert put(operator, path, {"maxRunning": None})["maxRunning"] is None
     assert operator.request("DELETE", path).status_code == 204
     assert operator.get(path).status_code == 404
     assert operator.request("DELETE", path).status_code == 404
+
+
+def test_a_resource_finds_its_limit_itself_and_says_what_it_has_come_to(
+    operator: Client, sessions: sessionmaker[Session]
+) -> None:
+    limited = put(operator, "/operator/resource-limits/hubspot:*", {"minRunning": 1, "maxRunning": 50})
+    level, nobody_s = ("/operator/resource-levels/hubspot:4711", "/operator/resource-levels/hubspot:*")
+    assert (limited["minRunning"], limited["maxRunning"]) == (1, 50)
+    assert (operator.get(level).status_code, operator.get(nobody_s).status_code) == (404, 404)
+    with sessions.begin() as session:
+        lowered = {"lowered_at": clock(), "lowered_for": "too often"}
+        session.execute(insert(ResourceLevel).values(resource="hubspot:4711", level=7.9, **lowered))
+
+    found = operator.get(level).get_json()
+
+    assert operator.get("/operator/resource-levels").get_json() == {"items": [found]}
+    assert isinstance(found.pop("loweredAt"), str)
+    assert found == {
+        "resource": "hubspot:4711",
+        "level": 7,
+        "minRunning": 1,
+        "maxRunning": 50,
+        "running": 0,
+        "loweredFor": "too often",
+    }
+    numbers = read_numbers(operator.get("/metrics").text)
+    assert numbers["resource_level", "hubspot:*", "lowest"] == numbers["resource_level", "hubspot:*", "highest"] == 7
+    assert put(operator, "/operator/resource-limits/hubspot:*", {"maxRunning": 5})["minRunning"] is None
+    assert operator.get(level).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -193,6 +226,9 @@ def test_a_resource_is_limited_and_set_free(operator: Client, resource: str) -> 
         ("account:1", {}, ["/maxRunning"]),
         ("account:1", {"maxRunning": -1}, ["/maxRunning"]),
         ("account:1", {"maxRunning": "one"}, ["/maxRunning"]),
+        ("account:1", {"maxRunning": 5, "minRunning": 0}, ["/minRunning"]),
+        ("account:1", {"maxRunning": 5, "minRunning": 6}, ["/minRunning"]),
+        ("account:1", {"maxRunning": None, "minRunning": 6}, ["/minRunning"]),
         ("x" * 201, {"maxRunning": 1}, ["{resource}"]),
     ],
 )

@@ -138,6 +138,7 @@ def calls(session: Session, acme: uuid.UUID, folder: Path, made: dict[str, str])
     yield "rates clear", ["crm:*"]
     yield "resources limit", ["crm:*", "1"]
     yield "resources ls", []
+    yield "resources levels", []
     yield "resources clear", ["crm:*"]
     yield "retention set", ["-t", "echo", "--completed", "1d"]
     yield "retention ls", []

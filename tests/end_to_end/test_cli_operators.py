@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import click
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from jobplatform.api import mint_token, verify_token
@@ -18,8 +18,9 @@ from jobplatform.cli import main
 from jobplatform.connectors import create_connection
 from jobplatform.connectors import tasks as syncs
 from jobplatform.key_ring import generate_key
-from jobplatform.models import AuditEntry, Workspace
+from jobplatform.models import AuditEntry, ResourceLevel, Workspace, clock
 from jobplatform.queue import (
+    Adaptive,
     Cron,
     NewJob,
     WorkerInfo,
@@ -273,7 +274,7 @@ ACTS = {
 #: Commands that only look.
 LOOKING = {
     *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys ls", "openapi"),
-    *("pauses", "plans ls", "queues ls", "rates ls", "resources ls", "tasks ls", "tokens ls"),
+    *("pauses", "plans ls", "queues ls", "rates ls", "resources ls", "resources levels", "tasks ls", "tokens ls"),
     *("workspaces ls", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
     *("alerts ls", "alerts rules", "retention ls"),
     *("schedules ls", "schedules show", "schedules preview"),
@@ -515,17 +516,35 @@ def test_a_rate_is_set_listed_and_cleared(cli: Cli) -> None:
 def test_a_resource_is_limited_listed_and_set_free(cli: Cli, session: Session) -> None:
     declare_resource_limits(session, {"account:*": 1}, "billing:tasks")
     session.commit()
+    fixed = {"minRunning": None, "codeMinRunning": None}
 
     assert cli("resources", "limit", "account:*", "3").stdout == "resource account:*: at most 3 at a time\n"
     assert cli("resources", "limit", "account:7", "none").stdout == "resource account:7: no limit\n"
     assert as_json(cli("resources", "ls", "--json")) == [
-        {"resource": "account:*", "maxRunning": 3, "codeMaxRunning": 1, "declaredBy": "billing:tasks"},
-        {"resource": "account:7", "maxRunning": None, "codeMaxRunning": None, "declaredBy": None},
+        {"resource": "account:*", "maxRunning": 3, "codeMaxRunning": 1, "declaredBy": "billing:tasks", **fixed},
+        {"resource": "account:7", "maxRunning": None, "codeMaxRunning": None, "declaredBy": None, **fixed},
     ]
     said = "resource account:*: at most 1 at a time, as the code declares\n"
     assert cli("resources", "clear", "account:*").stdout == said
     assert cli("resources", "clear", "account:7").stdout == "resource account:7: no limit of its own\n"
     assert [line["resource"] for line in as_json(cli("resources", "ls", "--json"))] == ["account:*"]
+
+
+def test_a_resource_finds_its_limit_itself_and_an_operator_sees_what_it_has_come_to(cli: Cli, session: Session) -> None:
+    declare_resource_limits(session, {"crm:*": Adaptive(1, 50)}, "billing:tasks")
+    lowered = {"lowered_at": clock(), "lowered_for": "too often"}
+    session.execute(insert(ResourceLevel).values(resource="crm:7", level=7.9, **lowered))
+    session.commit()
+
+    said = "resource crm:*: as many at a time as it takes, from 2 to 40\n"
+    assert cli("resources", "limit", "crm:*", "--adaptive", "2..40").stdout == said
+    assert lines(session)[-1].details == {"maxRunning": 40, "minRunning": 2}
+    assert re.search(r"crm:\* +2\.\.40 +1\.\.50 +billing:tasks", cli("resources", "ls").stdout)
+    (level,) = as_json(cli("resources", "levels", "crm:7", "--json"))
+    assert (level["level"], level["running"], level["loweredFor"]) == (7, 0, "too often")
+    assert re.search(r"crm:7 +7 +2\.\.40 +0 .* too often", cli("resources", "levels").stdout)
+    cleared = "resource crm:*: as many at a time as it takes, from 1 to 50, as the code declares\n"
+    assert cli("resources", "clear", "crm:*").stdout == cleared
 
 
 def test_a_rotated_token_gives_way_to_one_like_it(cli: Cli, acme: uuid.UUID, session: Session) -> None:
@@ -589,6 +608,10 @@ def test_the_log_is_listed_newest_first(cli: Cli, acme: uuid.UUID) -> None:
         ("rates clear hubspot:*", "has no rate of its own"),
         ("resources limit account:4* 1", "must be a resource, or a kind of them and a star"),
         ("resources limit account:* few", "neither a whole number from 0"),
+        ("resources limit account:*", "say either MAX_RUNNING or --adaptive"),
+        ("resources limit account:* 5 --adaptive 1..5", "say either MAX_RUNNING or --adaptive"),
+        ("resources limit account:* --adaptive 0..5", "is not from one number to another"),
+        ("resources limit account:* --adaptive 6..5", "is not from one number to another"),
         ("resources clear account:*", "has no limit to clear"),
         ("plans delete gold", "there is no plan 'gold'"),
         ("tokens rotate nothing", "no token 'nothing' is alive"),

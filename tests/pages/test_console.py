@@ -522,6 +522,27 @@ def test_a_resource_gets_a_limit_that_is_changed_and_cleared(operator: Visitor, 
     assert [action for action, _ in audited(sessions)] == actions
 
 
+def test_a_resource_s_limit_is_made_adaptive_and_shows_what_it_has_come_to(
+    operator: Visitor, sessions: Sessions
+) -> None:
+    operator.get("/resources")
+    assert operator.do("/resources/limit", resource="crm:*", max_running="50", min_running="1").endswith("a limit now.")
+    lowered = "insert into jobplatform.resource_levels values ('crm:1', 7.9, now(), now(), 'too often')"
+    with sessions.begin() as session:
+        session.execute(text(lowered))
+
+    page = operator.get("/resources").text
+
+    assert "1 to 50" in page
+    assert "7 now, between 1 and 50; lowered" in page
+    assert "too often" in page
+    refused = operator.page = operator.send("/limit/change", max_running="5", min_running="6")
+    assert (refused.status_code, refused.text.count('aria-invalid="true"')) == (422, 1)
+    operator.get("/resources")
+    operator.do("/limit/change", max_running="5", min_running="")
+    assert scalar(sessions, "select min_running from jobplatform.resource_limits") is None
+
+
 def test_a_resource_s_limit_in_code_is_brought_back_by_a_click(operator: Visitor, sessions: Sessions) -> None:
     with sessions.begin() as session:
         declare_resource_limits(session, {"account:*": 1}, "app:tasks")

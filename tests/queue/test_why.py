@@ -16,6 +16,7 @@ from jobplatform.models import (
     Plan,
     QueueLimits,
     RateLimit,
+    ResourceLevel,
     ResourceLimits,
     Status,
     TaskLimits,
@@ -433,6 +434,21 @@ def test_a_reached_limit_of_the_resource_is_named_with_the_workspace_s_own_jobs_
         "job_ids": [job_ids[0]],
     }
     assert blocker.message == f"the resource 'hubspot:1' may be used by 1 job at a time, and 1 runs: {job_ids[0]}"
+
+
+def test_a_resource_with_an_adaptive_limit_says_what_it_lets_now_and_between_what(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    db.execute(insert(ResourceLimits).values(resource="hubspot:*", min_running=1, max_running=50))
+    db.execute(insert(ResourceLevel).values(resource="hubspot:1", level=2.9))
+    fill(db, OTHER, 3, resource="hubspot:1")
+    worker.drain()
+
+    blocker = only(ask(put(resource="hubspot:1")))
+
+    assert blocker.message == "the resource 'hubspot:1' lets 2 at a time now, between 1 and 50, and 2 run"
+    assert blocker.details["limit"] == 2
+    assert (blocker.details["least"], blocker.details["most"]) == (1, 50)
 
 
 def test_who_else_uses_a_resource_is_counted_and_not_named(ask: Ask, put: Put, worker: Worker, db: Session) -> None:

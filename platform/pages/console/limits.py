@@ -27,6 +27,10 @@ TASK_LIMITS: Final = {
 #: Of what jobs use outside: how many use it at a time, and how much of it.
 RESOURCE_LIMIT: Final = {
     "max_running": ("Running at most", "Jobs that use it at a time; empty for no limit"),
+    "min_running": (
+        "Adaptive from",
+        "It finds out how many it takes, no fewer than so many; empty for a fixed limit",
+    ),
 }
 RATE: Final = {
     "units": ("Units", "What jobs may use in each period"),

@@ -129,7 +129,7 @@ def _page(
         status=status,
         lines=lines,
         fields=RATE,
-        limit=RESOURCE_LIMIT["max_running"],
+        limit=RESOURCE_LIMIT,
         of=of,
         typed=typed,
         wrong=wrong or {},

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.statement import run, text_array
 
+_OF_RESOURCES: Final = ("resource_limits", "resource_levels")
 #: What pages are about, and the tables in which that is.
 TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "jobs": ("job_queue", "job_records"),
@@ -18,7 +19,7 @@ TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "bulk": ("bulk_actions",),
     "workers": ("workers", "task_types"),
     "pauses": ("pauses",),
-    "limits": ("queue_limits", "task_limits", "workspace_limits", "plans", "rate_limits", "resource_limits", "buckets"),
+    "limits": ("queue_limits", "task_limits", "workspace_limits", "plans", "rate_limits", *_OF_RESOURCES, "buckets"),
     "schedules": ("schedules", "schedule_ticks"),
     "syncs": ("connections", "sync_logs"),
 }

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import Pause, PauseKind, RateLimit, ResourceLimits
 from jobplatform.queue.limits import list_rate_limits, list_resource_limits
 from jobplatform.queue.pause import list_pauses
+from jobplatform.queue.resource_levels import LevelOfResource, list_resource_levels
 from jobplatform.queue.statement import run, text_array
 
 #: Resources that are shown of those that are closed or fail: there may be one for each account of a source.
@@ -39,7 +40,8 @@ group by name
 
 @dataclass(frozen=True, slots=True)
 class ResourceLine:
-    """A resource that has a rate, a limit, a pause, failures in a row, or that said for how long it is not to be asked.
+    """A resource that has a rate, a limit, a pause, failures in a row, or that said for how long it is not to be asked;
+    or whose limit is adaptive and has a ``level``.
 
     ``resource`` with a star after its first colon (``hubspot:*``) is each of its kind by itself; ``running`` counts the
     jobs that use any of them.
@@ -52,6 +54,7 @@ class ResourceLine:
     paused: Pause | None
     closed_until: datetime.datetime | None
     failures: int
+    level: LevelOfResource | None
 
 
 def resource_lines(session: Session) -> tuple[ResourceLine, ...]:
@@ -60,7 +63,8 @@ def resource_lines(session: Session) -> tuple[ResourceLine, ...]:
     limits = {limit.resource: limit for limit in list_resource_limits(session)}
     pauses = {pause.key: pause for pause in list_pauses(session, PauseKind.RESOURCE)}
     closed = {row[0]: (row[1], row[2]) for row in run(session, CLOSED)}
-    names = sorted(rates.keys() | limits.keys() | pauses.keys() | closed.keys())
+    levels = {level.resource: level for level in list_resource_levels(session)}
+    names = sorted(rates.keys() | limits.keys() | pauses.keys() | closed.keys() | levels.keys())
     running = {row[0]: row[1] for row in run(session, RUNNING, names=text_array(names))}
     return tuple(
         ResourceLine(
@@ -70,6 +74,7 @@ def resource_lines(session: Session) -> tuple[ResourceLine, ...]:
             running.get(name, 0),
             pauses.get(name),
             *closed.get(name, (None, 0)),
+            levels.get(name),
         )
         for name in names
     )
