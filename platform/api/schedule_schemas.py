@@ -17,6 +17,7 @@ from jobplatform.api.fields import (
     milliseconds,
     priority,
     queue_name,
+    start_within_ms,
     tags,
     timeout_ms,
     unique_key,
@@ -90,6 +91,7 @@ class ScheduleSchema(CamelSchema):
     priority = fields.Integer(required=True, allow_none=True)
     max_attempts = fields.Integer(required=True, allow_none=True)
     timeout_ms = fields.Integer(required=True, allow_none=True)
+    start_within_ms = fields.Integer(required=True, allow_none=True)
     unique_key = fields.String(required=True, allow_none=True)
     if_active = fields.String(required=True, allow_none=True, validate=_if_active)
     tags = fields.List(fields.String(), required=True)
@@ -134,6 +136,10 @@ class ScheduleChangeSchema(CamelSchema):
     priority = priority(allow_none=True)
     max_attempts = max_attempts(allow_none=True)
     timeout_ms = timeout_ms(allow_none=True)
+    start_within_ms = start_within_ms(
+        allow_none=True,
+        metadata=_about("From each tick, or its place in the spread: a job that has not begun by then never does"),
+    )
     unique_key = unique_key(allow_none=True)
     if_active = fields.String(
         allow_none=True,

@@ -211,7 +211,7 @@ def _made_rule(asked: dict[str, Any], existing: Schedule | None) -> Rule:
 def _options(body: dict[str, Any]) -> dict[str, Any]:
     """The rest of a body, as the queue calls it."""
     options = dict(body)
-    for name, inside in (("spread_ms", "spread"), ("timeout_ms", "timeout")):
+    for name, inside in (("spread_ms", "spread"), ("timeout_ms", "timeout"), ("start_within_ms", "start_within")):
         if name in options:
             value = options.pop(name)
             options[inside] = None if value is None else value * _MILLISECOND

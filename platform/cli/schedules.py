@@ -105,6 +105,12 @@ def ls(workspace: str | None, everywhere: bool, as_json: bool) -> None:
     type=click.Choice([one.value for one in Overlap]),
     help="When an unfinished job holds the guard: skip the tick, or replace what waits. Default: as the task says.",
 )
+@click.option(
+    "--start-within",
+    type=Duration(),
+    help="Such as 90s or 2h, from each tick: a job that has not begun by then is never started. "
+    "Default: as the task says.",
+)
 @click.option("--queue", help="Default: the task's own.")
 @click.option("--priority", type=int, help="Higher first.")
 @as_json_option
@@ -384,6 +390,7 @@ def _as_dict(schedule: Schedule, served: frozenset[str]) -> dict[str, Any]:
         "catchUp": schedule.catch_up,
         "ifActive": schedule.if_active,
         "spreadMs": schedule.spread_ms,
+        "startWithinMs": schedule.start_within_ms,
         "madeBy": schedule.made_by,
         "madeInCode": schedule.declared_by is not None,
         "pausedAt": schedule.paused_at,

@@ -75,6 +75,7 @@ class Schedule(Base):
     priority: Mapped[int | None] = mapped_column(SmallInteger)
     max_attempts: Mapped[int | None] = mapped_column(SmallInteger)
     timeout_ms: Mapped[int | None] = mapped_column(Integer)
+    start_within_ms: Mapped[int | None] = mapped_column(BigInteger)
     unique_key: Mapped[str | None] = mapped_column(Text)
     if_active: Mapped[str | None] = mapped_column(Text)
     resource: Mapped[str | None] = mapped_column(Text)
@@ -102,6 +103,7 @@ class Schedule(Base):
         CheckConstraint("catch_up in ('none', 'one', 'all')", name="known_catch_up"),
         CheckConstraint("if_active in ('skip', 'replace')", name="known_if_active"),
         CheckConstraint("spread_ms >= 0", name="spread_not_negative"),
+        CheckConstraint("start_within_ms > 0", name="start_within_positive"),
         CheckConstraint("units between 1 and 10000", name="units_in_range"),
         CheckConstraint(
             f"not every_workspace or workspace_id = '{PLATFORM_WORKSPACE}'", name="platform_when_every_workspace"

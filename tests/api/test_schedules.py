@@ -201,6 +201,17 @@ def test_a_rule_that_cannot_be_previewed_says_why(planner: Client, url: str, bod
     assert (answer.status_code, answer.get_json()["errors"][0]["path"]) == (422, path), answer.text
 
 
+def test_a_schedule_says_by_when_its_jobs_have_to_begin(planner: Client, url: str) -> None:
+    made = make(planner, url, startWithinMs=7_200_000)
+
+    kept = planner.request("PATCH", f"{url}/{made['id']}", json={"priority": 1}).get_json()
+    changed = planner.request("PATCH", f"{url}/{made['id']}", json={"startWithinMs": None}).get_json()
+
+    assert [one["startWithinMs"] for one in (made, kept, changed)] == [7_200_000, 7_200_000, None]
+    refused = planner.request("PATCH", f"{url}/{made['id']}", json={"startWithinMs": 0})
+    assert (refused.status_code, refused.get_json()["errors"][0]["path"]) == (422, "/startWithinMs")
+
+
 def test_a_schedule_says_what_an_overlap_means(planner: Client, url: str) -> None:
     made = make(planner, url, ifActive="replace")
 

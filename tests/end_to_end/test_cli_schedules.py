@@ -14,11 +14,12 @@ from tests.end_to_end.conftest import Cli, as_json
 
 def test_a_schedule_s_life_in_a_shell(cli: Cli, acme: uuid.UUID) -> None:
     options = ("--cron", "30 2 * * mon-fri", "--tz", "Europe/Berlin", "--spread", "10m", "--name", "nightly")
-    told = cli("schedules", "create", "sync", "-w", "Acme", *options).stdout
+    told = cli("schedules", "create", "sync", "-w", "Acme", "--start-within", "2h", *options).stdout
     assert "nightly: At 02:30 on Monday through Friday; runs next at 20" in told
 
     (listed,) = as_json(cli("schedules", "ls", "-w", "Acme", "--json"))
     assert (listed["name"], listed["timezone"], listed["spreadMs"]) == ("nightly", "Europe/Berlin", 600_000)
+    assert listed["startWithinMs"] == 7_200_000
     assert listed["state"] == "no worker knows its task"
     assert as_json(cli("schedules", "ls", "--json")) == []
     assert [one["name"] for one in as_json(cli("schedules", "ls", "--all", "--json"))] == ["nightly"]

@@ -338,6 +338,7 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
             ({"catch_up": "some"}, "known_catch_up"),
             ({"if_active": "wait"}, "known_if_active"),
             ({"spread_ms": -1}, "spread_not_negative"),
+            ({"start_within_ms": 0}, "start_within_positive"),
             ({"units": 0}, "units_in_range"),
             ({"every_workspace": True}, "platform_when_every_workspace"),
             ({"declared_by": "app:tasks"}, "declared_or_not"),

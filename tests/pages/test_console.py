@@ -694,6 +694,8 @@ WRONG = (
     ({"priority": "high"}, "priority", "not a whole number"),
     ({"priority": "--5"}, "priority", "not a whole number"),
     ({"spread": "1 week"}, "spread", "90 s, 15 min"),
+    ({"start_within": "soon"}, "start_within", "90 s, 15 min"),
+    ({"start_within": "366 d"}, "start_within", ""),
     ({"workspace": "acme"}, "workspace", "not the id"),
     ({"whose": "mine"}, "whose", "whose jobs"),
     ({"tags": "x" * 300}, "tags", ""),
@@ -723,12 +725,13 @@ def test_a_schedule_is_made_for_every_workspace_or_for_the_platform(
 ) -> None:
     operator.get("/schedules/new")
 
-    typed = {"task": "echo", "rule": "every", "every": "2 h", "spread": "10 min"}
+    typed = {"task": "echo", "rule": "every", "every": "2 h", "spread": "10 min", "start_within": "90 min"}
     operator.follow(operator.send("/schedules/new", whose=whose, **typed))
 
     with sessions() as session:
-        row = session.execute(text("select every_ms, spread_ms, every_workspace from jobplatform.schedules")).one()
-    assert row == (7_200_000, 600_000, every_workspace)
+        columns = "every_ms, spread_ms, start_within_ms, every_workspace"
+        row = session.execute(text(f"select {columns} from jobplatform.schedules")).one()
+    assert row == (7_200_000, 600_000, 5_400_000, every_workspace)
 
 
 def test_of_a_schedule_only_what_is_different_is_changed(

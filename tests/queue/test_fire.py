@@ -30,10 +30,12 @@ from jobplatform.queue import (
     pause,
     reveal,
     run_inline,
+    run_schedule_now,
     set_workspace_limits,
 )
 from jobplatform.queue.schedules import fire as fire_module
 from jobplatform.queue.schedules.plan import plan_of
+from jobplatform.queue.schedules.recurrence import offset_in
 from jobplatform.queue.schedules.row import offset_of
 from jobplatform.queue.statement import run
 from tests.queue.actors import Elsewhere, Time, Worker
@@ -357,6 +359,68 @@ def test_the_term_of_a_tick_s_job_is_its_task_s_and_begins_when_it_is_enqueued_h
     job = session.scalars(select(Job).where(Job.workspace_id == workspace_id)).one()
     assert (job.start_within_ms, job.start_by) == (600_000, job.created_at + 10 * MINUTE)
     assert end_late_jobs(db).jobs == 0
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_schedule_s_own_term_goes_before_its_task_s_and_begins_at_the_tick_s_place_in_the_spread(
+    make: Make, session: Session, db: Session, time: Time, workspace_id: uuid.UUID, everywhere: bool
+) -> None:
+    session.add(Workspace(id=workspace_id, name="acme"))
+    options = {"workspace_id": PLATFORM_WORKSPACE, "every_workspace": True} if everywhere else {}
+    schedule = make(Every(60 * MINUTE), spread=30 * MINUTE, start_within=45 * MINUTE, **options)
+    assert schedule.next_tick_at is not None
+    place = schedule.next_tick_at + offset_in(30 * MINUTE, workspace_id, schedule.id)
+    time.travel_to(place + 20 * MINUTE)
+
+    fire_schedules(db, {"work": TaskDefaults(start_within=10 * MINUTE)})
+
+    job = session.scalars(select(Job).where(Job.workspace_id == workspace_id)).one()
+    assert (job.start_within_ms, job.start_by) == (45 * 60_000, place + 45 * MINUTE)
+    assert end_late_jobs(db).jobs == 0
+    time.travel_to(place + 45 * MINUTE)
+    assert end_late_jobs(db).jobs == 1
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_tick_that_is_looked_at_when_its_term_is_over_is_skipped_and_says_why(
+    make: Make, session: Session, db: Session, time: Time, workspace_id: uuid.UUID, everywhere: bool
+) -> None:
+    session.add(Workspace(id=workspace_id, name="acme"))
+    options = {"workspace_id": PLATFORM_WORKSPACE, "every_workspace": True} if everywhere else {}
+    begin = datetime.datetime(2030, 5, 5, 2, tzinfo=datetime.UTC)
+    make(Once(begin), spread=0 * MINUTE, start_within=120 * MINUTE, **options)
+    time.travel_to(begin + 120 * MINUTE)
+
+    fire_all(db)
+
+    found = session.scalars(select(ScheduleTick).where(ScheduleTick.workspace_id == workspace_id)).one()
+    assert (found.outcome, found.job_id) == ("skipped", None)
+    assert found.reason == "its job was to begin by 2030-05-05T04:00:00Z, which was over when a worker looked"
+    assert session.scalars(select(JobRecord)).all() == []
+
+
+def test_of_what_is_caught_up_with_only_that_whose_term_is_not_over_is_enqueued(
+    make: Make, db: Session, time: Time, ticks: Callable[[], list[tuple[str, str | None]]]
+) -> None:
+    make(Every(60 * MINUTE), catch_up="all", start_within=90 * MINUTE)
+    time.passes(4 * 3600 + 60)
+
+    fire_all(db)
+
+    assert [outcome for outcome, _ in ticks()] == ["skipped", "skipped", "enqueued", "enqueued"]
+
+
+def test_what_is_run_now_has_the_schedule_s_whole_term_from_now(
+    make: Make, session: Session, tasks: Tasks, time: Time, workspace_id: uuid.UUID
+) -> None:
+    schedule = make(Every(60 * MINUTE), start_within=MINUTE)
+    time.passes(30 * 60)
+
+    tick = run_schedule_now(session, schedule, tasks["work"])
+
+    job = get_job(session, workspace_id, tick.job_id)
+    assert job is not None
+    assert job.start_by == job.created_at + MINUTE
 
 
 def test_a_worker_s_rights_are_enough_for_a_tick_that_replaces_what_waits_and_its_term_with_it(

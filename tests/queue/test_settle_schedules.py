@@ -83,7 +83,7 @@ def test_what_is_declared_is_there_after_the_start_and_is_said_once(workers: Dep
     tasks = Tasks()
 
     @tasks.every(HOUR, every_workspace=True, spread=HOUR / 2, payload={"full": True}, name="hourly sync")
-    @tasks.cron("30 2 * * mon-fri", timezone="Europe/Berlin", catch_up="all", queue="slow")
+    @tasks.cron("30 2 * * mon-fri", timezone="Europe/Berlin", catch_up="all", queue="slow", start_within=HOUR)
     @tasks.once(datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC), name="new decade")
     @tasks.task("work", unique="workspace")
     def work(job: RunningJob, payload: dict[str, Any]) -> None: ...
@@ -101,6 +101,7 @@ def test_what_is_declared_is_there_after_the_start_and_is_said_once(workers: Dep
         "30 2 * * mon-fri", "Europe/Berlin", "all", "slow",
     )  # fmt: skip
     assert nightly.next_run_at is not None
+    assert (nightly.start_within_ms, hourly.start_within_ms) == (3_600_000, None)
     assert once.next_tick_at == once.run_at == datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 
 

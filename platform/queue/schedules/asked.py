@@ -42,6 +42,7 @@ limit %(limit)s
 """
 
 MISSED = "missed: nobody looked in time, and catch-up is {policy}"
+TOO_LATE = "its job was to begin by {by}, which was over when a worker looked"
 PAUSED = "the workspace is paused, and what repeats is not piled up"
 IMPOSSIBLE = "no such job can be enqueued: {error}"
 LONGEST_REASON = 500
@@ -187,6 +188,8 @@ def _tick(
         return skipped(tick, ENCRYPTED)
     if row.workspace_paused and schedule.run_at is None:
         return skipped(tick, PAUSED)
+    if (by := _begin_by(row, workspace_id, at)) is not None and by <= row.now:
+        return skipped(tick, TOO_LATE.format(by=f"{by.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"))
     try:
         tick.job = _job(row, workspace_id, at, defaults)
     except InvalidJobError as error:
@@ -205,11 +208,9 @@ def _job(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime, defau
         queue=schedule.queue or defaults.queue,
         priority=defaults.priority if schedule.priority is None else schedule.priority,
         max_attempts=schedule.max_attempts or defaults.max_attempts,
-        timeout=defaults.timeout
-        if schedule.timeout_ms is None
-        else datetime.timedelta(milliseconds=schedule.timeout_ms),
-        start_within=defaults.start_within,
-        run_after=_place_in_spread(row, workspace_id, at),
+        timeout=_duration_of(schedule.timeout_ms) or defaults.timeout,
+        start_within=_duration_of(schedule.start_within_ms) or defaults.start_within,
+        run_after=_run_after(row, workspace_id, at),
         unique_key=schedule.unique_key,
         unique_for=None if schedule.unique_key is None else defaults.unique_for,
         if_active=defaults.if_active if schedule.if_active is None else ON_CONFLICT[schedule.if_active],  # type: ignore[arg-type]  # both are what NewJob takes
@@ -220,16 +221,27 @@ def _job(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime, defau
     )
 
 
-def _place_in_spread(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime) -> datetime.datetime | None:
-    """All workspaces have the tick at once, and each its own place in the spread. None when that is over.
+def _run_after(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime) -> datetime.datetime | None:
+    """When the job is due; None for now.
 
-    What is caught up with is due now, like any other tick's: from a place in the past it might be too late to begin.
+    Its term counts from there. By the schedule's own word that is the tick's place, however late somebody looks. By its
+    task's it is now when that place is over: what is caught up with has all of its time, like any other job.
     """
-    schedule = row.schedule
-    if not schedule.every_workspace or not schedule.spread_ms:
-        return None
-    place = at + offset_in(datetime.timedelta(milliseconds=schedule.spread_ms), workspace_id, schedule.id)
-    return place if place > row.now else None
+    place = _place(row.schedule, workspace_id, at)
+    return place if place > row.now or row.schedule.start_within_ms is not None else None
+
+
+def _begin_by(row: DueSchedule, workspace_id: uuid.UUID, at: datetime.datetime) -> datetime.datetime | None:
+    """By the schedule's own word. What its task says counts from when the job is enqueued, and is not over by then."""
+    within = _duration_of(row.schedule.start_within_ms)
+    return None if within is None else _place(row.schedule, workspace_id, at) + within
+
+
+def _place(schedule: Schedule, workspace_id: uuid.UUID, at: datetime.datetime) -> datetime.datetime:
+    """A tick's place in the spread. All workspaces of one for each have the tick at once, and places of their own."""
+    if not schedule.every_workspace:
+        return at + offset_of(schedule)
+    return at + offset_in(datetime.timedelta(milliseconds=schedule.spread_ms), workspace_id, schedule.id)
 
 
 def _payload(schedule: Schedule) -> Any:

@@ -68,8 +68,8 @@ class Declarations:
 
         ``options`` are ``name`` (default: the task's), ``payload``, ``workspace_id`` (default: the platform's own),
         ``every_workspace``, ``catch_up``, ``spread``, ``if_active`` (``skip`` or ``replace``), and what a job may be
-        given: ``queue``, ``priority``, ``max_attempts``, ``timeout``, ``unique_key``, ``tags``. Raises
-        :class:`TaskDefinitionError` for what cannot be.
+        given: ``queue``, ``priority``, ``max_attempts``, ``timeout``, ``start_within``, ``unique_key``,
+        ``tags``. Raises :class:`TaskDefinitionError` for what cannot be.
         """
         return self._declaring(lambda: Cron(line, default_timezone() if timezone is None else timezone), options)
 

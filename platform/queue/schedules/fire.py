@@ -63,8 +63,8 @@ from unnest(%(tasks)s::text[]) as known(task)
 cross join lateral (
     select
         workspace_id, id, task, payload, payload_version, cron, every_ms, anchor, run_at, timezone,
-        every_workspace, catch_up, spread_ms, queue, priority, max_attempts, timeout_ms, unique_key, if_active,
-        resource, units, tags, created_at, paused_at, next_tick_at, fan_tick_at, fan_after
+        every_workspace, catch_up, spread_ms, queue, priority, max_attempts, timeout_ms, start_within_ms,
+        unique_key, if_active, resource, units, tags, created_at, paused_at, next_tick_at, fan_tick_at, fan_after
     from jobplatform.schedules
     where task = known.task and next_run_at <= jobplatform.clock()
         and (%(alone)s::uuid is null or id = %(alone)s::uuid)
@@ -295,6 +295,7 @@ def _ids(values: Iterable[uuid.UUID | None]) -> str:
 #: The columns of DUE, in its order.
 _COLUMNS = (
     "workspace_id", "id", "task", "payload", "payload_version", "cron", "every_ms", "anchor", "run_at", "timezone",
-    "every_workspace", "catch_up", "spread_ms", "queue", "priority", "max_attempts", "timeout_ms", "unique_key",
-    "if_active", "resource", "units", "tags", "created_at", "paused_at", "next_tick_at", "fan_tick_at", "fan_after",
+    "every_workspace", "catch_up", "spread_ms", "queue", "priority", "max_attempts", "timeout_ms",
+    "start_within_ms", "unique_key", "if_active", "resource", "units", "tags", "created_at", "paused_at",
+    "next_tick_at", "fan_tick_at", "fan_after",
 )  # fmt: skip

@@ -36,8 +36,9 @@ class Plan:
     """What a schedule does, as somebody asks for it: which task, when, and how its jobs are to be.
 
     ``spread`` is a window: each schedule, or each workspace of one for every workspace, has its own fixed place in it,
-    so that what thousands have at the full hour does not start in one second. What is None of the job's options is the
-    task's default at the time.
+    so that what thousands have at the full hour does not start in one second. ``start_within`` counts from a tick, or
+    from its place in the spread, and not from when somebody looks. What is None of the job's options is the task's
+    default at the time.
     """
 
     rule: Rule
@@ -50,6 +51,7 @@ class Plan:
     priority: int | None = None
     max_attempts: int | None = None
     timeout: datetime.timedelta | None = None
+    start_within: datetime.timedelta | None = None
     unique_key: str | None = None
     if_active: str | None = None
     tags: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class Plan:
             "priority": self.priority,
             "max_attempts": self.max_attempts,
             "timeout": self.timeout,
+            "start_within": self.start_within,
             "unique_key": self.unique_key,
             "tags": self.tags or None,
         }
@@ -85,6 +88,7 @@ class Plan:
             "priority": self.priority,
             "max_attempts": self.max_attempts,
             "timeout_ms": None if self.timeout is None else self.timeout // _MILLISECOND,
+            "start_within_ms": None if self.start_within is None else self.start_within // _MILLISECOND,
             "unique_key": job.unique_key,
             "if_active": self.if_active,
             "resource": job.resource,
@@ -130,6 +134,7 @@ def plan_of(schedule: Schedule, rule: Rule | None = None) -> Plan:
         priority=schedule.priority,
         max_attempts=schedule.max_attempts,
         timeout=None if schedule.timeout_ms is None else schedule.timeout_ms * _MILLISECOND,
+        start_within=None if schedule.start_within_ms is None else schedule.start_within_ms * _MILLISECOND,
         unique_key=schedule.unique_key,
         if_active=schedule.if_active,
         tags=tuple(schedule.tags),

@@ -62,13 +62,14 @@ CREATE = """
 insert into jobplatform.schedules (
     workspace_id, id, made_by, declared_by, fingerprint, declared_at, next_tick_at, next_run_at,
     name, task, payload, payload_version, cron, every_ms, anchor, run_at, timezone, every_workspace, catch_up,
-    spread_ms, queue, priority, max_attempts, timeout_ms, unique_key, if_active, resource, units, tags
+    spread_ms, queue, priority, max_attempts, timeout_ms, start_within_ms, unique_key, if_active, resource, units,
+    tags
 )
 select
     %(workspace_id)s, %(id)s, 'code', %(source)s, %(fingerprint)s, jobplatform.clock(), %(next_tick)s, %(next_run)s,
     d.name, d.task, coalesce(d.payload, 'null'), d.payload_version, d.cron, d.every_ms, d.anchor, d.run_at,
     d.timezone, d.every_workspace, d.catch_up, d.spread_ms, d.queue, d.priority, d.max_attempts, d.timeout_ms,
-    d.unique_key, d.if_active, d.resource, d.units, d.tags
+    d.start_within_ms, d.unique_key, d.if_active, d.resource, d.units, d.tags
 from jsonb_populate_record(null::jobplatform.schedules, %(columns)s::jsonb) d
 on conflict do nothing
 """
@@ -83,8 +84,9 @@ set fingerprint = %(fingerprint)s, replaced_fingerprint = s.fingerprint, declare
     task = d.task, payload = coalesce(d.payload, 'null'), payload_version = d.payload_version, cron = d.cron,
     every_ms = d.every_ms, anchor = d.anchor, run_at = d.run_at, timezone = d.timezone,
     every_workspace = d.every_workspace, catch_up = d.catch_up, spread_ms = d.spread_ms, queue = d.queue,
-    priority = d.priority, max_attempts = d.max_attempts, timeout_ms = d.timeout_ms, unique_key = d.unique_key,
-    if_active = d.if_active, resource = d.resource, units = d.units, tags = d.tags
+    priority = d.priority, max_attempts = d.max_attempts, timeout_ms = d.timeout_ms,
+    start_within_ms = d.start_within_ms, unique_key = d.unique_key, if_active = d.if_active, resource = d.resource,
+    units = d.units, tags = d.tags
 from jsonb_populate_record(null::jobplatform.schedules, %(columns)s::jsonb) d
 where s.workspace_id = %(workspace_id)s and s.id = %(id)s and s.fingerprint = %(before)s
 """
