@@ -259,7 +259,7 @@ class StepSchema(CamelSchema):
 
 
 class CheckpointSchema(CamelSchema):
-    """The state that a job has saved last, for its next attempt."""
+    """The state that a job has saved last, for its next attempt; without its parts."""
 
     epoch = fields.Integer(required=True, metadata={"description": "The attempt that saved it."})
     saved_at = Moment(required=True)

@@ -43,8 +43,9 @@ from jobplatform.connectors.shipped import SHIPPED
 from jobplatform.connectors.source import Connector, Page, SourceRecord
 from jobplatform.connectors.spool import Spool
 from jobplatform.connectors.stores import FolderStore, S3Store, Store, open_store, require_store
+from jobplatform.connectors.summing_up import SyncResult
 from jobplatform.connectors.sync_task import sync, tasks
-from jobplatform.connectors.syncing import SyncResult, run_sync
+from jobplatform.connectors.syncing import run_sync
 from jobplatform.connectors.trying import Tried, try_connection
 from jobplatform.connectors.uploads import find_upload, forget_upload, keep_upload
 from jobplatform.connectors.webhook_task import add_webhooks, require_askable

@@ -1,4 +1,9 @@
-"""Where a sync is: all that its next attempt has to know, as the job's checkpoint keeps it."""
+"""Where a sync is: all that its next attempt has to know, as the job's checkpoint keeps it.
+
+Each connection is a part of the checkpoint, so there may be any number of them, and a page writes its own connection's
+alone. A part always fits: whatever in it is as long as a source likes has a largest size, in bytes of JSON. What a sync
+goes on by is kept as it is, or the connection fails; words are cut.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,15 @@ from typing import Any, Literal
 
 from uuid_utils.compat import uuid7
 
-from jobplatform.queue import safe_text
+from jobplatform.queue import safe_json, safe_text
 
-#: Warnings that are kept of one connection, and characters of each.
+#: Bytes of a cursor or a state, of which a place has one each; and of the names of all streams together.
+LONGEST_CURSOR = 65_536
+LARGEST_STREAMS = 65_536
+#: Warnings that are kept of one connection, characters of each, and bytes of all.
 MOST_WARNINGS = 20
 LONGEST_WARNING = 500
+LARGEST_WARNINGS = 32_768
 #: Characters of what a connection failed with, which may repeat whatever its source has said.
 LONGEST_ERROR = 2_000
 
@@ -49,6 +58,8 @@ class ConnectionPlace:
         self.warnings += [safe_text(warning, LONGEST_WARNING) for warning in warnings[: MOST_WARNINGS + 1]]
         if len(self.warnings) > MOST_WARNINGS:
             self.warnings[MOST_WARNINGS:] = ["and more"]
+        while size_of(self.warnings) > LARGEST_WARNINGS:
+            self.warnings[-2:] = ["and more"]
 
     def enter(self, stream: str, cursor: str | None, generation: int) -> None:
         self.stream, self.cursor, self.state, self.generation = stream, cursor, None, generation
@@ -67,6 +78,8 @@ class SyncPlace:
     log_id: str = field(default_factory=lambda: str(uuid7()))
     waits: int = 0
     connections: dict[str, ConnectionPlace] = field(default_factory=dict)
+    #: Those whose place is another than it was when the checkpoint was written.
+    moved: set[str] = field(default_factory=set)
 
     def of(self, connection_id: object) -> ConnectionPlace:
         return self.connections.setdefault(str(connection_id), ConnectionPlace())
@@ -81,15 +94,27 @@ class SyncPlace:
         return None if None in known else sum(filter(None, known))
 
     def as_state(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        # Code of the version before looks for connections here.
+        return {"log_id": self.log_id, "waits": self.waits, "connections": {}}
+
+    def moved_parts(self) -> dict[str, Any]:
+        """The parts of the checkpoint that are to be written."""
+        return {name: dataclasses.asdict(self.connections[name]) for name in self.moved}
 
 
-def place_of(state: dict[str, Any]) -> SyncPlace:
-    """What :meth:`SyncPlace.as_state` wrote."""
+def place_of(state: dict[str, Any], parts: dict[str, Any]) -> SyncPlace:
+    """What :meth:`SyncPlace.as_state` and :meth:`SyncPlace.moved_parts` wrote."""
     # Newer code may have written it, of which this one does not know every word.
     known = {field.name for field in dataclasses.fields(ConnectionPlace)}
+    # Of a sync that began with code which kept all of it in one piece.
+    before: dict[str, Any] = state["connections"]
     connections = {
         name: ConnectionPlace(**{word: value for word, value in place.items() if word in known})
-        for name, place in state["connections"].items()
+        for name, place in (before | parts).items()
     }
     return SyncPlace(state["log_id"], state["waits"], connections)
+
+
+def size_of(value: Any) -> int:
+    """Bytes of JSON."""
+    return len(safe_json(value).encode())

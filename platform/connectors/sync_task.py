@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from jobplatform.connectors.choosing import SyncPayload
-from jobplatform.connectors.syncing import SyncResult, run_sync
+from jobplatform.connectors.summing_up import SyncResult
+from jobplatform.connectors.syncing import run_sync
 from jobplatform.connectors.webhook_task import add_webhooks
 from jobplatform.queue import RunningJob, Skip, Tasks
 from jobplatform.settings import Settings

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Literal, TypedDict
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import select
 
 from jobplatform.connectors.blaming import blaming, opened, streams_of
-from jobplatform.connectors.place import ConnectionPlace, SyncPlace, place_of
+from jobplatform.connectors.place import (
+    LARGEST_STREAMS,
+    LONGEST_CURSOR,
+    ConnectionPlace,
+    SyncPlace,
+    place_of,
+    size_of,
+)
 from jobplatform.connectors.renewing import note_attention
 from jobplatform.connectors.source import Connector, Page
 from jobplatform.connectors.storing import (
@@ -27,6 +34,7 @@ from jobplatform.connectors.storing import (
     store_records,
     write_log,
 )
+from jobplatform.connectors.summing_up import SyncResult, as_job_result, sum_up
 from jobplatform.errors import (
     CursorLostError,
     SourceAnswerError,
@@ -43,36 +51,12 @@ Mode = Literal["initial", "incremental"]
 MOST_WAITS = 20
 #: So often a stream may have to be read from its beginning again, because its source cannot go on.
 MOST_RESTARTS = 3
-#: Bytes of a cursor or a state: it is part of the checkpoint, which would take no more of a larger one.
-LONGEST_CURSOR = 65_536
+#: Connections whose place is not saved yet, when no page of theirs was.
+MOST_UNSAVED = 50
 OVERTAKEN = (
     "nothing of {stream} was marked as deleted: another initial sync of it has begun since this one did, "
     "and marks what it does not see"
 )
-
-
-class ConnectionResult(TypedDict):
-    """What became of one connection; ``written`` counts the records that were new or different, ``deleted`` those that
-    an initial sync did not see any more, ``skipped`` what was no record."""
-
-    connectionId: str
-    connectorType: str
-    name: str
-    records: int
-    written: int
-    deleted: int
-    skipped: int
-    status: Literal["completed", "failed"]
-
-
-class SyncResult(TypedDict):
-    """The result of a sync job."""
-
-    results: list[ConnectionResult]
-    totalRecords: int
-    errors: list[str]
-    warnings: list[str]
-    syncLogId: str
 
 
 def run_sync(
@@ -135,7 +119,7 @@ class _Sync:
     def begin(self, reference: str | None) -> None:
         state = self.job.checkpoint_state
         if state is not None:
-            self.place = place_of(state)
+            self.place = place_of(state, self.job.checkpoint_parts)
             reopen_log(self.job.session, self.job.workspace_id, self.place.log_id)
             self.job.session.commit()
             return
@@ -147,6 +131,7 @@ class _Sync:
         place = self.place.of(connection.id)
         if place.status == "completed":
             return  # By an earlier attempt.
+        self.place.moved.add(str(connection.id))
         place.status, place.error = "running", None
         try:
             self._pull_streams(connection, place)
@@ -162,6 +147,8 @@ class _Sync:
                 self._lay_off(connection, error)
             else:
                 self.may_do_better |= getattr(error, "should_retry", True)
+        if len(self.place.moved) > MOST_UNSAVED:
+            self._save()
 
     def end(self) -> SyncResult:
         """The result, or what has the job tried again."""
@@ -169,36 +156,18 @@ class _Sync:
             self.place.waits += 1
             self._write_log("running", ended=False)
             raise RateLimited(self.pause)
-        result = self.result()
-        if len(result["errors"]) == len(self.connections):
-            self._write_log("failed", ended=True)
+        if all(self.place.of(connection.id).error is not None for connection in self.connections):
+            result = self._write_log("failed", ended=True)
             raise SyncFailedError(result["errors"], should_retry=self.may_do_better)
-        self._write_log("completed", ended=True)
-        return result
-
-    def result(self) -> SyncResult:
-        results = [self._result_of(connection) for connection in self.connections]
-        return SyncResult(
-            results=results,
-            totalRecords=sum(result["records"] for result in results),
-            errors=[
-                f"{connection.name}: {error}"
-                for connection in self.connections
-                if (error := self.place.of(connection.id).error) is not None
-            ],
-            warnings=[
-                f"{connection.name}: {warning}"
-                for connection in self.connections
-                for warning in self.place.of(connection.id).warnings
-            ],
-            syncLogId=self.place.log_id,
-        )
+        return as_job_result(self._write_log("completed", ended=True))
 
     # -- one connection --------------------------------------------------------------------------
 
     def _pull_streams(self, connection: Connection, place: ConnectionPlace) -> None:
         with opened(self.job.session, connection, self.allow_private) as connector:
             streams = streams_of(connector)
+            _require_countable(streams)
+            place.finished = [stream for stream in place.finished if stream in streams]
             starts = self._starts(connection)
             first = {} if place.stream or place.finished else self._first_pages(connector, starts, streams, place)
             if place.stream is not None:
@@ -274,6 +243,7 @@ class _Sync:
         place.cursor, place.state = page.next_cursor, page.state if page.state is not None else place.state
         if page.next_cursor is None:
             self._finish(connection, place, stream)
+        self.place.moved.add(str(connection.id))
         self._save()
 
     def _finish(self, connection: Connection, place: ConnectionPlace, stream: str) -> None:
@@ -294,7 +264,8 @@ class _Sync:
     # --------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        self.job.checkpoint(self.place.as_state())
+        self.job.checkpoint(self.place.as_state(), parts=self.place.moved_parts())
+        self.place.moved.clear()
 
     def _note(self, connection: Connection, place: ConnectionPlace, error: SourceError) -> None:
         # What of a page had been written before it failed.
@@ -311,18 +282,11 @@ class _Sync:
         busy = any(self.place.of(connection.id).status == "busy" for connection in self.connections)
         return busy and self.place.waits < MOST_WAITS
 
-    def _write_log(self, status: str, *, ended: bool) -> None:
-        result = self.result()
+    def _write_log(self, status: str, *, ended: bool) -> SyncResult:
+        result = sum_up(self.connections, self.place)
         write_log(self.job.session, self.job.workspace_id, self.place.log_id, status=status, result=result, ended=ended)
         self._save()
-
-    def _result_of(self, connection: Connection) -> ConnectionResult:
-        place = self.place.of(connection.id)
-        return ConnectionResult(
-            connectionId=str(connection.id), connectorType=connection.connector_type, name=connection.name,
-            records=place.records, written=place.written, deleted=place.deleted, skipped=place.skipped,
-            status="completed" if place.status == "completed" else "failed",
-        )  # fmt: skip
+        return result
 
 
 def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page | None:
@@ -342,12 +306,22 @@ def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
         return page
 
 
+def _require_countable(streams: Sequence[str]) -> None:
+    """A sync remembers which of them it has finished."""
+    with blaming("asking for the streams"):
+        size = size_of(streams)
+    if size > LARGEST_STREAMS:
+        raise SourceError(
+            f"the source has {len(streams):,} streams, whose names are more than {LARGEST_STREAMS} bytes of JSON"
+        )
+
+
 def _require_keepable(stream: str, *said: str | None) -> None:
     """A sync goes on with the very cursor, or not at all."""
     for text in said:
         if not isinstance(text, str):
             continue
-        if len(text.encode(errors="replace")) > LONGEST_CURSOR:
-            raise SourceError(f"{stream}: the source goes on at a cursor of more than {LONGEST_CURSOR} bytes")
+        if size_of(text) > LONGEST_CURSOR:
+            raise SourceError(f"{stream}: the source goes on at a cursor of more than {LONGEST_CURSOR} bytes of JSON")
         if safe_text(text, len(text)) != text:
             raise SourceError(f"{stream}: the source goes on at a cursor with characters that cannot be kept")

@@ -23,6 +23,7 @@ from jobplatform.models.history import (
 )
 from jobplatform.models.hook import Hook, HookDelivery
 from jobplatform.models.job import (
+    CHECKPOINT_PART,
     FINAL_STATUSES,
     SUCCESSOR,
     Job,
@@ -76,6 +77,7 @@ from jobplatform.models.workspace_key import WorkspaceKey
 __all__ = [
     "BUCKETS",
     "CELL_MINUTES",
+    "CHECKPOINT_PART",
     "CHUNK",
     "FINAL_STATUSES",
     "KEPT_HOURS",

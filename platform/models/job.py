@@ -310,11 +310,16 @@ class JobLog(Base):
     logged_at: Mapped[datetime.datetime] = mapped_column(server_default=clock())
 
 
+#: In front of the name of a row that is a part of the checkpoint.
+CHECKPOINT_PART = "\x1e"
+
+
 class JobStep(Base):
     """What a job has done already, saved in the transaction that did it, so that its next attempt goes on from there.
 
     A row a step that is done, with its result as ``value``. The one whose name is empty is the job's checkpoint, with
-    the state that was saved last. ``epoch`` is that of the attempt which saved it.
+    the state that was saved last, and those whose name begins with U+001E are its parts. ``epoch`` is that of the
+    attempt which saved it.
     """
 
     __tablename__ = "job_steps"

@@ -298,7 +298,7 @@ from jobplatform.queue.settle import settle_endings
 from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
-from jobplatform.queue.steps import MOST_STEPS, STEP_LIMIT, Step
+from jobplatform.queue.steps import MOST_PARTS, MOST_STEPS, STEP_LIMIT, Step
 from jobplatform.queue.succeed import Succeeded, succeed_jobs
 from jobplatform.queue.sync_logs import STATUSES as SYNC_LOG_STATUSES
 from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_logs, tend_sync_logs
@@ -403,6 +403,7 @@ __all__ = [
     "MOST_EVENTS",
     "MOST_LINES",
     "MOST_LIVE",
+    "MOST_PARTS",
     "MOST_PREVIEWED",
     "MOST_STEPS",
     "MOST_TAGS",

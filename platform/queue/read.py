@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, fu
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased, defer
 
-from jobplatform.models import Job, JobAttempt, JobStep, QueueRow, Status, visit
+from jobplatform.models import CHECKPOINT_PART, Job, JobAttempt, JobStep, QueueRow, Status, visit
 
 #: Bytes of payloads, results and errors after which a page of jobs is full: all of it is in memory, several times.
 LARGEST_PAGE: Final = 1 << 20
@@ -140,7 +140,8 @@ def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) 
 def list_steps(
     session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, largest: int | None = None
 ) -> Sequence[JobStep]:
-    """The steps of a job that are done, in the order in which they were; its checkpoint is the one without a name.
+    """The steps of a job that are done, in the order in which they were; its checkpoint is the one without a name,
+    and the parts of that are left out.
 
     A value of more than ``largest`` bytes stays in the database; ``{"leftOut": bytes}`` is in its place.
     """
@@ -151,7 +152,11 @@ def list_steps(
         value = case((size > largest, func.jsonb_build_object("leftOut", size)), else_=value)
     statement = (
         select(JobStep.name, JobStep.epoch, JobStep.saved_at, type_coerce(value, JSONB))
-        .where(JobStep.workspace_id == workspace_id, JobStep.job_id == job_id)
+        .where(
+            JobStep.workspace_id == workspace_id,
+            JobStep.job_id == job_id,
+            func.left(JobStep.name, 1) != CHECKPOINT_PART,
+        )
         .order_by(JobStep.saved_at, JobStep.name)
     )
     mine = {"workspace_id": workspace_id, "job_id": job_id}

@@ -273,12 +273,20 @@ class RunningJob:
         """The state that was saved last, by this attempt or an earlier one; None when there is none yet."""
         return self._steps.state
 
-    def checkpoint(self, state: Any, *, session: Session | None = None) -> None:
+    @property
+    def checkpoint_parts(self) -> dict[str, Any]:
+        """The parts of the checkpoint by name, as each was saved last. Asks the database each time."""
+        return self._steps.parts
+
+    def checkpoint(self, state: Any, *, parts: Mapping[str, Any] | None = None, session: Session | None = None) -> None:
         """Remember ``state`` (JSON) for the next attempt, and commit ``job.session`` with it.
+
+        ``parts`` are for what would become too large in one piece, or too much to write each time: those that are
+        named take the place of the ones before, and the others stay as they are. 10,000 at most.
 
         With a ``session`` of your own the state is written there, and the commit is yours. Raises as :meth:`step` does.
         """
-        self._steps.checkpoint(state, session)
+        self._steps.checkpoint(state, parts or {}, session)
 
     def complete_in(self, session: Session, result: Any = None) -> None:
         """Complete the job inside ``session``'s transaction, so that rows and completion are one commit.

@@ -1,7 +1,7 @@
 """Save a step: what an attempt has done, in the transaction that does it, and only while its lease holds.
 
     1. The queue row of the attempt is looked at and locked (:data:`HELD`). No row: the lease is lost.
-    2. The step, or the checkpoint's state, is written.
+    2. The step, or the checkpoint's state with those of its parts that are new, is written.
     3. Whoever calls commits, and the handler's own rows with it.
 
 The lock is what makes the look count until the commit. Everybody who takes a job away (rescue, fail, release,
@@ -14,12 +14,14 @@ cancel change no key, so they pass a ``for key share`` in both directions; heart
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError, StepError
-from jobplatform.queue.statement import Lease, run
+from jobplatform.models import CHECKPOINT_PART
+from jobplatform.queue.statement import Lease, run, text_array
 
 #: The name under which a job's checkpoint is kept.
 CHECKPOINT = ""
@@ -53,6 +55,19 @@ saved as (
 )
 select (select count(*) from held), (select count(*) from saved)
 """
+# The lease is held, by the statement before.
+SAVE_PARTS = """
+insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value)
+select %(workspace_id)s::uuid, %(job_id)s::uuid, chr(30) || p.name, %(epoch)s, p.state::jsonb
+from unnest(%(names)s::text[], %(states)s::text[]) as p(name, state)
+on conflict (workspace_id, job_id, name) do update
+set value = excluded.value, epoch = excluded.epoch, saved_at = jobplatform.clock()
+"""
+PARTS = """
+select substr(s.name, 2), s.value::text
+from jobplatform.job_steps s
+where s.workspace_id = %(workspace_id)s and s.job_id = %(job_id)s and left(s.name, 1) = chr(30)
+"""
 DONE = """
 select s.name, case when s.name = '' then s.value::text end
 from jobplatform.job_steps s
@@ -66,10 +81,12 @@ where s.workspace_id = %(workspace_id)s and s.job_id = %(job_id)s and s.name = %
 
 
 class Done(NamedTuple):
-    """What a job has done: the names of its steps, and its checkpoint's state as stored (None without one)."""
+    """What a job has done: the names of its steps, its checkpoint's state as stored (None without one), and the names
+    of that one's parts."""
 
     steps: set[str]
     state: Any
+    parts: set[str]
 
 
 def save_step(session: Session, lease: Lease, name: str, value: str) -> None:
@@ -84,18 +101,31 @@ def save_step(session: Session, lease: Lease, name: str, value: str) -> None:
         raise StepError(f"the step {name!r} of job {lease.job_id} is done already")
 
 
-def save_checkpoint(session: Session, lease: Lease, state: str) -> None:
-    """The same for the job's one checkpoint, whose state (JSON text) takes the place of the one before."""
+def save_checkpoint(session: Session, lease: Lease, state: str, parts: Mapping[str, str]) -> None:
+    """The same for the job's one checkpoint, whose state (JSON text) takes the place of the one before.
+
+    So does each of the ``parts``, by name; the others stay.
+    """
     held, _ = run(session, SAVE_CHECKPOINT, **_place(lease), epoch=lease.epoch, name=CHECKPOINT, value=state).one()
     if not held:
         raise LeaseLostError(lease.job_id, lease.epoch)
+    if parts:
+        named = {"names": text_array(parts), "states": text_array(parts.values())}
+        run(session, SAVE_PARTS, **_place(lease), epoch=lease.epoch, **named)
 
 
 def find_done(session: Session, lease: Lease) -> Done:
     """What this attempt finds done. Nobody but the lease's holder can add to it."""
     rows: dict[str, str | None] = {row[0]: row[1] for row in run(session, DONE, **_place(lease))}
     state = rows.pop(CHECKPOINT, None)
-    return Done(set(rows), None if state is None else json.loads(state))
+    parts = {name for name in rows if name.startswith(CHECKPOINT_PART)}
+    names = {name.removeprefix(CHECKPOINT_PART) for name in parts}
+    return Done(set(rows) - parts, None if state is None else json.loads(state), names)
+
+
+def find_parts(session: Session, lease: Lease) -> dict[str, Any]:
+    """The parts of the job's checkpoint, as stored."""
+    return {row[0]: json.loads(row[1]) for row in run(session, PARTS, **_place(lease))}
 
 
 def find_result(session: Session, lease: Lease, name: str) -> Any:

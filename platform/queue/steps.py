@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.errors import StepError
-from jobplatform.models import visit
+from jobplatform.models import CHECKPOINT_PART, visit
 from jobplatform.queue.safe_json import safe_json, text_problem
-from jobplatform.queue.save_step import Done, find_done, find_result, save_checkpoint, save_step
+from jobplatform.queue.save_step import Done, find_done, find_parts, find_result, save_checkpoint, save_step
 from jobplatform.queue.seal import sealed_form
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ T = TypeVar("T")
 
 #: Steps that a job may have. What has more pages than this has one checkpoint.
 MOST_STEPS = 1000
-#: Bytes of JSON that a step's result, or a checkpoint's state, may be.
+#: Parts that a checkpoint may have.
+MOST_PARTS = 10_000
+#: Bytes of JSON that a step's result, a checkpoint's state, or a part of it may be.
 STEP_LIMIT = 262_144
 LONGEST_NAME = 200
 #: The field that a sealed value is bound to; part of its form, so it never changes.
@@ -98,14 +100,30 @@ class Steps:
     def state(self) -> Any:
         return self._opened(self.done.state)
 
-    def checkpoint(self, state: Any, given: Session | None) -> None:
+    @property
+    def parts(self) -> dict[str, Any]:
+        with self.job.looking() as session:
+            return {name: self._opened(value) for name, value in find_parts(session, self.job.lease).items()}
+
+    def checkpoint(self, state: Any, parts: Mapping[str, Any], given: Session | None) -> None:
         self._refuse_at_the_wrong_place("a checkpoint")
         stored = self._sealed(_as_json(state, "the state of a checkpoint"))
-        self._write(given, lambda session: save_checkpoint(session, self.job.lease, stored))
+        named = {
+            name: self._sealed(_as_json(part, f"the part {name!r} of a checkpoint")) for name, part in parts.items()
+        }
+        self._require_room(named)
+        self._write(given, lambda session: save_checkpoint(session, self.job.lease, stored, named))
         if given is not None:
             self._known = None  # Whether that transaction will be committed is not known here.
         elif self._known is not None:
-            self._known = self._known._replace(state=json.loads(stored))
+            self._known = self._known._replace(state=json.loads(stored), parts=self._known.parts | named.keys())
+
+    def _require_room(self, parts: Mapping[str, Any]) -> None:
+        """Not asked of a checkpoint without parts, which costs one statement."""
+        for name in parts:
+            _check_name(name, "a part", LONGEST_NAME - len(CHECKPOINT_PART))
+        if parts and len(self.done.parts | parts.keys()) > MOST_PARTS:
+            raise StepError(f"the checkpoint of job {self.job.id} would have more than {MOST_PARTS} parts")
 
     # --------------------------------------------------------------------------------------------
 
@@ -257,11 +275,13 @@ def _roll_back(session: Session) -> None:
         session.invalidate()
 
 
-def _check_name(name: object) -> None:
+def _check_name(name: object, of: str = "a step", longest: int = LONGEST_NAME) -> None:
     if not isinstance(name, str):
-        raise StepError("the name of a step must be a text")
+        raise StepError(f"the name of {of} must be a text")
     problem = text_problem(name)
-    if problem is None and not 1 <= len(name) <= LONGEST_NAME:
-        problem = f"must have 1 to {LONGEST_NAME} characters"
+    if problem is None and not 1 <= len(name) <= longest:
+        problem = f"must have 1 to {longest} characters"
+    if problem is None and name.startswith(CHECKPOINT_PART):
+        problem = "must not begin with the character U+001E"
     if problem is not None:
-        raise StepError(f"the name of a step {problem}")
+        raise StepError(f"the name of {of} {problem}")

@@ -21,7 +21,7 @@ from jobplatform.connectors import (
 )
 from jobplatform.connectors.demo_source import STREAMS, DemoSource
 from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
-from jobplatform.models import Connection, Record
+from jobplatform.models import Connection, Record, SyncLog
 from jobplatform.queue import RunningJob, Skip
 from tests.connectors.conftest import Jobs
 
@@ -110,6 +110,37 @@ def test_a_second_sync_writes_nothing_and_an_initial_one_everything(
 
     assert (again["totalRecords"], again["results"][0]["written"]) == (ALL, 0)
     assert anew["results"][0]["written"] == ALL
+
+
+def test_a_sync_of_many_connections_that_have_much_to_say_ends_and_a_further_attempt_knows_all_of_it(
+    jobs: Jobs, connect: Connect, listed: Any, session: Session, workspace_id: uuid.UUID
+) -> None:
+    """Their words, and a cursor each, are more than a checkpoint takes in one piece."""
+    listed({None: Page([SourceRecord("1", {})], "c" * 2_000), "c" * 2_000: SourceError("é" * 5_000)})
+    for number in range(200):
+        connect(name=f"shop {number}", connector="listed")
+    job = jobs.start()
+
+    for attempt in (1, 2):
+        with pytest.raises(SyncFailedError) as caught:
+            run(job)
+        assert len(caught.value.reasons) == 200, attempt
+        job = jobs.again(job)
+
+    assert (len(job.checkpoint_parts), stored(session, workspace_id)) == (200, 200)
+    log = session.scalars(select(SyncLog)).one()
+    assert (log.total_records, len(log.results), len(log.errors)) == (200, 200, 200)
+
+
+def test_a_source_with_more_streams_than_can_be_remembered_fails_its_connection_alone(
+    job: RunningJob, connect: Connect, listed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed({None: Page([SourceRecord("1", {})], None)})
+    monkeypatch.setattr(ListedConnector, "streams", lambda _: [f"stream {number}" for number in range(10_000)])
+    connect(name="wide", connector="listed")
+
+    with pytest.raises(SyncFailedError, match="wide: the source has 10,000 streams"):
+        run(job)
 
 
 def test_a_connection_that_fails_does_not_keep_the_others_from_being_synced(

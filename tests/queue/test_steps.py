@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import LeaseLostError, StepError
 from jobplatform.models import Role, confine
 from jobplatform.queue import (
+    MOST_PARTS,
     MOST_STEPS,
     STEP_LIMIT,
     Lease,
@@ -322,6 +323,51 @@ def test_a_state_in_a_session_of_the_caller_s_counts_when_that_is_committed(job:
         assert job.checkpoint_state == 3
 
 
+def test_the_parts_of_a_checkpoint_are_saved_each_on_its_own(
+    job: RunningJob, take: Attempt, db: Session, workspace_id: uuid.UUID
+) -> None:
+    large = "x" * (STEP_LIMIT - 2)
+    assert job.checkpoint_parts == {}
+    job.checkpoint(1, parts={"a": large, "b": large})
+    job.checkpoint(2, parts={"b": [2]})
+    job.checkpoint(3)
+    hand_back(db, job)
+
+    again = take()
+
+    assert (again.checkpoint_state, again.checkpoint_parts) == (3, {"a": large, "b": [2]})
+    assert again.step("a", lambda: "is a step as well") == "is a step as well"
+    assert [step.name for step in list_steps(db, workspace_id, job.id)] == ["", "a"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "match"),
+    [
+        ("", 1, "1 to 199 characters"),
+        ("x" * 200, 1, "1 to 199 characters"),
+        ("\x1ex", 1, "U\\+001E"),
+        ("x", "x" * STEP_LIMIT, "the part 'x' of a checkpoint is 262146 bytes"),
+    ],
+)
+def test_a_part_that_cannot_be_kept_is_refused_and_nothing_is_saved(
+    job: RunningJob, part: str, value: Any, match: str
+) -> None:
+    with pytest.raises(StepError, match=match):
+        job.checkpoint(1, parts={part: value})
+
+    assert (job.checkpoint_state, job.checkpoint_parts) == (None, {})
+
+
+def test_a_checkpoint_has_a_most_of_parts(job: RunningJob) -> None:
+    job.checkpoint(1, parts={str(number): number for number in range(MOST_PARTS)})
+    job.checkpoint(2, parts={"0": "anew"})
+
+    with pytest.raises(StepError, match="more than 10000 parts"):
+        job.checkpoint(3, parts={"one more": 0})
+
+    assert (job.checkpoint_state, len(job.checkpoint_parts)) == (2, MOST_PARTS)
+
+
 # The fence
 
 Save = Callable[[RunningJob, Session | None], Any]
@@ -333,7 +379,7 @@ def a_step(job: RunningJob, session: Session | None = None) -> None:
 
 def a_checkpoint(job: RunningJob, session: Session | None = None) -> None:
     apply(session or job.session, 1, job)
-    job.checkpoint({"page": 1}, session=session)
+    job.checkpoint({"page": 1}, parts={"a": 1}, session=session)
 
 
 SAVES = pytest.mark.parametrize("save", [a_step, a_checkpoint], ids=["step", "checkpoint"])

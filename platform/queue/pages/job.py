@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, Status, clock
+from jobplatform.models import CHECKPOINT_PART, Job, JobAttempt, JobLog, JobRecord, JobStep, Status, clock
 from jobplatform.queue.find import Capped
 from jobplatform.queue.read import get_job, list_attempts
 from jobplatform.queue.why import Why, why_waiting
@@ -193,7 +193,9 @@ def _logs(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, limit: i
 
 def _count_steps(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> int:
     statement = select(func.count()).where(
-        JobStep.workspace_id == workspace_id, JobStep.job_id == job_id, JobStep.name != ""
+        JobStep.workspace_id == workspace_id,
+        JobStep.job_id == job_id,
+        func.left(JobStep.name, 1).not_in(("", CHECKPOINT_PART)),
     )
     return session.scalar(statement) or 0
 
