@@ -4,7 +4,8 @@
        was judged (``hostaddr``), with the name left for the certificate.
     2. Each page is a short, read-only transaction with a time limit: rows behind the last one of the page before, by
        the id column or, for changes, by the cursor column and then the id. Nothing is held open between pages.
-    3. The server itself makes JSON of a row, so every type it has can be copied.
+    3. The server itself makes JSON of a row, so every type it has can be copied. It is asked for no more of them than
+       may be in memory here, and what it sends is counted while it comes: on one that sends more is hung up.
 
 Only PostgreSQL: drivers of other databases resolve the name again, or let the server send the client elsewhere.
 """
@@ -36,7 +37,11 @@ from jobplatform.settings import Settings
 from jobplatform.wording import plural
 
 CONNECT_SECONDS = 10
+#: Bytes of the rows of a page, and so of one. A page that would have more is shorter.
 LARGEST_PAGE = 64 * 1024 * 1024
+#: Characters of an id and of a cursor. What is longer can be kept neither as a record's id nor as a place to go on at.
+LONGEST_ID = 2_000
+LONGEST_PLACE = 70_000
 LONGEST_MESSAGE = 500
 NO_ENCRYPTION = (
     "has to be require, verify-ca or verify-full: the database would be asked without encryption "
@@ -56,6 +61,34 @@ select
     set_config('statement_timeout', %(timeout)s, true),
     set_config('datestyle', 'ISO, YMD', true),
     set_config('timezone', 'UTC', true)
+"""
+
+# The first rows, as far as they are not too large together; of a first one that is too large alone there is only the
+# id. With its limit the innermost part is done by itself, so a row's text is made once.
+ROWS = """
+select case when p.size <= {largest} then p.data end, p.id, p.place, p.found
+from (
+    select
+        s.*,
+        sum(s.size) over (order by s.number) as so_far,
+        count(*) over () as found
+    from (
+        select o.*, octet_length(o.data) + coalesce(octet_length(o.id), 0) + coalesce(octet_length(o.place), 0) as size
+        from (
+            select
+                to_jsonb(r)::text as data,
+                left(r.{id}::text, {longest_id}) as id,
+                {place} as place,
+                row_number() over (order by {order}) as number
+            from {source}
+            where {where}
+            order by {order}
+            limit {page_size}
+        ) o
+    ) s
+) p
+where p.so_far <= {largest} or p.number = 1
+order by p.number
 """
 
 
@@ -189,6 +222,7 @@ class Sql:
             "postgresql+psycopg://", creator=self._connect, poolclass=NullPool, use_native_hstore=False
         )
         self._connection: Connection | None = None
+        self._fitted: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -203,12 +237,19 @@ class Sql:
         return tuple(self.config["streams"])
 
     def fetch(self, stream: str, cursor: str | None) -> Page:
-        table = _Table(self.config["streams"][stream], self.config["page_size"], self._quoted)
+        table = _Table(self.config["streams"][stream], self._rows_to_ask_for(stream), self._quoted)
         place = json.loads(cursor) if cursor else {}
         with self._transaction() as connection:
-            if place.keys() <= {"id", "highest"}:
-                return self._everything(connection, table, place)
-            return self._changes(connection, table, place)
+            is_everything = place.keys() <= {"id", "highest"}
+            page = (self._everything if is_everything else self._changes)(connection, table, place)
+        self._fitted[stream] = max(1, len(page.records) + page.skipped)
+        return page
+
+    def _rows_to_ask_for(self, stream: str) -> int:
+        """The database makes all of them before it is seen that they do not fit: so, after a page into which fewer did,
+        no more than twice as many."""
+        most: int = self.config["page_size"]
+        return min(most, 2 * self._fitted.get(stream, most))
 
     # -- pages -----------------------------------------------------------------------------------
 
@@ -216,7 +257,7 @@ class Sql:
         """All rows by id. What changes meanwhile is behind the highest cursor there was when this began."""
         highest = place["highest"] if place else table.highest(connection)
         rows = table.read(connection, Keyset([table.id], [place["id"]] if place else []))
-        following = {"id": rows[-1].id, "highest": highest} if len(rows) == table.page_size else None
+        following = {"id": rows[-1].id, "highest": highest} if table.may_have_more(rows) else None
         return _page(rows, following, {"since": highest} if highest is not None else None)
 
     def _changes(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> Page:
@@ -227,7 +268,7 @@ class Sql:
         since = None if "after" in place else table.earlier(connection, place["since"])
         rows = table.read(connection, Keyset([table.cursor, table.id], place.get("after", []), since))
         newest = rows[-1].cursor if rows else place["since"]
-        following = {"after": [newest, rows[-1].id], "since": newest} if len(rows) == table.page_size else None
+        following = {"after": [newest, rows[-1].id], "since": newest} if table.may_have_more(rows) else None
         return _page(rows, following, {"since": newest})
 
     # -- the connection --------------------------------------------------------------------------
@@ -241,6 +282,8 @@ class Sql:
                 connection.exec_driver_sql(SETTINGS, {"timeout": timeout})
                 yield connection
         except DBAPIError as error:
+            raise self._explained(error.orig) from error
+        except psycopg.Error as error:
             raise self._explained(error) from error
 
     def _opened(self) -> Connection:
@@ -312,10 +355,10 @@ class Sql:
         """With every % doubled, as the driver wants it."""
         return str(self._engine.dialect.identifier_preparer.quote_identifier(name))
 
-    def _explained(self, error: DBAPIError) -> SourceError:
+    def _explained(self, error: BaseException | None) -> SourceError:
         self._let_go()
-        message = str(error.orig).strip().splitlines()[0][:LONGEST_MESSAGE] if str(error.orig).strip() else "no reason"
-        sqlstate = getattr(error.orig, "sqlstate", None)
+        message = str(error).strip().splitlines()[0][:LONGEST_MESSAGE] if str(error).strip() else "no reason"
+        sqlstate = getattr(error, "sqlstate", None)
         if sqlstate == "57014":
             seconds = self.config["statement_timeout_seconds"]
             return SourceError(f"a page took longer than {seconds} s; an index of the columns it is ordered by helps")
@@ -334,9 +377,16 @@ class Sql:
 
 
 class _Row(NamedTuple):
-    data: str
+    """``data`` is None where it is too large. ``found`` rows there were, before it was asked how large they are."""
+
+    data: str | None
     id: str
     cursor: str | None
+    found: int
+
+    @property
+    def size(self) -> int:
+        return sum(len(text) for text in (self.data, self.id, self.cursor) if text is not None)
 
 
 class _Table:
@@ -393,19 +443,41 @@ class _Table:
             where = f"({order}) > ({', '.join(f'%({name})s' for name in parameters)})"
         elif keyset.since is not None:
             where, parameters = f"r.{self._quoted(keyset.columns[0])} >= %(since)s", {"since": keyset.since}
-        cursor = f"r.{self._quoted(self.cursor)}::text" if self.cursor else "null"
-        found = connection.exec_driver_sql(
-            f"select to_jsonb(r)::text, r.{self._quoted(self.id)}::text, {cursor} from {self._source} "
-            f"where {where} order by {order} limit {self.page_size}",
-            parameters,
+        statement = ROWS.format(
+            largest=LARGEST_PAGE,
+            id=self._quoted(self.id),
+            longest_id=LONGEST_ID,
+            place=f"left(r.{self._quoted(self.cursor)}::text, {LONGEST_PLACE})" if self.cursor else "null::text",
+            order=order,
+            source=self._source,
+            where=where,
+            page_size=self.page_size,
         )
-        return [_Row(*row) for row in found]
+        return _received(connection, statement, parameters, self.page_size)
+
+    def may_have_more(self, rows: Sequence[_Row]) -> bool:
+        """There are others where not all that were found came, or not all were looked for."""
+        return bool(rows) and (len(rows) < rows[0].found or rows[0].found == self.page_size)
+
+
+def _received(connection: Connection, statement: str, parameters: Mapping[str, Any], most: int) -> Sequence[_Row]:
+    """The rows, one by one as they come in: whoever sends more than was asked for is not listened to any longer."""
+    driver: Any = connection.connection.driver_connection
+    rows: list[_Row] = []
+    size = 0
+    with driver.cursor() as cursor:
+        for values in cursor.stream(statement, parameters):
+            rows.append(_Row(*values))
+            size += rows[-1].size
+            if size > LARGEST_PAGE or len(rows) > most:
+                connection.invalidate()
+                asked = f"{plural(most, 'row')} of together {_as_mib(LARGEST_PAGE)}"
+                raise SourceError(f"the database was asked for no more than {asked}, and sends more")
+    return rows
 
 
 def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapping[str, Any] | None) -> Page:
-    if sum(len(row.data) for row in rows) > LARGEST_PAGE:
-        raise SourceError(f"a page is larger than {LARGEST_PAGE // 1024 // 1024} MiB; make pageSize smaller")
-    records = [SourceRecord(row.id, json.loads(row.data, parse_float=_number)) for row in rows if row.id]
+    records = [SourceRecord(row.id, json.loads(_data_of(row), parse_float=_number)) for row in rows if row.id]
     missing = len(rows) - len(records)
     return Page(
         records,
@@ -414,6 +486,16 @@ def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapp
         skipped=missing,
         warnings=[plural(missing, "row has no id", "rows have no id")] if missing else [],
     )
+
+
+def _data_of(row: _Row) -> str:
+    if row.data is None:
+        raise SourceError(f"the row {row.id[:50]!r} is larger than {_as_mib(LARGEST_PAGE)}")
+    return row.data
+
+
+def _as_mib(size: int) -> str:
+    return f"{size // 1024 // 1024} MiB"
 
 
 def _number(text: str) -> float | str:

@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 from sqlalchemy import Engine, make_url, select, text
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors import CONNECTORS, SHIPPED, ConnectorType, Opening, Page, run_sync
+from jobplatform.connectors import CONNECTORS, SHIPPED, ConnectorType, Opening, Page, run_sync, sql
 from jobplatform.connectors.keeping import Credentials
 from jobplatform.connectors.sql import Sql, SqlConfig
 from jobplatform.errors import (
@@ -106,6 +106,72 @@ def test_a_table_is_read_by_its_id_a_page_at_a_time_with_every_type(
     }
     assert pages[-1].records[-1].data["total %"] == "12345678901234567.89"
     assert pages[-1].records[-1].data["odd"] == 0.1
+
+
+#: What a page may have at most: twelve rows of 5,000 characters, and what is around them.
+FEW_ROWS = 64_000
+BOOKS = """
+create table shop.books (id int primary key, revised timestamptz default '2026-01-01', body text);
+insert into shop.books select n, '2026-01-01', repeat('x', 5000) from generate_series(1, 40) n;
+"""
+
+
+@pytest.mark.parametrize("cursor", [None, '{"since": "2025-01-01"}'], ids=["everything", "changes"])
+def test_a_page_that_would_be_too_large_is_shorter_and_what_is_left_comes_with_the_next(
+    config: Callable[..., dict[str, Any]],
+    credentials: dict[str, str],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    cursor: str | None,
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(BOOKS))
+    monkeypatch.setattr(sql, "LARGEST_PAGE", FEW_ROWS)
+    books = config(books={"table": "books", "schema": "shop", "cursorColumn": "revised"}) | {"pageSize": 30}
+
+    pages = pages_of(books, credentials, "books", cursor)
+
+    assert [len(page.records) for page in pages] == [12, 12, 12, 4]
+    assert ids(pages) == [str(number) for number in range(1, 41)]
+
+
+def test_a_row_that_is_too_large_alone_is_named_and_not_sent(
+    config: Callable[..., dict[str, Any]],
+    credentials: dict[str, str],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(BOOKS))
+        connection.execute(text("update shop.books set body = repeat('x', 70000) where id = 14"))
+    monkeypatch.setattr(sql, "LARGEST_PAGE", FEW_ROWS)
+
+    with pytest.raises(SourceError, match="the row '14' is larger than"):
+        pages_of(config(books={"table": "books", "schema": "shop"}), credentials, "books")
+
+
+def test_on_a_database_that_sends_more_than_it_was_asked_for_is_hung_up(
+    config: Callable[..., dict[str, Any]],
+    credentials: dict[str, str],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its functions are its own: here one that says of each text that it has no bytes."""
+    with engine.begin() as connection:
+        connection.execute(text(BOOKS))
+        connection.execute(text("create function shop.octet_length(text) returns int language sql as 'select 0'"))
+        database = connection.scalar(text("select quote_ident(current_database())"))
+        connection.execute(text(f"alter database {database} set search_path = shop, pg_catalog"))
+    monkeypatch.setattr(sql, "LARGEST_PAGE", FEW_ROWS)
+    books = config(books={"table": "books", "schema": "shop"}) | {"pageSize": 30}
+
+    with opened(books, credentials) as connector:
+        with pytest.raises(SourceError, match="was asked for no more than 30 rows of together"):
+            connector.fetch("books", None)
+        with engine.begin() as connection:
+            connection.execute(text(f"alter database {database} reset search_path"))
+        # It connects anew.
+        assert len(connector.fetch("books", None).records) == 12
 
 
 def test_changes_are_read_from_the_last_cursor_on_and_ties_come_again(
