@@ -60,10 +60,15 @@ def tagged(answer: Response) -> Response:
 
 def require_match(job: Job) -> None:
     """Raise the problem of a job that is another than what was changed was read from, as ``If-Match`` says."""
+    require_tag(_tag_of(respond(_JOB, describe(job))), "The job")
+
+
+def require_tag(tag: str | None, what: str = "It") -> None:
+    """Raise the problem of ``what`` is another than ``If-Match`` says. ``tag``: its own, or None if there is none."""
     # A proxy that compresses makes tags weak; it is the same job all the same.
-    if not request.if_match.contains_weak(_tag_of(respond(_JOB, describe(job)))):
+    if tag is None or not request.if_match.contains_weak(tag):
         raise ProblemError(
-            412, "The job is not what If-Match says any more: read it again, and look what is different."
+            412, f"{what} is not what If-Match says any more: read it again, and look what is different."
         )
 
 

@@ -12,12 +12,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
+from jobplatform.api.editing import require_still, tag_of_rule, tagged_as
 from jobplatform.api.fields import CamelSchema, Digits, Flag, Moment, camel
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import invalid, not_found
-from jobplatform.api.resource import Resource
+from jobplatform.api.resource import EDITABLE, EDITED, Resource
 from jobplatform.errors import JobPlatformError, Problem
+from jobplatform.models import HealthRule, WorkspaceAlertRule
 from jobplatform.queue import (
     METRICS,
     AlertRule,
@@ -28,6 +30,7 @@ from jobplatform.queue import (
     examine_queue,
     examine_schema,
     examine_server,
+    find_rule,
     list_alerts,
     list_rules,
     list_workspace_alerts,
@@ -170,9 +173,18 @@ def list_alert_rules() -> Response:
         return respond(_RULES, {"items": list(list_rules(session).values())})
 
 
-@alerts.endpoint("PATCH", RULE, Scope.OPERATOR, refuses=(400, 413, 415))
+@alerts.endpoint("GET", RULE, Scope.OPERATOR, refuses=(404,))
+@alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
+def show_alert_rule(name: str) -> Response:
+    """Show a rule by which alerts are raised"""
+    with mounted().reading() as session:
+        return _answer_rule(find_rule(session, name))
+
+
+@alerts.endpoint("PATCH", RULE, Scope.OPERATOR, refuses=(400, 412, 413, 415))
 @alerts.body(RuleChangeSchema, example={"above": 500})
-@alerts.answers(200, AlertRuleSchema, example=A_RULE)
+@alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
+@alerts.headers(*EDITED)
 def change_alert_rule(body: dict[str, Any], name: str) -> Response:
     """Change the threshold of a rule, or switch it off and on; it counts at once, everywhere
 
@@ -181,9 +193,10 @@ def change_alert_rule(body: dict[str, Any], name: str) -> Response:
     if not body:
         raise invalid([Problem("", "Say above or enabled.")])
     with mounted().transaction() as session:
+        require_still(session, HealthRule, lambda: find_rule(session, name), tag_of_rule)
         made: AlertRule = set_rule(session, name, **body)
         audit(session, "rule.set", f"rule:{name}", **{camel(key): value for key, value in body.items()})
-    return respond(_RULE, made)
+    return _answer_rule(made)
 
 
 @alerts.endpoint("DELETE", RULE, Scope.OPERATOR, refuses=(404,))
@@ -214,9 +227,18 @@ def list_rules_of_workspace(workspace_id: UUID) -> Response:
         return respond(_RULES, {"items": list(list_workspace_rules(session, workspace_id).values())})
 
 
-@alerts.endpoint("PUT", RULE_OF_ONE, Scope.OPERATOR, refuses=(400, 413, 415))
+@alerts.endpoint("GET", RULE_OF_ONE, Scope.OPERATOR, refuses=(404,))
+@alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
+def show_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
+    """Show a rule that counts for one workspace by itself"""
+    with mounted().reading() as session:
+        return _answer_rule(list_workspace_rules(session, workspace_id).get(name))
+
+
+@alerts.endpoint("PUT", RULE_OF_ONE, Scope.OPERATOR, refuses=(400, 412, 413, 415))
 @alerts.body(WorkspaceRuleSchema, required=False, example={"above": 50})
-@alerts.answers(200, AlertRuleSchema, example=A_RULE)
+@alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
+@alerts.headers(*EDITED)
 def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -> Response:
     """Have a rule count for one workspace, or change it
 
@@ -225,10 +247,13 @@ def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -
     application's hook and to the webhooks of the workspace that want `alert.raised` and `alert.resolved`.
     """
     with mounted().transaction() as session:
+        require_still(
+            session, WorkspaceAlertRule, lambda: list_workspace_rules(session, workspace_id).get(name), tag_of_rule
+        )
         made = set_workspace_rule(session, workspace_id, name, **body)
         told = {camel(key): value for key, value in body.items()}
         audit(session, "rule.set", f"rule:{name}", workspace_id, **told)
-    return respond(_RULE, made)
+    return _answer_rule(made)
 
 
 @alerts.endpoint("DELETE", RULE_OF_ONE, Scope.OPERATOR, refuses=(404,))
@@ -240,6 +265,12 @@ def clear_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
             raise not_found()
         audit(session, "rule.clear", f"rule:{name}", workspace_id)
     return Response(status=204)
+
+
+def _answer_rule(rule: AlertRule | None) -> Response:
+    if rule is None:
+        raise not_found()
+    return tagged_as(respond(_RULE, rule), tag_of_rule(rule))
 
 
 @alerts.endpoint("GET", DOCTOR, Scope.OPERATOR)

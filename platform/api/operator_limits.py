@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response
+from sqlalchemy.orm import Session
 
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
+from jobplatform.api.editing import (
+    require_still,
+    tag_of_plan,
+    tag_of_queue_limit,
+    tag_of_rate,
+    tag_of_resource_limit,
+    tag_of_task_limits,
+    tagged_as,
+)
 from jobplatform.api.fields import camel
 from jobplatform.api.mounted import mounted
 from jobplatform.api.operator_schemas import (
@@ -33,8 +43,8 @@ from jobplatform.api.operator_schemas import (
 )
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
-from jobplatform.api.resource import Resource
-from jobplatform.models import PauseKind, TaskLimits
+from jobplatform.api.resource import EDITABLE, EDITED, Resource
+from jobplatform.models import PauseKind, Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits
 from jobplatform.queue import (
     Adaptive,
     Limits,
@@ -49,6 +59,7 @@ from jobplatform.queue import (
     find_task_limits,
     list_pauses,
     list_plans,
+    list_queue_limits,
     list_queues,
     list_rate_limits,
     list_resource_levels,
@@ -121,19 +132,20 @@ def list_all_plans() -> Response:
 
 
 @plans.endpoint("GET", PLAN, Scope.OPERATOR, refuses=(404,))
-@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE)
+@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE, headers=EDITABLE)
 def show_plan(name: str) -> Response:
     """Show a plan"""
     with mounted().reading() as session:
         plan = find_plan(session, name)
     if plan is None:
         raise not_found()
-    return respond(_PLAN, plan)
+    return _answer_plan(plan)
 
 
-@plans.endpoint("PUT", PLAN, Scope.OPERATOR, refuses=(*BODY, 404))
+@plans.endpoint("PUT", PLAN, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @plans.body(LimitsSchema, example=A_PLAN)
-@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE)
+@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE, headers=EDITABLE)
+@plans.headers(*EDITED)
 def put_plan(body: dict[str, Any], name: str) -> Response:
     """Make a plan, or replace it
 
@@ -142,9 +154,10 @@ def put_plan(body: dict[str, Any], name: str) -> Response:
     return _set_plan(name, {**_NOTHING_SAID, **body}, body)
 
 
-@plans.endpoint("PATCH", PLAN, Scope.OPERATOR, refuses=(*BODY, 404))
+@plans.endpoint("PATCH", PLAN, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @plans.body(LimitsSchema, example={"maxRunning": 60})
-@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE)
+@plans.answers(200, PlanSchema, example=PLAN_EXAMPLE, headers=EDITABLE)
+@plans.headers(*EDITED)
 def change_plan(body: dict[str, Any], name: str) -> Response:
     """Change a plan
 
@@ -172,9 +185,14 @@ def _set_plan(name: str, changes: dict[str, Any], told: dict[str, Any], *, must_
     with mounted().transaction() as session:
         if must_exist and find_plan(session, name) is None:
             raise not_found()
+        require_still(session, Plan, lambda: find_plan(session, name), tag_of_plan)
         plan = set_plan(session, name, changes)
         audit(session, "plan.set", f"plan:{name}", **_told(told))
-        return respond(_PLAN, plan)
+        return _answer_plan(plan)
+
+
+def _answer_plan(plan: Plan) -> Response:
+    return tagged_as(respond(_PLAN, plan), tag_of_plan(plan))
 
 
 def _plan_in_use(name: str, answer: PlanDeletion) -> ProblemError:
@@ -201,15 +219,35 @@ def list_all_queues() -> Response:
         return respond(_QUEUES, {"items": items})
 
 
-@queues.endpoint("PATCH", QUEUE_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404))
+@queues.endpoint("GET", QUEUE_LIMITS, Scope.OPERATOR)
+@queues.answers(200, QueueLimitsSchema, example={"queue": "sync", "maxRunning": 20}, headers=EDITABLE)
+def show_queue_limits(queue: str) -> Response:
+    """Show how many jobs of a queue run at a time; null for no limit"""
+    with mounted().reading() as session:
+        return _answer_queue(_limit_of_queue(session, queue))
+
+
+@queues.endpoint("PATCH", QUEUE_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @queues.body(QueueLimitsChangeSchema, example={"maxRunning": 20})
-@queues.answers(200, QueueLimitsSchema, example={"queue": "sync", "maxRunning": 20})
+@queues.answers(200, QueueLimitsSchema, example={"queue": "sync", "maxRunning": 20}, headers=EDITABLE)
+@queues.headers(*EDITED)
 def change_queue_limits(body: dict[str, Any], queue: str) -> Response:
     """Limit how many jobs of a queue run at a time, over all workspaces; null for no limit"""
     with mounted().transaction() as session:
+        require_still(session, QueueLimits, lambda: _limit_of_queue(session, queue), tag_of_queue_limit)
         set_queue_limit(session, queue, body["max_running"])
         audit(session, "queue.limit", f"queue:{queue}", **_told(body))
-    return respond(_QUEUE, {"queue": queue, **body})
+    return _answer_queue(QueueLimits(queue=queue, **body))
+
+
+def _limit_of_queue(session: Session, queue: str) -> QueueLimits:
+    """One that is not set limits nothing."""
+    found = (row for row in list_queue_limits(session) if row.queue == queue)
+    return next(found, QueueLimits(queue=queue, max_running=None))
+
+
+def _answer_queue(limit: QueueLimits) -> Response:
+    return tagged_as(respond(_QUEUE, limit), tag_of_queue_limit(limit))
 
 
 # Tasks
@@ -231,28 +269,29 @@ def list_all_tasks() -> Response:
 
 
 @tasks.endpoint("GET", TASK_LIMITS, Scope.OPERATOR, refuses=(404,))
-@tasks.answers(200, TaskLimitsSchema)
+@tasks.answers(200, TaskLimitsSchema, headers=EDITABLE)
 def show_task_limits(task: str) -> Response:
     """Show the limits of a task; nulls where there are none"""
     with mounted().reading() as session:
-        limits = find_task_limits(session, task)
-        if limits is None and task not in mounted().tasks:
+        if find_task_limits(session, task) is None and task not in mounted().tasks:
             raise not_found()
-        return respond(_TASK, _describe_task(task, limits))
+        return _answer_task(_limits_of_task(session, task))
 
 
-@tasks.endpoint("PATCH", TASK_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404))
+@tasks.endpoint("PATCH", TASK_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @tasks.body(TaskLimitsChangeSchema, example={"maxRunningPerWorkspace": 1})
-@tasks.answers(200, TaskLimitsSchema)
+@tasks.answers(200, TaskLimitsSchema, headers=EDITABLE)
+@tasks.headers(*EDITED)
 def change_task_limits(body: dict[str, Any], task: str) -> Response:
     """Limit how many jobs of a task run at a time, in all and in each workspace
 
     What is not named stays; null clears. The task may be one that this process does not know.
     """
     with mounted().transaction() as session:
+        require_still(session, TaskLimits, lambda: _limits_of_task(session, task), tag_of_task_limits)
         limits = set_task_limits(session, task, body)
         audit(session, "task.limit", f"task:{task}", **_told(body))
-        return respond(_TASK, _describe_task(task, limits))
+        return _answer_task(limits)
 
 
 @tasks.endpoint("DELETE", TASK_LIMITS, Scope.OPERATOR, refuses=(404,))
@@ -271,6 +310,15 @@ def _describe_task(name: str, limits: TaskLimits | None) -> dict[str, Any]:
     return {"task": name, **{limit: getattr(limits, limit, None) for limit in names}}
 
 
+def _limits_of_task(session: Session, task: str) -> TaskLimits:
+    """Without a row nothing is limited."""
+    return find_task_limits(session, task) or TaskLimits(task=task)
+
+
+def _answer_task(limits: TaskLimits) -> Response:
+    return tagged_as(respond(_TASK, limits), tag_of_task_limits(limits))
+
+
 # Rates
 
 
@@ -283,19 +331,20 @@ def list_all_rate_limits() -> Response:
 
 
 @rates.endpoint("GET", RATE, Scope.OPERATOR, refuses=(404,))
-@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE)
+@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE, headers=EDITABLE)
 def show_rate_limit(resource: str) -> Response:
     """Show the rate of a resource, or of each of a kind (`hubspot:*`)"""
     with mounted().reading() as session:
         rate = find_rate_limit(session, resource)
     if rate is None:
         raise not_found()
-    return respond(_RATE, rate)
+    return _answer_rate(rate)
 
 
-@rates.endpoint("PUT", RATE, Scope.OPERATOR, refuses=(*BODY, 404))
+@rates.endpoint("PUT", RATE, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @rates.body(NewRateLimitSchema, example=A_RATE)
-@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE)
+@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE, headers=EDITABLE)
+@rates.headers(*EDITED)
 def put_rate_limit(body: dict[str, Any], resource: str) -> Response:
     """Limit how many units of a resource jobs use in a period
 
@@ -304,9 +353,10 @@ def put_rate_limit(body: dict[str, Any], resource: str) -> Response:
     return _set_rate(resource, body)
 
 
-@rates.endpoint("PATCH", RATE, Scope.OPERATOR, refuses=(*BODY, 404))
+@rates.endpoint("PATCH", RATE, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @rates.body(RateLimitChangeSchema, example={"units": 50})
-@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE)
+@rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE, headers=EDITABLE)
+@rates.headers(*EDITED)
 def change_rate_limit(body: dict[str, Any], resource: str) -> Response:
     """Change the rate of a resource
 
@@ -330,9 +380,14 @@ def _set_rate(resource: str, body: dict[str, Any], *, must_exist: bool = False) 
     with mounted().transaction() as session:
         if must_exist and find_rate_limit(session, resource) is None:
             raise not_found()
+        require_still(session, RateLimit, lambda: find_rate_limit(session, resource), tag_of_rate)
         rate = set_rate_limit(session, resource, body)
         audit(session, "rate.set", f"resource:{resource}", **_told(body))
-        return respond(_RATE, rate)
+        return _answer_rate(rate)
+
+
+def _answer_rate(rate: RateLimit) -> Response:
+    return tagged_as(respond(_RATE, rate), tag_of_rate(rate))
 
 
 # Limits of resources
@@ -347,19 +402,20 @@ def list_all_resource_limits() -> Response:
 
 
 @resources.endpoint("GET", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404,))
-@resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE)
+@resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE, headers=EDITABLE)
 def show_resource_limit(resource: str) -> Response:
     """Show the limit of a resource, or of each of a kind (`account:*`)"""
     with mounted().reading() as session:
         limit = find_resource_limit(session, resource)
     if limit is None:
         raise not_found()
-    return respond(_RESOURCE, limit)
+    return _answer_resource(limit)
 
 
-@resources.endpoint("PUT", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(*BODY, 404))
+@resources.endpoint("PUT", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @resources.body(ResourceLimitChangeSchema, example={"maxRunning": 1})
-@resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE)
+@resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE, headers=EDITABLE)
+@resources.headers(*EDITED)
 def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
     """Limit how many jobs use a resource at a time, of all tasks and workspaces
 
@@ -370,9 +426,10 @@ def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
     told = {name: value for name, value in body.items() if name != "min_running" or value is not None}
     least, most = body["min_running"], body["max_running"]
     with mounted().transaction() as session:
+        require_still(session, ResourceLimits, lambda: find_resource_limit(session, resource), tag_of_resource_limit)
         limit = set_resource_limit(session, resource, most if least is None else Adaptive(least, most))
         audit(session, "resource.limit", f"resource:{resource}", **_told(told))
-        return respond(_RESOURCE, limit)
+        return _answer_resource(limit)
 
 
 @resources.endpoint("DELETE", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404,))
@@ -387,6 +444,10 @@ def delete_resource_limit(resource: str) -> Response:
             raise not_found()
         audit(session, "resource.clear_limit", f"resource:{resource}")
     return Response(status=204)
+
+
+def _answer_resource(limit: ResourceLimits) -> Response:
+    return tagged_as(respond(_RESOURCE, limit), tag_of_resource_limit(limit))
 
 
 @resources.endpoint("GET", "/operator/resource-levels", Scope.OPERATOR)

@@ -10,7 +10,7 @@ from flask import Response, url_for
 from jobplatform.api import scheduling
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.principals import Scope
-from jobplatform.api.resource import LISTED, QUOTA, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, QUOTA, Resource
 from jobplatform.api.schedule_schemas import (
     A_PREVIEW,
     A_RULE,
@@ -53,7 +53,7 @@ def list_platform_schedules(query: dict[str, Any]) -> Response:
 @platform_schedules.endpoint("POST", SCHEDULES, Scope.OPERATOR, refuses=(400, 413, 415))
 @platform_schedules.may_answer(409, **CONFLICT)
 @platform_schedules.body(NewPlatformScheduleSchema, example=A_BODY)
-@platform_schedules.answers(201, ScheduleSchema, headers=LOCATED)
+@platform_schedules.answers(201, ScheduleSchema, headers={**LOCATED, **EDITABLE})
 def create_platform_schedule(body: dict[str, Any]) -> Response:
     """Make a schedule for the platform, or for every workspace
 
@@ -68,16 +68,17 @@ def create_platform_schedule(body: dict[str, Any]) -> Response:
 
 
 @platform_schedules.endpoint("GET", SCHEDULE, Scope.OPERATOR, refuses=(404,))
-@platform_schedules.answers(200, ScheduleSchema)
+@platform_schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 def show_platform_schedule(schedule_id: UUID) -> Response:
     """Show a schedule"""
     return scheduling.answer_one(PLATFORM_WORKSPACE, schedule_id)
 
 
-@platform_schedules.endpoint("PATCH", SCHEDULE, Scope.OPERATOR, refuses=(400, 404, 413, 415))
+@platform_schedules.endpoint("PATCH", SCHEDULE, Scope.OPERATOR, refuses=(400, 404, 412, 413, 415))
 @platform_schedules.may_answer(409, **CONFLICT)
 @platform_schedules.body(PlatformScheduleChangeSchema, example={"cron": "30 3 * * *", "priority": None})
-@platform_schedules.answers(200, ScheduleSchema)
+@platform_schedules.answers(200, ScheduleSchema, headers=EDITABLE)
+@platform_schedules.headers(*EDITED)
 def change_platform_schedule(body: dict[str, Any], schedule_id: UUID) -> Response:
     """Change a schedule
 
@@ -95,14 +96,14 @@ def delete_platform_schedule(schedule_id: UUID) -> Response:
 
 
 @platform_schedules.endpoint("POST", SCHEDULE + "/pause", Scope.OPERATOR, refuses=(404,))
-@platform_schedules.answers(200, ScheduleSchema)
+@platform_schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 def pause_platform_schedule(schedule_id: UUID) -> Response:
     """Have no more of its ticks done until it is resumed"""
     return scheduling.pause(PLATFORM_WORKSPACE, schedule_id)
 
 
 @platform_schedules.endpoint("POST", SCHEDULE + "/resume", Scope.OPERATOR, refuses=(404,))
-@platform_schedules.answers(200, ScheduleSchema)
+@platform_schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 def resume_platform_schedule(schedule_id: UUID) -> Response:
     """Have its ticks done again, from now on"""
     return scheduling.resume(PLATFORM_WORKSPACE, schedule_id)

@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.api.answers import page_of, respond
 from jobplatform.api.auditing import audit
+from jobplatform.api.editing import require_still, tag_of_workspace_limits, tagged_as
 from jobplatform.api.fields import camel
 from jobplatform.api.mounted import mounted, serving_blueprint_name
 from jobplatform.api.operator_schemas import (
@@ -26,11 +27,12 @@ from jobplatform.api.operator_schemas import (
 )
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
-from jobplatform.api.resource import LISTED, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas import PageQuerySchema, ProblemSchema
 from jobplatform.errors import InvalidLimitError, Problem
-from jobplatform.models import PauseKind, Workspace
+from jobplatform.models import PauseKind, Workspace, WorkspaceLimits
 from jobplatform.queue import (
+    LimitsOfWorkspace,
     WorkspaceSeen,
     clear_workspace_limits,
     find_workspace,
@@ -136,17 +138,18 @@ def change_workspace(body: dict[str, Any], workspace_id: UUID) -> Response:
 
 
 @workspaces.endpoint("GET", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(404,))
-@workspaces.answers(200, WorkspaceLimitsSchema, example=LIMITS_EXAMPLE)
+@workspaces.answers(200, WorkspaceLimitsSchema, example=LIMITS_EXAMPLE, headers=EDITABLE)
 def show_workspace_limits(workspace_id: UUID) -> Response:
     """Show what counts for a workspace: its own values, before its plan's, before the defaults"""
     with mounted().reading() as session:
         _require(session, workspace_id)
-        return respond(_LIMITS, read_workspace_limits(session, workspace_id))
+        return _answer_limits(read_workspace_limits(session, workspace_id))
 
 
-@workspaces.endpoint("PATCH", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(400, 404, 413, 415))
+@workspaces.endpoint("PATCH", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(400, 404, 412, 413, 415))
 @workspaces.body(LimitsChangeSchema, example=A_CHANGE)
-@workspaces.answers(200, WorkspaceLimitsSchema, example=LIMITS_EXAMPLE)
+@workspaces.answers(200, WorkspaceLimitsSchema, example=LIMITS_EXAMPLE, headers=EDITABLE)
+@workspaces.headers(*EDITED)
 def change_workspace_limits(changes: dict[str, Any], workspace_id: UUID) -> Response:
     """Change a workspace's plan and its own limits
 
@@ -155,9 +158,12 @@ def change_workspace_limits(changes: dict[str, Any], workspace_id: UUID) -> Resp
     """
     with mounted().transaction() as session:
         _require(session, workspace_id)
+        require_still(
+            session, WorkspaceLimits, lambda: read_workspace_limits(session, workspace_id), tag_of_workspace_limits
+        )
         limits = set_workspace_limits(session, workspace_id, changes)
         audit(session, "workspace.limit", f"workspace:{workspace_id}", workspace_id, **_told(changes))
-    return respond(_LIMITS, limits)
+    return _answer_limits(limits)
 
 
 @workspaces.endpoint("DELETE", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(404,))
@@ -169,6 +175,10 @@ def delete_workspace_limits(workspace_id: UUID) -> Response:
             raise not_found()
         audit(session, "workspace.clear_limits", f"workspace:{workspace_id}", workspace_id)
     return Response(status=204)
+
+
+def _answer_limits(limits: LimitsOfWorkspace) -> Response:
+    return tagged_as(respond(_LIMITS, limits), tag_of_workspace_limits(limits))
 
 
 def _set_limits(session: Session, workspace_id: UUID, body: dict[str, Any]) -> None:

@@ -96,6 +96,16 @@ GUARDED = [
         "description": "A tag from an earlier answer: 412, and nothing is changed, if the job is not in that state",
     }
 ]
+#: The same of what can be changed as a whole.
+EDITABLE = {"ETag": _header("The tag of what can be changed about it")}
+EDITED = [
+    {
+        "name": "If-Match",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "A tag from an earlier answer: 412, and nothing is changed, if somebody has changed it since",
+    }
+]
 
 
 def _needs_body(view: View) -> View:

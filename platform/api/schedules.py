@@ -10,7 +10,7 @@ from flask import Response, url_for
 from jobplatform.api import scheduling
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.principals import Scope
-from jobplatform.api.resource import LISTED, QUOTA, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, QUOTA, Resource
 from jobplatform.api.schedule_schemas import (
     A_PREVIEW,
     A_RULE,
@@ -52,7 +52,7 @@ def list_schedules(query: dict[str, Any], workspace_id: UUID) -> Response:
 @schedules.endpoint("POST", SCHEDULES, Scope.SCHEDULES, refuses=(400, 404, 413, 415))
 @schedules.may_answer(409, **CONFLICT)
 @schedules.body(NewScheduleSchema, example=A_BODY)
-@schedules.answers(201, ScheduleSchema, headers=LOCATED)
+@schedules.answers(201, ScheduleSchema, headers={**LOCATED, **EDITABLE})
 def create_schedule(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Make a schedule for this workspace
 
@@ -69,16 +69,17 @@ def create_schedule(body: dict[str, Any], workspace_id: UUID) -> Response:
 
 
 @schedules.endpoint("GET", SCHEDULE, Scope.SCHEDULES, refuses=(404,))
-@schedules.answers(200, ScheduleSchema)
+@schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 def show_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
     """Show a schedule"""
     return scheduling.answer_one(workspace_id, schedule_id)
 
 
-@schedules.endpoint("PATCH", SCHEDULE, Scope.SCHEDULES, refuses=(400, 404, 413, 415))
+@schedules.endpoint("PATCH", SCHEDULE, Scope.SCHEDULES, refuses=(400, 404, 412, 413, 415))
 @schedules.may_answer(409, **CONFLICT)
 @schedules.body(ScheduleChangeSchema, example={"cron": "30 3 * * *", "priority": None})
-@schedules.answers(200, ScheduleSchema)
+@schedules.answers(200, ScheduleSchema, headers=EDITABLE)
+@schedules.headers(*EDITED)
 def change_schedule(body: dict[str, Any], workspace_id: UUID, schedule_id: UUID) -> Response:
     """Change a schedule
 
@@ -96,14 +97,14 @@ def delete_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
 
 
 @schedules.endpoint("POST", SCHEDULE + "/pause", Scope.SCHEDULES, refuses=(404,))
-@schedules.answers(200, ScheduleSchema)
+@schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 def pause_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
     """Have no more of its ticks done until it is resumed"""
     return scheduling.pause(workspace_id, schedule_id)
 
 
 @schedules.endpoint("POST", SCHEDULE + "/resume", Scope.SCHEDULES, refuses=(404,))
-@schedules.answers(200, ScheduleSchema)
+@schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 def resume_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
     """Have its ticks done again, from now on"""
     return scheduling.resume(workspace_id, schedule_id)

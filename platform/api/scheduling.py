@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.auditing import audit
+from jobplatform.api.editing import require_still_locked, tag_of_schedule, tagged_as
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, not_found
 from jobplatform.api.reading import reader_sees_sealed
@@ -85,8 +86,9 @@ def make(workspace_id: UUID, body: dict[str, Any], url_of: Callable[[UUID], str]
             session, task, rule, workspace_id=workspace_id, made_by=current_principal().name, **options
         )
         _audit(session, "schedule.create", made)
-        described = _describe(session, workspace_id, [made])[0]
-    return respond(_SCHEDULE, described, 201, {"Location": url_of(described["id"])})
+        answer = _answer(session, made, 201)
+        answer.headers["Location"] = url_of(made.id)
+    return answer
 
 
 def answer_one(workspace_id: UUID, schedule_id: UUID) -> Response:
@@ -94,12 +96,13 @@ def answer_one(workspace_id: UUID, schedule_id: UUID) -> Response:
         found = get_schedule(session, workspace_id, schedule_id)
         if found is None:
             raise not_found()
-        return respond(_SCHEDULE, _describe(session, workspace_id, [found])[0])
+        return _answer(session, found)
 
 
 def change(workspace_id: UUID, schedule_id: UUID, body: dict[str, Any]) -> Response:
     with mounted().transaction() as session:
         found = _locked(session, workspace_id, schedule_id)
+        require_still_locked(found)
         rule = _rule(body, found)
         task = mounted().tasks.offered(body.pop("job_type", found.task))
         named = sorted(body) + (["rule"] if rule else [])
@@ -107,7 +110,7 @@ def change(workspace_id: UUID, schedule_id: UUID, body: dict[str, Any]) -> Respo
         require_connection(session, task, workspace_id, changes.get("payload"))
         change_schedule(session, found, task, **changes)
         _audit(session, "schedule.change", found, changed=named)
-        return respond(_SCHEDULE, _describe(session, workspace_id, [found])[0])
+        return _answer(session, found)
 
 
 def remove(workspace_id: UUID, schedule_id: UUID) -> Response:
@@ -123,7 +126,7 @@ def pause(workspace_id: UUID, schedule_id: UUID) -> Response:
         found = _locked(session, workspace_id, schedule_id)
         if pause_schedule(session, found, actor=current_principal().name):
             _audit(session, "schedule.pause", found)
-        return respond(_SCHEDULE, _describe(session, workspace_id, [found])[0])
+        return _answer(session, found)
 
 
 def resume(workspace_id: UUID, schedule_id: UUID) -> Response:
@@ -131,7 +134,7 @@ def resume(workspace_id: UUID, schedule_id: UUID) -> Response:
         found = _locked(session, workspace_id, schedule_id)
         if resume_schedule(session, found):
             _audit(session, "schedule.resume", found)
-        return respond(_SCHEDULE, _describe(session, workspace_id, [found])[0])
+        return _answer(session, found)
 
 
 def run_now(workspace_id: UUID, schedule_id: UUID) -> Response:
@@ -228,6 +231,11 @@ def _locked(session: Session, workspace_id: UUID, schedule_id: UUID) -> Schedule
     if found is None:
         raise not_found()
     return found
+
+
+def _answer(session: Session, schedule: Schedule, status: int = 200) -> Response:
+    described = _describe(session, schedule.workspace_id, [schedule])[0]
+    return tagged_as(respond(_SCHEDULE, described, status), tag_of_schedule(schedule))
 
 
 def _audit(session: Session, action: str, schedule: Schedule, **details: Any) -> None:

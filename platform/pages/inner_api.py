@@ -81,9 +81,14 @@ class InnerApi:
         *,
         query: Mapping[str, Any] | None = None,
         key: str | None = None,
+        if_match: str | None = None,
     ) -> Answer:
-        """Ask, and wait for the answer. ``key`` makes a repeated POST do its work once."""
-        response = self._request(principal, method, path, body, query, {"Idempotency-Key": key} if key else {})
+        """Ask, and wait for the answer. ``key`` makes a repeated POST do its work once, and with ``if_match`` nothing
+        is changed that has another tag by now."""
+        headers = {"Idempotency-Key": key} if key else {}
+        if if_match is not None:
+            headers["If-Match"] = if_match
+        response = self._request(principal, method, path, body, query, headers)
         return Answer(response.status_code, response.get_json(silent=True, force=True), dict(response.headers))
 
     def stream(self, principal: Principal, path: str, last_event_id: str | None) -> Response:

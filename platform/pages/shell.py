@@ -243,9 +243,15 @@ def _note_name(session: Session) -> None:
 
 
 def ask(
-    method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None, key: str | None = None
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    query: dict[str, Any] | None = None,
+    key: str | None = None,
+    if_match: str | None = None,
 ) -> Answer:
     """Ask the API, in the name of who is there: ``ask("POST", f"/workspaces/{id}/jobs/{job}/retry")``."""
     visit = current_visit()
     principal = visit.visitor.as_principal(visit.workspace_id)
-    return current_shell().api.ask(principal, method, path, body, query=query, key=key)
+    return current_shell().api.ask(principal, method, path, body, query=query, key=key, if_match=if_match)

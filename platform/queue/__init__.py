@@ -114,6 +114,7 @@ from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.forget_periods import forget_periods
 from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
+from jobplatform.queue.hold import hold_all
 from jobplatform.queue.hook_event import HookEvent
 from jobplatform.queue.hook_key import HookKey, read_hook_key
 from jobplatform.queue.hook_rules import LONGEST_ROTATION
@@ -249,7 +250,16 @@ from jobplatform.queue.retention import (
 )
 from jobplatform.queue.retry import RetryPolicy
 from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
-from jobplatform.queue.rules import METRICS, RULE_NAME, AlertRule, clear_rule, declare_rules, list_rules, set_rule
+from jobplatform.queue.rules import (
+    METRICS,
+    RULE_NAME,
+    AlertRule,
+    clear_rule,
+    declare_rules,
+    find_rule,
+    list_rules,
+    set_rule,
+)
 from jobplatform.queue.run_now import RunNowAnswer, run_job_now
 from jobplatform.queue.running import RunningJob
 from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
@@ -637,6 +647,7 @@ __all__ = [
     "find_plan",
     "find_rate_limit",
     "find_resource_limit",
+    "find_rule",
     "find_schedule",
     "find_schedule_named",
     "find_task_limits",
@@ -657,6 +668,7 @@ __all__ = [
     "get_sync_log",
     "get_webhook",
     "heartbeat",
+    "hold_all",
     "hold_job",
     "is_anything_left",
     "is_encrypting",

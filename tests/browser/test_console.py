@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from jobplatform.models import Connection
-from jobplatform.queue import Every, create_schedule, pause, resume
+from jobplatform.queue import Every, create_schedule, pause, resume, set_queue_limit
 from jobplatform.queue.count import count_endings
 from jobplatform.testing import wait_until
 from tests.browser.conftest import CORPUS, EVIL, Stage, examine, examine_everywhere, harm_of, wait_for, walk
@@ -273,6 +273,29 @@ def test_what_somebody_types_below_a_row_stays_with_that_row(stage: Stage, page:
     assert page.evaluate("document.querySelectorAll('details[open] [name=reason]').length") == 1
     assert page.evaluate("document.activeElement.textContent") == "Pause"
     assert page.evaluate("document.activeElement.closest('form').action").endswith("/n-second/pause")
+
+
+def test_what_somebody_types_while_another_saves_does_not_take_that_back(stage: Stage, page: Any) -> None:
+    """The page goes on showing what is there. A form in which something is typed is as old as it was."""
+    stage.enqueue("report.build", {}, queue="typed-at", delay=datetime.timedelta(hours=1))
+    page.goto(stage.url + "/queues")
+    form = "form[action$='/typed-at/limit']"
+    page.click(f"td:has({form}) details[id^=limit] summary")
+    page.fill(f"{form} [name=max_running]", "5")
+    page.focus(f"{form} button")
+    page.evaluate(OFTEN)
+
+    with stage.sessions.begin() as session:
+        set_queue_limit(session, "typed-at", 7)
+    wait_for(page, f"document.querySelector(\"td:has({form}) details[id^=limit] summary\").textContent == '7'")
+    page.click(f"{form} button")
+    page.wait_for_load_state()
+
+    assert "Somebody else has changed this" in page.text_content(form)
+    assert "It is 7 now." in page.text_content(form)
+    assert page.input_value(f"{form} [name=max_running]") == "5"
+    with stage.sessions.begin() as session:
+        set_queue_limit(session, "typed-at", None)
 
 
 def test_a_job_that_is_deleted_while_somebody_looks_is_said_to_be_gone(stage: Stage, page: Any) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 
 from flask import Response, request
 
+from jobplatform.api.editing import tag_of_rule
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.limits import typed_in_form, wrong_with
 from jobplatform.pages.console.overview import lead_of
-from jobplatform.pages.console.rules import fires_above, looks_at, said_of_rule, unit_of
+from jobplatform.pages.console.rules import fires_above, looks_at, now_of_rule, said_of_rule, unit_of
 from jobplatform.pages.console.workspace_alerts import add_workspace_alerts_to
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking
 from jobplatform.queue import list_alerts, pages
 
@@ -34,7 +36,7 @@ def show_alerts() -> Response:
 
 
 def change_rule(name: str) -> Any:
-    answer = ask("PATCH", _path(name), said_of_rule(FIELDS))
+    answer = ask("PATCH", _path(name), said_of_rule(FIELDS), if_match=seen())
     if not answer.ok:
         return _page(name, wrong_with(answer, FIELDS), answer.status)
     return done(answer, f"{name} fires above the new number from now on.")
@@ -63,6 +65,8 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
         raised = pages.raised_alerts(session)
         elsewhere = pages.workspace_alert_lines(session)
         over = [alert for alert in list_alerts(session, resolved=True) if alert.resolved_at is not None]
+    if status == ANOTHER:
+        wrong = next((now_of_rule(line.rule) for line in rules if line.rule.name == of), wrong)
     return render(
         "alerts.html",
         status=status,
@@ -72,10 +76,11 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
         over=over,
         rules=rules,
         of=of,
-        typed=typed_in_form(FIELDS) if wrong else {},
+        typed=typed_in_form(FIELDS, status) if wrong else {},
         wrong=wrong or {},
         lead_of=lead_of,
         looks_at=looks_at,
         fires_above=fires_above,
         unit_of=unit_of,
+        tag_of=tag_of_rule,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from flask import request
@@ -10,6 +10,8 @@ from flask import request
 from jobplatform.api.fields import camel
 from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, ungrouped, whole_number
 from jobplatform.pages.inner_api import Answer
+from jobplatform.pages.seen import CHANGED, CHANGED_TO_THE_SAME, seen_before
+from jobplatform.pages.words import in_form
 
 #: What a form may set, with what it is called and what is said about it.
 LIMITS: Final = {
@@ -19,6 +21,8 @@ LIMITS: Final = {
     "rate_units": ("Rate: jobs", "Jobs that start in each period"),
     "rate_period_ms": ("Rate: period", "Such as 10 s, 5 min or 1 h"),
 }
+#: Of a queue.
+QUEUE_LIMIT: Final = ("max_running",)
 #: Of a task.
 TASK_LIMITS: Final = {
     "max_running": ("Running at most", "Jobs of it at a time, over all workspaces"),
@@ -41,7 +45,7 @@ RATE: Final = {
 
 def limits_in_form(names: Iterable[str] = LIMITS) -> dict[str, Any]:
     """As the API takes them. An empty field clears."""
-    return {camel(name): _value(name, request.form.get(name, "").strip()) for name in names}
+    return {camel(name): value for name, value in values_in_form(names).items()}
 
 
 def wrong_with(answer: Answer, names: Iterable[str] = LIMITS) -> dict[str, str]:
@@ -62,9 +66,24 @@ def _plain(path: str, message: str) -> str:
     return f"{AN_INTERVAL} At most a year." if path.endswith("eriodMs") and message.startswith("Must be") else message
 
 
-def typed_in_form(names: Iterable[str] = LIMITS) -> dict[str, str]:
-    """As it was typed, for a form that is shown again."""
-    return {name: request.form.get(name, "") for name in names}
+def typed_in_form(names: Iterable[str] = LIMITS, status: int = 0) -> dict[str, str]:
+    """As it was typed, for a form that is shown again with this status."""
+    return {name: request.form.get(name, "") for name in names} | seen_before(status)
+
+
+def beside_what_is_now(typed: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What is to be read beside each field of a form that somebody else has been quicker with, both as values."""
+    different = {name: f"It is {_shown(now[name], name)} now." for name in now if typed[name] != now[name]}
+    return {"": CHANGED if different else CHANGED_TO_THE_SAME, **different}
+
+
+def values_in_form(names: Iterable[str] = LIMITS) -> dict[str, Any]:
+    """What was typed, by the names of the fields."""
+    return {name: _value(name, request.form.get(name, "").strip()) for name in names}
+
+
+def _shown(value: Any, name: str) -> Any:
+    return "empty" if value is None else in_form(value, name)
 
 
 def _value(name: str, text: str) -> Any:

@@ -7,9 +7,18 @@ from urllib.parse import quote
 
 from flask import Response, request
 
+from jobplatform.api.editing import tag_of_plan
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import LIMITS, limits_in_form, typed_in_form, wrong_with
+from jobplatform.pages.console.limits import (
+    LIMITS,
+    beside_what_is_now,
+    limits_in_form,
+    typed_in_form,
+    values_in_form,
+    wrong_with,
+)
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import list_plans
 
@@ -43,9 +52,9 @@ def make_plan() -> Any:
 
 
 def change_plan(name: str) -> Any:
-    answer = ask("PATCH", _path(name), limits_in_form())
+    answer = ask("PATCH", _path(name), limits_in_form(), if_match=seen())
     if answer.status == 404:
-        return done(answer, "", refusal=f"There is no plan {name} any more.")
+        return _page("", {"": f"There is no plan {name} any more; with what you typed it can be made anew."}, 404, name)
     if not answer.ok:
         return _page(name, wrong_with(answer), answer.status)
     return done(answer, f"{name} counts at once for every workspace on it.")
@@ -59,9 +68,21 @@ def _path(name: str) -> str:
     return f"/operator/plans/{quote(name, safe='')}"
 
 
-def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) -> Response:
-    """``of``: the plan whose form is shown again, as it was typed; empty for a new one."""
+def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200, name: str = "") -> Response:
+    """``of``: the plan whose form is shown again, as it was typed; empty for a new one, which may have a ``name``."""
     with looking() as session:
         plans = list_plans(session)
-    typed = typed_in_form(NAMES) if wrong else {}
-    return render("plans.html", status=status, plans=plans, fields=LIMITS, of=of, typed=typed, wrong=wrong or {})
+    if status == ANOTHER:
+        now = {plan.name: {field: getattr(plan, field) for field in LIMITS} for plan in plans}
+        wrong = beside_what_is_now(values_in_form(), now.get(of, {}))
+    typed = typed_in_form(NAMES, status) if wrong else {}
+    return render(
+        "plans.html",
+        status=status,
+        plans=plans,
+        fields=LIMITS,
+        of=of,
+        typed=typed | {"name": name} if name else typed,
+        wrong=wrong or {},
+        tag_of=tag_of_plan,
+    )

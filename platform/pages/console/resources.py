@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
 from flask import Response, request
 
+from jobplatform.api.editing import tag_of_rate, tag_of_resource_limit
+from jobplatform.models import RateLimit, ResourceLimits
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import RATE, RESOURCE_LIMIT, limits_in_form, typed_in_form, wrong_with
+from jobplatform.pages.console.limits import (
+    RATE,
+    RESOURCE_LIMIT,
+    beside_what_is_now,
+    limits_in_form,
+    typed_in_form,
+    values_in_form,
+    wrong_with,
+)
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import pages
 
@@ -52,7 +64,7 @@ def make_rate() -> Any:
 
 def change_rate() -> Any:
     """What has been used already stays used."""
-    answer = ask("PUT", _path(_name()), limits_in_form(RATE))
+    answer = ask("PUT", _path(_name()), limits_in_form(RATE), if_match=seen())
     if not answer.ok:
         return _page(_name(), wrong_with(answer, RATE), answer.status)
     return done(answer, f"The rate of {_name()} counts from the next claim on.")
@@ -79,7 +91,7 @@ def make_limit() -> Any:
 
 def change_limit() -> Any:
     """An empty field is no limit, whatever its kind or the code has. What runs goes on."""
-    answer = ask("PUT", _limit_path(_name()), limits_in_form(RESOURCE_LIMIT))
+    answer = ask("PUT", _limit_path(_name()), limits_in_form(RESOURCE_LIMIT), if_match=seen())
     if not answer.ok:
         return _page(_name(), wrong_limit=wrong_with(answer, RESOURCE_LIMIT), status=answer.status)
     return done(answer, f"The limit of {_name()} counts from the next claim on.")
@@ -121,9 +133,13 @@ def _page(
     """``of``: the resource whose form is shown again, as it was typed; empty for a new one."""
     with looking() as session:
         lines = pages.resource_lines(session)
-    # What has no line, as a form that was made up has none, is shown as a new one.
-    of = of if any(line.resource == of for line in lines) else ""
-    typed = typed_in_form((*NAMES, *RESOURCE_LIMIT)) if wrong or wrong_limit else {}
+    # What has none (any more), as a form that was made up has none, is shown as a new one.
+    of = of if any(line.resource == of and (line.rate if wrong else line.limit) for line in lines) else ""
+    if status == ANOTHER:
+        now = next((line for line in lines if line.resource == of), None)
+        wrong = wrong and _beside(RATE, now.rate if now else None)
+        wrong_limit = wrong_limit and _beside(RESOURCE_LIMIT, now.limit if now else None)
+    typed = typed_in_form((*NAMES, *RESOURCE_LIMIT), status) if wrong or wrong_limit else {}
     return render(
         "resources.html",
         status=status,
@@ -134,4 +150,12 @@ def _page(
         typed=typed,
         wrong=wrong or {},
         wrong_limit=wrong_limit or {},
+        tag_of_rate=tag_of_rate,
+        tag_of_limit=tag_of_resource_limit,
     )
+
+
+def _beside(names: Iterable[str], now: RateLimit | ResourceLimits | None) -> dict[str, str]:
+    if now is None:
+        return {"": f"{_name()} has none any more; with what you typed it can be made anew."}
+    return beside_what_is_now(values_in_form(names), {name: getattr(now, name) for name in names})

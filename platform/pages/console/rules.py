@@ -9,7 +9,8 @@ from typing import Any, Final
 from flask import request
 
 from jobplatform.pages.console.typed import ungrouped
-from jobplatform.pages.words import duration
+from jobplatform.pages.seen import CHANGED, CHANGED_TO_THE_SAME
+from jobplatform.pages.words import as_typed, duration
 from jobplatform.queue import AlertRule
 
 #: What rules compare, as their table calls it.
@@ -68,6 +69,13 @@ def said_of_rule(fields: Iterable[str]) -> dict[str, Any]:
     if "above" in said:
         values["above"] = _number(said["above"])
     return values
+
+
+def now_of_rule(rule: AlertRule) -> dict[str, str]:
+    """What is to be read beside a form for its threshold that somebody else has been quicker with."""
+    if said_of_rule(("above",))["above"] == rule.above:
+        return {"": CHANGED_TO_THE_SAME}
+    return {"": CHANGED, "above": f"It is {as_typed(rule.above)} now."}
 
 
 def _number(text: str) -> Any:

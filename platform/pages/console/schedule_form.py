@@ -10,6 +10,7 @@ from uuid import UUID
 
 from flask import Response, redirect, request
 
+from jobplatform.api.editing import tag_of_schedule
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.typed import AN_INTERVAL, id_of_workspace, milliseconds, moment_in_utc, whole_number
@@ -17,6 +18,7 @@ from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, CHANGED, CHANGED_TO_THE_SAME, FIELD, seen
 from jobplatform.pages.shell import Section, ask, current_shell, looking, url
 from jobplatform.pages.words import interval
 from jobplatform.queue import closed_payload, get_schedule
@@ -97,7 +99,12 @@ def edit_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
 
 def change(workspace_id: UUID, schedule_id: UUID) -> Any:
     """Only what is different is sent: the same rule once more would begin anew."""
-    schedule, form = _find(workspace_id, schedule_id), request.form.to_dict()
+    form = request.form.to_dict()
+    schedule = _look_for(workspace_id, schedule_id)
+    if schedule is None:
+        return _as_new(form, workspace_id)
+    if seen() not in (None, f'"{tag_of_schedule(schedule)}"'):
+        return _changed_meanwhile(form, schedule)
     before = form_of(schedule)
     wrong, body = body_of(form)
     if _same_text(form.get("payload", ""), before["payload"]):
@@ -113,7 +120,9 @@ def change(workspace_id: UUID, schedule_id: UUID) -> Any:
         response = redirect(there, 303)
         notify(response, "It was as it is: nothing has changed.")
         return response
-    answer = ask("PATCH", _path(workspace_id, schedule_id), changes)
+    answer = ask("PATCH", _path(workspace_id, schedule_id), changes, if_match=seen())
+    if answer.status == ANOTHER:
+        return _changed_meanwhile(form, _find(workspace_id, schedule_id))
     if not answer.ok:
         return _page(form, complaints_of(answer), answer.status, schedule=schedule)
     return done(answer, "The schedule is changed.", there)
@@ -190,6 +199,29 @@ def complaints_of(answer: Answer) -> Complaints:
     return found or {"": answer.complaint}
 
 
+def _changed_meanwhile(form: Form, schedule: Schedule) -> Response:
+    """As it was typed, with what it is now beside it. Who saves that once more has seen it."""
+    now = form_of(schedule)
+    kept = {name: value for name, value in form.items() if name != FIELD}
+    different = [name for name in now if not _same_text(kept.get(name, ""), now[name])]
+    wrong = {name: f"It is now: {_in_words(name, now[name])}." for name in different}
+    return _page(kept, {"": CHANGED if wrong else CHANGED_TO_THE_SAME, **wrong}, ANOTHER, schedule=schedule)
+
+
+def _in_words(name: str, value: str) -> str:
+    """What somebody chooses from is called as it is there."""
+    choices: dict[str, dict[Any, str]] = {"rule": RULES, "catch_up": CATCH_UPS, "if_active": OVERLAPS}
+    return choices[name][value] if name in choices else value or "empty"
+
+
+def _as_new(form: Form, workspace_id: UUID) -> Response:
+    """Of one that was deleted meanwhile what was typed is not lost: it can be made anew."""
+    whose = "platform" if workspace_id == PLATFORM_WORKSPACE else "workspace"
+    about = {"whose": whose, "workspace": "" if whose == "platform" else str(workspace_id)}
+    said = "This schedule was deleted since it was shown to you. With what you typed it can be made anew."
+    return _page(form | about, {"": said}, 404)
+
+
 def _rule(typed: Mapping[str, str], wrong: Complaints) -> dict[str, Any]:
     rule = typed.get("rule")
     if rule == "every":
@@ -253,6 +285,7 @@ def _page(
         form=form,
         wrong=wrong or {},
         schedule=schedule,
+        tag=tag_of_schedule(schedule) if schedule else "",
         ahead=ahead,
         runs=[(run["local"], datetime.datetime.fromisoformat(run["runAt"])) for run in (ahead or {}).get("runs", ())],
         rules=RULES,
@@ -263,9 +296,13 @@ def _page(
     )
 
 
-def _find(workspace_id: UUID, schedule_id: UUID) -> Schedule:
+def _look_for(workspace_id: UUID, schedule_id: UUID) -> Schedule | None:
     with looking() as session:
-        schedule = get_schedule(session, workspace_id, schedule_id)
+        return get_schedule(session, workspace_id, schedule_id)
+
+
+def _find(workspace_id: UUID, schedule_id: UUID) -> Schedule:
+    schedule = _look_for(workspace_id, schedule_id)
     if schedule is None:
         raise nothing_here()
     return schedule

@@ -9,13 +9,23 @@ from urllib.parse import quote
 
 from flask import Response, redirect, request
 
+from jobplatform.api.editing import tag_of_task_limits
+from jobplatform.models import TaskLimits
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.limits import TASK_LIMITS, limits_in_form, typed_in_form, wrong_with
+from jobplatform.pages.console.limits import (
+    TASK_LIMITS,
+    beside_what_is_now,
+    limits_in_form,
+    typed_in_form,
+    values_in_form,
+    wrong_with,
+)
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.console.typed import id_of_workspace, whole_number
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import pages
 
@@ -74,9 +84,10 @@ def resume(task: str) -> Any:
 
 def limit(task: str) -> Any:
     """An empty field is no limit, whatever the code says."""
-    answer = ask("PATCH", f"/operator/tasks/{quote(task, safe='')}/limits", limits_in_form(TASK_LIMITS))
+    path = f"/operator/tasks/{quote(task, safe='')}/limits"
+    answer = ask("PATCH", path, limits_in_form(TASK_LIMITS), if_match=seen())
     if not answer.ok:
-        return _page(task, typed_in_form(TASK_LIMITS), wrong_with(answer, TASK_LIMITS), answer.status)
+        return _page(task, wrong_with(answer, TASK_LIMITS), answer.status)
     return done(answer, "The limits count from the next claim on.")
 
 
@@ -106,10 +117,12 @@ def _blank(about: dict[str, Any]) -> Any:
     return {"integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}.get(str(kind), "")
 
 
-def _page(
-    task: str, typed: dict[str, str] | None = None, wrong: dict[str, str] | None = None, status: int = 200
-) -> Response:
+def _page(task: str, wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+    """``wrong``: with the form of its limits, which is shown again as it was typed."""
     one = _line(task)
+    limits = one.limits or TaskLimits(task=task)
+    if status == ANOTHER:
+        wrong = beside_what_is_now(values_in_form(TASK_LIMITS), {name: getattr(limits, name) for name in TASK_LIMITS})
     details = dict(one.details or {})
     details.pop("payload_schema", None)
     return render(
@@ -119,8 +132,9 @@ def _page(
         details=details,
         schema=schema_of(one),
         fields=TASK_LIMITS,
-        typed=typed or {},
+        typed=typed_in_form(TASK_LIMITS, status) if wrong else {},
         wrong=wrong or {},
+        tag=tag_of_task_limits(limits),
     )
 
 

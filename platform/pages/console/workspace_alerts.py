@@ -7,11 +7,13 @@ from uuid import UUID
 
 from flask import Response, request
 
+from jobplatform.api.editing import tag_of_rule
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.limits import typed_in_form, wrong_with
-from jobplatform.pages.console.rules import MEASURES, fires_above, looks_at, said_of_rule, unit_of
+from jobplatform.pages.console.rules import MEASURES, fires_above, looks_at, now_of_rule, said_of_rule, unit_of
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import RULE_NAME, find_workspace, list_workspace_alerts, list_workspace_rules, pages
 
@@ -48,7 +50,7 @@ def make_workspace_rule(workspace_id: UUID) -> Any:
 
 
 def change_workspace_rule(workspace_id: UUID, name: str) -> Any:
-    answer = ask("PUT", _path(workspace_id, name), said_of_rule(CHANGED))
+    answer = ask("PUT", _path(workspace_id, name), said_of_rule(CHANGED), if_match=seen())
     if not answer.ok:
         return _page(workspace_id, name, wrong_with(answer, CHANGED), answer.status)
     return done(answer, f"{name} fires above the new number from the next look on.")
@@ -86,6 +88,8 @@ def _page(workspace_id: UUID, of: str = "", wrong: dict[str, str] | None = None,
         rules = list_workspace_rules(session, workspace_id)
         alerts = list_workspace_alerts(session, workspace_id, resolved=True)
         known = [line.rule for line in pages.rule_lines(session) if line.compares]
+    if status == ANOTHER:
+        wrong = now_of_rule(rules[of]) if of in rules else {"": f"There is no rule {of} any more; it can be made anew."}
     return render(
         "workspace_alerts.html",
         status=status,
@@ -96,11 +100,12 @@ def _page(workspace_id: UUID, of: str = "", wrong: dict[str, str] | None = None,
         firing={alert.code for alert in alerts if alert.resolved_at is None},
         known=[rule for rule in known if rule.name not in rules],
         measures=MEASURES,
-        # What has no line, as a form that was made up has none, is shown as a new one.
+        # What has no line (any more), as a form that was made up has none, is shown as a new one.
         of=of if of in rules else "",
-        typed=typed_in_form(FIELDS) if wrong else {},
+        typed=typed_in_form(FIELDS, status) | ({"name": of} if of and of not in rules else {}) if wrong else {},
         wrong=wrong or {},
         looks_at=looks_at,
         fires_above=fires_above,
         unit_of=unit_of,
+        tag_of=tag_of_rule,
     )

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 from uuid import UUID
 
 from flask import Response, request
 
+from jobplatform.api.editing import tag_of_workspace_limits
 from jobplatform.models import PauseKind
 from jobplatform.pages.acting import done
 from jobplatform.pages.charts import WIDE
-from jobplatform.pages.console.limits import LIMITS, limits_in_form, typed_in_form, wrong_with
+from jobplatform.pages.console.limits import (
+    LIMITS,
+    beside_what_is_now,
+    limits_in_form,
+    typed_in_form,
+    values_in_form,
+    wrong_with,
+)
 from jobplatform.pages.console.overview import NAMES, SAID, SPANS, asked_span, charts, table_rows
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.console.plans import add_plans_to
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
+from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking
 from jobplatform.queue import find_workspace, list_plans, pages, pauses_of, read_workspace_limits
 
 SORTS = {"backlog": "Backlog", "oldest": "Oldest job", "share": "Share", "failed": "Failures", "id": "Id"}
 PER_PAGE = 50
 ONE = "/workspaces/<uuid:workspace_id>"
+NAMES_OF_LIMITS = (*LIMITS, "plan")
 
 
 def make_workspaces() -> Section:
@@ -48,9 +59,8 @@ def show_workspace(workspace_id: UUID) -> Response:
     return _page(workspace_id)
 
 
-def _page(
-    workspace_id: UUID, typed: dict[str, str] | None = None, wrong: dict[str, str] | None = None, status: int = 200
-) -> Response:
+def _page(workspace_id: UUID, wrong: dict[str, str] | None = None, status: int = 200) -> Response:
+    """``wrong``: with the form of its limits, which is shown again as it was typed."""
     span = asked_span()
     with looking() as session:
         seen = find_workspace(session, workspace_id)
@@ -62,14 +72,17 @@ def _page(
         plans = list_plans(session)
         recent = pages.find_jobs(session, pages.parse_search(f"workspace:{workspace_id}"), limit=10)
         groups = pages.error_groups(session, workspace_id=workspace_id, limit=5)
+    if status == ANOTHER:
+        wrong = beside_what_is_now(_typed_values(), {"plan": limits.plan, **dataclasses.asdict(limits.own)})
     done_chart, wait, run = charts(throughput, WIDE)
     return render(
         "workspace.html",
         status=status,
         seen=seen,
         limits=limits,
-        typed=typed or {},
+        typed=typed_in_form(NAMES_OF_LIMITS, status) if wrong else {},
         wrong=wrong or {},
+        tag_of=tag_of_workspace_limits,
         paused=paused,
         throughput=throughput,
         plans=[plan.name for plan in plans],
@@ -88,12 +101,15 @@ def _page(
 
 def change_limits(workspace_id: UUID) -> Any:
     """An empty field clears, so that the plan's value counts again."""
-    changes = limits_in_form() | {"plan": request.form.get("plan", "").strip() or None}
-    answer = ask("PATCH", f"/operator/workspaces/{workspace_id}/limits", changes)
+    changes = limits_in_form() | {"plan": _typed_values()["plan"]}
+    answer = ask("PATCH", f"/operator/workspaces/{workspace_id}/limits", changes, if_match=seen())
     if not answer.ok:
-        names = (*LIMITS, "plan")
-        return _page(workspace_id, typed_in_form(names), wrong_with(answer, names), answer.status)
+        return _page(workspace_id, wrong_with(answer, NAMES_OF_LIMITS), answer.status)
     return done(answer, "The limits count from the next claim on.")
+
+
+def _typed_values() -> dict[str, Any]:
+    return values_in_form() | {"plan": request.form.get("plan", "").strip() or None}
 
 
 def pause(workspace_id: UUID) -> Any:

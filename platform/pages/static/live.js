@@ -210,7 +210,12 @@ function replace(old, fresh) {
   const find = old.contains(document.activeElement) ? finder(document.activeElement, old) : null;
   for (const field of [...old.querySelectorAll(FIELDS)].filter(isTyped)) {
     const same = field.id && fresh.querySelector(`#${CSS.escape(field.id)}`);
-    if (same) same.value = field.value;
+    if (!same) continue;
+    same.value = field.value;
+    // The form goes on saying what was shown when somebody began to type: what has changed since is not to be undone.
+    const seen = field.form?.elements.namedItem("seen");
+    const next = same.form?.elements.namedItem("seen");
+    if (seen && next) next.value = seen.value;
   }
   for (const unfolded of old.querySelectorAll("details[id]")) {
     const same = fresh.querySelector(`#${CSS.escape(unfolded.id)}`);
