@@ -905,6 +905,26 @@ def test_a_test_job_is_enqueued_by_a_form_that_loses_nothing(
     assert scalar(sessions, "select priority from jobplatform.job_records where 'test' = any(tags)") == 7
 
 
+@pytest.mark.parametrize("made_up", ["a\nX-Evil: 1", "a\r\nb", "\u20ac", "é", "x" * 256, " "])
+def test_a_key_that_was_made_up_is_said_to_be_none_and_nothing_typed_is_lost(
+    operator: Visitor, described: None, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions, made_up: str
+) -> None:
+    job_id = enqueue("echo", {"n": 1})
+    operator.get("/tasks/add/new")
+    operator.page = operator.send("/tasks/add/new", workspace=str(acme), payload='{"left": 7}', once=made_up)
+    assert operator.page.status_code == 422
+    assert "is not the key that it was shown with" in operator.page.text
+    assert operator.form("/tasks/add/new").fields["payload"] == '{"left": 7}'
+    assert operator.form("/tasks/add/new").fields["once"] != made_up
+
+    operator.get(f"/jobs/{acme}/{job_id}")
+    refused = operator.send("/enqueue-again", once=made_up)
+
+    assert refused.status_code == 400
+    assert "is not the key that it was shown with" in refused.text
+    assert scalar(sessions, "select count(*) from jobplatform.jobs") == 1
+
+
 @pytest.mark.parametrize("written", [" {} ", "{{{}}}", "urn:uuid:{}", "{}\n"])
 def test_a_test_job_leads_to_its_page_however_its_workspace_was_written(
     operator: Visitor, described: None, acme: uuid.UUID, written: str

@@ -12,7 +12,7 @@ from flask import Response, redirect, request
 
 from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.models import Job, Outcome, Status
-from jobplatform.pages.acting import done
+from jobplatform.pages.acting import done, key_of_form
 from jobplatform.pages.charts import Stretch, stretches
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.console.typed import change_of_job, typed_change, wrong_with_change
@@ -118,7 +118,7 @@ def change(workspace_id: UUID, job_id: UUID) -> Any:
 def enqueue_again(workspace_id: UUID, job_id: UUID) -> Any:
     """A new job with the same payload and options, and a guard of its own where the task has one."""
     body = _same_again(workspace_id, job_id)
-    answer = ask("POST", f"/workspaces/{workspace_id}/jobs", body, key=request.form.get("once") or None)
+    answer = ask("POST", f"/workspaces/{workspace_id}/jobs", body, key=key_of_form())
     if not answer.ok:
         return done(answer, "")
     there = url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"])

@@ -11,7 +11,7 @@ from flask import Response, redirect, request
 
 from jobplatform.api.editing import tag_of_task_limits
 from jobplatform.models import TaskLimits
-from jobplatform.pages.acting import done
+from jobplatform.pages.acting import done, key_of_form
 from jobplatform.pages.console.limits import (
     TASK_LIMITS,
     beside_what_is_now,
@@ -23,7 +23,7 @@ from jobplatform.pages.console.limits import (
 from jobplatform.pages.console.pausing import pause_it, resume_it
 from jobplatform.pages.console.typed import id_of_workspace, whole_number
 from jobplatform.pages.notices import notify
-from jobplatform.pages.problems import nothing_here
+from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.seen import ANOTHER, seen
 from jobplatform.pages.shell import Section, ask, looking, url
@@ -64,9 +64,13 @@ def enqueue(task: str) -> Any:
     workspace_id = id_of_workspace(form.get("workspace", ""))
     if workspace_id is None:
         wrong["workspace"] = "This is not the id of a workspace."
+    try:
+        key = key_of_form()
+    except PageError as error:
+        wrong[""] = error.detail
     if wrong:
         return _form(task, form, wrong, 422)
-    answer = ask("POST", f"/workspaces/{workspace_id}/jobs", body, key=form.get("once") or None)
+    answer = ask("POST", f"/workspaces/{workspace_id}/jobs", body, key=key)
     if not answer.ok:
         return _form(task, form, _by_field(answer.complaints) or {"": answer.complaint}, answer.status)
     response = redirect(url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"]), 303)
