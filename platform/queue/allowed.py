@@ -7,16 +7,42 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 from collections.abc import Iterator
 from typing import Final
 
-from jobplatform.errors import Problem
+from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.settings import QUEUE_NAME
 
 PRIORITIES: Final = range(-1000, 1001)
 #: The database knows years that nobody here could read again: because of one such job no list with it could be shown.
 #: From these years no time zone leads to one, nor does the longest time within which a job has to begin.
 YEARS: Final = range(2, 9998)
+
+
+def duration_problem(name: str, value: object) -> str | None:
+    """That this is no duration, with what to write; None for one. A number might be of seconds or of milliseconds.
+
+    >>> duration_problem("timeout", 60)
+    'timeout=60 is no duration: write timedelta(seconds=60)'
+    """
+    if isinstance(value, datetime.timedelta):
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return f"{name}={value!r} is no duration: write timedelta(seconds={value if is_number else 60})"
+
+
+def seconds_wanted(name: str, given: datetime.timedelta) -> str:
+    """That a number of seconds is asked for here, with the one that this would be."""
+    return f"{name} is a number of seconds: write {name}={given.total_seconds()}"
+
+
+def require_durations(**given: datetime.timedelta | None) -> None:
+    """Raises :class:`InvalidLimitError` for each that is none. What is None is not said."""
+    said = {name: value for name, value in given.items() if value is not None}
+    wrong = [Problem(f"/{name}", text) for name, value in said.items() if (text := duration_problem(name, value))]
+    if wrong:
+        raise InvalidLimitError(wrong)
 
 
 @functools.lru_cache(maxsize=1024)

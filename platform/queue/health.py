@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.counts import HOUR, LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
@@ -113,6 +114,7 @@ def queue_health(
     (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
     and nobody does them), ``webhooks_disabled`` (by the platform, within the last day).
     """
+    require_durations(stuck_after=stuck_after)
     seconds = None if stuck_after is None else stuck_after.total_seconds()
     rules = _with_thresholds(list_rules(session), {STUCK: seconds, FAILING: failure_rate, BACKLOG: backlog})
     live = count_live(session, workspace_id, datetime.timedelta(seconds=rules[STUCK].above))

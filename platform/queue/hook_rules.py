@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidHookError, Problem
 from jobplatform.models import Hook, WebhookSubscription, clock
+from jobplatform.queue.allowed import duration_problem
 from jobplatform.queue.safe_json import text_problem
 
 LONGEST_NAME: Final = 100
@@ -29,7 +30,9 @@ def problem_of_text(path: str, value: str, longest: int) -> Iterator[Problem]:
 
 
 def problems_of_keeping(keep_old: datetime.timedelta) -> Iterator[Problem]:
-    if not _AT_ONCE <= keep_old <= LONGEST_ROTATION:
+    if problem := duration_problem("keep_old", keep_old):
+        yield Problem("/keepOldMs", problem)
+    elif not _AT_ONCE <= keep_old <= LONGEST_ROTATION:
         yield Problem("/keepOldMs", f"must be from 0 to {LONGEST_ROTATION.days} days")
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import TaskRetention, WorkspaceRetention, clock, visit
+from jobplatform.queue.allowed import duration_problem
 from jobplatform.queue.statement import run, text_array
 from jobplatform.settings import QUEUE_NAME
 
@@ -195,4 +196,6 @@ def _problem(name: str, value: Any) -> Problem | None:
         return None
     if isinstance(value, datetime.timedelta) and datetime.timedelta(0) <= value <= LONGEST:
         return None
+    if problem := duration_problem(name, value):
+        return Problem(f"/{name}", problem)
     return Problem(f"/{name}", f"must be a duration from nothing to {LONGEST.days} days")

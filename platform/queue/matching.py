@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem, QuotaExceededError
 from jobplatform.models import FINAL_STATUSES, JobRecord, QueueRow, State, Status, clock, visit
+from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.cancel import CancelAnswer, cancel_job
 from jobplatform.queue.retry_job import RetryKind, retry_job
 
@@ -45,6 +46,9 @@ class Matching:
     task: str | None = None
     queue: str | None = None
     since: datetime.timedelta | None = None
+
+    def __post_init__(self) -> None:
+        require_durations(since=self.since)
 
 
 class Portion(NamedTuple):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import KEPT_HOURS
+from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.breaker import BREAKER
 from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.forget_periods import forget_periods
@@ -219,6 +220,7 @@ def prune_jobs(
     one call means that nothing was due in the part of the table it looked at, or that another process is at it; 1,000
     that there may be more. With ``now=False`` it does nothing until a minute after the last round of any process.
     """
+    require_durations(completed_after=completed_after, failed_after=failed_after, audit_after=audit_after)
     keeps = Keeps(completed_after, failed_after, audit_after)
     with one_transaction(session):
         turn = take_turn(session, CHORE, now=now)

@@ -6,6 +6,7 @@ the job's ``run_after``.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import random
 from collections.abc import Generator
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import backoff
 
 from jobplatform.errors import TaskDefinitionError
+from jobplatform.queue.allowed import seconds_wanted
 
 #: Beyond this every shape has long reached its cap; the generators are not asked further.
 STEPS = 64
@@ -39,6 +41,8 @@ class RetryPolicy:
     jitter: Literal["equal", "full", "none"] = "equal"
 
     def __post_init__(self) -> None:
+        if wrong := [name for name in ("base", "cap") if isinstance(getattr(self, name), datetime.timedelta)]:
+            raise TaskDefinitionError("; ".join(seconds_wanted(name, getattr(self, name)) for name in wrong))
         problems = [
             "max_attempts must be from 1 to 1000" if not 1 <= self.max_attempts <= 1000 else "",
             "wait must be expo, fibo or constant" if self.wait not in ("expo", "fibo", "constant") else "",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
+from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.counts import HOUR, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.rules import failure_rate
 from jobplatform.queue.statement import run
@@ -122,6 +123,7 @@ def queue_stats(session: Session, workspace_id: uuid.UUID | None = None, *, with
     Reads the table of live jobs and the records of the last hours: for looking every few seconds, not for every page
     that somebody opens.
     """
+    require_durations(within=within)
     if workspace_id is not None:
         visit(session, workspace_id)
     live = count_live(session, workspace_id, HOUR)

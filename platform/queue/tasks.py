@@ -291,6 +291,8 @@ class Tasks(Declarations):
         :meth:`task`; ``timeout`` is that of a whole call. A job that is tried again is called by itself, so that one
         that fails all others costs each of them one attempt at most.
         """
+        if not isinstance(wait, datetime.timedelta | float | int):
+            raise TaskDefinitionError(f"task {name!r}: wait={wait!r} is neither a duration nor a number of seconds")
         seconds = wait.total_seconds() if isinstance(wait, datetime.timedelta) else float(wait)
 
         def declare(handler: Callable[[Items[P]], Any]) -> Task[P, Any]:

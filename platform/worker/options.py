@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from jobplatform.errors import SettingsError
+from jobplatform.queue.allowed import duration_problem, seconds_wanted
 from jobplatform.settings import Settings
 
 LEAST: Final = {"slots": 1, "threads": 1, "memory_mb": 0, "max_jobs_per_child": 0, "crash_limit": 1, "max_jobs": 0}
@@ -95,8 +96,20 @@ class WorkerOptions:
         return self.name or f"{socket.gethostname()}:{os.getpid()}"
 
 
+def _problems_of_durations(options: WorkerOptions) -> list[str]:
+    """Before anything is compared: each way of saying how long is refused where the other one is meant."""
+    given = [(field.name, field.type, getattr(options, field.name)) for field in fields(options)]
+    numbers = [
+        problem for name, kind, value in given if kind is timedelta and (problem := duration_problem(name, value))
+    ]
+    return numbers + [
+        seconds_wanted(name, value) for name, kind, value in given if kind is float and isinstance(value, timedelta)
+    ]
+
+
 def _problems(options: WorkerOptions) -> list[str]:
-    problems = []
+    if problems := _problems_of_durations(options):
+        return problems
     if not options.database_url:
         problems.append("a worker needs a database: set DATABASE_URL or pass database_url")
     if ":" not in options.tasks:

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import SUCCESSOR
-from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_moment
+from jobplatform.queue.allowed import PRIORITIES, duration_problem, is_name, outside, problems_of_moment
 from jobplatform.queue.edges import Edge, Predecessor, problems_of_edges
 from jobplatform.queue.resources import resource_problem
 from jobplatform.queue.safe_json import text_problem
@@ -29,6 +29,13 @@ SHORTEST_PERIOD = datetime.timedelta(milliseconds=1)
 LONGEST_PERIOD = datetime.timedelta(days=365)
 MOST_TAGS = 20
 
+_DURATIONS = {
+    "timeout": "/timeoutMs",
+    "delay": "/delayMs",
+    "longest_delay": "/longestDelayMs",
+    "start_within": "/startWithinMs",
+    "unique_for": "/uniqueForMs",
+}
 _NO_TIME = datetime.timedelta(0)
 
 
@@ -85,8 +92,22 @@ class NewJob:
 
     def __post_init__(self) -> None:
         """Nothing is made for what is right: this runs for every job, and there is hardly ever a problem."""
-        if problems := [*self._problems_of_names_and_numbers(), *self._problems_of_time(), *self._problems_of_texts()]:
+        try:
+            problems = [*self._problems_of_names_and_numbers(), *self._problems_of_time(), *self._problems_of_texts()]
+        except TypeError:
+            # Durations are compared without asking first whether they are any.
+            wrong = list(self._problems_of_durations())
+            if not wrong:
+                raise
+            problems = [*self._problems_of_names_and_numbers(), *wrong]
+        if problems:
             raise InvalidJobError(problems)
+
+    def _problems_of_durations(self) -> Iterator[Problem]:
+        for name, path in _DURATIONS.items():
+            value = getattr(self, name)
+            if (value is not None or name == "timeout") and (problem := duration_problem(name, value)):
+                yield Problem(path, problem)
 
     def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
         if not is_name(self.task):

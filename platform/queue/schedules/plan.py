@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobplatform.errors import InvalidPayloadError, Problem
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
+from jobplatform.queue.allowed import duration_problem
 from jobplatform.queue.safe_json import strict_json, text_problem
 from jobplatform.queue.schedules.recurrence import Rule, refuse
 from jobplatform.queue.schedules.row import rule_columns, rule_of
@@ -158,6 +159,8 @@ def _name_problem(name: str | None) -> Problem | None:
 
 
 def _spread_problem(spread: datetime.timedelta | None) -> Problem | None:
+    if spread is not None and (problem := duration_problem("spread", spread)):
+        return Problem("/spreadMs", problem)
     if spread is None or datetime.timedelta(0) <= spread <= LONGEST_SPREAD:
         return None
     return Problem("/spreadMs", "must be from 0 to 24 hours")

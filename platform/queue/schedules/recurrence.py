@@ -27,6 +27,7 @@ from typing import Final
 from cronsim import CronSim, CronSimError
 
 from jobplatform.errors import InvalidScheduleError, Problem
+from jobplatform.queue.allowed import duration_problem
 
 UTC: Final = datetime.UTC
 SHORTEST_INTERVAL: Final = datetime.timedelta(seconds=1)
@@ -102,6 +103,8 @@ class Every:
     anchor: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
+        if problem := duration_problem("interval", self.interval):
+            refuse([Problem("/everyMs", problem)])
         long_enough = SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL
         whole = self.interval % datetime.timedelta(milliseconds=1) == datetime.timedelta(0)
         refuse(
