@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 from typing import Any
 
@@ -19,8 +18,8 @@ NOW = "now"
 #: Seconds of a hundred years. Longer than that nothing here lasts, and a timedelta has an end.
 CENTURY = 36_525 * 86_400
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
 _BETWEEN = re.compile(r"(\d{1,10})\.\.(\d{1,10})")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})(ms|s|m|h|d)?")
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|s|m|h|d)")
 
 
@@ -75,33 +74,27 @@ class Rate(click.ParamType[Any]):
 
 
 class Duration(click.ParamType[Any]):
-    """``90s``, ``5m``, ``2h``, ``1d``."""
+    """``90s``, ``5m``, ``1.5h``, ``1d``. A number alone is of seconds, or of the unit ``alone``; of none if that is
+    empty. ``shortest`` and ``longest`` are seconds."""
 
     name = "duration"
+
+    def __init__(self, shortest: float = 0.001, longest: float = CENTURY, *, alone: str = "s") -> None:
+        self.shortest, self.longest, self.alone = shortest, longest, alone
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        found = _DURATION.fullmatch(value)
-        if not found or not int(found[1]):
+        found = _DURATION.fullmatch(value.strip())
+        unit = (found[2] or self.alone) if found else ""
+        seconds = float(found[1]) * MILLISECONDS[unit] / 1000 if found and unit else -1
+        if seconds < min(self.shortest, 0.001):
             self.fail(f"{value!r} is not a duration such as 90s, 5m, 2h or 1d", param, ctx)
-        milliseconds = int(found[1]) * MILLISECONDS[found[2]]
-        if milliseconds > CENTURY * 1000:
+        if seconds > CENTURY:
             self.fail(f"{value!r} is longer than a hundred years", param, ctx)
-        return datetime.timedelta(milliseconds=milliseconds)
-
-
-class Amount(click.FloatRange):
-    """A number of seconds or minutes: not ``nan``, which is in every range, nor more than there are of it."""
-
-    def __init__(self, low: float = 0, high: float = CENTURY, *, min_open: bool = False) -> None:
-        super().__init__(low, high, min_open=min_open)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number", param, ctx)
-        return number
+        if not self.shortest <= seconds <= self.longest:
+            self.fail(f"{value!r} is not a duration from {self.shortest:g}s to {self.longest:g}s", param, ctx)
+        return datetime.timedelta(seconds=seconds)
 
 
 class Moment(click.ParamType[Any]):

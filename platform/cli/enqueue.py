@@ -14,7 +14,7 @@ from rich.console import Console
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
-from jobplatform.cli.amounts import Amount, Duration
+from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
@@ -30,11 +30,11 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 @click.option("-w", "--workspace", required=True, help="By id or name.")
 @click.option("-p", "--payload", default="{}", show_default=True, help="A JSON object.")
 @click.option("--priority", type=int, help="Higher first.")
-@click.option("--delay", type=Amount(), help="Seconds from now.")
+@click.option("--delay", type=Duration(0), help="So long from now, as in 90s or 1h.")
 @click.option(
     "--longest-delay",
-    type=Amount(),
-    help="With --if-active replace and --delay: seconds after the first request for which further ones can put it off.",
+    type=Duration(0),
+    help="With --if-active replace and --delay: for so long after the first request further ones can put it off.",
 )
 @click.option(
     "--start-within",
@@ -46,8 +46,8 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 @click.option("--unique-key", help="Of this key there is one unfinished job at a time. Default: as the task says.")
 @click.option(
     "--unique-for",
-    type=Amount(min_open=True),
-    help="Seconds for which its key has no other job after the last one was made, also when that has completed. "
+    type=Duration(),
+    help="For so long after the last one was made its key has no other job, also when that has completed. "
     "Default: as the task says.",
 )
 @click.option(
@@ -64,12 +64,12 @@ def enqueue(
     workspace: str,
     payload: str,
     priority: int | None,
-    delay: float | None,
-    longest_delay: float | None,
+    delay: datetime.timedelta | None,
+    longest_delay: datetime.timedelta | None,
     start_within: datetime.timedelta | None,
     queue: str | None,
     unique_key: str | None,
-    unique_for: float | None,
+    unique_for: datetime.timedelta | None,
     if_active: str | None,
     parent: UUID | None,
     wait: bool,
@@ -86,12 +86,12 @@ def enqueue(
             value,
             workspace_id=workspace_id,
             priority=priority,
-            delay=_seconds(delay),
-            longest_delay=_seconds(longest_delay),
+            delay=delay,
+            longest_delay=longest_delay,
             start_within=start_within,
             queue=queue,
             unique_key=unique_key,
-            unique_for=_seconds(unique_for),
+            unique_for=unique_for,
             if_active=ON_CONFLICT.get(if_active),
         )
         answer = known.enqueue(session, dataclasses.replace(job, parent_id=parent))
@@ -106,10 +106,6 @@ def enqueue(
     _tell(answer, made, as_json=as_json)
     if wait and (made is None or made.status != Status.COMPLETED):
         raise SystemExit(1)
-
-
-def _seconds(number: float | None) -> datetime.timedelta | None:
-    return None if number is None else datetime.timedelta(seconds=number)
 
 
 def _parse(payload: str) -> Any:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting_on_jobs import cancel, change, retry, run_now
-from jobplatform.cli.amounts import Amount
+from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
@@ -51,7 +51,11 @@ for command in (why, watch, retry, run_now, change, cancel):
 @click.option("-s", "--status", type=click.Choice([status.value for status in Status]), help="Only those of a status.")
 @click.option("-t", "--task", help="Only those of one task.")
 @click.option("-Q", "--queue", help="Only those of one queue.")
-@click.option("--running-for", type=Amount(), help="Only those running for more than these minutes.")
+@click.option(
+    "--running-for",
+    type=Duration(0, alone="m"),
+    help="Only those running for longer than this, as in 15m or 2h; a number alone is of minutes.",
+)
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(
@@ -59,7 +63,7 @@ def ls(
     status: str | None,
     task: str | None,
     queue: str | None,
-    running_for: float | None,
+    running_for: datetime.timedelta | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -160,7 +164,7 @@ def _list_everywhere(
     status: str | None,
     task: str | None,
     queue: str | None,
-    running_for: float | None,
+    running_for: datetime.timedelta | None,
     limit: int,
 ) -> Sequence[Job]:
     """For whoever runs the platform. No index serves the whole house in this order; it is a look, not a hot path."""
@@ -168,8 +172,7 @@ def _list_everywhere(
     if workspace is not None:
         statement = statement.where(Job.workspace_id == find_workspace(session, workspace))
     if running_for is not None:
-        longest = datetime.timedelta(minutes=running_for)
-        statement = statement.where(Job.status == Status.RUNNING, Job.started_at < clock() - longest)
+        statement = statement.where(Job.status == Status.RUNNING, Job.started_at < clock() - running_for)
     chosen = {Job.status: status, Job.job_type: task, Job.queue: queue}
     for column, value in chosen.items():
         if value is not None:

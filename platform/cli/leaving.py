@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import actor, audit
-from jobplatform.cli.amounts import Amount
+from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, tell
 from jobplatform.models import ExportFile, Role, confine
@@ -79,9 +80,9 @@ def export(workspace: str, output: Path | None, as_json: bool) -> None:
 @click.argument("workspace")
 @click.option("--yes", is_flag=True, help="There is no way back; say that this is meant.")
 @click.option("--cancel-running", is_flag=True, help="Cancel the jobs that run. Default: refuse while there are some.")
-@click.option("--wait", type=Amount(), default=60, show_default=True, help="Seconds they get to end.")
+@click.option("--wait", type=Duration(0), default="60s", show_default=True, help="So long they get to end.")
 @as_json_option
-def erase(workspace: str, yes: bool, cancel_running: bool, wait: float, as_json: bool) -> None:
+def erase(workspace: str, yes: bool, cancel_running: bool, wait: datetime.timedelta, as_json: bool) -> None:
     """Delete everything of a workspace, its keys first. One line of the audit log remains. Safe to repeat."""
     if not yes:
         raise click.UsageError("this deletes every job, connection and record of the workspace; say --yes if so")
@@ -96,7 +97,7 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: float, as_json:
             raise click.ClickException(f"{told}, or say --cancel-running")
         counts = Counter(begin_erasing(session, workspace_id, actor=actor()))
         session.commit()
-        _wait_for_running(session, workspace_id, wait, cancel=cancel_running)
+        _wait_for_running(session, workspace_id, wait.total_seconds(), cancel=cancel_running)
         _delete_files(session, workspace_id)
         while some := erase_some(session, workspace_id):
             session.commit()

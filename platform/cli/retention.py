@@ -16,16 +16,22 @@ from jobplatform.queue import Keep, RetentionRule, clear_retention, list_retenti
 
 
 class Keeping(Duration):
-    """A duration, ``0s`` for not at all, or ``none`` to clear what is set. Answers with a tuple of one."""
+    """A duration, ``0s`` for not at all, or ``none`` to clear what is set. Answers with a tuple of one.
+
+    A number alone is none: whoever means days is not to lose jobs after seconds.
+    """
 
     name = "duration|none"
+
+    def __init__(self) -> None:
+        super().__init__(0, alone="")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
         if value.lower() == NONE:
             return (None,)
-        if value in ("0", "0s", "0d"):
+        if value == "0":
             return (datetime.timedelta(0),)
         return (super().convert(value, param, ctx),)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from jobplatform.cli.amounts import Amount
+from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import mention_migrations, open_database
 from jobplatform.cli.listening import address_options, free_address
 from jobplatform.cli.reloading import begin_again, folders_to_watch, reload_options, run_and_reload
@@ -43,7 +43,7 @@ class Queues(click.ParamType[Any]):
 @click.option("-c", "--concurrency", type=click.IntRange(1, 512), help="Slots: handler processes.")
 @click.option("-Q", "--queues", type=Queues(), help="Only these, as in sync,default. Default: all its tasks name.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Handler threads in each process (soft timeouts only).")
-@click.option("--drain-timeout", type=Amount(0, 86_400), help="Seconds that running jobs get at a stop.")
+@click.option("--drain-timeout", type=Duration(0, 86_400), help="So long running jobs get at a stop, as in 30s.")
 @click.option("--memory-mb", type=click.IntRange(0), help="Memory a handler process may use; 0 is no limit.")
 @click.option("--max-jobs-per-child", type=click.IntRange(0), help="Jobs until a process is replaced; 0 is never.")
 @click.option("--tasks", help="Where the tasks are, as module:attribute.")
@@ -74,6 +74,8 @@ def worker(
         raise click.UsageError("--reload is for a worker that goes on; --until-empty and --max-jobs have it leave")
     settings = Settings.from_env()
     given = {option: value for option, value in options.items() if value is not None}
+    if "drain_timeout" in given:
+        given["drain_timeout"] = given["drain_timeout"].total_seconds()
     settings = dataclasses.replace(settings, **given)
     if settings.mode == "sync":
         raise SettingsError(["JOBPLATFORM_MODE=sync runs jobs where they are enqueued; a worker would find none"])

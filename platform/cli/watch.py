@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Sequence
 from uuid import UUID
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from jobplatform.cli.amounts import Amount
+from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, find_workspace_of, open_session
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
@@ -26,11 +27,11 @@ COLUMNS = ("id", "task", "status", "attempts", "progress", "message", "created")
 @click.argument("job_id", type=click.UUID, required=False)
 @click.option("-w", "--workspace", help="By id or name. Default for one job: the one that has it.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Rows of the table.")
-@click.option("--every", type=Amount(0.1, 60), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--every", type=Duration(0.1, 60), default="1s", show_default=True, help="So long between looks.")
 @click.option("--times", type=click.IntRange(1), hidden=True, help="End after so many looks.")
 @as_json_option
 def watch(
-    job_id: UUID | None, workspace: str | None, limit: int, every: float, times: int | None, as_json: bool
+    job_id: UUID | None, workspace: str | None, limit: int, every: datetime.timedelta, times: int | None, as_json: bool
 ) -> None:
     """Watch a job until it has ended (exit code 1 unless it completed); without one, a workspace until Ctrl-C."""
     with open_session() as session:
@@ -58,14 +59,14 @@ def _watch_one(session: Session, workspace_id: UUID, job_id: UUID, *, as_json: b
         raise SystemExit(1)
 
 
-def _watch_all(session: Session, workspace_id: UUID, limit: int, every: float, times: int | None) -> None:
+def _watch_all(session: Session, workspace_id: UUID, limit: int, every: datetime.timedelta, times: int | None) -> None:
     """Each look is a transaction of its own: one that stays open would hold back vacuum."""
     console = make_console()
     looks = 0
     try:
         with Live(console=console, auto_refresh=False) as live:
             while times is None or looks < times:
-                time.sleep(every if looks else 0)
+                time.sleep(every.total_seconds() if looks else 0)
                 live.update(_table(session, workspace_id, limit), refresh=True)
                 session.commit()
                 looks += 1

@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import psycopg
 import pytest
 from sqlalchemy import Engine, insert, select, text
@@ -17,6 +19,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform import migrations
 from jobplatform.api import verify_token
+from jobplatform.cli import main
+from jobplatform.cli.amounts import Duration
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import ApiToken, Job, JobStep, Workspace
 from jobplatform.queue import (
@@ -301,6 +305,66 @@ def test_nothing_lasts_longer_than_a_hundred_years(cli: Cli, acme: uuid.UUID, ar
 
     assert answer.exit_code == 2
     assert f"Invalid value for '{arguments[-1]}': '999999999d' is longer than a hundred years" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "seconds"),
+    [
+        ("--delay", "1h", 3600),
+        ("--delay", "90", 90),
+        ("--start-within", "1.5", 1.5),
+        ("--delay", "0", 0),
+        ("--delay", "1.5h", 5400),
+        ("--start-within", "90", 90),
+        ("--start-within", "90s", 90),
+    ],
+)
+def test_how_long_is_said_with_a_unit_or_in_seconds(
+    cli: Cli, acme: uuid.UUID, option: str, typed: str, seconds: float
+) -> None:
+    answer = cli("enqueue", "sync", "-w", "Acme", option, typed, "--json")
+
+    assert answer.exit_code == 0, answer.stderr
+    job = json.loads(cli("jobs", "show", json.loads(answer.stdout)["jobId"], "-w", "Acme", "--json").stdout)
+    moments = {name: datetime.datetime.fromisoformat(job[name]) for name in ("createdAt", "runAfter")}
+    said = {"--delay": (moments["runAfter"] - moments["createdAt"]).total_seconds()}
+    assert said.get(option, (job["startWithinMs"] or 0) / 1000) == pytest.approx(seconds, abs=0.01)
+
+
+def test_every_option_that_says_how_long_is_read_in_the_same_way() -> None:
+    """But that of how long jobs are kept: a number alone might be meant to be days, and would be seconds."""
+    read = {
+        name: [kind.convert(typed, None, None) for typed in ("90s", "1.5m", "90")]
+        for name, kind in durations_of(main)
+        if "running-for" not in name and "retention" not in name
+    }
+
+    assert {name.rpartition(" ")[2] for name in read} >= {
+        "--delay", "--longest-delay", "--start-within", "--unique-for", "--since", "--patience", "--keep-old", "--for",
+        "--every", "--spread", "--wait", "--drain-timeout",
+    }  # fmt: skip
+    assert {name for name, found in read.items() if set(found) != {datetime.timedelta(seconds=90)}} == set()
+
+
+def durations_of(command: click.Command, before: str = "") -> Iterator[tuple[str, Duration]]:
+    """Each option that takes a duration, by its command; those of looking are at most a minute."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            part = command.get_command(context, name)
+            assert part is not None
+            yield from durations_of(part, f"{before}{name} ")
+    for option in command.params:
+        if isinstance(option.type, Duration) and option.type.longest > 60:
+            yield f"{before}{option.opts[0]}", option.type
+
+
+@pytest.mark.parametrize("typed", ["7", "1", "0.5"])
+def test_how_long_jobs_are_kept_is_said_with_its_unit(cli: Cli, acme: uuid.UUID, typed: str) -> None:
+    answer = cli("retention", "set", "-w", "Acme", "--completed", typed)
+
+    assert answer.exit_code == 2
+    assert "is not a duration such as 90s, 5m, 2h or 1d" in answer.stderr
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "1e300", "-1"])
