@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -43,6 +44,9 @@ from jobplatform.queue import (
 
 PAGE = 200
 CRON_FIELDS = 5
+#: What a field of a line consists of: numbers and signs, and the names of days and months.
+_NAMES = "mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_FIELD = re.compile(rf"(?:[0-9*/,?#-]|{_NAMES})+", re.IGNORECASE)
 workspace_option = click.option("-w", "--workspace", help="By id or name. Default: the platform's own.")
 _schedule = click.argument("schedule")
 
@@ -231,7 +235,7 @@ def preview_(
 
     As in `jobplatform schedules preview '*/5 9-17 * * mon-fri' --timezone Europe/Berlin`.
     """
-    if every is not None or _is_cron(schedule):
+    if every is not None or _is_cron(schedule) or (timezone and schedule and _seems_cron(schedule)):
         rule = _rule(schedule, timezone, every, anchor, None)
         with open_session() as session:
             runs = [(tick, tick) for tick in preview_rule(rule, count=count, after=time_now(session))]
@@ -240,6 +244,9 @@ def preview_(
     if schedule is None or timezone or anchor:
         raise click.UsageError("say a schedule by id or name, or a crontab line (with --timezone), or --every")
     with open_session() as session:
+        if _seems_cron(schedule) and find_schedule_named(session, _workspace(session, workspace), schedule) is None:
+            # Which says how many fields it has to have.
+            _rule(schedule, None, None, None, None)
         found = _find(session, schedule, workspace)
         runs = preview(found, count=count, after=time_now(session))
     _tell_runs(rule_of(found), runs, paused=found.paused_at is not None, as_json=as_json)
@@ -327,6 +334,12 @@ def _rule(
 def _is_cron(text: str | None) -> bool:
     """Five fields, or one of the short forms; a schedule may be named like neither."""
     return text is not None and (text.startswith("@") or len(text.split()) == CRON_FIELDS)
+
+
+def _seems_cron(text: str) -> bool:
+    """What somebody means as a line and is none; a schedule may have such a name all the same."""
+    words = text.split()
+    return all(map(_FIELD.fullmatch, words)) and (len(words) > 1 or "*" in text or "/" in text)
 
 
 def _parse(payload: str) -> Any:

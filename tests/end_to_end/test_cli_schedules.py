@@ -101,6 +101,29 @@ def test_a_line_is_previewed_before_there_is_a_schedule(cli: Cli) -> None:
         assert cli("schedules", "preview", *wrong).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [("*/5 * * *", 4), ("0 */5 * * * *", 6), ("*/5", 1), ("30 2", 2), ("0 9 * mon-fri", 4), ("0 9 ? * MON#1 2026", 6)],
+)
+@pytest.mark.parametrize("options", [[], ["--tz", "Europe/Berlin"], ["-w", "Acme"]])
+def test_a_line_that_lacks_a_field_is_taken_for_no_name(
+    cli: Cli, acme: uuid.UUID, line: str, fields: int, options: list[str]
+) -> None:
+    answer = cli("schedules", "preview", line, *options)
+
+    assert answer.exit_code == 2
+    assert f"cron must have 5 fields (minute, hour, day, month, weekday) and has {fields}" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["5 4", "mon", "nightly sync", "sync 2", "2026-01-05"])
+def test_a_schedule_whose_name_looks_like_a_part_of_a_line_is_found(cli: Cli, acme: uuid.UUID, name: str) -> None:
+    missing = cli("schedules", "preview", name, "-w", "Acme")
+    cli("schedules", "create", "sync", "-w", "Acme", "--cron", "@daily", "--name", name)
+
+    assert (missing.exit_code == 2) == (name == "5 4")
+    assert cli("schedules", "preview", name, "-w", "Acme").exit_code == 0
+
+
 def test_an_enqueue_says_what_to_do_about_an_unfinished_job_and_who_asks_for_it(cli: Cli, acme: uuid.UUID) -> None:
     def enqueue(task: str, *options: str) -> Any:
         tasks = "tests.api.example_tasks:tasks"
