@@ -51,7 +51,10 @@ COMMANDS = {
     "audit": ("jobplatform.cli.audit_log:audit", "List who did what to whom."),
     "keys": ("jobplatform.cli.keys:keys", "Make, list and rotate the master keys of encryption."),
     "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
-    "jobs": ("jobplatform.cli.jobs:jobs", "List, show, watch, change, retry and cancel jobs; say why one waits."),
+    "jobs": (
+        "jobplatform.cli.jobs:jobs",
+        "List, show, watch, change, retry, replay and cancel jobs; say why one waits.",
+    ),
     "bulk": ("jobplatform.cli.bulk:bulk", "Have workers retry, cancel, delete or change all jobs of a search."),
     "stats": ("jobplatform.cli.stats:stats", "How much there is to do, how quickly it is done, how it ends."),
     "schedules": ("jobplatform.cli.schedules:schedules", "Make, list, pause, run and preview schedules."),

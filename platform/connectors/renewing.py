@@ -36,7 +36,7 @@ from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.pacing import close_resource, take_turn
 from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError, SourceUnreachableError
 from jobplatform.models import Connection, clock
-from jobplatform.queue import pause_schedules_of, safe_text
+from jobplatform.queue import is_replay, pause_schedules_of, safe_text
 from jobplatform.redaction import REDACTED, redact_text
 from jobplatform.settings import OAuthClient, Settings
 
@@ -93,6 +93,9 @@ class DatabaseKeeper:
                 note_attention(session, self._connection, reason)
 
     def renew(self, seen: Credentials) -> Credentials:
+        if is_replay(self._session):
+            # What the provider answers would be forgotten, and the token that is kept may be of no use from then on.
+            raise SourceError("its access token has to be renewed, which a replay leaves to a real attempt")
         application = Settings.from_env().oauth_clients.get(self._connection.connector_type)
         with alone(self._session) as session:
             renewed = renew_credentials(

@@ -5,7 +5,15 @@ from jobplatform.models.audit import AuditEntry
 from jobplatform.models.base import SCHEMA, Base, clock
 from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
 from jobplatform.models.chore import Chore
-from jobplatform.models.confine import confine, is_confined, reaching, set_free, visit
+from jobplatform.models.confine import (
+    confine,
+    confine_connection,
+    is_confined,
+    reaching,
+    set_free,
+    take_part,
+    visit,
+)
 from jobplatform.models.engine import connect_bare, make_engine
 from jobplatform.models.export_file import ExportFile
 from jobplatform.models.history import (
@@ -155,6 +163,7 @@ __all__ = [
     "WorkspaceTotal",
     "clock",
     "confine",
+    "confine_connection",
     "connect_bare",
     "embedded_login",
     "endings",
@@ -166,5 +175,6 @@ __all__ = [
     "reaching",
     "require_roles",
     "set_free",
+    "take_part",
     "visit",
 ]

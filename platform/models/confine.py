@@ -81,6 +81,22 @@ def confine(
     return session
 
 
+def confine_connection(connection: Connection, role: Role, workspace_id: UUID | str) -> None:
+    """The same for the one transaction that this connection is in, or begins by this: whoever uses it is confined until
+    it ends. A Session that takes part in it is to be told so, by :func:`take_part`.
+    """
+    _tell(connection, _statements(role, workspace_id, "", None))
+
+
+def take_part(session: Session) -> Session:
+    """Have the Session's transactions be as confined as the one that they are parts of; answers with it.
+
+    Nothing is told when one of them begins, nor taken back when it ends: what goes on is not theirs.
+    """
+    session.info[_KEY] = ()
+    return session
+
+
 def set_free(session: Session) -> None:
     """Take back :func:`confine` for the transactions to come: for a Session that somebody else goes on using."""
     session.info.pop(_KEY, None)
@@ -188,7 +204,7 @@ def _confine_transaction(session: Session, transaction: SessionTransaction, conn
 @event.listens_for(Session, "after_transaction_end")
 def _free_transaction(session: Session, transaction: SessionTransaction) -> None:
     """A Session within a transaction of its caller's (a test's, say) ends before that does: give back what it was."""
-    if transaction.parent is not None or _KEY not in session.info or not isinstance(session.bind, Connection):
+    if transaction.parent is not None or not session.info.get(_KEY) or not isinstance(session.bind, Connection):
         return
     if not session.bind.closed and session.bind.in_transaction() and _is_sound(session.bind):
         _tell(session.bind, _undone(session.info[_KEY]))

@@ -7,7 +7,7 @@ Where to look, by what is asked:
     by when it has to begin       start_by, begin, end_late
     who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around, leftover
     what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
-                                  worker
+                                  worker, replay without keeping anything
     how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
                                   end_waiting for what ends while it waits
     what waits for an ending      notices, settle, succeed, predecessors
@@ -236,7 +236,9 @@ from jobplatform.queue.receive import (
     turn_away,
 )
 from jobplatform.queue.reconcile import release_unknown_jobs
+from jobplatform.queue.recording import Recorder
 from jobplatform.queue.release import Release, release_jobs
+from jobplatform.queue.replay import ReplayChannel, Replayed, Snapshot, is_replay, read_snapshot, replay_job
 from jobplatform.queue.rescue import rescue_jobs
 from jobplatform.queue.resource_levels import LevelOfResource, extreme_levels, list_resource_levels
 from jobplatform.queue.resources import Adaptive
@@ -518,8 +520,11 @@ __all__ = [
     "QueueSeen",
     "RateLimited",
     "Received",
+    "Recorder",
     "Release",
     "Replaced",
+    "ReplayChannel",
+    "Replayed",
     "RequestKey",
     "ResourceNote",
     "RetentionRule",
@@ -541,6 +546,7 @@ __all__ = [
     "ShutDown",
     "Signs",
     "Skip",
+    "Snapshot",
     "Snooze",
     "Stats",
     "Step",
@@ -673,6 +679,7 @@ __all__ = [
     "is_anything_left",
     "is_encrypting",
     "is_own_task",
+    "is_replay",
     "is_unsettled",
     "keep_answer",
     "key_ring",
@@ -751,12 +758,14 @@ __all__ = [
     "quick_maker",
     "read_hook_key",
     "read_position",
+    "read_snapshot",
     "read_workspace_limits",
     "receive",
     "record",
     "register_worker",
     "release_jobs",
     "release_unknown_jobs",
+    "replay_job",
     "report_progress",
     "rescue_jobs",
     "resume",

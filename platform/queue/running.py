@@ -75,6 +75,9 @@ class RunningJob:
     # Of the class, because hardly any job has one of its own.
     result_type: ResultType | None = None
     _shared: Callable[[], Session] | None = None
+    is_replay = False
+    """Whether somebody only looks what the handler does (``jobplatform jobs replay``), and what it writes is taken
+    back. For handlers that do outside what nobody could take back."""
 
     def __init__(
         self,
@@ -300,13 +303,16 @@ class RunningJob:
         text = safe_json(result if self.result_type is None else self.result_type.dump(result))
         if self.seal is not None:
             text = self.seal.seal("result", text)
-        if not complete_jobs(session, [Completion(self.lease, text)]):
+        if not self._complete(session, text):
             raise LeaseLostError(self.id, self.epoch)
         # Before the commit can happen: whoever finds the lease gone after it must have heard why.
         self._channel.completing()
         self.completed_in_session = True
         # One that others use too is not for us to look after.
         self._completing_session = None if self._shared is not None and session is self._shared() else session
+
+    def _complete(self, session: Session, result: str) -> bool:
+        return bool(complete_jobs(session, [Completion(self.lease, result)]))
 
     def open_sealed(self, form: str) -> str:
         """The payload behind its sealed form; from now on what this job says is sealed too. For whoever runs it.

@@ -71,7 +71,7 @@ class Steps:
         Answers with the result as it is stored, the same for this attempt as for later ones.
         """
         text = _as_json(result, f"the result of the step {name!r}")
-        self._write(given, lambda session: save_step(session, self.job.lease, name, self._sealed(text)))
+        self._write(given, lambda session: self._save_step(session, name, self._sealed(text)))
         self._named[name] = None if given is None else (given, given.get_transaction())
         self.done.steps.add(name)
         return json.loads(text)
@@ -92,7 +92,7 @@ class Steps:
 
     def result(self, name: str) -> Any:
         with self.job.looking() as session:
-            return self._opened(find_result(session, self.job.lease, name))
+            return self._opened(self._find_result(session, name))
 
     # -- the checkpoint --------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Steps:
     @property
     def parts(self) -> dict[str, Any]:
         with self.job.looking() as session:
-            return {name: self._opened(value) for name, value in find_parts(session, self.job.lease).items()}
+            return {name: self._opened(value) for name, value in self._find_parts(session).items()}
 
     def checkpoint(self, state: Any, parts: Mapping[str, Any], given: Session | None) -> None:
         self._refuse_at_the_wrong_place("a checkpoint")
@@ -112,7 +112,7 @@ class Steps:
             name: self._sealed(_as_json(part, f"the part {name!r} of a checkpoint")) for name, part in parts.items()
         }
         self._require_room(named)
-        self._write(given, lambda session: save_checkpoint(session, self.job.lease, stored, named))
+        self._write(given, lambda session: self._save_state(session, stored, named))
         if given is not None:
             self._known = None  # Whether that transaction will be committed is not known here.
         elif self._known is not None:
@@ -131,8 +131,27 @@ class Steps:
     def done(self) -> Done:
         if self._known is None:
             with self.job.looking() as session:
-                self._known = find_done(session, self.job.lease)
+                self._known = self._find_done(session)
         return self._known
+
+    # -- where it is kept ------------------------------------------------------------------------
+
+    def _find_done(self, session: Session) -> Done:
+        return find_done(session, self.job.lease)
+
+    def _find_result(self, session: Session, name: str) -> Any:
+        return find_result(session, self.job.lease, name)
+
+    def _save_step(self, session: Session, name: str, text: str) -> None:
+        save_step(session, self.job.lease, name, text)
+
+    def _find_parts(self, session: Session) -> dict[str, Any]:
+        return find_parts(session, self.job.lease)
+
+    def _save_state(self, session: Session, text: str, parts: Mapping[str, str]) -> None:
+        save_checkpoint(session, self.job.lease, text, parts)
+
+    # --------------------------------------------------------------------------------------------
 
     def _write(self, given: Session | None, save: Callable[[Session], None]) -> None:
         session = self.job.session if given is None else given

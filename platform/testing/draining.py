@@ -21,10 +21,9 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import StillReadyError
 from jobplatform.models import Job, QueueRow, State, clock
-from jobplatform.queue import ClaimedJob, Ring, Tasks, as_worker, claim_jobs, get_job, run_claimed
+from jobplatform.queue import ClaimedJob, Recorder, Ring, Tasks, as_worker, claim_jobs, get_job, run_claimed
 from jobplatform.testing.chores import declare_schedules, do_chores
 from jobplatform.testing.places import Place, commit, engine_of, session_of
-from jobplatform.testing.recording import Recorder
 from jobplatform.wording import plural
 
 #: Attempts after which jobs that are still ready are taken to enqueue each other for ever.

@@ -12,9 +12,18 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, confine
-from jobplatform.queue import Ended, HandlerOutcome, JobInterrupted, Lease, RunningJob, Task, execute, strict_json
+from jobplatform.queue import (
+    Ended,
+    HandlerOutcome,
+    JobInterrupted,
+    Lease,
+    Recorder,
+    RunningJob,
+    Task,
+    execute,
+    strict_json,
+)
 from jobplatform.testing.places import Place, commit, engine_of
-from jobplatform.testing.recording import Recorder
 
 P = TypeVar("P")
 

@@ -51,9 +51,21 @@ from jobplatform.errors import (
 )
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Connection, ConnectionCredentials, Record, Role, Schedule, SyncLog, confine
-from jobplatform.queue import Cron, RunningJob, Skip, create_schedule, pause_schedule, rewrap_keys, set_encrypting
+from jobplatform.queue import (
+    Cron,
+    RunningJob,
+    Skip,
+    Tasks,
+    create_schedule,
+    pause_schedule,
+    read_snapshot,
+    replay_job,
+    rewrap_keys,
+    set_encrypting,
+)
 from jobplatform.settings import OAuthClient
 from tests.connectors.conftest import Jobs
+from tests.queue.replay_tasks import Ear
 
 VARIABLE = "JOBPLATFORM_ENCRYPTION_KEYS"
 SECRET = "the-secret-7f3a"
@@ -733,6 +745,29 @@ def test_a_token_endpoint_that_fails_for_a_moment_takes_nothing_away(
     assert found is not None
     assert found.attention is None
     session.commit()
+    assert stored(session) == before
+
+
+def test_a_replay_renews_no_token_which_nobody_would_have_afterwards(
+    engine: Engine, session: Session, make: Callable[..., Connection], strava: FakeStrava, workspace_id: uuid.UUID
+) -> None:
+    make(strava.url, grant(strava), "strava")
+    tasks, ear = Tasks(), Ear()
+    pull = tasks.task("pull")(lambda job, _payload: run_sync(job, allow_private=True))
+    job_id = pull.enqueue(session, workspace_id=workspace_id).job_id
+    session.commit()
+    before = stored(session)
+    session.commit()
+    strava.expire()
+    snapshot = read_snapshot(session, workspace_id, job_id)
+    session.commit()
+    assert snapshot is not None
+
+    with engine.connect() as connection:
+        ended = replay_job(connection, pull, snapshot, ear).ended
+
+    assert "which a replay leaves to a real attempt" in ended.message
+    assert strava.refreshed == 0
     assert stored(session) == before
 
 

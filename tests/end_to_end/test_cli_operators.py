@@ -276,6 +276,7 @@ LOOKING = {
     *("audit", "health", "healthcheck", "jobs ls", "jobs show", "jobs why", "keys generate", "keys ls", "openapi"),
     *("pauses", "plans ls", "queues ls", "rates ls", "resources ls", "resources levels", "tasks ls", "tokens ls"),
     *("workspaces ls", "workspaces show", "workers ls", "jobs failed", "jobs watch", "stats", "doctor"),
+    "jobs replay",
     *("alerts ls", "alerts rules", "retention ls"),
     *("schedules ls", "schedules show", "schedules preview"),
     *("batches ls", "batches show", "batches watch"),

@@ -7,15 +7,20 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from jobplatform.queue import RunningJob, Task
+from jobplatform.queue.running import RunningJob
+from jobplatform.queue.task import Task
 
 
 class Recorder:
-    """What the handler of the last attempt returned and what it raised."""
+    """What the handler of the last attempt returned and what it raised.
 
-    def __init__(self) -> None:
+    ``raised`` is called with what it raises, where it does: before its Session is rolled back.
+    """
+
+    def __init__(self, raised: Callable[[BaseException], object] | None = None) -> None:
         self.value: Any = None
         self.error: BaseException | None = None
+        self._raised = raised
 
     def listen_to(self, task: Task[Any, Any]) -> Task[Any, Any]:
         """A copy of ``task`` that behaves alike and is heard here; the task itself is left alone."""
@@ -29,7 +34,7 @@ class Recorder:
             try:
                 self.value = handler(job, payload)
             except BaseException as error:
-                self.error = error
+                self._hear(error)
                 raise
             return self._awaited(self.value) if inspect.iscoroutine(self.value) else self.value
 
@@ -39,6 +44,12 @@ class Recorder:
         try:
             self.value = await coroutine
         except BaseException as error:
-            self.value, self.error = None, error
+            self.value = None
+            self._hear(error)
             raise
         return self.value
+
+    def _hear(self, error: BaseException) -> None:
+        self.error = error
+        if self._raised is not None:
+            self._raised(error)

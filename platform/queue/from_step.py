@@ -1,0 +1,36 @@
+"""From a step: which of the things that a job has done come before one of them. Pure.
+
+What was saved in one commit has one moment: of that neither is before the other, and both are done again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from jobplatform.errors import InvalidJobError, Problem
+from jobplatform.models import JobStep
+
+#: Names that are listed where one is not found.
+MOST_NAMES = 20
+
+
+def done_before(steps: Sequence[JobStep], name: str) -> list[JobStep]:
+    """Of the steps and the checkpoint those that were saved before the step ``name`` was.
+
+    Raises :class:`InvalidJobError` when there is no such step.
+    """
+    found = next((step for step in steps if step.name == name != ""), None)
+    if found is None:
+        raise InvalidJobError([Problem("/fromStep", _unknown(name, [step.name for step in steps if step.name]))])
+    return [step for step in steps if step.saved_at < found.saved_at]
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return f"{name!r} is not a step that the job has done: it has done none"
+    near = difflib.get_close_matches(name, known, 1)
+    if near:
+        return f"{name!r} is not a step that the job has done; did you mean {near[0]!r}?"
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return f"{name!r} is not a step that the job has done; those are {', '.join(known[:MOST_NAMES])}{more}"
