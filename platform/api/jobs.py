@@ -1,4 +1,4 @@
-"""Jobs of any task: enqueue, look, list, change, cancel, retry."""
+"""Jobs of any task: enqueue, look, list, change, cancel, retry, fork."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from uuid import UUID
 
 from flask import Response, request
 
-from jobplatform.api.answers import duplicate, list_of_attempts, list_of_steps, require_match, show, status_conflict
+from jobplatform.api.answers import (
+    accept,
+    duplicate,
+    list_of_attempts,
+    list_of_steps,
+    require_match,
+    show,
+    status_conflict,
+)
 from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.enqueueing_many import enqueue_all
@@ -22,11 +30,13 @@ from jobplatform.api.reading import (
     read_page,
     reader_sees_sealed,
 )
+from jobplatform.api.requests import current_request_id, current_trace_parent
 from jobplatform.api.resource import CONDITIONAL, CONFLICT, DUPLICATE, GUARDED, LISTED, LOCATED, QUOTA, TAGGED, Resource
 from jobplatform.api.schemas import (
     AcceptedSchema,
     AttemptsSchema,
     CancelQuerySchema,
+    ForkSchema,
     JobChangeSchema,
     JobsAcceptedSchema,
     JobSchema,
@@ -42,12 +52,14 @@ from jobplatform.api.streaming import show_after
 from jobplatform.queue import (
     CancelAnswer,
     ChangeAnswer,
+    ForkKind,
     JobChange,
     RetryKind,
     RunNowAnswer,
     cancel_job,
     cancel_tree,
     change_job,
+    fork_job,
     get_job,
     hold_job,
     list_attempts,
@@ -204,6 +216,31 @@ def retry(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     if answer.kind is not RetryKind.RETRIED:
         raise status_conflict(job, "retried")
     return show(job)
+
+
+@jobs.endpoint("POST", JOB + "/fork", Scope.JOBS_WRITE, refuses=(400, 404, 413, 415, 422))
+@jobs.may_answer(409, **DUPLICATE)
+@jobs.may_answer(429, **QUOTA)
+@jobs.body(ForkSchema, required=False, example={"fromStep": "page-3"})
+@jobs.answers(202, AcceptedSchema, headers=LOCATED)
+def fork(body: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
+    """Enqueue a job like one that has ended, to go on after what that has done
+
+    The old job stays as it is, and is the parent of the new one. Steps that are kept are not done again.
+    """
+    asked = {**body, "request_id": current_request_id(), "trace_parent": current_trace_parent()}
+    with mounted().transaction() as session:
+        answer = fork_job(session, mounted().tasks, workspace_id, job_id, **asked)
+        if answer.kind is ForkKind.FORKED and answer.enqueued is not None:
+            said = {name: body[name] for name in ("from_step", "from_start") if body.get(name)}
+            facts = {"from_job": str(job_id), **said, "new_payload": "payload" in body}
+            audit(session, "job.fork", f"job:{answer.enqueued.job_id}", workspace_id, **facts)
+    if answer.enqueued is None:
+        raise status_conflict(read_job(workspace_id, job_id), "forked")
+    job = read_existing(workspace_id, answer.enqueued.job_id)
+    if answer.kind is ForkKind.DUPLICATE:
+        raise duplicate(job, answer.enqueued)
+    return accept(job)
 
 
 @jobs.endpoint("POST", JOB + "/run-now", Scope.JOBS_WRITE, refuses=(404,))

@@ -284,6 +284,27 @@ class RetryQuerySchema(CamelSchema):
     )
 
 
+class ForkSchema(CamelSchema):
+    """How the new job differs from the one it is made from."""
+
+    from_step = fields.String(
+        validate=validate.Length(1, 200),
+        metadata={
+            "description": "Do this step, and what was done after it, again: what was saved before it is kept. Without "
+            "it the new job goes on after all that is done."
+        },
+    )
+    from_start = fields.Boolean(
+        load_default=False, metadata={"description": "Keep no steps and no checkpoint; not together with fromStep."}
+    )
+    payload = fields.Raw(metadata={"description": "What the task takes. Default: the payload of the job."})
+
+    @validates_schema
+    def one_beginning(self, data: dict[str, Any], **_: Any) -> None:
+        if data["from_start"] and "from_step" in data:
+            raise ValidationError("Cannot be given together with fromStep.", "fromStart")
+
+
 class JobOptionsSchema(CamelSchema):
     """What every enqueue may say beside its payload. What it does not say, the task decides."""
 

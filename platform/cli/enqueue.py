@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import click
@@ -15,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import Duration
+from jobplatform.cli.beginning import parse_payload
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
 from jobplatform.cli.waiting import show_progress, watch_job
@@ -81,7 +80,7 @@ def enqueue(
         workspace_id = find_workspace(session, workspace)
         if parent is not None and get_job(session, workspace_id, parent) is None:
             raise click.ClickException(f"{parent} is not a job of this workspace")
-        wanted, value = known.offered(task), _parse(payload)
+        wanted, value = known.offered(task), parse_payload(payload)
         job = wanted.new_job(
             value,
             workspace_id=workspace_id,
@@ -96,7 +95,7 @@ def enqueue(
         )
         answer = known.enqueue(session, dataclasses.replace(job, parent_id=parent))
         if if_active == "refuse" and not answer.created:
-            raise click.ClickException(_refusal(answer))
+            raise click.ClickException(refusal(answer))
         facts = {"created": answer.created, **({"replaced": True} if answer.replaced else {})}
         audit(session, "job.enqueue", f"job:{answer.job_id}", workspace_id, **facts)
         # A worker, and the inline run of synchronous mode, see the job from here on.
@@ -106,13 +105,6 @@ def enqueue(
     _tell(answer, made, as_json=as_json)
     if wait and (made is None or made.status != Status.COMPLETED):
         raise SystemExit(1)
-
-
-def _parse(payload: str) -> Any:
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"the payload is not JSON: {error}") from error
 
 
 def _wait(session: Session, workspace_id: UUID, job_id: UUID) -> Job | None:
@@ -142,7 +134,8 @@ def _words(answer: Enqueued) -> str:
     return "" if answer.created else " (an unfinished job holds the guard already: this one)"
 
 
-def _refusal(answer: Enqueued) -> str:
+def refusal(answer: Enqueued) -> str:
+    """Why no job was made."""
     if answer.unique_until is None:
         return f"the unfinished job {answer.job_id} holds the uniqueness guard"
     return f"there is no other job of its key after {answer.job_id} for {answer.retry_after} s"

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting_on_jobs import cancel, change, retry, run_now
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
+from jobplatform.cli.fork import fork
 from jobplatform.cli.replay import replay
 from jobplatform.cli.show import as_json_option, cell, make_console, plain, print_json, print_table
 from jobplatform.cli.watch import watch
@@ -40,10 +41,10 @@ SHOWN_OF_A_VALUE = 200
 
 @click.group()
 def jobs() -> None:
-    """List, show, watch, change, retry, replay and cancel jobs; say why one waits."""
+    """List, show, watch, change, retry, fork, replay and cancel jobs; say why one waits."""
 
 
-for command in (why, watch, replay, retry, run_now, change, cancel):
+for command in (why, watch, replay, retry, fork, run_now, change, cancel):
     jobs.add_command(command)
 
 

@@ -18,9 +18,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.asking import agrees
+from jobplatform.cli.beginning import from_step_option, parse_payload, payload_option, telling_of_the_step
 from jobplatform.cli.database import find_workspace_of, known_tasks, of_a_job_option, open_engine
 from jobplatform.cli.show import as_json_option, print_json
-from jobplatform.errors import InvalidJobError
 from jobplatform.logs import escape_controls
 from jobplatform.models import Outcome, Role, confine
 from jobplatform.queue import (
@@ -45,8 +45,8 @@ Go on?"""
 @click.command()
 @click.argument("job_id", type=click.UUID)
 @of_a_job_option
-@click.option("--payload", help="A JSON object in place of the payload that the job has.")
-@click.option("--from-step", metavar="NAME", help="Do this step again, and what the job has done after it.")
+@payload_option
+@from_step_option
 @click.option("--no-steps", is_flag=True, help="Do every step again.")
 @click.option("--no-timeout", is_flag=True, help="Let it take as long as it takes. Default: the job's own timeout.")
 @click.option("--pdb", "debug", is_flag=True, help="Look around with Python's debugger where the handler raises.")
@@ -72,7 +72,7 @@ def replay(
         raise click.UsageError("--from-step and --no-steps are two ways to say what is done again; say one")
     if debug and as_json:
         raise click.UsageError("--pdb talks to a person, and --json to a program; say one")
-    given = None if payload is None else _parse(payload)
+    given = None if payload is None else parse_payload(payload)
     known = known_tasks()
     with open_engine("jobplatform-replay") as engine:
         snapshot = _read(engine, job_id, workspace, from_step, no_steps)
@@ -97,13 +97,6 @@ def replay(
         raise SystemExit(1)
 
 
-def _parse(payload: str) -> Any:
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"the payload is not JSON: {error}") from error
-
-
 def _read(engine: Engine, job_id: UUID, workspace: str | None, from_step: str | None, no_steps: bool) -> Snapshot:
     """Who says the workspace's id needs to be no operator: handlers' rights are enough."""
     with Session(engine) as session:
@@ -112,10 +105,8 @@ def _read(engine: Engine, job_id: UUID, workspace: str | None, from_step: str | 
             workspace_id = find_workspace_of(confine(session, Role.OPERATOR), job_id, workspace)
             session.rollback()
         confine(session, Role.HANDLER, workspace_id)
-        try:
+        with telling_of_the_step():
             found = read_snapshot(session, workspace_id, job_id, from_step=from_step, no_steps=no_steps)
-        except InvalidJobError as error:
-            raise click.BadParameter(f"--from-step {error.problems[0].message}") from None
     if found is None:
         raise click.ClickException(f"{job_id} is not a job of this workspace")
     return found

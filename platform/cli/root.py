@@ -53,7 +53,7 @@ COMMANDS = {
     "enqueue": ("jobplatform.cli.enqueue:enqueue", "Enqueue a job."),
     "jobs": (
         "jobplatform.cli.jobs:jobs",
-        "List, show, watch, change, retry, replay and cancel jobs; say why one waits.",
+        "List, show, watch, change, retry, fork, replay and cancel jobs; say why one waits.",
     ),
     "bulk": ("jobplatform.cli.bulk:bulk", "Have workers retry, cancel, delete or change all jobs of a search."),
     "stats": ("jobplatform.cli.stats:stats", "How much there is to do, how quickly it is done, how it ends."),

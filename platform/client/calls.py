@@ -107,6 +107,19 @@ class Client:
         """Make a failed or cancelled job pending again."""
         return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/retry"))
 
+    def fork(
+        self, job_id: str | uuid.UUID, *, from_step: str | None = None, from_start: bool = False, payload: Any = None
+    ) -> Job:
+        """Enqueue a job like one that has ended, which stays as it is. Answers with the new one.
+
+        It goes on after the steps that the old one has done: with ``from_step`` after those before that step, with
+        ``from_start`` after none. ``payload`` takes the place of the old one's. Raises :class:`ConflictError` when the
+        old one has not ended, or another job holds the uniqueness guard.
+        """
+        body = {"fromStep": from_step, "fromStart": from_start or None, "payload": payload}
+        said = {name: value for name, value in body.items() if value is not None}
+        return self._accepted(f"jobs/{job_id}/fork", said)
+
     def run_now(self, job_id: str | uuid.UUID) -> Job:
         """Have a job that waits for its time run as soon as it is its turn."""
         return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/run-now"))

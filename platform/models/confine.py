@@ -168,6 +168,34 @@ def reaching(session: Session, workspace_ids: Iterable[UUID]) -> Iterator[None]:
             connection.exec_driver_sql("select set_config('role', %(before)s, true)", {"before": before})
 
 
+_BECOME_API = f"""
+select
+    current_setting('role'),
+    coalesce(current_setting('{WORKSPACE}', true), ''),
+    set_config('role', '{Role.API}', true),
+    set_config('{WORKSPACE}', %(workspace_id)s, true)
+"""
+
+
+@contextmanager
+def as_the_api(session: Session, workspace_id: UUID, *, unless: bool = False) -> Iterator[None]:
+    """Let an operator's Session do within the block what the API does for this workspace, ``unless`` it may already."""
+    if unless:
+        yield
+        return
+    connection = session.connection()
+    role, before, *_ = connection.exec_driver_sql(_BECOME_API, {"workspace_id": str(workspace_id)}).one()
+    try:
+        yield
+    finally:
+        # The end of a failed transaction does this by itself.
+        if _is_sound(connection):
+            connection.exec_driver_sql(
+                f"select set_config('role', %(role)s, true), set_config('{WORKSPACE}', %(before)s, true)",
+                {"role": role, "before": before},
+            )
+
+
 def _statements(
     role: Role, workspace_id: UUID | str | None, token_id: str, at_most: timedelta | None
 ) -> tuple[str, ...]:

@@ -30,3 +30,10 @@ def done(answer: Answer, words: str, there: str | None = None, *, refusal: str =
     response = redirect(there if there and answer.ok else safe_back(), 303)
     notify(response, words if answer.ok else refusal or answer.complaint, "done" if answer.ok else "refused")
     return response
+
+
+def refused(words: str) -> Any:
+    """Back, without anything having been asked."""
+    response = redirect(safe_back(), 303)
+    notify(response, words, "refused")
+    return response

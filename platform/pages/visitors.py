@@ -16,6 +16,7 @@ from jobplatform.api.principals import Principal, Scope
 VERBS: dict[str, Scope] = {
     "job.enqueue": Scope.JOBS_WRITE,
     "job.retry": Scope.JOBS_WRITE,
+    "job.fork": Scope.JOBS_WRITE,
     "job.cancel": Scope.JOBS_WRITE,
     "job.run_now": Scope.JOBS_WRITE,
     "job.change": Scope.JOBS_WRITE,

@@ -11,8 +11,8 @@ Where to look, by what is asked:
     how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
                                   end_waiting for what ends while it waits
     what waits for an ending      notices, settle, succeed, predecessors
-    what people do to jobs        cancel, retry_job, run_now, change_waiting, delete; many at once: cancel_many, bulk,
-                                  bulk_actions
+    what people do to jobs        cancel, retry_job, fork_job, run_now, change_waiting, delete; many at once:
+                                  cancel_many, bulk, bulk_actions
     what may run at all           limits, pause, breaker
     what repeats                  the room schedules
     what others are told          webhooks, tell_webhooks, watch, changes; deliveries from outside: hooks, receive
@@ -112,6 +112,7 @@ from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jo
 from jobplatform.queue.fingerprint import common_part, fingerprint_of
 from jobplatform.queue.forget_deliveries import forget_deliveries
 from jobplatform.queue.forget_periods import forget_periods
+from jobplatform.queue.fork_job import ForkAnswer, ForkKind, fork_job
 from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.health import Alert, Health, queue_health
 from jobplatform.queue.hold import hold_all
@@ -472,6 +473,8 @@ __all__ = [
     "Finding",
     "Fired",
     "Followed",
+    "ForkAnswer",
+    "ForkKind",
     "FoundHook",
     "HandlerOutcome",
     "Happening",
@@ -667,6 +670,7 @@ __all__ = [
     "forget_periods",
     "forget_the_past",
     "forget_ticks",
+    "fork_job",
     "get_batch",
     "get_hook",
     "get_job",

@@ -80,6 +80,16 @@ class Task(Generic[P, R]):
         return {} if rule is None or most is None else {rule: most}
 
     @property
+    def names_key(self) -> bool:
+        """Whether a payload says which other jobs of this task are the same."""
+        return self._unique is not None
+
+    @property
+    def names_resource(self) -> bool:
+        """Whether a payload says what its job uses outside."""
+        return self._resource is not None
+
+    @property
     def description(self) -> str | None:
         return self.options.description
 

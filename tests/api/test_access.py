@@ -93,6 +93,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/jobs/{jobId}/attempts",
         "/workspaces/{workspaceId}/jobs/{jobId}/cancel",
         "/workspaces/{workspaceId}/jobs/{jobId}/events",
+        "/workspaces/{workspaceId}/jobs/{jobId}/fork",
         "/workspaces/{workspaceId}/jobs/{jobId}/retry",
         "/workspaces/{workspaceId}/jobs/{jobId}/run-now",
         "/workspaces/{workspaceId}/jobs/{jobId}/steps",

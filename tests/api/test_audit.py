@@ -257,6 +257,7 @@ ACTS = {
     Route("POST", f"{WORKSPACE}/batches/{{batchId}}/close"): Act("batch.close", Stage.batch),
     Route("POST", f"{WORKSPACE}/batches/{{batchId}}/cancel"): Act("batch.cancel", Stage.batch),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/retry"): Act("job.retry", Stage.cancelled_job),
+    Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/fork"): Act("job.fork", Stage.cancelled_job),
     Route("POST", f"{WORKSPACE}/jobs/{{jobId}}/run-now"): Act("job.run_now", Stage.later_job),
     Route("POST", f"{WORKSPACE}/schedules"): Act("schedule.create", body={"jobType": "echo", "everyMs": 60_000}),
     Route("PATCH", SCHEDULE): Act("schedule.change", Stage.schedule, body={"priority": 3}),

@@ -21,6 +21,7 @@ PAIRS = [
     ("Edge", "Edge", set()),
     ("EnqueueOptions", "NewJob", {"jobType", "payload"}),
     ("JobChange", "JobChange", set()),
+    ("ForkOptions", "Fork", set()),
 ]
 
 

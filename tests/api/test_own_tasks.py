@@ -181,3 +181,20 @@ def test_a_delivery_of_a_test_is_enqueued_tried_again_when_it_failed_and_changed
     assert (sent.status_code, retried.status_code, changed.status_code) == (202, 200, 200)
     assert (changed.get_json()["jobType"], changed.get_json()["priority"]) == ("jobplatform.webhook", 5)
     assert (retried.get_json()["jobType"], retried.get_json()["status"]) == ("jobplatform.webhook", "pending")
+
+
+def test_a_delivery_is_not_forked_with_a_payload_that_nobody_of_us_wrote(
+    owner: Client, workspace_id: uuid.UUID, hand: Hand, sessions: sessionmaker[Session]
+) -> None:
+    wanted = {"name": "the CRM", "url": "https://crm.example.com/hooks"}
+    webhook = owner.post(f"/workspaces/{workspace_id}/webhooks", json=wanted).get_json()
+    job_id = owner.post(f"/workspaces/{workspace_id}/webhooks/{webhook['id']}/test").get_json()["jobId"]
+    hand.fail(workspace_id, job_id)
+
+    forked = [
+        owner.post(f"/workspaces/{workspace_id}/jobs/{job_id}/fork", json=body) for body in ({}, {"payload": FORGED})
+    ]
+
+    assert [answer.get_json()["type"].rpartition(":")[2] for answer in forked] == ["unknown-job-type"] * 2
+    with sessions() as session:
+        assert [str(job.id) for job in session.scalars(select(Job))] == [job_id]

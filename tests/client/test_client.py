@@ -126,6 +126,20 @@ def test_a_job_is_enqueued_looked_at_cancelled_and_retried(jobs: Client) -> None
     assert jobs.retry(job.id).status == "pending"
 
 
+def test_a_new_job_is_made_from_one_that_has_ended(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:
+    old = jobs.enqueue("echo", {"n": 1})
+    with pytest.raises(ConflictError) as live:
+        jobs.fork(old.id)
+    hand.fail(workspace_id, old.id, steps={"one": 1, "two": 2})
+
+    new = jobs.fork(old.id, from_step="two", payload={"n": 2})
+    anew = jobs.fork(old.id, from_start=True)
+
+    assert live.value.job_status == "pending"
+    assert (new.status, jobs.get(old.id).status) == ("pending", "failed")
+    assert [job.id for job in jobs.list_jobs(parent_id=old.id)] == [anew.id, new.id]
+
+
 def test_a_job_says_by_when_it_has_to_begin(jobs: Client) -> None:
     job = jobs.enqueue("echo", delay_ms=3_600_000, start_within_ms=60_000)
 

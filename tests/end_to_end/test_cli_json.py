@@ -171,6 +171,7 @@ def calls(session: Session, acme: uuid.UUID, folder: Path, made: dict[str, str])
     yield "jobs why", [str(failed), *of_acme]
     yield "jobs watch", [str(failed), *of_acme]
     yield "jobs replay", [str(failed), *of_acme, "--yes"]
+    yield "jobs fork", [str(failed), *of_acme]
     yield "jobs retry", [str(failed), *of_acme]
     yield "jobs run-now", [str(failed), *of_acme]
     yield "jobs change", [str(failed), *of_acme, "--priority", "5"]

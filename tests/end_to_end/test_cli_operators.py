@@ -212,6 +212,7 @@ ACTS = {
         "job.change", "{} -w Acme --priority 5", Stage.job, refused=f"{uuid.uuid4()} -w Acme --priority 5"
     ),
     "jobs retry": Act("job.retry", "{} -w Acme", Stage.cancelled_job, refused=f"{uuid.uuid4()} -w Acme"),
+    "jobs fork": Act("job.fork", "{} -w Acme", Stage.cancelled_job, refused=f"{uuid.uuid4()} -w Acme"),
     "schedules create": Act("schedule.create", "sync -w Acme --cron @daily", refused="sync -w Acme --cron @never"),
     "schedules pause": Act("schedule.pause", "{} -w Acme", Stage.schedule, refused="nothing"),
     "schedules resume": Act("schedule.resume", "{} -w Acme", Stage.paused_schedule, refused="nothing"),

@@ -198,6 +198,27 @@ def test_jobs_are_found_by_state_and_by_what_is_searched_for(
     assert "No job fits" in operator.get("/jobs?q=task:nothing").text
 
 
+def test_a_new_job_is_made_from_one_that_has_ended_where_the_form_says(
+    operator: Visitor, enqueue: Enqueue, hand: Hand, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    old = enqueue("echo", {"n": 1})
+    assert "Fork</summary>" not in operator.get(f"/jobs/{acme}/{old}").text
+    hand.fail(acme, str(old), steps={"one": 1, "<two>": 2})
+    page = operator.get(f"/jobs/{acme}/{old}").text
+    assert '<option value="step:&lt;two&gt;">again from &lt;two&gt;</option>' in page
+
+    refused = operator.do("/fork", payload="{n")
+    operator.get(f"/jobs/{acme}/{old}")
+    assert operator.do("/fork", begin="step:<two>", payload='{"n": 2}') == "This is the new job."
+
+    assert refused.startswith("The payload is not JSON")
+    rows = "select payload, parent_id, (select array_agg(name) from jobplatform.job_steps where job_id = r.id) "
+    with sessions() as session:
+        (new,) = session.execute(text(rows + "from jobplatform.job_records r where parent_id is not null")).all()
+    assert new == ({"n": 2}, old, ["one"])
+    assert audited(sessions) == [("job.fork", "a test")]
+
+
 def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
     operator: Visitor, failed: uuid.UUID, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
 ) -> None:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import datetime
 import json
 import secrets
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from flask import Response, redirect, request
+from flask import Response, request
 
 from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.models import Job, Outcome, Status
-from jobplatform.pages.acting import done, key_of_form
+from jobplatform.pages.acting import done, key_of_form, refused
 from jobplatform.pages.charts import Stretch, stretches
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.console.typed import change_of_job, typed_change, wrong_with_change
 from jobplatform.pages.inner_api import Answer
-from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, current_shell, current_visit, looking, url
 from jobplatform.pages.words import duration
-from jobplatform.queue import CLOSED, pages, reveal, time_now
+from jobplatform.queue import CLOSED, list_steps, pages, reveal, time_now
 
 JOB = "/jobs/<uuid:workspace_id>/<uuid:job_id>"
 LINES = 200
+#: Where a fork begins, as the form says it.
+FROM_STEP, FROM_START = "step", "start"
 CHIPS = {Outcome.OK: "completed", Outcome.SKIPPED: "completed", Outcome.CANCELLED: "cancelled", "running": "running"}
 #: What the stretches of a timeline are, for its legend.
 KINDS = {
@@ -42,6 +44,7 @@ def make_job() -> Section:
     section.page(JOB)(show_job)
     section.page(JOB + "/events")(stream_job)
     section.action(JOB + "/retry", "job.retry")(retry)
+    section.action(JOB + "/fork", "job.fork")(fork)
     section.action(JOB + "/cancel", "job.cancel")(cancel)
     section.action(JOB + "/run-now", "job.run_now")(run_now)
     section.action(JOB + "/change", "job.change")(change)
@@ -62,6 +65,7 @@ def _page(workspace_id: UUID, job_id: UUID, wrong: dict[str, str] | None = None,
         reveal(session, [detail.job], to_reader=reader_sees_sealed())
         names = workspace_names(session, [workspace_id])
         now = time_now(session)
+        done_steps = list_steps(session, workspace_id, job_id, largest=0) if detail.why is None else []
     job: Job = detail.job
     parts, words = _life(detail, now)
     return render(
@@ -79,6 +83,7 @@ def _page(workspace_id: UUID, job_id: UUID, wrong: dict[str, str] | None = None,
         is_live=job.status in (Status.PENDING, Status.RUNNING),
         can_run_now=job.status == Status.PENDING and job.run_after > now,
         once=secrets.token_urlsafe(16),
+        beginnings=_beginnings([step.name for step in done_steps]),
         typed=typed_change(request.form) if wrong else {},
         wrong=wrong or {},
     )
@@ -94,6 +99,22 @@ def stream_job(workspace_id: UUID, job_id: UUID) -> Response:
 
 def retry(workspace_id: UUID, job_id: UUID) -> Any:
     return done(_post(workspace_id, job_id, "retry"), "The job is pending again, with all its attempts ahead of it.")
+
+
+def fork(workspace_id: UUID, job_id: UUID) -> Any:
+    """A new job that begins where the form says, with the payload that it says, if any."""
+    try:
+        payload = json.loads(request.form.get("payload", "").strip() or "null")
+    except (ValueError, RecursionError) as error:
+        return refused(f"The payload is not JSON: {error}.")
+    begins, _, name = request.form.get("begin", "").partition(":")
+    body = {
+        **({"fromStep": name} if begins == FROM_STEP else {}),
+        **({"fromStart": True} if begins == FROM_START else {}),
+        **({} if payload is None else {"payload": payload}),
+    }
+    answer = ask("POST", f"/workspaces/{workspace_id}/jobs/{job_id}/fork", body, key=key_of_form())
+    return _to_the_new_job(workspace_id, answer)
 
 
 def cancel(workspace_id: UUID, job_id: UUID) -> Any:
@@ -119,12 +140,7 @@ def enqueue_again(workspace_id: UUID, job_id: UUID) -> Any:
     """A new job with the same payload and options, and a guard of its own where the task has one."""
     body = _same_again(workspace_id, job_id)
     answer = ask("POST", f"/workspaces/{workspace_id}/jobs", body, key=key_of_form())
-    if not answer.ok:
-        return done(answer, "")
-    there = url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"])
-    response = redirect(there, 303)
-    notify(response, "This is the new job.")
-    return response
+    return _to_the_new_job(workspace_id, answer)
 
 
 def chip_of(outcome: str) -> str:
@@ -135,6 +151,22 @@ def chip_of(outcome: str) -> str:
 def quoted(text: str) -> str:
     """As the value of a qualifier."""
     return json.dumps(text, ensure_ascii=False) if not text.replace("-", "").replace("_", "").isalnum() else text
+
+
+def _to_the_new_job(workspace_id: UUID, answer: Answer) -> Any:
+    if not answer.ok:
+        return done(answer, "")
+    return done(
+        answer, "This is the new job.", url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"])
+    )
+
+
+def _beginnings(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Where a job made from this one may begin: as the form has it, and in words."""
+    if not names:
+        return []
+    steps = [(f"{FROM_STEP}:{name}", f"again from {name}") for name in names if name]
+    return [("", "after what is done"), *steps, (FROM_START, "from the start")]
 
 
 def _same_again(workspace_id: UUID, job_id: UUID) -> dict[str, Any]:

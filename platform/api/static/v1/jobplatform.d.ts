@@ -156,12 +156,22 @@ export interface JobChange {
   queue?: string;
 }
 
+export interface ForkOptions {
+  /** Do this step, and what was done after it, again. Without it the new job goes on after all that is done. */
+  fromStep?: string;
+  /** Do every step again. */
+  fromStart?: boolean;
+  payload?: unknown;
+}
+
 export interface Client {
   enqueue<Result = unknown>(jobType: string, payload?: unknown, options?: EnqueueOptions): Promise<EnqueuedJob<Result>>;
   get<Result = unknown>(jobId: string): Promise<Job<Result>>;
   list(filters?: Record<string, string>): AsyncGenerator<Job>;
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;
+  /** A new job like one that has ended, which stays as it is. Resolves with the new one. */
+  fork<Result = unknown>(jobId: string, options?: ForkOptions): Promise<Job<Result>>;
   runNow(jobId: string): Promise<Job>;
   /** `ifStill`: only if the job is as it was when it was read so; else an ApiError of status 412. */
   change(jobId: string, changes: JobChange, guards?: { ifStill?: Job }): Promise<Job>;

@@ -24,7 +24,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Enqueue, look at, list, change, cancel and retry the jobs of one workspace. */
+/** Enqueue, look at, list, change, cancel, retry and fork the jobs of one workspace. */
 export function createClient(baseUrl, workspaceId, options = {}) {
   const root = `${baseUrl.replace(/\/+$/, "")}/workspaces/${workspaceId}`;
   const ask = (method, path, body, headers) => insist(root + path, options, method, body, headers);
@@ -45,6 +45,7 @@ export function createClient(baseUrl, workspaceId, options = {}) {
     },
     cancel: (jobId) => ask("POST", `/jobs/${jobId}/cancel`),
     retry: (jobId) => ask("POST", `/jobs/${jobId}/retry`),
+    fork: async (jobId, more = {}) => (await ask("POST", `/jobs/${jobId}/fork`, more)).job,
     runNow: (jobId) => ask("POST", `/jobs/${jobId}/run-now`),
     change: async (jobId, changes, { ifStill } = {}) =>
       ask("PATCH", `/jobs/${jobId}`, changes, ifStill ? { "If-Match": tagOf(ifStill) } : {}),
