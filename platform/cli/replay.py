@@ -84,9 +84,9 @@ def replay(
         seconds = None if no_timeout else snapshot.job.timeout_ms / 1000
         screen = _Screen(quiet=as_json, seconds=seconds)
         recorder = Recorder(screen.debug if debug else None)
-        with _quiet(as_json), engine.connect() as connection, screen.at_most():
+        with _quiet(as_json), engine.connect() as connection:
             replayed = replay_job(connection, recorder.listen_to(task), snapshot, screen, payload=given)
-    if isinstance(recorder.error, KeyboardInterrupt):
+    if replayed.ended.error_type == KeyboardInterrupt.__name__:
         raise click.Abort
     ending = _ending(task, snapshot, replayed, screen)
     if as_json:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -59,6 +60,9 @@ class ReplayChannel(Channel, Protocol):
 
     def taken_back(self, what: str) -> None:
         """Say that a Session of the handler's own was rolled back."""
+
+    def at_most(self) -> AbstractContextManager[None]:
+        """What the handler is run within, and may be interrupted by."""
 
 
 class Replayed(NamedTuple):
@@ -118,7 +122,7 @@ def replay_job(
             stored = json.loads(job.open_sealed(form))
         if given is not None:
             job.payload_version = None
-        return _opened(job, _execute(task, job, stored if given is None else given))
+        return _opened(job, _execute(task, job, stored if given is None else given, channel))
     finally:
         transaction.rollback()
 
@@ -231,9 +235,10 @@ class _OpeningChannel:
         return self._told.interruption()
 
 
-def _execute(task: Task[Any, Any], job: ReplayedJob, payload: Any) -> Ended:
+def _execute(task: Task[Any, Any], job: ReplayedJob, payload: Any, channel: ReplayChannel) -> Ended:
     try:
-        return execute(task, job, payload)
+        with channel.at_most():
+            return execute(task, job, payload)
     except JobInterrupted as interruption:
         # It came at the edge, outside of the handler.
         return Ended("interrupted", outcome=interruption.reason, message=str(interruption))

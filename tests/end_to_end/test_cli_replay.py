@@ -124,8 +124,9 @@ def test_nothing_is_called_before_somebody_agrees(make: Make, replay: Replay) ->
     assert "begun" not in declined.stdout
 
 
-def test_a_handler_that_takes_too_long_is_stopped_as_by_a_worker(make: Make, replay: Replay) -> None:
-    job_id = make("hang", timeout=datetime.timedelta(milliseconds=200))
+@pytest.mark.parametrize("task", ["hang", "hang_async"])
+def test_a_handler_that_takes_too_long_is_stopped_as_by_a_worker(make: Make, replay: Replay, task: str) -> None:
+    job_id = make(task, timeout=datetime.timedelta(milliseconds=200))
 
     answer = replay(job_id, "--yes")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Engine, text
@@ -38,6 +40,9 @@ class Ear:
 
     def interruption(self) -> type[BaseException] | None:
         return self.interrupts
+
+    def at_most(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def taken_back(self, what: str) -> None:
         self.said.append(f"taken back: {what}")
@@ -156,6 +161,14 @@ def hang(job: RunningJob, payload: dict[str, Any]) -> None:
     """Until it is told to stop, in the middle of a statement."""
     try:
         job.session.execute(text("select pg_sleep(60)"))
+    finally:
+        print("cleaned up")  # noqa: T201 - a handler may
+
+
+@tasks.task("hang_async")
+async def hang_async(job: RunningJob, payload: dict[str, Any]) -> None:
+    try:
+        await asyncio.sleep(60)
     finally:
         print("cleaned up")  # noqa: T201 - a handler may
 
