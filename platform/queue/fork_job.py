@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Job, JobStep, as_the_api, visit
+from jobplatform.models import CHECKPOINT_PART, Job, JobStep, as_the_api, visit
 from jobplatform.queue.enqueue import Enqueued, NewJob
 from jobplatform.queue.from_step import done_before
 from jobplatform.queue.read import get_job, list_steps
@@ -112,12 +112,12 @@ def fork_job(
             return ForkAnswer(ForkKind.DUPLICATE, enqueued)
         if names:
             _copy(session, old, job.id, names)
-        return ForkAnswer(ForkKind.FORKED, enqueued, [name for name in names if name])
+        return ForkAnswer(ForkKind.FORKED, enqueued, [name for name in names if name[:1] not in ("", CHECKPOINT_PART)])
 
 
 def _names_to_keep(session: Session, old: Job, from_step: str | None) -> list[str]:
-    """The checkpoint's is empty. No result is read for that."""
-    steps = list_steps(session, old.workspace_id, old.id, largest=0)
+    """With those of the checkpoint, which is empty, and its parts. No result is read for that."""
+    steps = list_steps(session, old.workspace_id, old.id, largest=0, parts=True)
     return [step.name for step in (steps if from_step is None else done_before(steps, from_step))]
 
 
@@ -182,7 +182,7 @@ def _sealed_anew(session: Session, old: Job, new_id: uuid.UUID, names: Sequence[
         return None
     opener = None if old_form is None else seals_of(session, old.workspace_id, old.id, old_form)[1]
     closer = None if new_form is None else seal_of(session, old.workspace_id, new_id, new_form)
-    found = {step.name: step for step in list_steps(session, old.workspace_id, old.id)}
+    found = {step.name: step for step in list_steps(session, old.workspace_id, old.id, parts=True)}
     return [_resealed(found[name], opener, closer) for name in names]
 
 

@@ -9,21 +9,24 @@ import difflib
 from collections.abc import Sequence
 
 from jobplatform.errors import InvalidJobError, Problem
-from jobplatform.models import JobStep
+from jobplatform.models import CHECKPOINT_PART, JobStep
 
 #: Names that are listed where one is not found.
 MOST_NAMES = 20
 
 
 def done_before(steps: Sequence[JobStep], name: str) -> list[JobStep]:
-    """Of the steps and the checkpoint those that were saved before the step ``name`` was.
+    """Of the steps and the checkpoint those that were saved before the step ``name`` was; parts go with the checkpoint.
 
     Raises :class:`InvalidJobError` when there is no such step.
     """
-    found = next((step for step in steps if step.name == name != ""), None)
+    parts = [step for step in steps if step.name.startswith(CHECKPOINT_PART)]
+    others = [step for step in steps if not step.name.startswith(CHECKPOINT_PART)]
+    found = next((step for step in others if step.name == name != ""), None)
     if found is None:
-        raise InvalidJobError([Problem("/fromStep", _unknown(name, [step.name for step in steps if step.name]))])
-    return [step for step in steps if step.saved_at < found.saved_at]
+        raise InvalidJobError([Problem("/fromStep", _unknown(name, [step.name for step in others if step.name]))])
+    before = [step for step in others if step.saved_at < found.saved_at]
+    return before + (parts if any(step.name == "" for step in before) else [])
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

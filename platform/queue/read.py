@@ -138,10 +138,10 @@ def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) 
 
 
 def list_steps(
-    session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, largest: int | None = None
+    session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, largest: int | None = None, parts: bool = False
 ) -> Sequence[JobStep]:
-    """The steps of a job that are done, in the order in which they were; its checkpoint is the one without a name,
-    and the parts of that are left out.
+    """The steps of a job that are done, in the order in which they were; its checkpoint is the one without a name.
+    With ``parts`` those of the checkpoint too, whose names begin with :data:`CHECKPOINT_PART`.
 
     A value of more than ``largest`` bytes stays in the database; ``{"leftOut": bytes}`` is in its place.
     """
@@ -152,13 +152,11 @@ def list_steps(
         value = case((size > largest, func.jsonb_build_object("leftOut", size)), else_=value)
     statement = (
         select(JobStep.name, JobStep.epoch, JobStep.saved_at, type_coerce(value, JSONB))
-        .where(
-            JobStep.workspace_id == workspace_id,
-            JobStep.job_id == job_id,
-            func.left(JobStep.name, 1) != CHECKPOINT_PART,
-        )
+        .where(JobStep.workspace_id == workspace_id, JobStep.job_id == job_id)
         .order_by(JobStep.saved_at, JobStep.name)
     )
+    if not parts:
+        statement = statement.where(func.left(JobStep.name, 1) != CHECKPOINT_PART)
     mine = {"workspace_id": workspace_id, "job_id": job_id}
     return [
         JobStep(**mine, name=name, epoch=epoch, saved_at=saved_at, value=found)

@@ -27,7 +27,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from jobplatform.models import Role, Status, confine_connection, take_part
+from jobplatform.models import CHECKPOINT_PART, Role, Status, confine_connection, take_part
 from jobplatform.queue.claim import ClaimedJob
 from jobplatform.queue.execute import Ended, decode_payload, execute
 from jobplatform.queue.from_step import done_before
@@ -47,7 +47,8 @@ from jobplatform.queue.task import Task
 class Snapshot:
     """A job as it is stored: its last attempt, or its first one when it has had none, and what it has done.
 
-    ``done`` has the results of its steps, in their order and as stored, and its checkpoint's state under an empty name.
+    ``done`` has the results of its steps, in their order and as stored, its checkpoint's state under an empty name, and
+    that one's parts under names that begin with :data:`~jobplatform.models.CHECKPOINT_PART`.
     """
 
     job: ClaimedJob
@@ -83,7 +84,7 @@ def read_snapshot(
     job = get_job(session, workspace_id, job_id)
     if job is None:
         return None
-    steps = [] if no_steps else list_steps(session, workspace_id, job_id)
+    steps = [] if no_steps else list_steps(session, workspace_id, job_id, parts=True)
     if from_step is not None:
         steps = done_before(steps, from_step)
     claimed = ClaimedJob(
@@ -198,7 +199,13 @@ class _StepsInMemory(Steps):
 
     def _find_done(self, session: Session) -> Done:
         done = self.job.done
-        return Done({name for name in done if name != CHECKPOINT}, done.get(CHECKPOINT))
+        parts = {name for name in done if name.startswith(CHECKPOINT_PART)}
+        names = {name.removeprefix(CHECKPOINT_PART) for name in parts}
+        return Done(done.keys() - parts - {CHECKPOINT}, done.get(CHECKPOINT), names)
+
+    def _find_parts(self, session: Session) -> dict[str, Any]:
+        done = self.job.done
+        return {name[1:]: value for name, value in done.items() if name.startswith(CHECKPOINT_PART)}
 
     def _find_result(self, session: Session, name: str) -> Any:
         return self.job.done[name]
@@ -207,8 +214,9 @@ class _StepsInMemory(Steps):
         self.job.done[name] = json.loads(text)
         self.job.take_back(session, f"the step {name!r}")
 
-    def _save_state(self, session: Session, text: str) -> None:
+    def _save_state(self, session: Session, text: str, parts: Mapping[str, str]) -> None:
         self.job.done[CHECKPOINT] = json.loads(text)
+        self.job.done |= {CHECKPOINT_PART + name: json.loads(part) for name, part in parts.items()}
         self.job.take_back(session, "the checkpoint")
 
 

@@ -70,8 +70,8 @@ def work(job: RunningJob, payload: dict[str, Any]) -> Any:
                     job.log("the far side hangs up", "warning")
                     raise RuntimeError("the far side said no")
     seen.append((job.id, job.attempt, job.max_attempts, job.is_replay, names))
-    job.checkpoint({"at": "the end"})
-    return {"steps": names, "rows": rows(job.session)}
+    job.checkpoint({"at": "the end"}, parts={"two": "of this run"})
+    return {"steps": names, "rows": rows(job.session), "parts": job.checkpoint_parts}
 
 
 @tasks.task("say")

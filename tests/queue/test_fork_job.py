@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, InvalidPayloadError, QuotaExceededError, UnknownTaskError
 from jobplatform.key_ring import generate_key
-from jobplatform.models import Role, Status, confine
+from jobplatform.models import CHECKPOINT_PART, Role, Status, confine
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -101,7 +101,7 @@ def failed(db: Session, begin: Callable[..., Lease]) -> End:
         lease = begin(task, payload, **options)
         save_step(db, lease, "one", '"old one"')
         save_step(db, lease, "two", '{"n": 2}')
-        save_checkpoint(db, lease, '{"cursor": 2}')
+        save_checkpoint(db, lease, '{"cursor": 2}', {"crm": "[2]"})
         save_step(db, lease, "three", "null")
         return fail(db, lease)
 
@@ -123,6 +123,10 @@ def fork(session: Session, workspace_id: uuid.UUID) -> Fork:
     return fork
 
 
+#: Of the checkpoint that the job above has.
+PART = CHECKPOINT_PART + "crm"
+
+
 def made(answer: ForkAnswer) -> uuid.UUID:
     assert answer.kind is ForkKind.FORKED
     assert answer.enqueued is not None
@@ -136,7 +140,7 @@ def run(db: Session, engine: Engine, worker: Worker, workspace_id: uuid.UUID, jo
 
 
 def values(db: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> dict[str, Any]:
-    return {step.name: step.value for step in list_steps(db, workspace_id, job_id)}
+    return {step.name: step.value for step in list_steps(db, workspace_id, job_id, parts=True)}
 
 
 def test_from_the_third_step_on_the_first_two_are_kept(
@@ -148,7 +152,7 @@ def test_from_the_third_step_on_the_first_two_are_kept(
 
     new = made(answer)
     assert answer.kept == ["one", "two"]
-    assert values(db, workspace_id, new) == {"one": "old one", "two": {"n": 2}, "": {"cursor": 2}}
+    assert values(db, workspace_id, new) == {"one": "old one", "two": {"n": 2}, "": {"cursor": 2}, PART: [2]}
     run(db, engine, worker, workspace_id, new)
     assert (look(new).status, look(new).result) == (Status.COMPLETED, ["old one", {"n": 2}, "anew three"])
     assert done == ["three"]
@@ -187,7 +191,7 @@ def test_without_a_step_it_goes_on_after_all_that_is_done_and_from_the_start_aft
     whole = made(fork(old))
     cancel_job(db, workspace_id, whole)
 
-    assert list(values(db, workspace_id, whole)) == ["one", "two", "", "three"]
+    assert list(values(db, workspace_id, whole)) == ["one", "two", "", PART, "three"]
     assert values(db, workspace_id, made(fork(old, from_start=True))) == {}
 
 
@@ -366,7 +370,7 @@ def test_whoever_may_enqueue_may_fork(
         assert session.scalar(text("select current_user")) == role
         session.commit()
 
-    assert list(values(db, workspace_id, made(answer))) == ["one", "two", "", "three"]
+    assert list(values(db, workspace_id, made(answer))) == ["one", "two", "", PART, "three"]
 
 
 def test_a_retry_from_the_start_waits_until_the_steps_are_copied(
@@ -380,5 +384,5 @@ def test_a_retry_from_the_start_waits_until_the_steps_are_copied(
 
     assert retried.result().kind.value == "retried"
     assert answer.kept == ["one", "two", "three"]
-    assert list(values(db, workspace_id, made(answer))) == ["one", "two", "", "three"]
+    assert list(values(db, workspace_id, made(answer))) == ["one", "two", "", PART, "three"]
     assert get_job(db, workspace_id, old) is not None

@@ -118,6 +118,7 @@ def test_another_payload_is_tried_and_nothing_that_was_written_is_kept(replay: R
     assert json.loads(replayed.result or "") == {
         "steps": ["first: kept one", "second: kept two", "third: done"],
         "rows": ["third"],
+        "parts": {"two": "of this run"},
     }
     assert replay_tasks.seen == [
         (failed, 1, 2, True, ["first: kept one", "second: kept two", "third: done"]),
@@ -246,13 +247,13 @@ def test_a_checkpoint_that_is_stored_is_found_and_one_of_a_replay_is_not_stored(
     replay: Replay, attempt: Callable[..., Lease], db: Session, workspace_id: uuid.UUID
 ) -> None:
     lease = attempt()
-    save_checkpoint(db, lease, '{"page": 7}')
+    save_checkpoint(db, lease, '{"page": 7}', {"one": "1", "two": "2"})
     job_id = fail(db, lease)
 
-    replay(job_id, payload={"well": True})
+    replayed = replay(job_id, payload={"well": True})
 
-    (kept,) = list_steps(db, workspace_id, job_id)
-    assert kept.value == {"page": 7}
+    assert json.loads(replayed.result or "")["parts"] == {"one": 1, "two": "of this run"}
+    assert [step.value for step in list_steps(db, workspace_id, job_id, parts=True)] == [{"page": 7}, 1, 2]
 
 
 @pytest.mark.parametrize(("task", "result"), [("wait", "awaited"), ("items", None)])
