@@ -26,7 +26,6 @@ from jobplatform.api.schedule_schemas import (
     TickSchema,
     TicksSchema,
 )
-from jobplatform.connectors import require_connection
 from jobplatform.errors import InvalidScheduleError, Problem
 from jobplatform.models import PLATFORM_WORKSPACE, Schedule, ScheduleTick
 from jobplatform.queue import (
@@ -80,10 +79,8 @@ def make(workspace_id: UUID, body: dict[str, Any], url_of: Callable[[UUID], str]
     assert rule is not None
     task = mounted().tasks.offered(body.pop("job_type"))
     with mounted().transaction() as session:
-        options = _options(body)
-        require_connection(session, task, workspace_id, options.get("payload"))
         made = create_schedule(
-            session, task, rule, workspace_id=workspace_id, made_by=current_principal().name, **options
+            session, task, rule, workspace_id=workspace_id, made_by=current_principal().name, **_options(body)
         )
         _audit(session, "schedule.create", made)
         answer = _answer(session, made, 201)
@@ -107,7 +104,6 @@ def change(workspace_id: UUID, schedule_id: UUID, body: dict[str, Any]) -> Respo
         task = mounted().tasks.offered(body.pop("job_type", found.task))
         named = sorted(body) + (["rule"] if rule else [])
         changes = _options(body) | ({"rule": rule} if rule else {})
-        require_connection(session, task, workspace_id, changes.get("payload"))
         change_schedule(session, found, task, **changes)
         _audit(session, "schedule.change", found, changed=named)
         return _answer(session, found)

@@ -16,7 +16,6 @@ from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
-from jobplatform.connectors import require_connection
 from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
@@ -135,7 +134,6 @@ def create(
     wanted = known_tasks().offered(task)
     with open_session() as session:
         workspace_id, value = _workspace(session, workspace), _parse(payload)
-        require_connection(session, wanted, workspace_id, value)
         made = create_schedule(
             session, wanted, rule, workspace_id=workspace_id, made_by=actor(), payload=value, **options
         )

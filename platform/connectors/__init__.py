@@ -15,7 +15,6 @@ from jobplatform.connectors.authorizing import (
 from jobplatform.connectors.choosing import (
     SyncPayload,
     connection_named_by,
-    require_connection,
 )
 from jobplatform.connectors.connections import (
     LONGEST_NAME,
@@ -109,7 +108,6 @@ __all__ = [
     "read_link_token",
     "renew_link",
     "require_askable",
-    "require_connection",
     "require_store",
     "run_export",
     "run_sync",

@@ -12,7 +12,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors.syncing import Mode
-from jobplatform.errors import InvalidPayloadError, Problem
+from jobplatform.errors import Problem
 from jobplatform.models import Connection, reaching
 from jobplatform.queue import NewJob, Task
 
@@ -48,16 +48,6 @@ class SyncPayload:
 def connection_named_by(task: Task[Any, Any], payload: Any) -> uuid.UUID | None:
     """The connection that a payload narrows a sync to; None of another task, and where there is no id."""
     return _connection_in(payload) if task.payload.python_type is SyncPayload else None
-
-
-def require_connection(session: Session, task: Task[Any, Any], workspace_id: uuid.UUID, payload: Any) -> None:
-    """Raise :class:`InvalidPayloadError` for a sync of a connection that the workspace does not have.
-
-    For what is no enqueue yet, as a schedule is made: :meth:`Tasks.enqueue_many` looks by itself.
-    """
-    named = connection_named_by(task, payload)
-    if named is not None and _missing(session, {(workspace_id, named)}):
-        raise InvalidPayloadError([NO_CONNECTION])
 
 
 def _connection_in(payload: Any) -> uuid.UUID | None:

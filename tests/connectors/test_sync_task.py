@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import SyncPayload, create_connection, sync, tasks
@@ -45,10 +45,36 @@ def test_syncs_are_the_same_if_they_are_about_the_same(payload: Any, key: str, w
     assert sync.new_job(payload, workspace_id=workspace_id).unique_key == key
 
 
+def connect(session: Session, workspace_id: uuid.UUID, name: str = "news") -> uuid.UUID:
+    config = {"url": "https://news.example.com/feed"}
+    return create_connection(session, workspace_id, connector_type="rss", name=name, config=config).id
+
+
+def test_a_schedule_of_a_connection_that_is_not_there_is_refused_when_it_is_made_or_given_it(
+    session: Session, workspace_id: uuid.UUID
+) -> None:
+    hourly = Every(datetime.timedelta(hours=1))
+    there, elsewhere = connect(session, workspace_id), connect(session, uuid.uuid4())
+
+    for missing in (ONE, elsewhere):
+        for payload in ({"connectionId": str(missing)}, SyncPayload(connection_id=missing)):
+            with pytest.raises(InvalidPayloadError) as refused:
+                create_schedule(session, sync, hourly, workspace_id=workspace_id, payload=payload)
+            assert refused.value.problems == (NOT_THERE,)
+    made = create_schedule(session, sync, hourly, workspace_id=workspace_id, payload={"connectionId": str(there)})
+    with pytest.raises(InvalidPayloadError):
+        change_schedule(session, made, sync, payload={"connectionId": str(elsewhere)})
+    session.execute(text("delete from jobplatform.connections"))
+
+    # It may name one that is gone by now, and the rest of it is changed all the same.
+    assert change_schedule(session, made, sync, priority=5).priority == 5
+
+
 def test_two_schedules_for_two_connections_are_both_enqueued_at_one_moment(
     session: Session, engine: Engine, workspace_id: uuid.UUID
 ) -> None:
-    for connection_id in (ONE, TWO):
+    one, two = connect(session, workspace_id, "one"), connect(session, workspace_id, "two")
+    for connection_id in (one, two):
         options = {"name": str(connection_id), "payload": {"connectionId": str(connection_id)}}
         create_schedule(session, sync, Every(datetime.timedelta(minutes=1)), workspace_id=workspace_id, **options)
     session.commit()
@@ -61,19 +87,20 @@ def test_two_schedules_for_two_connections_are_both_enqueued_at_one_moment(
     clock.reset()
     assert session.scalars(select(ScheduleTick.outcome)).all() == ["enqueued", "enqueued"]
     payloads = session.scalars(select(JobRecord.payload))
-    assert {payload["connectionId"] for payload in payloads} == {str(ONE), str(TWO)}
+    assert {payload["connectionId"] for payload in payloads} == {str(one), str(two)}
 
 
 def test_a_schedule_that_has_the_key_of_an_earlier_build_gets_its_own_when_it_is_changed(
     session: Session, workspace_id: uuid.UUID
 ) -> None:
-    payload = {"connectionId": str(ONE)}
+    connection_id = connect(session, workspace_id)
+    payload = {"connectionId": str(connection_id)}
     rule = Every(datetime.timedelta(hours=1))
     made = create_schedule(session, sync, rule, workspace_id=workspace_id, payload=payload, unique_key="sync")
 
     change_schedule(session, made, sync, payload=payload)
 
-    assert made.unique_key == f"sync:{ONE}"
+    assert made.unique_key == f"sync:{connection_id}"
 
 
 # What is asked for has to be there
@@ -82,10 +109,9 @@ def test_a_schedule_that_has_the_key_of_an_earlier_build_gets_its_own_when_it_is
 @pytest.fixture
 def connected(session: Session, workspace_id: uuid.UUID) -> uuid.UUID:
     """A connection of the workspace."""
-    config = {"url": "https://news.example.com/feed"}
-    made = create_connection(session, workspace_id, connector_type="rss", name="news", config=config)
+    connection_id = connect(session, workspace_id)
     session.commit()
-    return made.id
+    return connection_id
 
 
 def requests_of(session: Session) -> int:

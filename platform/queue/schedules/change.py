@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import ScheduleNameTakenError, TooManySchedulesError
+from jobplatform.errors import InvalidPayloadError, ScheduleNameTakenError, TooManySchedulesError
 from jobplatform.models import PLATFORM_WORKSPACE, Schedule, visit
+from jobplatform.queue.enqueue import NewJob
 from jobplatform.queue.locks import PLACES_OF_SCHEDULES
 from jobplatform.queue.schedules.find import time_now
 from jobplatform.queue.schedules.plan import Plan, plan_of
@@ -53,12 +54,14 @@ def create_schedule(
 
     ``options`` are the fields of :class:`Plan`. Without a workspace it is platform-wide: its jobs are the platform's
     own, or with ``every_workspace`` one for each workspace that has a row and is not paused. Of an encrypted task, and
-    in a workspace that has everything encrypted, the payload is sealed in the row. Raises
-    :class:`InvalidScheduleError`, :class:`InvalidJobError`, :class:`ScheduleNameTakenError`,
-    :class:`TooManySchedulesError` or :class:`KeyMissingError`; none of them has written anything.
+    in a workspace that has everything encrypted, the payload is sealed in the row. What a payload names has to be
+    there, as at an enqueue. Raises :class:`InvalidScheduleError`, :class:`InvalidJobError`,
+    :class:`ScheduleNameTakenError`, :class:`TooManySchedulesError` or :class:`KeyMissingError`; none of them has
+    written anything.
     """
     visit(session, workspace_id)
     columns = Plan(rule=rule, **options).columns(task, workspace_id)
+    _require_what_is_named(session, task, workspace_id, columns["payload"])
     schedule_id = uuid7()
     if task.options.encrypted or is_encrypting(session, workspace_id):
         columns["payload"] = seal_for_schedule(session, workspace_id, schedule_id, columns["payload"])
@@ -88,6 +91,9 @@ def change_schedule(session: Session, schedule: Schedule, task: Task[Any, Any], 
         # Made from the payload by the task: it is to be made from the new one.
         before = replace(before, unique_key=None)
     columns = replace(before, **changes).columns(task, schedule.workspace_id)
+    if "payload" in changes or task.name != schedule.task:
+        # One that is there already may name what has gone since: then its ticks say so, and the rest can be changed.
+        _require_what_is_named(session, task, schedule.workspace_id, columns["payload"])
     if sealed or task.options.encrypted or is_encrypting(session, schedule.workspace_id):
         columns["payload"] = seal_for_schedule(session, schedule.workspace_id, schedule.id, columns["payload"])
     if columns["name"] != schedule.name:
@@ -129,6 +135,15 @@ def _take_place(session: Session, workspace_id: uuid.UUID, name: str, *, new: bo
     if new and count >= MOST_SCHEDULES:
         raise TooManySchedulesError(MOST_SCHEDULES)
     return now  # type: ignore[no-any-return]  # the database's moment
+
+
+def _require_what_is_named(session: Session, task: Task[Any, Any], workspace_id: uuid.UUID, payload: Any) -> None:
+    """As at an enqueue: what a payload names, and is not there, is said to whoever asks, and not to a tick."""
+    if task.payload.refuse is None:
+        return
+    job = NewJob(workspace_id=workspace_id, task=task.name, payload=payload)
+    if refused := task.payload.refuse(session, [job]):
+        raise InvalidPayloadError(list(refused.values()))
 
 
 def _is_derived(key: str | None, task: str) -> bool:
