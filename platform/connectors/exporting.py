@@ -17,18 +17,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from uuid_utils.compat import uuid7
 
 from jobplatform.connectors.export_text import Columns, as_csv, as_line
 from jobplatform.connectors.links import link_token
 from jobplatform.connectors.records import RecordPlace, RecordSeen, list_records
 from jobplatform.connectors.stores import Store
-from jobplatform.errors import StoreError
 from jobplatform.models import Connection, ExportFile, Record, clock
-from jobplatform.queue import RunningJob, Skip
+from jobplatform.queue import Cancel, RunningJob, Skip
 
 Format = Literal["csv", "jsonl"]
+
+DELETED = "the export was deleted while it was written; ask for another one"
 
 MEDIA_TYPES: dict[str, str] = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl"}
 PAGE = 500
@@ -71,7 +72,8 @@ def run_export(
 
     ``csv`` has a column for each field of the records, or those that are named; a text that a spreadsheet would run as
     a formula gets an apostrophe in front. ``jsonl`` has a record in each line. Each attempt begins anew: only a whole
-    file is ever found under a link.
+    file is ever found under a link. Raises :class:`Cancel` when somebody deletes the export meanwhile: nobody waits for
+    it any more, and nothing of it is left.
     """
     connections = _connections(job, connection_id)
     if connection_id is not None and not connections:
@@ -80,7 +82,7 @@ def run_export(
     with tempfile.TemporaryDirectory(prefix="jobplatform-export-") as folder:
         lines, path = Path(folder, "lines"), Path(folder, "file")
         found = Columns(columns)
-        rows = _write_lines(lines, found, _records(job, connections, stream, include_deleted=include_deleted))
+        rows = _write_lines(lines, found, _records(job, export, connections, stream, include_deleted=include_deleted))
         if format == "csv":
             _write_csv(lines, path, found, neutralize=neutralize_formulas)
         else:
@@ -131,7 +133,12 @@ def _begin(job: RunningJob, format: str, lifetimes: Lifetimes) -> ExportFile:
 
 
 def _records(
-    job: RunningJob, connections: Sequence[uuid.UUID], stream: str | None, *, include_deleted: bool
+    job: RunningJob,
+    export: ExportFile,
+    connections: Sequence[uuid.UUID],
+    stream: str | None,
+    *,
+    include_deleted: bool,
 ) -> Iterator[RecordSeen]:
     total = _count(job, connections, stream, include_deleted=include_deleted)
     done = 0
@@ -147,13 +154,22 @@ def _records(
                 limit=PAGE,
                 after=after,
             )
+            is_wanted = job.session.scalar(select(exists().where(*_wanted(export))))
             job.session.commit()
+            if not is_wanted:
+                raise Cancel(DELETED)
             yield from page.items
             done += len(page.items)
             job.progress(done, max(total, done), "writing records")
             if page.next is None:
                 break
             after = page.next
+
+
+def _wanted(export: ExportFile) -> tuple[ColumnElement[bool], ...]:
+    """Neither deleted nor to be: one whose time is over is as good as gone, and its links lead nowhere."""
+    mine = ExportFile.workspace_id == export.workspace_id
+    return mine, ExportFile.id == export.id, ExportFile.expires_at > clock()
 
 
 def _count(job: RunningJob, connections: Sequence[uuid.UUID], stream: str | None, *, include_deleted: bool) -> int:
@@ -198,7 +214,7 @@ def _finish(
     values = {"rows": rows, "size": size, "digest": digest.digest(), "link_expires_at": clock() + lifetimes.link}
     statement = (
         update(ExportFile)
-        .where(ExportFile.workspace_id == export.workspace_id, ExportFile.id == export.id)
+        .where(*_wanted(export))
         .values(**values, link_hash=hashlib.sha256(secret).digest())
         .returning(ExportFile.link_expires_at, ExportFile.expires_at)
     )
@@ -206,7 +222,7 @@ def _finish(
     if row is None or row[0] is None:
         # The one who deleted it found no file yet, and nobody would look for it any more.
         store.delete(export.key)
-        raise StoreError("the export was deleted while it was written; ask for another one")
+        raise Cancel(DELETED)
     return ExportResult(
         exportId=str(export.id),
         name=export.name,

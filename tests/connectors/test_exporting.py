@@ -14,19 +14,28 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, event, func, insert, select, update
+from sqlalchemy import Engine, delete, event, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import FolderStore, S3Store, Store, open_store, require_store, run_export
-from jobplatform.connectors.exporting import Lifetimes, delete_expired
+from jobplatform.connectors.exporting import DELETED, Lifetimes, delete_expired
 from jobplatform.connectors.links import find_linked, link_token, read_link_token, renew_link
 from jobplatform.connectors.stores import PART
 from jobplatform.errors import SettingsError, StoreError
 from jobplatform.models import ExportFile, Record, Role, confine
-from jobplatform.queue import NewJob, Skip, enqueue_job, expire_exports, set_workspace_limits
+from jobplatform.queue import (
+    Cancel,
+    NewJob,
+    RunningJob,
+    Skip,
+    Tasks,
+    enqueue_job,
+    expire_exports,
+    set_workspace_limits,
+)
 from jobplatform.settings import Settings
-from jobplatform.testing import Clock
-from tests.connectors.conftest import Jobs
+from jobplatform.testing import Clock, drain
+from tests.connectors.conftest import Jobs, RecordingChannel
 from tests.connectors.s3 import KEY_ID, REGION, SECRET, Guarded, serving_s3
 
 
@@ -215,8 +224,14 @@ def test_an_export_that_fails_half_way_leaves_nothing_under_its_name_and_is_clea
     assert delete_expired(jobs.start(), store) == 1
 
 
-def test_an_export_that_is_deleted_while_it_is_written_leaves_no_file(
-    jobs: Jobs, store: FolderStore, connection_id: uuid.UUID, session: Session, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("swept", [True, False], ids=["row gone", "row to go"])
+def test_an_export_that_is_deleted_while_it_is_written_is_cancelled_and_leaves_no_file(
+    jobs: Jobs,
+    store: FolderStore,
+    connection_id: uuid.UUID,
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    swept: bool,
 ) -> None:
     """Nothing would know of the file any more."""
     put = store.put
@@ -224,15 +239,60 @@ def test_an_export_that_is_deleted_while_it_is_written_leaves_no_file(
     def put_too_late(*what: Any) -> None:
         session.execute(update(ExportFile).values(expires_at=func.now() - timedelta(seconds=1)))
         session.commit()
-        assert delete_expired(jobs.start(), store) == 1
+        if swept:
+            assert delete_expired(jobs.start(), store) == 1
         put(*what)
 
     monkeypatch.setattr(store, "put", put_too_late)
 
-    with pytest.raises(StoreError, match="deleted while it was written"):
+    with pytest.raises(Cancel, match="deleted while it was written"):
         export(jobs.start(), store)
 
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+    assert delete_expired(jobs.start(), store) == (0 if swept else 1)
+
+
+def test_an_export_that_is_deleted_is_not_read_to_its_end(
+    jobs: Jobs, store: FolderStore, connection_id: uuid.UUID, session: Session, channel: RecordingChannel
+) -> None:
+    job = jobs.start()
+    report = channel.progress
+
+    def delete_it(text: str) -> None:
+        report(text)
+        session.execute(delete(ExportFile))
+        session.commit()
+
+    channel.progress = delete_it  # type: ignore[method-assign]  # whoever looks at its progress changes their mind
+
+    with pytest.raises(Cancel, match="deleted while it was written"):
+        export(job, store)
+
+    assert len(channel.reports) == 1
+
+
+def test_an_export_that_is_deleted_ends_its_job_for_good(
+    session: Session, connection_id: uuid.UUID, workspace_id: uuid.UUID, store: FolderStore
+) -> None:
+    tasks = Tasks()
+
+    @tasks.task("deleted-export", max_attempts=5)
+    def deleted_export(job: RunningJob, payload: dict[str, Any]) -> Any:
+        class Late(FolderStore):
+            def put(self, *what: Any) -> None:
+                job.session.execute(delete(ExportFile))
+                job.session.commit()
+                super().put(*what)
+
+        return run_export(job, Late(store.folder), LIFETIMES)
+
+    job_id = deleted_export.enqueue(session, workspace_id=workspace_id).job_id
+    session.commit()
+    (ran,) = drain(session, tasks, raise_errors=False)
+
+    assert (ran.id, ran.status, ran.attempts, ran.error) == (job_id, "cancelled", 1, DELETED)
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+    assert session.scalars(select(ExportFile)).all() == []
 
 
 def test_a_key_cannot_lead_out_of_the_folder(store: FolderStore) -> None:
