@@ -21,7 +21,7 @@ from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.enqueueing_many import enqueue_all
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
-from jobplatform.api.problems import not_found, unavailable
+from jobplatform.api.problems import invalid, not_found, unavailable
 from jobplatform.api.reading import (
     places_for_reader,
     read_existing,
@@ -49,6 +49,7 @@ from jobplatform.api.schemas import (
     WaitQuerySchema,
 )
 from jobplatform.api.streaming import show_after
+from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.queue import (
     CancelAnswer,
     ChangeAnswer,
@@ -196,7 +197,7 @@ def _cancel_tree(workspace_id: UUID, job_id: UUID) -> Response:
     return show(read_job(workspace_id, job_id))
 
 
-@jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404,))
+@jobs.endpoint("POST", JOB + "/retry", Scope.JOBS_WRITE, refuses=(404, 422))
 @jobs.may_answer(409, **CONFLICT)
 @jobs.may_answer(429, **QUOTA)
 @jobs.query(RetryQuerySchema)
@@ -204,9 +205,12 @@ def _cancel_tree(workspace_id: UUID, job_id: UUID) -> Response:
 def retry(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Response:
     """Make a failed or cancelled job pending again, with all its attempts ahead of it"""
     with mounted().transaction() as session:
-        answer = retry_job(session, workspace_id, job_id, **query)
+        try:
+            answer = retry_job(session, workspace_id, job_id, **query)
+        except InvalidJobError as error:
+            raise invalid([Problem("?fromStep", problem.message) for problem in error.problems]) from None
         if answer.kind is RetryKind.RETRIED:
-            told = {"fromStart": True} if query["from_start"] else {}
+            told = {name: said for name, said in query.items() if said}
             audit(session, "job.retry", f"job:{job_id}", workspace_id, **told)
     if answer.kind is RetryKind.DUPLICATE and answer.existing:
         raise duplicate(read_existing(workspace_id, answer.existing))

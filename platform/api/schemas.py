@@ -282,6 +282,16 @@ class RetryQuerySchema(CamelSchema):
         falsy={"false"},
         metadata={"description": "Forget the steps and the checkpoint, instead of going on after them."},
     )
+    from_step = fields.String(
+        load_default=None,
+        validate=validate.Length(1, 200),
+        metadata={"description": "Forget this step and what was done after it; not together with fromStart."},
+    )
+
+    @validates_schema
+    def one_beginning(self, data: dict[str, Any], **_: Any) -> None:
+        if data["from_start"] and data["from_step"] is not None:
+            raise ValidationError("Cannot be given together with fromStep.", "fromStart")
 
 
 class ForkSchema(CamelSchema):

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import audit
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.asking import agrees
+from jobplatform.cli.beginning import telling_of_the_step
 from jobplatform.cli.cancelling import told
 from jobplatform.cli.changing import change_options, read_change
 from jobplatform.cli.database import find_workspace, find_workspace_of, of_a_job_option, open_session
@@ -108,18 +109,22 @@ def job_options(command: Command) -> Command:
 @click.command()
 @job_options
 @click.option("--from-start", is_flag=True, help="One: forget the steps and the checkpoint that it has saved.")
-def retry(job_id: UUID | None, from_start: bool, **options: Any) -> None:
+@click.option("--from-step", metavar="NAME", help="One: forget this step, and what was done after it.")
+def retry(job_id: UUID | None, from_start: bool, from_step: str | None, **options: Any) -> None:
     """Make a failed or cancelled job pending again, to go on after the steps that are done; or all that fit."""
     if job_id is None:
-        if from_start:
-            raise click.UsageError("--from-start is for one job: say its id")
+        if from_start or from_step is not None:
+            raise click.UsageError(f"--from-{'start' if from_start else 'step'} is for one job: say its id")
         _act_on_many("retry", **options)
         return
+    if from_start and from_step is not None:
+        raise click.UsageError("--from-step and --from-start are two ways to say what is done again; say one")
     with open_session() as session:
         workspace_id = _workspace_of_one(session, job_id, options)
-        answer = retry_job(session, workspace_id, job_id, from_start=from_start)
+        with telling_of_the_step():
+            answer = retry_job(session, workspace_id, job_id, from_start=from_start, from_step=from_step)
         if answer.kind is RetryKind.RETRIED:
-            told = {"fromStart": True} if from_start else {}
+            told = {name: said for name, said in {"from_start": from_start, "from_step": from_step}.items() if said}
             audit(session, "job.retry", f"job:{job_id}", workspace_id, **told)
     fine = answer.kind is RetryKind.RETRIED
     _answer(job_id, answer.kind.value, RETRY_ANSWERS[answer.kind], fine=fine, as_json=options["as_json"])

@@ -103,9 +103,11 @@ class Client:
         """Cancel a job: at once while it waits, through its worker while it runs."""
         return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/cancel"))
 
-    def retry(self, job_id: str | uuid.UUID) -> Job:
-        """Make a failed or cancelled job pending again."""
-        return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/retry"))
+    def retry(self, job_id: str | uuid.UUID, *, from_step: str | None = None, from_start: bool = False) -> Job:
+        """Make a failed or cancelled job pending again, to go on after the steps that it has done: with ``from_step``
+        after those before that step, with ``from_start`` after none."""
+        query = {"fromStep": from_step, "fromStart": "true" if from_start else None}
+        return self._job_of(self._http.answer_to("POST", f"{self._job(job_id)}/retry", query=query))
 
     def fork(
         self, job_id: str | uuid.UUID, *, from_step: str | None = None, from_start: bool = False, payload: Any = None

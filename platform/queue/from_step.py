@@ -24,9 +24,14 @@ def done_before(steps: Sequence[JobStep], name: str) -> list[JobStep]:
     others = [step for step in steps if not step.name.startswith(CHECKPOINT_PART)]
     found = next((step for step in others if step.name == name != ""), None)
     if found is None:
-        raise InvalidJobError([Problem("/fromStep", _unknown(name, [step.name for step in others if step.name]))])
+        raise unknown_step(name, [step.name for step in others if step.name])
     before = [step for step in others if step.saved_at < found.saved_at]
     return before + (parts if any(step.name == "" for step in before) else [])
+
+
+def unknown_step(name: str, known: Sequence[str]) -> InvalidJobError:
+    """What to raise where ``name`` is none of the steps that the job has done."""
+    return InvalidJobError([Problem("/fromStep", _unknown(name, known))])
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

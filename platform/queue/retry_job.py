@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import visit
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.ending import AS_RECORDED, PAST_ENDINGS
+from jobplatform.queue.from_step import unknown_step
 from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.notices import ask_to_settle
@@ -34,6 +35,15 @@ final as materialized (
     from jobplatform.job_records
     where workspace_id = %(workspace_id)s and id = %(id)s and status in (4, 5)
     and not exists (select from limited)
+    and (
+        %(from_step)s::text is null
+        or exists (
+            select
+            from jobplatform.job_steps s
+            where s.workspace_id = %(workspace_id)s and s.job_id = %(id)s and s.name = %(from_step)s
+                and left(s.name, 1) not in ('', chr(30))
+        )
+    )
     and not exists (
         select
         from jobplatform.job_queue successor
@@ -89,7 +99,24 @@ reopened as (
 forgotten as (
     delete from jobplatform.job_steps s
     using queued
-    where %(from_start)s and s.workspace_id = %(workspace_id)s and s.job_id = queued.id
+    where s.workspace_id = %(workspace_id)s
+        and s.job_id = queued.id
+        and (
+            %(from_start)s
+            or coalesce(
+                (
+                    select c.saved_at
+                    from jobplatform.job_steps c
+                    where c.workspace_id = %(workspace_id)s and c.job_id = %(id)s and c.name = ''
+                        and left(s.name, 1) = chr(30)
+                ),
+                s.saved_at
+            ) >= (
+                select first.saved_at
+                from jobplatform.job_steps first
+                where first.workspace_id = %(workspace_id)s and first.job_id = %(id)s and first.name = %(from_step)s
+            )
+        )
 ),
 told as (
     insert into jobplatform.notices (workspace_id, kind, job_id, batch_id, status)
@@ -115,6 +142,13 @@ from jobplatform.job_records r
 where r.workspace_id = %(workspace_id)s and r.id = %(id)s
 """
 
+STEPS = """
+select s.name
+from jobplatform.job_steps s
+where s.workspace_id = %(workspace_id)s and s.job_id = %(id)s and left(s.name, 1) not in ('', chr(30))
+order by s.saved_at, s.name
+"""
+
 #: Between our look and the insert the guard's holder may end, or a new one begin.
 ROUNDS = 5
 
@@ -137,10 +171,18 @@ class RetryAnswer(NamedTuple):
     existing: uuid.UUID | None = None
 
 
-def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, from_start: bool = False) -> RetryAnswer:
+def retry_job(
+    session: Session,
+    workspace_id: uuid.UUID,
+    job_id: uuid.UUID,
+    *,
+    from_start: bool = False,
+    from_step: str | None = None,
+) -> RetryAnswer:
     """Make a failed or cancelled job pending again, in the caller's transaction.
 
-    It goes on after the steps and the checkpoint that it has saved; ``from_start`` forgets them.
+    It goes on after the steps and the checkpoint that it has saved; ``from_start`` forgets them, ``from_step`` those
+    that were not saved before that step.
 
     What was called off because it did not complete is brought back, and its batch counts it anew. A job that was called
     off itself runs without what failed before it; if something it waits for has not ended yet, it waits for that. One
@@ -149,17 +191,20 @@ def retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, f
     ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
     went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. ``BUSY``: it
     or its guard changed hands again and again while we looked; nothing was done, ask again. Raises
-    :class:`QuotaExceededError` when the workspace's quota has no room for it: it stays as it is.
+    :class:`QuotaExceededError` when the workspace's quota has no room for it, and :class:`InvalidJobError` for a step
+    that it has not done: it stays as it is.
     """
     with one_transaction(session):
-        return _retry_job(session, workspace_id, job_id, from_start)
+        return _retry_job(session, workspace_id, job_id, from_start, from_step)
 
 
-def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, from_start: bool) -> RetryAnswer:
+def _retry_job(
+    session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, from_start: bool, from_step: str | None
+) -> RetryAnswer:
     gated = True
     visit(session, workspace_id)
     for _ in range(ROUNDS):
-        asked = {"workspace_id": workspace_id, "id": job_id, "from_start": from_start}
+        asked = {"workspace_id": workspace_id, "id": job_id, "from_start": from_start, "from_step": from_step}
         row = run(session, RETRY_JOB, **asked, gated=gated).one_or_none()
         if row is None:
             return RetryAnswer(RetryKind.UNKNOWN)
@@ -173,9 +218,18 @@ def _retry_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, fro
             return RetryAnswer(RetryKind.LIVE)
         if status == 3:
             return RetryAnswer(RetryKind.COMPLETED)
+        if from_step is not None:
+            _require_step(session, workspace_id, job_id, from_step)
         if holder is not None:
             return RetryAnswer(RetryKind.DUPLICATE, uuid.UUID(holder))
         if locked:
             make_room(session, [Wanted(workspace_id, None, unique_key, priority)])
             gated = False
     return RetryAnswer(RetryKind.BUSY)
+
+
+def _require_step(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, name: str) -> None:
+    """Asked when it may be why nothing was done. An empty name is the checkpoint's, and no step's."""
+    known = run(session, STEPS, workspace_id=workspace_id, id=job_id).scalars().all()
+    if name not in known:
+        raise unknown_step(name, known)

@@ -397,6 +397,23 @@ def test_a_retried_job_keeps_its_steps_unless_it_is_retried_from_the_start(
     assert len(steps) == (0 if from_start == "true" else 1)
 
 
+def test_a_retry_from_a_step_keeps_what_was_done_before_it(
+    client: Client, jobs_url: str, echo: Echo, hand: Hand, workspace_id: uuid.UUID
+) -> None:
+    job_id = echo()
+    hand.fail(workspace_id, job_id, steps={"page-1": None, "page-2": None, "page-3": None})
+
+    unknown = client.post(f"{jobs_url}/{job_id}/retry?fromStep=page-4")
+    both = client.post(f"{jobs_url}/{job_id}/retry?fromStep=page-2&fromStart=true")
+    answer = client.post(f"{jobs_url}/{job_id}/retry?fromStep=page-2")
+
+    assert (unknown.status_code, [error["path"] for error in unknown.get_json()["errors"]]) == (422, ["?fromStep"])
+    assert both.status_code == 422
+    assert answer.get_json()["status"] == "pending"
+    steps = client.get(f"{jobs_url}/{job_id}/steps").get_json()["items"]
+    assert [step["name"] for step in steps] == ["page-1"]
+
+
 def test_a_retry_from_somewhere_else_is_refused(client: Client, jobs_url: str, echo: Echo) -> None:
     answer = client.post(f"{jobs_url}/{echo()}/retry?fromStart=perhaps")
 

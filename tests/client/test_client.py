@@ -126,6 +126,20 @@ def test_a_job_is_enqueued_looked_at_cancelled_and_retried(jobs: Client) -> None
     assert jobs.retry(job.id).status == "pending"
 
 
+def test_a_job_is_retried_from_a_step(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:
+    job = jobs.enqueue("echo")
+    hand.fail(workspace_id, job.id, steps={"one": 1, "two": 2})
+
+    with pytest.raises(RefusedError):
+        jobs.retry(job.id, from_step="three")
+    assert jobs.retry(job.id, from_step="two").status == "pending"
+    assert jobs.cancel(job.id).status == "cancelled"
+    assert jobs.retry(job.id, from_start=True).status == "pending"
+    jobs.cancel(job.id)
+    with pytest.raises(RefusedError):
+        jobs.retry(job.id, from_step="one")
+
+
 def test_a_new_job_is_made_from_one_that_has_ended(jobs: Client, hand: Hand, workspace_id: uuid.UUID) -> None:
     old = jobs.enqueue("echo", {"n": 1})
     with pytest.raises(ConflictError) as live:

@@ -60,6 +60,19 @@ def test_a_new_job_keeps_the_steps_before_the_one_that_is_named(
     assert [step.name for step in list_steps(session, acme, new.id)] == ["one"]
 
 
+def test_a_retry_goes_on_before_the_step_that_is_named(
+    cli: Cli, failed: uuid.UUID, session: Session, acme: uuid.UUID
+) -> None:
+    unknown = cli("jobs", "retry", str(failed), "--from-step", "tow")
+    both = cli("jobs", "retry", str(failed), "--from-step", "two", "--from-start")
+    many = cli("jobs", "retry", "--status", "failed", "--from-step", "two")
+    retried = cli("jobs", "retry", str(failed), "--from-step", "two")
+
+    assert (unknown.exit_code, both.exit_code, many.exit_code, retried.exit_code) == (2, 2, 2, 0)
+    assert "did you mean 'two'?" in unknown.stderr
+    assert [step.name for step in list_steps(session, acme, failed)] == ["one"]
+
+
 def test_it_says_what_the_new_job_finds_done(cli: Cli, failed: uuid.UUID) -> None:
     assert f"is made from {failed}; it finds done: one, two" in fork(cli, failed).stdout
 

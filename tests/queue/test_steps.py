@@ -11,13 +11,14 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import LeaseLostError, StepError
-from jobplatform.models import Role, confine
+from jobplatform.errors import InvalidJobError, LeaseLostError, StepError
+from jobplatform.models import CHECKPOINT_PART, Role, confine
 from jobplatform.queue import (
     MOST_PARTS,
     MOST_STEPS,
     STEP_LIMIT,
     Lease,
+    RetryKind,
     RunningJob,
     cancel_job,
     deregister_worker,
@@ -539,6 +540,26 @@ def test_a_retry_by_hand_goes_on_unless_it_is_from_the_start(
 
     assert take().checkpoint_state == (None if from_start else "half")
     assert len(list_steps(db, workspace_id, job.id)) == (0 if from_start else 2)
+
+
+def test_a_retry_from_a_step_forgets_that_step_and_what_came_after_it(
+    job: RunningJob, take: Attempt, db: Session, workspace_id: uuid.UUID
+) -> None:
+    for name in ("one", "two", "three"):
+        job.step(name, lambda name=name: f"old {name}")  # type: ignore[misc]  # mypy cannot infer it
+        job.checkpoint(name, parts={f"part {name}": name})
+    job.close_session(commit=False)
+    fail_for_good(db, job.lease)
+
+    for unknown in ("tow", "", CHECKPOINT_PART + "part one"):
+        with pytest.raises(InvalidJobError, match="is not a step that the job has done"):
+            retry_job(db, workspace_id, job.id, from_step=unknown)
+    assert len(list_steps(db, workspace_id, job.id)) == 4
+    assert retry_job(db, workspace_id, job.id, from_step="two").kind is RetryKind.RETRIED
+
+    again = take()
+    assert (again.checkpoint_state, again.checkpoint_parts) == (None, {})
+    assert [again.step(name, lambda: "anew") for name in ("one", "two", "three")] == ["old one", "anew", "anew"]
 
 
 def test_a_retry_that_is_refused_forgets_nothing(job: RunningJob, db: Session, workspace_id: uuid.UUID) -> None:

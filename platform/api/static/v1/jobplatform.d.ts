@@ -156,6 +156,13 @@ export interface JobChange {
   queue?: string;
 }
 
+export interface RetryOptions {
+  /** Do this step, and what was done after it, again. Without it the job goes on after all that is done. */
+  fromStep?: string;
+  /** Do every step again. */
+  fromStart?: boolean;
+}
+
 export interface ForkOptions {
   /** Do this step, and what was done after it, again. Without it the new job goes on after all that is done. */
   fromStep?: string;
@@ -169,7 +176,7 @@ export interface Client {
   get<Result = unknown>(jobId: string): Promise<Job<Result>>;
   list(filters?: Record<string, string>): AsyncGenerator<Job>;
   cancel(jobId: string): Promise<Job>;
-  retry(jobId: string): Promise<Job>;
+  retry(jobId: string, options?: RetryOptions): Promise<Job>;
   /** A new job like one that has ended, which stays as it is. Resolves with the new one. */
   fork<Result = unknown>(jobId: string, options?: ForkOptions): Promise<Job<Result>>;
   runNow(jobId: string): Promise<Job>;

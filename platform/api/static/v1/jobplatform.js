@@ -44,7 +44,7 @@ export function createClient(baseUrl, workspaceId, options = {}) {
       } while (cursor);
     },
     cancel: (jobId) => ask("POST", `/jobs/${jobId}/cancel`),
-    retry: (jobId) => ask("POST", `/jobs/${jobId}/retry`),
+    retry: (jobId, more = {}) => ask("POST", `/jobs/${jobId}/retry?${new URLSearchParams(more)}`),
     fork: async (jobId, more = {}) => (await ask("POST", `/jobs/${jobId}/fork`, more)).job,
     runNow: (jobId) => ask("POST", `/jobs/${jobId}/run-now`),
     change: async (jobId, changes, { ifStill } = {}) =>
