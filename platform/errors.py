@@ -36,6 +36,7 @@
     ├── EncryptionError          something cannot be sealed or opened
     │   ├── KeyMissingError      a key is not in this process's key ring; it may be in another's
     │   └── SealBrokenError      it was sealed for another place, was changed, or its key is destroyed
+    ├── AdoptionError            another queue's jobs cannot be taken over: it is not there, or not as it should be
     ├── NotATestDatabaseError    a test wanted to do to a database what only a test database survives
     ├── StillReadyError          a drain ran as many jobs as it may, and more are ready
     ├── StepError                a step or checkpoint is used in a way that cannot work, or cannot be stored
@@ -291,6 +292,10 @@ class SealBrokenError(EncryptionError):
     """What was sealed cannot be opened, here or anywhere else, however often it is tried."""
 
     should_retry = False
+
+
+class AdoptionError(JobPlatformError):
+    """Another queue's jobs cannot be taken over as it was said; what was moved before stays moved."""
 
 
 class NotATestDatabaseError(JobPlatformError):

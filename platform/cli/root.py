@@ -68,6 +68,7 @@ COMMANDS = {
     "health": ("jobplatform.cli.health:health", "Is work being done? What is stuck, what fails, and what to do."),
     "alerts": ("jobplatform.cli.alerts:alerts", "List what is wrong now, and change when that is said."),
     "doctor": ("jobplatform.cli.doctor:doctor", "Find what is wrong with the installation, and say what to do."),
+    "adopt": ("jobplatform.cli.adopt:adopt", "Take over the jobs that wait in pg-boss, Procrastinate or PGQueuer."),
     "healthcheck": ("jobplatform.cli.health:healthcheck", "A probe for containers: exit code 0 or 1."),
     "openapi": ("jobplatform.cli.openapi:openapi", "Print the API's OpenAPI document."),
 }
