@@ -25,7 +25,7 @@ from jobplatform.queue import (
     register_worker,
 )
 from jobplatform.queue.save_step import save_step
-from tests.end_to_end.conftest import COMMAND, Cli
+from tests.end_to_end.conftest import COMMAND, Cli, Running
 from tests.queue import replay_tasks
 from tests.rows import everything
 
@@ -132,6 +132,23 @@ def test_a_handler_that_takes_too_long_is_stopped_as_by_a_worker(make: Make, rep
 
     assert "timeout (TimedOut: ran longer than its timeout of 0.2 s); tried again in about" in answer.stdout
     assert "cleaned up" in answer.stdout
+
+
+def test_whoever_has_seen_enough_leaves_and_nothing_is_kept(
+    make: Make, start: Callable[..., Running], database_url: str, engine: Engine
+) -> None:
+    job_id = make("hang")
+    with Session(engine) as session:
+        before = everything(session)
+
+    running = start("jobs", "replay", str(job_id), "--yes", **{**TASKS, "DATABASE_URL": database_url})
+    running.wait_for_line("it begins")
+    code = running.end()
+
+    assert code == 1
+    assert running.lines[-1] == "Aborted!"
+    with Session(engine) as session:
+        assert everything(session) == before
 
 
 def test_without_a_time_limit_it_is_not_stopped(make: Make, replay: Replay) -> None:

@@ -159,6 +159,7 @@ def rows(session: Session) -> list[str]:
 @tasks.task("hang")
 def hang(job: RunningJob, payload: dict[str, Any]) -> None:
     """Until it is told to stop, in the middle of a statement."""
+    job.log("it begins")
     try:
         job.session.execute(text("select pg_sleep(60)"))
     finally:
