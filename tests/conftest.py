@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 #: Tests that wait most of the time, for processes that they start: the longest first.
 WAITING = (
     "tests/end_to_end/test_demo.py",
-    "tests/chaos/test_storm.py",
+    "tests/end_to_end/test_prove.py",
     "tests/end_to_end/test_up.py",
     "tests/api/test_streams_of_a_server.py",
     "tests/examples/",

@@ -14,7 +14,7 @@ from jobplatform.cli.jobs import jobs as jobs_of_ours
 from jobplatform.cli.root import COMMANDS, Commands
 
 #: What starts processes of its own, or looks after them. They read the environment alone, and know no host.
-APART = ("demo", "up", "worker", "api", "healthcheck")
+APART = ("demo", "up", "worker", "api", "prove", "healthcheck")
 
 
 class HostedCommands(Commands):

@@ -69,6 +69,7 @@ COMMANDS = {
     "alerts": ("jobplatform.cli.alerts:alerts", "List what is wrong now, and change when that is said."),
     "doctor": ("jobplatform.cli.doctor:doctor", "Find what is wrong with the installation, and say what to do."),
     "adopt": ("jobplatform.cli.adopt:adopt", "Take over the jobs that wait in pg-boss, Procrastinate or PGQueuer."),
+    "prove": ("jobplatform.cli.prove:prove", "Kill and stop all there is while jobs run, on your server; then count."),
     "healthcheck": ("jobplatform.cli.health:healthcheck", "A probe for containers: exit code 0 or 1."),
     "openapi": ("jobplatform.cli.openapi:openapi", "Print the API's OpenAPI document."),
 }

@@ -29,7 +29,11 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Machine-r
 
 def print_json(value: Any) -> None:
     """``value`` as indented JSON; moments and ids as text."""
-    click.echo(json.dumps(value, indent=2, default=_as_text))
+    click.echo(text_of_json(value))
+
+
+def text_of_json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=_as_text)
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,8 @@ from typing import IO
 import click
 
 LAST_LINES = 30
+#: What asks a command to end.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 Sink = Callable[[str, str], None]
 """Takes the name of a part and a line of its output."""
@@ -180,6 +182,22 @@ def interruptible() -> Iterator[None]:
             _handled(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP),
             _handled(_interrupt_in_a_hurry, signal.SIGQUIT),
         ):
+            yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def interruptible_once() -> Iterator[None]:
+    """The same for what has to clear away what it made: from the first signal on, all others are ignored."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in ENDS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    try:
+        with _handled(interrupt, *ENDS):
             yield
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -9,7 +9,8 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.models import make_engine
+from jobplatform.models import Role, confine, make_engine
+from jobplatform.proof.onlooker import NAME
 
 T = TypeVar("T")
 
@@ -23,20 +24,25 @@ INFRASTRUCTURE = ("08", "53", "57", "58", "40")
 class Client:
     """Runs transactions on a small pool of its own. Its backends are fair game for the monkey."""
 
-    def __init__(self, url: str, name: str, stop: threading.Event) -> None:
-        self.engine = make_engine(url, application_name=name, pool_size=2)
+    def __init__(self, url: str, name: str, stop: threading.Event, role: Role) -> None:
+        self.engine = make_engine(url, application_name=f"{NAME}-{name}", pool_size=2)
         self.repeats = 0
+        self._role = role
         self._sessions = sessionmaker(self.engine)
         self._stop = stop
 
-    def transact(self, work: Callable[[Session], T], *, commit: bool = True) -> T | None:
-        """``work`` in a transaction, again until its commit is acknowledged; None when told to stop before.
+    def transact(
+        self, work: Callable[[Session], T], *, commit: bool = True, as_handler_of: str | None = None
+    ) -> T | None:
+        """``work`` in a transaction, again until its commit is acknowledged; None when told to stop before. It has the
+        rights of this client's role or of a handler, who sees one workspace.
 
         After a lost connection nobody knows whether the commit counted. So ``work`` must bear being repeated.
         """
         while not self._stop.is_set():
             try:
                 with self._sessions() as session:
+                    confine(session, Role.HANDLER if as_handler_of else self._role, as_handler_of)
                     answer = work(session)
                     session.commit() if commit else session.rollback()
                     return answer

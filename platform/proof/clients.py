@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError, QuotaExceededError
+from jobplatform.models import Role
 from jobplatform.proof.client import Client
 from jobplatform.proof.families import Families
 from jobplatform.proof.part import Part
@@ -68,14 +69,16 @@ class Promises:
 
 
 class ClientThread(Part):
-    """A client of the platform until it is told to stop."""
+    """A client of the platform until it is told to stop. Most ask about many workspaces, as an operator may."""
+
+    role = Role.OPERATOR
 
     def __init__(
         self, name: str, url: str, promises: Promises, stop: threading.Event, *, patience: threading.Event | None = None
     ) -> None:
         """``patience`` ends later than ``stop``, for one that has to finish what it began."""
         super().__init__(name, stop)
-        self.client = Client(url, f"chaos-{name}", patience or stop)
+        self.client = Client(url, name, patience or stop, self.role)
         self.promises = promises
 
     def leave(self) -> None:
@@ -158,6 +161,8 @@ class Operator(ClientThread):
 class Intruder(ClientThread):
     """Writes with leases that ended: of jobs that wait again, run again, or are finished. None may be accepted."""
 
+    role = Role.WORKER
+
     def __init__(self, *setup: Any, pause: float) -> None:
         super().__init__(*setup)
         self.pause = pause
@@ -171,7 +176,9 @@ class Intruder(ClientThread):
     def try_all(self, lease: Lease, kinds: Collection[str]) -> None:
         for kind in sorted(kinds):
             write = STALE_WRITES[kind]
-            accepted = self.client.transact(partial(write, lease))
+            # Steps are a handler's to write, everything else is its worker's.
+            as_handler_of = lease.workspace_id if kind == "step" else None
+            accepted = self.client.transact(partial(write, lease), as_handler_of=as_handler_of)
             if accepted is not None:
                 self.promises.stale_write(kind, lease, accepted=bool(accepted))
 

@@ -13,6 +13,7 @@ from jobplatform.proof.changes import Changes, read_changes
 from jobplatform.proof.clients import Promises
 from jobplatform.proof.diary import Entry
 from jobplatform.proof.history import Event, read_history
+from jobplatform.proof.onlooker import as_role
 from jobplatform.proof.watcher import Seen
 
 Row = dict[str, Any]
@@ -89,6 +90,10 @@ def gather(
     """Read what the database holds, once everything has come to rest."""
 
     def rows(statement: str) -> list[Row]:
+        with as_role(connection), connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(statement).fetchall()
+
+    def own_rows(statement: str) -> list[Row]:
         with connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(statement).fetchall()
 
@@ -102,10 +107,10 @@ def gather(
         queue_rows={row["job_id"]: row for row in rows(QUEUE_ROWS)},
         attempts=rows(ATTEMPTS),
         lines=rows(LINES),
-        effects=rows(EFFECTS),
+        effects=own_rows(EFFECTS),
         schedules=rows(SCHEDULES),
         ticks=rows(TICKS),
-        pages=rows(PAGES),
+        pages=own_rows(PAGES),
         edges=rows(EDGES),
         batches=rows(BATCHES),
         notices=rows(NOTICES),

@@ -1,107 +1,50 @@
-"""One chaos run: a server of its own, producers, workers and a monkey; then rest; then the evidence."""
+"""One run: producers, workers and a monkey; then rest; then the evidence."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import random
-import shutil
-import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 
 from jobplatform import migrations
-from jobplatform.embedded import EmbeddedServer
 from jobplatform.proof import diary, history
 from jobplatform.proof.clients import ClientThread, Intruder, Operator, Producer, Promises
 from jobplatform.proof.evidence import Evidence, gather
 from jobplatform.proof.families import Families
-from jobplatform.proof.fleet import WORKER, Crowd, Fleet
+from jobplatform.proof.fleet import Crowd, Fleet
 from jobplatform.proof.knobs import Knobs
-from jobplatform.proof.monkey import WEIGHTS, Monkey
+from jobplatform.proof.monkey import LOSE_CLAIM, RESTART, Monkey
+from jobplatform.proof.onlooker import as_role, connect, join_roles
 from jobplatform.proof.part import Part
+from jobplatform.proof.place import Place
 from jobplatform.proof.plan import Plan
 from jobplatform.proof.proxy import Proxy
-from jobplatform.proof.terrain import DEMANDED, QUEUE, Floods, Terrain
+from jobplatform.proof.setup import Setup
+from jobplatform.proof.terrain import QUEUE, Floods, Terrain
 from jobplatform.proof.timetable import make_schedules, stop_schedules
 from jobplatform.proof.watcher import Watcher
 from jobplatform.queue import NewJob
 
-DATABASE = "chaos"
-
-AT_REST = """
-select not exists (select from jobplatform.job_queue) and not exists (select from jobplatform.notices)
-"""
-
-#: Two connections are all a client needs; each worker has four and one more for each handler that uses its Session.
-SERVER = {"max_connections": "150", "shared_buffers": "128MB", "autovacuum_naptime": "5s"}
-
-#: Without fsync a restart of the *server* still loses nothing, because the kernel keeps what was written. What a
-#: power cut would lose is not what is tested here; `make chaos` leaves it on all the same.
-QUICK_SERVER = SERVER | {"fsync": "off", "full_page_writes": "off"}
-
+WORKS = "select count(*) from (select from jobplatform.workers limit 1) as first"
+LEFT = "select (select count(*) from jobplatform.job_queue) + (select count(*) from jobplatform.notices)"
 
 #: Seconds that a storm may go on for, after its time, until each kind of fault has hit somebody.
 MOST_LATE = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """How big, how long and how bad."""
-
-    seed: int
-    jobs: int = 11_000
-    seconds: float = 180
-    rest_seconds: float = 120
-    workspaces: int = 40
-    producers: int = 3
-    workers: int = 4
-    slots: int = 3
-    poison: int = 12
-    restarts: int = 5
-    pause: float = 0.5
-    lease: float = 2.5
-    crash_limit: int = 3
-    retries: int = 30
-    faults: tuple[str, ...] = tuple(WEIGHTS)
-    server: dict[str, str] = field(default_factory=lambda: SERVER)
-    long_naps: float = 0.03
-    """The share of naps that last about a lease."""
-    stops: tuple[float, float] = (1.2, 3)
-    """How long a stopped worker stays so, in leases."""
-    worker: tuple[str, ...] = WORKER
-    """The program of the workers, without its options."""
-    alter: Callable[[psycopg.Connection[Any]], object] | None = None
-    """What is done to the database before anybody uses it."""
-    limits: tuple[int, int, int] | None = (1, 3, 10)
-    """How many may run at a time in three of the workspaces; None for a run without any limits, rates and quotas."""
-    flooded: float = 0.2
-    """The share of the jobs that is poured into limited places."""
-    flood: int = 30
-    """How many at once, at most."""
-    turns: float = 1.0
-    """Seconds between two turns of a knob, about."""
-    families: float = 0.1
-    """How many jobs wait for others or belong to batches, as a share of all the others."""
-    crowd: int = 8
-    """How many workers there are in the middle of the storm."""
-    demanded: frozenset[str] = DEMANDED
-    patience: float = 3
-    """For how many leases a job may be left waiting while slots are free and nothing forbids it to start. A worker that
-    is stopped looks healthy for a lease, and one that lost its connection, or just began, has no use for its slots a
-    while."""
-    schedules: int = 8
-    """How many schedules tick every second."""
+#: Between two words about how it goes.
+TELL_EVERY = 15
+#: And that a thread has for its last statement when a run is broken off.
+LAST_WORDS = 10
 
 
 @dataclass(slots=True)
@@ -115,35 +58,43 @@ class Outcome:
     repeats: int
     seconds: float
     rest_seconds: float
+    left_out: dict[str, str]
+    """Faults that could not be had here, and why."""
 
 
 class Experiment:
-    """Runs one :class:`Setup` in ``folder``. ``say`` is told how it goes."""
+    """Runs one :class:`Setup` on a database; ``folder`` is for its files. ``say`` is told how it goes."""
 
-    def __init__(self, setup: Setup, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, setup: Setup, place: Place, folder: Path, say: Callable[[str], None]) -> None:
         self.setup = setup
+        self.place = place
         self.folder = folder
         self.say = say
         self.promises = Promises()
         self.over = threading.Event()
         self.calm = threading.Event()
+        self.parts: list[Part] = []
+        self.left_out: dict[str, str] = {}
         draw = random.Random(f"{setup.seed}:operator")
         self.workspaces = [uuid.UUID(int=draw.getrandbits(128), version=4) for _ in range(setup.workspaces)]
         self.terrain = Terrain.drawn(draw, setup.limits) if setup.limits else None
 
     def run(self) -> Outcome:
         """Everything, in order. Whatever happens, nothing that was started is left behind."""
-        with self._server() as server, contextlib.ExitStack() as stack:
-            url = self._database(server)
-            proxy, detour = self._proxy(url)
+        url = self.place.url
+        with contextlib.ExitStack() as stack:
+            self._prepare(url)
+            proxy = Proxy(self.folder, url)
+            self.left_out = _left_out(self.place, proxy)
+            stack.callback(self._end_parts)
             stack.callback(proxy.close)
-            fleet = self._fleet(detour)
+            fleet = self._fleet(proxy.url)
             stack.callback(fleet.kill)
             stack.callback(self._stop_everything)
             watcher = Watcher(url, self.over, pause=0.15)
-            monkey = self._monkey(fleet, server, proxy, url)
-            clients = self._clients(detour)
-            knobs = self._knobs(detour)
+            monkey = self._monkey(fleet, proxy, url)
+            clients = self._clients(proxy.url)
+            knobs = self._knobs(proxy.url)
             return self._play(url, fleet, watcher, [*clients, *knobs], monkey, knobs)
 
     def _play(
@@ -157,15 +108,16 @@ class Experiment:
     ) -> Outcome:
         for knob in knobs:
             knob.set_up()
-        begun = time.monotonic()
         fleet.start()
+        self._until(lambda: self._ask(url, WORKS) == 1, MOST_LATE)
+        begun = time.monotonic()
         crowd = Crowd(self.calm, fleet, size=self.setup.crowd, seconds=self.setup.seconds)
-        parts: list[Part] = [watcher, monkey, crowd, *clients]
+        self.parts = parts = [watcher, monkey, crowd, *clients]
         for part in parts:
             part.start()
         # On a busy machine a worker that ended is not there again for a while, and what finds nobody comes again later.
         stormy = self.setup.seconds * 2 + MOST_LATE
-        self._until(lambda: not _producing(clients) and monkey.through, stormy, "producing")
+        self._until(lambda: not _producing(clients) and monkey.through, stormy)
         self.calm.set()
         for part in parts:
             # The monkey, the operator and who turns the knobs: nobody may reopen a job, or pause anything, while we
@@ -174,7 +126,7 @@ class Experiment:
                 part.join()
         calm_since = time.monotonic()
         stop_schedules(url, self.setup.rest_seconds)
-        self._until(lambda: self._all_ended(url), self.setup.rest_seconds, "finishing")
+        self._come_to_rest(url)
         rested = time.monotonic()
         self._stop_everything()
         for part in parts:
@@ -190,34 +142,19 @@ class Experiment:
             repeats=sum(client.client.repeats for client in clients),
             seconds=rested - begun,
             rest_seconds=rested - calm_since,
+            left_out=self.left_out,
         )
 
     # What is needed
 
-    @contextlib.contextmanager
-    def _server(self) -> Iterator[EmbeddedServer]:
-        server = EmbeddedServer(self.folder / "server", self.setup.server)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop("immediate")
-
-    def _database(self, server: EmbeddedServer) -> str:
-        url = server.create_database(DATABASE)
+    def _prepare(self, url: str) -> None:
         migrations.upgrade(url)
-        with psycopg.connect(url, autocommit=True) as connection:
+        with connect(url) as connection:
+            join_roles(connection)
             history.install(connection)
             if self.setup.alter is not None:
                 self.setup.alter(connection)
         make_schedules(url, random.Random(f"{self.setup.seed}:schedules"), self.setup.schedules)
-        return url
-
-    def _proxy(self, url: str) -> tuple[Proxy, str]:
-        """A proxy before the server, and the URL of the database by way of it."""
-        with psycopg.connect(url) as connection:
-            proxy = Proxy(self.folder, Path(connection.info.host))
-        return proxy, f"postgresql://postgres@/{DATABASE}?host={quote(str(self.folder))}"
 
     def _fleet(self, url: str) -> Fleet:
         setup = self.setup
@@ -302,19 +239,19 @@ class Experiment:
             )
         ]
 
-    def _monkey(self, fleet: Fleet, server: EmbeddedServer, proxy: Proxy, url: str) -> Monkey:
+    def _monkey(self, fleet: Fleet, proxy: Proxy, url: str) -> Monkey:
         setup = self.setup
         return Monkey(
             self.calm,
             seed=f"{setup.seed}:monkey",
             fleet=fleet,
-            server=server,
+            server=self.place.server,
             proxy=proxy,
             url=url,
             pause=setup.pause,
-            restarts=setup.restarts,
+            restarts=0 if RESTART in self.left_out else setup.restarts,
             seconds=setup.seconds,
-            kinds=setup.faults,
+            kinds=[kind for kind in setup.faults if kind not in self.left_out],
             stops=setup.stops,
         )
 
@@ -324,20 +261,39 @@ class Experiment:
         self.calm.set()
         self.over.set()
 
-    def _until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+    def _end_parts(self) -> None:
+        """However it ended: whoever comes after us finds nobody at work on the database."""
+        for part in self.parts:
+            if part.ident is not None:
+                part.join(timeout=LAST_WORDS)
+
+    def _until(self, done: Callable[[], bool], seconds: float) -> None:
         """Wait for a state; past the deadline the checker says what is missing."""
         begun = told = time.monotonic()
         while not done() and time.monotonic() - begun < seconds:
             self.over.wait(0.2)
-            if time.monotonic() - told > 15:
+            if time.monotonic() - told > TELL_EVERY:
                 told = time.monotonic()
-                self.say(f"{what}: {len(self.promises.asked)} jobs asked for, {told - begun:.0f} s")
+                self.say(f"{told - begun:.0f} s: {len(self.promises.asked)} jobs asked for")
 
-    def _all_ended(self, url: str) -> bool:
-        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
-            row = connection.execute(AT_REST).fetchone()
-            return bool(row and row[0])
-        return False
+    def _come_to_rest(self, url: str) -> None:
+        """Wait until nothing is left, for as long as it becomes less: a slow machine takes its time, and loses nothing
+        by that."""
+        fewest, since, told = math.inf, time.monotonic(), time.monotonic()
+        while (left := self._ask(url, LEFT)) and time.monotonic() - since < self.setup.rest_seconds:
+            if left < fewest:
+                fewest, since = left, time.monotonic()
+            self.over.wait(0.2)
+            if time.monotonic() - told > TELL_EVERY:
+                told = time.monotonic()
+                self.say(f"finishing: {fewest:.0f} to go")
+
+    def _ask(self, url: str, statement: str) -> float:
+        """How many there are; more than ever while nobody can be asked."""
+        with contextlib.suppress(psycopg.OperationalError), connect(url) as connection, as_role(connection):
+            row = connection.execute(statement).fetchone()
+            return float(row[0]) if row else math.inf
+        return math.inf
 
     def _complaints(self, fleet: Fleet, parts: list[Part]) -> list[str]:
         """What went wrong with processes, and with the parts of the run itself."""
@@ -349,7 +305,7 @@ class Experiment:
         return complaints + [f"process {orphan.pid} outlived its worker" for orphan in orphans]
 
     def _evidence(self, url: str, fleet: Fleet, watcher: Watcher) -> Evidence:
-        with psycopg.connect(url, autocommit=True) as connection:
+        with connect(url) as connection:
             evidence = gather(
                 connection,
                 crash_limit=self.setup.crash_limit,
@@ -362,19 +318,13 @@ class Experiment:
         return evidence
 
 
-@contextlib.contextmanager
-def scratch(keep: bool = False, say: Callable[[str], None] = print) -> Iterator[Path]:
-    """A folder for one run, removed afterwards unless somebody wants to look into it."""
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    # The server may run as a system user of its own, which has to get through to its data.
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        if keep:
-            say(f"kept in {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+def _left_out(place: Place, proxy: Proxy) -> dict[str, str]:
+    found = {}
+    if place.server is None:
+        found[RESTART] = "the server is not ours to restart"
+    if not proxy.reads:
+        found[LOSE_CLAIM] = "the connection is encrypted, so nobody in between knows a claim; other answers were lost"
+    return found
 
 
 def _producing(clients: list[ClientThread]) -> bool:

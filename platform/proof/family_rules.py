@@ -142,7 +142,10 @@ def families_were_not_vacuous(evidence: Evidence) -> Findings:
         ),
         "jobs that waited and ran": any(edge["job_id"] in evidence.ran for edge in evidence.edges),
     }
-    yield from (Finding("vacuous", None, f"there were no {what}") for what, happened in seen.items() if not happened)
+    for what, happened in seen.items():
+        if not happened:
+            about = "batches" if what.startswith("batches") else "waits"
+            yield Finding("vacuous", None, f"there were no {what}", about=about)
 
 
 FAMILY_RULES = (

@@ -37,8 +37,10 @@ RULES = {
 
 
 class Finding(NamedTuple):
-    """A broken rule, and the job that shows it (None when no job does)."""
+    """A broken rule, and the job that shows it (None when no job does). ``about`` is the rule that a vacuous run says
+    nothing about."""
 
     rule: str
     job_id: str | None
     what: str
+    about: str | None = None

@@ -17,6 +17,9 @@ from typing import Any
 
 import psycopg
 
+from jobplatform.models import Role
+from jobplatform.proof.onlooker import as_role
+
 INSTALL = """
 create schema chaos;
 
@@ -42,7 +45,6 @@ create table chaos.changes (
     settled_at timestamptz
 );
 
--- Workers and handlers have no rights of their own here: what they change is remembered with the owner's.
 create function chaos.remember() returns trigger language plpgsql security definer as $$
 declare
     noise constant text[] := '{payload,payload_version,tags,priority,timeout_ms,run_after,request_id,
@@ -71,13 +73,6 @@ begin
 end
 $$;
 
-create trigger remember after insert or update or delete on jobplatform.job_queue
-for each row execute function chaos.remember();
-create trigger remember after insert or update or delete on jobplatform.job_records
-for each row execute function chaos.remember();
-create trigger remember after insert or update of dead_at or delete on jobplatform.workers
-for each row execute function chaos.remember();
-
 -- What handlers write in the transaction in which they complete their job.
 create table chaos.effects (
     seq bigint generated always as identity primary key,
@@ -93,8 +88,25 @@ create table chaos.pages (
     epoch int not null,
     page text not null
 );
-grant usage on schema chaos to jobplatform_handler;
+grant usage on schema chaos to jobplatform_owner, jobplatform_operator, jobplatform_worker, jobplatform_handler;
 grant select, insert on chaos.effects, chaos.pages to jobplatform_handler;
+grant select, insert, update on chaos.changes to jobplatform_operator;
+
+-- Whoever changes a row, it is remembered with the rights of a worker, who counts in all workspaces.
+grant create on schema chaos to jobplatform_worker;
+grant insert on chaos.history to jobplatform_worker;
+alter function chaos.remember() owner to jobplatform_worker;
+revoke create on schema chaos from jobplatform_worker;
+"""
+
+#: The tables are their owner's, and so is who may say what happens when they change.
+TRIGGERS = """
+create trigger remember after insert or update or delete on jobplatform.job_queue
+for each row execute function chaos.remember();
+create trigger remember after insert or update or delete on jobplatform.job_records
+for each row execute function chaos.remember();
+create trigger remember after insert or update of dead_at or delete on jobplatform.workers
+for each row execute function chaos.remember();
 """
 
 READ = """
@@ -130,8 +142,11 @@ class Event:
 
 
 def install(connection: psycopg.Connection[Any]) -> None:
-    """Begin to keep the history of this database."""
-    connection.execute(INSTALL)
+    """Begin to keep the history of this database. The login needs no right but those of the roles that it has."""
+    with connection.transaction():
+        connection.execute(INSTALL)
+    with as_role(connection, Role.OWNER):
+        connection.execute(TRIGGERS)
 
 
 def read_history(connection: psycopg.Connection[Any]) -> list[Event]:

@@ -455,7 +455,16 @@ def nothing_was_vacuous(evidence: Evidence) -> Findings:
     counts = reached(evidence)
     for kind in sorted(evidence.demanded):
         if not counts[kind]:
-            yield Finding("vacuous", None, f"{kind}: was never reached, so this run says nothing about it")
+            what = f"{kind}: was never reached, so this run says nothing about it"
+            yield Finding("vacuous", None, what, about=_rule_of(kind))
+
+
+def _rule_of(kind: str) -> str:
+    if kind in AT_ONCE:
+        return "limits"
+    if kind in PAUSES.values():
+        return "pauses"
+    return {"pace": "rates", "rate": "rates", "shed": "shed"}.get(kind, "quotas")
 
 
 def _above(kind: str, census: Census, changes: Changes) -> bool:

@@ -14,16 +14,20 @@ import psycopg
 
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.proof.fleet import Fleet, WorkerProcess
+from jobplatform.proof.onlooker import NAME, connect
 from jobplatform.proof.part import Part
 from jobplatform.proof.processes import children, send
 from jobplatform.proof.proxy import Proxy
+
+RESTART = "restart server"
+LOSE_CLAIM = "lose answer of a claim"
 
 #: How often each fault is chosen. Restarts of the server come at their own times.
 WEIGHTS = {
     "kill child": 30,
     "terminate backend": 25,
     "lose answer": 15,
-    "lose answer of a claim": 15,
+    LOSE_CLAIM: 15,
     "stop worker": 12,
     "stop worker and handlers": 8,
     "kill worker": 12,
@@ -33,7 +37,6 @@ WEIGHTS = {
     "ask worker to leave": 4,
 }
 
-RESTART = "restart server"
 
 TERMINATE = """
 select pg_terminate_backend(pid)
@@ -41,7 +44,7 @@ from (
     select pid
     from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid()
-        and (application_name like 'jobplatform%%' or application_name like 'chaos-%%')
+        and application_name like 'jobplatform%%' and application_name <> %s
     order by random()
     limit %s
 ) chosen
@@ -57,7 +60,7 @@ class Monkey(Part):
         *,
         seed: str,
         fleet: Fleet,
-        server: EmbeddedServer,
+        server: EmbeddedServer | None,
         proxy: Proxy,
         url: str,
         pause: float,
@@ -83,7 +86,7 @@ class Monkey(Part):
             "kill child": self.kill_child,
             "terminate backend": lambda: self.terminate_backends(1),
             "lose answer": lambda: self.proxy.lose_answer(self.draw),
-            "lose answer of a claim": lambda: self.proxy.lose_answer(self.draw, of_a_claim=True),
+            LOSE_CLAIM: lambda: self.proxy.lose_answer(self.draw, of_a_claim=True),
             "stop worker": lambda: self.stop_worker(with_handlers=False),
             "stop worker and handlers": lambda: self.stop_worker(with_handlers=True),
             "kill worker": lambda: self.end_worker(signal.SIGKILL),
@@ -167,11 +170,13 @@ class Monkey(Part):
     # The database
 
     def terminate_backends(self, number: int) -> bool:
-        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url, autocommit=True) as connection:
-            return bool(connection.execute(TERMINATE, [number]).fetchall())
+        with contextlib.suppress(psycopg.OperationalError), connect(self.url) as connection:
+            return bool(connection.execute(TERMINATE, [NAME, number]).fetchall())
         return False
 
     def restart_server(self) -> bool:
+        if self.server is None:
+            return False
         self.server.restart("immediate")
         return True
 

@@ -13,10 +13,18 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from sqlalchemy import URL, make_url
+
+from jobplatform.proof.onlooker import connect
 from jobplatform.queue.claim.plain import CLAIM
 
-SOCKET_NAME = ".s.PGSQL.5432"
+PORT = 5432
 CHUNK = 65_536
+
+LOOPBACK = "127.0.0.1"
+
+Target = str | tuple[str, int]
 
 #: What only a claim says, before its first parameter. It passes once on each connection, to be prepared.
 CLAIM_BEGINS = CLAIM.partition("%")[0][:60].encode()
@@ -38,13 +46,20 @@ class Link:
 
 
 class Proxy:
-    """Listens in ``folder`` and passes everything on to the server whose socket is in ``target``."""
+    """Passes everything on to the server of a database: on a socket in ``folder`` where that has one, else on a port of
+    this machine's own. ``url`` leads by way of it."""
 
-    def __init__(self, folder: Path, target: Path) -> None:
-        self._target = target / SOCKET_NAME
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(folder / SOCKET_NAME))
-        self._listener.listen(128)
+    def __init__(self, folder: Path, url: str) -> None:
+        with connect(url) as connection:
+            self.reads = not connection.pgconn.ssl_in_use
+            """Whether it can tell what passes."""
+            server = connection.info
+            local = server.host.startswith("/")
+            self._target: Target = (
+                str(_socket_in(server.host, server.port)) if local else (server.hostaddr or server.host, server.port)
+            )
+            self._listener = _listen(folder if local else None)
+            self.url = _detour(url, server, str(folder) if local else self._listener.getsockname()[1])
         self._lock = threading.Lock()
         self._links: set[Link] = set()
         self.lost = 0
@@ -73,14 +88,14 @@ class Proxy:
                 self._connect(self._listener.accept()[0])
 
     def _connect(self, client: socket.socket) -> None:
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            server.connect(str(self._target))
+            server = _reach(self._target)
         except OSError:
             # The server is being restarted: the client meets a closed door, as it would without us.
             client.close()
-            server.close()
             return
+        for end in (client, server):
+            _hurry(end)
         link = Link(client, server)
         with self._lock:
             self._links.add(link)
@@ -107,3 +122,52 @@ class Proxy:
         end.close()
         with self._lock:
             self._links.discard(link)
+
+
+def _detour(url: str, server: psycopg.ConnectionInfo, door: str | int) -> str:
+    """The same database by another door: a folder with a socket, or a port here. The server's name stays, because its
+    certificate is looked at on this way too; and the password is said, which a file may have for the other port."""
+    address = make_url(url)
+    query = {name: value for name, value in address.query.items() if name not in ("host", "hostaddr", "port")}
+    detour = URL.create(
+        "postgresql",
+        username=server.user,
+        password=server.password or None,
+        host=server.host if isinstance(door, int) else None,
+        port=door if isinstance(door, int) else None,
+        database=server.dbname,
+        query=query | ({"hostaddr": LOOPBACK} if isinstance(door, int) else {"host": door, "port": str(PORT)}),
+    )
+    return detour.render_as_string(hide_password=False)
+
+
+def _socket_in(folder: str | Path, port: int) -> Path:
+    """What a server that listens at this port calls its socket."""
+    return Path(folder) / f".s.PGSQL.{port}"
+
+
+def _listen(folder: Path | None) -> socket.socket:
+    if folder is None:
+        return socket.create_server((LOOPBACK, 0), backlog=128)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(_socket_in(folder, PORT)))
+    listener.listen(128)
+    return listener
+
+
+def _reach(target: Target) -> socket.socket:
+    if isinstance(target, tuple):
+        return socket.create_connection(target)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        server.connect(target)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def _hurry(end: socket.socket) -> None:
+    """No statement is to wait for the acknowledgement of the one before."""
+    if end.family != socket.AF_UNIX:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

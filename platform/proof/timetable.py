@@ -11,7 +11,8 @@ import uuid
 import psycopg
 from sqlalchemy.orm import Session
 
-from jobplatform.models import make_engine
+from jobplatform.models import Role, confine, make_engine
+from jobplatform.proof.onlooker import as_role, connect
 from jobplatform.proof.workload import tasks
 from jobplatform.queue import Every, create_schedule, silence
 
@@ -27,7 +28,7 @@ def make_schedules(url: str, draw: random.Random, count: int) -> None:
     engine = make_engine(url, pool_size=1)
     silence(engine)
     try:
-        with Session(engine) as session, session.begin():
+        with confine(Session(engine), Role.OPERATOR) as session, session.begin():
             for number in range(count):
                 create_schedule(
                     session,
@@ -45,14 +46,13 @@ def stop_schedules(url: str, seconds: float) -> None:
     """Let the workers catch up with what was due in the storm, and have no more ticks done."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
+        with contextlib.suppress(psycopg.OperationalError), connect(url) as connection, as_role(connection):
             # Nobody does a tick between the look and the end.
             connection.execute("lock table jobplatform.schedules in share row exclusive mode")
             row = connection.execute(BEHIND).fetchone()
             if row and not row[0]:
                 connection.execute(STOP)
-                connection.commit()
                 return
         time.sleep(0.1)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url) as connection, as_role(connection):
         connection.execute(STOP)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from jobplatform.proof.changes import AT_ONCE
+from jobplatform.proof.onlooker import as_role, connect
 from jobplatform.proof.part import Part
 
 LOOK = """
@@ -233,6 +234,7 @@ class Watcher(Part):
             self.stop.wait(self.pause)
 
     def _look_until_disconnected(self) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with connect(self.url) as connection:
             while not self.stop.wait(self.pause):
-                look(connection, self.seen)
+                with as_role(connection):
+                    look(connection, self.seen)

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobplatform.proof.checker import judge
-from jobplatform.proof.experiment import QUICK_SERVER, Experiment, Setup
+from jobplatform.proof.experiment import Experiment
+from jobplatform.proof.place import QUICK_SERVER, on_own_server
+from jobplatform.proof.setup import Setup
 from tests.chaos.variants import break_database, broken
 
 BROKEN_WORKER = Path(__file__).with_name("broken_worker.py")
@@ -41,7 +43,6 @@ BASE = Setup(
     restarts=0,
     pause=0.3,
     lease=1.5,
-    server=QUICK_SERVER,
     limits=None,
     crowd=0,
 )
@@ -94,8 +95,8 @@ def _finds(storm: BrokenStorm, folder: Path, seed: int, say: Callable[[str], Non
     setup = replace(storm.setup, seed=seed, alter=partial(break_database, storm.variant))
     if not storm.here:
         setup = replace(setup, worker=(sys.executable, str(BROKEN_WORKER), storm.variant))
-    with broken(storm.variant if storm.here else None):
-        outcome = Experiment(setup, folder, say).run()
+    with broken(storm.variant if storm.here else None), on_own_server(folder, QUICK_SERVER) as place:
+        outcome = Experiment(setup, place, folder, say).run()
     found = [finding for finding in judge(outcome.evidence).findings if finding.rule == storm.rule]
     faults = ", ".join(f"{times} x {kind}" for kind, times in outcome.injected.items())
     say(f"  {'killed ' if found else 'ALIVE  '} {storm.variant:<40} {len(found)} found; {faults}")

@@ -18,8 +18,8 @@ from jobplatform.embedded import EmbeddedServer
 from jobplatform.proof import history
 from jobplatform.proof.checker import judge
 from jobplatform.proof.clients import STALE_WRITES
-from jobplatform.proof.experiment import QUICK_SERVER
 from jobplatform.proof.findings import Finding
+from jobplatform.proof.place import QUICK_SERVER
 from jobplatform.proof.workload import apply_page
 from jobplatform.queue import ClaimedJob, ProgressReport, enqueue_job, report_progress, retry_job
 from jobplatform.testing import wait_until
