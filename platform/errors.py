@@ -18,6 +18,7 @@
     ├── InvalidHookError         a hook or webhook was to become what cannot be; lists every problem by path
     ├── DeliveryRefusedError     a delivery is not signed as it should be, or too old; says which
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
+    ├── UnseenChangeError        a job was changed behind the snapshot of this transaction, which cannot change it
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
     ├── SourceError              a source of records refused, failed, or answered something that cannot be used
@@ -238,6 +239,22 @@ class EnqueueConflictError(JobPlatformError):
         beside = f", or one of {others} others asked for with it" if others else ""
         super().__init__(
             f"could not tell who holds the uniqueness guard {unique_key!r} of workspace {workspace_id}{beside}; "
+            "try again in a new transaction"
+        )
+
+
+class UnseenChangeError(JobPlatformError):
+    """Somebody else has changed the job, or the batch, ``id`` since this transaction's snapshot was taken.
+
+    Only a REPEATABLE READ or SERIALIZABLE transaction gets here, as PostgreSQL lets it change nothing that it cannot
+    see; its cause is what PostgreSQL says. Roll back, and try again in a new transaction.
+    """
+
+    def __init__(self, workspace_id: object, id: object) -> None:
+        self.workspace_id = workspace_id
+        self.id = id
+        super().__init__(
+            f"{id} of workspace {workspace_id} was changed after this transaction had begun to look; roll back and "
             "try again in a new transaction"
         )
 

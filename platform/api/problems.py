@@ -36,6 +36,7 @@ from jobplatform.errors import (
     ScheduleNameTakenError,
     TooManySchedulesError,
     UnknownTaskError,
+    UnseenChangeError,
 )
 from jobplatform.models import MISSING
 from jobplatform.wording import plural
@@ -250,6 +251,11 @@ def _conflict(_error: EnqueueConflictError) -> ProblemError:
     return unavailable("The job's uniqueness guard changed hands too often; try again.", retry_after=1)
 
 
+def _changed_unseen(_error: UnseenChangeError) -> ProblemError:
+    """Where an application's own Sessions have such transactions."""
+    return unavailable("Somebody else changed it at the same moment, and nothing was done; try again.", retry_after=1)
+
+
 def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
     headers = {
         "Retry-After": str(error.retry_after_seconds),
@@ -317,6 +323,7 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (ScheduleMadeInCodeError, _made_in_code),
     (TooManySchedulesError, _too_many_schedules),
     (EnqueueConflictError, _conflict),
+    (UnseenChangeError, _changed_unseen),
     (QuotaExceededError, _quota_exceeded),
     (KeyMissingError, _missing_key),
     (UnicodeDecodeError, _no_text),

@@ -19,6 +19,7 @@ from jobplatform.models import FINAL_STATUSES, State, Status, visit
 from jobplatform.queue.edges import note
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import run
 
 LONGEST_NAME = 200
@@ -178,6 +179,7 @@ def open_batch(
     return batch_id
 
 
+@says_what_it_cannot_see
 def close_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> bool:
     """Let nothing more be added; the batch ends with its last job. False when the workspace has no such batch.
 

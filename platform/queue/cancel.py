@@ -11,6 +11,7 @@ from jobplatform.models import visit
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import one_transaction, run
 
 #: The second is made with the row locked. For that to be in vain the job must have ended and been retried meanwhile.
@@ -56,6 +57,7 @@ class CancelAnswer(enum.Enum):
     UNKNOWN = "unknown"
 
 
+@says_what_it_cannot_see
 def cancel_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> CancelAnswer:
     """Cancel a job of a workspace, in the caller's transaction.
 

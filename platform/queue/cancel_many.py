@@ -18,6 +18,7 @@ from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.edges import note
 from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.notices import ask_to_settle, tell_ended
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import array, one_transaction, run
 
 #: Members of a batch that are cancelled in one go.
@@ -150,6 +151,7 @@ class ManyCancelled(NamedTuple):
     later: int = 0
 
 
+@says_what_it_cannot_see
 def cancel_tree(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> ManyCancelled | None:
     """Cancel a job and everything that waits for it, and for that, and so on; None when there is no such job."""
     with one_transaction(session):
@@ -161,6 +163,7 @@ def cancel_tree(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) ->
         return tell_cancelled(session, cancel_places(session, places))
 
 
+@says_what_it_cannot_see
 def cancel_batch(
     session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID, *, tree: bool = False
 ) -> ManyCancelled | None:

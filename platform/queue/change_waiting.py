@@ -19,6 +19,7 @@ from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import State, visit
 from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_moment
 from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import array, one_transaction, run
 
@@ -169,6 +170,7 @@ class JobChange:
         )
 
 
+@says_what_it_cannot_see
 def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, change: JobChange) -> ChangeAnswer:
     """Change a job of a workspace that has not begun, in the caller's transaction.
 
@@ -180,6 +182,7 @@ def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, cha
     return change_jobs(session, [key], change)[key]
 
 
+@says_what_it_cannot_see
 def hold_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
     """Have a job stay as it is until the caller's transaction ends: for whoever looks before changing it."""
     visit(session, workspace_id)

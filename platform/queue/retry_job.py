@@ -16,6 +16,7 @@ from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.quota import Wanted, make_room
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.told import told
@@ -171,6 +172,7 @@ class RetryAnswer(NamedTuple):
     existing: uuid.UUID | None = None
 
 
+@says_what_it_cannot_see
 def retry_job(
     session: Session,
     workspace_id: uuid.UUID,

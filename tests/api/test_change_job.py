@@ -8,12 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.api import create_blueprint
+from jobplatform.models import Role
 from jobplatform.queue import JobChange, change_job
 from jobplatform.testing import wait_until
-from tests.api.conftest import PROBLEM, Client, Hand, MintToken
+from tests.api.conftest import PROBLEM, Client, Hand, MintToken, engine_of_api
+from tests.api.example_tasks import make_tasks
 
 WAITING = """
 select count(*) from pg_stat_activity
@@ -158,11 +162,43 @@ def test_who_changes_a_job_while_somebody_else_does_has_not_read_what_becomes_of
     job_id = echo()
     at = f"{jobs_url}/{job_id}"
     guard = {"If-Match": client.get(at).headers["ETag"]}
-    with ThreadPoolExecutor(1) as thread, sessions() as other, sessions() as watching:
+    with ThreadPoolExecutor(1) as thread, sessions() as other:
         change_job(other, workspace_id, uuid.UUID(job_id), JobChange(priority=1))
         late = thread.submit(client.request, "PATCH", at, json={"priority": 2}, headers=guard)
-        wait_until(lambda: watching.scalar(text(WAITING)), what="the request to wait for the change")
+        wait_until(lambda: _waits(sessions), what="the request to wait for the change")
         other.commit()
 
         assert late.result().status_code == 412
     assert client.get(at).get_json()["priority"] == 1
+
+
+def test_a_change_behind_the_snapshot_of_an_application_s_transactions_is_to_be_tried_again(
+    login_url: Callable[..., str],
+    mint: MintToken,
+    workspace_id: uuid.UUID,
+    echo: Callable[..., str],
+    jobs_url: str,
+    sessions: sessionmaker[Session],
+) -> None:
+    engine = engine_of_api(login_url(Role.API)).execution_options(isolation_level="REPEATABLE READ")
+    app = Flask("a host")
+    app.register_blueprint(create_blueprint(sessionmaker(engine), make_tasks()))
+    patient = Client(app.test_client(), mint(workspace_id))
+    job_id = echo()
+    with ThreadPoolExecutor(1) as thread, sessions() as other:
+        change_job(other, workspace_id, uuid.UUID(job_id), JobChange(priority=1))
+        late = thread.submit(patient.request, "PATCH", f"{jobs_url}/{job_id}", json={"priority": 2})
+        wait_until(lambda: _waits(sessions), what="the request to wait for the change")
+        other.commit()
+
+        answer = late.result()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "try again" in answer.get_json()["detail"]
+    assert patient.request("PATCH", f"{jobs_url}/{job_id}", json={"priority": 2}).status_code == 200
+    engine.dispose()
+
+
+def _waits(sessions: sessionmaker[Session]) -> bool:
+    """In a transaction of its own: what a transaction has seen of the others stays as it was."""
+    with sessions() as session:
+        return bool(session.scalar(text(WAITING)))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Schedule, ScheduleTick, clock, visit
 from jobplatform.queue.seal import close
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import reveal_value
 
@@ -35,6 +36,7 @@ where w.dead_at is null and w.heartbeat_at > jobplatform.clock() - interval '1 m
 """
 
 
+@says_what_it_cannot_see
 def find_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.UUID) -> Schedule | None:
     """A schedule of this workspace, locked: nobody does its ticks, or changes it, until the transaction's end."""
     visit(session, workspace_id)
