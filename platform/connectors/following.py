@@ -6,6 +6,7 @@ Each hop is asked like the first, so every address on the way is judged.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ FOR_GOOD = frozenset({301, 308})
 UNCHANGED = 304
 #: What a source says of a version of a file, and how it is asked whether there is another.
 VALIDATORS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
+_SENDABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,998}[\x21-\x7e])?")
 
 
 class Followed(NamedTuple):
@@ -43,7 +45,8 @@ def get_file(asker: Asker, url: str, said: Mapping[str, str], *, into: Sink | No
 
     Raises :class:`SourceError` for a way without end; and what the client raises, at each hop.
     """
-    conditions = {VALIDATORS[name]: value for name, value in said.items() if name in VALIDATORS}
+    # They may have been kept by a version that took whatever was said.
+    conditions = {VALIDATORS[name]: value for name, value in said.items() if _can_be_sent(name, value)}
     here, moved_to, moving = url, None, True
     for _ in range(MOST_HOPS + 1):
         answer = asker.ask("GET", here, headers=conditions, into=into)
@@ -57,8 +60,12 @@ def get_file(asker: Asker, url: str, said: Mapping[str, str], *, into: Sink | No
 
 
 def said_of(answer: Answer) -> dict[str, str]:
-    """By what the file can be asked for again only if it has changed."""
-    return {name: answer.headers[name] for name in VALIDATORS if name in answer.headers}
+    """By what the file can be asked for again only if it has changed; without what no header of ours can say."""
+    return {name: value for name, value in answer.headers.items() if _can_be_sent(name, value)}
+
+
+def _can_be_sent(name: str, value: Any) -> bool:
+    return name in VALIDATORS and isinstance(value, str) and _SENDABLE.fullmatch(value) is not None
 
 
 def check_url_of(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:

@@ -3,7 +3,8 @@
 Two syncs may be about one connection, one of them waiting for its source in the middle of a stream. So what a page
 writes has the generation that is the stream's newest just then, whoever began it: the sync has seen it, and an initial
 one that began meanwhile may have passed the place where it is. And only the newest initial sync says what has vanished.
-Each page, beginning and end holds the stream's row first, and so they take turns.
+Each page, beginning and end holds the stream's row first, and so they take turns. Before that it holds its connection,
+as whoever deletes that does: the other way round the two would wait for each other.
 """
 
 from __future__ import annotations
@@ -47,6 +48,15 @@ def saved_states(session: Session, connection: Connection) -> dict[str, str | No
         SyncStream.workspace_id == connection.workspace_id, SyncStream.connection_id == connection.id
     )
     return {row[0]: row[1] for row in session.execute(statement)}
+
+
+def hold_connection(session: Session, connection: Connection) -> None:
+    """Keep it from being deleted until the transaction ends. Raises :class:`SourceError` when it has been."""
+    mine = select(Connection.id).where(
+        Connection.workspace_id == connection.workspace_id, Connection.id == connection.id
+    )
+    if session.execute(mine.with_for_update(read=True, key_share=True)).first() is None:
+        raise SourceError("the connection was deleted while it was synced")
 
 
 def begin_stream(session: Session, connection: Connection, stream: str, *, initial: bool) -> int:

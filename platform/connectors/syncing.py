@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from jobplatform.connectors.blaming import blaming, opened, streams_of
+from jobplatform.connectors.pacing import LONGEST_CLOSING
 from jobplatform.connectors.place import (
     LARGEST_STREAMS,
     LONGEST_CURSOR,
@@ -28,6 +29,7 @@ from jobplatform.connectors.source import Connector, Page
 from jobplatform.connectors.storing import (
     begin_stream,
     finish_stream,
+    hold_connection,
     open_log,
     reopen_log,
     saved_states,
@@ -139,7 +141,8 @@ class _Sync:
         except SourceBusyError as error:
             self._note(connection, place, error)
             place.status = "busy"
-            self.pause = max(self.pause, error.retry_after)
+            # Nothing else of the workspace could be synced by such a job for as long.
+            self.pause = max(self.pause, min(error.retry_after, LONGEST_CLOSING))
         except SourceError as error:
             self._note(connection, place, error)
             place.status = "failed"
@@ -179,6 +182,7 @@ class _Sync:
                 self._pull_pages(connector, connection, place, stream, starts.get(stream), first.pop(stream, None))
 
     def _enter(self, connection: Connection, place: ConnectionPlace, stream: str, cursor: str | None) -> None:
+        hold_connection(self.job.session, connection)
         place.enter(stream, cursor, begin_stream(self.job.session, connection, stream, initial=self.initial))
         # Not left open while the source is asked. What was begun and goes no further is begun again.
         self.job.session.commit()
@@ -235,6 +239,7 @@ class _Sync:
     def _apply(self, connection: Connection, place: ConnectionPlace, page: Page) -> None:
         """A page, and where to go on after it: one transaction."""
         session, stream = self.job.session, place.stream or ""
+        hold_connection(session, connection)
         place.written += store_records(session, connection, stream, page.records, initial=self.initial)
         place.records += len(page.records)
         place.skipped += page.skipped

@@ -227,6 +227,18 @@ def test_a_busy_source_has_the_job_wait_and_go_on_and_the_others_are_not_done_ag
     assert (result["errors"], result["totalRecords"]) == ([], 4 * PAGES * PAGE_SIZE)
 
 
+def test_a_source_that_wants_to_be_left_alone_for_years_has_the_job_wait_for_a_day(
+    jobs: Jobs, source: Source, connection: uuid.UUID
+) -> None:
+    """Until then nothing else of the workspace could be synced by it."""
+    source.answers["a"] = [SourceBusyError("come back", 999_999_999)]
+
+    with pytest.raises(RateLimited) as told:
+        run_sync(jobs.start())
+
+    assert told.value.seconds == 86_400
+
+
 def test_a_source_that_is_always_busy_is_given_up(jobs: Jobs, source: Source, connection: uuid.UUID) -> None:
     source.answers["a"] = [SourceBusyError("come back", 1)] * (MOST_WAITS + 1)
     job = jobs.start()

@@ -81,6 +81,18 @@ def test_a_feed_is_asked_for_only_if_it_has_changed(site: Site) -> None:
     assert site.asked[1].headers["if-modified-since"] == "Mon, 05 Jan 2026 09:00:00 GMT"
 
 
+@pytest.mark.parametrize("tag", ['"v\xe9"', "x" * 5_000])
+def test_a_version_that_no_header_of_ours_can_say_is_not_asked_for(site: Site, tag: str) -> None:
+    site.pages["/feed"] = feed(RSS, ETag=tag)
+
+    state = fetch(site).state
+    kept_before = json.dumps({"etag": tag})
+
+    assert state is None
+    assert [len(fetch(site, cursor).records) for cursor in (state, kept_before)] == [2, 2]
+    assert [asked.headers.get("if-none-match") for asked in site.asked] == [None] * 3
+
+
 def test_what_is_odd_about_a_feed_is_told_and_its_entries_count(site: Site) -> None:
     broken = RSS.replace("</channel></rss>", "<item><description>neither id nor link</description></item>")
     site.pages["/feed"] = feed(broken)

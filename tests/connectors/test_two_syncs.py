@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
-from jobplatform.connectors import SourceRecord, run_sync
-from jobplatform.connectors.storing import begin_stream, store_records
+from jobplatform.connectors import SourceRecord, delete_connection, get_connection, run_sync
+from jobplatform.connectors.storing import begin_stream, hold_connection, store_records
+from jobplatform.errors import SourceError
 from jobplatform.models import Connection, Record, SyncLog, SyncStream
 from jobplatform.queue import RateLimited, RunningJob
 from jobplatform.testing import Clock
@@ -205,3 +206,46 @@ def test_a_page_that_is_written_while_an_initial_sync_begins_has_that_one_s_gene
 
     assert stored.result() == 1
     assert session.scalar(select(Record.generation).where(Record.external_id == "9")) == newest
+
+
+def test_a_page_and_the_deletion_of_its_connection_take_turns(
+    connection_id: uuid.UUID, workspace_id: uuid.UUID, session: Session, elsewhere: Elsewhere
+) -> None:
+    connection = session.get_one(Connection, (workspace_id, connection_id))
+    session.expunge(connection)
+    session.rollback()
+    there = get_connection(elsewhere.session, workspace_id, connection_id, lock=True)
+    assert there is not None
+    hold_connection(session, connection)
+
+    deleted = elsewhere.start_and_wait_for_lock(lambda other: delete_connection(other, there))
+    store_records(session, connection, "things", [SourceRecord("9", {})], initial=False)
+    session.commit()
+
+    deleted.result()
+    with pytest.raises(SourceError, match="was deleted while it was synced"):
+        hold_connection(session, connection)
+
+
+@pytest.mark.parametrize("mode", ["initial", "incremental"])
+@pytest.mark.parametrize("after", ["", "2", "6"])
+def test_a_connection_that_is_deleted_while_it_is_synced_fails_alone(
+    jobs: Jobs, shop: Shop, connect: Callable[..., uuid.UUID], session: Session, mode: str, after: str
+) -> None:
+    config = {"baseUrl": shop.url(""), "streams": {"things": {"path": "/things"}}}
+    # The one that is read first is the one that goes.
+    gone, stays = sorted(connect(name="it", config=config) for _ in range(2))
+
+    def delete_it() -> None:
+        session.execute(delete(Connection).where(Connection.id == gone))
+        session.commit()
+
+    shop.meanwhile[after] = delete_it
+
+    result = sync(jobs.start(), mode)
+
+    assert result["errors"] == ["it: the connection was deleted while it was synced"]
+    came = {one["connectionId"]: one["status"] for one in result["results"]}
+    assert came == {str(gone): "failed", str(stays): "completed"}
+    session.rollback()
+    assert set(session.scalars(select(Record.connection_id))) == {stays}
