@@ -106,8 +106,8 @@ where j.name = %(name)s and j.id = m.id and j.state < 'active'
     def schedules(self, connection: Connection) -> list[TheirSchedule]:
         # Columns that not every version has.
         sql = f"""
-select s.name, to_jsonb(s) ->> 'key', to_jsonb(s) ->> 'kind', s.cron, s.timezone, s.data::text
-from {self.table_named("schedule")} s
+select line.name, to_jsonb(line) ->> 'key', to_jsonb(line) ->> 'kind', line.cron, line.timezone, line.data::text
+from {self.table_named("schedule")} line
 order by 1, 2
 """
         return [

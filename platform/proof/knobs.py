@@ -21,6 +21,7 @@ from jobplatform.queue import set_plan, set_workspace_limits
 #: Seconds of a pause that is resumed by hand, at least and at most.
 SHORTEST, LONGEST = 0.6, 2.5
 
+NOW = "select extract(epoch from jobplatform.clock())"
 RUNNING = "select count(*) from jobplatform.job_queue where state = 2 and workspace_id = :id"
 WAITING = """
 select exists (
@@ -108,12 +109,17 @@ class Knobs(ClientThread):
     def _pause(self, scope: Scope) -> None:
         """Some pauses end by themselves, a moment before they are resumed."""
         seconds = self.draw.uniform(SHORTEST, LONGEST)
-        until = time.time() + seconds if self.draw.random() < 0.3 else None
+        until = self._moment_in(seconds) if self.draw.random() < 0.3 else None
         with contextlib.suppress(InvalidLimitError):
             # Said again after a restart of the server, the moment may be over.
             self.set(scope, {"until": until})
         self._resume_at[scope] = time.monotonic() + seconds
         self.turned[scope.kind] += 1
+
+    def _moment_in(self, seconds: float) -> float | None:
+        """By the database's clock; None when told to stop before."""
+        found = self.client.transact(lambda session: session.scalar(text(NOW)))
+        return None if found is None else float(found) + seconds
 
     def _lower_below_what_runs(self) -> None:
         """By chance a limit is hardly ever lowered in the very moment in which it matters."""
