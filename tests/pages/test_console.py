@@ -219,6 +219,24 @@ def test_a_new_job_is_made_from_one_that_has_ended_where_the_form_says(
     assert audited(sessions) == [("job.fork", "a test")]
 
 
+def test_nobody_is_offered_another_job_of_the_platform_s_own(
+    operator: Visitor, enqueue: Enqueue, hand: Hand, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    old = enqueue("echo", {"n": 1})
+    hand.fail(acme, str(old))
+    page = operator.get(f"/jobs/{acme}/{old}").text
+    assert "Fork</summary>" in page
+    assert "Enqueue again" in page
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.job_records set task = 'jobplatform.webhook'"))
+
+    page = operator.get(f"/jobs/{acme}/{old}").text
+
+    assert "Retry" in page
+    assert "Fork</summary>" not in page
+    assert "Enqueue again" not in page
+
+
 def test_a_failed_job_is_retried_cancelled_run_now_and_enqueued_again(
     operator: Visitor, failed: uuid.UUID, enqueue: Enqueue, acme: uuid.UUID, sessions: Sessions
 ) -> None:
