@@ -14,7 +14,10 @@ CHANGED: Final = (
     "Somebody else has changed this since it was shown to you, and nothing of yours is saved. What you typed still "
     "stands here, and beside it what is there now. Save it once more to have it as you typed it."
 )
-CHANGED_TO_THE_SAME: Final = "Somebody else has changed this since it was shown to you, to just what you typed."
+CHANGED_TO_THE_SAME: Final = (
+    "Somebody else has changed this since it was shown to you, and nothing of yours is saved. What is there now "
+    "differs from what you typed in nothing that stands here. Save it once more to have it as you typed it."
+)
 _TAG = re.compile("[0-9a-f]{32}")
 
 

@@ -23,6 +23,7 @@ from jobplatform.queue import (
     set_queue_limit,
     set_rate_limit,
     set_resource_limit,
+    set_workspace_limits,
     set_workspace_rule,
 )
 from tests.api.conftest import MintToken
@@ -164,7 +165,7 @@ def test_what_somebody_else_has_changed_to_the_same_is_said_to_be_so(
     operator.page = operator.send(form.ending, max_running="5")
 
     assert operator.page.status_code == 412
-    assert "to just what you typed" in operator.page.text
+    assert "differs from what you typed in nothing that stands here" in operator.page.text
 
 
 def test_of_a_schedule_that_was_changed_meanwhile_all_that_differs_is_said_and_no_secret(
@@ -245,3 +246,20 @@ def test_of_what_was_cleared_meanwhile_the_form_is_one_for_a_new_one(
     assert "any more" in operator.page.text
     assert f'value="{form.mine}"' in operator.page.text
     assert scalar(sessions, f"select count(*) from jobplatform.{table}") == 0
+
+
+@pytest.mark.parametrize("form", ["workspace"], indirect=True)
+def test_what_has_changed_and_is_in_no_field_is_said_to_be_so(
+    operator: Visitor, form: Edited, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    operator.get(form.page)
+    with sessions.begin() as session:
+        set_workspace_limits(session, acme, {"shed": True})
+
+    operator.page = operator.send(form.ending)
+
+    assert operator.page.status_code == 412
+    assert "in nothing that stands here" in operator.page.text
+    assert operator.send(form.ending, max_running="5").status_code == 303
+    limits = "select row(shed, max_running)::text from jobplatform.workspace_limits"
+    assert scalar(sessions, limits) == "(t,5)"

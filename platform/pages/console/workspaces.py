@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 from uuid import UUID
 
@@ -73,7 +72,8 @@ def _page(workspace_id: UUID, wrong: dict[str, str] | None = None, status: int =
         recent = pages.find_jobs(session, pages.parse_search(f"workspace:{workspace_id}"), limit=10)
         groups = pages.error_groups(session, workspace_id=workspace_id, limit=5)
     if status == ANOTHER:
-        wrong = beside_what_is_now(_typed_values(), {"plan": limits.plan, **dataclasses.asdict(limits.own)})
+        own = {name: getattr(limits.own, name) for name in LIMITS}
+        wrong = beside_what_is_now(_typed_values(), {"plan": limits.plan, **own})
     done_chart, wait, run = charts(throughput, WIDE)
     return render(
         "workspace.html",
