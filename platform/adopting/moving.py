@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from jobplatform.adopting.identity import id_of
 from jobplatform.adopting.rules import Rule
 from jobplatform.adopting.source import Counted, Moved, Source, TheirSchedule, Waiting, parsed
-from jobplatform.errors import AdoptionError, InvalidJobError, QuotaExceededError
+from jobplatform.errors import AdoptionError, InvalidJobError, JobPlatformError, QuotaExceededError
 from jobplatform.models import JobRecord, Workspace, reaching
 from jobplatform.queue import (
     MAX_ATTEMPTS,
@@ -121,7 +121,7 @@ class Adoption:
         self._theirs = theirs
         self._size = size
         self._named: Mapping[str, Task[Any, Any]] = {name: tasks.offered(rule.task) for name, rule in rules.items()}
-        self._workspaces: dict[str, UUID | LookupError] = {}
+        self._workspaces: dict[str, list[UUID]] = {}
         self._has_locks = False
         source.look(self._there())
         self._require_workspaces()
@@ -206,9 +206,11 @@ class Adoption:
         payload = rule.payload_of(data)
         if not isinstance(payload, Mapping):
             raise LookupError("its payload is no JSON object")
-        job = task.new_job(
+        workspace_id = self._workspace(rule.workspace_of(data))
+        job = _asked_of(
+            task,
             payload,
-            workspace_id=self._workspace(rule.workspace_of(data)),
+            workspace_id=workspace_id,
             priority=_within(PRIORITIES, waiting.priority),
             run_after=waiting.run_after,
             max_attempts=_within(MAX_ATTEMPTS, _attempts_left(waiting, task)),
@@ -225,27 +227,22 @@ class Adoption:
         return job
 
     def _workspace(self, said: str) -> UUID:
+        """Each is looked for once, also one that is not there."""
         if said not in self._workspaces:
-            try:
-                self._workspaces[said] = self._find_workspace(said)
-            except LookupError as error:
-                self._workspaces[said] = error
+            self._workspaces[said] = self._find_workspaces(said)
         found = self._workspaces[said]
-        if isinstance(found, LookupError):
-            raise found
-        return found
-
-    def _find_workspace(self, said: str) -> UUID:
-        try:
-            named = [UUID(said)]
-        except ValueError:
-            named = list(self._session.scalars(select(Workspace.id).where(Workspace.name == said)))
-        found = [id for id in named if find_workspace(self._session, id) is not None]
         if len(found) > 1:
             raise LookupError(f"{len(found)} workspaces are named {said!r}: its id is needed")
         if not found:
             raise LookupError(f"there is no workspace {said!r}")
         return found[0]
+
+    def _find_workspaces(self, said: str) -> list[UUID]:
+        try:
+            named = [UUID(said)]
+        except ValueError:
+            named = list(self._session.scalars(select(Workspace.id).where(Workspace.name == said)))
+        return [id for id in named if find_workspace(self._session, id) is not None]
 
     def _require_workspaces(self) -> None:
         """Those that are said for all jobs of a name: a mistake there is none of the jobs'."""
@@ -349,6 +346,17 @@ class Adoption:
 class _Made(NamedTuple):
     their_id: str
     job: NewJob
+
+
+def _asked_of(task: Task[Any, Any], payload: Mapping[str, Any], **options: Any) -> NewJob:
+    """A job of our task. Its unique key and its resource may be functions of the application's, and fail for one that
+    it has never seen: that one is left, and the others are not."""
+    try:
+        return task.new_job(payload, **options)
+    except JobPlatformError:
+        raise
+    except Exception as error:
+        raise LookupError(f"the code of task {task.name} fails for it: {type(error).__name__}: {error}") from error
 
 
 def _attempts_left(waiting: Waiting, task: Task[Any, Any]) -> int:

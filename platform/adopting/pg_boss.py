@@ -29,6 +29,7 @@ from jobplatform.adopting.source import (
 GUARDED = ("short", "stately", "exclusive")
 #: And of these one runs at a time; in the last one it also has to succeed before the next.
 IN_TURN = ("singleton", "stately", "exclusive", "key_strict_fifo")
+OUT_OF_TURN = "its turn comes after one of its key that runs there, or failed"
 
 
 class PgBoss(Source):
@@ -39,7 +40,7 @@ class PgBoss(Source):
     needed = frozenset(
         (
             *("id", "name", "priority", "data", "state", "retry_limit", "retry_count"),
-            *("singleton_key", "start_after", "started_on", "created_on"),
+            *("policy", "singleton_key", "start_after", "started_on", "created_on"),
         )
     )
     state = "state"
@@ -75,13 +76,13 @@ select
     j.id::text, j.data::text, j.priority, case when j.start_after > now() then j.start_after end,
     j.retry_count + case when j.started_on is null then 0 else 1 end,
     j.retry_limit + 1,
-    case when {self.column("policy", "null")} in {GUARDED} then j.singleton_key end,
-    case when {self.column("policy", "null")} in {IN_TURN} then concat_ws('/', j.name, j.singleton_key) end,
+    case when j.policy in {GUARDED} then j.singleton_key end,
+    case when j.policy in {IN_TURN} then concat_ws('/', j.name, j.singleton_key) end,
     j.created_on
 from {self.table_named("job")} j
 where j.name = %(name)s
 and j.state < 'active'
-and {self._left()} is null{further if after else ""}
+and {self._is_free()}{further if after else ""}
 order by j.priority desc, j.created_on, j.id
 limit %(limit)s
 {"for update of j skip locked" if lock else ""}
@@ -117,20 +118,27 @@ order by 1, 2
             for name, key, kind, cron, timezone, data in rows_of(connection, sql)
         ]
 
+    def _is_free(self) -> str:
+        """Whether a job that waits is ours to take. As conditions of its own, for the planner to know that most are:
+        of an expression that says why not, it thinks that nearly none is."""
+        conditions = [f"not j.{name}" for name in ("blocked", "blocking") if name in self.columns]
+        conditions.append(f"case when j.policy in {IN_TURN} then not exists ({self._before_it()}) else true end")
+        return "\nand ".join(conditions)
+
     def _left(self) -> str:
         """Why a job that waits is not ours to take; null of any other."""
-        reasons = [
-            "case",
-            f"when {self.column('blocked', 'false')} then 'waits for other jobs there'",
-            f"when {self.column('blocking', 'false')} then 'other jobs there wait for it'",
-        ]
-        if "policy" in self.columns:
-            reasons += [
-                f"when j.policy in {IN_TURN} and exists (",
-                f"    select from {self.table_named('job')} other",
-                "    where other.name = j.name",
-                "    and coalesce(other.singleton_key, '') = coalesce(j.singleton_key, '')",
-                "    and (other.state = 'active' or (j.policy = 'key_strict_fifo' and other.state = 'failed'))",
-                ") then 'its turn comes after one of its key that runs there, or failed'",
-            ]
-        return "\n".join([*reasons, "end"])
+        return f"""case
+        when {self.column("blocked", "false")} then 'waits for other jobs there'
+        when {self.column("blocking", "false")} then 'other jobs there wait for it'
+        when j.policy in {IN_TURN} then
+            case when exists ({self._before_it()}) then '{OUT_OF_TURN}' end
+    end"""
+
+    def _before_it(self) -> str:
+        return f"""
+    select
+    from {self.table_named("job")} other
+    where other.name = j.name
+    and coalesce(other.singleton_key, '') = coalesce(j.singleton_key, '')
+    and (other.state = 'active' or (j.policy = 'key_strict_fifo' and other.state = 'failed'))
+"""

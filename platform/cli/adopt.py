@@ -148,6 +148,7 @@ def _run(adoption: Adoption, told: Told, *, follow: bool, quiet: bool) -> None:
                 if follow and portion.taken and not (shown or quiet):
                     click.echo(f"{portion.name}: {plural(portion.taken, 'job')} taken over")
                 bar.update(task, advance=portion.looked_at, description=portion.name)
+            told.stopped = stop.is_set()
             if not follow or stop.wait(max(POLL_SECONDS, time.monotonic() - began)):
                 return
             bar.update(task, total=told.moved(), completed=told.moved(), description="following")

@@ -19,6 +19,7 @@ from jobplatform.wording import agreeing, plural
 MOST_REASONS = 20
 NOT_MAPPED = "there is no --map for it"
 STAYS = "stays there, as --leave says"
+STOPPED = "this was stopped before its turn"
 MEANWHILE = "came meanwhile, or somebody there has it"
 
 
@@ -31,6 +32,7 @@ class Told:
     stay: frozenset[str]
     before: Sequence[Counted]
     dry_run: bool = False
+    stopped: bool = False
     after: Sequence[Counted] | None = None
     tallies: dict[str, Tally] = field(default_factory=dict)
 
@@ -76,7 +78,7 @@ class Told:
             if one.name == name and one.standing not in (RUNNING, WAITING)
         }
         found = self.tally(name).left + Counter(held)
-        found[MEANWHILE] = max(0, self.waiting(name) - found.total())
+        found[STOPPED if self.stopped else MEANWHILE] = max(0, self.waiting(name) - found.total())
         return +found
 
     def is_something_left(self) -> bool:

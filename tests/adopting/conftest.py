@@ -24,6 +24,9 @@ def make_tasks() -> Tasks:
     @tasks.task("email.send", max_attempts=4, tags=("mail",))
     def send(job: RunningJob, payload: Mail) -> None: ...
 
+    @tasks.task("email.of", unique=lambda payload: payload["of"].lower())
+    def of(job: RunningJob, payload: dict[str, Any]) -> None: ...
+
     @tasks.task("refresh")
     def refresh(job: RunningJob, payload: dict[str, Any]) -> None: ...
 

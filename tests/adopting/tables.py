@@ -78,14 +78,16 @@ create table pgboss.job (
 create table pgboss.job_common partition of pgboss.job default;
 alter table pgboss.job_common add primary key (name, id);
 alter table pgboss.job_common add foreign key (name) references pgboss.queue deferrable initially deferred;
-create unique index job_i1 on pgboss.job_common (name, coalesce(singleton_key, ''))
+create unique index job_common_i1 on pgboss.job_common (name, coalesce(singleton_key, ''))
     where state = 'created' and policy = 'short';
-create unique index job_i3 on pgboss.job_common (name, state, coalesce(singleton_key, ''))
+create unique index job_common_i3 on pgboss.job_common (name, state, coalesce(singleton_key, ''))
     where state <= 'active' and policy = 'stately';
-create unique index job_i6 on pgboss.job_common (name, coalesce(singleton_key, ''))
+create unique index job_common_i6 on pgboss.job_common (name, coalesce(singleton_key, ''))
     where state <= 'active' and policy = 'exclusive';
-create index job_i11 on pgboss.job_common (name, priority desc, created_on, start_after)
+create index job_common_i11 on pgboss.job_common (name, priority desc, created_on, start_after)
     where state < 'active' and not blocked;
+create index job_common_i14 on pgboss.job_common (name, state, blocked, start_after)
+    where state in ('created', 'retry', 'active', 'failed');
 insert into pgboss.queue values
     ('send-email', 'standard'), ('refresh', 'exclusive'), ('report', 'standard'), ('__pgboss__send-it', 'standard');
 """
@@ -131,5 +133,5 @@ def seeing(url: str, schema: str) -> str:
 def ask(url: str, sql: str, *values: Any) -> list[Any]:
     """Rows of a database of theirs."""
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql, values)
+        cursor = connection.execute(sql, values or None)
         return cursor.fetchall() if cursor.description else []

@@ -142,6 +142,21 @@ def test_a_job_that_our_task_does_not_take_is_left_there_with_the_reason(
     assert [id for id, state in states(boss).items() if state == "cancelled"] == [good]
 
 
+def test_a_job_for_which_the_applications_own_code_fails_is_left_alone(
+    boss: str, session: Session, acme: uuid.UUID, adopt: Adopt
+) -> None:
+    for data in ({}, {"of": 7}, {"of": "Ada"}):
+        send(boss, data=data)
+
+    found = adopt(PgBoss(), {"send-email": Rule("email.of", workspace="Acme")})["send-email"]
+
+    assert (found.taken, [job.unique_key for job in jobs(session)]) == (1, ["email.of:ada"])
+    assert sorted(found.left) == [
+        "the code of task email.of fails for it: AttributeError: 'int' object has no attribute 'lower'",
+        "the code of task email.of fails for it: KeyError: 'of'",
+    ]
+
+
 def test_more_than_a_portion_is_taken_whatever_is_left_on_the_way(
     boss: str, session: Session, acme: uuid.UUID, adopt: Adopt
 ) -> None:

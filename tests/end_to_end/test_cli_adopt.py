@@ -155,7 +155,7 @@ def test_the_usual_places_of_the_others_are_known(cli: Cli, empty_url: str, acme
     make_pgqueuer(empty_url, "public")
     ask(
         empty_url,
-        "insert into procrastinate_jobs (queue_name, task_name, args) values ('q', 'send-email', %s)",
+        "insert into procrastinate_jobs (queue_name, task_name, args, lock) values ('q', 'send-email', %s, 'a')",
         json.dumps(addition(1)),
     )
     ask(
@@ -167,6 +167,7 @@ def test_the_usual_places_of_the_others_are_known(cli: Cli, empty_url: str, acme
     answers = [cli("adopt", one, *ADD, "--from", empty_url, **TASKS) for one in ("procrastinate", "pgqueuer")]
 
     assert [answer.exit_code for answer in answers] == [0, 0]
+    assert ["limit 'lock:*' 1" in answer.stderr for answer in answers] == [True, False]
     assert count_here(session) == 2
 
 
