@@ -102,7 +102,7 @@ def prove(
     settings = Settings.from_env()
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     setup = Setup.sized(seed=seed, jobs=jobs, minutes=minutes, workers=workers)
-    with interruptible_once(), _plain_errors():
+    with interruptible_once(), _plain_errors(), _telling_of_an_interruption():
         certificate = _run(setup, settings, Wishes(database, keep, yes, as_json))
     if output is not None:
         _write(output, certificate)
@@ -142,15 +142,16 @@ def _place(setup: Setup, settings: Settings, wishes: Wishes, folder: Path) -> It
     url, admin_url = settings.database_url, settings.direct_database_url or settings.database_url
     if wishes.database:
         url, admin_url = in_database(url, wishes.database), in_database(admin_url, wishes.database)
-    survey, pooled = look_at(admin_url), is_pooled(url)
+    survey = look_at(admin_url)
+    words = _in_words(survey, pooled=is_pooled(url))
     _require(survey, setup, in_database=bool(wishes.database))
-    _ask(survey, setup, wishes)
+    _ask(words, survey, setup, wishes)
     if wishes.database:
         opened = in_given_database(url, survey, _say, admin_url=admin_url, keep=wishes.keep)
     else:
         opened = on_given_server(url, survey, _say, admin_url=admin_url, keep=wishes.keep)
     with opened as place:
-        yield place, _in_words(survey, pooled=pooled)
+        yield place, words
 
 
 def _require(survey: Survey, setup: Setup, *, in_database: bool) -> None:
@@ -160,11 +161,11 @@ def _require(survey: Survey, setup: Setup, *, in_database: bool) -> None:
         raise UnusableSettings(f"a run cannot be had on this server, and nothing was done to it:{lines}")
 
 
-def _ask(survey: Survey, setup: Setup, wishes: Wishes) -> None:
+def _ask(words: str, survey: Survey, setup: Setup, wishes: Wishes) -> None:
     """Say what is going to happen to somebody's server, and have them agree."""
     if not wishes.yes:
         require_somebody(as_json=wishes.as_json)
-    _say(f"On {_in_words(survey)}:")
+    _say(f"On {words}:")
     for line in _plan(survey, setup, wishes):
         _say(f"  - {line}")
     if not (wishes.yes or confirmed("Begin?")):
@@ -186,7 +187,7 @@ def _plan(survey: Survey, setup: Setup, wishes: Wishes) -> Iterator[str]:
     yield "no other database is touched, no setting is changed, and the server is not restarted"
 
 
-def _in_words(survey: Survey, *, pooled: bool = False) -> str:
+def _in_words(survey: Survey, *, pooled: bool) -> str:
     extras = [word for word, is_so in (("through a pooler", pooled), ("encrypted", survey.encrypted)) if is_so]
     return ", ".join([f"PostgreSQL {survey.version} at {survey.address}", f"as {survey.login}", *extras])
 
@@ -214,6 +215,15 @@ def _plain_errors() -> Iterator[None]:
         raise click.ClickException(f"the database cannot be reached: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise click.ClickException(f"the database refused: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _telling_of_an_interruption() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("stopped: what was broken off has no certificate")
+        raise
 
 
 def _say(line: str) -> None:

@@ -20,6 +20,7 @@ from jobplatform.proof.evidence import Evidence
 from jobplatform.proof.experiment import Outcome
 from jobplatform.proof.findings import RULES, Finding
 from jobplatform.proof.limit_rules import Standstill, reached, standstills
+from jobplatform.proof.monkey import RESTART
 from jobplatform.proof.replay import COMPLETED, Counts
 from jobplatform.proof.setup import Setup
 from jobplatform.proof.workload import POISON
@@ -212,7 +213,8 @@ def _history(evidence: Evidence, finding: Finding) -> list[str]:
 
 def _not_injected(setup: Setup, outcome: Outcome) -> dict[str, str]:
     """What could not be, and what never found anybody to hit."""
-    idle = [kind for kind in setup.faults if kind not in outcome.injected and kind not in outcome.left_out]
+    meant = [*setup.faults, *([RESTART] if setup.restarts else [])]
+    idle = [kind for kind in meant if kind not in outcome.injected and kind not in outcome.left_out]
     return outcome.left_out | dict.fromkeys(idle, "it found nobody to hit before the time was over")
 
 

@@ -59,7 +59,7 @@ def _on_what(certificate: Certificate) -> list[Row]:
 
 
 def _promises(promises: Sequence[Promise]) -> Iterator[str]:
-    rows = [(p.promise, f"{p.looked_at:,} {p.at_what}", p.violations, f"**{p.verdict}**") for p in promises]
+    rows = [(p.promise, f"{p.at_what}: {p.looked_at:,}", p.violations, f"**{_in_words(p)}**") for p in promises]
     yield from _table(("promise", "looked at", "violations", "verdict"), rows)
     missing = [(promise.promise, what) for promise in promises for what in promise.missing]
     if missing:
@@ -67,6 +67,12 @@ def _promises(promises: Sequence[Promise]) -> Iterator[str]:
         yield "What would have had to happen, and did not:"
         yield ""
         yield from (f"- {promise}: {what}" for promise, what in missing)
+
+
+def _in_words(promise: Promise) -> str:
+    """Of a promise with several parts some may have been."""
+    in_part = promise.verdict is Verdict.UNTESTED and promise.looked_at
+    return "not wholly put to the test" if in_part else promise.verdict
 
 
 def _violations(certificate: Certificate) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from jobplatform.proof import Setup, Verdict, as_markdown, certify, verdict_in_words
+from jobplatform.proof import Certificate, Setup, Verdict, as_markdown, certify, verdict_in_words
 from jobplatform.proof.checker import Judgement, judge
 from jobplatform.proof.clients import Promises
 from jobplatform.proof.evidence import Evidence
@@ -39,7 +39,7 @@ SERVER = Survey(
 )
 
 
-def certificate_of(judgement: Judgement, outcome: Outcome = IDLE):  # type: ignore[no-untyped-def]
+def certificate_of(judgement: Judgement, outcome: Outcome = IDLE) -> Certificate:
     return certify(Setup(seed=1), outcome, judgement, server="here", settings={"fsync": "off"})
 
 

@@ -180,5 +180,6 @@ def test_ctrl_c_leaves_neither_a_database_nor_a_process(
     code = running.end()
 
     assert code == 130, running.output
+    assert running.lines[-1] == "stopped: what was broken off has no certificate"
     assert databases_of(prover) == []
     assert [pid for pid in started if not is_dead(pid)] == []

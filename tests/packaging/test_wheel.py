@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -50,7 +51,9 @@ def _expected(start: str, name: str) -> set[str]:
     }
 
 
-def test_the_main_job_runs_from_the_wheel_in_an_empty_environment(wheel: Path, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def command(wheel: Path, folder: Path) -> Path:
+    """Installed without any tool of ours."""
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
     subprocess.run(
@@ -58,13 +61,16 @@ def test_the_main_job_runs_from_the_wheel_in_an_empty_environment(wheel: Path, f
         check=True,
         cwd=folder,
     )
-    (folder / "data").mkdir()
     folder.chmod(0o711)
+    return folder / "env" / "bin" / "jobplatform"
+
+
+def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "data").mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     settings = {"JOBPLATFORM_DATA_DIR": str(folder / "data"), "JOBPLATFORM_PORT": "0"}
-
-    demo = subprocess.run(
-        [folder / "env" / "bin" / "jobplatform", "demo", "--fast"],
+    return subprocess.run(
+        [command, *arguments],
         cwd=folder,
         env={**environment, **settings},
         capture_output=True,
@@ -73,6 +79,20 @@ def test_the_main_job_runs_from_the_wheel_in_an_empty_environment(wheel: Path, f
         timeout=240,
     )
 
+
+def test_the_main_job_runs_from_the_wheel_in_an_empty_environment(command: Path, folder: Path) -> None:
+    demo = run(command, folder, "demo", "--fast")
+
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "in jobplatform.records: 1000" in demo.stdout
     assert str(ROOT) not in demo.stdout + (folder / "data" / "demo.log").read_text()
+
+
+def test_the_storm_and_its_judge_run_from_the_wheel_too(command: Path, folder: Path) -> None:
+    proof = run(command, folder, "prove", "--minutes", "0.1", "--jobs", "150", "--workers", "1", "--json")
+
+    # So short a storm leaves some promises untested.
+    certificate = json.loads(proof.stdout)
+    assert certificate["violations"] == [], proof.stderr
+    assert certificate["happened"]["completed"] > 100
+    assert str(ROOT) not in proof.stdout + proof.stderr
