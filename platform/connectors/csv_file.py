@@ -176,6 +176,8 @@ class CsvFile:
     def _page(self, digest: str) -> Page:
         records: list[SourceRecord] = []
         warnings: list[str] = []
+        # Of each record, too, because it has them all.
+        names = sum(map(len, self._columns))
         read = size = 0
         for row in islice(self._rows, self.config["page_size"]):
             read += 1
@@ -184,7 +186,7 @@ class CsvFile:
                 warnings.append(self._bad(row, found))
             else:
                 records.append(found)
-                size += sum(map(len, row.values))
+                size += names + sum(map(len, row.values))
             if size > LARGEST_PAGE:
                 break
         self._at += read

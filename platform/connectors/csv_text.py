@@ -16,9 +16,11 @@ from typing import BinaryIO, NamedTuple, cast
 from jobplatform.errors import SourceError
 
 LONGEST_LINE = 1024 * 1024
+#: A row goes on in the next line as often as a quote is open at the end of one.
+LONGEST_ROW = 4 * 1024 * 1024
 MOST_COLUMNS = 1000
-#: What is left in a text of bytes that are no characters.
-_NO_CHARACTER = re.compile("[\udc80-\udcff]")
+#: What is left in a text of bytes that are no characters, and what some encodings take for one.
+_NO_CHARACTER = re.compile("[\ud800-\udfff]")
 #: By what a file of this encoding may begin with, which is no part of its first cell.
 _WITH_MARK = {"utf-8": "utf-8-sig"}
 
@@ -50,8 +52,9 @@ def is_text_encoding(name: str) -> bool:
 def read_rows(file: BinaryIO, dialect: Dialect) -> Iterator[Row]:
     """The rows of a file from its beginning, without empty ones."""
     file.seek(0)
+    lines = _Lines(_lines(file, dialect.encoding))
     reader = csv.reader(
-        _lines(file, dialect.encoding),
+        lines,
         delimiter=dialect.delimiter,
         quotechar=dialect.quote,
         quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
@@ -60,6 +63,7 @@ def read_rows(file: BinaryIO, dialect: Dialect) -> Iterator[Row]:
     )
     while True:
         line = reader.line_num + 1
+        lines.begin_row(line)
         try:
             values = next(reader)
         except StopIteration:
@@ -75,6 +79,29 @@ def _checked(line: int, values: Sequence[str], encoding: str) -> Row:
     if all(map(str.isascii, values)) or not any(map(_NO_CHARACTER.search, values)):
         return Row(line, values)
     return Row(line, problem=f"has bytes that are no characters in {encoding}")
+
+
+class _Lines:
+    """The lines of a file for a reader of rows, and how much of the row it is at it has been given."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._begin = self._given = 0
+
+    def begin_row(self, line: int) -> None:
+        self._begin, self._given = line, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._given += len(line)
+        if self._given > LONGEST_ROW:
+            raise SourceError(
+                f"the row that begins in line {self._begin} has more than {LONGEST_ROW} characters; is a quote missing?"
+            )
+        return line
 
 
 def _lines(file: BinaryIO, encoding: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import Opening, Page, Spool, keep_upload, run_sync
-from jobplatform.connectors.csv_file import CsvConfig, CsvFile
+from jobplatform.connectors.csv_file import LARGEST_PAGE, CsvConfig, CsvFile
 from jobplatform.connectors.uploads import find_upload, read_upload
 from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
 from jobplatform.models import Record, SyncLog
@@ -105,6 +105,34 @@ def test_a_header_that_cannot_be_used_says_why(site: Site, text: str, message: s
 
     with pytest.raises(SourceError, match=message):
         pages_of(site)
+
+
+@pytest.mark.parametrize("row", ['"\n",' * 1_200_000, ('"' + "x\n" * 60_000 + '",') * 40], ids=["values", "lines"])
+def test_a_row_without_end_is_not_read_into_memory(site: Site, row: str) -> None:
+    serve(site, "id,name\n1,Ada\n" + row)
+
+    with pytest.raises(SourceError, match="the row that begins in line 3 has more than"):
+        pages_of(site)
+
+
+def test_a_page_is_shorter_where_its_records_are_large_by_the_names_of_their_columns(site: Site) -> None:
+    names = ["id", *(f"{number}{'x' * 1_000}" for number in range(900))]
+    rows = (f"{number}{',' * 900}" for number in range(30))
+    serve(site, "\n".join([",".join(names), *rows]))
+
+    pages = pages_of(site)
+
+    assert ids(pages) == [str(number) for number in range(30)]
+    assert max(len(json.dumps([record.data for record in page.records])) for page in pages) < 2 * LARGEST_PAGE
+
+
+def test_half_of_a_character_is_none_in_any_encoding(site: Site) -> None:
+    serve(site, "id,name\n+2AA-,Ada\n2,Bob\n")
+
+    (page,) = pages_of(site, encoding="utf-7")
+
+    assert [record.external_id for record in page.records] == ["2"]
+    assert page.warnings == ["line 2 has bytes that are no characters in utf-7; it is left out"]
 
 
 def test_a_file_that_has_not_changed_is_not_read_again(site: Site) -> None:
