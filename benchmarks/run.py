@@ -21,6 +21,7 @@ from harness.peers import installed_peers
 from harness.report import Report
 from harness.run import Run
 from sections import (
+    adaptive,
     claim,
     drain,
     enqueue,
@@ -47,6 +48,7 @@ SECTIONS = {
     "hooks": hooks.measure,
     "claim": claim.measure,
     "limits": limits.measure,
+    "adaptive": adaptive.measure,
     "noisy": noisy.measure,
     "shares": shares.measure,
     "why": why.measure,
@@ -57,7 +59,7 @@ SECTIONS = {
     "snapshot": snapshot.measure,
 }
 #: Rounds of those that take long, or whose targets are not ratios to anybody.
-FEWER_ROUNDS = {"events": 1, "why": 1, "stuck": 2, "upkeep": 1, "pages": 1, "sync": 1, "snapshot": 1}
+FEWER_ROUNDS = {"adaptive": 1, "events": 1, "why": 1, "stuck": 2, "upkeep": 1, "pages": 1, "sync": 1, "snapshot": 1}
 
 
 def main() -> None:

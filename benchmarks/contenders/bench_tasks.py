@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jobplatform.queue import RunningJob, Tasks
+from jobplatform.queue import RateLimited, RetryPolicy, RunningJob, Tasks
 
 tasks = Tasks()
 
@@ -35,6 +36,19 @@ def sync(job: RunningJob, _payload: Any) -> Any:
     from jobplatform.connectors import run_sync
 
     return run_sync(job, mode="initial", allow_private=True)
+
+
+@tasks.task("ask", retry=RetryPolicy(base=1.5))
+def ask(_job: RunningJob, payload: dict[str, Any]) -> None:
+    """One request of an API that may say "too often"."""
+    connection = http.client.HTTPConnection(*payload["at"], timeout=30)
+    try:
+        connection.request("GET", "/")
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status == 429:
+        raise RateLimited
 
 
 @tasks.task("marked")
