@@ -44,6 +44,7 @@ class HttpJson(AskedSource):
 
     def _begin(self, config: dict[str, Any], asker: Asker) -> None:
         self.config = config
+        self._seen: dict[str, tuple[str, Sequence[str]]] = {}
         self.base_url = config["base_url"].rstrip("/")
         self.asker = asker
 
@@ -76,12 +77,27 @@ class HttpJson(AskedSource):
         if since is not None:
             since.see(items, stream)
             since.note_begin(answer)
+        records = [as_record(stream, item, settings.id_field) for item in items]
+        self._require_news(stream, settings, place.cursor or "", records)
         return Page(
-            records=[as_record(stream, item, settings.id_field) for item in items],
+            records=records,
             next_cursor=since.cursor(following) if since else following,
             total=total if _is_count(total) else None,
             state=since.state() if since else None,
         )
+
+    def _require_news(self, stream: str, settings: Stream, cursor: str, records: Sequence[SourceRecord]) -> None:
+        """Where pages are counted here, a source that does not heed the count answers the first one for ever."""
+        if settings.pagination not in ("offset", "page"):
+            return
+        ids = [record.external_id for record in records]
+        before, seen = self._seen.get(stream, (cursor, ()))
+        if ids and ids == seen and cursor != before:
+            raise SourceError(
+                f"{stream}: the source answers the very same page again and would never end; "
+                f"does it hand out pages by {settings.pagination}?"
+            )
+        self._seen[stream] = cursor, ids
 
 
 def check_config(config: Mapping[str, Any], allow_private: bool) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ goes on by is kept as it is, or the connection fails; words are cut.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,6 +49,9 @@ class ConnectionPlace:
     cursor: str | None = None
     state: str | None = None
     generation: int = 0
+    #: Pages of the stream, and the digest of the cursor behind one of them: by it a cursor that comes again is known.
+    pages: int = 0
+    milestone: str | None = None
 
     def fail(self, error: Exception) -> None:
         """Keep what it failed with."""
@@ -63,7 +67,21 @@ class ConnectionPlace:
 
     def enter(self, stream: str, cursor: str | None, generation: int) -> None:
         self.stream, self.cursor, self.state, self.generation = stream, cursor, None, generation
-        self.complete = True
+        self.complete, self.pages, self.milestone = True, 0, None
+
+    def turn(self, cursor: str) -> bool:
+        """Go on at the cursor, which is behind a page. False where it has come before: it would go on for ever.
+
+        One cursor is remembered, and after twice as many pages another one: of whatever length a circle is, in the end
+        the one that is remembered lies in it for long enough to come again.
+        """
+        digest = hashlib.sha256(cursor.encode()).hexdigest()[:32]
+        if digest == self.milestone:
+            return False
+        self.pages += 1
+        if self.pages & (self.pages - 1) == 0:
+            self.milestone = digest
+        return True
 
     def leave(self) -> None:
         if self.stream is not None:

@@ -37,6 +37,8 @@ from jobplatform.settings import Settings
 from jobplatform.wording import plural
 
 CONNECT_SECONDS = 10
+#: Addresses of a host that are tried one after another.
+MOST_ADDRESSES = 4
 #: Bytes of the rows of a page, and so of one. A page that would have more is shorter.
 LARGEST_PAGE = 64 * 1024 * 1024
 #: Characters of an id and of a cursor. What is longer can be kept neither as a record's id nor as a place to go on at.
@@ -300,7 +302,9 @@ class Sql:
 
     def _connect(self) -> psycopg.Connection[Any]:
         """To an address that was judged. Nothing is left to the environment of this process or to its user's files."""
-        addresses = judged_addresses(self.config["host"], CONNECT_SECONDS, allow_private=self._allow_private)
+        found = judged_addresses(self.config["host"], CONNECT_SECONDS, allow_private=self._allow_private)
+        # Each may take its time, and how many there are says whoever owns the name.
+        addresses = found[:MOST_ADDRESSES]
         with self._authorities() as authorities:
             for address in addresses[:-1]:
                 try:

@@ -53,8 +53,9 @@ Mode = Literal["initial", "incremental"]
 MOST_WAITS = 20
 #: So often a stream may have to be read from its beginning again, because its source cannot go on.
 MOST_RESTARTS = 3
-#: Connections whose place is not saved yet, when no page of theirs was.
-MOST_UNSAVED = 50
+SHOWN_OF_A_CURSOR = 200
+#: Bytes of JSON of first pages that wait for their turn.
+LARGEST_AHEAD = 8 << 20
 OVERTAKEN = (
     "nothing of {stream} was marked as deleted: another initial sync of it has begun since this one did, "
     "and marks what it does not see"
@@ -85,7 +86,7 @@ def run_sync(
         return Skip("; ".join(f"{connection.name}: {connection.attention}" for connection in connections))
     sync = _Sync(job, connections, mode, allow_private)
     sync.begin(reference)
-    for connection in connections:
+    for connection in sync.in_turn():
         sync.pull_connection(connection)
     return sync.end()
 
@@ -129,12 +130,19 @@ class _Sync:
         open_log(self.job.session, self.job.workspace_id, self.place.log_id, **facts)
         self._save()
 
+    def in_turn(self) -> Sequence[Connection]:
+        """The connections, last of all those by which an earlier attempt was interrupted: one that takes all the time
+        there is must not take it from the others again."""
+        return sorted(self.connections, key=lambda connection: self.place.of(connection.id).status == "running")
+
     def pull_connection(self, connection: Connection) -> None:
         place = self.place.of(connection.id)
         if place.status == "completed":
             return  # By an earlier attempt.
         self.place.moved.add(str(connection.id))
         place.status, place.error = "running", None
+        # Before it is asked for anything: what it does to this attempt the next one is to know.
+        self._save()
         try:
             self._pull_streams(connection, place)
             place.status = "completed"
@@ -150,8 +158,6 @@ class _Sync:
                 self._lay_off(connection, error)
             else:
                 self.may_do_better |= getattr(error, "should_retry", True)
-        if len(self.place.moved) > MOST_UNSAVED:
-            self._save()
 
     def end(self) -> SyncResult:
         """The result, or what has the job tried again."""
@@ -190,9 +196,23 @@ class _Sync:
     def _first_pages(
         self, connector: Connector, starts: Mapping[str, str | None], streams: Sequence[str], place: ConnectionPlace
     ) -> dict[str, Page]:
-        """The first page of each stream tells its size; together they make an honest progress bar."""
-        pages = {stream: page for stream in streams if (page := _fetch_first(connector, stream, starts.get(stream)))}
-        totals = [pages[stream].total if stream in pages else None for stream in streams]
+        """The first page of each stream tells its size; together they make an honest progress bar.
+
+        Those that are kept until it is their turn are in memory all at once: what is too much is fetched again then.
+        It is the first one's now.
+        """
+        pages: dict[str, Page] = {}
+        totals: list[int | None] = []
+        room = LARGEST_AHEAD
+        for stream in streams:
+            page = _fetch_first(connector, stream, starts.get(stream))
+            totals.append(page.total if page else None)
+            if page is None:
+                continue
+            size = 0 if stream == streams[0] else _size_of_page(page, room)
+            if size <= room:
+                pages[stream] = page
+                room -= size
         place.expected = None if None in totals else sum(filter(None, totals))
         return pages
 
@@ -245,6 +265,10 @@ class _Sync:
         place.skipped += page.skipped
         place.warn(page.warnings)
         place.complete = place.complete and page.complete
+        if page.next_cursor is not None and not place.turn(page.next_cursor):
+            raise SourceError(
+                f"{stream}: the source comes to cursor {_brief(page.next_cursor)} again and would never end"
+            )
         place.cursor, place.state = page.next_cursor, page.state if page.state is not None else place.state
         if page.next_cursor is None:
             self._finish(connection, place, stream)
@@ -294,6 +318,16 @@ class _Sync:
         return result
 
 
+def _size_of_page(page: Page, room: int) -> int:
+    """Bytes of JSON, as far as they are of interest: of what is more than the room, that it is."""
+    size = 0
+    for record in page.records:
+        size += size_of(record.data)
+        if size > room:
+            break
+    return size
+
+
 def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page | None:
     try:
         return _fetch(connector, stream, cursor)
@@ -306,9 +340,13 @@ def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
     with blaming(stream):
         page = connector.fetch(stream, cursor)
         if page.next_cursor is not None and page.next_cursor == cursor:
-            raise SourceError(f"{stream}: the source answers cursor {cursor!r} with itself and would never end")
+            raise SourceError(f"{stream}: the source answers cursor {_brief(cursor)} with itself and would never end")
         _require_keepable(stream, page.next_cursor, page.state)
         return page
+
+
+def _brief(cursor: str | None) -> str:
+    return repr(cursor if cursor is None or len(cursor) <= SHOWN_OF_A_CURSOR else f"{cursor[:SHOWN_OF_A_CURSOR]}…")
 
 
 def _require_countable(streams: Sequence[str]) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select, text, update
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import CONNECTORS, AnyConfig, ConnectorType, Page, SourceRecord, run_sync
 from jobplatform.connectors.syncing import MOST_WAITS
 from jobplatform.errors import LeaseLostError, SourceBusyError, SourceError, SyncFailedError
-from jobplatform.models import Record, Role, SyncLog, SyncStream, confine
+from jobplatform.models import Connection, Record, Role, SyncLog, SyncStream, confine
 from jobplatform.queue import RateLimited, deregister_worker, rescue_jobs
 from tests.connectors.conftest import Jobs
 
@@ -130,6 +130,28 @@ def test_a_sync_that_is_killed_at_twenty_points_applies_every_page_once(
     everything = {name for names in source.records.values() for name in names}
     assert Counter(session.scalars(text("select external_id from applied"))) == dict.fromkeys(everything, 1)
     assert (result["totalRecords"], result["results"][0]["written"]) == (len(everything), len(everything))
+
+
+def test_a_connection_that_took_all_the_time_of_an_attempt_comes_after_the_others_in_the_next(
+    jobs: Jobs, source: Source, connect: Callable[..., uuid.UUID], session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Source()
+    monkeypatch.setitem(CONNECTORS, "other", ConnectorType(lambda _opening: other, AnyConfig))
+    by_turn = sorted(connect(connector="listed") for _ in range(2))
+    session.execute(update(Connection).where(Connection.id == by_turn[1]).values(connector_type="other"))
+    session.commit()
+    job = jobs.start()
+    for fuse in (1, 2 * PAGES):
+        source.fuse = fuse
+        with pytest.raises(KilledError):
+            run_sync(job)
+        job = jobs.again(job)
+
+    assert len(other.asked) == 2 * PAGES
+    result: Any = run_sync(job)
+
+    assert [one["connectionId"] for one in result["results"]] == [str(connection_id) for connection_id in by_turn]
+    assert (result["totalRecords"], len(other.asked)) == (4 * PAGES * PAGE_SIZE, 2 * PAGES)
 
 
 def test_an_attempt_that_lost_its_lease_stores_nothing_more(

@@ -108,6 +108,14 @@ def test_every_page_is_read_however_a_source_hands_them_out(
     assert read_all(open_source(numbers.url, **config))[0] == ALL
 
 
+@pytest.mark.parametrize("pagination", ["offset", "page"])
+def test_a_source_that_does_not_heed_which_page_it_is_asked_for_is_given_up(numbers: Numbers, pagination: str) -> None:
+    numbers.reply = lambda _asked: Answer(200, {"results": page_of(0)})
+
+    with pytest.raises(SourceError, match=f"the very same page again .* by {pagination}"):
+        read_all(open_source(numbers.url, pagination=pagination))
+
+
 def test_a_stream_says_for_itself_what_is_different_about_it(numbers: Numbers) -> None:
     numbers.reply = by_offset
     own = {"pagination": "offset", "offsetParameter": "skip", "params": {"view": "short"}}

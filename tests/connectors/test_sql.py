@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from marshmallow import ValidationError
 from sqlalchemy import Engine, make_url, select, text
@@ -371,3 +373,22 @@ def test_a_password_is_not_given_to_another_server_than_it_was_given_for() -> No
 
     assert asked() == asked(database="other", port=5432)
     assert len({asked(), asked(host="evil.example"), asked(port=5433)}) == 3
+
+
+def test_of_a_host_with_many_addresses_a_few_are_tried(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def refuse(**parameters: Any) -> None:
+        tried.append(parameters["hostaddr"])
+        raise psycopg.OperationalError("timeout expired")
+
+    many = [ipaddress.ip_address(f"203.0.113.{number}") for number in range(1, 100)]
+    monkeypatch.setattr(sql, "judged_addresses", lambda *_, **__: many)
+    monkeypatch.setattr(psycopg, "connect", refuse)
+
+    with opened(config(), credentials) as connector, pytest.raises(SourceUnreachableError, match="timeout expired"):
+        connector.fetch("orders", None)
+
+    assert tried == ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4"]

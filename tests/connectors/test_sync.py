@@ -18,6 +18,7 @@ from jobplatform.connectors import (
     SyncPayload,
     run_sync,
     sync,
+    syncing,
 )
 from jobplatform.connectors.demo_source import STREAMS, DemoSource
 from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
@@ -141,6 +142,42 @@ def test_a_source_with_more_streams_than_can_be_remembered_fails_its_connection_
 
     with pytest.raises(SyncFailedError, match="wide: the source has 10,000 streams"):
         run(job)
+
+
+@pytest.mark.parametrize("length", [2, 3, 37])
+def test_a_source_whose_cursors_go_round_in_a_circle_is_given_up(
+    job: RunningJob, connect: Connect, listed: Any, length: int
+) -> None:
+    """After five pages that lead into it."""
+    names = [str(number) for number in range(5 + length)]
+    following = dict(zip([None, *names], [*names, "5"], strict=True))
+    listed({cursor: Page([SourceRecord(str(cursor), {})], after) for cursor, after in following.items()})
+    connect(name="round", connector="listed")
+
+    with pytest.raises(SyncFailedError, match=r"round: things: the source comes to cursor '[0-9]+' again"):
+        run(job)
+
+
+def test_first_pages_are_kept_only_as_far_as_there_is_room_and_the_others_are_fetched_again(
+    job: RunningJob, connect: Connect, listed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fetch = ListedConnector.fetch
+
+    def counted(self: ListedConnector, stream: str, cursor: str | None) -> Page:
+        asked.append(stream)
+        return fetch(self, stream, cursor)
+
+    listed({None: Page([SourceRecord("1", {"text": "x" * 600}), SourceRecord("2", {})], None, 2)})
+    monkeypatch.setattr(ListedConnector, "streams", lambda _: ["a", "b", "c", "d"])
+    monkeypatch.setattr(ListedConnector, "fetch", counted)
+    monkeypatch.setattr(syncing, "LARGEST_AHEAD", 1_000)
+    connect(name="wide", connector="listed")
+
+    result = run(job)
+
+    assert asked == ["a", "b", "c", "d", "c", "d"]
+    assert (result["totalRecords"], result["results"][0]["written"]) == (8, 8)
 
 
 def test_a_connection_that_fails_does_not_keep_the_others_from_being_synced(
