@@ -50,6 +50,9 @@ def get_file(asker: Asker, url: str, said: Mapping[str, str], *, into: Sink | No
     here, moved_to, moving = url, None, True
     for _ in range(MOST_HOPS + 1):
         answer = asker.ask("GET", here, headers=conditions, into=into)
+        if answer.status == UNCHANGED and not conditions:
+            # To be taken for a file without anything in it, it would have all that was copied marked as deleted.
+            raise SourceError(f"{answer.url} answers that nothing has changed (HTTP {UNCHANGED}), which was not asked")
         location = answer.headers.get("location")
         if answer.status not in REDIRECTS or not location:
             return Followed(answer, moved_to)

@@ -6,6 +6,7 @@ that has changed since (:mod:`~jobplatform.connectors.since`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -76,7 +77,7 @@ class HttpJson(AskedSource):
         following = turner.following(place, answer, body, len(items), total if _is_count(total) else None)
         if since is not None:
             since.see(items, stream)
-            since.note_begin(answer)
+            since.note_begin(answer, time.time_ns() // 1_000_000)
         records = [as_record(stream, item, settings.id_field) for item in items]
         self._require_news(stream, settings, place.cursor or "", records)
         return Page(

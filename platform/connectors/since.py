@@ -13,6 +13,7 @@ from jobplatform.errors import SourceError
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
+_DAY = 86_400_000
 
 
 class Since:
@@ -42,10 +43,15 @@ class Since:
             if value is not None:
                 self._newest = self._later(self._newest, self._read(value, stream))
 
-    def note_begin(self, answer: Answer) -> None:
-        """Take note of when the first page was answered."""
+    def note_begin(self, answer: Answer, now: int) -> None:
+        """Take note of when the first page was answered: by the source's clock, which is what it compares with.
+
+        By ours (``now``, in milliseconds) where it does not tell the time, or one that is out by more than a day. With
+        none at all, one record with a moment that is far to come would keep all later changes from being asked for.
+        """
         if self._began is None:
-            self._began = date_of(answer)
+            said = date_of(answer)
+            self._began = said if said is not None and abs(said - now) <= _DAY else now
 
     def cursor(self, following: str | None) -> str | None:
         """The cursor of the next page."""

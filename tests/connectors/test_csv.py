@@ -153,6 +153,21 @@ def test_a_file_that_has_not_changed_is_not_read_again(site: Site) -> None:
     assert ids(pages_of(site, state)) == ["1", "2", "3", "4"]
 
 
+def test_that_nothing_has_changed_is_no_answer_to_who_has_nothing_and_marks_nothing_as_deleted(
+    site: Site, jobs: Jobs, connect: Connect, session: Session
+) -> None:
+    """A cache in between may say so to anybody."""
+    serve(site, PEOPLE)
+    connect(connector="csv", config={"url": site.url("/people.csv"), "idColumn": "id"})
+    run_sync(jobs.start(), mode="initial", allow_private=True)
+    site.pages["/people.csv"] = Said(304)
+
+    with pytest.raises(SyncFailedError, match=r"nothing has changed \(HTTP 304\), which was not asked"):
+        run_sync(jobs.start(), mode="initial", allow_private=True)
+
+    assert session.scalars(select(Record.deleted_at)).all() == [None] * 3
+
+
 def test_an_interrupted_sync_goes_on_at_its_row_unless_it_is_another_file_by_then(site: Site) -> None:
     serve(site, PEOPLE)
     first = pages_of(site, pageSize=1)[0]

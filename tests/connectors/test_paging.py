@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from examples.stand_in import Answer, Asked, StandIn
 from jobplatform.connectors.http_json import HttpJson, HttpJsonConfig
 from jobplatform.connectors.opening import Opening
-from jobplatform.connectors.paging import next_link
-from jobplatform.connectors.since import from_milliseconds, to_milliseconds
+from jobplatform.connectors.outside import Answer as SaidBySource
+from jobplatform.connectors.paging import Place, next_link
+from jobplatform.connectors.since import Since, from_milliseconds, to_milliseconds
 from jobplatform.errors import SourceError
 
 ALL = [str(number) for number in range(7)]
@@ -196,6 +198,29 @@ def test_the_next_sync_begins_no_later_than_this_one_did(numbers: Numbers) -> No
 
     assert source.asked[-1] is not None
     assert abs(datetime.fromisoformat(source.asked[-1]) - datetime.now(UTC)).total_seconds() < 3600
+
+
+@pytest.mark.parametrize(
+    ("date", "began"),
+    [
+        ("Tue, 05 May 2026 12:30:00 GMT", "2026-05-05T12:30:00.000Z"),
+        (None, "2026-05-05T12:00:00.000Z"),
+        ("no moment", "2026-05-05T12:00:00.000Z"),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "2026-05-05T12:00:00.000Z"),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", "2026-05-05T12:00:00.000Z"),
+    ],
+)
+def test_a_record_of_the_far_future_keeps_no_later_change_from_being_asked_for(date: str | None, began: str) -> None:
+    """Whatever the source says of the time: here it is noon."""
+    config = {"field": "changed", "parameter": "since", "field_format": "moment", "parameter_format": None}
+    given = {**config, "overlap_ms": 0, "start": None}
+    answer = SaidBySource("https://x.example", 200, httpx.Headers({} if date is None else {"Date": date}), b"")
+    since = Since(given, Place())
+
+    since.see([{"changed": "2999-01-01T00:00:00Z"}], "numbers")
+    since.note_begin(answer, to_milliseconds("2026-05-05T12:00Z", "moment"))
+
+    assert Since(given, Place.read(since.state())).parameters() == {"since": began}
 
 
 def test_an_incremental_sync_can_go_back_a_little_and_write_moments_otherwise(numbers: Numbers) -> None:
