@@ -75,7 +75,8 @@ class ConnectionPlace:
         One cursor is remembered, and after twice as many pages another one: of whatever length a circle is, in the end
         the one that is remembered lies in it for long enough to come again.
         """
-        digest = hashlib.sha256(cursor.encode()).hexdigest()[:32]
+        # Some connectors' cursors are numbers.
+        digest = hashlib.sha256(str(cursor).encode()).hexdigest()[:32]
         if digest == self.milestone:
             return False
         self.pages += 1

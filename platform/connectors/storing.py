@@ -138,7 +138,7 @@ def store_records(
 def _storable(records: Sequence[SourceRecord]) -> dict[str, tuple[str, bool]]:
     """Data as JSON, and whether it is gone, by external id. A record that comes twice in a page counts as its last
     copy, because a statement may not touch a row twice."""
-    return {_storable_id(record.external_id): (_storable_data(record), record.deleted) for record in records}
+    return {_storable_id(record.external_id): (_storable_data(record), bool(record.deleted)) for record in records}
 
 
 def _storable_id(external_id: str) -> str:

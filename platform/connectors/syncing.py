@@ -54,6 +54,7 @@ MOST_WAITS = 20
 #: So often a stream may have to be read from its beginning again, because its source cannot go on.
 MOST_RESTARTS = 3
 SHOWN_OF_A_CURSOR = 200
+_OF_A_PAGE = {"records": Sequence, "total": int | float | None, "skipped": int, "warnings": Sequence}
 #: Bytes of JSON of first pages that wait for their turn.
 LARGEST_AHEAD = 8 << 20
 OVERTAKEN = (
@@ -339,6 +340,7 @@ def _fetch_first(connector: Connector, stream: str, cursor: str | None) -> Page 
 def _fetch(connector: Connector, stream: str, cursor: str | None) -> Page:
     with blaming(stream):
         page = connector.fetch(stream, cursor)
+        _require_page(stream, page)
         if page.next_cursor is not None and page.next_cursor == cursor:
             raise SourceError(f"{stream}: the source answers cursor {_brief(cursor)} with itself and would never end")
         _require_keepable(stream, page.next_cursor, page.state)
@@ -357,6 +359,17 @@ def _require_countable(streams: Sequence[str]) -> None:
         raise SourceError(
             f"the source has {len(streams):,} streams, whose names are more than {LARGEST_STREAMS} bytes of JSON"
         )
+
+
+def _require_page(stream: str, page: Page) -> None:
+    """What is done with a page is done for the whole job, and one connector's mistake is not everybody's."""
+    for name, kind in _OF_A_PAGE.items():
+        if not isinstance(value := getattr(page, name), kind):
+            raise SourceError(
+                f"{stream}: the connector gives a page whose {name} is of the type {type(value).__name__}"
+            )
+    if not all(isinstance(warning, str) for warning in page.warnings):
+        raise SourceError(f"{stream}: the connector gives a page with a warning that is no text")
 
 
 def _require_keepable(stream: str, *said: str | None) -> None:

@@ -55,13 +55,18 @@ saved as (
 )
 select (select count(*) from held), (select count(*) from saved)
 """
-# The lease is held, by the statement before.
-SAVE_PARTS = """
-insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value)
-select %(workspace_id)s::uuid, %(job_id)s::uuid, chr(30) || p.name, %(epoch)s, p.state::jsonb
-from unnest(%(names)s::text[], %(states)s::text[]) as p(name, state)
-on conflict (workspace_id, job_id, name) do update
-set value = excluded.value, epoch = excluded.epoch, saved_at = jobplatform.clock()
+# The same with more rows: those of its parts that are new.
+SAVE_PARTS = f"""{HELD},
+saved as (
+    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value)
+    select h.workspace_id, h.id, p.name, h.epoch, p.state::jsonb
+    from held h
+    cross join unnest(%(names)s::text[], %(states)s::text[]) as p(name, state)
+    on conflict (workspace_id, job_id, name) do update
+    set value = excluded.value, epoch = excluded.epoch, saved_at = jobplatform.clock()
+    returning 1
+)
+select (select count(*) from held), (select count(*) from saved)
 """
 PARTS = """
 select substr(s.name, 2), s.value::text
@@ -101,17 +106,19 @@ def save_step(session: Session, lease: Lease, name: str, value: str) -> None:
         raise StepError(f"the step {name!r} of job {lease.job_id} is done already")
 
 
-def save_checkpoint(session: Session, lease: Lease, state: str, parts: Mapping[str, str]) -> None:
+def save_checkpoint(session: Session, lease: Lease, state: str, parts: Mapping[str, str] | None = None) -> None:
     """The same for the job's one checkpoint, whose state (JSON text) takes the place of the one before.
 
     So does each of the ``parts``, by name; the others stay.
     """
-    held, _ = run(session, SAVE_CHECKPOINT, **_place(lease), epoch=lease.epoch, name=CHECKPOINT, value=state).one()
+    if parts:
+        names = text_array([CHECKPOINT, *(CHECKPOINT_PART + name for name in parts)])
+        rows = {"names": names, "states": text_array([state, *parts.values()])}
+        held, _ = run(session, SAVE_PARTS, **_place(lease), epoch=lease.epoch, **rows).one()
+    else:
+        held, _ = run(session, SAVE_CHECKPOINT, **_place(lease), epoch=lease.epoch, name=CHECKPOINT, value=state).one()
     if not held:
         raise LeaseLostError(lease.job_id, lease.epoch)
-    if parts:
-        named = {"names": text_array(parts), "states": text_array(parts.values())}
-        run(session, SAVE_PARTS, **_place(lease), epoch=lease.epoch, **named)
 
 
 def find_done(session: Session, lease: Lease) -> Done:

@@ -158,6 +158,38 @@ def test_a_source_whose_cursors_go_round_in_a_circle_is_given_up(
         run(job)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"records": iter([SourceRecord("1", {})])},
+        {"total": "12"},
+        {"skipped": None},
+        {"warnings": None},
+        {"warnings": [None]},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_connector_that_gives_what_is_no_page_fails_its_connection_alone(
+    job: RunningJob, source: DemoSource, connect: Connect, listed: Any, wrong: dict[str, Any]
+) -> None:
+    listed({None: Page(**{"records": [SourceRecord("1", {})], "next_cursor": None, **wrong})})
+    connect(source.url, name="good")
+    connect(name="bad", connector="listed")
+
+    result = run(job)
+
+    assert [error[:40] for error in result["errors"]] == ["bad: things: the connector gives a page "]
+    assert result["totalRecords"] == ALL
+
+
+def test_a_cursor_may_be_a_number(job: RunningJob, connect: Connect, listed: Any) -> None:
+    pages: dict[Any, Any] = {None: Page([SourceRecord("1", {})], 1), 1: Page([SourceRecord("2", {})], None)}  # type: ignore[arg-type]  # as nobody checks theirs
+    listed(pages)
+    connect(name="numbers", connector="listed")
+
+    assert run(job)["totalRecords"] == 2
+
+
 def test_first_pages_are_kept_only_as_far_as_there_is_room_and_the_others_are_fetched_again(
     job: RunningJob, connect: Connect, listed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ WRITES: dict[str, tuple[Write, Any]] = {
     "progress": (lambda db, lease: report_progress(db, [ProgressReport(lease, '"stale"')]), set()),
     "step": (lambda db, lease: refused(save_step, db, lease, "page", '"stale"'), LeaseLostError),
     "checkpoint": (lambda db, lease: refused(save_checkpoint, db, lease, '"stale"'), LeaseLostError),
+    "parts": (lambda db, lease: refused(save_checkpoint, db, lease, '"stale"', {"a": '"stale"'}), LeaseLostError),
     "log": (lambda db, lease: append_log_lines(db, [LogLine(lease, 1, "info", "stale")]), 0),
 }
 
