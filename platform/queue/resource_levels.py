@@ -55,8 +55,8 @@ order by f.lowered_at desc nulls last, f.resource
 EXTREMES = f"""
 select
     l.resource,
-    coalesce(v.lowest, l.min_running),
-    coalesce(v.highest, l.min_running)
+    least(l.max_running, greatest(l.min_running, v.lowest)),
+    least(l.max_running, greatest(l.min_running, v.highest))
 from (
     select resource, min_running, max_running
     from jobplatform.resource_limits
@@ -65,9 +65,7 @@ from (
     limit {MOST_GAUGES}
 ) l
 left join lateral (
-    select
-        min(jobplatform.level_of_resource(v.resource, l.min_running, l.max_running)) as lowest,
-        max(jobplatform.level_of_resource(v.resource, l.min_running, l.max_running)) as highest
+    select floor(min(v.level))::integer as lowest, floor(max(v.level))::integer as highest
     from jobplatform.resource_levels v
     where v.resource = l.resource
         or split_part(v.resource, ':', 1) || ':*' = l.resource

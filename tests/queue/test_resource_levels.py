@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable, Sequence
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from jobplatform.models import QueueRow, ResourceLevel, clock
+from jobplatform.models import QueueRow, ResourceLevel, ResourceLimits, clock
 from jobplatform.queue import (
     Adaptive,
     ClaimedJob,
@@ -307,6 +307,17 @@ def test_a_limit_that_is_changed_counts_at_once_whatever_the_level_was(
     set_resource_limit(db, "crm:*", limit)
 
     assert len(worker.drain()) == running
+
+
+def test_a_most_below_the_least_is_what_counts(db: Session, worker: Worker, level_is: LevelIs) -> None:
+    """Code that does not know adaptive limits may set it, while a deploy is under way."""
+    level_is(10.0, Adaptive(5, 50))
+    db.execute(update(ResourceLimits).values(max_running=2))
+
+    finish(db, worker.drain())
+
+    assert len(worker.drain()) == 2
+    assert extreme_levels(db) == {"crm:*": (2, 2)}
 
 
 def test_where_no_limit_is_adaptive_nothing_is_written_about_levels(db: Session, worker: Worker) -> None:
