@@ -25,6 +25,7 @@ from jobplatform.api.operator_schemas import (
     ResourceLimitChangeSchema,
     TaskLimitsChangeSchema,
 )
+from jobplatform.api.problems import ProblemError
 from jobplatform.api.schedule_schemas import PlatformScheduleChangeSchema
 from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, Schedule, TaskLimits
 from jobplatform.queue import AlertRule, LimitsOfWorkspace, hold_all
@@ -51,15 +52,20 @@ def tagged_as(answer: Response, tag: str) -> Response:
 def require_still(
     session: Session, model: type[Any], find: Callable[[], Setting | None], tag_of: Callable[[Setting], str]
 ) -> None:
-    """Raise the problem of what has been changed since it was read, as ``If-Match`` says; without one, nothing.
+    """Raise the problem of what has been changed since it was read, as ``If-Match`` says, or of what is there although
+    ``If-None-Match: *`` says that it is new; without either, nothing.
 
     From then on nobody else changes a row of ``model``, until the transaction ends.
     """
-    if "If-Match" not in request.headers:
+    is_new = request.if_none_match.star_tag
+    if "If-Match" not in request.headers and not is_new:
         return
     hold_all(session, model)
     found = find()
-    require_tag(None if found is None else tag_of(found))
+    if is_new and found is not None:
+        raise ProblemError(412, "It is there already: read it, and change it if it is to be another.")
+    if "If-Match" in request.headers:
+        require_tag(None if found is None else tag_of(found))
 
 
 def require_still_locked(schedule: Schedule) -> None:

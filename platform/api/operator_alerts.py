@@ -17,7 +17,7 @@ from jobplatform.api.fields import CamelSchema, Digits, Flag, Moment, camel
 from jobplatform.api.mounted import mounted
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import invalid, not_found
-from jobplatform.api.resource import EDITABLE, EDITED, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, PUT, Resource
 from jobplatform.errors import JobPlatformError, Problem
 from jobplatform.models import HealthRule, WorkspaceAlertRule
 from jobplatform.queue import (
@@ -238,7 +238,7 @@ def show_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
 @alerts.endpoint("PUT", RULE_OF_ONE, Scope.OPERATOR, refuses=(400, 412, 413, 415))
 @alerts.body(WorkspaceRuleSchema, required=False, example={"above": 50})
 @alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
-@alerts.headers(*EDITED)
+@alerts.headers(*PUT)
 def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -> Response:
     """Have a rule count for one workspace, or change it
 

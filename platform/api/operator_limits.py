@@ -43,7 +43,7 @@ from jobplatform.api.operator_schemas import (
 )
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
-from jobplatform.api.resource import EDITABLE, EDITED, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, PUT, Resource
 from jobplatform.models import PauseKind, Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits
 from jobplatform.queue import (
     Adaptive,
@@ -145,7 +145,7 @@ def show_plan(name: str) -> Response:
 @plans.endpoint("PUT", PLAN, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @plans.body(LimitsSchema, example=A_PLAN)
 @plans.answers(200, PlanSchema, example=PLAN_EXAMPLE, headers=EDITABLE)
-@plans.headers(*EDITED)
+@plans.headers(*PUT)
 def put_plan(body: dict[str, Any], name: str) -> Response:
     """Make a plan, or replace it
 
@@ -344,7 +344,7 @@ def show_rate_limit(resource: str) -> Response:
 @rates.endpoint("PUT", RATE, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @rates.body(NewRateLimitSchema, example=A_RATE)
 @rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE, headers=EDITABLE)
-@rates.headers(*EDITED)
+@rates.headers(*PUT)
 def put_rate_limit(body: dict[str, Any], resource: str) -> Response:
     """Limit how many units of a resource jobs use in a period
 
@@ -415,7 +415,7 @@ def show_resource_limit(resource: str) -> Response:
 @resources.endpoint("PUT", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(*BODY, 404, 412))
 @resources.body(ResourceLimitChangeSchema, example={"maxRunning": 1})
 @resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE, headers=EDITABLE)
-@resources.headers(*EDITED)
+@resources.headers(*PUT)
 def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
     """Limit how many jobs use a resource at a time, of all tasks and workspaces
 

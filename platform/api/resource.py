@@ -106,6 +106,16 @@ EDITED = [
         "description": "A tag from an earlier answer: 412, and nothing is changed, if somebody has changed it since",
     }
 ]
+#: The same of what is made and replaced in one way.
+PUT = [
+    *EDITED,
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "schema": {"type": "string", "enum": ["*"]},
+        "description": "Make it: 412, and nothing is changed, if it is there already",
+    },
+]
 
 
 def _needs_body(view: View) -> View:

@@ -82,12 +82,15 @@ class InnerApi:
         query: Mapping[str, Any] | None = None,
         key: str | None = None,
         if_match: str | None = None,
+        is_new: bool = False,
     ) -> Answer:
-        """Ask, and wait for the answer. ``key`` makes a repeated POST do its work once, and with ``if_match`` nothing
-        is changed that has another tag by now."""
+        """Ask, and wait for the answer. ``key`` makes a repeated POST do its work once, with ``if_match`` nothing is
+        changed that has another tag by now, and nothing that is there already where it ``is_new``."""
         headers = {"Idempotency-Key": key} if key else {}
         if if_match is not None:
             headers["If-Match"] = if_match
+        if is_new:
+            headers["If-None-Match"] = "*"
         response = self._request(principal, method, path, body, query, headers)
         return Answer(response.status_code, response.get_json(silent=True, force=True), dict(response.headers))
 

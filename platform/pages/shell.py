@@ -250,8 +250,11 @@ def ask(
     query: dict[str, Any] | None = None,
     key: str | None = None,
     if_match: str | None = None,
+    is_new: bool = False,
 ) -> Answer:
     """Ask the API, in the name of who is there: ``ask("POST", f"/workspaces/{id}/jobs/{job}/retry")``."""
     visit = current_visit()
     principal = visit.visitor.as_principal(visit.workspace_id)
-    return current_shell().api.ask(principal, method, path, body, query=query, key=key, if_match=if_match)
+    return current_shell().api.ask(
+        principal, method, path, body, query=query, key=key, if_match=if_match, is_new=is_new
+    )

@@ -164,6 +164,29 @@ def test_what_was_deleted_since_it_was_read_is_not_made_again(at: At) -> None:
     assert at.http.get(at.path).status_code == 404
 
 
+@pytest.mark.parametrize("at", ["replaced plan", "replaced rate", "resource", "rule of a workspace"], indirect=True)
+def test_of_two_who_make_the_same_at_once_one_is_told_that_it_is_there(at: At, sessions: sessionmaker[Session]) -> None:
+    assert at.http.request("DELETE", at.path).status_code == 204
+    new = {"If-None-Match": "*"}
+    with ThreadPoolExecutor(2) as threads, sessions() as holding:
+        holding.execute(text(f"lock table jobplatform.{at.setting.table} in exclusive mode"))
+        under_way = [
+            threads.submit(at.http.request, "PUT", at.path, json=body, headers=new)
+            for body in (at.setting.first, at.setting.second)
+        ]
+        wait_until(lambda: _waiting(sessions) == 2, what="both to wait")
+        holding.rollback()
+        statuses = [one.result().status_code for one in under_way]
+
+    assert sorted(statuses) == [200, 412]
+    assert at.is_as(at.setting.first if statuses[0] == 200 else at.setting.second)
+    late = at.http.request("PUT", at.path, json=at.setting.first, headers=new)
+    assert (late.status_code, late.get_json()["detail"]) == (
+        412,
+        "It is there already: read it, and change it if it is to be another.",
+    )
+
+
 def test_a_schedule_that_has_run_meanwhile_is_still_what_was_read(
     mint: MintToken, app: Flask, tasks: Tasks, sessions: sessionmaker[Session], workspace_id: uuid.UUID
 ) -> None:

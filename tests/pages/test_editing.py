@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -263,3 +264,35 @@ def test_what_has_changed_and_is_in_no_field_is_said_to_be_so(
     assert operator.send(form.ending, max_running="5").status_code == 303
     limits = "select row(shed, max_running)::text from jobplatform.workspace_limits"
     assert scalar(sessions, limits) == "(t,5)"
+
+
+RATE = {"resource": "crm:*", "units": "5", "period_ms": "1 s"}
+NEW = {
+    "plan": ("/workspaces/plans", "/workspaces/plans", {"name": "gold"}, "There is a plan gold already"),
+    "rate": ("/resources", "/resources", RATE, "crm:* has a rate already"),
+    "limit": ("/resources", "/resources/limit", {"resource": "crm:*", "max_running": "5"}, "crm:* has a limit already"),
+}
+
+
+@pytest.mark.parametrize("what", NEW)
+def test_what_somebody_else_makes_just_before_is_not_replaced(
+    operator: Visitor, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """They do so after the page has looked whether there is one."""
+    page, ending, typed, said = NEW[what]
+    operator.get(page)
+    with sessions.begin() as session:
+        set_plan(session, "gold", {"weight": 2})
+        set_rate_limit(session, "crm:*", {"units": 1, "period_ms": 60_000})
+        set_resource_limit(session, "crm:*", 1)
+    saw_nothing = SimpleNamespace(resource_lines=lambda _session: ())
+    monkeypatch.setattr("jobplatform.pages.console.plans.list_plans", lambda _session: [])
+    monkeypatch.setattr("jobplatform.pages.console.resources.pages", saw_nothing)
+
+    answer = operator.send(ending, **typed)
+
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert scalar(sessions, "select weight from jobplatform.plans") == 2
+    assert scalar(sessions, "select units from jobplatform.rate_limits") == 1
+    assert scalar(sessions, "select max_running from jobplatform.resource_limits") == 1

@@ -42,10 +42,13 @@ def make_plan() -> Any:
     name = request.form.get("name", "").strip()
     with looking() as session:
         taken = any(plan.name == name for plan in list_plans(session))
-    said = f"There is a plan {name} already." if taken else "A plan's name has no / in it." if "/" in name else ""
+    there = f"There is a plan {name} already."
+    said = there if taken else "A plan's name has no / in it." if "/" in name else ""
     if said or not name:
         return _page("", {"name": said or "A plan needs a name."}, 422)
-    answer = ask("PUT", _path(name), limits_in_form())
+    answer = ask("PUT", _path(name), limits_in_form(), is_new=True)
+    if answer.status == ANOTHER:
+        return _page("", {"name": there}, 422)
     if not answer.ok:
         return _page("", wrong_with(answer, NAMES), answer.status)
     return done(answer, f"There is a plan {name} now.", url("workspaces.show_plans"))

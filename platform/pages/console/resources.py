@@ -56,7 +56,9 @@ def make_rate() -> Any:
     if not name or taken:
         said = f"{name} has a rate already." if taken else "Say which resource."
         return _page("", {"resource": said}, 422)
-    answer = ask("PUT", _path(name), limits_in_form(RATE))
+    answer = ask("PUT", _path(name), limits_in_form(RATE), is_new=True)
+    if answer.status == ANOTHER:
+        return _page("", {"resource": f"{name} has a rate already."}, 422)
     if not answer.ok:
         return _page("", wrong_with(answer, NAMES), answer.status)
     return done(answer, f"{name} has a rate now.", url("resources.list_resources"))
@@ -82,7 +84,9 @@ def make_limit() -> Any:
     if not name or taken:
         said = f"{name} has a limit already." if taken else "Say which resource."
         return _page(wrong_limit={"resource": said}, status=422)
-    answer = ask("PUT", _limit_path(name), limits_in_form(RESOURCE_LIMIT))
+    answer = ask("PUT", _limit_path(name), limits_in_form(RESOURCE_LIMIT), is_new=True)
+    if answer.status == ANOTHER:
+        return _page(wrong_limit={"resource": f"{name} has a limit already."}, status=422)
     if not answer.ok:
         return _page(wrong_limit=wrong_with(answer, LIMIT_NAMES), status=answer.status)
     has = "no limit now, whatever its kind or the code has" if answer.body["maxRunning"] is None else "a limit now"

@@ -42,7 +42,9 @@ def make_workspace_rule(workspace_id: UUID) -> Any:
     if wrong:
         return _page(workspace_id, "", {"name": wrong}, 422)
     said = {key: value for key, value in said_of_rule(FIELDS[1:]).items() if value is not None}
-    answer = ask("PUT", _path(workspace_id, name), said)
+    answer = ask("PUT", _path(workspace_id, name), said, is_new=True)
+    if answer.status == ANOTHER:
+        return _page(workspace_id, "", {"name": f"There is a rule {name} already."}, 422)
     if not answer.ok:
         return _page(workspace_id, "", wrong_with(answer, FIELDS), answer.status)
     there = url("alerts.show_workspace_alerts", workspace_id=workspace_id)
