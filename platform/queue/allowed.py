@@ -32,6 +32,13 @@ def duration_problem(name: str, value: object) -> str | None:
     return f"{name}={value!r} is no duration: write timedelta(seconds={value if is_number else 60})"
 
 
+def moment_problem(name: str, value: object) -> str | None:
+    """The same of a moment."""
+    if isinstance(value, datetime.datetime):
+        return None
+    return f"{name}={value!r} is no moment: write datetime(2026, 1, 5, 9, 0, tzinfo=UTC)"
+
+
 def seconds_wanted(name: str, given: datetime.timedelta) -> str:
     """That a number of seconds is asked for here, with the one that this would be."""
     return f"{name} is a number of seconds: write {name}={given.total_seconds()}"
@@ -57,6 +64,9 @@ def outside(allowed: range, path: str) -> Problem:
 
 
 def problems_of_moment(run_after: datetime.datetime) -> Iterator[Problem]:
+    if problem := moment_problem("run_after", run_after):
+        yield Problem("/runAfter", f"{problem}; for so long from now there is delay")
+        return
     if not run_after.tzinfo:
         yield Problem("/runAfter", "must have a time zone")
     if run_after.year not in YEARS:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Pause, PauseKind, clock, visit
+from jobplatform.queue.allowed import moment_problem
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.statement import run
 from jobplatform.queue.waking import wake_workers
@@ -143,6 +144,8 @@ def _reason_problem(reason: str) -> str | None:
 def _moment_problem(until: datetime.datetime | None) -> str | None:
     if until is None:
         return None
+    if problem := moment_problem("until", until):
+        return problem
     if until.tzinfo is None:
         return "must have a time zone"
     try:

@@ -1,4 +1,5 @@
-"""A duration is a timedelta: a number might be of seconds or of milliseconds, and is refused with what to write."""
+"""A duration is a timedelta: a number might be of seconds or of milliseconds, and is refused with what to write. So is
+what is no moment where one is meant."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ from jobplatform.models import Hook
 from jobplatform.queue import (
     Every,
     Items,
+    JobChange,
     Keep,
     Matching,
     NewJob,
+    Once,
     RetryPolicy,
     RunningJob,
     Tasks,
+    pause,
     prune_jobs,
     queue_health,
     queue_stats,
@@ -142,3 +146,24 @@ def test_how_long_a_batch_waits_is_a_duration_or_seconds_and_nothing_else() -> N
 
     assert many.batch is not None
     assert many.batch.wait == 2
+
+
+@pytest.mark.parametrize("given", [60, "2031-01-01", datetime.date(2031, 1, 1), datetime.timedelta(hours=1)])
+@pytest.mark.parametrize(
+    ("name", "use", "error"),
+    [
+        ("run_after", lambda **said: NewJob(workspace_id=A_WORKSPACE, task="sync", **said), InvalidJobError),
+        ("run_after", JobChange, InvalidJobError),
+        ("at", Once, InvalidScheduleError),
+        ("anchor", lambda **said: Every(datetime.timedelta(hours=1), **said), InvalidScheduleError),
+        ("until", lambda **said: pause(NOWHERE, "queue", "sync", reason="r", actor="a", **said), InvalidLimitError),
+    ],
+)
+def test_what_is_no_moment_is_refused_by_its_name_and_with_what_to_write(
+    name: str, use: Callable[..., Any], error: type[Exception], given: object
+) -> None:
+    with pytest.raises(error) as refused:
+        use(**{name: given})
+
+    assert f"{name}={given!r}" in str(refused.value)
+    assert "tzinfo=UTC" in str(refused.value)

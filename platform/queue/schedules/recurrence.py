@@ -27,7 +27,7 @@ from typing import Final
 from cronsim import CronSim, CronSimError
 
 from jobplatform.errors import InvalidScheduleError, Problem
-from jobplatform.queue.allowed import duration_problem
+from jobplatform.queue.allowed import duration_problem, moment_problem
 
 UTC: Final = datetime.UTC
 SHORTEST_INTERVAL: Final = datetime.timedelta(seconds=1)
@@ -314,6 +314,8 @@ def _zone_problem(name: str) -> Problem | None:
 
 
 def _moment_problem(moment: datetime.datetime, path: str) -> Problem | None:
+    if problem := moment_problem("at" if path == "/runAt" else "anchor", moment):
+        return Problem(path, problem)
     if moment.tzinfo is None:
         return Problem(path, "must have a time zone")
     return None if EARLIEST <= moment <= LATEST else Problem(path, "must be between 1970 and 2100")
