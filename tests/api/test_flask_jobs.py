@@ -138,7 +138,7 @@ def test_a_host_has_the_commands_of_keys_and_of_the_document(flask: FlaskCliRunn
     assert json.loads(document.stdout) == openapi_document()
 
 
-@pytest.mark.parametrize("name", ["demo", "up", "worker", "api", "healthcheck"])
+@pytest.mark.parametrize("name", ["demo", "up", "worker", "api", "prove", "healthcheck"])
 def test_what_runs_apart_from_a_host_is_refused_with_the_command_for_it(flask: FlaskCliRunner, name: str) -> None:
     answer = flask.invoke(args=["jobs", name, "--help"])
 
@@ -147,7 +147,7 @@ def test_what_runs_apart_from_a_host_is_refused_with_the_command_for_it(flask: F
 
 
 def test_every_other_command_is_a_host_s_too(flask: FlaskCliRunner) -> None:
-    for name in COMMANDS.keys() - {"demo", "up", "worker", "api", "healthcheck", "jobs"}:
+    for name in COMMANDS.keys() - {"demo", "up", "worker", "api", "prove", "healthcheck", "jobs"}:
         assert flask.invoke(args=["jobs", name, "--help"]).exit_code == 0, name
 
 

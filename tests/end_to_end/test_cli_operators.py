@@ -285,8 +285,8 @@ LOOKING = {
     *("records ls", "records show", "syncs ls", "syncs show", "exports ls"),
     *("jobs find", "bulk ls", "bulk show", "hooks ls", "hooks show", "webhooks ls", "webhooks show"),
 }
-#: Processes, and the command that makes the table for the lines in the first place.
-NO_ACTS = {"api", "demo", "migrate", "up", "worker"}
+#: Processes, what has a database of its own, and the command that makes the table for the lines in the first place.
+NO_ACTS = {"api", "demo", "migrate", "prove", "up", "worker"}
 #: Acts of many transactions, or on files: one line at their end, looked for where they are tested.
 IN_PARTS = {"prune", "keys rotate", "workspaces erase", "workspaces export"}
 #: Acts that need a source to ask, or configurations of before, looked for where they are tested.
