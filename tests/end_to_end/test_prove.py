@@ -104,9 +104,7 @@ def test_a_given_server_keeps_nothing_of_it_and_need_not_be_ours(
         assert admin.execute("select count(*) from pg_roles where rolname = any(%s)", [list(ROLES)]).fetchone() == (4,)
 
 
-def test_a_database_with_something_in_it_is_refused_and_left_as_it_is(
-    run: Cli, database_url: str, direct_url: str
-) -> None:
+def test_a_database_with_something_in_it_is_refused_and_left_as_it_is(run: Cli, direct_url: str) -> None:
     name = make_url(direct_url).database or ""
 
     answer = run("prove", "--yes", "--database", name, DATABASE_URL=direct_url)
