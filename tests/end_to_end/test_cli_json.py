@@ -34,7 +34,7 @@ GO_ON = {("worker",), ("api",), ("up",), ("demo",)}
 ALWAYS_JSON = {("openapi",)}
 
 #: What they work on takes more than a command to make: their own tests call them with --json.
-ELSEWHERE = {"bulk", "connections", "hooks", "webhooks", "syncs", "records", "exports", "prove"}
+ELSEWHERE = {"bulk", "connections", "hooks", "webhooks", "syncs", "records", "exports", "prove", "adopt"}
 
 Path_ = tuple[str, ...]
 

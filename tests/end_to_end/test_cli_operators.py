@@ -287,8 +287,8 @@ LOOKING = {
 }
 #: Processes, what has a database of its own, and the command that makes the table for the lines in the first place.
 NO_ACTS = {"api", "demo", "migrate", "prove", "up", "worker"}
-#: Acts of many transactions, or on files: one line at their end, looked for where they are tested.
-IN_PARTS = {"prune", "keys rotate", "workspaces erase", "workspaces export"}
+#: Acts of many transactions, or on files: looked for where they are tested.
+IN_PARTS = {"adopt", "prune", "keys rotate", "workspaces erase", "workspaces export"}
 #: Acts that need a source to ask, or configurations of before, looked for where they are tested.
 ELSEWHERE = {"connections test", "connections seal-headers"}
 #: For the acts that need a master key.

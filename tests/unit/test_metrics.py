@@ -66,4 +66,5 @@ def test_no_name_has_a_workspace_for_a_label() -> None:
     families = [family for family in vars(metrics).values() if isinstance(family, Family)]
 
     assert len(families) >= 11
-    assert {label for family in families for label in family.labels} == {"queue", "task", "outcome", "state"}
+    labels = {label for family in families for label in family.labels}
+    assert labels == {"queue", "task", "outcome", "state", "limit", "which"}
