@@ -380,10 +380,15 @@ def a_step(job: RunningJob, session: Session | None = None) -> None:
 
 def a_checkpoint(job: RunningJob, session: Session | None = None) -> None:
     apply(session or job.session, 1, job)
-    job.checkpoint({"page": 1}, parts={"a": 1}, session=session)
+    job.checkpoint({"page": 1}, session=session)
 
 
-SAVES = pytest.mark.parametrize("save", [a_step, a_checkpoint], ids=["step", "checkpoint"])
+def a_part(job: RunningJob, session: Session | None = None) -> None:
+    apply(session or job.session, 1, job)
+    job.checkpoint(None, parts={"a": 1}, session=session)
+
+
+SAVES = pytest.mark.parametrize("save", [a_step, a_checkpoint, a_part], ids=["step", "checkpoint", "part"])
 
 
 @SAVES
