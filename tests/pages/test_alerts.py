@@ -18,7 +18,7 @@ from jobplatform.queue import (
     settle_alerts,
     settle_workspace_alerts,
 )
-from jobplatform.queue.rules import PLAIN
+from jobplatform.queue.rules import PLAIN, declare_rules
 from tests.pages.conftest import Enqueue, Sessions, Visitor, audited, complaint_about, scalar
 
 
@@ -249,3 +249,34 @@ def test_alerts_of_a_workspace_that_is_none_are_nowhere(operator: Visitor) -> No
 def test_what_a_rule_looks_at_has_words_whatever_it_is() -> None:
     assert MEASURES.keys() == METRICS.keys()
     assert FACTS.keys() == set(PLAIN)
+
+
+@pytest.mark.parametrize("name", ["a%3Fb%3D1", "%23", "..%2F.."])
+def test_a_rule_whose_name_was_made_up_is_none(operator: Visitor, enqueue: Enqueue, acme: uuid.UUID, name: str) -> None:
+    enqueue()
+    operator.get("/alerts")
+    sent = {**operator.form("/alerts/rules/backlog").fields, "above": "5", "enabled": "true"}
+
+    for path in (f"/alerts/rules/{name}", f"/workspaces/{acme}/alerts/{name}"):
+        for deed in ("", "/switch", "/clear", "/delete"):
+            answer = operator.http.post(f"/console{path}{deed}", data=sent, headers={"Sec-Fetch-Site": "same-origin"})
+            assert answer.status_code in (303, 404, 405, 412, 422), (path, deed)
+
+
+@pytest.mark.parametrize("says_what_it_showed", [True, False])
+def test_a_rule_that_the_code_does_not_declare_any_more_is_said_to_be_gone(
+    operator: Visitor, sessions: Sessions, says_what_it_showed: bool
+) -> None:
+    with sessions.begin() as session:
+        declare_rules(session, [{"name": "late", "metric": "ready", "queue": None, "task": None, "above": 5}], "shop")
+    operator.get("/alerts")
+    sent = {**operator.form("/alerts/rules/late").fields, "above": "7"}
+    with sessions.begin() as session:
+        declare_rules(session, [], "shop")
+    if not says_what_it_showed:
+        del sent["seen"]
+
+    answer = operator.http.post("/console/alerts/rules/late", data=sent, headers={"Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status_code in (412, 422)
+    assert "There is no rule late any more." in answer.text

@@ -296,3 +296,17 @@ def test_what_somebody_else_makes_just_before_is_not_replaced(
     assert scalar(sessions, "select weight from jobplatform.plans") == 2
     assert scalar(sessions, "select units from jobplatform.rate_limits") == 1
     assert scalar(sessions, "select max_running from jobplatform.resource_limits") == 1
+
+
+def test_a_queue_that_is_not_there_any_more_is_said_to_be_gone(operator: Visitor, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        set_queue_limit(session, "spare", 3)
+    operator.get("/queues")
+    with sessions.begin() as session:
+        set_queue_limit(session, "spare", None)
+
+    answer = operator.send("/queues/spare/limit", max_running="5")
+
+    assert answer.status_code == 412
+    assert "There is no queue spare any more, and nothing was changed." in answer.text
+    assert scalar(sessions, "select count(*) from jobplatform.queue_limits") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, request
 
@@ -55,7 +56,7 @@ def clear_rule(name: str) -> Any:
 
 
 def _path(name: str) -> str:
-    return f"/operator/alert-rules/{name}"
+    return f"/operator/alert-rules/{quote(name, safe='')}"
 
 
 def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) -> Response:
@@ -65,7 +66,10 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
         raised = pages.raised_alerts(session)
         elsewhere = pages.workspace_alert_lines(session)
         over = [alert for alert in list_alerts(session, resolved=True) if alert.resolved_at is not None]
-    if status == ANOTHER:
+    is_gone = bool(of) and all(line.rule.name != of for line in rules)
+    if is_gone:
+        wrong = {"": f"There is no rule {of} any more."}
+    elif status == ANOTHER:
         wrong = next((now_of_rule(line.rule) for line in rules if line.rule.name == of), wrong)
     return render(
         "alerts.html",
@@ -76,6 +80,7 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
         over=over,
         rules=rules,
         of=of,
+        is_gone=is_gone,
         typed=typed_in_form(FIELDS, status) if wrong else {},
         wrong=wrong or {},
         lead_of=lead_of,

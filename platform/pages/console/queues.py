@@ -42,8 +42,11 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
         others = [one for one in list_pauses(session) if one.kind != PauseKind.QUEUE]
         paused = workspace_names(session, (UUID(one.key) for one in others if one.kind == PauseKind.WORKSPACE))
     limits = {line.queue: line.max_running for line in lines}
-    if status == ANOTHER:
-        wrong = beside_what_is_now(values_in_form(QUEUE_LIMIT), {"max_running": limits.get(of)})
+    is_gone = bool(of) and of not in limits
+    if is_gone:
+        wrong = {"": f"There is no queue {of} any more, and nothing was changed."}
+    elif status == ANOTHER:
+        wrong = beside_what_is_now(values_in_form(QUEUE_LIMIT), {"max_running": limits[of]})
     sparks = {
         line.queue: sparkline([point.completed + point.failed for point in line.throughput.points])
         for line in lines
@@ -57,6 +60,7 @@ def _page(of: str = "", wrong: dict[str, str] | None = None, status: int = 200) 
         others=others,
         names={str(found): name for found, name in paused.items()},
         of=of,
+        is_gone=is_gone,
         typed=typed_in_form(QUEUE_LIMIT, status) if wrong else {},
         wrong=wrong or {},
         tags={queue: tag_of_queue_limit(QueueLimits(queue=queue, max_running=most)) for queue, most in limits.items()},

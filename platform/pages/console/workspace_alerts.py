@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from flask import Response, request
@@ -71,7 +72,7 @@ def delete_workspace_rule(workspace_id: UUID, name: str) -> Any:
 
 
 def _path(workspace_id: UUID, name: str) -> str:
-    return f"/operator/workspaces/{workspace_id}/alert-rules/{name}"
+    return f"/operator/workspaces/{workspace_id}/alert-rules/{quote(name, safe='')}"
 
 
 def _wrong_name(workspace_id: UUID, name: str) -> str:
