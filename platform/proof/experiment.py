@@ -108,12 +108,14 @@ class Experiment:
     ) -> Outcome:
         for knob in knobs:
             knob.set_up()
-        fleet.start()
-        self._until(lambda: self._ask(url, WORKS) == 1, MOST_LATE)
         begun = time.monotonic()
+        fleet.start()
         crowd = Crowd(self.calm, fleet, size=self.setup.crowd, seconds=self.setup.seconds)
-        self.parts = parts = [watcher, monkey, crowd, *clients]
+        self.parts = parts = [watcher, crowd, *clients, monkey]
         for part in parts:
+            # There is more to do than can be done while the workers begin, and nobody to be hit yet.
+            if part is monkey:
+                self._until(lambda: self._ask(url, WORKS) == 1, MOST_LATE)
             part.start()
         # On a busy machine a worker that ended is not there again for a while, and what finds nobody comes again later.
         stormy = self.setup.seconds * 2 + MOST_LATE
