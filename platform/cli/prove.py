@@ -19,27 +19,13 @@ from jobplatform.cli.root import UnusableSettings
 from jobplatform.cli.show import as_json_option, plain, print_json, text_of_json
 from jobplatform.cli.stack import interruptible_once
 from jobplatform.models import Role
-from jobplatform.proof import (
-    Certificate,
-    Experiment,
-    Place,
-    Setup,
-    Survey,
-    Verdict,
-    as_markdown,
-    certify,
-    in_database,
-    in_given_database,
-    is_pooled,
-    judge,
-    look_at,
-    on_given_server,
-    on_own_server,
-    scratch,
-    settings_of,
-    verdict_in_words,
-    what_is_missing,
-)
+from jobplatform.proof.certificate import Certificate, Verdict, certify
+from jobplatform.proof.checker import judge
+from jobplatform.proof.experiment import Experiment
+from jobplatform.proof.markdown import as_markdown, verdict_in_words
+from jobplatform.proof.place import Place, in_database, in_given_database, on_given_server, on_own_server, scratch
+from jobplatform.proof.setup import Setup
+from jobplatform.proof.survey import Survey, is_pooled, look_at, settings_of, what_is_missing
 from jobplatform.settings import Settings
 from jobplatform.wording import plural
 

@@ -13,34 +13,7 @@ Where to look, by what is asked:
     what was promised             findings names the rules; checker, replay, family_rules, limit_rules and
                                   schedule_rules apply them
     what is told of it            certificate, and markdown
+
+This door is a sign and no more: every process of a worker comes by here for its tasks (workload), and would load the
+judge as well. So whoever wants something comes in by its module.
 """
-
-from jobplatform.proof.certificate import Certificate, Verdict, certify
-from jobplatform.proof.checker import judge
-from jobplatform.proof.experiment import Experiment
-from jobplatform.proof.markdown import as_markdown, verdict_in_words
-from jobplatform.proof.place import Place, in_database, in_given_database, on_given_server, on_own_server, scratch
-from jobplatform.proof.setup import Setup
-from jobplatform.proof.survey import Survey, is_pooled, look_at, settings_of, what_is_missing
-
-__all__ = [
-    "Certificate",
-    "Experiment",
-    "Place",
-    "Setup",
-    "Survey",
-    "Verdict",
-    "as_markdown",
-    "certify",
-    "in_database",
-    "in_given_database",
-    "is_pooled",
-    "judge",
-    "look_at",
-    "on_given_server",
-    "on_own_server",
-    "scratch",
-    "settings_of",
-    "verdict_in_words",
-    "what_is_missing",
-]

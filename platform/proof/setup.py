@@ -31,7 +31,7 @@ FEW: dict[str, Any] = {
     "pause": 0.4,
     "lease": 2.0,
     "limits": (1, 2, 4),
-    "flooded": 0.5,
+    "flooded": 0.4,
     "flood": 8,
     "turns": 0.3,
     "schedules": 3,

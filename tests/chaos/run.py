@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
 from jobplatform.cli import main as command  # noqa: E402 - the folder above has to be found first
-from jobplatform.proof import scratch  # noqa: E402
+from jobplatform.proof.place import scratch  # noqa: E402
 from tests.chaos import broken_storms, mutants  # noqa: E402
 
 

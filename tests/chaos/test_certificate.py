@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from jobplatform.proof import Certificate, Setup, Verdict, as_markdown, certify, verdict_in_words
+from jobplatform.proof.certificate import Certificate, Verdict, certify
 from jobplatform.proof.checker import Judgement, judge
 from jobplatform.proof.clients import Promises
 from jobplatform.proof.evidence import Evidence
 from jobplatform.proof.experiment import Outcome
 from jobplatform.proof.findings import RULES, Finding
+from jobplatform.proof.markdown import as_markdown, verdict_in_words
 from jobplatform.proof.monkey import RESTART
 from jobplatform.proof.replay import Counts
+from jobplatform.proof.setup import Setup
 from jobplatform.proof.survey import Survey, what_is_missing
 from jobplatform.proof.terrain import DEMANDED
 from jobplatform.proof.watcher import Seen

@@ -16,9 +16,10 @@ from sqlalchemy import make_url
 from jobplatform import migrations
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role
-from jobplatform.proof import Place, Setup
 from jobplatform.proof.experiment import Outcome
 from jobplatform.proof.monkey import RESTART, WEIGHTS
+from jobplatform.proof.place import Place
+from jobplatform.proof.setup import Setup
 from jobplatform.proof.terrain import DEMANDED
 from jobplatform.testing import Databases, descendants_of, is_dead, wait_until
 from tests.chaos.mutants import a_stopped_worker_completes_late, prepare
@@ -30,7 +31,7 @@ ROLES = (Role.OWNER, Role.OPERATOR, Role.WORKER, Role.HANDLER)
 
 #: The others are reached mostly, which is not enough for a test. That somebody saw a quota full (`waiting`) is one of
 #: these; that it refused is demanded here too.
-DEMANDED_HERE = DEMANDED - {"task", "shed", "pace", "rate", "waiting"}
+DEMANDED_HERE = DEMANDED - {"task", "resource", "shed", "pace", "rate", "waiting"}
 
 
 @pytest.fixture
