@@ -19,7 +19,7 @@ endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test pooled check lint types imports drift package chaos fuzz bench clean
+.PHONY: help demo up test thorough pooled check lint types imports drift package chaos fuzz bench clean
 
 help: ## What can be run
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,8 +37,11 @@ demo: $(READY) ## Watch a sync run end to end: database, API, worker and a demo 
 up: $(READY) ## Run database, API and worker until Ctrl-C
 	@$(BIN)/jobplatform up $(UP)
 
-test: $(READY) ## All tests, on an embedded PostgreSQL
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 -m 'not package'
+test: $(READY) ## The tests, on an embedded PostgreSQL
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 -m 'not package and not thorough'
+
+thorough: $(READY) ## Tests that take long, or have the same under other circumstances
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 -m thorough
 
 pooled: $(READY) ## The tests that use the database, through PgBouncer (which has to be installed)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 -m 'not package' --pooled

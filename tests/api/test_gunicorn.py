@@ -89,6 +89,7 @@ def test_flask_finds_the_application(database_url: str) -> None:
     assert "/workspaces/<uuid:workspaceId>/sync" in listed.stdout
 
 
+@pytest.mark.thorough
 def test_without_a_database_url_the_embedded_database_is_used(server: EmbeddedServer) -> None:
     environ = {**os.environ, "JOBPLATFORM_DATA_DIR": str(server.data_dir)}
     ask = (

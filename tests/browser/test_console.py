@@ -435,6 +435,7 @@ def test_without_scripts_everything_is_done_all_the_same(stage: Stage) -> None:
     page.context.close()
 
 
+@pytest.mark.thorough
 def test_the_api_s_document_is_read_and_tried_with_nothing_from_elsewhere(stage: Stage) -> None:
     page = stage.page(signed_in=False)
     asked: list[str] = []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from jobplatform.cli.demo import _create_tenants
 from jobplatform.embedded import EmbeddedServer
@@ -66,6 +67,7 @@ def test_the_demo_shows_a_whole_sync_and_what_it_prints_is_so(start: Start, prep
     assert processes_with(data_dir) == []
 
 
+@pytest.mark.thorough
 def test_in_a_terminal_the_demo_draws_a_bar_and_takes_the_database_that_database_url_names(
     start: Start, database_url: str, data_dir: Path
 ) -> None:

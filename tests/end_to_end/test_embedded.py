@@ -171,6 +171,7 @@ def test_without_the_wheel_it_says_what_to_install(data_dir: Path, monkeypatch: 
         EmbeddedServer(data_dir).start()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("named_by", ["argument", "environment"])
 def test_it_runs_with_another_postgresql_s_programs(
     embedded: EmbeddedServer, prepared: Path, monkeypatch: pytest.MonkeyPatch, named_by: str

@@ -75,6 +75,7 @@ def test_a_terminal_that_tells_every_process_cuts_off_nobody(
     assert api.serving() == serving
 
 
+@pytest.mark.thorough
 def test_an_api_under_nohup_survives_the_end_of_its_terminal(
     api_environment: dict[str, str], tmp_path: Path, apis: list[Api]
 ) -> None:
@@ -87,6 +88,7 @@ def test_an_api_under_nohup_survives_the_end_of_its_terminal(
     assert api.serving() == serving
 
 
+@pytest.mark.thorough
 def test_to_an_api_without_a_terminal_sighup_means_what_it_means_to_gunicorn(
     api_environment: dict[str, str], tmp_path: Path, apis: list[Api]
 ) -> None:

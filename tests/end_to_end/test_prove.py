@@ -78,6 +78,7 @@ def test_nothing_is_lost_or_done_twice_and_no_limit_exceeded_while_workers_backe
     assert all(promise["promise"] in answer.stdout for promise in certificate["promises"])
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 def test_a_given_server_keeps_nothing_of_it_and_need_not_be_ours(
     run: Cli, server: EmbeddedServer, prover: str, empty_url: str, databases_of: Callable[[str], list[str]]

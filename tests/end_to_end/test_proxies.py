@@ -20,7 +20,7 @@ SIGN_IN = "/w/sign-in"
 MANY = 200
 
 
-@pytest.fixture(params=["threads", "gevent"])
+@pytest.fixture(params=["threads", pytest.param("gevent", marks=pytest.mark.thorough)])
 def api(request: pytest.FixtureRequest, database_url: str) -> Iterator[Api]:
     api = Api(database_url, request.param, JOBPLATFORM_TRUSTED_PROXIES=f"10.0.0.0/8,{PROXY}")
     yield api

@@ -112,6 +112,7 @@ def test_a_worker_begins_anew_when_its_code_changes_and_spends_no_attempt_of_wha
     assert worker.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_told_to_stop_stops_though_its_code_changes_meanwhile(
     start: Start, code: Code, variables: dict[str, str], session: Session, acme: uuid.UUID, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_worker_that_is_told_to_stop_stops_though_its_code_changes_meanwhile(
     assert (job.status, job.result, job.attempts) == ("completed", "as it was", 1)
 
 
+@pytest.mark.thorough
 def test_a_worker_waits_until_its_code_can_be_loaded_or_it_is_told_to_end(
     start: Start, code: Code, variables: dict[str, str], session: Session, acme: uuid.UUID
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_worker_waits_until_its_code_can_be_loaded_or_it_is_told_to_end(
     assert worker.end(DRAIN) == 0
 
 
+@pytest.mark.thorough
 def test_the_api_serves_changed_code_and_says_nothing_of_code_that_cannot_be_loaded(
     start: Start, code: Code, variables: dict[str, str], session: Session, acme: uuid.UUID
 ) -> None:
@@ -177,6 +180,7 @@ def test_the_api_serves_changed_code_and_says_nothing_of_code_that_cannot_be_loa
     assert api.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.thorough
 def test_up_has_both_of_its_parts_look_at_the_code(
     start: Start, code: Code, variables: dict[str, str], database_url: str
 ) -> None:

@@ -39,7 +39,7 @@ ODD_BEGINNINGS = {
 }
 
 
-@pytest.fixture(params=["threads", "gevent"])
+@pytest.fixture(params=["threads", pytest.param("gevent", marks=pytest.mark.thorough)])
 def api(request: pytest.FixtureRequest, database_url: str) -> Iterator[Api]:
     api = Api(database_url, request.param)
     yield api
@@ -110,6 +110,7 @@ def test_requests_that_only_look_complete_take_nobody_s_place(api: Api) -> None:
     assert answered == dict.fromkeys(ODD_BEGINNINGS, True)
 
 
+@pytest.mark.thorough
 def test_a_file_longer_than_any_other_request_arrives_whole(
     api: Api, sessions: sessionmaker[Session], workspace_id: uuid.UUID
 ) -> None:

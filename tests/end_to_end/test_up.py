@@ -62,6 +62,7 @@ def test_up_serves_with_logins_that_may_do_their_part_only_and_ctrl_c_leaves_no_
     assert processes_with(data_dir) == []
 
 
+@pytest.mark.thorough
 def test_a_part_that_dies_ends_the_stack_and_is_named(up: Running, data_dir: Path) -> None:
     worker_of(up).kill()
 
@@ -70,6 +71,7 @@ def test_a_part_that_dies_ends_the_stack_and_is_named(up: Running, data_dir: Pat
     assert processes_with(data_dir) == []
 
 
+@pytest.mark.thorough
 def test_a_killed_up_takes_its_parts_along_and_the_next_one_finds_the_data(
     up: Running, start: Start, data_dir: Path
 ) -> None:
@@ -84,6 +86,7 @@ def test_a_killed_up_takes_its_parts_along_and_the_next_one_finds_the_data(
     assert processes_with(data_dir) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
 def test_who_is_in_a_hurry_does_not_wait_for_running_jobs(
     start: Start, run: Cli, prepared: Path, tmp_path: Path, signals: list[signal.Signals]
@@ -103,6 +106,7 @@ def test_who_is_in_a_hurry_does_not_wait_for_running_jobs(
     assert stack.wait() == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("up_first", [True, False])
 def test_a_signal_to_up_and_to_its_worker_is_one_signal_and_lets_running_jobs_end(
     start: Start, run: Cli, prepared: Path, data_dir: Path, tmp_path: Path, up_first: bool
@@ -160,6 +164,7 @@ def _lives(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.thorough
 def test_two_stacks_share_a_server_and_the_last_one_stops_it(up: Running, start: Start, data_dir: Path) -> None:
     second = start("up", "-c", "1")
     second.wait_for_line("Ctrl-C stops all of it")

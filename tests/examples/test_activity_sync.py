@@ -92,6 +92,7 @@ def done(client: FlaskClient, callback: str, workspace_id: uuid.UUID) -> Callabl
     return done
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("worker")
 def test_an_activity_counts_towards_its_member_s_progress_as_soon_as_it_is_there(
     client: FlaskClient,

@@ -67,6 +67,7 @@ def ended(
     return ended
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("worker")
 def test_a_workspace_connects_hubspot_and_sees_what_is_there_and_what_changes(
     client: FlaskClient,

@@ -76,6 +76,7 @@ def worker(client: FlaskClient, work_in: WorkIn) -> None:
     work_in("pods", JOBPLATFORM_TRUST_LOGIN="true", JOBPLATFORM_HEARTBEAT_SECONDS="0.3")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("worker")
 def test_pods_are_made_in_bulk_checked_restarted_and_cleaned_up(
     client: FlaskClient,

@@ -95,6 +95,7 @@ def page(service: Service, chromium: Any) -> Iterator[Any]:
     assert not complaints
 
 
+@pytest.mark.thorough
 @needs_react
 @pytest.mark.timeout(240)  # a browser, a server and a worker, on a machine that others use too
 def test_a_run_started_in_a_browser_is_followed_live_with_the_react_hook(

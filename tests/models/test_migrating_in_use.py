@@ -142,6 +142,7 @@ def test_steps_make_what_is_made_at_once(used: Engine, engine: Engine) -> None:
             assert facts_of(stepped, kind) == facts_of(made, kind)
 
 
+@pytest.mark.thorough
 def test_steps_from_the_first_on_lock_no_table_to_index_it_and_can_fail_at_their_end_and_be_taken_again(
     empty_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

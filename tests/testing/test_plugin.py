@@ -53,6 +53,7 @@ def project(
     return pytester
 
 
+@pytest.mark.thorough
 def test_the_page_about_testing_is_a_project_whose_tests_pass(project: pytest.Pytester) -> None:
     for block in blocks_of(PAGE):
         if block.language == "python" and len(block.words) > 1:
@@ -126,6 +127,7 @@ def test_inline_and_manual_last_until_the_end_of_the_test(project: pytest.Pytest
     project.runpytest_inprocess(*QUIETLY).assert_outcomes(passed=3)
 
 
+@pytest.mark.thorough
 def test_processes_of_one_run_share_a_template_and_leave_nothing(
     project: pytest.Pytester, jobplatform_server: DatabaseServer
 ) -> None:

@@ -274,6 +274,7 @@ def test_a_child_that_starts_nothing_is_given_nothing_while_another_is_idle(
     os.kill(stopped, signal.SIGCONT)
 
 
+@pytest.mark.thorough
 def test_a_nursery_that_is_stopped_is_replaced(start_worker: StartWorker, database: Database, told: Lines) -> None:
     """It would start no child any more, and kill none."""
     worker = start_worker(slots=1)

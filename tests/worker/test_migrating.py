@@ -146,6 +146,7 @@ class Loop:
         self._over.set()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("statement", "in_the_way_of"),
     [

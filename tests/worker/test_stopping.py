@@ -20,8 +20,8 @@ from tests.worker.processes import ROOT, command_of
     "signals",
     [
         [signal.SIGTERM],
-        [signal.SIGINT],
-        [signal.SIGHUP],
+        pytest.param([signal.SIGINT], marks=pytest.mark.thorough),
+        pytest.param([signal.SIGHUP], marks=pytest.mark.thorough),
         # As of systemd with SendSIGHUP=yes, or somebody who closes the window after Ctrl-C.
         [signal.SIGTERM, signal.SIGHUP],
     ],
@@ -168,6 +168,7 @@ def test_a_worker_whose_terminal_is_closed_lets_running_jobs_end(
         worker.wait()
 
 
+@pytest.mark.thorough
 def test_a_worker_under_nohup_survives_the_end_of_its_terminal_and_so_does_what_it_runs(
     login_url: Callable[..., str], database: Database, told: Lines, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_newcomer_is_not_made_to_wait_for_a_whole_round(
     assert before < 200
 
 
+@pytest.mark.thorough
 def test_weights_share_the_slots(start_worker: StartWorker, database: Database) -> None:
     """By the time that jobs take: where the machine has stood still in the middle of one, others are measured."""
     start_worker(slots=1)
