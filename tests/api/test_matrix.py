@@ -347,6 +347,7 @@ def test_nothing_of_another_workspace_is_ever_answered_or_logged(
             assert_no_trace(canary.traces, answer, caplog, sent=str(body), about=route)
 
 
+@pytest.mark.thorough
 def test_who_names_another_workspace_s_ids_gets_back_no_more_than_those_ids(
     app: Flask,
     canary: Canary,

@@ -86,6 +86,7 @@ def test_a_killed_process_no_longer_counts_as_using_the_server(data_dir: Path, e
     assert not embedded.running
 
 
+@pytest.mark.thorough
 def test_a_process_that_was_forked_off_does_not_stop_its_parent_s_server(prepared: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FORK, str(prepared)], capture_output=True, text=True, check=True)
 
@@ -132,6 +133,7 @@ def test_databases_are_created_once_copied_and_dropped(embedded: EmbeddedServer)
         psycopg.connect(first)
 
 
+@pytest.mark.thorough
 def test_a_path_too_long_for_a_socket_works(data_dir: Path) -> None:
     deep = data_dir / ("x" * 60) / ("y" * 60)
     deep.mkdir(parents=True)
@@ -145,6 +147,7 @@ def test_a_path_too_long_for_a_socket_works(data_dir: Path) -> None:
         server.stop()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("somebody", ["a program that is no PostgreSQL", "a PostgreSQL on other data"])
 def test_a_pid_file_left_behind_that_names_somebody_else_does_not_keep_the_server_from_starting(
     embedded: EmbeddedServer, server: EmbeddedServer, somebody: str

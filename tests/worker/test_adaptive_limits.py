@@ -123,6 +123,7 @@ def test_an_api_that_takes_more_than_the_most_is_never_asked_by_more(database: D
     assert (api.refused, api.most_at_once <= MOST) == (0, True)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("two_workers")
 def test_what_an_operator_says_of_one_account_counts_before_what_the_code_says(database: Database) -> None:
     with database.sessions.begin() as session:

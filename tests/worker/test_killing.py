@@ -242,6 +242,7 @@ def test_a_job_in_line_behind_a_slow_one_runs_elsewhere(
     assert database.statuses() == {"completed": 301 + len(quick)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("jobs", "timeout"), [(1, 600.0), (1, 1.0), (20, 600.0), (20, 1.0)])
 def test_a_child_that_starts_nothing_is_replaced_and_its_jobs_run(
     start_worker: StartWorker, database: Database, jobs: int, timeout: float

@@ -52,6 +52,7 @@ def test_tasks_that_cannot_be_imported_stop_the_start_and_say_why(
     assert database.rows("select count(*) from jobplatform.workers") == [(0,)]
 
 
+@pytest.mark.thorough
 def test_a_worker_registers_only_when_every_slot_is_ready(
     start_worker_anew: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +94,7 @@ def test_only_the_nursery_imports_the_handlers(
     assert told.read() == [str(worker.nursery)]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_told_to_stop_while_it_starts_stops(
     start_worker_anew: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_worker_that_is_told_to_stop_while_it_starts_stops(
     assert all(map(is_dead, family))
 
 
+@pytest.mark.thorough
 def test_children_that_die_before_they_are_ready_do_not_end_the_worker(
     start_worker: StartWorker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +176,7 @@ def test_while_no_process_can_be_started_what_runs_goes_on_and_nobody_is_charged
     assert "ulimit -u" in said["instead"]
 
 
+@pytest.mark.thorough
 def test_a_worker_whose_folder_is_deleted_can_start_another_nursery(
     login_url: Callable[..., str], database: Database, tmp_path: Path
 ) -> None:
@@ -245,6 +249,7 @@ def migrate(url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_of_a_worker_that_is_killed_while_its_tasks_are_imported(
     start_worker_anew: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_resource_that_nobody_can_reach_is_paused_and_tried_by_one_job_until_t
     wait_until(lambda: not database.rows("select * from jobplatform.pauses"), what="the pause to be lifted")
 
 
+@pytest.mark.thorough
 def test_a_workspace_with_long_jobs_does_not_get_the_slots_of_those_with_short_ones(
     start_worker: StartWorker, database: Database
 ) -> None:

@@ -44,6 +44,7 @@ def test_a_worker_that_finds_nothing_leaves(start_worker_anew: StartWorker) -> N
     assert start_worker_anew(until_empty=True, poll=60.0).wait() == 0
 
 
+@pytest.mark.thorough
 def test_two_workers_share_a_backlog_and_each_leaves_when_nothing_is_left_for_it(
     start_worker: StartWorker, database: Database, told: Lines
 ) -> None:
@@ -56,6 +57,7 @@ def test_two_workers_share_a_backlog_and_each_leaves_when_nothing_is_left_for_it
     assert len(told.read()) == len(set(told.read())) == 8 * FAMILY
 
 
+@pytest.mark.thorough
 def test_a_worker_does_not_wait_for_what_another_one_runs(
     start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_worker_that_is_killed_and_started_again_does_the_rest(
     assert len(told.read()) <= 60 + len(held)
 
 
+@pytest.mark.thorough
 def test_what_was_charged_with_a_crash_and_is_put_off_for_a_moment_is_not_left(
     start_worker: StartWorker, database: Database
 ) -> None:
@@ -109,6 +112,7 @@ def test_what_was_charged_with_a_crash_and_is_put_off_for_a_moment_is_not_left(
     assert database.statuses() == {"completed": 8}
 
 
+@pytest.mark.thorough
 def test_what_waits_for_another_job_of_this_worker_is_done_too(start_worker: StartWorker, database: Database) -> None:
     first = database.enqueue("noop")
     second = database.enqueue("echo", after=[first])
@@ -129,6 +133,7 @@ def test_what_fails_is_tried_again_at_once_or_left_for_later(start_worker: Start
     assert (database.job(later).status, database.job(later).attempts) == ("pending", 1)
 
 
+@pytest.mark.thorough
 def test_a_worker_waits_for_what_a_limit_holds_back(
     start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path
 ) -> None:
@@ -149,6 +154,7 @@ def test_a_worker_waits_for_what_a_limit_holds_back(
     assert database.job(job).status == "completed"
 
 
+@pytest.mark.thorough
 def test_a_worker_does_not_wait_for_the_end_of_a_pause(start_worker: StartWorker, database: Database) -> None:
     job = database.enqueue("noop")
     other = database.enqueue("echo")
