@@ -57,7 +57,10 @@ def require_still(
 
     From then on nobody else changes a row of ``model``, until the transaction ends.
     """
-    is_new = request.if_none_match.star_tag
+    said = request.headers.get("If-None-Match")
+    if said not in (None, "*"):
+        raise ProblemError(400, "If-None-Match can be * here, for what is to be new; a tag is for If-Match.")
+    is_new = said == "*"
     if "If-Match" not in request.headers and not is_new:
         return
     hold_all(session, model)

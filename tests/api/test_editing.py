@@ -187,6 +187,20 @@ def test_of_two_who_make_the_same_at_once_one_is_told_that_it_is_there(at: At, s
     )
 
 
+@pytest.mark.parametrize("at", ["replaced plan", "replaced rate", "resource", "rule of a workspace"], indirect=True)
+def test_what_is_no_way_to_say_that_it_is_new_is_refused_and_changes_nothing(at: At) -> None:
+    before = at.read()
+
+    for said in (before.headers["ETag"], "AAA", ""):
+        answer = at.http.request("PUT", at.path, json=at.setting.second, headers={"If-None-Match": said})
+        assert (answer.status_code, answer.get_json()["detail"]) == (
+            400,
+            "If-None-Match can be * here, for what is to be new; a tag is for If-Match.",
+        )
+
+    assert at.read().get_json() == before.get_json()
+
+
 def test_a_schedule_that_has_run_meanwhile_is_still_what_was_read(
     mint: MintToken, app: Flask, tasks: Tasks, sessions: sessionmaker[Session], workspace_id: uuid.UUID
 ) -> None:
