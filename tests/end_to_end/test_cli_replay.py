@@ -202,6 +202,7 @@ def test_what_the_platform_does_itself_is_not_replayed(make: Make, replay: Repla
     assert "is the platform's own" in answer.stderr
 
 
+@pytest.mark.direct("options of a connection: a pooler refuses them")
 def test_a_login_with_the_rights_of_handlers_is_enough_and_may_only_read(
     make: Make, replay: Replay, session: Session, acme: uuid.UUID, login_url: Callable[..., str]
 ) -> None:
