@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobplatform.queue.why.crowd_facts import (
@@ -55,6 +55,7 @@ def test_a_job_starts_no_sooner_with_more_before_it_and_no_later_with_more_slots
 
 
 @given(st.integers(1, 50), st.integers(0, 20), seconds, st.integers(1, 5), st.sampled_from([None, 1, 4]))
+@example(40, 0, 1 / 3, 3, None)  # 67.5 jobs before it, or just less, as the sums are rounded
 def test_workspaces_that_are_alike_take_their_turns_as_each_of_them_would(
     alike: int, before: int, usual: float, weight: int, most: int | None
 ) -> None:

@@ -136,15 +136,23 @@ def _measured(claim: Sequence[Ended], slots: int) -> Iterable[tuple[Ended, float
 
 
 def start_in(free_in: Sequence[float], before: float, seconds: float) -> float:
-    """When the job after ``before`` others, of ``seconds`` each, starts on slots that get free in these times."""
+    """When the job after ``before`` others, of ``seconds`` each, starts on slots that get free in these times.
+
+    After so many and a part of one it starts as much later as it would after one more, by that part: how a sum was
+    rounded makes no job of difference.
+    """
     if not free_in:
         return math.inf
     slots = list(free_in)
     heapq.heapify(slots)
-    placed = min(round(before), MOST_PLACED)
+    placed = min(int(before), MOST_PLACED)
     for _ in range(placed):
         heapq.heapreplace(slots, slots[0] + seconds)
-    return slots[0] + max(0.0, before - placed) * seconds / len(slots)
+    first, rest = slots[0], before - placed
+    if placed == MOST_PLACED:
+        return first + rest * seconds / len(slots)
+    heapq.heapreplace(slots, first + seconds)
+    return first + rest * (slots[0] - first)
 
 
 def in_turn(
