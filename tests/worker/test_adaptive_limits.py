@@ -23,7 +23,7 @@ SECONDS = 0.02
 
 class Api(ThreadingHTTPServer):
     """``answered`` are requests it took, ``refused`` others, ``most_at_once`` how many there were at a time, refused
-    ones included. When it has answered so many, its capacity halves."""
+    ones included. When it has answered half of them and refused one, its capacity halves, once."""
 
     daemon_threads = True
 
@@ -32,6 +32,7 @@ class Api(ThreadingHTTPServer):
         self.capacity = capacity
         self.lock = threading.Lock()
         self.here = self.busy = self.answered = self.refused = self.most_at_once = 0
+        self.halved = False
 
     def enter(self) -> bool:
         with self.lock:
@@ -47,7 +48,8 @@ class Api(ThreadingHTTPServer):
             self.here -= 1
             self.busy -= taken
             self.answered += taken
-            if self.answered == JOBS // 2:
+            if not self.halved and self.refused and self.answered >= JOBS // 2:
+                self.halved = True
                 self.capacity //= 2
 
 
