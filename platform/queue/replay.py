@@ -4,7 +4,7 @@
     2. One connection is in one transaction, confined to the workspace as a worker's handlers are. Every Session of the
        handler takes part in it: what it commits is the end of a SAVEPOINT.
     3. The handler is run by :func:`execute`, as everywhere.
-    4. The transaction is rolled back.
+    4. The transaction is rolled back. Whoever would end it before, by the connection beneath a Session, is refused.
 
 Of the job itself nothing is written, in that transaction neither: its steps are kept in memory, and that it was
 completed is only noted. Its own rows are never locked, so whoever runs it or retries it meanwhile does not wait for a
@@ -17,14 +17,16 @@ to ``complete_in``; what it commits by itself is beyond us.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
 from jobplatform.models import CHECKPOINT_PART, Role, Status, confine_connection, take_part
@@ -41,6 +43,11 @@ from jobplatform.queue.shown import shown
 from jobplatform.queue.statement import Lease
 from jobplatform.queue.steps import Steps
 from jobplatform.queue.task import Task
+
+NOT_TO_BE_COMMITTED = """
+declare a_replay_is_not_committed cursor with hold for
+select ('a replay is not committed' || left(random()::text, 0))::integer
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +120,7 @@ def replay_job(
     :class:`KeyMissingError` or :class:`SealBrokenError` when the stored one is sealed and cannot be opened here.
     """
     given = None if payload is None else json.loads(strict_json(task.payload.dump(payload)))
-    transaction = connection.begin()
-    try:
+    with _never_committed(connection):
         confine_connection(connection, Role.HANDLER, snapshot.job.lease.workspace_id)
         job = ReplayedJob(connection, snapshot, channel)
         stored = decode_payload(snapshot.job.payload)
@@ -124,8 +130,32 @@ def replay_job(
         if given is not None:
             job.payload_version = None
         return _opened(job, _execute(task, job, stored if given is None else given, channel))
+
+
+@contextmanager
+def _never_committed(connection: Connection) -> Iterator[None]:
+    """One transaction that is rolled back, also where the handler would end it beneath its Session.
+
+    Within a block of its own the driver refuses to commit, and to roll back all of it. A statement that says so it does
+    not see: there the server fails to commit, for it would have to keep the rows of that cursor, and whatever comes
+    after it is refused, because it would begin another transaction.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+
+    def refuse_another(*_: object) -> None:
+        if driver.info.transaction_status is TransactionStatus.IDLE:
+            raise psycopg.ProgrammingError("the handler has ended the transaction of its replay")
+
+    try:
+        with driver.transaction(force_rollback=True):
+            driver.execute(NOT_TO_BE_COMMITTED)
+            event.listen(connection, "before_cursor_execute", refuse_another)
+            yield
     finally:
-        transaction.rollback()
+        if event.contains(connection, "before_cursor_execute", refuse_another):
+            event.remove(connection, "before_cursor_execute", refuse_another)
+        connection.rollback()
 
 
 def is_replay(session: Session) -> bool:

@@ -102,6 +102,23 @@ def elsewhere(job: RunningJob, payload: dict[str, Any]) -> None:
         own.commit()
 
 
+@tasks.task("past_the_session")
+def past_the_session(job: RunningJob, payload: dict[str, Any]) -> None:
+    """Commit what the Session holds by what is beneath it, twice, as whoever copies rows in portions does."""
+    connection = job.session.connection()
+    commits = {
+        "connection": connection.commit,
+        "driver": connection.connection.commit,
+        "statement": lambda: connection.exec_driver_sql("commit"),
+    }
+    for _ in range(2):
+        try:
+            note(job.session, job, payload["by"])
+            commits[payload["by"]]()
+        except Exception as error:  # noqa: BLE001 - it goes on with the next portion
+            seen.append(str(error))
+
+
 @tasks.task("spread")
 def spread(job: RunningJob, payload: dict[str, Any]) -> list[str]:
     """What one Session has committed another one of the job sees, and neither sees another workspace."""

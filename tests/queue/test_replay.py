@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -181,6 +182,23 @@ def test_a_session_of_the_handlers_own_is_rolled_back_where_it_is_shown(
 
     assert (replayed.ended.kind, replayed.result) == ("completed_in", '"done"')
     assert ear.said == ["taken back: the step 'first'", "taken back: complete_in()", "completing"]
+
+
+@pytest.mark.filterwarnings("ignore:.*already deassociated:sqlalchemy.exc.SAWarning")
+@pytest.mark.parametrize(
+    ("by", "refused"),
+    [
+        ("connection", "Explicit commit.. forbidden"),
+        ("driver", "Explicit commit.. forbidden"),
+        ("statement", "a replay is not committed"),
+    ],
+)
+def test_a_handler_that_commits_past_its_session_is_refused_and_nothing_is_kept(
+    replay: Replay, put: Put, by: str, refused: str
+) -> None:
+    replay(put(task="past_the_session", payload={"by": by}))
+
+    assert re.search(refused, replay_tasks.seen[0])
 
 
 def test_all_sessions_of_a_job_are_one_transaction_of_its_workspace(
