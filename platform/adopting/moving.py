@@ -40,6 +40,7 @@ from jobplatform.queue import (
     find_resource_limit,
     find_workspace,
     record,
+    safe_text,
 )
 from jobplatform.wording import plural
 
@@ -241,6 +242,8 @@ class Adoption:
         try:
             named = [UUID(said)]
         except ValueError:
+            if safe_text(said, len(said)) != said:
+                return []  # No text that can be stored, so nobody's name.
             named = list(self._session.scalars(select(Workspace.id).where(Workspace.name == said)))
         return [id for id in named if find_workspace(self._session, id) is not None]
 

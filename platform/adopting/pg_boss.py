@@ -19,6 +19,7 @@ from jobplatform.adopting.source import (
     TheirSchedule,
     Waiting,
     counted,
+    due,
     ids_of,
     onward,
     parsed,
@@ -73,7 +74,7 @@ and (j.priority < %(priority)s or (j.created_on, j.id) > (%(made_at)s::timestamp
         # A retry of theirs counts when it begins: one that waits for it has made an attempt more than is written.
         sql = f"""
 select
-    j.id::text, j.data::text, j.priority, case when j.start_after > now() then j.start_after end,
+    j.id::text, j.data::text, j.priority, {due("j.start_after")},
     j.retry_count + case when j.started_on is null then 0 else 1 end,
     j.retry_limit + 1,
     case when j.policy in {GUARDED} then j.singleton_key end,

@@ -20,6 +20,7 @@ from jobplatform.adopting.source import (
     TheirSchedule,
     Waiting,
     counted,
+    due,
     ids_of,
     onward,
     rows_of,
@@ -57,7 +58,7 @@ and j.priority <= %(priority)s
 and (j.priority < %(priority)s or j.id > %(id)s::bigint)"""
         sql = f"""
 select
-    j.id::text, j.payload, j.priority, case when j.execute_after > now() then j.execute_after end,
+    j.id::text, j.payload, j.priority, {due("j.execute_after")},
     {self.column("attempts", "0")}, null::integer, {self.column("dedupe_key", "null::text")}, null::text,
     j.created
 from {self.table_named("pgqueuer")} j

@@ -19,6 +19,7 @@ from jobplatform.adopting.source import (
     TheirSchedule,
     Waiting,
     counted,
+    due,
     ids_of,
     onward,
     rows_of,
@@ -72,7 +73,7 @@ and j.priority <= %(priority)s
 and (j.priority < %(priority)s or j.id > %(id)s::bigint)"""
         sql = f"""
 select
-    j.id::text, j.args::text, j.priority, case when j.scheduled_at > now() then j.scheduled_at end,
+    j.id::text, j.args::text, j.priority, {due("j.scheduled_at")},
     j.attempts, null::integer, j.queueing_lock, j.lock,
     (select min(e.at) from {self.table_named("procrastinate_events")} e where e.job_id = j.id and e.type = 'deferred')
 from {self._jobs()} j

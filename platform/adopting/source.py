@@ -172,6 +172,13 @@ class Source(ABC):
         return f"j.{name}" if name in self.columns else otherwise
 
 
+def due(column: str) -> str:
+    """When a job may begin there, null where it may already. Python has no moment that never comes: the last one that
+    it has is refused by our enqueue, and the job left there alone.
+    """
+    return f"case when {column} > now() then least({column}, '9999-12-01T00:00:00Z'::timestamptz) end"
+
+
 def quoted(name: str) -> str:
     """A name as an identifier, in the driver's style of statements."""
     return '"' + name.replace('"', '""').replace("%", "%%") + '"'

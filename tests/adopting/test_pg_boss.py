@@ -67,6 +67,17 @@ def test_what_waits_becomes_ours_with_what_it_was_asked_with(
     assert list(here[1].tags) == ["mail", f"pg-boss:{now}"]
 
 
+def test_a_job_that_is_never_to_begin_is_left_there_and_the_others_are_not(
+    boss: str, session: Session, acme: uuid.UUID, adopt: Adopt
+) -> None:
+    never = send(boss, start_after="infinity")
+    send(boss, data={"number": 2})
+
+    found = adopt(PgBoss())["send-email"]
+
+    assert (found.taken, list(found.examples.values())) == (1, [[never]])
+
+
 def test_their_history_says_where_a_job_went_and_ours_who_took_it(
     boss: str, session: Session, acme: uuid.UUID, adopt: Adopt
 ) -> None:

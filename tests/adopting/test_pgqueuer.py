@@ -88,6 +88,17 @@ def test_what_runs_there_or_is_in_somebodys_hand_or_is_no_json_is_left(
     assert adoption.count() == [Counted("send-email", "running", 1), Counted("send-email", "waiting", 5)]
 
 
+@pytest.mark.parametrize("name", ["A\0", "\ud800"])
+def test_a_payload_that_names_what_no_workspace_can_be_called_is_left_and_the_others_are_not(
+    theirs: str, session: Session, acme: uuid.UUID, adopt: Adopt, name: str
+) -> None:
+    enqueue(theirs, json.dumps({"number": 1, "of": name}).encode(), json.dumps({"number": 2, "of": "Acme"}).encode())
+
+    found = adopt(Pgqueuer(SCHEMA), {"send-email": Rule("refresh", workspace_from="of")})["send-email"]
+
+    assert (found.taken, dict(found.left)) == (1, {f"there is no workspace {name!r}": 1})
+
+
 def test_tables_with_a_prefix_are_found(theirs: str, session: Session, acme: uuid.UUID, adopt: Adopt) -> None:
     enqueue(theirs, mail(1))
     for table in ("pgqueuer", "pgqueuer_log"):
