@@ -20,10 +20,11 @@ from jobplatform.api.connection_schemas import (
     TriedSchema,
     TryConnectionSchema,
 )
+from jobplatform.api.editing import require_still_locked, tag_of_connection, tagged_as
 from jobplatform.api.mounted import mounted, reach_of_request, serving_url
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
-from jobplatform.api.resource import LISTED, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas import PageQuerySchema
 from jobplatform.connectors import (
     CredentialsSeen,
@@ -70,7 +71,7 @@ def list_workspace_connections(query: dict[str, Any], workspace_id: UUID) -> Res
 
 @connections.endpoint("POST", CONNECTIONS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
 @connections.body(NewConnectionSchema, example=A_BODY)
-@connections.answers(201, ConnectionSchema, headers=LOCATED)
+@connections.answers(201, ConnectionSchema, headers={**LOCATED, **EDITABLE})
 def create_workspace_connection(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Connect a source
 
@@ -80,25 +81,26 @@ def create_workspace_connection(body: dict[str, Any], workspace_id: UUID) -> Res
     with mounted().transaction() as session, _sealing():
         made = create_connection(session, workspace_id, allow_private=_allow_private(), **body)
         _audit(session, "connection.create", made, connectorType=made.connector_type, **_said_of(body))
-        described = _describe(session, workspace_id, [made])[0]
-    location = serving_url(
-        "connections.show_workspace_connection", workspaceId=workspace_id, connectionId=described["id"]
-    )
-    return respond(_CONNECTION, described, 201, {"Location": location})
+        answer = _answer(session, made, 201)
+        answer.headers["Location"] = serving_url(
+            "connections.show_workspace_connection", workspaceId=workspace_id, connectionId=made.id
+        )
+    return answer
 
 
 @connections.endpoint("GET", CONNECTION, Scope.CONNECTIONS, refuses=(404,))
-@connections.answers(200, ConnectionSchema)
+@connections.answers(200, ConnectionSchema, headers=EDITABLE)
 def show_workspace_connection(workspace_id: UUID, connection_id: UUID) -> Response:
     """Show a connection"""
     with mounted().reading() as session:
         found = _found(session, workspace_id, connection_id)
-        return respond(_CONNECTION, _describe(session, workspace_id, [found])[0])
+        return _answer(session, found)
 
 
-@connections.endpoint("PATCH", CONNECTION, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
+@connections.endpoint("PATCH", CONNECTION, Scope.CONNECTIONS, refuses=(400, 404, 412, 413, 415, 422))
 @connections.body(ConnectionChangeSchema, example={"credentials": {"scheme": "bearer", "token": "…"}})
-@connections.answers(200, ConnectionSchema)
+@connections.answers(200, ConnectionSchema, headers=EDITABLE)
+@connections.headers(*EDITED)
 def change_workspace_connection(body: dict[str, Any], workspace_id: UUID, connection_id: UUID) -> Response:
     """Change a connection
 
@@ -106,18 +108,19 @@ def change_workspace_connection(body: dict[str, Any], workspace_id: UUID, connec
     were given for one address are not sent to another: with a new one they are given again.
     """
     with mounted().transaction() as session, _sealing():
-        found = _found(session, workspace_id, connection_id, lock=True)
+        found = _still(session, workspace_id, connection_id)
         change_connection(session, found, allow_private=_allow_private(), **body)
         _audit(session, "connection.change", found, changed=sorted(body), **_said_of(body))
-        return respond(_CONNECTION, _describe(session, workspace_id, [found])[0])
+        return _answer(session, found)
 
 
-@connections.endpoint("DELETE", CONNECTION, Scope.CONNECTIONS, refuses=(404,))
+@connections.endpoint("DELETE", CONNECTION, Scope.CONNECTIONS, refuses=(404, 412))
 @connections.answers(204)
+@connections.headers(*EDITED)
 def delete_workspace_connection(workspace_id: UUID, connection_id: UUID) -> Response:
     """Delete a connection, its credentials, and the records that were copied through it"""
     with mounted().transaction() as session:
-        found = _found(session, workspace_id, connection_id, lock=True)
+        found = _still(session, workspace_id, connection_id)
         _audit(session, "connection.delete", found)
         delete_connection(session, found)
     return Response(status=204)
@@ -172,6 +175,23 @@ def _found(session: Session, workspace_id: UUID, connection_id: UUID, *, lock: b
     if found is None:
         raise not_found()
     return found
+
+
+def _still(session: Session, workspace_id: UUID, connection_id: UUID) -> Connection:
+    """Locked, to be changed or deleted by somebody who has read it; 412 where that is another by now."""
+    found = _found(session, workspace_id, connection_id, lock=True)
+    require_still_locked(tag_of_connection(found, _seen_of(session, found)))
+    return found
+
+
+def _answer(session: Session, connection: Connection, status: int = 200) -> Response:
+    seen = _seen_of(session, connection)
+    answer = respond(_CONNECTION, _describe_one(connection, seen), status)
+    return tagged_as(answer, tag_of_connection(connection, seen))
+
+
+def _seen_of(session: Session, connection: Connection) -> CredentialsSeen | None:
+    return credentials_seen(session, connection.workspace_id, [connection.id]).get(connection.id)
 
 
 def _allow_private() -> bool:

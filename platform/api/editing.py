@@ -17,6 +17,7 @@ from marshmallow import Schema
 from sqlalchemy.orm import Session
 
 from jobplatform.api.answers import require_tag
+from jobplatform.api.hook_schemas import HookChangeSchema
 from jobplatform.api.operator_schemas import (
     LimitsChangeSchema,
     LimitsSchema,
@@ -27,8 +28,21 @@ from jobplatform.api.operator_schemas import (
 )
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.schedule_schemas import PlatformScheduleChangeSchema
-from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, Schedule, TaskLimits
+from jobplatform.api.webhook_schemas import WebhookChangeSchema
+from jobplatform.connectors import CredentialsSeen
+from jobplatform.models import (
+    Connection,
+    Hook,
+    Plan,
+    QueueLimits,
+    RateLimit,
+    ResourceLimits,
+    Schedule,
+    TaskLimits,
+    WebhookSubscription,
+)
 from jobplatform.queue import AlertRule, LimitsOfWorkspace, hold_all
+from jobplatform.redaction import redact_configuration
 
 Setting = TypeVar("Setting")
 
@@ -39,6 +53,7 @@ _PLAN, _WORKSPACE, _QUEUE, _TASK = (
     TaskLimitsChangeSchema(),
 )
 _RATE, _RESOURCE, _SCHEDULE = RateLimitChangeSchema(), ResourceLimitChangeSchema(), PlatformScheduleChangeSchema()
+_WEBHOOK, _HOOK = WebhookChangeSchema(), HookChangeSchema()
 
 
 def tagged_as(answer: Response, tag: str) -> Response:
@@ -71,10 +86,10 @@ def require_still(
         require_tag(None if found is None else tag_of(found))
 
 
-def require_still_locked(schedule: Schedule) -> None:
-    """The same of a schedule, whose row is locked already."""
+def require_still_locked(tag: str) -> None:
+    """The same of what has been found, has this tag, and whose row is locked already."""
     if "If-Match" in request.headers:
-        require_tag(tag_of_schedule(schedule))
+        require_tag(tag)
 
 
 def tag_of_plan(plan: Plan) -> str:
@@ -109,6 +124,26 @@ def tag_of_rule(rule: AlertRule) -> str:
 def tag_of_schedule(schedule: Schedule) -> str:
     """Its payload counts as it stands in the row: also for those who may not see what is sealed."""
     return _digest({**_SCHEDULE.dump(schedule), "jobType": schedule.task})
+
+
+def tag_of_webhook(webhook: WebhookSubscription) -> str:
+    return _digest({**_WEBHOOK.dump(webhook), "jobTypes": webhook.tasks})
+
+
+def tag_of_hook(hook: Hook) -> str:
+    return _digest({**_HOOK.dump(hook), "jobType": hook.task, "publicUrl": hook.url})
+
+
+def tag_of_connection(connection: Connection, credentials: CredentialsSeen | None) -> str:
+    """Of credentials counts which they are and since when, not that they have been renewed. What looks like a secret in
+    an old configuration is not in it, as a tag is seen by those who may not see that."""
+    return _digest(
+        {
+            "name": connection.name,
+            "config": redact_configuration(connection.config),
+            "credentials": credentials and [credentials.scheme, credentials.set_at.isoformat()],
+        }
+    )
 
 
 def _tag_of(change: Schema, state: Any) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
+from jobplatform.api.editing import require_still_locked, tagged_as
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found
 from jobplatform.models import Hook, WebhookSubscription
@@ -30,12 +31,19 @@ class Kind(Generic[T]):
     find: Callable[[Session, UUID, UUID], T | None]
     look: Callable[[Session, UUID, UUID], T | None]
     describe: Callable[[Session, T], dict[str, Any]]
+    tag_of: Callable[[T], str]
 
     def locked(self, session: Session, workspace_id: UUID, id: UUID) -> T:
         """To be changed; 404 where there is none."""
         found = self.find(session, workspace_id, id)
         if found is None:
             raise not_found()
+        return found
+
+    def still(self, session: Session, workspace_id: UUID, id: UUID) -> T:
+        """To be changed, or deleted, by somebody who has read it; 412 where that is another by now."""
+        found = self.locked(session, workspace_id, id)
+        require_still_locked(self.tag_of(found))
         return found
 
     def seen(self, session: Session, workspace_id: UUID, id: UUID) -> T:
@@ -49,7 +57,11 @@ class Kind(Generic[T]):
         audit(session, f"{self.noun}.{deed}", f"{self.noun}:{one.id}", one.workspace_id, name=one.name, **details)
 
     def answer(self, session: Session, one: T) -> Response:
-        return respond(self.schema, self.describe(session, one))
+        return self.tagged(respond(self.schema, self.describe(session, one)), one)
+
+    def tagged(self, answer: Response, one: T) -> Response:
+        """With the tag of what can be changed about this one."""
+        return tagged_as(answer, self.tag_of(one))
 
     def show(self, workspace_id: UUID, id: UUID) -> Response:
         with mounted().reading() as session:
@@ -72,7 +84,7 @@ class Kind(Generic[T]):
 
     def delete(self, workspace_id: UUID, id: UUID, delete: Callable[[Session, T], None]) -> Response:
         with mounted().transaction() as session:
-            one = self.locked(session, workspace_id, id)
+            one = self.still(session, workspace_id, id)
             delete(session, one)
             self.audit(session, "delete", one)
         return Response(status=204)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import job_url, page_of, respond
+from jobplatform.api.editing import tag_of_hook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.hook_schemas import (
     DeliveriesSchema,
@@ -26,7 +27,7 @@ from jobplatform.api.hook_schemas import (
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
 from jobplatform.api.problems import invalid
-from jobplatform.api.resource import LISTED, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas import PageQuerySchema
 from jobplatform.errors import Problem
 from jobplatform.models import Connection, Hook, HookDelivery
@@ -61,7 +62,7 @@ A_HOOK = {
     "secret": "the verify token",
     "publicUrl": "https://jobs.example.com/api",
 }
-_KIND = Kind[Hook]("hook", _HOOK, find_hook, get_hook, lambda _session, hook: _describe(hook))
+_KIND = Kind[Hook]("hook", _HOOK, find_hook, get_hook, lambda _session, hook: _describe(hook), tag_of_hook)
 LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
@@ -78,7 +79,7 @@ def list_all_hooks(query: dict[str, Any], workspace_id: UUID) -> Response:
 
 @hooks.endpoint("POST", HOOKS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415), shows_secret=True)
 @hooks.body(NewHookSchema, example=A_HOOK)
-@hooks.answers(201, ShownHookSchema, headers=LOCATED)
+@hooks.answers(201, ShownHookSchema, headers={**LOCATED, **EDITABLE})
 def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Make a hook, and show its URL this once
 
@@ -98,26 +99,27 @@ def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
         )
         _KIND.audit(session, "create", made.hook, scheme=made.hook.scheme, jobType=made.hook.task)
         location = serving_url("hooks.show_hook", workspaceId=workspace_id, hookId=made.hook.id)
-        return respond(_SHOWN, _show_once(made), 201, {"Location": location})
+        return _KIND.tagged(respond(_SHOWN, _show_once(made), 201, {"Location": location}), made.hook)
 
 
 @hooks.endpoint("GET", HOOK, Scope.CONNECTIONS, refuses=(404,))
-@hooks.answers(200, HookSchema)
+@hooks.answers(200, HookSchema, headers=EDITABLE)
 def show_hook(workspace_id: UUID, hook_id: UUID) -> Response:
     """Show a hook"""
     return _KIND.show(workspace_id, hook_id)
 
 
-@hooks.endpoint("PATCH", HOOK, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
+@hooks.endpoint("PATCH", HOOK, Scope.CONNECTIONS, refuses=(400, 404, 412, 413, 415, 422))
 @hooks.body(HookChangeSchema, example={"subscriptionId": "120475"})
-@hooks.answers(200, HookSchema)
+@hooks.answers(200, HookSchema, headers=EDITABLE)
+@hooks.headers(*EDITED)
 def alter_hook(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Response:
     """Change a hook
 
     What is not named stays. Its scheme cannot be changed: that would be another hook.
     """
     with mounted().transaction() as session:
-        hook = _KIND.locked(session, workspace_id, hook_id)
+        hook = _KIND.still(session, workspace_id, hook_id)
         changed = sorted(body)
         task = mounted().tasks.offered(body.pop("job_type")) if "job_type" in body else None
         if "public_url" in body:
@@ -125,11 +127,12 @@ def alter_hook(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Respo
         _require_connection(session, workspace_id, body)
         change_hook(session, hook, task, **body)
         _KIND.audit(session, "change", hook, changed=changed)
-        return respond(_HOOK, _describe(hook))
+        return _KIND.answer(session, hook)
 
 
-@hooks.endpoint("DELETE", HOOK, Scope.CONNECTIONS, refuses=(404,))
+@hooks.endpoint("DELETE", HOOK, Scope.CONNECTIONS, refuses=(404, 412))
 @hooks.answers(204)
+@hooks.headers(*EDITED)
 def remove_hook(workspace_id: UUID, hook_id: UUID) -> Response:
     """Delete a hook: its URL leads nowhere; the jobs it has enqueued stay"""
     return _KIND.delete(workspace_id, hook_id, delete_hook)
@@ -159,14 +162,14 @@ def rotate_secret(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Re
 
 
 @hooks.endpoint("POST", HOOK + "/disable", Scope.CONNECTIONS, refuses=(404,))
-@hooks.answers(200, HookSchema)
+@hooks.answers(200, HookSchema, headers=EDITABLE)
 def disable(workspace_id: UUID, hook_id: UUID) -> Response:
     """Take nothing more until it is enabled; providers are asked to come again later"""
     return _KIND.disable(workspace_id, hook_id, disable_hook)
 
 
 @hooks.endpoint("POST", HOOK + "/enable", Scope.CONNECTIONS, refuses=(404,))
-@hooks.answers(200, HookSchema)
+@hooks.answers(200, HookSchema, headers=EDITABLE)
 def enable(workspace_id: UUID, hook_id: UUID) -> Response:
     """Take deliveries again"""
     return _KIND.enable(workspace_id, hook_id, enable_hook)

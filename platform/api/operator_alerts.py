@@ -199,11 +199,13 @@ def change_alert_rule(body: dict[str, Any], name: str) -> Response:
     return _answer_rule(made)
 
 
-@alerts.endpoint("DELETE", RULE, Scope.OPERATOR, refuses=(404,))
+@alerts.endpoint("DELETE", RULE, Scope.OPERATOR, refuses=(404, 412))
 @alerts.answers(204)
+@alerts.headers(*EDITED)
 def clear_alert_rule(name: str) -> Response:
     """Back to what is built in, or what the code declares"""
     with mounted().transaction() as session:
+        require_still(session, HealthRule, lambda: find_rule(session, name), tag_of_rule)
         if not clear_rule(session, name):
             raise not_found()
         audit(session, "rule.clear", f"rule:{name}")
@@ -256,11 +258,15 @@ def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -
     return _answer_rule(made)
 
 
-@alerts.endpoint("DELETE", RULE_OF_ONE, Scope.OPERATOR, refuses=(404,))
+@alerts.endpoint("DELETE", RULE_OF_ONE, Scope.OPERATOR, refuses=(404, 412))
 @alerts.answers(204)
+@alerts.headers(*EDITED)
 def clear_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
     """Take back a rule of one workspace; an alert that it has raised is over at the next look"""
     with mounted().transaction() as session:
+        require_still(
+            session, WorkspaceAlertRule, lambda: list_workspace_rules(session, workspace_id).get(name), tag_of_rule
+        )
         if not clear_workspace_rule(session, workspace_id, name):
             raise not_found()
         audit(session, "rule.clear", f"rule:{name}", workspace_id)

@@ -166,12 +166,14 @@ def change_plan(body: dict[str, Any], name: str) -> Response:
     return _set_plan(name, body, body, must_exist=True)
 
 
-@plans.endpoint("DELETE", PLAN, Scope.OPERATOR, refuses=(404,))
+@plans.endpoint("DELETE", PLAN, Scope.OPERATOR, refuses=(404, 412))
 @plans.may_answer(409, schema=PlanInUseSchema, content_type=PROBLEM_JSON, description="Workspaces are on it")
 @plans.answers(204)
+@plans.headers(*EDITED)
 def delete_a_plan(name: str) -> Response:
     """Delete a plan that no workspace is on"""
     with mounted().transaction() as session:
+        require_still(session, Plan, lambda: find_plan(session, name), tag_of_plan)
         answer = delete_plan(session, name)
         if not answer.existed:
             raise not_found()
@@ -294,11 +296,13 @@ def change_task_limits(body: dict[str, Any], task: str) -> Response:
         return _answer_task(limits)
 
 
-@tasks.endpoint("DELETE", TASK_LIMITS, Scope.OPERATOR, refuses=(404,))
+@tasks.endpoint("DELETE", TASK_LIMITS, Scope.OPERATOR, refuses=(404, 412))
 @tasks.answers(204)
+@tasks.headers(*EDITED)
 def delete_task_limits(task: str) -> Response:
     """Clear the limits of a task"""
     with mounted().transaction() as session:
+        require_still(session, TaskLimits, lambda: _limits_of_task(session, task), tag_of_task_limits)
         if not clear_task_limits(session, task):
             raise not_found()
         audit(session, "task.clear_limits", f"task:{task}")
@@ -365,11 +369,13 @@ def change_rate_limit(body: dict[str, Any], resource: str) -> Response:
     return _set_rate(resource, body, must_exist=True)
 
 
-@rates.endpoint("DELETE", RATE, Scope.OPERATOR, refuses=(404,))
+@rates.endpoint("DELETE", RATE, Scope.OPERATOR, refuses=(404, 412))
 @rates.answers(204)
+@rates.headers(*EDITED)
 def delete_rate_limit(resource: str) -> Response:
     """Let jobs use a resource as often as they like"""
     with mounted().transaction() as session:
+        require_still(session, RateLimit, lambda: find_rate_limit(session, resource), tag_of_rate)
         if not clear_rate_limit(session, resource):
             raise not_found()
         audit(session, "rate.clear", f"resource:{resource}")
@@ -432,14 +438,16 @@ def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
         return _answer_resource(limit)
 
 
-@resources.endpoint("DELETE", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404,))
+@resources.endpoint("DELETE", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404, 412))
 @resources.answers(204)
+@resources.headers(*EDITED)
 def delete_resource_limit(resource: str) -> Response:
     """Clear the limit of a resource
 
     What the code of a task declares, or its kind has, counts again.
     """
     with mounted().transaction() as session:
+        require_still(session, ResourceLimits, lambda: find_resource_limit(session, resource), tag_of_resource_limit)
         if not clear_resource_limit(session, resource):
             raise not_found()
         audit(session, "resource.clear_limit", f"resource:{resource}")

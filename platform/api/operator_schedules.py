@@ -87,9 +87,10 @@ def change_platform_schedule(body: dict[str, Any], schedule_id: UUID) -> Respons
     return scheduling.change(PLATFORM_WORKSPACE, schedule_id, body)
 
 
-@platform_schedules.endpoint("DELETE", SCHEDULE, Scope.OPERATOR, refuses=(404,))
+@platform_schedules.endpoint("DELETE", SCHEDULE, Scope.OPERATOR, refuses=(404, 412))
 @platform_schedules.may_answer(409, **CONFLICT)
 @platform_schedules.answers(204)
+@platform_schedules.headers(*EDITED)
 def delete_platform_schedule(schedule_id: UUID) -> Response:
     """Delete a schedule; the jobs it has enqueued stay"""
     return scheduling.remove(PLATFORM_WORKSPACE, schedule_id)

@@ -166,11 +166,15 @@ def change_workspace_limits(changes: dict[str, Any], workspace_id: UUID) -> Resp
     return _answer_limits(limits)
 
 
-@workspaces.endpoint("DELETE", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(404,))
+@workspaces.endpoint("DELETE", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(404, 412))
 @workspaces.answers(204)
+@workspaces.headers(*EDITED)
 def delete_workspace_limits(workspace_id: UUID) -> Response:
     """Take a workspace off its plan and back to the defaults"""
     with mounted().transaction() as session:
+        require_still(
+            session, WorkspaceLimits, lambda: read_workspace_limits(session, workspace_id), tag_of_workspace_limits
+        )
         if not clear_workspace_limits(session, workspace_id):
             raise not_found()
         audit(session, "workspace.clear_limits", f"workspace:{workspace_id}", workspace_id)

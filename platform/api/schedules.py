@@ -88,9 +88,10 @@ def change_schedule(body: dict[str, Any], workspace_id: UUID, schedule_id: UUID)
     return scheduling.change(workspace_id, schedule_id, body)
 
 
-@schedules.endpoint("DELETE", SCHEDULE, Scope.SCHEDULES, refuses=(404,))
+@schedules.endpoint("DELETE", SCHEDULE, Scope.SCHEDULES, refuses=(404, 412))
 @schedules.may_answer(409, **CONFLICT)
 @schedules.answers(204)
+@schedules.headers(*EDITED)
 def delete_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
     """Delete a schedule; the jobs it has enqueued stay"""
     return scheduling.remove(workspace_id, schedule_id)

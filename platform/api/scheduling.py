@@ -99,7 +99,7 @@ def answer_one(workspace_id: UUID, schedule_id: UUID) -> Response:
 def change(workspace_id: UUID, schedule_id: UUID, body: dict[str, Any]) -> Response:
     with mounted().transaction() as session:
         found = _locked(session, workspace_id, schedule_id)
-        require_still_locked(found)
+        require_still_locked(tag_of_schedule(found))
         rule = _rule(body, found)
         task = mounted().tasks.offered(body.pop("job_type", found.task))
         named = sorted(body) + (["rule"] if rule else [])
@@ -112,6 +112,7 @@ def change(workspace_id: UUID, schedule_id: UUID, body: dict[str, Any]) -> Respo
 def remove(workspace_id: UUID, schedule_id: UUID) -> Response:
     with mounted().transaction() as session:
         found = _locked(session, workspace_id, schedule_id)
+        require_still_locked(tag_of_schedule(found))
         delete_schedule(session, found)
         _audit(session, "schedule.delete", found)
     return Response(status=204)

@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access import current_principal
 from jobplatform.api.answers import job_url, page_of, respond
+from jobplatform.api.editing import tag_of_webhook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.principals import Scope
-from jobplatform.api.resource import LISTED, Resource
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas import PageQuerySchema
 from jobplatform.api.webhook_schemas import (
     NewWebhookSchema,
@@ -62,7 +63,12 @@ A_WEBHOOK = {
     "jobTypes": ["sync"],
 }
 _KIND = Kind[WebhookSubscription](
-    "webhook", _WEBHOOK, find_webhook, get_webhook, lambda session, webhook: _describe(session, [webhook])[0]
+    "webhook",
+    _WEBHOOK,
+    find_webhook,
+    get_webhook,
+    lambda session, webhook: _describe(session, [webhook])[0],
+    tag_of_webhook,
 )
 LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
@@ -81,7 +87,7 @@ def list_all_webhooks(query: dict[str, Any], workspace_id: UUID) -> Response:
 
 @webhooks.endpoint("POST", WEBHOOKS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415), shows_secret=True)
 @webhooks.body(NewWebhookSchema, example=A_WEBHOOK)
-@webhooks.answers(201, ShownWebhookSchema, headers=LOCATED)
+@webhooks.answers(201, ShownWebhookSchema, headers={**LOCATED, **EDITABLE})
 def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Have endings of jobs told to a URL, and show the secret they are signed with this once
 
@@ -94,33 +100,35 @@ def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
         _KIND.audit(session, "create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
         location = serving_url("webhooks.show_webhook", workspaceId=workspace_id, webhookId=made.webhook.id)
         shown = {**_describe(session, [made.webhook])[0], "secret": made.secret}
-        return respond(_SHOWN, shown, 201, {"Location": location})
+        return _KIND.tagged(respond(_SHOWN, shown, 201, {"Location": location}), made.webhook)
 
 
 @webhooks.endpoint("GET", WEBHOOK, Scope.CONNECTIONS, refuses=(404,))
-@webhooks.answers(200, WebhookSchema)
+@webhooks.answers(200, WebhookSchema, headers=EDITABLE)
 def show_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Show a webhook"""
     return _KIND.show(workspace_id, webhook_id)
 
 
-@webhooks.endpoint("PATCH", WEBHOOK, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
+@webhooks.endpoint("PATCH", WEBHOOK, Scope.CONNECTIONS, refuses=(400, 404, 412, 413, 415, 422))
 @webhooks.body(WebhookChangeSchema, example={"events": ["job.failed"], "jobTypes": None})
-@webhooks.answers(200, WebhookSchema)
+@webhooks.answers(200, WebhookSchema, headers=EDITABLE)
+@webhooks.headers(*EDITED)
 def alter_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) -> Response:
     """Change a webhook; what is not named stays"""
     if "url" in body:
         require_askable(body["url"])
     with mounted().transaction() as session:
-        webhook = _KIND.locked(session, workspace_id, webhook_id)
+        webhook = _KIND.still(session, workspace_id, webhook_id)
         changed = sorted(body)
         change_webhook(session, webhook, **_options(body))
         _KIND.audit(session, "change", webhook, changed=changed)
-        return respond(_WEBHOOK, _describe(session, [webhook])[0])
+        return _KIND.answer(session, webhook)
 
 
-@webhooks.endpoint("DELETE", WEBHOOK, Scope.CONNECTIONS, refuses=(404,))
+@webhooks.endpoint("DELETE", WEBHOOK, Scope.CONNECTIONS, refuses=(404, 412))
 @webhooks.answers(204)
+@webhooks.headers(*EDITED)
 def remove_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Delete a webhook; deliveries that wait are not sent"""
     return _KIND.delete(workspace_id, webhook_id, delete_webhook)
@@ -154,14 +162,14 @@ def send_test_event(workspace_id: UUID, webhook_id: UUID) -> Response:
 
 
 @webhooks.endpoint("POST", WEBHOOK + "/disable", Scope.CONNECTIONS, refuses=(404,))
-@webhooks.answers(200, WebhookSchema)
+@webhooks.answers(200, WebhookSchema, headers=EDITABLE)
 def disable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Tell it nothing more; deliveries that wait are not sent"""
     return _KIND.disable(workspace_id, webhook_id, disable_webhook)
 
 
 @webhooks.endpoint("POST", WEBHOOK + "/enable", Scope.CONNECTIONS, refuses=(404,))
-@webhooks.answers(200, WebhookSchema)
+@webhooks.answers(200, WebhookSchema, headers=EDITABLE)
 def enable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Tell it again, of jobs that are enqueued from now on"""
     return _KIND.enable(workspace_id, webhook_id, enable_webhook)

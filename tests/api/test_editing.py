@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.key_ring import generate_key
 from jobplatform.queue import Every, Tasks, create_schedule, fire_schedules
 from jobplatform.queue.schedules import TaskDefaults
 from jobplatform.testing import wait_until
@@ -24,7 +26,8 @@ where application_name = 'jobplatform-api' and datname = current_database() and 
 
 
 class Setting(NamedTuple):
-    """Where it is, how it is changed, and what two people change it to. ``made_by``: what makes it first."""
+    """Where it is, how it is changed, and what two people change it to. ``made_by``: what makes it first; by a POST, it
+    is a workspace's own, and below ``path``."""
 
     path: str
     method: str
@@ -35,6 +38,7 @@ class Setting(NamedTuple):
 
 
 A_RATE = {"units": 5, "periodMs": 1000}
+CONFIG = {"baseUrl": "https://crm.example.com", "streams": {"contacts": {"path": "/contacts"}}}
 SETTINGS = {
     "plan": Setting("plans/gold", "PATCH", {"weight": 2}, {"weight": 3}, "plans", ("PUT", {"maxRunning": 9})),
     "replaced plan": Setting("plans/gold", "PUT", {"weight": 2}, {"weight": 3}, "plans", ("PUT", {"maxRunning": 9})),
@@ -65,7 +69,32 @@ SETTINGS = {
         ("PUT", {"above": 9}),
     ),
     "schedule": Setting("schedules/{schedule}", "PATCH", {"priority": 1}, {"priority": 2}, "schedules"),
+    "webhook": Setting(
+        "webhooks",
+        "PATCH",
+        {"events": ["job.failed"], "jobTypes": None},
+        {"events": ["job.completed"], "jobTypes": ["sync"]},
+        "webhook_subscriptions",
+        ("POST", {"name": "the CRM", "url": "https://crm.example.com/hooks"}),
+    ),
+    "hook": Setting(
+        "hooks",
+        "PATCH",
+        {"publicUrl": "https://jobs.example.com/api", "jobType": "newest"},
+        {"publicUrl": None, "jobType": "echo"},
+        "hooks",
+        ("POST", {"name": "Strava", "scheme": "none", "jobType": "echo"}),
+    ),
+    "connection": Setting(
+        "connections",
+        "PATCH",
+        {"config": {"baseUrl": "https://a.example.com", "streams": {"s": {"path": "/s"}}}},
+        {"config": {"baseUrl": "https://b.example.com", "streams": {"s": {"path": "/s"}}}},
+        "connections",
+        ("POST", {"connectorType": "http_json", "name": "CRM", "config": CONFIG}),
+    ),
 }
+DELETABLE = [name for name in SETTINGS if name not in ("queue", "replaced plan", "replaced rate")]
 
 
 class At(NamedTuple):
@@ -89,10 +118,17 @@ class At(NamedTuple):
         return body.items() <= {**found, **found.get("own", {})}.items()
 
 
+@pytest.fixture
+def owner(app: Flask, workspace_id: uuid.UUID, mint: MintToken, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("JOBPLATFORM_ENCRYPTION_KEYS", generate_key("a"))
+    return Client(app.test_client(), mint(workspace_id, ("connections",)))
+
+
 @pytest.fixture(params=SETTINGS)
 def at(
     request: pytest.FixtureRequest,
     operator: Client,
+    owner: Client,
     workspace_id: uuid.UUID,
     sessions: sessionmaker[Session],
     tasks: Tasks,
@@ -107,6 +143,10 @@ def at(
     path = "/operator/" + setting.path.format(**names)
     if setting.made_by:
         method, body = setting.made_by
+        if method == "POST":
+            made = owner.post(f"/workspaces/{workspace_id}/{setting.path}", json=body)
+            assert made.headers["ETag"] == owner.get(made.headers["Location"]).headers["ETag"]
+            return At(owner, made.headers["Location"], setting)
         assert operator.request(method, path, json=body).status_code == 200
     return At(operator, path, setting)
 
@@ -151,6 +191,19 @@ def _waiting(sessions: sessionmaker[Session]) -> int:
     """In a transaction of its own: what a transaction has seen of the others stays as it was."""
     with sessions() as session:
         return session.scalar(text(WAITING)) or 0
+
+
+@pytest.mark.parametrize("at", DELETABLE, indirect=True)
+def test_what_somebody_else_has_changed_since_it_was_read_is_not_deleted(at: At) -> None:
+    seen = at.read().headers["ETag"]
+    assert at.change(at.setting.first).status_code == 200
+
+    late = at.http.request("DELETE", at.path, headers={"If-Match": seen})
+
+    assert (late.status_code, late.mimetype) == (412, PROBLEM)
+    assert at.is_as(at.setting.first)
+    now = at.read().headers["ETag"]
+    assert at.http.request("DELETE", at.path, headers={"If-Match": now}).status_code == 204
 
 
 @pytest.mark.parametrize("at", ["plan", "rate", "rule of a workspace"], indirect=True)
@@ -199,6 +252,57 @@ def test_what_is_no_way_to_say_that_it_is_new_is_refused_and_changes_nothing(at:
         )
 
     assert at.read().get_json() == before.get_json()
+
+
+@pytest.mark.parametrize("at", ["webhook", "hook"], indirect=True)
+def test_a_webhook_or_hook_that_was_switched_off_or_signs_anew_is_still_what_was_read(at: At) -> None:
+    before = at.read().headers["ETag"]
+
+    disabled = at.http.post(f"{at.path}/disable")
+    anew = at.http.post(f"{at.path}/{'rotate-secret' if at.setting.path == 'webhooks' else 'rotate-key'}")
+
+    assert (disabled.headers["ETag"], disabled.get_json()["disabledAt"] is None) == (before, False)
+    assert anew.status_code == 200
+    assert at.read().headers["ETag"] == before
+
+
+def test_other_credentials_make_a_connection_another_and_renewed_ones_do_not(
+    owner: Client, workspace_id: uuid.UUID, sessions: sessionmaker[Session]
+) -> None:
+    given = {"credentials": {"scheme": "bearer", "token": "t"}}
+    made = owner.post(
+        f"/workspaces/{workspace_id}/connections",
+        json={"connectorType": "http_json", "name": "CRM", "config": CONFIG, **given},
+    )
+    path, seen = made.headers["Location"], made.headers["ETag"]
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.connection_credentials set renewed_at = jobplatform.clock()"))
+    assert owner.get(path).headers["ETag"] == seen
+    anew = owner.request("PATCH", path, json=given).headers["ETag"]
+
+    late = owner.request("PATCH", path, json={"credentials": None}, headers={"If-Match": seen})
+
+    assert late.status_code == 412
+    assert owner.get(path).get_json()["hasCredentials"]
+    assert owner.request("PATCH", path, json={"credentials": None}, headers={"If-Match": anew}).status_code == 200
+    assert owner.get(path).headers["ETag"] not in (seen, anew)
+
+
+def test_what_looks_like_a_secret_in_an_old_configuration_is_in_no_tag(
+    owner: Client, workspace_id: uuid.UUID, sessions: sessionmaker[Session]
+) -> None:
+    made = owner.post(
+        f"/workspaces/{workspace_id}/connections",
+        json={"connectorType": "http_json", "name": "CRM", "config": CONFIG},
+    )
+    tags = set()
+    for secret in ("Bearer one", "Bearer another"):
+        config = json.dumps({**CONFIG, "headers": {"Authorization": secret}})
+        with sessions.begin() as session:
+            session.execute(text("update jobplatform.connections set config = :config"), {"config": config})
+        tags.add(owner.get(made.headers["Location"]).headers["ETag"])
+
+    assert len(tags) == 1
 
 
 def test_a_schedule_that_has_run_meanwhile_is_still_what_was_read(
