@@ -18,7 +18,7 @@
     ├── InvalidHookError         a hook or webhook was to become what cannot be; lists every problem by path
     ├── DeliveryRefusedError     a delivery is not signed as it should be, or too old; says which
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
-    ├── UnseenChangeError        a job was changed behind the snapshot of this transaction, which cannot change it
+    ├── UnseenChangeError        it was changed behind the snapshot of this transaction, which cannot change it
     ├── QuotaExceededError       the workspace has as many waiting jobs as it may have; says when to try again
     ├── QuotaIsolationError      a quota cannot be kept in a transaction of this isolation level
     ├── SourceError              a source of records refused, failed, or answered something that cannot be used
@@ -244,18 +244,23 @@ class EnqueueConflictError(JobPlatformError):
 
 
 class UnseenChangeError(JobPlatformError):
-    """Somebody else has changed the job, or the batch, ``id`` since this transaction's snapshot was taken.
+    """Somebody else has changed the job, the batch or the setting ``id`` since this transaction's snapshot was taken.
 
     Only a REPEATABLE READ or SERIALIZABLE transaction gets here, as PostgreSQL lets it change nothing that it cannot
-    see; its cause is what PostgreSQL says. Roll back, and try again in a new transaction.
+    see; its cause is what PostgreSQL says. Roll back, and try again in a new transaction. ``workspace_id`` is None for
+    what is set for all of them, ``id`` for what a workspace has one of; ``setting`` says what is set.
     """
 
-    def __init__(self, workspace_id: object, id: object) -> None:
+    def __init__(self, workspace_id: object, id: object, setting: str | None = None) -> None:
         self.workspace_id = workspace_id
         self.id = id
+        self.setting = setting
+        named = None if id is None else str(id) if setting is None else repr(id)
+        what = " ".join(word for word in (setting and f"the {setting}", named) if word)
+        whose = "" if workspace_id is None else f" of workspace {workspace_id}"
         super().__init__(
-            f"{id} of workspace {workspace_id} was changed after this transaction had begun to look; roll back and "
-            "try again in a new transaction"
+            f"somebody has changed {what}{whose} since this transaction began to look; roll back and try again in a "
+            "new transaction"
         )
 
 

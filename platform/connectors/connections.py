@@ -27,6 +27,7 @@ from jobplatform.errors import AddressRefusedError, InvalidConnectionError, Prob
 from jobplatform.models import Connection, ConnectionCredentials, clock, visit
 from jobplatform.queue import delete_hooks_of
 from jobplatform.queue.locks import PLACES_OF_CONNECTIONS
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 
 #: Connections of one workspace.
 MOST_CONNECTIONS: Final = 500
@@ -142,6 +143,7 @@ def list_connections(
     return session.scalars(statement).all()
 
 
+@says_what_it_cannot_see
 def get_connection(
     session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, *, lock: bool = False
 ) -> Connection | None:

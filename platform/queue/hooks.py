@@ -26,6 +26,7 @@ from jobplatform.queue.hook_rules import (
     problems_of_keeping,
     refuse,
 )
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.vault import seal_value
 from jobplatform.webhooks import SCHEMES, new_secret, scheme_named
 
@@ -191,6 +192,7 @@ def get_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> H
     return session.get(Hook, (workspace_id, hook_id), populate_existing=True)
 
 
+@says_what_it_cannot_see
 def find_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> Hook | None:
     """A hook of this workspace, locked until the transaction's end: for whoever changes it."""
     visit(session, workspace_id)

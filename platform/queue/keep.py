@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import TaskRetention, WorkspaceRetention, clock, visit
 from jobplatform.queue.allowed import duration_problem
+from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import run, text_array
 from jobplatform.settings import QUEUE_NAME
 
@@ -86,6 +87,7 @@ class RetentionRule(NamedTuple):
     declared: bool
 
 
+@says_it_cannot_see("retention", "task")
 def set_retention(
     session: Session,
     changes: Mapping[str, datetime.timedelta | None],
@@ -108,6 +110,7 @@ def set_retention(
     return Keep(*row)
 
 
+@says_it_cannot_see("retention", "task")
 def clear_retention(session: Session, *, workspace_id: uuid.UUID | None = None, task: str | None = None) -> bool:
     """Take back what was set for exactly this. What a task's code declares stays. Says whether there was anything."""
     if workspace_id is None:

@@ -19,6 +19,7 @@ from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits, WorkspaceLimits, clock, visit
 from jobplatform.queue.resources import LONGEST_RESOURCE, Adaptive, resource_problem
 from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.waking import wake_workers
 from jobplatform.settings import QUEUE_NAME
@@ -219,6 +220,7 @@ def find_plan(session: Session, name: str) -> Plan | None:
     return session.get(Plan, name, populate_existing=True)
 
 
+@says_it_cannot_see("plan", "name")
 def set_plan(session: Session, name: str, changes: Mapping[str, Any]) -> Plan:
     """Make a plan, or change these fields of it. It counts at once for every workspace on it."""
     _refuse([_name_problem(name), *_value_problems(changes, Limits)])
@@ -227,6 +229,7 @@ def set_plan(session: Session, name: str, changes: Mapping[str, Any]) -> Plan:
     return plan
 
 
+@says_it_cannot_see("plan", "name")
 def delete_plan(session: Session, name: str) -> PlanDeletion:
     """Delete a plan that no workspace is on. Otherwise the answer names who is."""
     # Locked, so that nobody is put on it between our look and the delete: that takes a key share of this row.
@@ -265,6 +268,7 @@ def _combine(workspace_id: uuid.UUID, row: WorkspaceLimits | None, plan: Plan | 
     return LimitsOfWorkspace(workspace_id, row.plan if row else None, own, effective)
 
 
+@says_it_cannot_see("limits")
 def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Mapping[str, Any]) -> LimitsOfWorkspace:
     """Change these fields of a workspace's limits; ``plan`` is one of them. They count from the next claim on."""
     visit(session, workspace_id)
@@ -277,6 +281,7 @@ def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Map
     return read_workspace_limits(session, workspace_id)
 
 
+@says_it_cannot_see("limits")
 def clear_workspace_limits(session: Session, workspace_id: uuid.UUID) -> bool:
     """Take a workspace off its plan and back to the defaults. Says whether there was anything to clear."""
     visit(session, workspace_id)
@@ -288,6 +293,7 @@ def list_queue_limits(session: Session) -> Sequence[QueueLimits]:
     return session.scalars(select(QueueLimits).order_by(QueueLimits.queue)).all()
 
 
+@says_it_cannot_see("limit of queue", "queue")
 def set_queue_limit(session: Session, queue: str, max_running: int | None) -> None:
     """How many jobs of a queue run at a time, everywhere; None for no limit."""
     _refuse([_word_problem(queue, "queue"), *_value_problems({"max_running": max_running}, QueueLimits)])
@@ -307,6 +313,7 @@ def find_task_limits(session: Session, task: str) -> TaskLimits | None:
     return session.get(TaskLimits, task, populate_existing=True)
 
 
+@says_it_cannot_see("limits of task", "task")
 def set_task_limits(session: Session, task: str, changes: Mapping[str, Any]) -> TaskLimits:
     """Change these fields of a task's limits: ``max_running`` in all, ``max_running_per_workspace`` in each."""
     _refuse([_word_problem(task, "task"), *_value_problems(changes, TaskLimits)])
@@ -315,6 +322,7 @@ def set_task_limits(session: Session, task: str, changes: Mapping[str, Any]) -> 
     return row
 
 
+@says_it_cannot_see("limits of task", "task")
 def clear_task_limits(session: Session, task: str) -> bool:
     """Says whether there was anything to clear. What the code of the task declares counts again."""
     row = session.get(TaskLimits, task, with_for_update=True, populate_existing=True)
@@ -366,6 +374,7 @@ def find_resource_limit(session: Session, resource: str) -> ResourceLimits | Non
     return session.get(ResourceLimits, resource, populate_existing=True)
 
 
+@says_it_cannot_see("limit of resource", "resource")
 def set_resource_limit(session: Session, resource: str, max_running: int | Adaptive | None) -> ResourceLimits:
     """How many jobs that use a resource, or each of a kind by itself (``hubspot:*``), run at a time, everywhere: a
     number, or between which two each finds it for itself. None for no limit, also where its kind, or the code of a
@@ -379,6 +388,7 @@ def set_resource_limit(session: Session, resource: str, max_running: int | Adapt
     return row
 
 
+@says_it_cannot_see("limit of resource", "resource")
 def clear_resource_limit(session: Session, resource: str) -> bool:
     """Says whether there was anything to clear. What the code of a task declares, or its kind has, counts again."""
     row = session.get(ResourceLimits, resource, with_for_update=True, populate_existing=True)
@@ -419,6 +429,7 @@ def find_rate_limit(session: Session, resource: str) -> RateLimit | None:
     return session.get(RateLimit, resource, populate_existing=True)
 
 
+@says_it_cannot_see("rate of resource", "resource")
 def set_rate_limit(session: Session, resource: str, changes: Mapping[str, Any]) -> RateLimit:
     """How many units of a resource may be used in a period. A new one needs ``units`` and ``period_ms``; its ``burst``
     is ``units`` unless it says otherwise. What has been used already stays used."""
@@ -433,6 +444,7 @@ def set_rate_limit(session: Session, resource: str, changes: Mapping[str, Any]) 
     return session.get_one(RateLimit, resource, populate_existing=True)
 
 
+@says_it_cannot_see("rate of resource", "resource")
 def clear_rate_limit(session: Session, resource: str) -> bool:
     """Says whether there was anything to clear."""
     return _delete(session, delete(RateLimit).where(RateLimit.resource == resource))

@@ -16,6 +16,7 @@ from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Pause, PauseKind, clock, visit
 from jobplatform.queue.allowed import moment_problem
 from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import run
 from jobplatform.queue.waking import wake_workers
 from jobplatform.settings import QUEUE_NAME
@@ -37,6 +38,7 @@ returning kind
 """
 
 
+@says_it_cannot_see("pause", "key")
 def pause(
     session: Session,
     kind: PauseKind | str,
@@ -60,6 +62,7 @@ def pause(
     return session.get_one(Pause, (kind.value, key), populate_existing=True)
 
 
+@says_it_cannot_see("pause", "key")
 def resume(session: Session, kind: PauseKind | str, key: str) -> bool:
     """End a pause, in the caller's transaction; says whether there was one. After the commit idle workers look at once.
 

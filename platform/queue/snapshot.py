@@ -1,7 +1,7 @@
-"""Snapshot: what a transaction that began earlier cannot see of a job, and PostgreSQL does not let it overwrite.
+"""Snapshot: what a transaction that began earlier cannot see, and PostgreSQL does not let it overwrite.
 
 Under READ COMMITTED each statement sees what was committed before it. Under REPEATABLE READ and SERIALIZABLE a change
-of what somebody else has changed meanwhile is refused: whoever asks is told so in our words, and with which job.
+of what somebody else has changed meanwhile is refused: whoever asks is told so in our words, and of what.
 """
 
 from __future__ import annotations
@@ -30,9 +30,36 @@ def says_what_it_cannot_see(verb: Callable[P, T]) -> Callable[P, T]:
         try:
             return verb(*args, **kwargs)
         except OperationalError as error:
-            if getattr(error.orig, "sqlstate", None) != CANNOT_SERIALIZE:
+            if not _is_unseen(error):
                 raise
             _session, workspace_id, id, *_ = inspect.signature(verb).bind(*args, **kwargs).arguments.values()
             raise UnseenChangeError(workspace_id, id) from error
 
     return saying
+
+
+def says_it_cannot_see(setting: str, name: str | None = None) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The same of a verb that changes a setting: what it is called, and which parameter has its name, where there are
+    several. It is a workspace's if there is a parameter ``workspace_id``."""
+
+    def decorate(verb: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(verb)
+
+        @functools.wraps(verb)
+        def saying(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return verb(*args, **kwargs)
+            except OperationalError as error:
+                if not _is_unseen(error):
+                    raise
+                given = signature.bind(*args, **kwargs).arguments
+                id = None if name is None else given.get(name)
+                raise UnseenChangeError(given.get("workspace_id"), id, setting) from error
+
+        return saying
+
+    return decorate
+
+
+def _is_unseen(error: OperationalError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == CANNOT_SERIALIZE

@@ -30,6 +30,7 @@ from jobplatform.key_ring import KEY_BYTES, VARIABLE, KeyRing, ring_of
 from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, visit
 from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.seal import DataKey, Seal, SealedPayload, close, key_id_of, schedule_of, sealed_form
+from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def make_key(session: Session, workspace_id: object, key_id: int = 1) -> DataKey
     return made
 
 
+@says_it_cannot_see("encryption")
 def set_encrypting(session: Session, workspace_id: uuid.UUID, encrypts: bool) -> None:
     """Whether every job that is enqueued for the workspace from now on is sealed. Jobs that are there stay as they are.
 

@@ -26,6 +26,7 @@ from jobplatform.queue.hook_rules import (
     problems_of_keeping,
     refuse,
 )
+from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import open_secret, seal_value
 from jobplatform.queue.webhook_job import (
@@ -212,6 +213,7 @@ def get_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID
     return session.get(WebhookSubscription, (workspace_id, webhook_id), populate_existing=True)
 
 
+@says_what_it_cannot_see
 def find_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID) -> WebhookSubscription | None:
     """A webhook of this workspace, locked until the transaction's end: for whoever changes it."""
     visit(session, workspace_id)

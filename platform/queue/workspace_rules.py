@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import WorkspaceAlertRule, visit
 from jobplatform.queue.rules import PLAIN, AlertRule, list_rules, unknown_rule
+from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.settings import QUEUE_NAME
 
 #: Rules of one workspace: each is a comparison a minute.
@@ -27,6 +28,7 @@ def list_workspace_rules(session: Session, workspace_id: uuid.UUID) -> dict[str,
     return {row.name: _rule(row) for row in rows}
 
 
+@says_it_cannot_see("rule", "name")
 def set_workspace_rule(
     session: Session,
     workspace_id: uuid.UUID,
@@ -63,6 +65,7 @@ def set_workspace_rule(
     return rule
 
 
+@says_it_cannot_see("rule", "name")
 def clear_workspace_rule(session: Session, workspace_id: uuid.UUID, name: str) -> bool:
     """Take a rule back: an alert that it has raised is over at the next look. Says whether there was one."""
     visit(session, workspace_id)
