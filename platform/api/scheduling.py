@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -31,6 +31,7 @@ from jobplatform.models import PLATFORM_WORKSPACE, Schedule, ScheduleTick
 from jobplatform.queue import (
     Cron,
     Every,
+    NewJob,
     Once,
     Rule,
     change_schedule,
@@ -244,10 +245,28 @@ def _describe(session: Session, workspace_id: UUID, found: Sequence[Schedule]) -
     ticks = last_ticks(session, workspace_id, [one.id for one in found])
     served = tasks_served(session)
     payloads = {one.id: shown_payload(session, one, to_reader=reader_sees_sealed()) for one in found}
-    return [{**_describe_one(one, ticks.get(one.id), served), "payload": payloads[one.id]} for one in found]
+    refused = _refused(session, found, payloads)
+    return [
+        {**_describe_one(one, ticks.get(one.id), served, refused.get(one.id)), "payload": payloads[one.id]}
+        for one in found
+    ]
 
 
-def _describe_one(schedule: Schedule, tick: ScheduleTick | None, served: frozenset[str]) -> dict[str, Any]:
+def _refused(session: Session, found: Sequence[Schedule], payloads: Mapping[UUID, Any]) -> dict[UUID, Problem]:
+    """What would be refused at an enqueue: what a schedule names may have gone since, or never been there, of one that
+    is declared in code. Of a sealed payload that the reader may not see nothing is said."""
+    jobs = {
+        one.id: NewJob(workspace_id=one.workspace_id, task=one.task, payload=payloads[one.id])
+        for one in found
+        if one.next_run_at is not None
+    }
+    refused = mounted().tasks.refused(session, list(jobs.values()))
+    return {schedule_id: refused[job.id] for schedule_id, job in jobs.items() if job.id in refused}
+
+
+def _describe_one(
+    schedule: Schedule, tick: ScheduleTick | None, served: frozenset[str], refused: Problem | None
+) -> dict[str, Any]:
     columns = {name: getattr(schedule, name) for name in _SCHEDULE.fields if hasattr(schedule, name)}
     try:
         words, problem = rule_of(schedule).words, None
@@ -255,6 +274,8 @@ def _describe_one(schedule: Schedule, tick: ScheduleTick | None, served: frozens
         words, problem = "", f"the rule cannot be read: {error}"
     if is_own_task(schedule.task):
         problem = f"the task {schedule.task} is the platform's own: its ticks come to nothing; delete the schedule"
+    elif problem is None and refused is not None:
+        problem = f"its jobs come to nothing: {refused.message} (payload, {refused.path})"
     elif problem is None and schedule.next_run_at is not None and schedule.task not in served:
         problem = f"no live worker knows the task {schedule.task}: its ticks wait for one"
     return {

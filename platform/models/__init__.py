@@ -6,6 +6,7 @@ from jobplatform.models.base import SCHEMA, Base, clock
 from jobplatform.models.batch import BatchRow, JobEdge, Notice, RunIf
 from jobplatform.models.chore import Chore
 from jobplatform.models.confine import (
+    as_a_handler,
     as_the_api,
     confine,
     confine_connection,
@@ -162,6 +163,7 @@ __all__ = [
     "WorkspaceLimits",
     "WorkspaceRetention",
     "WorkspaceTotal",
+    "as_a_handler",
     "as_the_api",
     "clock",
     "confine",

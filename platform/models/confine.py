@@ -168,11 +168,11 @@ def reaching(session: Session, workspace_ids: Iterable[UUID]) -> Iterator[None]:
             connection.exec_driver_sql("select set_config('role', %(before)s, true)", {"before": before})
 
 
-_BECOME_API = f"""
+_BECOME = f"""
 select
     current_setting('role'),
     coalesce(current_setting('{WORKSPACE}', true), ''),
-    set_config('role', '{Role.API}', true),
+    set_config('role', %(role)s, true),
     set_config('{WORKSPACE}', %(workspace_id)s, true)
 """
 
@@ -183,8 +183,22 @@ def as_the_api(session: Session, workspace_id: UUID, *, unless: bool = False) ->
     if unless:
         yield
         return
+    with _becoming(session, Role.API, workspace_id):
+        yield
+
+
+@contextmanager
+def as_a_handler(session: Session, workspace_id: UUID) -> Iterator[None]:
+    """Let a worker's Session see within the block what handlers see of this workspace. In one transaction."""
+    with _becoming(session, Role.HANDLER, workspace_id):
+        yield
+
+
+@contextmanager
+def _becoming(session: Session, role: Role, workspace_id: UUID) -> Iterator[None]:
     connection = session.connection()
-    role, before, *_ = connection.exec_driver_sql(_BECOME_API, {"workspace_id": str(workspace_id)}).one()
+    said = {"role": role.value, "workspace_id": str(workspace_id)}
+    own, before, *_ = connection.exec_driver_sql(_BECOME, said).one()
     try:
         yield
     finally:
@@ -192,7 +206,7 @@ def as_the_api(session: Session, workspace_id: UUID, *, unless: bool = False) ->
         if _is_sound(connection):
             connection.exec_driver_sql(
                 f"select set_config('role', %(role)s, true), set_config('{WORKSPACE}', %(before)s, true)",
-                {"role": role, "before": before},
+                {"role": own, "before": before},
             )
 
 

@@ -359,7 +359,7 @@ class Tasks(Declarations):
         Raises :class:`InvalidPayloadError`, with the id of each job, when payloads name what is not there (see
         :attr:`PayloadType.refuse`), and what :func:`enqueue_jobs` raises. Then nothing was enqueued.
         """
-        if refused := self._refused(session, jobs):
+        if refused := self.refused(session, jobs):
             raise InvalidPayloadError(list(refused.values()), list(refused))
         answers = enqueue_jobs(session, jobs)
         if self.mode == "sync":
@@ -368,8 +368,11 @@ class Tasks(Declarations):
                     run_after_commit(session, self, job.workspace_id, [answer.job_id])
         return answers
 
-    def _refused(self, session: Session, jobs: Sequence[NewJob]) -> dict[uuid.UUID, Problem]:
-        """Nearly no task has a say, so most jobs are not looked at."""
+    def refused(self, session: Session, jobs: Sequence[NewJob]) -> dict[uuid.UUID, Problem]:
+        """Which of these jobs name what is not there, and what, by their ids. Nothing is enqueued.
+
+        Nearly no task has a say, so most jobs are not looked at.
+        """
         refused: dict[uuid.UUID, Problem] = {}
         for name, refuse in self._refusing.items():
             if asked := [job for job in jobs if job.task == name]:

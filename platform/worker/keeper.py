@@ -46,6 +46,7 @@ from jobplatform.queue import (
     describe_tasks,
     end_late_jobs,
     expire_exports,
+    find_unconnected,
     fire_schedules,
     forget_bulk,
     forget_ticks,
@@ -294,7 +295,17 @@ class Keeper(DatabaseThread):
         if settled and (self._is_new or settled.made or settled.changed or settled.removed):
             level = logging.WARNING if settled.taken else logging.INFO
             logger.log(level, "schedules of the code written down", extra=settled._asdict())
-        self._is_new = False
+        is_new, self._is_new = self._is_new, False
+        if is_new or settled.made or settled.changed:
+            self._warn_of_the_unconnected()
+
+    def _warn_of_the_unconnected(self) -> None:
+        """Looked for by itself, and once: what is written down stays, whatever becomes of this."""
+        if unconnected := self.once(lambda session: find_unconnected(session, self._declared)):
+            logger.warning(
+                "schedules of the code name connections that their workspaces do not have: their jobs are skipped",
+                extra={"schedules": unconnected},
+            )
 
     def _sweep_up(self) -> None:
         """Two statements, two transactions: what is rescued must be seen to belong to a dead worker."""

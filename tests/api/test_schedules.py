@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.api import create_blueprint
+from jobplatform.connectors import SyncPayload, create_connection
 from jobplatform.models import PLATFORM_WORKSPACE
+from jobplatform.queue import RunningJob, Tasks, settle_schedules
 from jobplatform.queue.schedules import change as change_module
 from tests.api.conftest import PROBLEM, Client, MintToken
 
@@ -44,6 +50,37 @@ def test_a_schedule_is_made_shown_and_listed(planner: Client, url: str, workspac
     assert (made["workspaceId"], made["madeBy"], made["madeInCode"]) == (str(workspace_id), "a test", False)
     assert made["nextRunAt"] > made["nextTickAt"][:19]
     assert made["problem"] == "no live worker knows the task echo: its ticks wait for one"
+
+
+def test_a_schedule_of_a_connection_that_is_not_there_says_so(
+    url: str, workspace_id: uuid.UUID, mint: MintToken, sessions: sessionmaker[Session]
+) -> None:
+    """One that is declared in code, or whose connection has gone since it was made."""
+    config = {"url": "https://news.example.com/feed"}
+    with sessions.begin() as session:
+        there = create_connection(session, workspace_id, connector_type="rss", name="news", config=config).id
+    tasks = Tasks()
+    app = Flask(__name__)
+    app.register_blueprint(create_blueprint(sessions, tasks))
+    planner = Client(app.test_client(), mint(workspace_id, ("schedules",)))
+    options: dict[str, Any] = {"workspace_id": workspace_id, "payload": SyncPayload(connection_id=there)}
+
+    @tasks.every(datetime.timedelta(hours=1), name="hourly", **options)
+    @tasks.task("pull")
+    def pull(job: RunningJob, payload: SyncPayload) -> None: ...
+
+    with sessions.begin() as session:
+        settle_schedules(session, "a test", tasks.schedules, starting=True)
+    (before,) = planner.get(url).get_json()["items"]
+    with sessions.begin() as session:
+        session.execute(text("delete from jobplatform.connections"))
+
+    (after,) = planner.get(url).get_json()["items"]
+
+    assert before["problem"] == "no live worker knows the task pull: its ticks wait for one"
+    assert after["problem"] == (
+        "its jobs come to nothing: this workspace has no such connection (payload, /connectionId)"
+    )
 
 
 def test_pages_follow_each_other(planner: Client, url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,11 @@ from jobplatform.queue import (
     Tasks,
     change_schedule,
     create_schedule,
+    find_unconnected,
     fire_schedules,
+    settle_schedules,
 )
+from jobplatform.queue.schedules import Declared
 from jobplatform.testing import Clock
 
 ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -68,6 +72,35 @@ def test_a_schedule_of_a_connection_that_is_not_there_is_refused_when_it_is_made
 
     # It may name one that is gone by now, and the rest of it is changed all the same.
     assert change_schedule(session, made, sync, priority=5).priority == 5
+
+
+def test_a_schedule_in_code_of_a_connection_that_is_not_there_is_written_down_and_named(
+    session: Session, workspace_id: uuid.UUID
+) -> None:
+    there, elsewhere = connect(session, workspace_id), connect(session, uuid.uuid4())
+    declaring = Tasks()
+
+    @declaring.task("pull")
+    def pull(_job: RunningJob, _payload: SyncPayload) -> None: ...
+
+    @declaring.task("own")
+    def own(_job: RunningJob, _payload: dict[str, Any]) -> None: ...
+
+    hour = datetime.timedelta(hours=1)
+    for name, connection_id in (("good", there), ("missing", ONE), ("elsewhere", elsewhere)):
+        payload = SyncPayload(connection_id=connection_id)
+        declaring.every(hour, name=name, workspace_id=workspace_id, payload=payload)(pull)
+    # What another task calls so is its own affair.
+    declaring.every(hour, name="own", workspace_id=workspace_id, payload={"connectionId": str(ONE)})(own)
+    declared = [Declared.from_dict(json.loads(json.dumps(one.as_dict()))) for one in declaring.schedules]
+
+    settled = settle_schedules(session, "a test", declared, starting=True)
+
+    assert sorted(settled.made) == ["elsewhere", "good", "missing", "own"]
+    assert find_unconnected(session, declared) == ["elsewhere", "missing"]
+    assert session.scalar(text("select current_user = session_user"))
+    session.execute(text("delete from jobplatform.connections where id = :id"), {"id": there})
+    assert find_unconnected(session, declared) == ["elsewhere", "good", "missing"]
 
 
 def test_two_schedules_for_two_connections_are_both_enqueued_at_one_moment(

@@ -39,3 +39,18 @@ def test_a_schedule_of_every_second_has_every_tick_done_once_though_a_worker_is_
     assert sorted(job.id for job in jobs) == sorted(tick.job_id for tick in ticks)
     assert all(job.payload == {"of": "every second"} for job in jobs)
     assert second.stop() == 0
+
+
+def test_a_worker_whose_code_names_a_connection_that_is_not_there_says_so_and_does_the_rest(
+    start_worker: StartWorker, database: Database
+) -> None:
+    worker = start_worker(tasks="tests.worker.unconnected_tasks:tasks")
+
+    told = worker.wait_for(
+        "schedules of the code name connections that their workspaces do not have: their jobs are skipped"
+    )
+
+    assert (told["schedules"], told["level"]) == (["pull"], "warning")
+    done = "select count(*) from jobplatform.jobs where job_type = 'tick' and status = 'completed'"
+    wait_until(lambda: database.rows(done)[0][0] >= 1, what="a tick of the other schedule")
+    assert worker.stop() == 0

@@ -23,7 +23,7 @@ from jobplatform.queue.schedules.find import (
 )
 from jobplatform.queue.schedules.fire import Fired, fire_schedules
 from jobplatform.queue.schedules.forget_ticks import forget_ticks
-from jobplatform.queue.schedules.of_connections import pause_schedules_of, resume_schedules_of
+from jobplatform.queue.schedules.of_connections import find_unconnected, pause_schedules_of, resume_schedules_of
 from jobplatform.queue.schedules.pause import pause_schedule, resume_schedule
 from jobplatform.queue.schedules.plan import LONGEST_SPREAD
 from jobplatform.queue.schedules.preview import MOST_PREVIEWED, preview, preview_rule
@@ -53,6 +53,7 @@ __all__ = [
     "delete_schedule",
     "find_schedule",
     "find_schedule_named",
+    "find_unconnected",
     "fire_schedules",
     "forget_ticks",
     "get_schedule",

@@ -37,11 +37,13 @@ T = TypeVar("T", bound="Task[Any, Any]")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A schedule as code declares it: a row of JSON values, and whose it is."""
+    """A schedule as code declares it: a row of JSON values, and whose it is. ``connection_id``: what its payload names,
+    if its task asks for that to be there."""
 
     workspace_id: uuid.UUID
     name: str
     columns: dict[str, Any]
+    connection_id: uuid.UUID | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -50,11 +52,19 @@ class Declared:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"workspace_id": str(self.workspace_id), "name": self.name, "columns": self.columns}
+        named = None if self.connection_id is None else str(self.connection_id)
+        return {
+            "workspace_id": str(self.workspace_id),
+            "name": self.name,
+            "columns": self.columns,
+            "connection_id": named,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Declared:
-        return cls(uuid.UUID(values["workspace_id"]), values["name"], values["columns"])
+        named = values["connection_id"]
+        connection_id = None if named is None else uuid.UUID(named)
+        return cls(uuid.UUID(values["workspace_id"]), values["name"], values["columns"], connection_id)
 
 
 class Declarations:
@@ -107,10 +117,18 @@ class Declarations:
             columns = {name: _plain(value) for name, value in plan.columns(task, workspace_id).items()}
         except (InvalidScheduleError, InvalidJobError, TypeError) as error:
             raise TaskDefinitionError(f"a schedule of task {task.name!r}: {error}") from None
-        declared = Declared(workspace_id, columns["name"], columns)
+        named = None if task.payload.refuse is None else _connection_in(columns["payload"])
+        declared = Declared(workspace_id, columns["name"], columns, named)
         if any((one.workspace_id, one.name) == (workspace_id, declared.name) for one in self.schedules):
             raise TaskDefinitionError(f"two schedules are named {declared.name!r}; give one of them a name=")
         return declared
+
+
+def _connection_in(payload: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(payload["connectionId"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import EncryptionError
-from jobplatform.models import Schedule
+from jobplatform.models import Schedule, as_a_handler
+from jobplatform.queue.schedules.declare import Declared
 from jobplatform.queue.schedules.pause import resume_schedule
-from jobplatform.queue.statement import array, run
+from jobplatform.queue.statement import array, one_transaction, run, text_array
 from jobplatform.queue.vault import seal_of
 
 # Locked, in the order in which whoever resumes them does: what was read must not be another payload a moment later.
@@ -43,6 +44,42 @@ where s.workspace_id = %(workspace_id)s
     and s.paused_at is null
     and (s.payload ->> 'connectionId' = %(connection_id)s or s.id = any(%(sealed)s::uuid[]))
 """
+
+# What of all that is declared is in one workspace, and is not there.
+MISSING = """
+select u.name
+from unnest(%(names)s::text[], %(connection_ids)s::uuid[]) as u(name, connection_id)
+where not exists (
+    select
+    from jobplatform.connections c
+    where c.workspace_id = %(workspace_id)s and c.id = u.connection_id
+)
+order by u.name
+"""
+
+
+def find_unconnected(session: Session, declared: Iterable[Declared]) -> list[str]:
+    """The names of those schedules of the code whose payload names a connection that its workspace does not have.
+
+    They are written down all the same: whoever declares them has no say in what a workspace connects, and neither the
+    others nor the worker are to wait for it. For a worker's login, or a superuser's.
+    """
+    by_workspace: dict[uuid.UUID, list[Declared]] = {}
+    for one in declared:
+        if one.connection_id is not None:
+            by_workspace.setdefault(one.workspace_id, []).append(one)
+    missing: list[str] = []
+    for workspace_id, named in by_workspace.items():
+        with one_transaction(session), as_a_handler(session, workspace_id):
+            found = run(
+                session,
+                MISSING,
+                workspace_id=workspace_id,
+                names=text_array(one.name for one in named),
+                connection_ids=array(one.connection_id for one in named),
+            )
+            missing += found.scalars()
+    return missing
 
 
 def pause_schedules_of(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, why: str) -> int:
