@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from jobplatform.queue.asking import asked, unless_it_raises
+from jobplatform.queue.asking import answer_of, asked, unless_it_raises
 
 #: What the system says of connections and of names that nobody answers for. A timeout of ours is no exception of these.
 OUTSIDE = (ConnectionError, TimeoutError, socket.gaierror)
@@ -58,6 +58,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """That of the HTTP response that an exception carries, whichever library's it is."""
-    status = asked(asked(error, "response"), "status_code")
-    return status if isinstance(status, int) else None
+    """That of the HTTP answer that an exception carries, whichever library's it is."""
+    answer = answer_of(error)
+    return None if answer is None else answer.status

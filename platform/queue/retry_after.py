@@ -1,7 +1,7 @@
 """Retry-After: what an exception, or the HTTP response that it carries, says about when to come back. Pure.
 
-No HTTP library is imported: an error of ``httpx``, ``requests`` or any other whose ``response`` has ``status_code`` and
-``headers`` is read alike. An error that was raised ``from`` such a one says the same.
+No HTTP library is imported: an error of ``httpx``, ``requests``, ``urllib``, ``aiohttp`` or any other that has its
+answer where these have it is read alike. An error that was raised ``from`` such a one says the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
-from jobplatform.queue.asking import asked
+from jobplatform.queue.asking import answer_of, asked
 
 #: Answers that mean "later", and not "no".
 LATER = (429, 503)
@@ -51,7 +51,8 @@ def says_too_often(error: BaseException) -> bool:
     for _ in range(DEPTH):
         if cause is None:
             return False
-        if asked(asked(cause, "response"), "status_code") == TOO_OFTEN:
+        answer = answer_of(cause)
+        if answer is not None and answer.status == TOO_OFTEN:
             return True
         cause = cause.__cause__
     return False
@@ -60,12 +61,10 @@ def says_too_often(error: BaseException) -> bool:
 def _asked_by(error: BaseException) -> Wait | None:
     if (said := _sensible(asked(error, "retry_after"))) is not None:
         return Wait(said, everybody=False)
-    response = asked(error, "response")
-    status = asked(response, "status_code")
-    if not isinstance(status, int) or status not in LATER:
+    answer = answer_of(error)
+    if answer is None or answer.status not in LATER:
         return None
-    headers = asked(response, "headers")
-    said = _sensible(header_seconds(_header(headers, "Retry-After"), _header(headers, "Date")))
+    said = _sensible(header_seconds(_header(answer.headers, "Retry-After"), _header(answer.headers, "Date")))
     return None if said is None else Wait(said, everybody=True)
 
 

@@ -7,8 +7,10 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from marshmallow import Schema, fields
@@ -209,6 +211,49 @@ def test_an_exception_with_a_429_says_too_often_where_it_says_no_time(
         raise RuntimeError("the page could not be read") from error
 
     assert (run(raising(error)).too_often, run(wrapped).too_often) == (too_often, too_often)
+
+
+class StatusError(Exception):
+    """As aiohttp has it: the exception is the answer."""
+
+    def __init__(self, status: int, headers: dict[str, str] | None = None) -> None:
+        self.status, self.headers = status, headers
+
+
+def by_urllib(status: int, after: str | None = None) -> HTTPError:
+    headers = HTTPMessage()
+    if after is not None:
+        headers["Retry-After"] = after
+    return HTTPError("http://crm.example", status, "no", headers, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "closed_for", "too_often", "infrastructure"),
+    [
+        (by_urllib(429), 0, True, False),
+        (by_urllib(429, "30"), 30, False, False),
+        (by_urllib(503), 0, False, True),
+        (by_urllib(404), 0, False, False),
+        (StatusError(429), 0, True, False),
+        (StatusError(429, {"Retry-After": "30"}), 30, False, False),
+        (StatusError(503), 0, False, True),
+        (SystemExit(429), 0, False, False),
+    ],
+)
+def test_an_exception_that_is_the_answer_says_what_one_says_that_carries_it(
+    run: Run, error: BaseException, closed_for: float, too_often: bool, infrastructure: bool
+) -> None:
+    ended = run(raising(error))
+
+    assert (ended.closed_for, ended.too_often, ended.infrastructure) == (closed_for, too_often, infrastructure)
+
+
+@pytest.mark.parametrize("error", [RefusedError(429), RefusedError(429, {"Retry-After": "30"})])
+def test_an_exception_with_a_429_spends_its_attempt(run: Run, error: Exception) -> None:
+    """It may mean that a quota is used up for good, and whoever says RateLimited may say it without end."""
+    ended = run(raising(error))
+
+    assert (ended.kind, ended.retry) == ("failed", True)
 
 
 @pytest.mark.parametrize("resource", ["a\0b", "a\ud800b", "a\x1fb", "", "a" * 201])
