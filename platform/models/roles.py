@@ -27,8 +27,15 @@ class Role(enum.StrEnum):
     HANDLER = "jobplatform_handler"
 
 
+#: Since 16 whoever has made a role may give it away, and need not be able to become it.
+MAY_BECOME = """
+pg_has_role(
+    session_user, {role}, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end
+)
+"""
+
 # Every table with a workspace is asked for, whatever version made it. What a view shows depends on its reader's rights.
-LOGIN = """
+LOGIN = f"""
 select
     session_user::text,
     r.rolsuper,
@@ -38,7 +45,7 @@ select
     array(
         select g.rolname::text
         from pg_roles g
-        where g.rolname = any(%(roles)s) and pg_has_role(session_user, g.oid, 'member')
+        where g.rolname = any(%(roles)s) and {MAY_BECOME.format(role="g.oid")}
     ),
     array(select g.rolname::text from pg_roles g where g.rolname = any(%(roles)s)),
     array(
@@ -79,7 +86,7 @@ class Login(NamedTuple):
     superuser: bool
     bypasses: bool
     embedded: bool
-    member_of: Sequence[str]
+    may_become: Sequence[str]
     existing: Sequence[str]
     dangerous: Sequence[str]
     inheriting: Sequence[str]
@@ -131,8 +138,8 @@ def _problems(login: Login, roles: Sequence[Role], *, trust_login: bool) -> Iter
     for role in roles:
         if role not in login.existing:
             yield f"the role {role} does not exist on this server: run `jobplatform migrate`"
-        elif role not in login.member_of:
-            yield f'the database login {login.name!r} is not a member of {role}: grant {role} to "{login.name}"'
+        elif role not in login.may_become:
+            yield f'the database login {login.name!r} may not act as {role}: grant {role} to "{login.name}"'
     for name in login.dangerous:
         yield f"the role {name} may log in or bypass row security: alter role {name} nologin nosuperuser nobypassrls"
     for found in login.inheriting:

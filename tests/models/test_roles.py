@@ -17,6 +17,11 @@ from jobplatform.settings import Settings
 from jobplatform.worker import Worker
 
 
+def version_of(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text("select current_setting('server_version_num')::int / 10000")))
+
+
 @pytest.fixture
 def _not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the server of the tests were not our embedded one."""
@@ -70,6 +75,25 @@ def test_a_login_that_bypasses_row_security_is_refused(server: EmbeddedServer, d
 def test_a_login_that_is_no_member_is_told_what_to_grant(make: Callable[..., Engine]) -> None:
     with pytest.raises(SettingsError, match='grant jobplatform_worker to "only_api"'):
         require_roles(make(Role.API), Role.WORKER)
+
+
+def test_a_login_that_has_made_the_roles_is_told_to_give_them_to_itself(
+    server: EmbeddedServer, database_url: str, engine: Engine
+) -> None:
+    if version_of(engine) < 16:
+        pytest.skip("whoever makes a role becomes no member of it")
+    server.provide_login("maker")
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        # As after `create role … login createrole` and a migration by that login.
+        connection.execute("grant jobplatform_worker to maker with admin true, inherit false, set false")
+    made_by = make_engine(server.url(make_url(database_url).database or "", "maker"), pool_size=1)
+
+    with pytest.raises(SettingsError, match='grant jobplatform_worker to "maker"'):
+        require_roles(made_by, Role.WORKER)
+
+    with psycopg.connect(server.url("postgres", "maker"), autocommit=True) as connection:
+        connection.execute('grant jobplatform_worker to "maker"')
+    assert require_roles(made_by, Role.WORKER)
 
 
 @pytest.mark.parametrize("change", ["no force row level security", "disable row level security"])

@@ -227,7 +227,7 @@ def test_a_worker_that_is_there_before_the_schema_is_none_before_its_login_is_lo
     migrate(empty_url)
 
     assert worker.wait() != 0
-    assert "'unfit' is not a member of jobplatform_worker" in worker.end_of_log
+    assert "'unfit' may not act as jobplatform_worker" in worker.end_of_log
     assert worker.events("worker ready") == []
 
 
