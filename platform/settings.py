@@ -313,8 +313,10 @@ class _Reader:
             text = self.environ.get(variable, "").strip()
             if text:
                 if not re.match(r"^(postgres|postgresql)(\+psycopg)?://", text):
-                    # The text itself is not repeated: it may hold a password.
-                    self.problems.append(f"{variable} must start with postgresql://")
+                    # The rest of the text is not repeated: it may hold a password.
+                    begins = re.match(r"[a-z][a-z0-9+]*://", text)
+                    found = f", and not with {begins[0]}" if begins else ""
+                    self.problems.append(f"{variable} must start with postgresql://{found}")
                 return text
         return None
 

@@ -64,8 +64,10 @@ def free_address(settings: Settings, host: str | None = None, port: int | None =
 def cannot_listen(host: str, port: int, error: OSError) -> click.ClickException:
     """What is in the way, and what to say instead."""
     who = f" (`{who_listens(port)}` says by whom)" if error.errno == errno.EADDRINUSE else ""
+    # Python adds the address, which is said already.
+    why, *_ = (error.strerror or str(error)).partition(" (while attempting to bind")
     return click.ClickException(
-        f"cannot listen on {address_of(host, port)}: {error.strerror or error}{who}; "
+        f"cannot listen on {address_of(host, port)}: {why}{who}; "
         "say another --host or --port (JOBPLATFORM_HOST, JOBPLATFORM_PORT)"
     )
 

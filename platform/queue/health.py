@@ -110,7 +110,8 @@ def queue_health(
     Alerts of rules: ``stuck`` (running longer than 15 minutes), ``failing`` (more than 20 % of what ended in the last
     hour failed), ``backlog`` (more than 100 ready jobs), and those that the application declares. Their thresholds are
     rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are ready
-    and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no live worker knows), ``no_key``
+    and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no live worker knows,
+    or whose queue none of those serves), ``no_key``
     (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
     and nobody does them), ``webhooks_disabled`` (by the platform, within the last day).
     """
@@ -205,7 +206,9 @@ def _no_key(jobs: int) -> str:
 
 
 def _unserved(tasks: Sequence[str]) -> str:
-    return f"no live worker serves the {agreeing(len(tasks), 'task')} {', '.join(tasks)}"
+    named = f"{agreeing(len(tasks), 'task')} {', '.join(tasks)}"
+    where = agreeing(len(tasks), "the queue where it waits", "the queues where they wait")
+    return f"no live worker serves the {named} in {where}"
 
 
 def _overdue(schedules: int) -> str:

@@ -17,6 +17,7 @@ import datetime
 import difflib
 import importlib
 import inspect
+import os
 import sys
 import traceback
 import uuid
@@ -418,12 +419,31 @@ def load_tasks(name: str) -> Tasks:
         sys.path.insert(0, "")
     module = _imported(module_name, name)
     if not hasattr(module, attribute):
-        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: {module_name} has no attribute {attribute!r}"])
+        meant = _meant(module)
+        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: {module_name} has no attribute {attribute!r}{meant}"])
     tasks = getattr(module, attribute)
     if not isinstance(tasks, Tasks):
-        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: is a {type(tasks).__name__}, not a Tasks"])
+        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: is a {type(tasks).__name__}, not a Tasks{_meant(module)}"])
     tasks.loaded_from = name
     return tasks
+
+
+def _meant(module: ModuleType) -> str:
+    found = [name for name, value in vars(module).items() if isinstance(value, Tasks)]
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _is_absent(module_name: str, error: ImportError) -> bool:
+    """Whether it is the module, or a package that it is in, that is not there, and not something that it imports."""
+    return isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+
+
+def _where_it_was_looked_for() -> str:
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = "which is not there any more"
+    return f"; it was looked for in the current folder, {folder}, and in what {sys.executable} has installed"
 
 
 def _imported(module_name: str, asked: str) -> ModuleType:
@@ -431,7 +451,8 @@ def _imported(module_name: str, asked: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ImportError as error:
-        raise SettingsError([f"JOBPLATFORM_TASKS={asked!r}: cannot import {module_name}: {error}"]) from error
+        where = _where_it_was_looked_for() if _is_absent(module_name, error) else ""
+        raise SettingsError([f"JOBPLATFORM_TASKS={asked!r}: cannot import {module_name}: {error}{where}"]) from error
     except JobPlatformError:
         raise  # It says what is wrong with a task.
     except Exception as error:

@@ -62,8 +62,7 @@ def test_an_address_that_is_taken_is_told_at_once_with_what_to_say_instead(
     done = run(command, "--host", "127.0.0.1", "--port", str(taken))
 
     assert done.exit_code == 1
-    assert f"cannot listen on 127.0.0.1:{taken}: Address already in use" in done.stderr
-    assert f"lsof -nP -iTCP:{taken}" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{taken}: Address already in use (`lsof -nP -iTCP:{taken} " in done.stderr
     assert "JOBPLATFORM_PORT" in done.stderr
     assert list(data_dir.iterdir()) == [], "nothing was started for it"
 

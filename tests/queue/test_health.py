@@ -132,7 +132,7 @@ def test_a_task_that_no_living_worker_serves_is_an_alert(put: Put, db: Session, 
 
     assert [alert.code for alert in health.alerts] == ["unserved"]
     assert health.unserved_tasks == ("new-task",)
-    assert health.alerts[0].message == "no live worker serves the task new-task"
+    assert health.alerts[0].message == "no live worker serves the task new-task in the queue where it waits"
 
 
 def test_a_queue_that_no_living_worker_serves_is_an_alert(put: Put, db: Session, worker: Worker) -> None:

@@ -249,6 +249,12 @@ def test_a_way_past_the_pooler_is_a_problem_without_a_database() -> None:
     assert "DATABASE_URL, which is not set" in problem
 
 
+def test_a_url_for_another_driver_is_told_what_it_begins_with() -> None:
+    (problem,) = problems_of({"DATABASE_URL": "postgresql+psycopg2://shop:hunter2@db/shop"})
+
+    assert problem == "DATABASE_URL must start with postgresql://, and not with postgresql+psycopg2://"
+
+
 def test_the_password_of_a_bad_direct_url_is_not_repeated() -> None:
     (problem,) = problems_of({"DATABASE_URL": "postgresql://db", "JOBPLATFORM_DIRECT_DATABASE_URL": "db:hunter2"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import sys
 import types
 import uuid
@@ -568,7 +569,7 @@ def test_tasks_are_loaded_from_where_the_application_keeps_them(application: typ
         ("x = 1\n1 / 0\n", r"failed, \S+some_tasks\.py, line 2: ZeroDivisionError: division by zero"),
         ("x = 1\n\ndef f(:\n", r"failed, \S+some_tasks\.py, line 3: SyntaxError: "),
         ("[].append_all(1)\n", r"failed, \S+some_tasks\.py, line 1: AttributeError: "),
-        ("import no_such_module_anywhere\n", "cannot import some_tasks: No module named 'no_such_module_anywhere'"),
+        ("import no_such_module_anywhere\n", r"cannot import some_tasks: No module named 'no_such_module_anywhere'\Z"),
     ],
 )
 def test_a_module_of_tasks_that_fails_when_it_is_imported_is_named_with_the_line(
@@ -585,12 +586,39 @@ def test_a_module_of_tasks_that_fails_when_it_is_imported_is_named_with_the_line
     ("name", "what"),
     [
         ("no_such_module_anywhere:tasks", "cannot import no_such_module_anywhere"),
-        ("an_application:taks", "has no attribute 'taks'"),
-        ("an_application:number", "is a int, not a Tasks"),
+        ("an_application:taks", "has no attribute 'taks'; did you mean 'tasks'?"),
+        ("an_application:number", "is a int, not a Tasks; did you mean 'tasks'?"),
     ],
 )
-def test_tasks_that_cannot_be_loaded_say_what_to_correct(application: types.ModuleType, name: str, what: str) -> None:
+def test_tasks_that_cannot_be_loaded_say_what_to_correct(
+    application: types.ModuleType, tasks: Tasks, name: str, what: str
+) -> None:
     application.number = 5  # type: ignore[attr-defined]
+    application.tasks = tasks  # type: ignore[attr-defined]
 
-    with pytest.raises(SettingsError, match=what):
+    with pytest.raises(SettingsError, match=re.escape(what)):
         load_tasks(name)
+
+
+@pytest.mark.parametrize("name", ["no_such_module_anywhere", "no_such_package.tasks", "jobplatform.no_such_module"])
+def test_a_module_of_tasks_that_is_not_there_is_told_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SettingsError) as refused:
+        load_tasks(f"{name}:tasks")
+
+    assert f"in the current folder, {tmp_path}, and in what {sys.executable} has installed" in str(refused.value)
+
+
+def test_a_current_folder_that_is_gone_is_no_reason_to_say_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "release-1"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(SettingsError, match=r"cannot import no_such_module_anywhere.*not there any more"):
+        load_tasks("no_such_module_anywhere:tasks")
