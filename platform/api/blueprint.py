@@ -132,15 +132,16 @@ def create_blueprint(
 
         app.register_blueprint(create_blueprint(sessions, tasks), url_prefix="/api")
 
-    ``sessions`` makes a Session for each of our transactions (a ``sessionmaker``). ``authorize`` takes the
-    place of our tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for
-    nobody. With a database login that could see more than one workspace at a time every request is answered 503, and
-    the log says what to correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may
-    follow events in one process; with ``hub`` it shares those of another blueprint. ``requests_per_minute`` says how
-    many requests each token may make in one process (0: any number), ``refused_deliveries_per_minute`` how many
-    deliveries to a hook that are not believed are looked into (0: all). With ``docs`` there is a page at ``/docs`` that
-    shows the OpenAPI document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below
-    it answer with problems too; everything else stays the application's own.
+    ``sessions`` makes a Session for each of our transactions: a ``sessionmaker``, or a registry such as ``db.session``
+    of Flask-SQLAlchemy, whose factory is used and whose own Session is not. ``authorize`` takes the place of our
+    tokens: ``authorize(request, workspace_id)`` answers with a :class:`Principal`, or None for nobody. With a database
+    login that could see more than one workspace at a time every request is answered 503, and the log says what to
+    correct; ``trust_login`` accepts such a login, for development. ``streams`` says how many may follow events in one
+    process; with ``hub`` it shares those of another blueprint. ``requests_per_minute`` says how many requests each
+    token may make in one process (0: any number), ``refused_deliveries_per_minute`` how many deliveries to a hook that
+    are not believed are looked into (0: all). With ``docs`` there is a page at ``/docs`` that shows the OpenAPI
+    document, for which the extra ``docs`` has to be there. Mounted with a prefix, unknown paths below it answer with
+    problems too; everything else stays the application's own.
     """
     return blueprint_for(
         Mounted(

@@ -34,7 +34,8 @@ class JobPlatform:
             jobs.init_app(app)
             return app
 
-    Configuration, from ``app.config``, with its default:
+    ``sessions`` makes our Sessions: your ``sessionmaker``, or ``db.session`` of Flask-SQLAlchemy. Configuration, from
+    ``app.config``, with its default:
 
     - ``JOBPLATFORM_DATABASE_URL``: the environment's ``JOBS_DATABASE_URL`` or ``DATABASE_URL``. Not used when
       ``sessions`` is given.

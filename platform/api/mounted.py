@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from flask import Request, current_app, g, request, url_for
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
 from jobplatform.api.admission import Admission
 from jobplatform.api.hub import Hub, StreamLimits
@@ -68,6 +68,12 @@ class Mounted:
     rates: RequestRates = field(default_factory=RequestRates)
     docs: bool = False
     refused: RefusedDeliveries = field(default_factory=RefusedDeliveries)
+
+    def __post_init__(self) -> None:
+        # A registry, such as `db.session` of Flask-SQLAlchemy, would hand us the very Session that the host has in use
+        # in this request: in the middle of its transaction, and closed when we are done with it.
+        if isinstance(self.sessions, scoped_session):
+            object.__setattr__(self, "sessions", self.sessions.session_factory)
 
     @classmethod
     def by_settings(

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from flask import Blueprint, Flask, Request, Response, jsonify
 from flask.json.provider import DefaultJSONProvider
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from jobplatform.api import JobPlatform, Principal, create_blueprint
 from jobplatform.errors import SettingsError
@@ -185,6 +185,25 @@ def test_a_host_s_own_authorize_takes_the_place_of_our_tokens(
     assert ada.get(f"/api/workspaces/{other_workspace}/jobs").status_code == 404
     assert token.get(jobs).status_code == 401
     assert asked == [workspace_id, None, workspace_id, other_workspace, workspace_id]
+
+
+def test_the_session_that_a_host_uses_in_a_request_is_left_to_the_host(
+    host: Flask, sessions: Sessions, tasks: Tasks, workspace_id: UUID, jobs_url: str
+) -> None:
+    registry = scoped_session(sessions)  # As `db.session` of Flask-SQLAlchemy: one Session for the whole request.
+
+    def authorize(_request: Request, _workspace: UUID | None) -> Principal:
+        registry.execute(text("set local application_name = 'the host'"))  # … looks for its user.
+        return Principal("ada", workspace_id, frozenset({"jobs:read", "jobs:write"}))
+
+    host.register_blueprint(create_blueprint(registry, tasks, authorize), url_prefix="/api")
+    client = Client(host.test_client(), None)
+
+    for _ in range(2):
+        assert client.post(f"/api{jobs_url}", json={"jobType": "echo"}).status_code == 202
+        assert client.get(f"/api{jobs_url}").status_code == 200
+        assert registry.scalar(text("show application_name")) == "the host", "its transaction goes on"
+    registry.remove()
 
 
 def test_a_principal_that_would_open_every_workspace_by_mistake_cannot_be_made() -> None:
