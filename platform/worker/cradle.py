@@ -195,7 +195,8 @@ class Cradle:
 
     def _died(self) -> None:
         """Its children die with it. A new one starts, after a pause if this one did not get far."""
-        logger.error("nursery died", extra={"was_up": self.up, "pid": self._link.pid if self._link else None})
+        if not self.import_problems:  # The start ends with these, and they say more.
+            logger.error("nursery died", extra={"was_up": self.up, "pid": self._link.pid if self._link else None})
         self.close()
         self._events.all_died()
         if not self._child_was_ready:

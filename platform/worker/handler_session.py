@@ -1,11 +1,18 @@
 """The Sessions of a child's handlers: each sees its job's workspace and nothing else of ours."""
 
 import threading
+from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, confine, make_engine
+
+MISSING_RIGHT: Final = "42501"
+WHAT_TO_GRANT: Final = (
+    f"job.session acts as {Role.HANDLER}, which has no rights to tables of the application before it is granted some: "
+    f"grant select, insert, update, delete on all tables in schema public to {Role.HANDLER}"
+)
 
 
 class HandlerSessions:
@@ -29,7 +36,15 @@ class HandlerSessions:
         """Once, however many threads ask for the first one: nobody would ever close the other's connections."""
         with self._making:
             if self._engine is None:
-                self._engine = make_engine(
+                engine = make_engine(
                     self._database_url, application_name="jobplatform-handler", pool_size=self._threads
                 )
+                event.listen(engine, "handle_error", _say_what_to_grant)
+                self._engine = engine
             return self._engine
+
+
+def _say_what_to_grant(context: ExceptionContext) -> None:
+    """PostgreSQL does not say who is refused, and it is not the login that the application has elsewhere."""
+    if getattr(context.original_exception, "sqlstate", None) == MISSING_RIGHT and context.sqlalchemy_exception:
+        context.sqlalchemy_exception.add_note(WHAT_TO_GRANT)

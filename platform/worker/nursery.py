@@ -87,6 +87,8 @@ class Nursery:
         sys.path += [path for path in options.pop("import_path") if path not in sys.path]
         self.config = ChildConfig(**options)
         logging.basicConfig(level=self.config.log_level, stream=sys.stderr)
+        # In an application with migrations each of its plug-ins says that it is there, whenever somebody imports it.
+        logging.getLogger("alembic").setLevel(max(logging.WARNING, self.config.log_level))
         try:
             self.tasks = load_tasks(self.config.tasks)
             catalogue, rules = self.tasks.catalogue(), self.tasks.rules()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from jobplatform.models import make_engine
 from jobplatform.worker import handler_session
@@ -30,3 +33,18 @@ def test_handlers_whose_threads_ask_at_the_same_time_share_one_engine(monkeypatc
         first, second = threads.map(sessions.open, [str(uuid.uuid4())] * 2)
 
     assert first.get_bind() is second.get_bind()
+
+
+def test_a_handler_without_a_right_is_told_who_it_is_and_what_to_grant(engine: Engine, database_url: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("create table letters (id int)"))
+        connection.execute(text("revoke all on letters from jobplatform_handler"))
+    sessions = HandlerSessions(database_url, threads=1)
+
+    with sessions.open(str(uuid.uuid4())) as session, pytest.raises(ProgrammingError) as refused:
+        session.execute(text("select id from letters"))
+
+    session.get_bind().engine.dispose()
+    told = "".join(traceback.format_exception(refused.value))
+    assert "permission denied for table letters" in told
+    assert "grant select, insert, update, delete on all tables in schema public to jobplatform_handler" in told

@@ -49,6 +49,7 @@ def test_tasks_that_cannot_be_imported_stop_the_start_and_say_why(
     last = worker.log.read_text()
     assert last.count("the configuration has 1 problem:") == 1
     assert said in last
+    assert "nursery died" not in last
     assert database.rows("select count(*) from jobplatform.workers") == [(0,)]
 
 
@@ -92,6 +93,25 @@ def test_only_the_nursery_imports_the_handlers(
     database.wait_until_done()
 
     assert told.read() == [str(worker.nursery)]
+
+
+def test_what_alembic_says_of_itself_when_the_tasks_are_imported_is_not_logged(
+    start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "migrating_tasks.py").write_text(
+        textwrap.dedent("""
+        import logging
+        from tests.worker.handlers import tasks
+        logging.getLogger("alembic.runtime.plugins").info("a plug-in is there")
+        logging.getLogger("shop").info("the tasks are imported")
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    worker = start_worker(tasks="migrating_tasks:tasks")
+
+    assert "the tasks are imported" in worker.log.read_text()
+    assert "a plug-in is there" not in worker.log.read_text()
 
 
 @pytest.mark.thorough
