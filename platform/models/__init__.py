@@ -16,7 +16,7 @@ from jobplatform.models.confine import (
     take_part,
     visit,
 )
-from jobplatform.models.engine import connect_bare, make_engine
+from jobplatform.models.engine import connect_bare, make_engine, on_our_driver
 from jobplatform.models.export_file import ExportFile
 from jobplatform.models.history import (
     BUCKETS,
@@ -176,6 +176,7 @@ __all__ = [
     "make_engine",
     "may_serve",
     "mention_migrations",
+    "on_our_driver",
     "reaching",
     "require_roles",
     "set_free",

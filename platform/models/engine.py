@@ -103,6 +103,11 @@ def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection
     return connection
 
 
+def on_our_driver(engine: Engine) -> URL:
+    """Where an engine goes, for a connection of our own: a host's may be on another driver, such as psycopg2."""
+    return engine.url.set(drivername="postgresql+psycopg")
+
+
 def _settle_in(engine: Engine, prepare_threshold: int, settings: Sequence[str]) -> None:
     """Make the session of each new connection ours, unless it is shared with others."""
 

@@ -27,7 +27,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Dialect, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from jobplatform.models import connect_bare
+from jobplatform.models import connect_bare, on_our_driver
 
 #: Workers LISTEN here. A payload is ``q:<queue>`` (jobs are ready in it), ``w:<workspace>,<workspace>…`` (they are
 #: theirs), :data:`CANCEL` or :data:`SETTLE`.
@@ -124,7 +124,7 @@ class Doorbell:
 
     def __init__(self, engine: Engine) -> None:
         self._pid = os.getpid()
-        self._url = engine.url
+        self._url = on_our_driver(engine)
         self._changed = threading.Condition()
         self._payloads: set[str] = set()
         self._running = False

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from jobplatform.models import Role, confine, make_engine
+from jobplatform.models import Role, confine, make_engine, on_our_driver
 from jobplatform.queue.begin import begin_jobs
 from jobplatform.queue.breaker import note_of, note_resources
 from jobplatform.queue.claim import ClaimedJob, claim_job
@@ -140,7 +140,7 @@ class _InlineWorker(NamedTuple):
 
 @contextmanager
 def _inline_worker(engine: Engine, tasks: Tasks) -> Iterator[_InlineWorker]:
-    own = make_engine(engine.url, application_name="jobplatform-inline", pool_size=3, autocommit=True)
+    own = make_engine(on_our_driver(engine), application_name="jobplatform-inline", pool_size=3, autocommit=True)
     try:
         with Session(own) as session, as_worker(own, session, tasks) as worker_id:
             yield _InlineWorker(engine, session, tasks, worker_id)

@@ -90,6 +90,16 @@ def test_a_committed_job_rings_with_the_name_of_its_queue(
     assert hear("q:letters") == {"q:letters"}
 
 
+def test_an_application_on_another_driver_rings_too(
+    engine: Engine, session: Session, workspace_id: uuid.UUID, hear: Hear
+) -> None:
+    engine.url = engine.url.set(drivername="postgresql+psycopg2")
+    enqueue_job(session, a_job(workspace_id, "letters"))
+    session.commit()
+
+    assert hear("q:letters") == {"q:letters"}
+
+
 def test_a_bulk_rings_once_for_each_queue(session: Session, workspace_id: uuid.UUID, hear: Hear) -> None:
     enqueue_jobs(session, [a_job(workspace_id, queue) for queue in ("a", "b", "a")])
     session.commit()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.errors import InvalidPayloadError
@@ -77,6 +77,14 @@ def test_a_job_has_run_when_the_commit_returns(declare: Declare, run: Run, look:
     job = look(run(declare(lambda _job: {"n": 1})))
 
     assert (job.status, job.outcome, job.result, job.attempts) == (Status.COMPLETED, "ok", {"n": 1}, 1)
+
+
+def test_a_job_of_an_application_on_another_driver_runs(
+    declare: Declare, run: Run, look: Look, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "url", engine.url.set(drivername="postgresql+psycopg2"))
+
+    assert look(run(declare(lambda _job: {"n": 1}))).status == Status.COMPLETED
 
 
 def test_a_job_does_not_run_before_the_commit(declare: Declare, session: Session, workspace_id: uuid.UUID) -> None:
