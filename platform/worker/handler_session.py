@@ -10,8 +10,9 @@ from jobplatform.models import Role, confine, make_engine
 
 MISSING_RIGHT: Final = "42501"
 WHAT_TO_GRANT: Final = (
-    f"job.session acts as {Role.HANDLER}, which has no rights to tables of the application before it is granted some: "
-    f"grant select, insert, update, delete on all tables in schema public to {Role.HANDLER}"
+    f"job.session acts as {Role.HANDLER}, which has no rights to what is the application's before it is granted some: "
+    f"grant select, insert, update, delete on all tables in schema public to {Role.HANDLER}; "
+    f"grant usage, select on all sequences in schema public to {Role.HANDLER}"
 )
 
 
