@@ -181,8 +181,7 @@ def downgrade() -> None:
 
 
 def make_roles() -> None:
-    if not context.is_offline_mode():
-        require_right_to_make_roles()
+    login = "" if context.is_offline_mode() else require_right_to_make_roles()
     try:
         for role, options in ROLES.items():
             op.execute(CREATE.format(role=role, options=options))
@@ -190,19 +189,22 @@ def make_roles() -> None:
             op.execute(GRANT.format(role=role, member=member))
         op.execute(JOIN_OWNER.format(owner=OWNER))
     except DBAPIError as error:
-        raise MigrationError(f"the roles of jobplatform cannot be made ({error.orig}); {advice('you')}") from error
+        raise MigrationError(f"the roles of jobplatform cannot be made ({error.orig}); {advice(login)}") from error
 
 
-def require_right_to_make_roles() -> None:
+def require_right_to_make_roles() -> str:
+    """Raise if it is certain that the login may not; the login."""
     found = op.get_bind().execute(text(REQUIREMENTS), {"roles": list(ROLES)}).one()
+    login: str
     may_create, superuser, existing, login = found
     if existing < len(ROLES) and not may_create:
         raise MigrationError(f"the login {login!r} may not create roles; {advice(login)}")
     if superuser or existing < len(ROLES):
-        return
+        return login
     member = op.get_bind().execute(text("select pg_has_role(current_user, :owner, 'member')"), {"owner": OWNER})
     if not member.scalar() and not may_create:
         raise MigrationError(f"the login {login!r} is not a member of {OWNER}; {advice(login)}")
+    return login
 
 
 def advice(login: str) -> str:
