@@ -1,25 +1,35 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits.
 
-Where to look, by what is asked:
+Where to look, by what is asked (a name with a slash is a folder):
 
-    how a task is declared        tasks, task, task_options, payloads, unique, resources, retry
-    how a job comes to be         the room enqueue; allowed, quota, edges and batches, parent, receive
-    by when it has to begin       start_by, begin, end_late
-    who runs it, and when         the room claim; shares, promote, doorbell, waking, ready, look_around, leftover
-    what a handler may do         running, items, steps, outcomes; execute and execute_batch call it, inline without a
-                                  worker, replay without keeping anything
-    how an attempt ends           complete, fail, release, ending, again; rescue and reconcile when nobody says so;
-                                  end_waiting for what ends while it waits
-    what waits for an ending      notices, settle, succeed, predecessors
-    what people do to jobs        cancel, retry_job, fork_job, run_now, change_waiting, delete; many at once:
-                                  cancel_many, bulk, bulk_actions
-    what may run at all           limits, pause, breaker
-    what repeats                  the room schedules
-    what others are told          webhooks, tell_webhooks, watch, changes; deliveries from outside: hooks, receive
-    what is seen of it            read, find, search, failed, overview, stats, levels; the rooms why and pages
-    what is wrong                 health, rules, alerts, workspace_rules, doctor, compact
-    what is kept, for how long    keep, retention, erase, export, seal and vault, audit
-    who works                     workers; turns of the chores that one does for all
+    how a task is declared           tasks, task, task_options, payloads, unique, resources, retry, own_tasks, describe
+    how a job comes to be            enqueue/, allowed, quota, kept_answers, happenings
+    what it belongs to or waits for  parent, batches, fill_batch, edges, predecessors
+    by when it must begin            start_by, begin, end_late
+    who runs it, and when            claim/, shares, promote, ready, look_around, leftover, resource_levels
+    who is woken for it              doorbell, waking
+    how a handler is called          execute, execute_batch, recording, inline (without a worker), replay (nothing is
+                                     kept)
+    what a handler can say           running, items, steps, save_step, outcomes, progress, logs
+    how an attempt ends              complete, fail, release, ending, again
+    when nobody says that it ended   rescue, reconcile, end_waiting (it was still waiting)
+    what a failure says              asking, infrastructure, retry_after, fingerprint, group_errors
+    what follows an ending           notices, settle, settle_sql, succeed
+    what people do to one job        cancel, retry_job, fork_job, from_step, run_now, change_waiting, delete, guard
+    what people do to many           cancel_many, bulk_actions, matching
+    what may run at all              limits, pause, breaker
+    what repeats                     schedules/
+    what others are told             webhooks, tell_webhooks, webhook_job, told, watch, changes
+    what others deliver              hooks, receive, hook_event, hook_key, forget_deliveries, hook_rules (for webhooks,
+                                     too)
+    what is seen of jobs             read, find/, search, failed, why/, pages/
+    what is counted                  overview, stats, counts, count, levels
+    what is wrong                    health, rules, alerts, workspace_rules, workspace_alerts, doctor, compact
+    what is kept, and how long       keep, retention, needed, forget_periods, audit, sync_logs
+    what a workspace takes along     belongings, erase, export, export_files, exports
+    how a text is kept               safe_json, shown, seal, vault
+    who works                        workers, turns (of chores that one does for all), patience (while it does them)
+    how a statement is run           statement, opening, snapshot, hold, locks
 """
 
 from jobplatform.errors import JobError

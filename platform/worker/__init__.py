@@ -2,19 +2,20 @@
 
 Where to look, by what is asked:
 
-    how it is put together        host, options; the hub is the loop of the parent
-    who speaks to the database    claimer, finisher, registrar, keeper: each a thread (database);
-                                  ear and listener for the doorbell
+    how it is put together        host, options, hub (the loop of the parent)
+    who speaks to the database    claimer, finisher, registrar, keeper, database (the thread of each of them)
+    who hears the doorbell        ear, listener
     how many jobs are claimed     supply, pace, newcomers
-    what the parent holds         ledger, attempt, gathering, outbox; verdicts on what ended
+    what the parent holds         ledger, attempt, gathering, outbox
     which child gets which job    dispatch
-    what children say             hearing; bodies of what they say, output for what they print
-    how children live and die     pool, slot, cradle; the ladder by which one is stopped
-    who makes children            nursery, and nursery_link to it
+    what children say             hearing, bodies, output (what they print)
+    what becomes of an attempt    verdicts
+    how children live and die     pool, slot, cradle, ladder (by which one is stopped)
+    who makes children            nursery, nursery_link
     what runs in a child          child, channel, handler_session, surroundings
     what is said between them     frames
     how long we are a worker      membership, departure, until
-    what is done every so often   keeper and its messages, chore, repair
+    what is done every so often   chore, keeper_messages, repair
     what the system has for us    kernel, clock
     what others are told of it    port, watching, tally
 """
