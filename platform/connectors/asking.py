@@ -18,7 +18,7 @@ import httpx
 from jobplatform.connectors.keeping import Credentials, Keeper, Rate
 from jobplatform.connectors.outside import Answer, Asking, OutsideClient, Sink
 from jobplatform.errors import NeedsAttentionError, SourceBusyError
-from jobplatform.queue.retry_after import header_seconds
+from jobplatform.queue.run.retry_after import header_seconds
 
 DEFAULT_PAUSE = 1.0
 #: A turn that comes later than this is not waited for here: it would hold a slot of the worker.

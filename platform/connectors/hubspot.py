@@ -40,7 +40,7 @@ from jobplatform.errors import (
     SourceError,
     SourceUnreachableError,
 )
-from jobplatform.queue.retry_after import header_seconds
+from jobplatform.queue.run.retry_after import header_seconds
 from jobplatform.redaction import redact_text
 
 HUBSPOT = "https://api.hubapi.com"

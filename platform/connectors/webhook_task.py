@@ -32,7 +32,7 @@ from jobplatform.queue import (
     note_went_wrong,
     prepare_sending,
 )
-from jobplatform.queue.retry_after import LATER, LONGEST, header_seconds
+from jobplatform.queue.run.retry_after import LATER, LONGEST, header_seconds
 from jobplatform.settings import Settings
 from jobplatform.webhooks import sign
 

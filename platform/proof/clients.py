@@ -43,7 +43,7 @@ from jobplatform.queue import (
     report_progress,
     retry_job,
 )
-from jobplatform.queue.save_step import save_step
+from jobplatform.queue.attempts.save_step import save_step
 
 
 @dataclass(slots=True)

@@ -1,43 +1,28 @@
 """What may happen to a job. One verb, one file; every verb takes the caller's Session first and never commits.
 
-Where to look, by what is asked (a name with a slash is a folder):
+Where to look, by what is asked (a name with a slash is a folder, with a map of its own):
 
-    how a task is declared           tasks, task, task_options, payloads, unique, resources, retry, own_tasks, describe
-    how a job comes to be            enqueue/, allowed, quota, kept_answers, happenings
-    what it belongs to or waits for  parent, batches, fill_batch, edges, predecessors
-    by when it must begin            start_by, begin, end_late
-    who runs it, and when            claim/, shares, promote, ready, look_around, leftover, resource_levels
-    who is woken for it              doorbell, waking
-    how a handler is called          execute, execute_batch, recording, inline (without a worker), replay (nothing is
-                                     kept)
-    what a handler can say           running, items, steps, save_step, outcomes, progress, logs
-    how an attempt ends              complete, fail, release, ending, again
-    when nobody says that it ended   rescue, reconcile, end_waiting (it was still waiting)
-    what a failure says              asking, infrastructure, retry_after, fingerprint, group_errors
-    what follows an ending           notices, settle, settle_sql, succeed
-    what people do to one job        cancel, retry_job, fork_job, from_step, run_now, change_waiting, delete, guard
-    what people do to many           cancel_many, bulk_actions, matching
-    what may run at all              limits, pause, breaker
-    what repeats                     schedules/
-    what others are told             webhooks, tell_webhooks, webhook_job, told, watch, changes
-    what others deliver              hooks, receive, hook_event, hook_key, forget_deliveries, hook_rules (for webhooks,
-                                     too)
-    what is seen of jobs             read, find/, search, failed, why/, pages/
-    what is counted                  overview, stats, counts, count, levels
-    what is wrong                    health, rules, alerts, workspace_rules, workspace_alerts, doctor, compact
-    what is kept, and how long       keep, retention, needed, forget_periods, audit, sync_logs
-    what a workspace takes along     belongings, erase, export, export_files, exports
-    how a text is kept               safe_json, shown, seal, vault
-    who works                        workers, turns (of chores that one does for all), patience (while it does them)
-    how a statement is run           statement, opening, snapshot, hold, locks
+    how a task is declared        tasks/, allowed
+    how a job comes to be         enqueue/, guard, kept_answers
+    who runs it, and when         claim/, limits/, start_by
+    who is woken for it           doorbell, waking
+    what a handler does           run/
+    how an attempt goes and ends  attempts/, end_waiting (it was still waiting)
+    what follows an ending        after/
+    what people do to jobs        by_hand/, hold
+    what repeats                  schedules/
+    what passes the border        hooks/ (webhooks, too), sync_logs
+    what is seen of jobs          reading/, find/, why/, pages/
+    what is counted               numbers/
+    what is wrong                 health/
+    what is kept, and how long    keep/, audit
+    how a text is kept            safe_json, shown, seal, vault
+    who works                     workers, chores/, turns (who does one for all), patience (while they do it)
+    how a statement is run        statement, opening, snapshot, locks
 """
 
 from jobplatform.errors import JobError
-from jobplatform.queue.again import RetryFunction
-from jobplatform.queue.alerts import AlertEvent, list_alerts, settle_alerts
-from jobplatform.queue.allowed import PRIORITIES
-from jobplatform.queue.audit import list_audit, record
-from jobplatform.queue.batches import (
+from jobplatform.queue.after.batches import (
     BatchSeen,
     Callback,
     batch_of_job,
@@ -47,10 +32,22 @@ from jobplatform.queue.batches import (
     list_callbacks,
     open_batch,
 )
-from jobplatform.queue.begin import begin_jobs
-from jobplatform.queue.belongings import owns_something
-from jobplatform.queue.breaker import ResourceNote, note_of, note_resources
-from jobplatform.queue.bulk_actions import (
+from jobplatform.queue.after.fill_batch import OpenBatch
+from jobplatform.queue.after.notices import is_unsettled, settle_yourself
+from jobplatform.queue.after.predecessors import PredecessorResult, Wait, list_waits
+from jobplatform.queue.after.settle import settle_endings
+from jobplatform.queue.after.succeed import Succeeded, succeed_jobs
+from jobplatform.queue.allowed import PRIORITIES
+from jobplatform.queue.attempts.begin import begin_jobs
+from jobplatform.queue.attempts.complete import Completion, complete_jobs
+from jobplatform.queue.attempts.fail import Failure, fail_jobs
+from jobplatform.queue.attempts.logs import MOST_LINES, LogLine, append_log_lines
+from jobplatform.queue.attempts.progress import ProgressReport, report_progress
+from jobplatform.queue.attempts.reconcile import release_unknown_jobs
+from jobplatform.queue.attempts.release import Release, release_jobs
+from jobplatform.queue.attempts.rescue import rescue_jobs
+from jobplatform.queue.audit import list_audit, record
+from jobplatform.queue.by_hand.bulk_actions import (
     BULK_STATUSES,
     BulkAction,
     BulkDeed,
@@ -63,10 +60,19 @@ from jobplatform.queue.bulk_actions import (
     preview_bulk,
     stop_bulk,
 )
-from jobplatform.queue.cancel import CancelAnswer, cancel_job
-from jobplatform.queue.cancel_many import ManyCancelled, cancel_batch, cancel_tree
-from jobplatform.queue.change_waiting import ChangeAnswer, JobChange, change_job, hold_job
-from jobplatform.queue.changes import START, Change, Facts, Position, changes_since, present_position, read_position
+from jobplatform.queue.by_hand.cancel import CancelAnswer, cancel_job
+from jobplatform.queue.by_hand.cancel_many import ManyCancelled, cancel_batch, cancel_tree
+from jobplatform.queue.by_hand.change_waiting import ChangeAnswer, JobChange, change_job, hold_job
+from jobplatform.queue.by_hand.delete import delete_jobs
+from jobplatform.queue.by_hand.fork_job import ForkAnswer, ForkKind, fork_job
+from jobplatform.queue.by_hand.matching import Deed, Matching, Portion, act_on_some, count_matching
+from jobplatform.queue.by_hand.retry_job import RetryAnswer, RetryKind, retry_job
+from jobplatform.queue.by_hand.run_now import RunNowAnswer, run_job_now
+from jobplatform.queue.chores.compact import compact_now, needs_compacting
+from jobplatform.queue.chores.end_late import EndedLate, end_late_jobs
+from jobplatform.queue.chores.leftover import is_anything_left
+from jobplatform.queue.chores.look_around import Signs, look_around
+from jobplatform.queue.chores.promote import Promoted, promote_jobs
 from jobplatform.queue.claim import (
     NOBODY,
     Ahead,
@@ -78,22 +84,8 @@ from jobplatform.queue.claim import (
     claim_jobs,
     prepare_claims,
 )
-from jobplatform.queue.compact import compact_now, needs_compacting
-from jobplatform.queue.complete import Completion, complete_jobs
-from jobplatform.queue.count import Counted, count_endings
-from jobplatform.queue.delete import delete_jobs
-from jobplatform.queue.describe import describe_tasks, payload_schema
-from jobplatform.queue.doctor import (
-    Finding,
-    Severity,
-    clock_difference,
-    examine_queue,
-    examine_schema,
-    examine_server,
-)
+from jobplatform.queue.claim.shares import Shares
 from jobplatform.queue.doorbell import CANCEL, CHANNEL, LISTENER, SETTLE, silence
-from jobplatform.queue.edges import Edge, chain
-from jobplatform.queue.end_late import EndedLate, end_late_jobs
 from jobplatform.queue.enqueue import (
     LONGEST_KEY,
     LONGEST_PERIOD,
@@ -108,28 +100,36 @@ from jobplatform.queue.enqueue import (
     enqueue_job,
     enqueue_jobs,
 )
-from jobplatform.queue.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
-from jobplatform.queue.execute import Ended, execute, wait_for_task
-from jobplatform.queue.execute_batch import execute_batch
-from jobplatform.queue.export import export_workspace
-from jobplatform.queue.export_files import export_files
-from jobplatform.queue.exports import QUEUE as EXPORT_QUEUE
-from jobplatform.queue.exports import expire_exports
-from jobplatform.queue.fail import Failure, fail_jobs
-from jobplatform.queue.failed import FailedCursor, FailedPage, failed_jobs
-from jobplatform.queue.fill_batch import OpenBatch
+from jobplatform.queue.enqueue.edges import Edge, chain
+from jobplatform.queue.enqueue.happenings import Happening, off_happenings, on_happenings
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
-from jobplatform.queue.fingerprint import common_part, fingerprint_of
-from jobplatform.queue.forget_deliveries import forget_deliveries
-from jobplatform.queue.forget_periods import forget_periods
-from jobplatform.queue.fork_job import ForkAnswer, ForkKind, fork_job
-from jobplatform.queue.happenings import Happening, off_happenings, on_happenings
-from jobplatform.queue.health import Alert, Health, queue_health
+from jobplatform.queue.find.search import QUALIFIERS, Search, parse_search
+from jobplatform.queue.health.alerts import AlertEvent, list_alerts, settle_alerts
+from jobplatform.queue.health.doctor import (
+    Finding,
+    Severity,
+    clock_difference,
+    examine_queue,
+    examine_schema,
+    examine_server,
+)
+from jobplatform.queue.health.health import Alert, Health, queue_health
+from jobplatform.queue.health.rules import (
+    METRICS,
+    RULE_NAME,
+    AlertRule,
+    clear_rule,
+    declare_rules,
+    find_rule,
+    list_rules,
+    set_rule,
+)
+from jobplatform.queue.health.workspace_alerts import list_workspace_alerts, settle_workspace_alerts
+from jobplatform.queue.health.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
 from jobplatform.queue.hold import hold_all
-from jobplatform.queue.hook_event import HookEvent
-from jobplatform.queue.hook_key import HookKey, read_hook_key
-from jobplatform.queue.hook_rules import LONGEST_ROTATION
-from jobplatform.queue.hooks import (
+from jobplatform.queue.hooks.event import HookEvent
+from jobplatform.queue.hooks.forget_deliveries import forget_deliveries
+from jobplatform.queue.hooks.hooks import (
     NewHook,
     change_hook,
     create_hook,
@@ -144,15 +144,69 @@ from jobplatform.queue.hooks import (
     rotate_hook_key,
     rotate_hook_secret,
 )
-from jobplatform.queue.inline import as_worker, run_claimed, run_inline
-from jobplatform.queue.items import BatchResultError, Item, Items
-from jobplatform.queue.keep import (
+from jobplatform.queue.hooks.key import HookKey, read_hook_key
+from jobplatform.queue.hooks.receive import (
+    MOST_EVENTS,
+    FoundHook,
+    Received,
+    find_hook_by_key,
+    open_hook_secrets,
+    receive,
+    turn_away,
+)
+from jobplatform.queue.hooks.rules import LONGEST_ROTATION
+from jobplatform.queue.hooks.webhook_job import ATTEMPTS as WEBHOOK_ATTEMPTS
+from jobplatform.queue.hooks.webhook_job import (
+    EVENTS,
+    JOB_EVENTS,
+    WEBHOOK_QUEUE,
+    WEBHOOK_TASK,
+    WebhookEvent,
+    WebhookPayload,
+    delay_after,
+    delivery_id,
+    event_of,
+)
+from jobplatform.queue.hooks.webhooks import (
+    PLATFORM,
+    NewWebhook,
+    change_webhook,
+    create_webhook,
+    delete_webhook,
+    disable_webhook,
+    enable_webhook,
+    find_webhook,
+    get_webhook,
+    list_webhook_jobs,
+    list_webhooks,
+    note_went_well,
+    note_went_wrong,
+    prepare_sending,
+    rotate_webhook_secret,
+    send_test,
+)
+from jobplatform.queue.keep.belongings import owns_something
+from jobplatform.queue.keep.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running
+from jobplatform.queue.keep.export import export_workspace
+from jobplatform.queue.keep.export_files import export_files
+from jobplatform.queue.keep.exports import QUEUE as EXPORT_QUEUE
+from jobplatform.queue.keep.exports import expire_exports
+from jobplatform.queue.keep.forget_periods import forget_periods
+from jobplatform.queue.keep.how_long import (
     Keep,
     RetentionRule,
     clear_retention,
     declare_retention,
     list_retention,
     set_retention,
+)
+from jobplatform.queue.keep.retention import (
+    Keeps,
+    count_due,
+    count_pages,
+    forget_the_past,
+    prune_jobs,
+    prune_pages,
 )
 from jobplatform.queue.kept_answers import (
     NOBODYS,
@@ -162,9 +216,10 @@ from jobplatform.queue.kept_answers import (
     keep_answer,
     lock_request,
 )
-from jobplatform.queue.leftover import is_anything_left
-from jobplatform.queue.levels import Levels, measure_levels
-from jobplatform.queue.limits import (
+from jobplatform.queue.limits.breaker import ResourceNote, note_of, note_resources
+from jobplatform.queue.limits.pause import find_pause, list_pauses, pause, pauses_of, resume
+from jobplatform.queue.limits.resource_levels import LevelOfResource, extreme_levels, list_resource_levels
+from jobplatform.queue.limits.settings import (
     Limits,
     LimitsInCode,
     LimitsOfWorkspace,
@@ -194,11 +249,58 @@ from jobplatform.queue.limits import (
     set_task_limits,
     set_workspace_limits,
 )
-from jobplatform.queue.logs import MOST_LINES, LogLine, append_log_lines
-from jobplatform.queue.look_around import Signs, look_around
-from jobplatform.queue.matching import Deed, Matching, Portion, act_on_some, count_matching
-from jobplatform.queue.notices import is_unsettled, settle_yourself
-from jobplatform.queue.outcomes import (
+from jobplatform.queue.numbers.count import Counted, count_endings
+from jobplatform.queue.numbers.fingerprint import common_part, fingerprint_of
+from jobplatform.queue.numbers.levels import Levels, measure_levels
+from jobplatform.queue.numbers.overview import (
+    QueueSeen,
+    WorkerSeen,
+    WorkspaceSeen,
+    find_workspace,
+    list_queues,
+    list_workers,
+    list_workspaces,
+)
+from jobplatform.queue.numbers.stats import Part, Stats, Times, queue_size, queue_stats
+from jobplatform.queue.patience import out_of_patience
+from jobplatform.queue.reading.changes import (
+    START,
+    Change,
+    Facts,
+    Position,
+    changes_since,
+    present_position,
+    read_position,
+)
+from jobplatform.queue.reading.failed import FailedCursor, FailedPage, failed_jobs
+from jobplatform.queue.reading.read import (
+    JobsPage,
+    get_job,
+    list_attempts,
+    list_jobs,
+    list_steps,
+    page_jobs,
+    statuses_of,
+)
+from jobplatform.queue.reading.watch import (
+    LATE_LINES,
+    MOST_ENDED,
+    MOST_LIVE,
+    WINDOW_MS,
+    Followed,
+    Seen,
+    WorkspaceLook,
+    find_news,
+    look_at_jobs,
+    look_at_workspace,
+    reveal_facts,
+)
+from jobplatform.queue.run.again import RetryFunction
+from jobplatform.queue.run.execute import Ended, execute, wait_for_task
+from jobplatform.queue.run.execute_batch import execute_batch
+from jobplatform.queue.run.inline import as_worker, run_claimed, run_inline
+from jobplatform.queue.run.items import BatchResultError, Item, Items
+from jobplatform.queue.run.outcomes import (
     INTERRUPTIONS,
     Cancel,
     Cancelled,
@@ -213,68 +315,10 @@ from jobplatform.queue.outcomes import (
     Snooze,
     TimedOut,
 )
-from jobplatform.queue.overview import (
-    QueueSeen,
-    WorkerSeen,
-    WorkspaceSeen,
-    find_workspace,
-    list_queues,
-    list_workers,
-    list_workspaces,
-)
-from jobplatform.queue.own_tasks import EXPIRE_EXPORTS, is_own_task
-from jobplatform.queue.patience import out_of_patience
-from jobplatform.queue.pause import find_pause, list_pauses, pause, pauses_of, resume
-from jobplatform.queue.predecessors import PredecessorResult, Wait, list_waits
-from jobplatform.queue.progress import ProgressReport, report_progress
-from jobplatform.queue.promote import Promoted, promote_jobs
-from jobplatform.queue.read import (
-    JobsPage,
-    get_job,
-    list_attempts,
-    list_jobs,
-    list_steps,
-    page_jobs,
-    statuses_of,
-)
-from jobplatform.queue.receive import (
-    MOST_EVENTS,
-    FoundHook,
-    Received,
-    find_hook_by_key,
-    open_hook_secrets,
-    receive,
-    turn_away,
-)
-from jobplatform.queue.reconcile import release_unknown_jobs
-from jobplatform.queue.recording import Recorder
-from jobplatform.queue.release import Release, release_jobs
-from jobplatform.queue.replay import ReplayChannel, Replayed, Snapshot, is_replay, read_snapshot, replay_job
-from jobplatform.queue.rescue import rescue_jobs
-from jobplatform.queue.resource_levels import LevelOfResource, extreme_levels, list_resource_levels
-from jobplatform.queue.resources import Adaptive
-from jobplatform.queue.retention import (
-    Keeps,
-    count_due,
-    count_pages,
-    forget_the_past,
-    prune_jobs,
-    prune_pages,
-)
-from jobplatform.queue.retry import RetryPolicy
-from jobplatform.queue.retry_job import RetryAnswer, RetryKind, retry_job
-from jobplatform.queue.rules import (
-    METRICS,
-    RULE_NAME,
-    AlertRule,
-    clear_rule,
-    declare_rules,
-    find_rule,
-    list_rules,
-    set_rule,
-)
-from jobplatform.queue.run_now import RunNowAnswer, run_job_now
-from jobplatform.queue.running import RunningJob
+from jobplatform.queue.run.recording import Recorder
+from jobplatform.queue.run.replay import ReplayChannel, Replayed, Snapshot, is_replay, read_snapshot, replay_job
+from jobplatform.queue.run.running import RunningJob
+from jobplatform.queue.run.steps import MOST_PARTS, MOST_STEPS, STEP_LIMIT, Step
 from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
 from jobplatform.queue.schedules import (
     LONGEST_INTERVAL,
@@ -317,18 +361,16 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
-from jobplatform.queue.search import QUALIFIERS, Search, parse_search
-from jobplatform.queue.settle import settle_endings
-from jobplatform.queue.shares import Shares
 from jobplatform.queue.statement import Lease, quick_maker
-from jobplatform.queue.stats import Part, Stats, Times, queue_size, queue_stats
-from jobplatform.queue.steps import MOST_PARTS, MOST_STEPS, STEP_LIMIT, Step
-from jobplatform.queue.succeed import Succeeded, succeed_jobs
 from jobplatform.queue.sync_logs import STATUSES as SYNC_LOG_STATUSES
 from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_logs, tend_sync_logs
-from jobplatform.queue.task import Task
-from jobplatform.queue.task_options import IfActive, JobOptions
-from jobplatform.queue.tasks import Tasks, load_tasks
+from jobplatform.queue.tasks.describe import describe_tasks, payload_schema
+from jobplatform.queue.tasks.options import IfActive, JobOptions
+from jobplatform.queue.tasks.own import EXPIRE_EXPORTS, is_own_task
+from jobplatform.queue.tasks.registry import Tasks, load_tasks
+from jobplatform.queue.tasks.resources import Adaptive
+from jobplatform.queue.tasks.retry import RetryPolicy
+from jobplatform.queue.tasks.task import Task
 from jobplatform.queue.vault import (
     is_encrypting,
     key_ring,
@@ -342,49 +384,6 @@ from jobplatform.queue.vault import (
     set_encrypting,
     use_key_ring,
 )
-from jobplatform.queue.watch import (
-    LATE_LINES,
-    MOST_ENDED,
-    MOST_LIVE,
-    WINDOW_MS,
-    Followed,
-    Seen,
-    WorkspaceLook,
-    find_news,
-    look_at_jobs,
-    look_at_workspace,
-    reveal_facts,
-)
-from jobplatform.queue.webhook_job import ATTEMPTS as WEBHOOK_ATTEMPTS
-from jobplatform.queue.webhook_job import (
-    EVENTS,
-    JOB_EVENTS,
-    WEBHOOK_QUEUE,
-    WEBHOOK_TASK,
-    WebhookEvent,
-    WebhookPayload,
-    delay_after,
-    delivery_id,
-    event_of,
-)
-from jobplatform.queue.webhooks import (
-    PLATFORM,
-    NewWebhook,
-    change_webhook,
-    create_webhook,
-    delete_webhook,
-    disable_webhook,
-    enable_webhook,
-    find_webhook,
-    get_webhook,
-    list_webhook_jobs,
-    list_webhooks,
-    note_went_well,
-    note_went_wrong,
-    prepare_sending,
-    rotate_webhook_secret,
-    send_test,
-)
 from jobplatform.queue.why import CODES as BLOCKER_CODES
 from jobplatform.queue.why import Blocker, JobsAhead, Why, why_waiting
 from jobplatform.queue.workers import (
@@ -397,8 +396,6 @@ from jobplatform.queue.workers import (
     places_of_workers,
     register_worker,
 )
-from jobplatform.queue.workspace_alerts import list_workspace_alerts, settle_workspace_alerts
-from jobplatform.queue.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
 
 __all__ = [
     "BLOCKER_CODES",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jobplatform.queue import Tasks
-from jobplatform.queue.tasks import Mode
+from jobplatform.queue.tasks.registry import Mode
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from jobplatform.queue import (
     fail_jobs,
     register_worker,
 )
-from jobplatform.queue.save_step import save_checkpoint, save_step
+from jobplatform.queue.attempts.save_step import save_checkpoint, save_step
 from jobplatform.settings import Settings
 from tests.api.example_tasks import make_tasks
 from tests.conftest import EngineOn

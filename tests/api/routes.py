@@ -10,7 +10,7 @@ from typing import NamedTuple
 from flask import Flask
 
 from jobplatform.api import Scope
-from jobplatform.queue.hook_key import new_hook_key
+from jobplatform.queue.hooks.key import new_hook_key
 
 PUBLIC = {
     "/healthz",

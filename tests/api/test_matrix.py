@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from jobplatform.api import Scope, mint_job_token, revoke_token
 from jobplatform.models import JobLog, Workspace
 from jobplatform.queue import pause, set_plan, set_workspace_limits
-from jobplatform.queue.hook_key import new_hook_key
+from jobplatform.queue.hooks.key import new_hook_key
 from tests.api.conftest import PROBLEM, Client, Hand, MintToken, hub_of
 from tests.api.routes import UNKNOWN, Route, by_key, guarded, routes, tenants
 

@@ -27,7 +27,7 @@ from jobplatform.queue import (
     set_workspace_rule,
     settle_workspace_alerts,
 )
-from jobplatform.queue.count import count_endings
+from jobplatform.queue.numbers.count import count_endings
 from tests.browser.shop_tasks import tasks
 
 Sessions = sessionmaker[Session]

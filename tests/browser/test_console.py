@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from jobplatform.models import Connection
 from jobplatform.queue import Every, create_schedule, pause, resume, set_queue_limit
-from jobplatform.queue.count import count_endings
+from jobplatform.queue.numbers.count import count_endings
 from jobplatform.testing import wait_until
 from tests.browser.conftest import CORPUS, EVIL, Stage, examine, examine_everywhere, harm_of, wait_for, walk
 from tests.browser.shop_tasks import tasks

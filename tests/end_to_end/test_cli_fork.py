@@ -20,7 +20,7 @@ from jobplatform.queue import (
     list_steps,
     register_worker,
 )
-from jobplatform.queue.save_step import save_step
+from jobplatform.queue.attempts.save_step import save_step
 from tests.end_to_end.conftest import Cli, as_json
 
 TASKS = {"JOBPLATFORM_TASKS": "tests.api.example_tasks:tasks"}

@@ -105,7 +105,7 @@ def test_failed_jobs_are_retried_by_description_after_their_number_was_agreed_to
 def test_many_are_cancelled_in_portions_and_what_is_left_is_said(
     cli: Cli, acme: uuid.UUID, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.matching.MOST", 2)
+    monkeypatch.setattr("jobplatform.queue.by_hand.matching.MOST", 2)
     put(session, acme, 5)
 
     answer = as_json(cli("jobs", "cancel", "-w", "Acme", "--status", "pending", "--yes", "--json"))

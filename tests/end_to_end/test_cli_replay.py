@@ -24,7 +24,7 @@ from jobplatform.queue import (
     fail_jobs,
     register_worker,
 )
-from jobplatform.queue.save_step import save_step
+from jobplatform.queue.attempts.save_step import save_step
 from tests.end_to_end.conftest import COMMAND, Cli, Running
 from tests.queue import replay_tasks
 from tests.rows import everything

@@ -13,7 +13,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
-MAPPED = ["jobplatform.api", "jobplatform.proof", "jobplatform.queue", "jobplatform.worker"]
+MAPPED = [
+    "jobplatform.api",
+    "jobplatform.proof",
+    "jobplatform.queue",
+    "jobplatform.queue.after",
+    "jobplatform.queue.attempts",
+    "jobplatform.queue.by_hand",
+    "jobplatform.queue.chores",
+    "jobplatform.queue.health",
+    "jobplatform.queue.hooks",
+    "jobplatform.queue.keep",
+    "jobplatform.queue.limits",
+    "jobplatform.queue.numbers",
+    "jobplatform.queue.reading",
+    "jobplatform.queue.run",
+    "jobplatform.queue.tasks",
+    "jobplatform.worker",
+]
 MAP = """Doors, and what is behind them.
 
 Where to look, by what is asked:

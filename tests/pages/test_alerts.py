@@ -18,7 +18,7 @@ from jobplatform.queue import (
     settle_alerts,
     settle_workspace_alerts,
 )
-from jobplatform.queue.rules import PLAIN, declare_rules
+from jobplatform.queue.health.rules import PLAIN, declare_rules
 from tests.pages.conftest import Enqueue, Sessions, Visitor, audited, complaint_about, scalar
 
 

@@ -37,7 +37,7 @@ from jobplatform.queue import (
     settle_alerts,
     settle_workspace_alerts,
 )
-from jobplatform.queue.workspace_rules import MOST_RULES
+from jobplatform.queue.health.workspace_rules import MOST_RULES
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
 
@@ -377,7 +377,7 @@ def test_while_one_worker_looks_at_workspaces_another_does_not_and_one_that_dies
 def test_workspaces_are_looked_at_in_rounds_and_once_a_minute(
     put: Put, db: Session, acme: uuid.UUID, monkeypatch: pytest.MonkeyPatch, time: Time
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.workspace_alerts.MOST", 2)
+    monkeypatch.setattr("jobplatform.queue.health.workspace_alerts.MOST", 2)
     others = [uuid.uuid4() for _ in range(4)]
     for workspace_id in others:
         set_workspace_rule(db, workspace_id, "backlog", above=0)

@@ -34,7 +34,7 @@ from jobplatform.queue import (
     retry_job,
     settle_endings,
 )
-from jobplatform.queue.cancel_many import PORTION
+from jobplatform.queue.by_hand.cancel_many import PORTION
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look
 from tests.queue.invariants import violations

@@ -24,7 +24,7 @@ from jobplatform.queue import (
     release_jobs,
     resume,
 )
-from jobplatform.queue.breaker import BREAKER, FAILURES_IN_A_ROW, FIRST_PAUSE, LONGEST_PAUSE
+from jobplatform.queue.limits.breaker import BREAKER, FAILURES_IN_A_ROW, FIRST_PAUSE, LONGEST_PAUSE
 from tests.queue.actors import Time, Worker
 
 CRM = "crm:4711"

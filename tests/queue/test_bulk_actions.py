@@ -20,7 +20,6 @@ from jobplatform.queue import (
     Failure,
     JobChange,
     begin_bulk,
-    bulk_actions,
     complete_jobs,
     continue_bulk,
     count_endings,
@@ -36,6 +35,7 @@ from jobplatform.queue import (
     set_workspace_limits,
     stop_bulk,
 )
+from jobplatform.queue.by_hand import bulk_actions
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact, Look, Put
 

@@ -134,7 +134,7 @@ def test_a_job_that_is_claimed_while_we_look_is_asked_to_stop(
     look: Look,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.cancel.ROUNDS", 2)
+    monkeypatch.setattr("jobplatform.queue.by_hand.cancel.ROUNDS", 2)
     job_id = put()
     session.execute(text(CLAIM), {"id": job_id})
     cancelled = elsewhere.start_and_wait_for_lock(lambda other: cancel_job(other, workspace_id, job_id))
@@ -154,7 +154,7 @@ def test_a_job_that_is_handed_back_while_we_look_is_cancelled(
     worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.cancel.ROUNDS", 2)
+    monkeypatch.setattr("jobplatform.queue.by_hand.cancel.ROUNDS", 2)
     job_id = put()
     release_jobs(session, [Release(worker.lease())])
     cancelled = elsewhere.start_and_wait_for_lock(lambda other: cancel_job(other, workspace_id, job_id))

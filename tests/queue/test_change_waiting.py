@@ -32,7 +32,7 @@ from jobplatform.queue import (
     settle_endings,
     succeed_jobs,
 )
-from jobplatform.queue.change_waiting import change_jobs
+from jobplatform.queue.by_hand.change_waiting import change_jobs
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact, Look, Put
 

@@ -28,9 +28,9 @@ from jobplatform.models import (
     clock,
 )
 from jobplatform.queue import NewJob, Ring, Rung, claim_jobs, enqueue_jobs
-from jobplatform.queue.breaker import FAILURES_IN_A_ROW
 from jobplatform.queue.claim.ring import WEIGHED_CLAIMS
 from jobplatform.queue.claim.weighing import Weighing
+from jobplatform.queue.limits.breaker import FAILURES_IN_A_ROW
 from tests.queue.actors import Worker
 
 OURS = uuid.UUID(int=1)

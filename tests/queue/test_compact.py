@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import Role, make_engine
 from jobplatform.queue import NewJob, enqueue_jobs
-from jobplatform.queue.compact import compact_now, needs_compacting
+from jobplatform.queue.chores.compact import compact_now, needs_compacting
 from jobplatform.testing import wait_until
 
 CHURN = 25_000

@@ -27,7 +27,7 @@ from jobplatform.queue import (
     release_jobs,
     retry_job,
 )
-from jobplatform.queue.count import KEEP_CELLS, KEEP_GROUPS
+from jobplatform.queue.numbers.count import KEEP_CELLS, KEEP_GROUPS
 from jobplatform.queue.safe_json import ERROR_LIMIT
 from jobplatform.queue.seal import DataKey, Seal
 from tests.queue.actors import Elsewhere, Time, Worker

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, make_engine
-from jobplatform.queue import clock_difference, doctor, examine_queue, examine_schema, examine_server
+from jobplatform.queue import clock_difference, examine_queue, examine_schema, examine_server
+from jobplatform.queue.health import doctor
 from jobplatform.testing import wait_until
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import EnqueueConflictError, InvalidPayloadError
 from jobplatform.models import Status
 from jobplatform.queue import Enqueued, NewJob, complete_jobs, enqueue_job, enqueue_jobs, get_job
-from jobplatform.queue.complete import Completion
+from jobplatform.queue.attempts.complete import Completion
 from tests.queue.actors import Elsewhere, Worker, begin_to_read
 from tests.queue.conftest import Fact, Look, Put
 

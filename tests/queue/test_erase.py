@@ -31,7 +31,7 @@ from jobplatform.queue import (
     settle_endings,
     stop_running,
 )
-from jobplatform.queue.belongings import belongings
+from jobplatform.queue.keep.belongings import belongings
 from jobplatform.testing import wait_until
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Put
@@ -173,7 +173,7 @@ def test_not_even_the_owner_can_write_something_into_an_older_line(
 def test_a_workspace_larger_than_a_batch_goes_in_several(
     session: Session, workspace_id: uuid.UUID, erase: Erase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.erase.BATCH", 2)
+    monkeypatch.setattr("jobplatform.queue.keep.erase.BATCH", 2)
     for _ in range(5):
         enqueue_job(session, NewJob(workspace_id=workspace_id, task="work"))
     session.commit()

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Base, Connection, Role, confine, make_engine
 from jobplatform.queue import NewJob, enqueue_job, enqueue_jobs, export_files, export_workspace
-from jobplatform.queue.belongings import belongings
-from jobplatform.queue.export import PASSING
-from jobplatform.queue.export_files import Write
+from jobplatform.queue.keep.belongings import belongings
+from jobplatform.queue.keep.export import PASSING
+from jobplatform.queue.keep.export_files import Write
 from tests.queue.workspace_data import WITH_ROWS, canary, fill
 
 Rows = dict[str, list[dict[str, Any]]]

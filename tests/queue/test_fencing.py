@@ -29,7 +29,7 @@ from jobplatform.queue import (
     report_progress,
     rescue_jobs,
 )
-from jobplatform.queue.save_step import save_checkpoint, save_step
+from jobplatform.queue.attempts.save_step import save_checkpoint, save_step
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 

@@ -37,7 +37,7 @@ from jobplatform.queue import (
     set_encrypting,
     set_workspace_limits,
 )
-from jobplatform.queue.save_step import save_checkpoint, save_step
+from jobplatform.queue.attempts.save_step import save_checkpoint, save_step
 from jobplatform.queue.statement import Lease
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Look

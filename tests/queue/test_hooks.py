@@ -39,8 +39,8 @@ from jobplatform.queue import (
     turn_away,
     use_key_ring,
 )
-from jobplatform.queue.hook_key import new_hook_key
-from jobplatform.queue.receive import FoundHook
+from jobplatform.queue.hooks.key import new_hook_key
+from jobplatform.queue.hooks.receive import FoundHook
 from jobplatform.webhooks import Event
 from tests.queue.actors import Elsewhere, Time
 from tests.queue.conftest import Fact
@@ -225,7 +225,7 @@ def test_hooks_are_listed_changed_and_deleted_with_their_connection(
 def test_a_workspace_has_a_bounded_number_of_hooks(
     make: Callable[..., NewHook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobplatform.queue.hooks.MOST_HOOKS", 1)
+    monkeypatch.setattr("jobplatform.queue.hooks.hooks.MOST_HOOKS", 1)
     make()
 
     with pytest.raises(InvalidHookError, match="may have 1 hooks"):

@@ -29,12 +29,12 @@ from jobplatform.queue import (
     chain,
     complete_jobs,
     enqueue_job,
-    inline,
     list_attempts,
     list_jobs,
     succeed_jobs,
 )
-from jobplatform.queue.complete import Completion
+from jobplatform.queue.attempts.complete import Completion
+from jobplatform.queue.run import inline
 from jobplatform.testing import wait_until
 from tests.queue.actors import Worker
 from tests.queue.conftest import Fact, Look, Put

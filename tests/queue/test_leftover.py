@@ -35,7 +35,7 @@ from jobplatform.queue import (
     settle_endings,
     succeed_jobs,
 )
-from jobplatform.queue.leftover import LANES
+from jobplatform.queue.chores.leftover import LANES
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Put
 from tests.queue.plans import explain

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
 from jobplatform.queue import NewJob, enqueue_jobs, list_jobs, list_webhook_jobs, page_jobs
-from jobplatform.queue import webhooks as webhooks_module
-from jobplatform.queue.webhooks import new_delivery
+from jobplatform.queue.hooks import webhooks as webhooks_module
+from jobplatform.queue.hooks.webhooks import new_delivery
 from tests.queue.plans import explain
 
 ENDED = 10_000

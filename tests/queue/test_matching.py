@@ -46,7 +46,7 @@ def act_on_all(db: Session, deed: Deed, matching: Matching) -> list[int]:
 
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobplatform.queue.matching.MOST", 2)
+    monkeypatch.setattr("jobplatform.queue.by_hand.matching.MOST", 2)
 
 
 @pytest.mark.usefixtures("small_portions")

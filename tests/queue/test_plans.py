@@ -51,10 +51,10 @@ from jobplatform.queue import (
     retry_job,
     silence,
 )
-from jobplatform.queue.change_waiting import change_jobs
+from jobplatform.queue.by_hand.change_waiting import change_jobs
 from jobplatform.queue.claim.weighing import Weighing
+from jobplatform.queue.limits.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.pages.tenant import GUARDS
-from jobplatform.queue.quota import GIVE_UP, LEAST_IMPORTANT, Wanted, make_room
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.testing import DatabaseServer
 from jobplatform.testing.databases import Databases, database_of

@@ -29,7 +29,7 @@ from jobplatform.queue import (
     read_snapshot,
     replay_job,
 )
-from jobplatform.queue.save_step import save_checkpoint, save_step
+from jobplatform.queue.attempts.save_step import save_checkpoint, save_step
 from jobplatform.queue.statement import Lease
 from tests.queue import replay_tasks
 from tests.queue.actors import Elsewhere, Worker

@@ -32,11 +32,11 @@ from jobplatform.queue import (
     open_batch,
     prune_jobs,
     record,
-    retention,
     set_retention,
     settle_endings,
 )
-from jobplatform.queue.save_step import save_checkpoint, save_step
+from jobplatform.queue.attempts.save_step import save_checkpoint, save_step
+from jobplatform.queue.keep import retention
 from jobplatform.queue.statement import run
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put

@@ -20,7 +20,7 @@ from jobplatform.queue import (
     list_attempts,
     retry_job,
 )
-from jobplatform.queue.ending import AS_RECORDED
+from jobplatform.queue.attempts.ending import AS_RECORDED
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look, Put
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import Lease
-from jobplatform.queue.ending import AS_RECORDED
+from jobplatform.queue.attempts.ending import AS_RECORDED
 from tests.queue.invariants import violations
 from tests.queue.machine import WORKSPACES, QueueMachine
 

@@ -30,10 +30,10 @@ from jobplatform.queue import (
     rescue_jobs,
     retry_job,
     safe_json,
-    save_step,
 )
-from jobplatform.queue.progress import ProgressReport
-from jobplatform.queue.release import Release
+from jobplatform.queue.attempts import save_step
+from jobplatform.queue.attempts.progress import ProgressReport
+from jobplatform.queue.attempts.release import Release
 from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact, Put
 

@@ -53,7 +53,7 @@ from jobplatform.queue import (
     succeed_jobs,
     why_waiting,
 )
-from jobplatform.queue.breaker import BREAKER, FAILURES_IN_A_ROW, FIRST_PAUSE
+from jobplatform.queue.limits.breaker import BREAKER, FAILURES_IN_A_ROW, FIRST_PAUSE
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Fact, Put
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from jobplatform.queue import Ahead, ClaimedJob, Lease
 from jobplatform.queue.claim.ring import FEWEST_WORKSPACES
-from jobplatform.queue.shares import Shares
+from jobplatform.queue.claim.shares import Shares
 from jobplatform.worker.pace import Pace, claim_size
 from jobplatform.worker.supply import MOST_FOR_LATE, OUT_OF_TURN
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from jobplatform.errors import InvalidPayloadError, JobError
 from jobplatform.queue import RetryPolicy
-from jobplatform.queue.again import LONGEST_SPREAD, Again, again
-from jobplatform.queue.retry_after import LONGEST, Wait, asked_to_wait
+from jobplatform.queue.run.again import LONGEST_SPREAD, Again, again
+from jobplatform.queue.run.retry_after import LONGEST, Wait, asked_to_wait
 
 POLICY = RetryPolicy(wait="constant", base=7, jitter="none")
 URL = "https://crm.example.com/contacts"

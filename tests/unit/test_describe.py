@@ -15,8 +15,8 @@ import pytest
 from marshmallow import fields, validate
 
 from jobplatform.queue import payload_schema
-from jobplatform.queue.describe import LARGEST
-from jobplatform.queue.payloads import payload_type
+from jobplatform.queue.tasks.describe import LARGEST
+from jobplatform.queue.tasks.payloads import payload_type
 
 
 class Colour(enum.Enum):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobplatform.queue import common_part, fingerprint_of
-from jobplatform.queue.fingerprint import FINGERPRINT, LONGEST
+from jobplatform.queue.numbers.fingerprint import FINGERPRINT, LONGEST
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from jobplatform.queue.infrastructure import DEPTH, is_infrastructure
+from jobplatform.queue.run.infrastructure import DEPTH, is_infrastructure
 
 
 class LibraryError(Exception):

@@ -13,7 +13,7 @@ import marshmallow
 import pytest
 
 from jobplatform.errors import InvalidPayloadError, TaskDefinitionError
-from jobplatform.queue.payloads import payload_type
+from jobplatform.queue.tasks.payloads import payload_type
 
 
 class Colour(enum.Enum):

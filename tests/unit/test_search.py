@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobplatform.errors import Problem, SearchError
 from jobplatform.models import Status
 from jobplatform.queue import QUALIFIERS, Search, parse_search
-from jobplatform.queue.search import MOST_VALUES, Range
+from jobplatform.queue.find.search import MOST_VALUES, Range
 
 AN_ID = uuid.UUID("0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10")
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobplatform.queue import NOBODY, Ahead, ClaimedJob
-from jobplatform.queue import shares as shares_module
-from jobplatform.queue.shares import MOST_AHEAD, MOST_LATE, Shares
+from jobplatform.queue.claim import shares as shares_module
+from jobplatform.queue.claim.shares import MOST_AHEAD, MOST_LATE, Shares
 from tests.unit.simulated_worker import Crowd, SimulatedWorker, Tenant, a_job, around, every
 
 SHORT, LONG = 0.01, 1.0

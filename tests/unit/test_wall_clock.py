@@ -13,9 +13,9 @@ MODULES = sorted((ROOT / "platform").rglob("*.py"))
 
 ALLOWED = {
     # An HTTP date is compared with this machine's clock, as every client does: the server's words are all there is.
-    "platform/queue/retry_after.py": ["now"],
+    "platform/queue/run/retry_after.py": ["now"],
     # How far this machine's clock is off is just what the doctor wants to know.
-    "platform/queue/doctor.py": ["now", "now"],
+    "platform/queue/health/doctor.py": ["now", "now"],
     # "3 min ago" on a page, for people; what counts is decided by the database's clock.
     "platform/pages/rendering.py": ["now"],
     # How old a signed delivery is: its sender signed by a clock of its own, and this module knows no database.

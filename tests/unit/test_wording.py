@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobplatform.queue import METRICS, AlertRule
-from jobplatform.queue.counts import Done, Live
+from jobplatform.queue.numbers.counts import Done, Live
 from jobplatform.wording import agreeing, plural
 
 PLATFORM = Path(__file__).resolve().parents[2] / "platform"

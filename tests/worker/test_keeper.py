@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidPayloadError, Problem
 from jobplatform.models import make_engine
 from jobplatform.queue import Promoted, promote_jobs
-from jobplatform.queue.look_around import LOOK
+from jobplatform.queue.chores.look_around import LOOK
 from jobplatform.testing import wait_until
 from jobplatform.worker.keeper import Keeper
 from jobplatform.worker.keeper_messages import JobsReady, Know, Serve

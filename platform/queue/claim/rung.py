@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.claim.claimed_job import COLUMNS
+from jobplatform.queue.claim.ready import first_ready
 from jobplatform.queue.claim.taking import READABLE, TAKE
 from jobplatform.queue.claim.weighing import (
     LIMITS_OF_WORKSPACE,
@@ -22,7 +23,6 @@ from jobplatform.queue.claim.weighing import (
     TASK_IS_LIMITED,
     WORKSPACE_IS_LIMITED,
 )
-from jobplatform.queue.ready import first_ready
 from jobplatform.queue.statement import run
 
 # `others`: something else is ready, as this statement sees it. Whoever adds to that rings.

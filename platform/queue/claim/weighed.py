@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jobplatform.queue.breaker import FAILURES_IN_A_ROW, TRIES
 from jobplatform.queue.claim.by_workspace import LIMITS, PLACED
 from jobplatform.queue.claim.taking import MAY_RUN, OF_THE_LANE, TAKEN, answer
 from jobplatform.queue.claim.walk import SEEN, lane
@@ -13,6 +12,7 @@ from jobplatform.queue.claim.weighing import (
     SOMETHING_IS_PAUSED,
     Weighing,
 )
+from jobplatform.queue.limits.breaker import FAILURES_IN_A_ROW, TRIES
 from jobplatform.queue.locks import TRIAL
 
 #: Lanes of a workspace whose jobs a claim locks besides those it needs: others may have locked all that those have.

@@ -17,17 +17,17 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import reaching
 from jobplatform.queue.doorbell import ring_for_jobs
-from jobplatform.queue.edges import hold_what_they_wait_for, link
+from jobplatform.queue.enqueue.edges import hold_what_they_wait_for, link
+from jobplatform.queue.enqueue.happenings import note_enqueued
 from jobplatform.queue.enqueue.many import enqueue_many, enqueue_unasked
 from jobplatform.queue.enqueue.new_job import NewJob
+from jobplatform.queue.enqueue.parent import adopted, parent_of, traced
 from jobplatform.queue.enqueue.periods import NO_PERIODS, Recent, begin_periods, look_at_periods, without_recent
 from jobplatform.queue.enqueue.replace import enqueue_newest
 from jobplatform.queue.enqueue.statements import ENQUEUE_ONE
 from jobplatform.queue.enqueue.unseen import run_for
 from jobplatform.queue.enqueue.values import parameters_of
-from jobplatform.queue.happenings import note_enqueued
 from jobplatform.queue.opening import open_with
-from jobplatform.queue.parent import adopted, parent_of, traced
 from jobplatform.queue.statement import one_transaction, quick_maker
 from jobplatform.queue.vault import seal_payloads, wants_sealing
 from jobplatform.tracing import is_traced, sending

@@ -15,7 +15,7 @@ from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.statements import ENQUEUE
 from jobplatform.queue.enqueue.unseen import conflict_over, run_for
 from jobplatform.queue.enqueue.values import columns_of
-from jobplatform.queue.quota import Wanted, make_room
+from jobplatform.queue.limits.quota import Wanted, make_room
 from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import is_open, seal_payloads
 

@@ -13,9 +13,9 @@ from uuid_utils.compat import uuid7
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import SUCCESSOR
 from jobplatform.queue.allowed import PRIORITIES, duration_problem, is_name, outside, problems_of_moment
-from jobplatform.queue.edges import Edge, Predecessor, problems_of_edges
-from jobplatform.queue.resources import resource_problem
+from jobplatform.queue.enqueue.edges import Edge, Predecessor, problems_of_edges
 from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.tasks.resources import resource_problem
 
 MAX_ATTEMPTS = range(1, 1001)
 UNITS = range(1, 10_001)

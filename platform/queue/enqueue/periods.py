@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.edges import edges_of
+from jobplatform.queue.enqueue.edges import edges_of
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.unseen import run_for
 from jobplatform.queue.statement import array, run, text_array

@@ -25,12 +25,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from jobplatform.models import SUCCESSOR, State
-from jobplatform.queue.edges import note
+from jobplatform.queue.after.notices import ask_to_settle
+from jobplatform.queue.enqueue.edges import note
 from jobplatform.queue.enqueue.many import enqueue_many
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.unseen import conflict_over, run_for
 from jobplatform.queue.enqueue.values import parameters_of
-from jobplatform.queue.notices import ask_to_settle
 from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import is_open, seal_payloads, wants_sealing

@@ -6,9 +6,9 @@ Each of them writes both halves of a job, the row of the queue and the record.
 from __future__ import annotations
 
 from jobplatform.queue.guard import holder_of_guard
+from jobplatform.queue.hooks.told import told
 from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.start_by import start_by
-from jobplatform.queue.told import told
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
 # inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first, see quota.py.

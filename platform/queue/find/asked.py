@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from jobplatform.errors import Problem, SearchError
 from jobplatform.models import FINAL_STATUSES, Status
-from jobplatform.queue.search import Search
+from jobplatform.queue.find.search import Search
 from jobplatform.queue.statement import array, text_array
 
 LIVE: Final = frozenset({Status.PENDING, Status.RUNNING})

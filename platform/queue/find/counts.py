@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from jobplatform.models import FINAL_STATUSES, Status
 from jobplatform.queue.find.asked import LIVE, NUMBERS
 from jobplatform.queue.find.rows import ITS_RECORD, end_of_look, page_of, visit_workspace
+from jobplatform.queue.find.search import Search
 from jobplatform.queue.find.ways import LOOK_UP, Way, way_through_live, way_to
-from jobplatform.queue.search import Search
 from jobplatform.queue.statement import run
 
 #: Counts go no further; "1,000+" is as good as any larger number.

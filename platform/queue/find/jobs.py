@@ -16,8 +16,8 @@ from jobplatform.errors import Problem, SearchError
 from jobplatform.queue.find.asked import Key
 from jobplatform.queue.find.lines import LINE, JobLine, line_of
 from jobplatform.queue.find.rows import read_rows, visit_workspace
+from jobplatform.queue.find.search import Search
 from jobplatform.queue.find.ways import way_to
-from jobplatform.queue.search import Search
 
 
 @dataclass(frozen=True, slots=True)

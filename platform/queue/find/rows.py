@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.find.asked import Key
+from jobplatform.queue.find.search import Search
 from jobplatform.queue.find.ways import LOOK_UP, RECORD, Way
-from jobplatform.queue.search import Search
 from jobplatform.queue.statement import run
 
 _PAGE: Final = """

@@ -19,7 +19,7 @@ from jobplatform.queue.find.asked import (
     behind,
     in_workspaces,
 )
-from jobplatform.queue.search import Search
+from jobplatform.queue.find.search import Search
 from jobplatform.queue.statement import array, run, text_array
 
 #: Jobs that one page, or one count, looks at.

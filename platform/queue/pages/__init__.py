@@ -1,6 +1,6 @@
 """What pages ask the database: one module a page, each function one bounded question or a few, none of which writes."""
 
-from jobplatform.queue.bulk_actions import (
+from jobplatform.queue.by_hand.bulk_actions import (
     BULK_STATUSES,
     BulkAction,
     BulkDeed,
@@ -12,6 +12,7 @@ from jobplatform.queue.bulk_actions import (
     stop_bulk,
 )
 from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
+from jobplatform.queue.find.search import QUALIFIERS, Range, Search, parse_search
 from jobplatform.queue.pages.alerts import RuleLine, WorkspaceAlertLine, rule_lines, workspace_alert_lines
 from jobplatform.queue.pages.charts import (
     Point,
@@ -61,7 +62,6 @@ from jobplatform.queue.pages.tenant import (
     tenant_syncs,
 )
 from jobplatform.queue.pages.workspaces import Order, WorkspaceLine, WorkspacePage, workspace_line, workspace_lines
-from jobplatform.queue.search import QUALIFIERS, Range, Search, parse_search
 
 __all__ = [
     "BULK_STATUSES",

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.rules import PLAIN, AlertRule, changed_rules, list_rules, without_threshold
+from jobplatform.queue.health.rules import PLAIN, AlertRule, changed_rules, list_rules, without_threshold
 from jobplatform.queue.statement import run
 
 #: Alerts about single workspaces that are shown: where there are more, it is all of them that has to be looked at.

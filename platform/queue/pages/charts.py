@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import UNKNOWN, visit
-from jobplatform.queue.count import CHORE
+from jobplatform.queue.numbers.count import CHORE
 from jobplatform.queue.statement import run
 
 Span = Literal["1h", "24h", "7d", "30d"]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import CHECKPOINT_PART, Job, JobAttempt, JobLog, JobRecord, JobStep, Status, clock
 from jobplatform.queue.find import Capped
-from jobplatform.queue.read import get_job, list_attempts
+from jobplatform.queue.reading.read import get_job, list_attempts
 from jobplatform.queue.why import Why, why_waiting
 from jobplatform.queue.workers import places_of_workers
 

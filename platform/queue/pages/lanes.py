@@ -12,11 +12,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Pause, PauseKind, TaskLimits, TaskType
-from jobplatform.queue.counts import Live, count_live
-from jobplatform.queue.limits import list_queue_limits, list_task_limits
-from jobplatform.queue.overview import WorkerSeen, list_workers
+from jobplatform.queue.limits.pause import list_pauses
+from jobplatform.queue.limits.settings import list_queue_limits, list_task_limits
+from jobplatform.queue.numbers.counts import Live, count_live
+from jobplatform.queue.numbers.overview import WorkerSeen, list_workers
 from jobplatform.queue.pages.charts import Point, Throughput, throughput_by_queue, totals_by_task
-from jobplatform.queue.pause import list_pauses
 from jobplatform.queue.statement import array, run
 
 _ANY: Final = datetime.timedelta(hours=1)

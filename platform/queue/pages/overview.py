@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.counts import HOUR, Done, count_live
-from jobplatform.queue.health import Health, judge
+from jobplatform.queue.health.health import Health, judge
+from jobplatform.queue.health.rules import STUCK, list_rules
+from jobplatform.queue.numbers.counts import HOUR, Done, count_live
 from jobplatform.queue.pages.charts import Span, Throughput, throughput
-from jobplatform.queue.rules import STUCK, list_rules
 from jobplatform.queue.statement import run
 
 # What ended within the hour, by queue and task: what the rules of health are about.

@@ -16,7 +16,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import PLATFORM_WORKSPACE, SUCCESSOR, Connection, Job, JobRecord, Schedule, Status, visit
-from jobplatform.queue.read import list_jobs
+from jobplatform.queue.reading.read import list_jobs
 from jobplatform.queue.statement import run, text_array
 from jobplatform.queue.sync_logs import SyncLogSeen, list_sync_logs
 

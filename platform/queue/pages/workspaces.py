@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Pause, PauseKind
-from jobplatform.queue.limits import LimitsOfWorkspace, limits_of_workspaces
-from jobplatform.queue.overview import WORKSPACES
-from jobplatform.queue.pause import pauses_of
+from jobplatform.queue.limits.pause import pauses_of
+from jobplatform.queue.limits.settings import LimitsOfWorkspace, limits_of_workspaces
+from jobplatform.queue.numbers.overview import WORKSPACES
 from jobplatform.queue.statement import array, run
 
 Order = Literal["id", "backlog", "oldest", "running", "share", "failed"]

@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, InvalidScheduleError
 from jobplatform.models import Schedule
 from jobplatform.queue.enqueue import NewJob
-from jobplatform.queue.own_tasks import is_own_task
 from jobplatform.queue.schedules.due import Due, due_ticks
 from jobplatform.queue.schedules.plan import ON_CONFLICT
 from jobplatform.queue.schedules.recurrence import Rule, offset_in
 from jobplatform.queue.schedules.row import offset_of, request_id_of, rule_of
 from jobplatform.queue.seal import SealedPayload, sealed_form
 from jobplatform.queue.statement import run
+from jobplatform.queue.tasks.own import is_own_task
 
 #: After so long a rule that cannot be read here is looked at again.
 AGAIN: Final = datetime.timedelta(minutes=5)

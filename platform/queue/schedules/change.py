@@ -23,7 +23,7 @@ from jobplatform.queue.statement import run
 from jobplatform.queue.vault import is_encrypting, open_payload, seal_for_schedule
 
 if TYPE_CHECKING:
-    from jobplatform.queue.task import Task
+    from jobplatform.queue.tasks.task import Task
 
 #: Schedules of one workspace.
 MOST_SCHEDULES: Final = 500

@@ -28,7 +28,7 @@ from jobplatform.queue.schedules.recurrence import Cron, Every, Once, Rule
 from jobplatform.queue.schedules.zones import default_timezone
 
 if TYPE_CHECKING:
-    from jobplatform.queue.task import Task
+    from jobplatform.queue.tasks.task import Task
 
 CLEAR = "is an encrypted task: no key is there to seal the payload; make the schedule with create_schedule()"
 

@@ -17,7 +17,7 @@ from jobplatform.queue.seal import MARK
 
 if TYPE_CHECKING:
     from jobplatform.queue.enqueue import NewJob
-    from jobplatform.queue.task import Task
+    from jobplatform.queue.tasks.task import Task
 
 LONGEST_NAME: Final = 100
 #: It is copied into a job at every tick.

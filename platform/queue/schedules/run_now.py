@@ -15,7 +15,7 @@ from jobplatform.queue.schedules.row import outcome_of, request_id_of
 from jobplatform.queue.vault import open_payload
 
 if TYPE_CHECKING:
-    from jobplatform.queue.task import Task
+    from jobplatform.queue.tasks.task import Task
 
 _NOBODY = uuid.UUID(int=0)
 

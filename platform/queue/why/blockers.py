@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
-from jobplatform.queue.breaker import BREAKER
+from jobplatform.queue.limits.breaker import BREAKER
 from jobplatform.queue.why.hold_facts import (
     Holds,
     PauseFacts,

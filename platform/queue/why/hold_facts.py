@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.breaker import FAILURES_IN_A_ROW, TRIES
+from jobplatform.queue.limits.breaker import FAILURES_IN_A_ROW, TRIES
 from jobplatform.queue.statement import run
 from jobplatform.queue.why.job_facts import JobFacts
 

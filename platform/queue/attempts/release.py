@@ -1,0 +1,120 @@
+"""Release: hand back a job whose attempt was not the job's fault to lose. The attempt is given back too.
+
+Used when a worker stops, when a claimed job was never started, and for a handler that asks to be run later (snooze).
+The epoch stays, so the old lease is worth nothing. What was never started has used nothing of its workspace's rate or
+of a resource's either: that goes back into the buckets, in a statement of its own. A crash before it loses the refund,
+and a bucket never gets it twice, because a lease is handed back once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from jobplatform.queue.attempts.ending import ENDING, end_attempts
+from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of, run
+
+# A cancel that arrived in the meantime is honoured here: going back to waiting would lose it.
+RELEASE = f"""
+with verdict as materialized (
+    select
+        q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
+        q.unique_key, q.start_by,
+        u.delay,
+        1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
+        q.cancel_requested_at is not null as final, true as cancelled,
+        'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
+    from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(delays)s::float8[])
+        as u(workspace_id, id, epoch, delay)
+    join jobplatform.job_queue q on q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch
+    where q.state + 0 = 2
+    order by q.workspace_id, q.id
+    for update of q
+),
+{ENDING}
+"""
+
+
+# Priced as a claim prices it. Buckets are locked one after the other in one order; a claim skips one that is locked,
+# and asks again in a moment. What flowed in since is counted first, or a bucket that is full by now would overflow.
+REFUND = """
+with back as materialized (
+    select r.workspace_id, r.resource, r.units
+    from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]) as u(workspace_id, id)
+    join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
+),
+given as materialized (
+    select
+        'workspace' as kind, b.workspace_id::text as key, count(*)::float8 as tokens,
+        max(coalesce(w.rate_units, p.rate_units))::float8 as size,
+        max(coalesce(w.rate_units * 1000.0 / w.rate_period_ms, p.rate_units * 1000.0 / p.rate_period_ms))::float8
+            as per_second
+    from back b
+    join jobplatform.workspace_limits w on w.workspace_id = b.workspace_id
+    left join jobplatform.plans p on p.name = w.plan
+    where coalesce(w.rate_units, p.rate_units) is not null
+    group by b.workspace_id
+    union all
+    select
+        'resource', b.resource, sum(least(b.units, rate.burst))::float8, max(rate.burst)::float8,
+        max(rate.units * 1000.0 / rate.period_ms)::float8
+    from back b
+    cross join lateral (
+        select l.units, l.period_ms, l.burst
+        from jobplatform.rate_limits l
+        where l.resource in (b.resource, split_part(b.resource, ':', 1) || ':*')
+        order by l.resource = b.resource desc
+        limit 1
+    ) rate
+    where b.resource is not null
+    group by b.resource
+),
+held as materialized (
+    select have.kind, have.key, g.tokens, g.size, g.per_second
+    from jobplatform.buckets have
+    join given g on g.kind = have.kind and g.key = have.key
+    order by have.kind, have.key
+    for update of have
+)
+update jobplatform.buckets b
+set tokens = least(
+        h.size,
+        least(
+            h.size,
+            b.tokens + greatest(0, extract(epoch from jobplatform.clock() - b.filled_at))::float8 * h.per_second
+        ) + h.tokens
+    ),
+    filled_at = greatest(b.filled_at, jobplatform.clock())
+from held h
+where b.kind = h.kind and b.key = h.key
+"""
+
+
+class Release(NamedTuple):
+    """A lease to hand back; the job may run again after ``delay`` seconds. ``unstarted``: no handler has begun."""
+
+    lease: Lease
+    delay: float = 0.0
+    unstarted: bool = False
+
+
+def release_jobs(session: Session, releases: Sequence[Release]) -> set[Lease]:
+    """Hand jobs back without spending an attempt and answer with the leases that still held."""
+    rows = end_attempts(
+        session,
+        RELEASE,
+        **lease_arrays([release.lease for release in releases]),
+        delays=array(max(0.0, release.delay) for release in releases),
+    )
+    held = leases_of(rows)
+    _refund(session, [release.lease for release in releases if release.unstarted and release.lease in held])
+    return held
+
+
+def _refund(session: Session, leases: Sequence[Lease]) -> None:
+    """Give back what these had taken of rates."""
+    if leases:
+        places = lease_arrays(leases)
+        run(session, REFUND, workspace_ids=places["workspace_ids"], ids=places["ids"])

@@ -1,0 +1,240 @@
+"""Retry by hand: a failed or cancelled job becomes pending again, with all its attempts ahead of it."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from jobplatform.models import visit
+from jobplatform.queue.after.notices import ask_to_settle
+from jobplatform.queue.attempts.ending import AS_RECORDED, PAST_ENDINGS
+from jobplatform.queue.by_hand.from_step import unknown_step
+from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.guard import holder_of_guard
+from jobplatform.queue.hooks.told import told
+from jobplatform.queue.limits.quota import Wanted, make_room
+from jobplatform.queue.locks import QUOTA
+from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.snapshot import says_what_it_cannot_see
+from jobplatform.queue.start_by import start_by
+from jobplatform.queue.statement import one_transaction, run
+
+# For a workspace with a quota nothing is written at first, and its lock is taken: see quota.py.
+# The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
+# It is blocked only if something it waits for has not ended: what had ended otherwise, whoever retries it knows.
+RETRY_JOB = f"""
+with limited as materialized (
+    select hashtext(l.workspace_id::text) as lock
+    from jobplatform.workspace_limits l
+    left join jobplatform.plans p on p.name = l.plan
+    where %(gated)s and l.workspace_id = %(workspace_id)s and coalesce(l.max_pending, p.max_pending) is not null
+),
+final as materialized (
+    select *
+    from jobplatform.job_records
+    where workspace_id = %(workspace_id)s and id = %(id)s and status in (4, 5)
+    and not exists (select from limited)
+    and (
+        %(from_step)s::text is null
+        or exists (
+            select
+            from jobplatform.job_steps s
+            where s.workspace_id = %(workspace_id)s and s.job_id = %(id)s and s.name = %(from_step)s
+                and left(s.name, 1) not in ('', chr(30))
+        )
+    )
+    and not exists (
+        select
+        from jobplatform.job_queue successor
+        where successor.workspace_id = %(workspace_id)s and successor.unique_key = chr(30) || job_records.unique_key
+    )
+    for update
+),
+queued as (
+    insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, start_by, followed)
+    select
+        {AS_RECORDED},
+        case when waits.blocked then -1 else 1 end,
+        jobplatform.clock(),
+        case when not waits.blocked then {start_by("jobplatform.clock()", "start_within_ms")} end,
+        batch_id is not null
+        or exists (
+            select from jobplatform.job_edges e where e.workspace_id = final.workspace_id and e.after_id = final.id
+        )
+        or (
+            select true
+            from jobplatform.webhook_subscriptions s
+            where {told("final.workspace_id", "final.task")}
+            limit 1
+        ) is true
+    from final
+    cross join lateral (
+        select exists (
+            select from jobplatform.job_edges e
+            where e.workspace_id = final.workspace_id and e.job_id = final.id and e.after_status is null
+        ) as blocked
+    ) waits
+    on conflict do nothing
+    returning id, queue, followed
+),
+reopened as (
+    update jobplatform.job_records r
+    set status = null,
+        outcome = null,
+        completed_at = null,
+        started_at = null,
+        worker_id = null,
+        result = null,
+        error_type = null,
+        error = null,
+        progress = null,
+        attempts = 0,
+        crash_count = 0,
+        run_after = jobplatform.clock(),
+        {PAST_ENDINGS}
+    from queued
+    where r.workspace_id = %(workspace_id)s and r.id = queued.id
+),
+forgotten as (
+    delete from jobplatform.job_steps s
+    using queued
+    where s.workspace_id = %(workspace_id)s
+        and s.job_id = queued.id
+        and (
+            %(from_start)s
+            or coalesce(
+                (
+                    select c.saved_at
+                    from jobplatform.job_steps c
+                    where c.workspace_id = %(workspace_id)s and c.job_id = %(id)s and c.name = ''
+                        and left(s.name, 1) = chr(30)
+                ),
+                s.saved_at
+            ) >= (
+                select first.saved_at
+                from jobplatform.job_steps first
+                where first.workspace_id = %(workspace_id)s and first.job_id = %(id)s and first.name = %(from_step)s
+            )
+        )
+),
+told as (
+    insert into jobplatform.notices (workspace_id, kind, job_id, batch_id, status)
+    select final.workspace_id, 'reopened', final.id, final.batch_id, final.status
+    from queued
+    join final on final.id = queued.id
+    where queued.followed
+    returning true
+)
+select
+    r.status,
+    (select queue from queued),
+    {holder_of_guard("r")}::text,
+    case
+        when r.status in (4, 5)
+        then (select count(pg_advisory_xact_lock({QUOTA}, limited.lock)::text) from limited)
+        else 0
+    end,
+    r.unique_key,
+    r.priority,
+    exists (select from told)
+from jobplatform.job_records r
+where r.workspace_id = %(workspace_id)s and r.id = %(id)s
+"""
+
+STEPS = """
+select s.name
+from jobplatform.job_steps s
+where s.workspace_id = %(workspace_id)s and s.job_id = %(id)s and left(s.name, 1) not in ('', chr(30))
+order by s.saved_at, s.name
+"""
+
+#: Between our look and the insert the guard's holder may end, or a new one begin.
+ROUNDS = 5
+
+
+class RetryKind(enum.Enum):
+    """What became of a request to retry."""
+
+    RETRIED = "retried"
+    DUPLICATE = "duplicate"
+    LIVE = "live"
+    COMPLETED = "completed"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+
+
+class RetryAnswer(NamedTuple):
+    """``existing`` is the job that holds the uniqueness guard, for ``DUPLICATE``."""
+
+    kind: RetryKind
+    existing: uuid.UUID | None = None
+
+
+@says_what_it_cannot_see
+def retry_job(
+    session: Session,
+    workspace_id: uuid.UUID,
+    job_id: uuid.UUID,
+    *,
+    from_start: bool = False,
+    from_step: str | None = None,
+) -> RetryAnswer:
+    """Make a failed or cancelled job pending again, in the caller's transaction.
+
+    It goes on after the steps and the checkpoint that it has saved; ``from_start`` forgets them, ``from_step`` those
+    that were not saved before that step.
+
+    What was called off because it did not complete is brought back, and its batch counts it anew. A job that was called
+    off itself runs without what failed before it; if something it waits for has not ended yet, it waits for that. One
+    that has to begin by some moment has as long for it again, from now on.
+
+    ``DUPLICATE``: another unfinished job holds its uniqueness guard. ``LIVE``: it has not ended. ``COMPLETED``: it
+    went well, and running it twice is not what a retry means. ``UNKNOWN``: the workspace has no such job. ``BUSY``: it
+    or its guard changed hands again and again while we looked; nothing was done, ask again. Raises
+    :class:`QuotaExceededError` when the workspace's quota has no room for it, and :class:`InvalidJobError` for a step
+    that it has not done: it stays as it is.
+    """
+    with one_transaction(session):
+        return _retry_job(session, workspace_id, job_id, from_start, from_step)
+
+
+def _retry_job(
+    session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, from_start: bool, from_step: str | None
+) -> RetryAnswer:
+    gated = True
+    # What cannot be stored is no step's name either, as the empty one is none.
+    step = "" if from_step is not None and text_problem(from_step) else from_step
+    visit(session, workspace_id)
+    for _ in range(ROUNDS):
+        asked = {"workspace_id": workspace_id, "id": job_id, "from_start": from_start, "from_step": step}
+        row = run(session, RETRY_JOB, **asked, gated=gated).one_or_none()
+        if row is None:
+            return RetryAnswer(RetryKind.UNKNOWN)
+        status, queue, holder, locked, unique_key, priority, told = row
+        if told:
+            ask_to_settle(session)
+        if queue is not None:
+            ring_after_commit(session, {f"q:{queue}"})
+            return RetryAnswer(RetryKind.RETRIED)
+        if status is None:
+            return RetryAnswer(RetryKind.LIVE)
+        if status == 3:
+            return RetryAnswer(RetryKind.COMPLETED)
+        if from_step is not None:
+            _require_step(session, workspace_id, job_id, from_step)
+        if holder is not None:
+            return RetryAnswer(RetryKind.DUPLICATE, uuid.UUID(holder))
+        if locked:
+            make_room(session, [Wanted(workspace_id, None, unique_key, priority)])
+            gated = False
+    return RetryAnswer(RetryKind.BUSY)
+
+
+def _require_step(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, name: str) -> None:
+    """Asked when it may be why nothing was done. An empty name is the checkpoint's, and no step's."""
+    known = run(session, STEPS, workspace_id=workspace_id, id=job_id).scalars().all()
+    if name not in known:
+        raise unknown_step(name, known)

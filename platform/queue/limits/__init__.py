@@ -1,0 +1,8 @@
+"""Limits: what may run at all, and how much of it at a time.
+
+Where to look, by what is asked:
+
+    what operators set             settings, pause
+    how many jobs may wait         quota
+    what resources tell of them    breaker, resource_levels
+"""

@@ -1,0 +1,8 @@
+"""Numbers: what is counted, for people, pages and gauges.
+
+Where to look, by what is asked:
+
+    what there is now       counts, levels, overview
+    what there was          count, stats
+    what failed alike       fingerprint, group_errors
+"""
