@@ -12,8 +12,8 @@ All but the first look at the newest 20,000 that the way leads to, or at 3,000 i
 page says that it is not complete and where to go on. The other qualifiers are asked of each job on the way. What a live
 job's own row answers is asked of all of them: that table is small by design.
 
-``search`` makes values of what was written into a box. ``asked`` has the conditions, ``ways`` what leads to the jobs, ``rows`` what is read at its end; ``jobs`` and ``counts``
-are the questions.
+``search`` makes values of what was written into a box. ``asked`` has the conditions, ``ways`` what leads to the jobs,
+``rows`` what is read at its end; ``jobs`` and ``counts`` are the questions.
 """
 
 from jobplatform.queue.find.asked import Key
