@@ -62,7 +62,7 @@ from jobplatform.models.limits import (
 )
 from jobplatform.models.missing import MISSING, mention_migrations
 from jobplatform.models.retention import TaskRetention, WorkspaceRetention
-from jobplatform.models.roles import Role, embedded_login, may_serve, require_roles
+from jobplatform.models.roles import MAY_BECOME, Role, embedded_login, may_serve, require_roles
 from jobplatform.models.schedule import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick, TickOutcome
 from jobplatform.models.sharing import is_shared
 from jobplatform.models.source import (
@@ -91,6 +91,7 @@ __all__ = [
     "CHUNK",
     "FINAL_STATUSES",
     "KEPT_HOURS",
+    "MAY_BECOME",
     "MISSING",
     "PLATFORM_WORKSPACE",
     "SCHEMA",

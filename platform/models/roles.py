@@ -27,7 +27,8 @@ class Role(enum.StrEnum):
     HANDLER = "jobplatform_handler"
 
 
-#: Since 16 whoever has made a role may give it away, and need not be able to become it.
+#: Whether the login may become a ``role``, an SQL expression. Since 16 whoever has made one may give it away, and need
+#: not be able to become it.
 MAY_BECOME = """
 pg_has_role(
     session_user, {role}, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end

@@ -9,20 +9,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from jobplatform.models import Role, connect_bare
+from jobplatform.models import MAY_BECOME, Role, connect_bare
 
 #: Whoever has this name is part of the run. What is on trial begins like it and goes on.
 NAME = "jobplatform-prove"
 
 #: What a run does, it does as one of these.
 NEEDED = (Role.OWNER, Role.OPERATOR, Role.WORKER, Role.HANDLER)
-
-#: Since 16 whoever has made a role may give it away, and need not be able to become it.
-MAY_BECOME = """
-pg_has_role(
-    session_user, {role}, case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end
-)
-"""
 
 
 def connect(url: str) -> psycopg.Connection[Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from jobplatform.models import Role
-from jobplatform.proof.onlooker import MAY_BECOME, NEEDED, connect
+from jobplatform.models import MAY_BECOME, Role
+from jobplatform.proof.onlooker import NEEDED, connect
 
 LOOK = f"""
 select
