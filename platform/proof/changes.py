@@ -77,17 +77,8 @@ class Changes:
             self._of[Scope(kind, key)].append(Change(value, asked_at, settled_at or float("inf")))
         self.count = sum(map(len, self._of.values()))
 
-    def __getitem__(self, scope: Scope) -> list[Change]:
-        return self._of.get(scope, [])
-
     def __contains__(self, scope: Scope) -> bool:
         return scope in self._of
-
-    def kinds(self) -> set[str]:
-        return {scope.kind for scope in self._of}
-
-    def of_kind(self, kind: str) -> list[str]:
-        return [scope.key for scope in self._of if scope.kind == kind]
 
     def possible(self, scope: Scope, began: float, at: float) -> list[Any]:
         """Each value that somebody can have seen who looked once between these two moments."""

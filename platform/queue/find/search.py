@@ -97,10 +97,6 @@ class Search:
         """The same with this status only, or with any."""
         return replace(self, statuses=() if status is None else (Status(status),))
 
-    def in_workspace(self, workspace_id: uuid.UUID) -> Search:
-        """The same within one workspace: for whoever may see no other."""
-        return replace(self, workspace_ids=(workspace_id,))
-
     def _terms(self) -> Iterator[tuple[str, Sequence[Any]]]:
         single = {
             "workspace": self.workspace_ids,
