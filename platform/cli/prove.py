@@ -23,6 +23,7 @@ from jobplatform.proof.certificate import Certificate, Verdict, certify
 from jobplatform.proof.checker import judge
 from jobplatform.proof.experiment import Experiment
 from jobplatform.proof.markdown import as_markdown, verdict_in_words
+from jobplatform.proof.occupy import occupy_database
 from jobplatform.proof.place import Place, in_database, in_given_database, on_given_server, on_own_server, scratch
 from jobplatform.proof.setup import Setup
 from jobplatform.proof.survey import Survey, is_pooled, look_at, settings_of, what_is_missing
@@ -126,18 +127,29 @@ def _place(setup: Setup, settings: Settings, wishes: Wishes, folder: Path) -> It
             yield place, "embedded, made for this run"
         return
     url, admin_url = settings.database_url, settings.direct_database_url or settings.database_url
-    if wishes.database:
-        url, admin_url = in_database(url, wishes.database), in_database(admin_url, wishes.database)
-    survey = look_at(admin_url)
-    words = _in_words(survey, pooled=is_pooled(url))
-    _require(survey, setup, in_database=bool(wishes.database))
-    _ask(words, survey, setup, wishes)
-    if wishes.database:
-        opened = in_given_database(url, survey, _say, admin_url=admin_url, keep=wishes.keep)
-    else:
-        opened = on_given_server(url, survey, _say, admin_url=admin_url, keep=wishes.keep)
-    with opened as place:
-        yield place, words
+    with contextlib.ExitStack() as stack:
+        if wishes.database:
+            url, admin_url = in_database(url, wishes.database), in_database(admin_url, wishes.database)
+            stack.enter_context(_nobody_else_in(wishes.database, admin_url))
+        survey = look_at(admin_url)
+        words = _in_words(survey, pooled=is_pooled(url))
+        _require(survey, setup, in_database=bool(wishes.database))
+        _ask(words, survey, setup, wishes)
+        opened = in_given_database if wishes.database else on_given_server
+        yield stack.enter_context(opened(url, survey, _say, admin_url=admin_url, keep=wishes.keep)), words
+
+
+@contextlib.contextmanager
+def _nobody_else_in(database: str, url: str) -> Iterator[None]:
+    """Two runs at once would be each other's storm, and the first to end would clear away the other's tables."""
+    with occupy_database(url) as occupant:
+        if occupant is not None:
+            raise UnusableSettings(
+                f"another run has the database {database}, and nothing was done to it: {occupant}; wait for its end, "
+                "or name another one (where no run is left, and its connection is: "
+                f"select pg_terminate_backend({occupant.pid}))"
+            )
+        yield
 
 
 def _require(survey: Survey, setup: Setup, *, in_database: bool) -> None:

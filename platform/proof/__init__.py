@@ -2,7 +2,8 @@
 
 Where to look, by what is asked:
 
-    where a run takes place       survey (a look at a server first), place (makes a database, and clears it away)
+    where a run takes place       survey (a look at a server first), occupy (keeps others away), place (makes a
+                                  database, and clears it away)
     how a run goes                setup (how big and how bad), experiment (plays it), part (each thread of it)
     who asks for jobs             client, clients
     what is asked for             plan, families, terrain, workload (the tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import uuid
 from collections import Counter
@@ -18,6 +19,8 @@ from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role
 from jobplatform.proof.experiment import Outcome
 from jobplatform.proof.monkey import RESTART, WEIGHTS
+from jobplatform.proof.occupy import occupy_database
+from jobplatform.proof.onlooker import NAME
 from jobplatform.proof.place import Place
 from jobplatform.proof.setup import Setup
 from jobplatform.proof.terrain import DEMANDED
@@ -115,6 +118,44 @@ def test_a_database_with_something_in_it_is_refused_and_left_as_it_is(run: Cli, 
     assert f"the database {name} is not empty" in answer.stderr
     with psycopg.connect(direct_url) as connection:
         assert connection.execute("select count(*) from jobplatform.job_records").fetchone() == (0,)
+
+
+def test_a_second_run_in_one_database_is_refused_and_told_who_has_it(
+    run: Cli, server: EmbeddedServer, empty_url: str
+) -> None:
+    """Neither has made anything yet, so both find the database empty."""
+    name = make_url(empty_url).database or ""
+
+    with occupy_database(empty_url), psycopg.connect(empty_url) as admin:
+        answer = run("prove", "--yes", "--database", name, DATABASE_URL=server.url("postgres"))
+
+        assert answer.exit_code == 2
+        assert f"another run has the database {name}, and nothing was done to it: " in answer.stderr
+        statement = "select pid, xact_start from pg_stat_activity where application_name = %s and datname = %s"
+        ((pid, since),) = admin.execute(statement, [NAME, name]).fetchall()
+        when = f"{since.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+        assert f"{NAME} from the server itself since {when} (login postgres, process {pid} of the" in answer.stderr
+        assert admin.execute("select to_regnamespace('jobplatform')").fetchone() == (None,)
+
+
+def test_whoever_is_refused_clears_nothing_away_of_the_first_run(
+    run: Cli, server: EmbeddedServer, empty_url: str, start: Callable[..., Running]
+) -> None:
+    arguments = ("prove", "--yes", "--workers", "1", "--jobs", "200", "--database", make_url(empty_url).database or "")
+    first = start(*arguments, DATABASE_URL=server.url("postgres"))
+    first.wait_for_line("seed ")
+    wait_until(lambda: descendants_of(first.process.pid), what="a worker to begin")
+
+    second = run(*arguments, DATABASE_URL=server.url("postgres"))
+
+    assert (second.exit_code, second.stdout) == (2, "")
+    assert "another run has the database" in second.stderr
+    with psycopg.connect(empty_url) as admin:
+        there = "select to_regclass('jobplatform.job_records') is not null, to_regclass('chaos.changes') is not null"
+        assert admin.execute(there).fetchone() == (True, True)
+        admin.rollback()
+        assert first.end() == 130, first.output
+        assert admin.execute(there).fetchone() == (False, False)
 
 
 def test_nobody_is_asked_where_nobody_answers(
