@@ -67,7 +67,7 @@ def problems_of_moment(run_after: datetime.datetime) -> Iterator[Problem]:
     if problem := moment_problem("run_after", run_after):
         yield Problem("/runAfter", f"{problem}; for so long from now there is delay")
         return
-    if not run_after.tzinfo:
+    if run_after.utcoffset() is None:
         yield Problem("/runAfter", "must have a time zone")
     if run_after.year not in YEARS:
         yield Problem("/runAfter", f"must be in a year from {YEARS[0]} to {YEARS[-1]}")

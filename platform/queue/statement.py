@@ -8,6 +8,7 @@ on the prototype of this design).
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,11 @@ def text_array(values: Iterable[str | None]) -> str:
         if joined.count("\0") == len(texts) - 1:
             return "{" + _quoted(joined).replace("\0", '","') + "}"
     return "{" + ",".join(["null" if value is None else _quoted(value) for value in texts]) + "}"
+
+
+def in_utc(moment: datetime.datetime) -> str:
+    """A moment as text: the database takes no offset of 16 hours or more, nor one with parts of a second."""
+    return moment.astimezone(datetime.UTC).isoformat()
 
 
 def _quoted(value: str) -> str:

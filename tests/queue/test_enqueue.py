@@ -17,7 +17,17 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import EnqueueConflictError, InvalidPayloadError
 from jobplatform.models import Status
-from jobplatform.queue import Enqueued, NewJob, complete_jobs, enqueue_job, enqueue_jobs, get_job
+from jobplatform.queue import (
+    ChangeAnswer,
+    Enqueued,
+    JobChange,
+    NewJob,
+    change_job,
+    complete_jobs,
+    enqueue_job,
+    enqueue_jobs,
+    get_job,
+)
 from jobplatform.queue.attempts.complete import Completion
 from tests.queue.actors import Elsewhere, Worker, begin_to_read
 from tests.queue.conftest import Fact, Look, Put
@@ -61,6 +71,23 @@ def test_a_new_job_is_pending_with_what_was_asked_for(session: Session, workspac
     assert found.tags == ["red", 'with "quotes", {braces}, NULL and \\']
     assert (found.resource, found.units) == ("hubspot:4711", 20)
     assert (found.request_id, found.trace_parent) == ("r-1", "00-trace")
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [datetime.timedelta(hours=23, minutes=59), -datetime.timedelta(hours=16), datetime.timedelta(milliseconds=1)],
+)
+def test_a_moment_may_be_told_in_any_offset_that_python_knows(
+    session: Session, workspace_id: uuid.UUID, offset: datetime.timedelta
+) -> None:
+    moment = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.timezone(offset))
+    job = NewJob(workspace_id=workspace_id, task="work", run_after=moment)
+
+    enqueue_job(session, job)
+    enqueue_jobs(session, [NewJob(workspace_id=workspace_id, task="work", run_after=moment)])
+    assert change_job(session, workspace_id, job.id, JobChange(run_after=moment)) is ChangeAnswer.CHANGED
+
+    assert session.scalars(text("select run_after from jobplatform.jobs")).all() == [moment, moment]
 
 
 def test_who_enqueues_into_a_database_without_our_schema_is_told_the_command_that_makes_it(

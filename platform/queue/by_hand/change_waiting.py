@@ -21,7 +21,7 @@ from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
-from jobplatform.queue.statement import array, one_transaction, run
+from jobplatform.queue.statement import array, in_utc, one_transaction, run
 
 Key = tuple[uuid.UUID, uuid.UUID]
 
@@ -155,7 +155,7 @@ class JobChange:
         told: dict[str, Any] = {"priority": self.priority, "queue": self.queue}
         told = {name: value for name, value in told.items() if value is not None}
         if self.moves:
-            told["runAfter"] = self.run_after and self.run_after.astimezone(datetime.UTC).isoformat()
+            told["runAfter"] = self.run_after and in_utc(self.run_after)
         return told
 
     @classmethod
@@ -217,7 +217,7 @@ def _change(session: Session, sql: str, keys: Sequence[Key], change: JobChange) 
         priority=None if change.priority is None else str(change.priority),
         queue=change.queue,
         moved=str(change.moves),
-        run_after=None if change.run_after is None else change.run_after.isoformat(),
+        run_after=None if change.run_after is None else in_utc(change.run_after),
     ).all()
     if queues := {f"q:{row[3]}" for row in rows if row[3] is not None}:
         ring_after_commit(session, queues)

@@ -14,7 +14,7 @@ from jobplatform.models import UuidArray
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.seal import MARK, SealedPayload
-from jobplatform.queue.statement import array, text_array
+from jobplatform.queue.statement import array, in_utc, text_array
 from jobplatform.queue.vault import is_open
 
 _MILLISECOND = datetime.timedelta(milliseconds=1)
@@ -32,7 +32,7 @@ def parameters_of(job: NewJob) -> dict[str, str | None]:
         "sealed": "false" if is_open(job) else "true",
         "version": str(job.payload_version),
         "priority": str(job.priority),
-        "run_after": None if job.run_after is None else job.run_after.isoformat(),
+        "run_after": None if job.run_after is None else in_utc(job.run_after),
         "delay": str(_seconds(job.delay)),
         "max_attempts": str(job.max_attempts),
         "timeout": str(_milliseconds(job.timeout)),
