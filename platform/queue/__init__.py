@@ -295,7 +295,7 @@ from jobplatform.queue.reading.watch import (
     look_at_workspace,
     reveal_facts,
 )
-from jobplatform.queue.run.again import RetryFunction
+from jobplatform.queue.run.again import LONGEST_DELAY, RetryFunction, bounded_delay
 from jobplatform.queue.run.execute import Ended, execute, wait_for_task
 from jobplatform.queue.run.execute_batch import execute_batch
 from jobplatform.queue.run.inline import as_worker, run_claimed, run_inline
@@ -411,6 +411,7 @@ __all__ = [
     "JOB_EVENTS",
     "LATE_LINES",
     "LISTENER",
+    "LONGEST_DELAY",
     "LONGEST_INTERVAL",
     "LONGEST_KEY",
     "LONGEST_PERIOD",
@@ -583,6 +584,7 @@ __all__ = [
     "begin_bulk",
     "begin_erasing",
     "begin_jobs",
+    "bounded_delay",
     "bury_workers",
     "cancel_batch",
     "cancel_job",

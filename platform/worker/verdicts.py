@@ -7,13 +7,12 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobplatform.queue import Completion, Failure, Release, RetryPolicy
+from jobplatform.queue import Completion, Failure, Release, RetryPolicy, bounded_delay
 from jobplatform.worker.attempt import Attempt
 from jobplatform.worker.frames import Reason
 
 Verdict = Completion | Failure | Release | None
 
-LONGEST_DELAY: Final = 10 * 365 * 86_400.0
 DEFAULT_RETRY: Final = RetryPolicy()
 
 
@@ -30,7 +29,7 @@ def ended(attempt: Attempt, facts: Mapping[str, Any], retry: RetryPolicy) -> Ver
     if attempt.reason is not None:
         return interrupted(attempt, attempt.reason, retry)
     if kind == "snoozed":
-        return Release(attempt.lease, _bounded(facts["delay"]))
+        return Release(attempt.lease, bounded_delay(facts["delay"]))
     if kind == "interrupted" and facts["outcome"] == "lost":
         return None  # Its own write told the handler; if the lease was ours all the same, reconciling hands it back.
     return failed(attempt, facts, retry)
@@ -45,7 +44,7 @@ def failed(attempt: Attempt, facts: Mapping[str, Any], retry: RetryPolicy) -> Fa
         error_type=facts["error_type"] or "JobInterrupted",
         message=facts["message"],
         traceback=facts["traceback"],
-        delay=_bounded(facts["delay"]) if by_handler else retry.delay(attempt.job.attempt),
+        delay=bounded_delay(facts["delay"] if by_handler else retry.delay(attempt.job.attempt)),
         retry=facts["retry"] if by_handler else True,
     )
 
@@ -59,7 +58,7 @@ def interrupted(attempt: Attempt, reason: Reason, retry: RetryPolicy) -> Verdict
                 outcome="timeout",
                 error_type="TimedOut",
                 message=f"ran longer than its timeout of {attempt.timeout:g} s",
-                delay=retry.delay(attempt.job.attempt),
+                delay=bounded_delay(retry.delay(attempt.job.attempt)),
             )
         case Reason.CANCELLED:
             return cancelled(attempt)
@@ -87,14 +86,9 @@ def crashed(attempt: Attempt, message: str, retry: RetryPolicy, error_type: str 
         outcome="lost",
         error_type=error_type,
         message=message,
-        delay=retry.delay(attempt.job.crash_count + 1),
+        delay=bounded_delay(retry.delay(attempt.job.crash_count + 1)),
         crash=True,
     )
-
-
-def _bounded(delay: float) -> float:
-    """A delay that an interval can hold: handlers have snoozed for infinity and for NaN."""
-    return min(delay, LONGEST_DELAY) if delay >= 0 else 0.0
 
 
 def exit_message(code: int) -> str:

@@ -154,6 +154,7 @@ def test_a_job_that_succeeds_in_the_end_is_completed(declare: Declare, run: Run,
         (Skip("nothing"), Status.COMPLETED, "skipped"),
         (Discard("no use"), Status.FAILED, "discarded"),
         (Snooze(60), Status.PENDING, None),
+        (Snooze(float("inf")), Status.PENDING, None),
     ],
 )
 def test_a_handlers_answers_mean_what_they_mean_in_a_worker(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import uuid
 from collections.abc import Callable
 
@@ -11,10 +13,12 @@ from sqlalchemy.orm import Session
 from jobplatform.models import Role, Status, make_engine
 from jobplatform.queue import (
     Completion,
+    Failure,
     Lease,
     Release,
     cancel_job,
     complete_jobs,
+    fail_jobs,
     list_attempts,
     promote_jobs,
     release_jobs,
@@ -36,6 +40,25 @@ def test_a_released_job_can_be_claimed_at_once_with_all_its_attempts(
 
     assert (look(job_id).status, look(job_id).attempts, look(job_id).started_at) == (Status.PENDING, 0, None)
     assert worker.claim()[0].attempt == 1
+
+
+@pytest.mark.parametrize("how", ["snoozed", "failed"])
+@pytest.mark.parametrize("delay", [math.inf, 1e30, 1e12, math.nan, -math.inf])
+def test_a_job_that_is_not_to_come_back_in_anybody_s_lifetime_goes_back_all_the_same(
+    put: Put, db: Session, worker: Worker, look: Look, how: str, delay: float
+) -> None:
+    job_id = put()
+    lease = worker.lease()
+
+    if how == "snoozed":
+        release_jobs(db, [Release(lease, delay)])
+    else:
+        fail_jobs(db, [Failure(lease, "error", "E", "no", delay=delay)])
+
+    job = look(job_id)
+    ahead = job.run_after - job.created_at
+    assert job.status == Status.PENDING
+    assert ahead > datetime.timedelta(days=3649) if delay > 0 else ahead < datetime.timedelta(days=1)
 
 
 def test_a_released_job_keeps_its_place_in_the_order(put: Put, db: Session, worker: Worker) -> None:

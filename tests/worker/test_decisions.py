@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobplatform.queue import (
+    LONGEST_DELAY,
     ClaimedJob,
     Completion,
     Failure,
@@ -200,11 +201,18 @@ def test_an_interruption_that_the_handler_raised_itself_is_an_error() -> None:
     assert (verdict.outcome, verdict.message, verdict.retry) == ("error", "mine", True)
 
 
-@pytest.mark.parametrize(
-    ("asked", "given"), [(5.0, 5.0), (-1.0, 0.0), (math.nan, 0.0), (math.inf, verdicts.LONGEST_DELAY)]
-)
+@pytest.mark.parametrize(("asked", "given"), [(5.0, 5.0), (-1.0, 0.0), (math.nan, 0.0), (math.inf, LONGEST_DELAY)])
 def test_a_snooze_lasts_as_long_as_an_interval_can(asked: float, given: float) -> None:
     assert verdicts.ended(attempt(), facts("snoozed", delay=asked), EXACT) == Release(LEASE, given)
+
+
+def test_after_a_timeout_a_policy_without_a_cap_waits_as_long_as_an_interval_can() -> None:
+    endless = RetryPolicy(max_attempts=100, cap=math.inf, jitter="none")
+
+    verdict = verdicts.interrupted(attempt(attempt=64), Reason.TIMEOUT, endless)
+
+    assert isinstance(verdict, Failure)
+    assert verdict.delay == LONGEST_DELAY
 
 
 @pytest.mark.parametrize(("code", "message"), [(3, "exit 3"), (-11, "signal SIGSEGV"), (-70, "signal 70")])

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Outcome
 from jobplatform.queue.attempts.ending import ENDING, end_attempts
+from jobplatform.queue.run.again import bounded_delay
 from jobplatform.queue.safe_json import ERROR_LIMIT, TRACEBACK_LIMIT, safe_text
 from jobplatform.queue.statement import Lease, array, lease_arrays, text_array
 
@@ -78,7 +79,7 @@ def fail_jobs(session: Session, failures: Sequence[Failure], *, crash_limit: int
         tracebacks=text_array(
             failure.traceback and safe_text(failure.traceback, TRACEBACK_LIMIT) for failure in failures
         ),
-        delays=array(max(0.0, failure.delay) for failure in failures),
+        delays=array(bounded_delay(failure.delay) for failure in failures),
         retries=array(failure.retry for failure in failures),
         crashes=array(failure.crash for failure in failures),
         crash_limit=crash_limit,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.attempts.ending import ENDING, end_attempts
+from jobplatform.queue.run.again import bounded_delay
 from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of, run
 
 # A cancel that arrived in the meantime is honoured here: going back to waiting would lose it.
@@ -106,7 +107,7 @@ def release_jobs(session: Session, releases: Sequence[Release]) -> set[Lease]:
         session,
         RELEASE,
         **lease_arrays([release.lease for release in releases]),
-        delays=array(max(0.0, release.delay) for release in releases),
+        delays=array(bounded_delay(release.delay) for release in releases),
     )
     held = leases_of(rows)
     _refund(session, [release.lease for release in releases if release.unstarted and release.lease in held])

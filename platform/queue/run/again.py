@@ -15,7 +15,7 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from jobplatform.errors import InvalidPayloadError
 from jobplatform.queue.run.asking import unless_it_raises
@@ -31,6 +31,9 @@ RetryFunction = Callable[[int, BaseException], "datetime.timedelta | float | boo
 SPREAD = 0.1
 LONGEST_SPREAD = 5.0
 
+#: Seconds until a job may run again, at most: more than that is never.
+LONGEST_DELAY: Final = 10 * 365 * 86_400.0
+
 _log = logging.getLogger("jobplatform.queue")
 
 
@@ -40,6 +43,15 @@ class Again(NamedTuple):
     retry: bool
     delay: float = 0.0
     closed_for: float = 0.0
+
+
+def bounded_delay(seconds: float) -> float:
+    """A delay that an interval can hold: handlers have snoozed for infinity and NaN, and a policy's cap may be none.
+
+    >>> bounded_delay(-1), bounded_delay(60)
+    (0.0, 60)
+    """
+    return min(seconds, LONGEST_DELAY) if seconds >= 0 else 0.0
 
 
 def again(policy: RetryPolicy, decide: RetryFunction | None, attempt: int, error: BaseException) -> Again:
