@@ -15,6 +15,8 @@ from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.settings import QUEUE_NAME
 
 PRIORITIES: Final = range(-1000, 1001)
+#: So many jobs can be the most that run, or wait: what a column of the database holds.
+COUNTS: Final = range(2**31)
 #: The database knows years that nobody here could read again: because of one such job no list with it could be shown.
 #: From these years no time zone leads to one, nor does the longest time within which a job has to begin.
 YEARS: Final = range(2, 9998)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits, WorkspaceLimits, clock, visit
+from jobplatform.queue.allowed import COUNTS
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
@@ -27,7 +28,6 @@ from jobplatform.settings import QUEUE_NAME
 Row = TypeVar("Row", Plan, WorkspaceLimits, TaskLimits, QueueLimits, RateLimit, ResourceLimits)
 
 WEIGHTS = range(1, 101)
-COUNTS = range(2**31)
 UNITS = range(1, 2**31)
 #: A rate over more than a year is a contract.
 PERIODS = range(1, 366 * 86_400_000)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from jobplatform.errors import TaskDefinitionError
+from jobplatform.queue.allowed import COUNTS
 from jobplatform.queue.enqueue.edges import Edge, Predecessor
 from jobplatform.queue.keep.how_long import Keep
 from jobplatform.queue.run.again import RetryFunction
@@ -109,4 +110,6 @@ def options_problems(options: TaskOptions) -> list[str]:
 def _limit_problem(name: str, limit: object) -> str | None:
     if name == "limit_per_resource" and isinstance(limit, Adaptive):
         return adaptive_problem(limit)
-    return None if limit is None or (type(limit) is int and limit >= 0) else "must be a whole number from 0 on"
+    if limit is None or (type(limit) is int and limit in COUNTS):
+        return None
+    return f"must be a whole number from {COUNTS[0]} to {COUNTS[-1]}"

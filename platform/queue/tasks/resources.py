@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobplatform.errors import InvalidPayloadError, Problem, TaskDefinitionError
+from jobplatform.queue.allowed import COUNTS
 from jobplatform.queue.safe_json import text_problem
 
 LONGEST_RESOURCE = 200
@@ -53,7 +54,7 @@ def adaptive_problem(limit: Adaptive) -> str | None:
     """What is wrong with a limit as code has it, or None."""
     if type(limit.least) is not int or type(limit.most) is not int or not 1 <= limit.least <= limit.most:
         return "must be from a whole number of at least 1 to one that is no less, as in Adaptive(1, 50)"
-    return None
+    return None if limit.most in COUNTS else f"must be to a whole number of at most {COUNTS[-1]}"
 
 
 class Template:
