@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError
@@ -40,6 +41,7 @@ from jobplatform.queue import (
     set_task_limits,
     set_workspace_limits,
 )
+from jobplatform.testing import wait_until
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.bells import Ear
 from tests.queue.conftest import Fact
@@ -218,6 +220,56 @@ def test_nobody_is_put_on_a_plan_that_is_being_deleted(
 
     with pytest.raises(InvalidLimitError, match="no plan 'gold'"):
         change.result()
+
+
+#: How each is set, and how it is cleared.
+SETTINGS: dict[str, tuple[Callable[[Session, uuid.UUID], object], Callable[[Session, uuid.UUID], object]]] = {
+    "workspace": (
+        lambda session, whose: set_workspace_limits(session, whose, {"weight": 3}),
+        clear_workspace_limits,
+    ),
+    "plan": (
+        lambda session, _whose: set_plan(session, "gold", {"weight": 3}),
+        lambda session, _whose: delete_plan(session, "gold"),
+    ),
+    "task": (
+        lambda session, _whose: set_task_limits(session, "work", {"max_running": 3}),
+        lambda session, _whose: clear_task_limits(session, "work"),
+    ),
+    "resource": (
+        lambda session, _whose: set_resource_limit(session, "crm:*", 3),
+        lambda session, _whose: clear_resource_limit(session, "crm:*"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "clear"), SETTINGS.values(), ids=SETTINGS)
+def test_what_is_cleared_while_it_is_changed_is_changed_first(
+    session: Session,
+    engine: Engine,
+    elsewhere: Elsewhere,
+    workspace_id: uuid.UUID,
+    change: Callable[[Session, uuid.UUID], object],
+    clear: Callable[[Session, uuid.UUID], object],
+) -> None:
+    change(session, workspace_id)
+    session.commit()
+    clearing: list[Future[object]] = []
+
+    def clear_between(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT") and not clearing:
+            clearing.append(elsewhere.start(lambda other: clear(other, workspace_id)))
+            wait_until(elsewhere.is_done_or_blocked, what="the other side to clear it, or to wait")
+
+    event.listen(engine, "after_cursor_execute", clear_between)
+    try:
+        change(session, workspace_id)
+    finally:
+        event.remove(engine, "after_cursor_execute", clear_between)
+    assert not clearing[0].done()
+    session.commit()
+
+    assert clearing[0].result()
 
 
 # Queues, tasks, rates

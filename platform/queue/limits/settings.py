@@ -460,7 +460,8 @@ def _over(first: Limits, second: Limits) -> Limits:
 
 def _row_for_update(session: Session, model: type[Row], **key: Any) -> Row:
     """The row, locked; made first when it is missing, so that two who make it at once change one after the other."""
-    session.execute(insert(model).values(**key).on_conflict_do_nothing())
+    # One that is there is locked by this statement already: until the next one somebody else could delete it.
+    session.execute(insert(model).values(**key).on_conflict_do_update(index_elements=list(key), set_=key))
     return session.get_one(model, next(iter(key.values())), with_for_update=True, populate_existing=True)
 
 
