@@ -52,6 +52,11 @@ def tagged(answer: Response) -> Response:
     # Somebody's own: only its reader may keep it, and has to ask whether it is still so.
     answer.cache_control.private = True
     answer.cache_control.no_cache = True
+    return unless_known(answer)
+
+
+def unless_known(answer: Response) -> Response:
+    """304 when the client has what this answer's tag stands for already."""
     # If-Match guards changes (require_match); of an answer that only shows something werkzeug would make a 412 with all
     # of it.
     answer.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from flask import Response, request
+from flask import Response
 
+from jobplatform.api.answers import unless_known
 from jobplatform.api.resource import Resource
 
 browser_client = Resource("browser_client", __name__, description="The client for browsers")
@@ -50,8 +51,7 @@ def _file(name: str, content_type: str) -> Response:
     answer.cache_control.public = True
     answer.cache_control.max_age = FRESH
     answer.add_etag()
-    answer.make_conditional(request)
-    return answer
+    return unless_known(answer)
 
 
 @cache

@@ -11,8 +11,9 @@ from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 
-from flask import Response, request
+from flask import Response
 
+from jobplatform.api.answers import unless_known
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found
 from jobplatform.api.resource import Resource
@@ -78,8 +79,7 @@ def _kept(read: Callable[[str], bytes], name: str, content_type: str) -> Respons
     answer.cache_control.public = True
     answer.cache_control.max_age = FRESH
     answer.add_etag()
-    answer.make_conditional(request)
-    return answer
+    return unless_known(answer)
 
 
 def _answer(read: Callable[[str], bytes], name: str, content_type: str) -> Response:

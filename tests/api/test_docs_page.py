@@ -48,6 +48,11 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(reader: Client) -> None:
     assert (again.status_code, again.data) == (304, b"")
 
 
+@pytest.mark.parametrize("path", ["docs/start.js", "client/v1/jobplatform.js"])
+def test_a_file_is_shown_whatever_state_its_reader_expects_it_in(reader: Client, path: str) -> None:
+    assert reader.get(f"/jobs-api/{path}", headers={"If-Match": '"another"'}).status_code == 200
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_where_nobody_wants_it_there_is_nothing(nobody: Client, path: str) -> None:
     assert nobody.get(path).status_code == 404
