@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,12 @@ def occupy_database(url: str) -> Iterator[Occupant | None]:
     with closing(connect(url)) as connection:
         connection.execute(BEGIN)
         connection.execute(NO_TIMEOUTS)
-        yield _occupant(connection)
+        try:
+            yield _occupant(connection)
+        finally:
+            # Whoever comes next finds it free: that a connection was closed the server notices a moment later.
+            with suppress(psycopg.OperationalError):
+                connection.execute("rollback")
 
 
 def _occupant(connection: psycopg.Connection[Any]) -> Occupant | None:

@@ -126,14 +126,15 @@ def test_a_second_run_in_one_database_is_refused_and_told_who_has_it(
     """Neither has made anything yet, so both find the database empty."""
     name = make_url(empty_url).database or ""
 
-    with occupy_database(empty_url), psycopg.connect(empty_url) as admin:
+    with occupy_database(empty_url), psycopg.connect(empty_url, autocommit=True) as admin:
+        statement = "select pid, xact_start from pg_stat_activity where application_name = %s and datname = %s"
+        ((pid, since),) = admin.execute(statement, [NAME, name]).fetchall()
+        when = f"{since.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
         answer = run("prove", "--yes", "--database", name, DATABASE_URL=server.url("postgres"))
 
         assert answer.exit_code == 2
         assert f"another run has the database {name}, and nothing was done to it: " in answer.stderr
-        statement = "select pid, xact_start from pg_stat_activity where application_name = %s and datname = %s"
-        ((pid, since),) = admin.execute(statement, [NAME, name]).fetchall()
-        when = f"{since.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
         assert f"{NAME} from the server itself since {when} (login postgres, process {pid} of the" in answer.stderr
         assert admin.execute("select to_regnamespace('jobplatform')").fetchone() == (None,)
 
