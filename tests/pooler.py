@@ -26,7 +26,7 @@ PORT = 6432
 # Some tests hold ten transactions open at a time.
 INI = """
 [databases]
-* = host={server}
+{databases} = host={server}
 
 [pgbouncer]
 listen_addr =
@@ -92,13 +92,16 @@ def login_name(roles: tuple[Role, ...]) -> str:
 
 
 @contextmanager
-def run_pooler(server: EmbeddedServer, pool_mode: str = "transaction") -> Iterator[Pooler]:
-    """A PgBouncer on a Unix socket that only its own user and root can reach. Without one the test is skipped."""
+def run_pooler(server: EmbeddedServer, pool_mode: str = "transaction", databases: str = "*") -> Iterator[Pooler]:
+    """A PgBouncer on a Unix socket that only its own user and root can reach. Without one the test is skipped.
+
+    It knows the database of this name, or all.
+    """
     program = find_pgbouncer()
     if program is None:
         pytest.skip("there is no pgbouncer on this machine (Debian: apt install pgbouncer)")
     folder = Path(tempfile.mkdtemp(prefix="jobplatform-pooler-"))
-    _configure(folder, server, pool_mode)
+    _configure(folder, server, pool_mode, databases)
     process = subprocess.Popen([program, "--quiet", str(folder / "ini")])
     pooler = Pooler(folder)
     try:
@@ -110,11 +113,12 @@ def run_pooler(server: EmbeddedServer, pool_mode: str = "transaction") -> Iterat
         shutil.rmtree(folder)
 
 
-def _configure(folder: Path, server: EmbeddedServer, pool_mode: str) -> None:
+def _configure(folder: Path, server: EmbeddedServer, pool_mode: str, databases: str) -> None:
     # It refuses to run as root, and the socket of the server is its user's alone.
     user = f"user = {SYSTEM_USER}" if os.geteuid() == 0 else ""
     socket = parse_qs(urlsplit(server.url()).query)["host"][0]
-    text = INI.format(server=socket, folder=folder, port=PORT, pool_mode=pool_mode, admin=SUPERUSER, user=user)
+    settings = {"databases": databases, "pool_mode": pool_mode, "admin": SUPERUSER, "user": user}
+    text = INI.format(server=socket, folder=folder, port=PORT, **settings)
     (folder / "ini").write_text(text)
     logins = [SUPERUSER, *(login_name(roles) for n in (1, 2, 3) for roles in itertools.permutations(Role, n))]
     (folder / "logins").write_text("".join(f'"{login}" ""\n' for login in logins))

@@ -24,6 +24,7 @@ from jobplatform.proof.checker import judge
 from jobplatform.proof.experiment import Experiment
 from jobplatform.proof.markdown import as_markdown, verdict_in_words
 from jobplatform.proof.occupy import occupy_database
+from jobplatform.proof.onlooker import connect
 from jobplatform.proof.place import Place, in_database, in_given_database, on_given_server, on_own_server, scratch
 from jobplatform.proof.setup import Setup
 from jobplatform.proof.survey import Survey, is_pooled, look_at, settings_of, what_is_missing
@@ -126,17 +127,24 @@ def _place(setup: Setup, settings: Settings, wishes: Wishes, folder: Path) -> It
         with on_own_server(folder, programs=settings.postgres_programs) as place:
             yield place, "embedded, made for this run"
         return
-    url, admin_url = settings.database_url, settings.direct_database_url or settings.database_url
+    url, direct_url = settings.database_url, settings.direct_database_url or settings.database_url
+    if wishes.database:
+        url, direct_url = in_database(url, wishes.database), in_database(direct_url, wishes.database)
+    pooled = is_pooled(url)
+    # It may be of a worker's login, in an environment for all: it is no better where nothing stands between.
+    admin_url = direct_url if pooled else url
     with contextlib.ExitStack() as stack:
         if wishes.database:
-            url, admin_url = in_database(url, wishes.database), in_database(admin_url, wishes.database)
             stack.enter_context(_nobody_else_in(wishes.database, admin_url))
         survey = look_at(admin_url)
-        words = _in_words(survey, pooled=is_pooled(url))
+        words = _in_words(survey, pooled=pooled)
         _require(survey, setup, in_database=bool(wishes.database))
         _ask(words, survey, setup, wishes)
         opened = in_given_database if wishes.database else on_given_server
-        yield stack.enter_context(opened(url, survey, _say, admin_url=admin_url, keep=wishes.keep)), words
+        place = stack.enter_context(opened(url, survey, _say, admin_url=admin_url, keep=wishes.keep))
+        if pooled and not wishes.database:
+            _require_a_way_in(place)
+        yield place, words
 
 
 @contextlib.contextmanager
@@ -157,6 +165,18 @@ def _require(survey: Survey, setup: Setup, *, in_database: bool) -> None:
     if missing:
         lines = "".join(f"\n  - {line}" for line in missing)
         raise UnusableSettings(f"a run cannot be had on this server, and nothing was done to it:{lines}")
+
+
+def _require_a_way_in(place: Place) -> None:
+    """A pooler may know databases by name only, and one that was just made is none of them."""
+    try:
+        connect(place.url).close()
+    except psycopg.OperationalError as error:
+        raise UnusableSettings(
+            "the pooler that DATABASE_URL names lets nobody into the database that was made for this: have it let "
+            "clients into all (PgBouncer: a line `* = host=…`), or have an empty one made that it knows, and name that "
+            f"with --database ({str(error).strip()})"
+        ) from error
 
 
 def _ask(words: str, survey: Survey, setup: Setup, wishes: Wishes) -> None:

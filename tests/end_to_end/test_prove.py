@@ -21,7 +21,7 @@ from jobplatform.proof.experiment import Outcome
 from jobplatform.proof.monkey import RESTART, WEIGHTS
 from jobplatform.proof.occupy import occupy_database
 from jobplatform.proof.onlooker import NAME
-from jobplatform.proof.place import Place
+from jobplatform.proof.place import PREFIX, Place
 from jobplatform.proof.setup import Setup
 from jobplatform.proof.terrain import DEMANDED
 from jobplatform.testing import Databases, descendants_of, is_dead, wait_until
@@ -29,6 +29,7 @@ from tests.chaos.mutants import a_stopped_worker_completes_late, prepare
 from tests.chaos.stage import Stage
 from tests.chaos.variants import broken
 from tests.end_to_end.conftest import Cli, Running
+from tests.pooler import Pooler, run_pooler
 
 ROLES = (Role.OWNER, Role.OPERATOR, Role.WORKER, Role.HANDLER)
 
@@ -157,6 +158,72 @@ def test_whoever_is_refused_clears_nothing_away_of_the_first_run(
         admin.rollback()
         assert first.end() == 130, first.output
         assert admin.execute(there).fetchone() == (False, False)
+
+
+def test_through_a_pooler_a_second_run_is_refused_as_well(
+    run: Cli, server: EmbeddedServer, pooler: Pooler, empty_url: str
+) -> None:
+    arguments = ("prove", "--yes", "--database", make_url(empty_url).database or "")
+    pooled = pooler.url(server.url("postgres"))
+
+    with occupy_database(pooler.url(empty_url)):
+        through = run(*arguments, DATABASE_URL=pooled)
+        past = run(*arguments, DATABASE_URL=pooled, JOBPLATFORM_DIRECT_DATABASE_URL=server.url("postgres"))
+
+    assert (through.exit_code, past.exit_code) == (2, 2)
+    assert "another run has the database" in through.stderr
+    assert "another run has the database" in past.stderr
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("past_it", [True, False])
+def test_a_storm_goes_through_a_pooler_in_transaction_mode(
+    run: Cli,
+    server: EmbeddedServer,
+    pooler: Pooler,
+    empty_url: str,
+    *,
+    given: bool,
+    past_it: bool,
+) -> None:
+    answer = run(
+        *("prove", "--minutes", "0.1", "--jobs", "150", "--workers", "1", "--seed", "7", "--json", "--yes"),
+        *(("--database", make_url(empty_url).database or "") if given else ()),
+        DATABASE_URL=pooler.url(server.url("postgres")),
+        **({"JOBPLATFORM_DIRECT_DATABASE_URL": server.url("postgres")} if past_it else {}),
+    )
+
+    certificate = json.loads(answer.stdout)
+    assert violations(certificate) == [], answer.stderr
+    assert certificate["faults"].keys() == set(WEIGHTS)
+    assert "through a pooler" in certificate["server"]
+    assert "could not clean up" not in answer.stderr
+    with psycopg.connect(empty_url) as admin:
+        assert admin.execute("select to_regnamespace('jobplatform')").fetchone() == (None,)
+
+
+def test_a_pooler_that_lets_nobody_into_what_was_made_is_said(
+    run: Cli, server: EmbeddedServer, databases_of: Callable[[str], list[str]]
+) -> None:
+    with run_pooler(server, databases="postgres") as pooler:
+        answer = run("prove", "--yes", DATABASE_URL=pooler.url(server.url("postgres")))
+
+    assert answer.exit_code == 2
+    assert "the pooler that DATABASE_URL names lets nobody into the database that was made for this" in answer.stderr
+    made = answer.stderr.partition("no such database: ")[2].partition(")")[0]
+    assert made.startswith(PREFIX)
+    assert made not in databases_of("postgres")
+
+
+def test_a_direct_address_is_no_better_where_no_pooler_stands_between(run: Cli, server: EmbeddedServer) -> None:
+    nowhere = "postgresql://127.0.0.1:1/none"
+
+    answer = run("prove", DATABASE_URL=server.url("postgres"), JOBPLATFORM_DIRECT_DATABASE_URL=nowhere)
+
+    assert answer.exit_code == 2
+    assert "nobody is there to be asked, and nothing was done" in answer.stderr
 
 
 def test_nobody_is_asked_where_nobody_answers(
