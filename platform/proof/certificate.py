@@ -19,10 +19,11 @@ from jobplatform.proof.checker import Judgement
 from jobplatform.proof.evidence import Evidence
 from jobplatform.proof.experiment import Outcome
 from jobplatform.proof.findings import RULES, Finding
-from jobplatform.proof.limit_rules import Standstill, reached, standstills
 from jobplatform.proof.monkey import RESTART
+from jobplatform.proof.reached import reached
 from jobplatform.proof.replay import COMPLETED, Counts
 from jobplatform.proof.setup import Setup
+from jobplatform.proof.standstill_rules import Standstill, standstills
 from jobplatform.proof.workload import POISON
 from jobplatform.wording import plural
 

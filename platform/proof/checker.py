@@ -15,8 +15,12 @@ from jobplatform.proof.family_rules import FAMILY_RULES
 from jobplatform.proof.findings import Finding
 from jobplatform.proof.history import Event
 from jobplatform.proof.limit_rules import LIMIT_RULES
+from jobplatform.proof.quota_rules import QUOTA_RULES
+from jobplatform.proof.rate_rules import RATE_RULES
+from jobplatform.proof.reached import nothing_was_vacuous
 from jobplatform.proof.replay import CALLED_OFF, CANCELLED, COMPLETED, FAILED, Counts, Replay
 from jobplatform.proof.schedule_rules import SCHEDULE_RULES
+from jobplatform.proof.standstill_rules import STANDSTILL_RULES
 from jobplatform.proof.workload import MAY_FAIL, PAGES, POISON
 from jobplatform.queue import CancelAnswer
 
@@ -168,6 +172,10 @@ RULES: tuple[Callable[[Evidence], Findings], ...] = (
     processes_behaved,
     *FAMILY_RULES,
     *LIMIT_RULES,
+    *RATE_RULES,
+    *STANDSTILL_RULES,
+    *QUOTA_RULES,
+    nothing_was_vacuous,
     *SCHEDULE_RULES,
 )
 

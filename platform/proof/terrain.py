@@ -28,7 +28,7 @@ POOL, KIND, ACCOUNTS = "pool:shared", "account:*", ("account:1", "account:2")
 EACH_DESK, DESKS = "desk:*", ("desk:1", "desk:2")
 PLAN = "trial"
 
-#: What must have happened in a run with limits, or it says nothing about them. See rules.nothing_was_vacuous.
+#: What must have happened in a run with limits, or it says nothing about them. See reached.nothing_was_vacuous.
 DEMANDED = frozenset({*AT_ONCE, "pace", "rate", "waiting", "refused", "shed", *PAUSES.values()})
 
 

@@ -10,7 +10,9 @@ from jobplatform.proof.changes import Changes, Scope
 from jobplatform.proof.clients import Promises
 from jobplatform.proof.evidence import Evidence
 from jobplatform.proof.history import Event
-from jobplatform.proof.limit_rules import Meter, Start, nothing_stands_still
+from jobplatform.proof.rate_rules import Meter
+from jobplatform.proof.standstill_rules import nothing_stands_still
+from jobplatform.proof.starts import Start
 from jobplatform.proof.watcher import Census, Seen, Snapshot
 
 LIMIT = Scope("queue", "narrow")
