@@ -274,7 +274,6 @@ def create_app() -> Flask:
                 connector_type="strava",
                 name=f"Strava of {user()}",
                 config={"baseUrl": os.environ["STRAVA_URL"]} if "STRAVA_URL" in os.environ else {},
-                allow_private=settings.allow_private_addresses,
             )
             begun = begin_authorization(
                 session,
@@ -296,8 +295,7 @@ def create_app() -> Flask:
                 taken = take_authorization(session, returned.state, actor=user())
             if isinstance(taken, AuthorizationError):
                 raise taken
-            allow_private = settings.allow_private_addresses
-            tokens = exchange_code(taken, returned, clients=settings.oauth_clients, allow_private=allow_private)
+            tokens = exchange_code(taken, returned, clients=settings.oauth_clients)
             with sessions.begin() as session:  # The credentials and the member: both, or neither.
                 made = keep_authorized(session, tokens)
                 athlete_id = tokens.also["athlete"]["id"]

@@ -66,7 +66,6 @@ def sync(job: RunningJob, payload: SyncPayload) -> SyncResult | Skip:
         connection_id=payload.connection_id,
         mode=payload.mode,
         reference=payload.sync_log_id,
-        allow_private=Settings.from_env().allow_private_addresses,
     )
 
 
@@ -90,7 +89,6 @@ def create_app() -> Flask:
                     connector_type="hubspot",
                     name="HubSpot",
                     config={**config, "account": request.json["portal"]},
-                    allow_private=settings.allow_private_addresses,
                 )
                 begun = begin_authorization(
                     session,
@@ -115,8 +113,7 @@ def create_app() -> Flask:
                 taken = take_authorization(session, returned.state, actor=user())
             if isinstance(taken, AuthorizationError):
                 raise taken
-            allow_private = settings.allow_private_addresses
-            tokens = exchange_code(taken, returned, clients=settings.oauth_clients, allow_private=allow_private)
+            tokens = exchange_code(taken, returned, clients=settings.oauth_clients)
             with sessions.begin() as session:  # The credentials and the first sync: both, or neither.
                 confine(session, Role.API, taken.workspace_id)
                 made = keep_authorized(session, tokens)

@@ -158,8 +158,7 @@ def _end(returned: Returned, connection_id: UUID | None) -> str:
         taken = take_authorization(session, returned.state, binding=binding, connection_id=connection_id)
     if isinstance(taken, AuthorizationError):
         raise taken
-    allow_private = settings.allow_private_addresses
-    tokens = exchange_code(taken, returned, clients=settings.oauth_clients, allow_private=allow_private)
+    tokens = exchange_code(taken, returned, clients=settings.oauth_clients)
     with mounted().transaction(reach) as session:
         connection = keep_authorized(session, tokens)
         record(

@@ -39,7 +39,6 @@ from jobplatform.connectors import (
 from jobplatform.errors import KeyMissingError, Problem
 from jobplatform.models import Connection, confine, set_free
 from jobplatform.redaction import redact_configuration
-from jobplatform.settings import Settings
 
 connections = Resource("connections", __name__, description="Connections of a workspace to its sources")
 
@@ -79,7 +78,7 @@ def create_workspace_connection(body: dict[str, Any], workspace_id: UUID) -> Res
     sealed, and never answered.
     """
     with mounted().transaction() as session, _sealing():
-        made = create_connection(session, workspace_id, allow_private=_allow_private(), **body)
+        made = create_connection(session, workspace_id, **body)
         _audit(session, "connection.create", made, connectorType=made.connector_type, **_said_of(body))
         answer = _answer(session, made, 201)
         answer.headers["Location"] = serving_url(
@@ -109,7 +108,7 @@ def change_workspace_connection(body: dict[str, Any], workspace_id: UUID, connec
     """
     with mounted().transaction() as session, _sealing():
         found = _still(session, workspace_id, connection_id)
-        change_connection(session, found, allow_private=_allow_private(), **body)
+        change_connection(session, found, **body)
         _audit(session, "connection.change", found, changed=sorted(body), **_said_of(body))
         return _answer(session, found)
 
@@ -138,7 +137,7 @@ def test_workspace_connection(body: dict[str, Any], workspace_id: UUID, connecti
     with mounted().reading() as session:
         found = _found(session, workspace_id, connection_id)
     with _asking() as session:
-        tried = try_connection(session, found, stream=body.get("stream"), allow_private=_allow_private())
+        tried = try_connection(session, found, stream=body.get("stream"))
     with mounted().transaction() as session:
         _audit(session, "connection.test", found, ok=tried.ok)
     return respond(_TRIED, tried)
@@ -192,10 +191,6 @@ def _answer(session: Session, connection: Connection, status: int = 200) -> Resp
 
 def _seen_of(session: Session, connection: Connection) -> CredentialsSeen | None:
     return credentials_seen(session, connection.workspace_id, [connection.id]).get(connection.id)
-
-
-def _allow_private() -> bool:
-    return Settings.from_env().allow_private_addresses
 
 
 def _said_of(body: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from jobplatform.connectors import (
 )
 from jobplatform.models import Connection
 from jobplatform.redaction import redact_configuration
-from jobplatform.settings import Settings
 from jobplatform.wording import plural
 
 PAGE = 200
@@ -112,7 +111,6 @@ def create(
             name=name or connector_type,
             config=_parse(config or "{}"),
             credentials=given,
-            allow_private=_allow_private(),
         )
         _audit(session, "connection.create", made, connectorType=connector_type, **_said_of(given))
         described = _describe(session, made)
@@ -168,7 +166,7 @@ def update(
         raise click.UsageError("say what to change: --name, --config, --credentials or --no-credentials")
     with open_session() as session:
         found = _find(session, connection, workspace, lock=True)
-        change_connection(session, found, allow_private=_allow_private(), **changed)
+        change_connection(session, found, **changed)
         said = _said_of(given) if given is not None else {"credentials": None} if no_credentials else {}
         _audit(session, "connection.change", found, changed=sorted(changed), **said)
         described = _describe(session, found)
@@ -204,7 +202,7 @@ def test(connection: str, workspace: str, stream: str | None, as_json: bool) -> 
         found = _find(session, connection, workspace)
         session.expunge(found)
         session.commit()
-        tried = try_connection(session, found, stream=stream, allow_private=_allow_private())
+        tried = try_connection(session, found, stream=stream)
         _audit(session, "connection.test", found, ok=tried.ok)
     if as_json:
         print_json(plain(tried))
@@ -289,10 +287,6 @@ def _read_credentials(file: IO[str] | None) -> Any:
     except ValueError:
         # What is wrong with it is not said: the words would be of the secret.
         raise click.BadParameter("the credentials are not JSON") from None
-
-
-def _allow_private() -> bool:
-    return Settings.from_env().allow_private_addresses
 
 
 def _said_of(given: Any) -> dict[str, Any]:

@@ -35,6 +35,7 @@ import httpx
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from jobplatform.connectors.allowing import allows_private
 from jobplatform.connectors.connections import asked_by, get_connection
 from jobplatform.connectors.credentials import find_credentials, keep_credentials, require_key_ring
 from jobplatform.connectors.keeping import Credentials
@@ -213,7 +214,7 @@ def take_authorization(
 
 
 def exchange_code(
-    taken: Taken, returned: Returned, *, clients: Mapping[str, OAuthClient], allow_private: bool = False
+    taken: Taken, returned: Returned, *, clients: Mapping[str, OAuthClient], allow_private: bool | None = None
 ) -> Tokens:
     """Have the provider change the code into tokens. No transaction may be open: it takes its time.
 
@@ -232,7 +233,7 @@ def exchange_code(
     }
     in_header = taken.own is not None and taken.own.values.get("client_authentication") == "header"
     named, headers = named_client(client.client_id, client.client_secret, in_header=in_header)
-    answer = _ask(taken.token_url, form | named, headers, allow_private=allow_private)
+    answer = _ask(taken.token_url, form | named, headers, allow_private=allows_private(allow_private))
     said = _read(answer, {**form, "client_secret": client.client_secret}, taken)
     tokens = {name: said[name] for name in TOKENS if _is_token(said.get(name))}
     if taken.own is None:

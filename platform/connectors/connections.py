@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.connectors.addresses import check_url
+from jobplatform.connectors.allowing import allows_private
 from jobplatform.connectors.credentials import credentials_problems, end_attention, give_credentials, take_credentials
 from jobplatform.connectors.http_json import looks_secret
 from jobplatform.connectors.opening import account_of
@@ -64,15 +65,16 @@ def create_connection(
     name: str,
     config: Any,
     credentials: Any = None,
-    allow_private: bool = False,
+    allow_private: bool | None = None,
 ) -> Connection:
     """Make a connection. Raises :class:`InvalidConnectionError` with every problem, and
-    :class:`~jobplatform.errors.KeyMissingError` for credentials where nothing can be sealed.
+    :class:`~jobplatform.errors.KeyMissingError` for credentials where nothing can be sealed. Whether a private address
+    is a problem the settings say, unless ``allow_private`` does.
     """
-    kind = _kind(connector_type)
-    problems = [*_name_problems(name), *config_problems(kind, config, allow_private=allow_private)]
+    kind, private = _kind(connector_type), allows_private(allow_private)
+    problems = [*_name_problems(name), *config_problems(kind, config, allow_private=private)]
     if credentials is not None:
-        problems += _credentials_problems(kind, credentials, allow_private=allow_private)
+        problems += _credentials_problems(kind, credentials, allow_private=private)
     _refuse(problems)
     visit(session, workspace_id)
     _require_room(session, workspace_id)
@@ -95,20 +97,20 @@ def change_connection(
     name: str | _Unchanged = UNCHANGED,
     config: Any = UNCHANGED,
     credentials: Any = UNCHANGED,
-    allow_private: bool = False,
+    allow_private: bool | None = None,
 ) -> None:
     """Change what is named; credentials of None are forgotten. Raises like :func:`create_connection`.
 
     Credentials that were given for one address are not sent to another: who changes it has to give them again.
     """
-    kind = _kind(connection.connector_type)
+    kind, private = _kind(connection.connector_type), allows_private(allow_private)
     problems = [] if isinstance(name, _Unchanged) else _name_problems(name)
     if config is not UNCHANGED:
-        problems += config_problems(kind, config, allow_private=allow_private)
+        problems += config_problems(kind, config, allow_private=private)
         if not problems and credentials is UNCHANGED:
             problems += _audience_problems(session, connection, kind, config)
     if credentials is not UNCHANGED and credentials is not None:
-        problems += _credentials_problems(kind, credentials, allow_private=allow_private)
+        problems += _credentials_problems(kind, credentials, allow_private=private)
     _refuse(problems)
     if not isinstance(name, _Unchanged):
         connection.name = name

@@ -9,7 +9,6 @@ from jobplatform.connectors.summing_up import SyncResult
 from jobplatform.connectors.syncing import run_sync
 from jobplatform.connectors.webhook_task import add_webhooks
 from jobplatform.queue import RunningJob, Skip, Tasks
-from jobplatform.settings import Settings
 
 tasks = Tasks()
 add_webhooks(tasks)
@@ -32,5 +31,4 @@ def sync(job: RunningJob, payload: SyncPayload) -> SyncResult | Skip:
         connection_id=payload.connection_id,
         mode=payload.mode,
         reference=payload.sync_log_id,
-        allow_private=Settings.from_env().allow_private_addresses,
     )

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from jobplatform.connectors.allowing import allows_private
 from jobplatform.connectors.blaming import blaming, opened, streams_of
 from jobplatform.connectors.pacing import LONGEST_CLOSING
 from jobplatform.connectors.place import (
@@ -69,7 +70,7 @@ def run_sync(
     connector_type: str | None = None,
     connection_id: UUID | None = None,
     mode: Mode = "incremental",
-    allow_private: bool = False,
+    allow_private: bool | None = None,
     reference: str | None = None,
 ) -> SyncResult | Skip:
     """Sync the workspace's connections, or those that the arguments choose.
@@ -77,15 +78,16 @@ def run_sync(
     ``incremental`` begins where the last sync of each stream ended, if its connector can, and writes records that are
     new or differ from the copy. ``initial`` reads everything, writes every record anew and marks those as deleted that
     the source does not have any more. An entry in ``sync_logs`` stays when the job is deleted; ``reference`` is what
-    the caller calls it. Raises :class:`SyncFailedError` when no connection at all could be synced, and
-    :class:`RateLimited` when a source is busy: then the job is tried again and goes on where it was.
+    the caller calls it. Whether private addresses are asked the settings say, unless ``allow_private`` does. Raises
+    :class:`SyncFailedError` when no connection at all could be synced, and :class:`RateLimited` when a source is
+    busy: then the job is tried again and goes on where it was.
     """
     connections = _choose_connections(job, connector_type, connection_id)
     if not connections:
         return Skip("this workspace has no such connection to sync")
     if job.checkpoint_state is None and all(connection.attention for connection in connections):
         return Skip("; ".join(f"{connection.name}: {connection.attention}" for connection in connections))
-    sync = _Sync(job, connections, mode, allow_private)
+    sync = _Sync(job, connections, mode, allows_private(allow_private))
     sync.begin(reference)
     for connection in sync.in_turn():
         sync.pull_connection(connection)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from jobplatform.connectors.allowing import allows_private
 from jobplatform.connectors.blaming import blaming, opened, streams_of
 from jobplatform.connectors.source import Connector, SourceRecord
 from jobplatform.errors import NeedsAttentionError, SourceError
@@ -33,14 +34,14 @@ class Tried:
 
 
 def try_connection(
-    session: Session, connection: Connection, *, stream: str | None = None, allow_private: bool = False
+    session: Session, connection: Connection, *, stream: str | None = None, allow_private: bool | None = None
 ) -> Tried:
     """Ask for the first page of ``stream`` (the first there is, unless named), once and for some seconds at most.
 
     The session is used for short transactions; none may be open. What the source says of the credentials is noted.
     """
     began = time.monotonic()
-    tried = _try(session, connection, stream, allow_private)
+    tried = _try(session, connection, stream, allows_private(allow_private))
     took = round((time.monotonic() - began) * 1000)
     return Tried(**{**tried.__dict__, "took_ms": took})
 

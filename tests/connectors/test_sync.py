@@ -16,12 +16,15 @@ from jobplatform.connectors import (
     Page,
     SourceRecord,
     SyncPayload,
+    change_connection,
+    create_connection,
     run_sync,
     sync,
     syncing,
+    try_connection,
 )
-from jobplatform.connectors.demo_source import STREAMS, DemoSource
-from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
+from jobplatform.connectors.demo_source import STREAMS, DemoSource, connection_config
+from jobplatform.errors import CursorLostError, InvalidConnectionError, SourceError, SyncFailedError
 from jobplatform.models import Connection, Record, SyncLog
 from jobplatform.queue import RunningJob, Skip
 from tests.connectors.conftest import Jobs
@@ -339,6 +342,38 @@ def test_the_task_refuses_loopback_unless_development_says_otherwise(
     result = sync(jobs.start(), SyncPayload())
     assert not isinstance(result, Skip)
     assert result["totalRecords"] == ALL
+
+
+def test_a_task_of_an_application_asks_whom_the_setting_allows(
+    jobs: Jobs, source: DemoSource, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(source.url)
+    monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "true")
+
+    result = run_sync(jobs.start())
+
+    assert not isinstance(result, Skip)
+    assert result["totalRecords"] == ALL
+    with pytest.raises(SyncFailedError, match="use https"):
+        run_sync(jobs.start(), allow_private=False)
+
+
+def test_a_connection_may_be_made_and_tried_where_the_setting_allows_it(
+    session: Session, source: DemoSource, workspace_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"connector_type": "http_json", "name": "CRM", "config": connection_config(source.url)}
+    with pytest.raises(InvalidConnectionError, match="use https"):
+        create_connection(session, workspace_id, **made)
+
+    monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "true")
+    connection = create_connection(session, workspace_id, **made)
+    change_connection(session, connection, config=made["config"])
+    session.flush()
+    session.refresh(connection)
+    session.expunge(connection)  # Read after the commit it would open a transaction.
+    session.commit()
+
+    assert try_connection(session, connection).ok
 
 
 def test_a_deleted_connection_takes_its_records_along(
