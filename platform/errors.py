@@ -16,6 +16,7 @@
     ├── TooManySchedulesError    the workspace has as many schedules as it may have
     ├── ScheduleMadeInCodeError  the schedule is declared in code, and is to be changed or removed there
     ├── InvalidHookError         a hook or webhook was to become what cannot be; lists every problem by path
+    ├── WebhookDisabledError     a webhook that is sent nothing was to be tested; enable it first
     ├── DeliveryRefusedError     a delivery is not signed as it should be, or too old; says which
     ├── EnqueueConflictError     the uniqueness guard changed hands too often while we looked
     ├── UnseenChangeError        it was changed behind the snapshot of this transaction, which cannot change it
@@ -212,6 +213,14 @@ class InvalidHookError(JobPlatformError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{path or '/'}: {message}" for path, message in self.problems))
+
+
+class WebhookDisabledError(JobPlatformError):
+    """A webhook is disabled, so it would be sent no test: enable it first."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the webhook {name!r} is disabled, and would be sent nothing; enable it first")
 
 
 class DeliveryRefusedError(JobPlatformError):

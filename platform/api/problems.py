@@ -37,6 +37,7 @@ from jobplatform.errors import (
     TooManySchedulesError,
     UnknownTaskError,
     UnseenChangeError,
+    WebhookDisabledError,
 )
 from jobplatform.models import MISSING
 from jobplatform.wording import plural
@@ -241,6 +242,10 @@ def _made_in_code(_error: ScheduleMadeInCodeError) -> ProblemError:
     return ProblemError(409, detail, kind="made-in-code", title="Made in code")
 
 
+def _webhook_disabled(_error: WebhookDisabledError) -> ProblemError:
+    return ProblemError(409, "The webhook is disabled, and would be sent nothing. Enable it first.")
+
+
 def _too_many_schedules(error: TooManySchedulesError) -> ProblemError:
     detail = f"The workspace may have {plural(error.limit, 'schedule')}, and has. Delete one that is not needed."
     extra = {"limit": error.limit}
@@ -321,6 +326,7 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     ((InvalidScheduleError, InvalidHookError), _invalid_schedule),
     (ScheduleNameTakenError, _name_taken),
     (ScheduleMadeInCodeError, _made_in_code),
+    (WebhookDisabledError, _webhook_disabled),
     (TooManySchedulesError, _too_many_schedules),
     (EnqueueConflictError, _conflict),
     (UnseenChangeError, _changed_unseen),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +31,6 @@ from jobplatform.api.webhook_schemas import (
 from jobplatform.connectors import require_askable
 from jobplatform.models import Job, WebhookSubscription
 from jobplatform.queue import (
-    WEBHOOK_TASK,
     change_webhook,
     create_webhook,
     delete_webhook,
@@ -42,6 +41,7 @@ from jobplatform.queue import (
     get_webhook,
     list_webhook_jobs,
     list_webhooks,
+    problem_of_webhook,
     rotate_webhook_secret,
     send_test,
     tasks_served,
@@ -149,7 +149,7 @@ def rotate_secret_of_webhook(body: dict[str, Any], workspace_id: UUID, webhook_i
         return respond(_SHOWN, {**_describe(session, [webhook])[0], "secret": secret})
 
 
-@webhooks.endpoint("POST", WEBHOOK + "/test", Scope.CONNECTIONS, refuses=(404,))
+@webhooks.endpoint("POST", WEBHOOK + "/test", Scope.CONNECTIONS, refuses=(404, 409))
 @webhooks.answers(202, SentTestSchema, headers=LOCATED)
 def send_test_event(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Send the event `webhook.test`"""
@@ -193,14 +193,18 @@ def _options(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(session: Session, found: Sequence[WebhookSubscription]) -> list[dict[str, Any]]:
-    is_served = WEBHOOK_TASK in tasks_served(session)
-    return [_describe_one(webhook, is_served) for webhook in found]
+    served = tasks_served(session)
+    return [_describe_one(webhook, served) for webhook in found]
 
 
-def _describe_one(webhook: WebhookSubscription, is_served: bool) -> dict[str, Any]:
+def _describe_one(webhook: WebhookSubscription, served: Set[str]) -> dict[str, Any]:
     columns = {name: getattr(webhook, name) for name in _WEBHOOK.fields if hasattr(webhook, name)}
-    problem = None if is_served else "no live worker delivers webhooks: add_webhooks(tasks) has it do so"
-    return {**columns, "job_types": webhook.tasks, "rotating_until": webhook.previous_until, "problem": problem}
+    return {
+        **columns,
+        "job_types": webhook.tasks,
+        "rotating_until": webhook.previous_until,
+        "problem": problem_of_webhook(webhook, served),
+    }
 
 
 def _describe_delivery(job: Job) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jobplatform.cli.database import find_known_workspace, open_session
 from jobplatform.cli.endpoints import Kind, workspace_option
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
 from jobplatform.connectors import require_askable
-from jobplatform.models import Job, WebhookSubscription
+from jobplatform.models import Job, Outcome, WebhookSubscription
 from jobplatform.queue import (
     EVENTS,
     JOB_EVENTS,
@@ -26,8 +26,10 @@ from jobplatform.queue import (
     find_webhook,
     list_webhook_jobs,
     list_webhooks,
+    problem_of_webhook,
     rotate_webhook_secret,
     send_test,
+    tasks_served,
 )
 
 event_option = click.option(
@@ -107,14 +109,15 @@ def show(webhook: UUID, workspace: str, as_json: bool) -> None:
         found = _KIND.find(session, webhook, workspace)
         jobs = list_webhook_jobs(session, found.workspace_id, found.id)
         deliveries = [_delivery(job) for job in jobs]
+        shown = {**_KIND.as_dict(found), "problem": problem_of_webhook(found, tasks_served(session))}
     if as_json:
-        print_json({**_KIND.as_dict(found), "deliveries": deliveries})
+        print_json({**shown, "deliveries": deliveries})
         return
-    print_table(["", ""], list(_KIND.as_dict(found).items()), title=found.name)
-    columns = ["createdAt", "type", "status", "attempts", "jobId", "error"]
-    print_table(
-        ["at", "type", "status", "tries", "job", "error"], [[one[name] for name in columns] for one in deliveries]
-    )
+    print_table(["", ""], list(shown.items()), title=found.name)
+    rows = [
+        [one["createdAt"], one["type"], _status(one), one["attempts"], one["jobId"], _said(one)] for one in deliveries
+    ]
+    print_table(["at", "type", "status", "tries", "job", "answer"], rows)
 
 
 @webhooks.command()
@@ -179,13 +182,27 @@ def _state(webhook: WebhookSubscription) -> str:
     return "is told" if webhook.failing_since is None else "fails"
 
 
+def _status(delivery: dict[str, Any]) -> str:
+    """What was not sent has completed too."""
+    return str(delivery["outcome"] if delivery["outcome"] == Outcome.SKIPPED else delivery["status"])
+
+
+def _said(delivery: dict[str, Any]) -> Any:
+    """By the receiver, or of why it was not asked."""
+    return delivery["answer"] or delivery["skipped"] or delivery["error"]
+
+
 def _delivery(job: Job) -> dict[str, Any]:
+    result = job.result if isinstance(job.result, dict) else {}
     return {
         "jobId": job.id,
         "type": job.payload["event"]["type"],
         "aboutJobId": job.parent_id,
         "status": job.status,
+        "outcome": job.outcome,
         "attempts": job.attempts,
+        "answer": result.get("status"),
+        "skipped": result.get("reason"),
         "error": job.error,
         "createdAt": job.created_at,
         "completedAt": job.completed_at,

@@ -182,6 +182,7 @@ from jobplatform.queue.hooks.webhooks import (
     note_went_well,
     note_went_wrong,
     prepare_sending,
+    problem_of_webhook,
     rotate_webhook_secret,
     send_test,
 )
@@ -764,6 +765,7 @@ __all__ = [
     "preview",
     "preview_bulk",
     "preview_rule",
+    "problem_of_webhook",
     "promote_jobs",
     "prune_jobs",
     "prune_pages",

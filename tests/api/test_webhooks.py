@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.key_ring import generate_key
 from jobplatform.models import Job
-from jobplatform.queue import settle_endings
+from jobplatform.queue import WorkerInfo, register_worker, settle_endings
 from tests.api.conftest import Client, Hand, MintToken
 
 WEBHOOK = {"name": "the CRM", "url": "https://crm.example.com/hooks"}
@@ -95,6 +95,29 @@ def test_deliveries_are_jobs(
                         {"id": job_id})  # fmt: skip
         assert session.scalar(select(Job.result).where(Job.id == uuid.UUID(ending["jobId"]))) == {"status": 204}
     assert owner.get(f"{at}/deliveries").get_json()["items"][1]["answer"] == 204
+
+
+def test_a_webhook_that_is_disabled_is_not_tested(owner: Client, url: str) -> None:
+    at = f"{url}/{make(owner, url)['id']}"
+    owner.post(f"{at}/disable")
+
+    refused = owner.post(f"{at}/test")
+
+    assert refused.status_code == 409
+    assert refused.get_json()["detail"] == "The webhook is disabled, and would be sent nothing. Enable it first."
+    assert owner.get(f"{at}/deliveries").get_json()["items"] == []
+
+
+def test_a_webhook_of_a_task_that_no_worker_knows_says_so(
+    owner: Client, url: str, sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        register_worker(session, WorkerInfo("one", "localhost", 1, "test", (), ("jobplatform.webhook", "sync"), 1))
+
+    made = make(owner, url, jobTypes=["sync", "snyc", "invoice.send"])
+
+    assert made["problem"] == "no live worker knows the tasks invoice.send, snyc: nothing is told of that"
+    assert make(owner, url, jobTypes=["sync"])["problem"] is None
 
 
 @pytest.mark.parametrize(

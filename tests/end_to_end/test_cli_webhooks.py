@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from sqlalchemy.orm import Session
 
 from jobplatform.key_ring import generate_key
+from jobplatform.queue import Completion, WorkerInfo, claim_job, complete_jobs, register_worker
 from tests.end_to_end.conftest import Cli, as_json
 
 KEYS = {"JOBPLATFORM_ENCRYPTION_KEYS": generate_key("a")}
@@ -40,6 +42,10 @@ def test_a_webhook_s_life_in_a_shell(webhooks: Cli, cli: Cli, acme: uuid.UUID) -
     assert webhooks("disable", webhook_id).stdout == "renamed is disabled\n"
     assert webhooks("disable", webhook_id).exit_code == 1
     assert "disabled (by hand)" in webhooks("ls").stdout
+    assert (
+        "the webhook 'renamed' is disabled, and would be sent nothing; enable it first"
+        in webhooks("test", webhook_id).stderr
+    )
     assert webhooks("enable", webhook_id).stdout == "renamed is enabled\n"
     assert webhooks("enable", webhook_id).exit_code == 1
     assert webhooks("delete", webhook_id).stdout == "renamed is deleted\n"
@@ -50,6 +56,28 @@ def test_a_webhook_s_life_in_a_shell(webhooks: Cli, cli: Cli, acme: uuid.UUID) -
         "create", "test", "rotate_secret", "change", "disable", "enable", "delete",
     )}  # fmt: skip
     assert "whsec_" not in str(lines)
+
+
+def test_a_delivery_that_was_not_sent_is_not_shown_as_one_that_was(
+    webhooks: Cli, session: Session, acme: uuid.UUID
+) -> None:
+    made = webhooks("create", "--name", "the CRM", "--url", URL, "--task", "snyc").stdout.split()[0]
+    worker = register_worker(session, WorkerInfo("one", "localhost", 1, "test", (), ("jobplatform.webhook",), 1))
+    session.commit()
+    for result, outcome in (('{"status": 204}', "ok"), ('{"reason": "the webhook is disabled"}', "skipped")):
+        job_id = uuid.UUID(webhooks("test", made).stdout.split()[0])
+        claimed = claim_job(session, worker_id=worker, workspace_id=acme, job_id=job_id)
+        assert claimed is not None
+        complete_jobs(session, [Completion(claimed.lease, result, outcome)])
+        session.commit()
+
+    shown = webhooks("show", made)
+
+    *_, skipped, sent = shown.stdout.splitlines()
+    assert skipped.split()[2] == "skipped"
+    assert skipped.rstrip().endswith("the webhook is disabled")
+    assert (sent.split()[2], sent.split()[-1]) == ("completed", "204")
+    assert "no live worker knows the task snyc" in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import literal, select
 from sqlalchemy.orm import Session, aliased
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import Problem
+from jobplatform.errors import Problem, WebhookDisabledError
 from jobplatform.models import Job, WebhookSubscription, clock, visit
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.hooks.rules import (
@@ -40,6 +40,7 @@ from jobplatform.queue.statement import run
 from jobplatform.queue.vault import open_secret, seal_value
 from jobplatform.settings import QUEUE_NAME
 from jobplatform.webhooks import SCHEMES, new_secret
+from jobplatform.wording import agreeing
 
 #: Webhooks of one workspace: each ending is a job for each of them.
 MOST_WEBHOOKS: Final = 10
@@ -199,12 +200,27 @@ def delete_webhook(session: Session, webhook: WebhookSubscription) -> None:
 
 
 def send_test(session: Session, webhook: WebhookSubscription) -> uuid.UUID:
-    """Enqueue a delivery of the event ``webhook.test``, and answer with its job."""
+    """Enqueue a delivery of the event ``webhook.test``, and answer with its job.
+
+    Raises :class:`WebhookDisabledError`: its delivery would end as skipped, which looks like one that arrived.
+    """
+    if webhook.disabled_at is not None:
+        raise WebhookDisabledError(webhook.name)
     now = session.execute(select(clock())).scalar_one()
     data = {"webhookId": str(webhook.id), "name": webhook.name}
     job = new_delivery(webhook.workspace_id, webhook.id, event_of(TEST_EVENT, moment_text(now), data))
     enqueue_of_ours(session, [job])
     return job.id
+
+
+def problem_of_webhook(webhook: WebhookSubscription, served: Set[str]) -> str | None:
+    """Why nothing, or not all that was asked for, is told; ``served`` are the tasks that live workers know."""
+    if WEBHOOK_TASK not in served:
+        return "no live worker delivers webhooks: add_webhooks(tasks) has it do so"
+    unknown = sorted(set(webhook.tasks or ()) - served)
+    if not unknown:
+        return None
+    return f"no live worker knows the {agreeing(len(unknown), 'task')} {', '.join(unknown)}: nothing is told of that"
 
 
 def get_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID) -> WebhookSubscription | None:
