@@ -213,7 +213,7 @@ def _kind(connector_type: str) -> ConnectorType:
     kind = CONNECTORS.get(connector_type)
     if kind is None:
         words = unknown_type(connector_type)
-        raise InvalidConnectionError([Problem("/connectorType", words[:1].upper() + words[1:] + ".")])
+        raise InvalidConnectionError([Problem("/connectorType", words[:1].upper() + words[1:])])
     return kind
 
 

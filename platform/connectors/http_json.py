@@ -7,7 +7,7 @@ that has changed since (:mod:`~jobplatform.connectors.since`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from jobplatform.connectors.addresses import check_url
@@ -25,6 +25,8 @@ from jobplatform.redaction import is_secret_name, redact_text
 __all__ = ["HttpJson", "HttpJsonConfig", "check_config", "look_up"]
 
 LARGEST_PAGE = 16 * 1024 * 1024
+#: Fields of an answer that are named to whoever has configured another, and how long their names may be.
+MOST_NAMED, LONGEST_NAMED = 5, 40
 
 
 class HttpJson(AskedSource):
@@ -71,8 +73,7 @@ class HttpJson(AskedSource):
         body = answer.json()
         items = look_up(body, settings.items_field)
         if not isinstance(items, list):
-            where = repr(settings.items_field) if settings.items_field else "its top"
-            raise SourceError(f"{stream}: the answer has no list at {where}")
+            raise SourceError(f"{stream}: {_no_list(body, settings.items_field)}")
         total = look_up(body, settings.total_field) if isinstance(body, dict) else None
         following = turner.following(place, answer, body, len(items), total if _is_count(total) else None)
         if since is not None:
@@ -145,9 +146,27 @@ def look_up(body: Any, path: str) -> Any:
 
 def as_record(stream: str, item: Any, id_field: str) -> SourceRecord:
     identifier = look_up(item, id_field)
-    if not isinstance(identifier, str | int) or isinstance(identifier, bool) or identifier == "":
-        raise SourceError(f"{stream}: a record has no id at {id_field!r}")
+    if not _is_id(identifier):
+        raise SourceError(f"{stream}: a record has no id at {id_field!r}; {_named('idField', item, _is_id)}")
     return SourceRecord(str(identifier), item)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+
+
+def _no_list(body: Any, items_field: str) -> str:
+    words = f"the answer has no list at {repr(items_field) if items_field else 'its top'}"
+    if isinstance(body, list):
+        return f"{words}; the answer is the list itself, for which itemsField is empty"
+    return f"{words}; {_named('itemsField', body, lambda value: isinstance(value, list))}"
+
+
+def _named(key: str, body: Any, fits: Callable[[Any], bool]) -> str:
+    """What a key of the configuration can name; the names are the source's, so few and short ones."""
+    fields = body.items() if isinstance(body, dict) else ()
+    names = [repr(name) for name, value in fields if len(name) <= LONGEST_NAMED and fits(value)]
+    return f"{key} can name {', '.join(names[:MOST_NAMED])}" if names else f"{key} says where it is"
 
 
 def _is_count(value: Any) -> bool:

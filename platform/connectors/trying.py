@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from sqlalchemy.orm import Session
 from jobplatform.connectors.allowing import allows_private
 from jobplatform.connectors.blaming import blaming, opened, streams_of
 from jobplatform.connectors.source import Connector, SourceRecord
-from jobplatform.errors import NeedsAttentionError, SourceError
+from jobplatform.errors import NeedsAttentionError, SourceBusyError, SourceError
 from jobplatform.models import Connection
-from jobplatform.wording import agreeing
+from jobplatform.wording import agreeing, plural
 
 MOST_FIELDS = 50
 
@@ -65,6 +66,9 @@ def _first_page(connector: Connector, streams: Sequence[str], stream: str) -> Tr
             page = connector.fetch(stream, None)
     except NeedsAttentionError as error:
         return Tried(False, str(error), streams, stream, needs_attention=True)
+    except SourceBusyError as error:
+        when = f"try again in {plural(math.ceil(error.retry_after), 'second')}"
+        return Tried(False, f"{error}; {when}", streams, stream)
     except SourceError as error:
         return Tried(False, str(error), streams, stream)
     of_all = f" of {page.total}" if page.total is not None else ""

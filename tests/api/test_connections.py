@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any, Self
@@ -255,6 +256,23 @@ def test_a_source_that_fails_is_asked_once_while_somebody_waits(
 
     assert (tried["ok"], tried["message"]) == (False, "HubSpot answered HTTP 500: oh")
     assert len(hubspot.requests) == 1
+
+
+def test_who_tries_a_source_that_is_left_alone_is_told_for_how_long(
+    connecting: Client, url: str, hubspot: FakeHubSpot
+) -> None:
+    from examples.stand_in import Answer
+
+    body = {"connectorType": "hubspot", "name": "CRM", "config": {"baseUrl": hubspot.url}}
+    good = {"scheme": "bearer", "token": "access-token-0"}
+    one = connecting.post(url, json={**body, "credentials": good}).headers["Location"]
+    hubspot.next_answers.append(Answer(429, {"message": "slow down"}, {"Retry-After": "90"}))
+
+    tried = connecting.post(one + "/test").get_json()
+    again = connecting.post(one + "/test").get_json()
+
+    assert tried["message"].endswith("; try again in 90 seconds")
+    assert re.search(r"as often as it may be for now; try again in \d\d seconds$", again["message"])
 
 
 def test_a_private_address_is_not_asked_and_nothing_of_it_is_told(

@@ -109,10 +109,13 @@ def test_retry_after_may_be_a_date_of_the_past() -> None:
         (404, "{}", "refused .HTTP 404"),
         (200, "<html>", "not JSON"),
         (200, "[" * 100_000, "not JSON"),
-        (200, '{"items": []}', "no list at 'results'"),
-        (200, '{"results": [{"name": "no id"}]}', "no id at 'id'"),
-        (200, '{"results": [{"id": true}]}', "no id at 'id'"),
-        (200, '{"results": [5]}', "no id at 'id'"),
+        (200, '{"items": [], "page": 1}', "no list at 'results'; itemsField can name 'items'$"),
+        (200, "[]", "no list at 'results'; the answer is the list itself, for which itemsField is empty$"),
+        (200, '{"page": 1}', "no list at 'results'; itemsField says where it is$"),
+        (200, '{"results": [{"ok": true, "name": "x"}]}', "no id at 'id'; idField can name 'name'$"),
+        (200, '{"results": [{"id": true}]}', "no id at 'id'; idField says where it is$"),
+        (200, '{"results": [5]}', "no id at 'id'; idField says where it is$"),
+        (200, json.dumps({"results": [{"a" * 41: 1, **dict.fromkeys("bcdefg", 1)}]}), "name 'b', 'c', 'd', 'e', 'f'$"),
     ],
 )
 def test_an_answer_that_cannot_be_used_says_why(status: int, body: str, message: str) -> None:
