@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -202,8 +203,7 @@ def find_workspace(session: Session, text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        named = select(Workspace.id, Workspace.created_at).where(Workspace.name == text)
-        found = [(id, made) for id, made in session.execute(named.order_by(Workspace.created_at, Workspace.id))]
+        found = workspaces_named(session, text)
     if len(found) == 1:
         return found[0][0]
     if found:
@@ -211,6 +211,12 @@ def find_workspace(session: Session, text: str) -> UUID:
     raise click.BadParameter(
         f"no workspace is named {text!r}{_nearest(session, text)}; see `jobplatform workspaces ls`"
     )
+
+
+def workspaces_named(session: Session, name: str) -> list[tuple[UUID, datetime.datetime]]:
+    """The ids of those that are called so, and since when they are there, oldest first."""
+    named = select(Workspace.id, Workspace.created_at).where(Workspace.name == name)
+    return [(id, made) for id, made in session.execute(named.order_by(Workspace.created_at, Workspace.id))]
 
 
 def find_workspace_of(session: Session, job_id: UUID, workspace: str | None) -> UUID:

@@ -94,9 +94,19 @@ def cell(value: Any) -> Text:
 
 def several(noun: str, name: str, found: Sequence[tuple[UUID, datetime.datetime]]) -> str:
     """That a name is not enough, and by what they can be told apart: their ids, and when they were made."""
+    return f"{len(found)} {noun}s are named {name!r}; give the id of one instead of the name:{_ids(found)}"
+
+
+def already_named(noun: str, name: str, found: Sequence[tuple[UUID, datetime.datetime]]) -> str:
+    """That there is one of that name, or several, and which."""
+    are = f"a {noun} is" if len(found) == 1 else f"{len(found)} {noun}s are"
+    return f"{are} named {name!r} already:{_ids(found)}"
+
+
+def _ids(found: Sequence[tuple[UUID, datetime.datetime]]) -> str:
     lines = [f"\n  {id}  made {_as_text(created_at)}" for id, created_at in found[:MOST_OF_A_NAME]]
     more = f"\n  and {len(found) - MOST_OF_A_NAME} more" if len(found) > MOST_OF_A_NAME else ""
-    return f"{len(found)} {noun}s are named {name!r}; give the id of one instead of the name:{''.join(lines)}{more}"
+    return f"{''.join(lines)}{more}"
 
 
 def _as_text(value: Any) -> str:

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.cli.acting import audit
-from jobplatform.cli.database import find_known_workspace, open_session
+from jobplatform.cli.database import find_known_workspace, open_session, workspaces_named
 from jobplatform.cli.leaving import encrypt, erase, export
 from jobplatform.cli.limit_options import COLUMNS, changes_of, limit_cells, limit_options, limits_as_dict
 from jobplatform.cli.pauses import end_pause, pause_as_dict, pause_options, start_pause, tell_pause
-from jobplatform.cli.show import as_json_option, print_json, print_table, tell
+from jobplatform.cli.show import already_named, as_json_option, print_json, print_table, tell
 from jobplatform.models import Pause, PauseKind, Workspace
 from jobplatform.queue import (
     LimitsOfWorkspace,
@@ -44,18 +44,30 @@ for command in (encrypt, export, erase):
 @workspaces.command()
 @click.argument("name")
 @click.option("--id", "workspace_id", type=click.UUID, help="Its id, when your application has one already.")
+@click.option("--same-name", is_flag=True, help="Although there is one of that name. Goes without saying with --id.")
 @as_json_option
-def create(name: str, workspace_id: UUID | None, as_json: bool) -> None:
+def create(name: str, workspace_id: UUID | None, same_name: bool, as_json: bool) -> None:
     """Create a workspace and print its id."""
-    workspace_id = workspace_id or uuid7()
     if not name:
         raise click.UsageError("a workspace needs a name")
     with open_session() as session:
+        if workspace_id is None and not same_name:
+            _refuse_another(session, name)
+        workspace_id = workspace_id or uuid7()
         statement = insert(Workspace).values(id=workspace_id, name=name).on_conflict_do_nothing()
         if session.execute(statement.returning(Workspace.id)).first() is None:
             raise click.ClickException(f"there is a workspace {workspace_id} already")
         audit(session, "workspace.create", f"workspace:{workspace_id}", workspace_id, name=name)
     tell(as_json, str(workspace_id), id=workspace_id, name=name)
+
+
+def _refuse_another(session: Session, name: str) -> None:
+    """A name is no key: applications call two customers the same. But who says `create` twice has mistaken one for new,
+    and every command that is given the name afterwards would have to ask which."""
+    if there := workspaces_named(session, name):
+        raise click.ClickException(
+            f"{already_named('workspace', name, there)}\nGo on with that id, or make another one with --same-name"
+        )
 
 
 @workspaces.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -697,3 +698,19 @@ def test_a_workspace_s_id_is_used_once(cli: Cli, acme: uuid.UUID) -> None:
 
     assert answer.exit_code == 1
     assert "already" in answer.stderr
+
+
+def test_a_workspace_of_a_name_that_there_is_is_made_when_that_is_meant(cli: Cli, acme: uuid.UUID) -> None:
+    again = cli("workspaces", "create", "Acme")
+    (listed,) = as_json(cli("workspaces", "ls", "--json"))
+
+    assert (again.exit_code, again.stdout, listed["id"]) == (1, "", str(acme))
+    assert f"a workspace is named 'Acme' already:\n  {acme}  made 2" in again.stderr
+    assert "or make another one with --same-name" in again.stderr
+
+    meant = (["--same-name"], ["--id", str(uuid.uuid4())])
+    made = {cli("workspaces", "create", "Acme", *options).exit_code for options in meant}
+    third = cli("workspaces", "create", "Acme", "--json")
+
+    assert made == {0}
+    assert "3 workspaces are named 'Acme' already" in json.loads(third.stderr)["error"]
