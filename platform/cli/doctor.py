@@ -65,8 +65,11 @@ def _not_examined(error: DBAPIError | JobPlatformError) -> Finding:
         return Finding(Severity.ERROR, "schema_revision", seen, "nothing works before that", "jobplatform migrate")
     seen = "; ".join(error.problems) if isinstance(error, SettingsError) else first_line(error)
     if isinstance(error, SettingsError) or sqlstate_of(error) == NOT_ALLOWED:
-        means = "the login may not look, so the rest of this examination is missing; see docs/howto/roles.md"
-        return Finding(Severity.ERROR, "not_examined", seen, means, f"grant {Role.OPERATOR} to the login")
+        means = "the login may not look, so the rest of this examination is missing"
+        # A login that may not act as a role is told what to grant.
+        said, _, grant = seen.rpartition(": ") if isinstance(error, SettingsError) else (seen, "", "")
+        command = grant or f"grant {Role.OPERATOR} to the login"
+        return Finding(Severity.ERROR, "not_examined", said or seen, means, command)
     means = "something could not be looked at, and the rest of this examination is missing"
     return Finding(Severity.ERROR, "not_examined", seen, means, "jobplatform migrate")
 

@@ -28,6 +28,7 @@ from jobplatform.errors import (
     SettingsError,
     UnknownTaskError,
 )
+from jobplatform.models import Role
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -216,5 +217,8 @@ def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
     if isinstance(error, sqlalchemy.exc.OperationalError):
         return f"the database cannot be reached: {str(error.orig).strip()}"
     if sqlstate_of(error) == NOT_ALLOWED:
-        return f"the database refused: {first_line(error)}; which roles a login needs is in docs/howto/roles.md"
+        return (
+            f"the database refused: {first_line(error)}; most commands need a login with the rights of the API's: "
+            f"grant {Role.API} to it"
+        )
     return f"the database refused: {first_line(error)}"

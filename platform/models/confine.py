@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from jobplatform.errors import MigrationError, SettingsError
 from jobplatform.models.missing import mention_migrations
-from jobplatform.models.roles import Role
+from jobplatform.models.roles import Role, may_not_act
 
 #: What policies compare with. Never set outside a transaction.
 WORKSPACE = "jobplatform.workspace_id"
@@ -263,16 +263,18 @@ def _tell(connection: Connection, statements: Sequence[str]) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
     except DBAPIError as error:
-        raise _explained(error) from error
+        raise _explained(error, statement, driver) from error
 
 
-def _explained(error: DBAPIError) -> Exception:
+def _explained(error: DBAPIError, statement: str, driver: Any) -> Exception:
     """The two mistakes of a deployment, in words that say what to do."""
     sqlstate, message = getattr(error.orig, "sqlstate", None), str(error.orig).strip()
     if sqlstate == "22023" and "role" in message:
         return MigrationError(f"{message}: no database of this server has been migrated; run `jobplatform migrate`")
-    if sqlstate == "42501":
-        return SettingsError([f"{message}: grant that role to the login of this process, see docs/howto/roles.md"])
+    if sqlstate == "42501" and statement.startswith(_SET_ROLE.format("")):
+        # Of a transaction that has failed nothing can be asked any more; psycopg and psycopg2 know whom they are.
+        login = str(getattr(getattr(driver, "info", None), "user", None) or "") or None
+        return SettingsError([may_not_act(login, statement.removeprefix(_SET_ROLE.format("")))])
     return error
 
 

@@ -129,6 +129,13 @@ def problems_of(login: Login, roles: Sequence[Role], *, trust_login: bool) -> li
     return list(_problems(login, roles, trust_login=trust_login))
 
 
+def may_not_act(login: str | None, role: str) -> str:
+    """That a login is no member of a role, and what an administrator of the server runs about it."""
+    if login is None:
+        return f"the database login of this process may not act as {role}: grant {role} to it"
+    return f'the database login {login!r} may not act as {role}: grant {role} to "{login}"'
+
+
 def _problems(login: Login, roles: Sequence[Role], *, trust_login: bool) -> Iterator[str]:
     if (login.superuser or login.bypasses) and not (trust_login or login.embedded):
         what = "is a superuser" if login.superuser else "has BYPASSRLS"
@@ -140,7 +147,7 @@ def _problems(login: Login, roles: Sequence[Role], *, trust_login: bool) -> Iter
         if role not in login.existing:
             yield f"the role {role} does not exist on this server: run `jobplatform migrate`"
         elif role not in login.may_become:
-            yield f'the database login {login.name!r} may not act as {role}: grant {role} to "{login.name}"'
+            yield may_not_act(login.name, role)
     for name in login.dangerous:
         yield f"the role {name} may log in or bypass row security: alter role {name} nologin nosuperuser nobypassrls"
     for found in login.inheriting:

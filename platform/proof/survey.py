@@ -154,8 +154,8 @@ def _missing_roles(survey: Survey) -> Iterator[str]:
     if absent and not survey.may_create_roles:
         yield (
             f"the login {survey.login} may not create the roles of jobplatform, of which {', '.join(absent)} "
-            f"{'is' if len(absent) == 1 else 'are'} not there: grant it CREATEROLE, or make them once "
-            "(docs/howto/roles.md#who-migrates)"
+            f'{"is" if len(absent) == 1 else "are"} not there: alter role "{survey.login}" createrole, '
+            "or let an administrator run `jobplatform migrate` once in any database of the server"
         )
     lacking = [role for role in NEEDED if role in survey.existing and role not in survey.member_of]
     if lacking:

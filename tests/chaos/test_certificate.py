@@ -88,7 +88,7 @@ def test_each_thing_that_is_missing_says_what_to_do() -> None:
 
     missing = " / ".join(what_is_missing(poor, connections=80, in_database=False))
 
-    for words in ("--database prove", "grant it CREATEROLE", "grant jobplatform_owner to", "fewer --workers"):
+    for words in ("--database prove", "createrole, or let", "grant jobplatform_owner to", "fewer --workers"):
         assert words in missing
 
 
