@@ -86,11 +86,11 @@ def erase(workspace: str, yes: bool, cancel_running: bool, wait: datetime.timede
     """Delete everything of a workspace, its keys first. One line of the audit log remains. Safe to repeat."""
     if not yes:
         raise click.UsageError("this deletes every job, connection and record of the workspace; say --yes if so")
-    with open_session() as session:
-        workspace_id = _find_owner(session, workspace)
-        session.commit()
+    with open_session(role=None) as session:
+        workspace_id = _by_id(workspace) or _by_name(session, workspace)
         # As the owner of the tables, who sees one workspace at a time: no other's row can be touched.
         confine(session, Role.OWNER, workspace_id)
+        _require_anything(session, workspace_id)
         running = count_running(session, workspace_id)
         if running and not cancel_running:
             told = plural(running, "job of it runs; wait for it", "jobs of it run; wait for them")
@@ -115,9 +115,28 @@ def _rows(counts: Mapping[str, int], workspace_id: UUID) -> str:
 def _find_owner(session: Session, text: str) -> UUID:
     """A workspace of which there is anything at all: what an interrupted erase has left may be records only."""
     workspace_id = find_workspace(session, text)
+    _require_anything(session, workspace_id)
+    return workspace_id
+
+
+def _by_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _by_name(session: Session, name: str) -> UUID:
+    """Names are an operator's to look through: the owner of the tables sees nothing before it has said a workspace."""
+    confine(session, Role.OPERATOR)
+    workspace_id = find_workspace(session, name)
+    session.commit()
+    return workspace_id
+
+
+def _require_anything(session: Session, workspace_id: UUID) -> None:
     if not owns_something(session, workspace_id):
         raise click.BadParameter(f"there is nothing of a workspace {workspace_id}; see `jobplatform workspaces ls`")
-    return workspace_id
 
 
 def _delete_files(session: Session, workspace_id: UUID) -> None:

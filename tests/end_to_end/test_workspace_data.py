@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from jobplatform.key_ring import generate_key
-from jobplatform.models import AuditEntry, Connection, Job, JobRecord, QueueRow
+from jobplatform.models import AuditEntry, Connection, Job, JobRecord, QueueRow, Role
 from jobplatform.queue import NewJob, WorkerInfo, claim_job, enqueue_job, make_key, register_worker
 from tests.end_to_end.conftest import Cli
 
@@ -36,6 +37,23 @@ def start(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
     worker_id = register_worker(session, WorkerInfo("w", "h", 1, "test", (), (), 1))
     assert claim_job(session, worker_id=worker_id, workspace_id=workspace_id, job_id=job_id)
     session.commit()
+
+
+def test_a_login_that_migrates_erases_a_workspace_by_its_id(
+    run: Cli, session: Session, workspace: uuid.UUID, login_url: Callable[..., str]
+) -> None:
+    put(session, workspace)
+    url = login_url(Role.OWNER)
+
+    by_name = run("workspaces", "erase", "Acme", "--yes", DATABASE_URL=url)
+    by_id = run("workspaces", "erase", str(workspace), "--yes", DATABASE_URL=url)
+    again = run("workspaces", "erase", str(workspace), "--yes", DATABASE_URL=url)
+
+    assert by_name.exit_code == 2
+    assert "may not act as jobplatform_operator: grant jobplatform_operator to " in by_name.stderr
+    assert by_id.exit_code == 0, by_id.stderr
+    assert session.scalars(select(JobRecord)).all() == []
+    assert "there is nothing of a workspace" in again.stderr
 
 
 def test_a_workspace_is_exported_and_erased(
