@@ -74,10 +74,11 @@ def ls(workspace: str | None, as_json: bool) -> None:
 @click.argument("public_id")
 @as_json_option
 def revoke(public_id: str, as_json: bool) -> None:
-    """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens ls` shows it."""
+    """End a token at once. PUBLIC_ID is the part between the underscores, as `tokens ls` shows it; or the token."""
+    public_id = _public_id(public_id)
     with open_session() as session:
         if not revoke_token(session, public_id):
-            raise click.ClickException(f"no token {public_id!r} is alive")
+            raise _nobody(public_id)
         audit(session, "token.revoke", f"token:{public_id}", _workspace_of(session, public_id))
     tell(as_json, f"{public_id} is revoked", id=public_id, revoked=True)
 
@@ -86,14 +87,30 @@ def revoke(public_id: str, as_json: bool) -> None:
 @click.argument("public_id")
 @as_json_option
 def rotate(public_id: str, as_json: bool) -> None:
-    """Replace a token by a new one like it and print that, this once. The old one ends at once."""
+    """Replace a token by a new one like it and print that, this once. The old one ends at once.
+
+    PUBLIC_ID is the part between the underscores, as `tokens ls` shows it; or the token.
+    """
+    public_id = _public_id(public_id)
     with open_session() as session:
         token = rotate_token(session, public_id)
         if token is None:
-            raise click.ClickException(f"no token {public_id!r} is alive")
+            raise _nobody(public_id)
         new_id = presented_id(token)
         audit(session, "token.rotate", f"token:{public_id}", _workspace_of(session, public_id), replacedBy=new_id)
     tell(as_json, token, id=new_id, token=token, replaces=public_id)
+
+
+def _public_id(text: str) -> str:
+    """Who has found a token somewhere has all of it at hand. Its secret is not to be in a message.
+
+    Of a token for one job it is the id of the token that signed it: with that it ends.
+    """
+    return presented_id(text) or text
+
+
+def _nobody(public_id: str) -> click.ClickException:
+    return click.ClickException(f"no token {public_id!r} is alive; see `jobplatform tokens ls`")
 
 
 def _workspace_of(session: Session, public_id: str) -> UUID | None:

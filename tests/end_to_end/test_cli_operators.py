@@ -554,8 +554,10 @@ def test_a_rotated_token_gives_way_to_one_like_it(cli: Cli, acme: uuid.UUID, ses
     old = cli("tokens", "create", "-w", "Acme", "--name", "ci").stdout.strip()
 
     new = cli("tokens", "rotate", old.split("_")[1]).stdout.strip()
+    again = cli("tokens", "revoke", old)
 
     assert verify_token(session, old) is None
+    assert f"no token '{old.split('_')[1]}' is alive; see `jobplatform tokens ls`" in again.stderr
     principal = verify_token(session, new)
     assert principal is not None
     assert (principal.name, principal.workspace_id) == ("ci", acme)
