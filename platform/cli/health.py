@@ -108,8 +108,8 @@ def _explain(session: Session, state: Health, workspace_id: UUID | None) -> None
 def _explain_stuck(session: Session, workspace_id: UUID | None) -> None:
     longer_than = datetime.timedelta(seconds=list_rules(session)["stuck"].above)
     click.echo(
-        "A dead worker's jobs are taken back without anybody's help, within its lease and a sweep. These are still\n"
-        "being worked on: slow, or waiting for something. Each is stopped when its timeout is over."
+        "A dead worker's jobs are taken back by any other within its lease and a sweep. Where one lives, these are\n"
+        "still being worked on: slow, or waiting for something. Each is stopped when its timeout is over."
     )
     longest = Job.started_at < clock() - longer_than
     statement = select(Job).where(Job.status == Status.RUNNING, longest).order_by(Job.started_at).limit(MOST_ROWS)

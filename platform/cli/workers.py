@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+
 import click
 
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
-from jobplatform.queue import drain_worker, list_workers
+from jobplatform.queue import WorkerSeen, drain_worker, list_workers, time_now
+
+#: As the console has it: two heartbeats that did not come.
+SILENT_AFTER = datetime.timedelta(seconds=20)
 
 
 @click.group()
@@ -18,9 +23,9 @@ def workers() -> None:
 @workers.command()
 @as_json_option
 def ls(as_json: bool) -> None:
-    """List the workers that are alive, oldest first."""
+    """List the workers that nobody has declared dead, oldest first."""
     with open_session() as session:
-        found = list_workers(session)
+        found, now = list_workers(session), time_now(session)
     if as_json:
         print_json(plain(found))
         return
@@ -28,7 +33,7 @@ def ls(as_json: bool) -> None:
     rows = [
         (
             one.id, one.name, one.host, one.pid, one.version, " ".join(one.queues), one.slots, one.running,
-            one.heartbeat_at, _state(one.draining, one.drain_requested),
+            one.heartbeat_at, _state(one, now),
         )
         for one in found
     ]  # fmt: skip
@@ -50,5 +55,9 @@ def drain(worker_id: int, as_json: bool) -> None:
     tell(as_json, f"worker {worker_id} is told at its next heartbeat", worker_id=worker_id, drain_requested=True)
 
 
-def _state(draining: bool, requested: bool) -> str:
-    return "draining" if draining else "asked to drain" if requested else ""
+def _state(worker: WorkerSeen, now: datetime.datetime) -> str:
+    """One that was killed stays here until another worker has looked for it, or for ever where there is no other."""
+    states = ["draining"] if worker.draining else ["asked to drain"] if worker.drain_requested else []
+    if (silent := now - worker.heartbeat_at) > SILENT_AFTER:
+        states.append(f"silent for {round(silent.total_seconds())} s")
+    return ", ".join(states)

@@ -290,6 +290,9 @@ def test_a_worker_is_listed_and_drained(cli: Cli, session: Session) -> None:
     assert drained.exit_code == 0
     assert (listed["id"], listed["draining"], listed["drainRequested"]) == (worker_id, False, True)
     assert "asked to drain" in cli("workers", "ls").stdout
+    session.execute(text("update jobplatform.workers set heartbeat_at = jobplatform.clock() - interval '45 s'"))
+    session.commit()
+    assert "asked to drain, silent for 4" in cli("workers", "ls").stdout
     assert cli("workers", "drain", "999").exit_code == 1
     assert [line.target for line in lines(session, "worker.drain")] == [f"worker:{worker_id}"]
 

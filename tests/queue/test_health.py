@@ -125,6 +125,19 @@ def test_a_silent_worker_does_not_count(put: Put, db: Session, worker: Worker, t
     assert codes(db) == ["no_worker"]
 
 
+def test_a_job_that_a_dead_worker_left_running_is_an_alert_where_no_other_lives(
+    put: Put, db: Session, worker: Worker, time: Time
+) -> None:
+    put()
+    worker.claim()
+    assert codes(db) == []
+
+    time.passes(61)
+
+    (alert,) = queue_health(db).alerts
+    assert alert.message == "1 job is running by its row and no worker is alive to take it back"
+
+
 def test_a_task_that_no_living_worker_serves_is_an_alert(put: Put, db: Session, worker: Worker) -> None:
     put(task="new-task")
 

@@ -125,6 +125,30 @@ def test_a_job_that_runs_is_running(ask: Ask, put: Put, worker: Worker) -> None:
     assert only(why).details["attempt"] == 1
 
 
+def test_a_running_job_says_when_its_worker_has_fallen_silent(ask: Ask, put: Put, worker: Worker, time: Time) -> None:
+    job_id = put()
+    worker.claim()
+
+    time.passes(15)
+    assert "silent" not in only(ask(job_id)).message
+    time.passes(30)
+    assert "its worker has been silent for 45 s: if that is dead, any other takes" in only(ask(job_id)).message
+
+
+def test_a_job_that_nobody_could_open_says_so_and_no_moment_to_begin_at(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    job_id = put()
+    release_jobs(db, [Release(worker.lease(), delay=3600)])
+    db.execute(text("""update jobplatform.job_queue set progress = '{"waitsFor": "key"}'"""))
+
+    why = ask(job_id)
+
+    assert only(why).code == "scheduled"
+    assert "had no key to open it" in only(why).message
+    assert why.estimated_start_at is None
+
+
 def test_a_job_that_somebody_wants_stopped_says_so(
     ask: Ask, put: Put, worker: Worker, db: Session, workspace_id: uuid.UUID
 ) -> None:

@@ -28,7 +28,7 @@ MEASURES: Final = {
 }
 #: What those are about that compare nothing.
 FACTS: Final = {
-    "no_worker": "jobs are ready and no worker is there",
+    "no_worker": "jobs are ready, or seem to run, and no worker is there",
     "unserved": "jobs are ready and nobody serves their task or queue",
     "no_key": "jobs are encrypted and nobody has their key",
     "overdue_schedules": "schedules are due and nobody does them",

@@ -108,12 +108,12 @@ def queue_health(
     """How the queue is doing; of one workspace, or of all.
 
     Alerts of rules: ``stuck`` (running longer than 15 minutes), ``failing`` (more than 20 % of what ended in the last
-    hour failed), ``backlog`` (more than 100 ready jobs), and those that the application declares. Their thresholds are
-    rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are ready
-    and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no live worker knows,
-    or whose queue none of those serves), ``no_key``
-    (encrypted jobs that a worker could not open and handed back), ``overdue_schedules`` (due for more than a minute,
-    and nobody does them), ``webhooks_disabled`` (by the platform, within the last day).
+    hour failed), ``backlog`` (more than 100 ready jobs), and those that the application declares. Their thresholds
+    are rows (:func:`set_rule`); what is given here wins over them. And, without a threshold: ``no_worker`` (jobs are
+    ready, or run by their rows, and nobody is there), ``unserved`` (ready jobs whose task, or payload version, no
+    live worker knows, or whose queue none of those serves), ``no_key`` (encrypted jobs that a worker could not open
+    and handed back), ``overdue_schedules`` (due for more than a minute, and nobody does them), ``webhooks_disabled``
+    (by the platform, within the last day).
     """
     require_durations(stuck_after=stuck_after)
     seconds = None if stuck_after is None else stuck_after.total_seconds()
@@ -187,10 +187,7 @@ def _plain_alerts(
     locked = sum(one.locked for one in live)
     found = {
         "no_key": (locked > 0, _no_key(locked)),
-        "no_worker": (
-            health.ready > 0 and health.workers == 0,
-            f"{plural(health.ready, 'job is', 'jobs are')} ready and no worker is alive",
-        ),
+        "no_worker": (health.workers == 0 and health.ready + health.running > 0, _no_worker(health)),
         "unserved": (health.workers > 0 and bool(health.unserved_tasks), _unserved(health.unserved_tasks)),
         "overdue_schedules": (overdue > 0, _overdue(overdue)),
         "webhooks_disabled": (given_up > 0, _given_up(given_up)),
@@ -198,6 +195,13 @@ def _plain_alerts(
     for code, (is_so, message) in found.items():
         if is_so and (code not in rules or rules[code].enabled):
             yield Alert(code, message)
+
+
+def _no_worker(health: Health) -> str:
+    if health.ready:
+        return f"{plural(health.ready, 'job is', 'jobs are')} ready and no worker is alive"
+    said = plural(health.running, "job is running by its row", "jobs are running by their rows")
+    return f"{said} and no worker is alive to take {agreeing(health.running, 'it', 'them')} back"
 
 
 def _no_key(jobs: int) -> str:

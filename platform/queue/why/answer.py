@@ -147,8 +147,8 @@ def _start_at(
     job: JobFacts, pauses: Sequence[PauseFacts], holds: Holds, workers: WorkerFacts, estimated: Estimate
 ) -> datetime.datetime | None:
     """Its turn comes after a pause, as during one nothing before it moves; a moment to run at passes meanwhile. What
-    becomes of a trial, nobody knows."""
-    endless = holds.on_trial or any(pause.until is None for pause in pauses)
+    becomes of a trial, and who has a key, nobody knows."""
+    endless = holds.on_trial or job.lacked_key or any(pause.until is None for pause in pauses)
     if endless or not workers.slots or estimated.wait is None or estimated.wait > FURTHEST:
         return None
     ends = [pause.until for pause in pauses if pause.until is not None]

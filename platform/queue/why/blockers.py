@@ -72,6 +72,8 @@ CODES = (
 
 #: Seconds. No calendar has to hold a moment that is further away.
 FURTHEST = 100 * 365 * 86_400.0
+#: Seconds: two heartbeats of a worker that did not come.
+SILENT_AFTER = 20.0
 #: Whom tenants read about instead of an operator's name.
 SOMEBODY = "an operator"
 
@@ -108,14 +110,13 @@ def status_of(job: JobFacts) -> Status:
 def blockers_of_running(job: JobFacts) -> list[Blocker]:
     """It runs, and perhaps somebody wants it stopped."""
     attempt = {"attempt": job.attempts, "max_attempts": job.max_attempts}
-    since = _at(job.started_at)
-    found = [
-        Blocker(
-            "running",
-            f"it has been running since {since}, attempt {job.attempts} of {job.max_attempts}",
-            details=attempt | {"started_at": job.started_at},
+    message = f"it has been running since {_at(job.started_at)}, attempt {job.attempts} of {job.max_attempts}"
+    if job.silent_seconds is not None and job.silent_seconds > SILENT_AFTER:
+        message += (
+            f"; its worker has been silent for {round(job.silent_seconds)} s: if that is dead, any other takes the job "
+            "back when the lease is over"
         )
-    ]
+    found = [Blocker("running", message, details=attempt | {"started_at": job.started_at})]
     if job.cancel_requested_at is not None:
         moment = _at(job.cancel_requested_at)
         message = f"somebody asked to cancel it at {moment}; its worker stops it"
@@ -234,6 +235,9 @@ def _moment(job: JobFacts) -> Iterator[Blocker]:
         message = f"it waits for attempt {attempt} of {job.max_attempts}{reason}; that is due {when}"
         details = {"attempt": attempt, "max_attempts": job.max_attempts, "error_type": job.error_type}
         yield Blocker("retrying", message, job.run_after, details)
+    elif job.lacked_key:
+        message = f"the worker that took it had no key to open it, and gave it back; one tries it again {when}"
+        yield Blocker("scheduled", message, job.run_after)
     else:
         yield Blocker("scheduled", f"it is due {when}", job.run_after)
 

@@ -21,9 +21,11 @@ select
     r.status, r.task, r.queue, r.resource, r.units, r.unique_key,
     coalesce(q.attempts, r.attempts), r.max_attempts, coalesce(q.crash_count, r.crash_count), r.error_type,
     r.completed_at, q.state, r.priority, q.run_after, q.started_at, q.cancel_requested_at, jobplatform.clock(),
-    r.payload_version, q.start_by
+    r.payload_version, q.start_by, extract(epoch from jobplatform.clock() - w.heartbeat_at)::float8,
+    coalesce(q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'key', false)
 from jobplatform.job_records r
 left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
+left join jobplatform.workers w on w.id = q.worker_id
 where r.workspace_id = %(workspace_id)s and r.id = %(job_id)s
 """
 
@@ -91,7 +93,8 @@ left join (
 
 
 class JobFacts(NamedTuple):
-    """The job. Without a ``state`` it has ended. ``now`` is the database's."""
+    """The job. Without a ``state`` it has ended. ``now`` is the database's. ``silent_seconds`` are of the worker that
+    has it; ``lacked_key``: it is sealed, and the worker that had it last could not open it."""
 
     status: int | None
     task: str
@@ -112,6 +115,8 @@ class JobFacts(NamedTuple):
     now: datetime.datetime
     payload_version: int = 1
     start_by: datetime.datetime | None = None
+    silent_seconds: float | None = None
+    lacked_key: bool = False
 
 
 class WaitFacts(NamedTuple):
