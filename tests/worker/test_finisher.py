@@ -8,15 +8,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, exc
+from sqlalchemy import Engine, exc, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
-from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, ResourceNote
+from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, ResourceNote, note_resources
+from jobplatform.testing import wait_until
 from jobplatform.worker.database import is_infrastructure
 from jobplatform.worker.finisher import Finisher, Flushed
 from jobplatform.worker.outbox import Flush
-from tests.queue.actors import Worker
+from tests.queue.actors import Elsewhere, Worker
 from tests.worker.conftest import Database
 
 
@@ -25,6 +26,21 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url, pool_size=2, autocommit=True)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def others(database_url: str) -> Iterator[Engine]:
+    """Whoever has transactions beside the finisher's."""
+    others = make_engine(database_url, pool_size=3)
+    yield others
+    others.dispose()
+
+
+@pytest.fixture
+def elsewhere(others: Engine) -> Iterator[Elsewhere]:
+    elsewhere = Elsewhere(others)
+    yield elsewhere
+    elsewhere.close()
 
 
 @pytest.fixture
@@ -88,6 +104,47 @@ def test_no_text_keeps_what_comes_with_it_from_being_written(
     assert database.rows("select message from jobplatform.job_logs where line = 1 and message = 'good'")
     closed = "select key from jobplatform.buckets where kind = 'resource' and closed_until > now()"
     assert database.rows(closed) == [("crm:2",)]
+
+
+WAITING_TO_NOTE = """
+select from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock' and query like '%with said as%'
+"""
+BUCKET = "select 1 from jobplatform.buckets where key = :key for update"
+
+
+def test_a_deadlock_costs_no_note_and_no_ending(
+    finisher: Finisher,
+    answers: queue.SimpleQueue[Any],
+    database: Database,
+    leases: list[Lease],
+    others: Engine,
+    elsewhere: Elsewhere,
+) -> None:
+    notes = [ResourceNote(f"crm:{number}", failed=True) for number in range(3)]
+    with database.sessions.begin() as session:
+        note_resources(session, notes)
+    elsewhere.session.execute(text("set local deadlock_timeout = '1h'"))  # the finisher is to be the victim
+    elsewhere.session.execute(text(BUCKET), {"key": "crm:2"})
+    with Session(others) as holder:
+        holder.execute(text(BUCKET), {"key": "crm:1"})
+        finisher.ask(Flush(notes=notes, completions=[Completion(lease, '"done"') for lease in leases]))
+        wait_until(lambda: database.rows(WAITING_TO_NOTE), what="the finisher to wait for the second")
+        other = elsewhere.start_and_wait_for_lock(lambda other: other.execute(text(BUCKET), {"key": "crm:0"}).all())
+
+    other.result()
+    answer: Flushed = answers.get(timeout=30)
+    assert (answer.lost, answer.repeated) == (set(), True)
+    assert database.rows("select failures from jobplatform.buckets") == [(2,)] * 3
+    assert database.statuses() == {"completed": 2}
+
+
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001"])
+def test_whom_others_were_in_the_way_of_does_it_again(session: Session, sqlstate: str) -> None:
+    with pytest.raises(exc.DBAPIError) as caught:
+        session.execute(text(f"do $$ begin raise sqlstate '{sqlstate}'; end $$"))
+
+    assert is_infrastructure(caught.value)
 
 
 @pytest.mark.parametrize("value", ["a\0b", object()], ids=["a text with NUL", "what has no type"])

@@ -38,8 +38,9 @@ with verdict as materialized (
 """
 
 
-# Priced as a claim prices it. Buckets are locked one after the other in one order; a claim skips one that is locked,
-# and asks again in a moment. What flowed in since is counted first, or a bucket that is full by now would overflow.
+# Priced as a claim prices it. Buckets are locked one after the other in one order, those of workspaces first: a claim
+# has them when it waits for whoever makes a resource's. It skips one that is locked, and asks again in a moment. What
+# flowed in since is counted first, or a bucket that is full by now would overflow.
 REFUND = """
 with back as materialized (
     select r.workspace_id, r.resource, r.units
@@ -76,7 +77,7 @@ held as materialized (
     select have.kind, have.key, g.tokens, g.size, g.per_second
     from jobplatform.buckets have
     join given g on g.kind = have.kind and g.key = have.key
-    order by have.kind, have.key
+    order by have.kind desc, have.key
     for update of have
 )
 update jobplatform.buckets b

@@ -130,12 +130,18 @@ where id = any(array(
 
 # One that is over pauses nothing, and still has every claim look for pauses. The circuit breaker's are kept for a
 # while: how long the last one was says how long the next one is, and to find out that nothing is better takes time.
+# Whoever has one locked pauses anew, or resumes, at this moment, and may come to wait for another of them.
 FORGET_PAUSES = f"""
 delete from jobplatform.pauses
-where until < jobplatform.clock() - case when actor = '{BREAKER}' then interval '{REMEMBERED}' else interval '0' end
+where ctid = any(array(
+    select ctid
+    from jobplatform.pauses
+    where until < jobplatform.clock() - case when actor = '{BREAKER}' then interval '{REMEMBERED}' else interval '0' end
+    for update skip locked
+))
 """
 
-# Of a resource that nobody has used for so long nobody knows any more how much it takes.
+# Of a resource that nobody has used for so long nobody knows any more how much it takes. One that is locked is in use.
 FORGET_LEVELS = f"""
 delete from jobplatform.resource_levels
 where resource = any(array(
@@ -143,6 +149,7 @@ where resource = any(array(
     from jobplatform.resource_levels
     where used_at < jobplatform.clock() - interval '{LEVELS_KEPT}'
     limit {MOST}
+    for update skip locked
 ))
 """
 

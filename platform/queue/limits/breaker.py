@@ -50,7 +50,10 @@ _LOWERS = "coalesce(h.refused_from > coalesce(v.lowered_at, '-infinity'), false)
 _IS_IN_USE = f"h.jobs between {IN_USE} * floor({_LEVEL}) and floor({_LEVEL})"
 _RAISES = f"(h.successes > 0 and {_LEVEL} < h.max_running and {_IS_IN_USE})"
 
-# A resource of which anything worked in these notes works; the two halves of the statement share no row.
+# A resource of which anything worked in these notes works.
+# Others note at the same moment, maybe the reverse, so what both may change is locked in one order: buckets by key, of
+# what fails, is closed, or works again; the pause of a resource after its bucket; levels when all buckets are locked,
+# which is what `levelled` counts them for. Of what works as before no bucket is locked: claims pass those over.
 # A new bucket has all the tokens there can be: what it holds at most is decided when somebody takes from it.
 # While a pause lasts, what had been started before it fails too, and tells nothing new. One that is over, whoever made
 # it, is in nobody's way.
@@ -74,7 +77,7 @@ told as materialized (
     from said n
     group by n.resource
 ),
-worse as (
+standing as (
     insert into jobplatform.buckets as b (kind, key, tokens, filled_at, closed_until, failures)
     select
         'resource', t.resource, 'infinity', jobplatform.clock(),
@@ -82,22 +85,36 @@ worse as (
         case when t.failing then t.failures else 0 end
     from told t
     where t.failing or t.closed_for > 0
+        or (
+            t.working
+            and (
+                (select h.failures > 0 from jobplatform.buckets h where h.kind = 'resource' and h.key = t.resource)
+                or exists (
+                    select
+                    from jobplatform.pauses p
+                    where p.kind = 'resource' and p.key = t.resource and p.actor = %(breaker)s
+                )
+            )
+        )
     order by t.resource
     on conflict (kind, key) do update
     set closed_until = greatest(b.closed_until, excluded.closed_until),
-        failures = b.failures + excluded.failures
+        failures = case
+            when excluded.failures = 0 and excluded.closed_until is null then 0
+            else b.failures + excluded.failures
+        end
     returning b.key, b.failures
 ),
 tripped as (
     insert into jobplatform.pauses as p (kind, key, reason, actor, paused_at, until)
     select
-        'resource', w.key,
-        w.failures || ' infrastructure errors in a row, the last one: ' || coalesce(t.error, 'unknown'),
+        'resource', s.key,
+        s.failures || ' infrastructure errors in a row, the last one: ' || coalesce(t.error, 'unknown'),
         %(breaker)s, jobplatform.clock(), jobplatform.clock() + make_interval(secs => %(first_pause)s)
-    from worse w
-    join told t on t.resource = w.key
-    where t.failing and w.failures >= %(failures_in_a_row)s
-    order by w.key
+    from standing s
+    join told t on t.resource = s.key
+    where t.failing and s.failures >= %(failures_in_a_row)s
+    order by s.key
     on conflict (kind, key) do update
     set reason = excluded.reason,
         actor = excluded.actor,
@@ -110,17 +127,11 @@ tripped as (
     where p.until <= excluded.paused_at
     returning p.key
 ),
-better as (
-    update jobplatform.buckets b
-    set failures = 0
-    from told t
-    where t.working and not t.failing and not coalesce(t.closed_for > 0, false)
-        and b.kind = 'resource' and b.key = t.resource and b.failures > 0
-),
 resumed as (
     delete from jobplatform.pauses p
-    using told t
-    where t.working and p.kind = 'resource' and p.key = t.resource and p.actor = %(breaker)s
+    using standing s
+    join told t on t.resource = s.key
+    where t.working and p.kind = 'resource' and p.key = s.key and p.actor = %(breaker)s
 ),
 adaptive as materialized (
     select t.resource, l.min_running, l.max_running
@@ -175,7 +186,8 @@ levelled as (
         case when h.refused_from is not null then jobplatform.clock() end,
         case when h.refused_from is not null then h.reason end
     from heard h
-    where h.refused_from is not null or (h.successes > 0 and h.jobs >= {IN_USE} * h.min_running)
+    where (h.refused_from is not null or (h.successes > 0 and h.jobs >= {IN_USE} * h.min_running))
+        and (select count(*) from standing) >= 0
     order by h.resource
     on conflict (resource) do update
     set (level, lowered_at, lowered_for, used_at) = (
