@@ -28,7 +28,6 @@ from jobplatform.errors import (
     SettingsError,
     UnknownTaskError,
 )
-from jobplatform.models import Role
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -217,6 +216,9 @@ def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
     if isinstance(error, sqlalchemy.exc.OperationalError):
         return f"the database cannot be reached: {str(error.orig).strip()}"
     if sqlstate_of(error) == NOT_ALLOWED:
+        # It has asked the database already, and other commands are not to pay for the import.
+        from jobplatform.models import Role
+
         return (
             f"the database refused: {first_line(error)}; most commands need a login with the rights of the API's: "
             f"grant {Role.API} to it"

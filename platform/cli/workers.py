@@ -9,10 +9,7 @@ import click
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
-from jobplatform.queue import WorkerSeen, drain_worker, list_workers, time_now
-
-#: As the console has it: two heartbeats that did not come.
-SILENT_AFTER = datetime.timedelta(seconds=20)
+from jobplatform.queue import SILENT_AFTER, WorkerSeen, drain_worker, list_workers, time_now
 
 
 @click.group()

@@ -17,7 +17,8 @@ Where to look, by what is asked (a name with a slash is a folder, with a map of 
     what is wrong                 health/
     what is kept, and how long    keep/, audit
     how a text is kept            safe_json, shown, seal, vault
-    who works                     workers, chores/, turns (who does one for all), patience (while they do it)
+    who works                     workers, chores/, turns (who does one for all), patience (while they do it), silent
+                                  (when that is worth a word)
     how a statement is run        statement, opening, snapshot, locks
 """
 
@@ -362,6 +363,7 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
+from jobplatform.queue.silent import SILENT_AFTER
 from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.sync_logs import STATUSES as SYNC_LOG_STATUSES
 from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_logs, tend_sync_logs
@@ -438,6 +440,7 @@ __all__ = [
     "RENEW_SECONDS",
     "RULE_NAME",
     "SETTLE",
+    "SILENT_AFTER",
     "START",
     "STEP_LIMIT",
     "SYNC_LOG_STATUSES",

@@ -10,7 +10,7 @@ from jobplatform.pages.acting import done
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking
-from jobplatform.queue import pages
+from jobplatform.queue import SILENT_AFTER, pages
 
 
 def make_workers() -> Section:
@@ -24,7 +24,7 @@ def list_workers() -> Response:
     with looking() as session:
         lines = pages.worker_lines(session)
         names = workspace_names(session, (job.workspace_id for line in lines for job in line.jobs))
-    return render("workers.html", lines=lines, names=names)
+    return render("workers.html", lines=lines, names=names, silent_after=SILENT_AFTER.total_seconds())
 
 
 def drain(worker_id: int) -> Any:

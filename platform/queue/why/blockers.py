@@ -26,6 +26,7 @@ from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
 from jobplatform.queue.limits.breaker import BREAKER
+from jobplatform.queue.silent import SILENT_AFTER
 from jobplatform.queue.why.hold_facts import (
     Holds,
     PauseFacts,
@@ -72,8 +73,6 @@ CODES = (
 
 #: Seconds. No calendar has to hold a moment that is further away.
 FURTHEST = 100 * 365 * 86_400.0
-#: Seconds: two heartbeats of a worker that did not come.
-SILENT_AFTER = 20.0
 #: Whom tenants read about instead of an operator's name.
 SOMEBODY = "an operator"
 
@@ -111,7 +110,7 @@ def blockers_of_running(job: JobFacts) -> list[Blocker]:
     """It runs, and perhaps somebody wants it stopped."""
     attempt = {"attempt": job.attempts, "max_attempts": job.max_attempts}
     message = f"it has been running since {_at(job.started_at)}, attempt {job.attempts} of {job.max_attempts}"
-    if job.silent_seconds is not None and job.silent_seconds > SILENT_AFTER:
+    if job.silent_seconds is not None and job.silent_seconds > SILENT_AFTER.total_seconds():
         message += (
             f"; its worker has been silent for {round(job.silent_seconds)} s: if that is dead, any other takes the job "
             "back when the lease is over"
