@@ -195,16 +195,29 @@ def test_without_a_step_it_goes_on_after_all_that_is_done_and_from_the_start_aft
     assert values(db, workspace_id, made(fork(old, from_start=True))) == {}
 
 
-def test_steps_of_one_commit_are_done_again_together(
+def test_steps_of_one_commit_have_their_order(
+    begin: Callable[..., Lease], fork: Fork, db: Session, session: Session
+) -> None:
+    lease = begin()
+    save_step(db, lease, "three", "1")
+    save_step(session, lease, "two", "2")
+    save_step(session, lease, "one", "3")
+    session.commit()
+
+    assert fork(fail(db, lease), from_step="one").kept == ["three", "two"]
+
+
+def test_a_checkpoint_that_an_older_transaction_saves_is_of_after_the_steps_that_were_saved_since_it_began(
     begin: Callable[..., Lease], fork: Fork, db: Session, session: Session, workspace_id: uuid.UUID
 ) -> None:
     lease = begin()
+    session.execute(text("select 1"))
     save_step(db, lease, "one", "1")
-    save_step(session, lease, "two", "2")
-    save_step(session, lease, "three", "3")
+    save_step(db, lease, "two", "2")
+    save_checkpoint(session, lease, '{"cursor": 2}', {"crm": "[2]"})
     session.commit()
 
-    assert fork(fail(db, lease), from_step="three").kept == ["one"]
+    assert values(db, workspace_id, made(fork(fail(db, lease), from_step="two"))) == {"one": 1}
 
 
 def test_a_fork_of_a_fork_has_its_steps_in_their_order(

@@ -134,6 +134,20 @@ def test_from_a_step_on_what_the_job_has_done_is_done_again(replay: Replay, fail
     assert json.loads(anew.result or "")["rows"] == ["first", "second", "third"]
 
 
+def test_from_a_step_on_what_an_older_transaction_saved_after_it_is_done_again(
+    replay: Replay, attempt: Callable[..., Lease], db: Session, session: Session
+) -> None:
+    lease = attempt()
+    session.execute(text("select 1"))
+    save_step(db, lease, "first", '"one"')
+    save_step(session, lease, "second", '"two"')
+    session.commit()
+
+    replayed = replay(fail(db, lease), payload={"well": True}, from_step="first")
+
+    assert json.loads(replayed.result or "")["rows"] == ["first", "second", "third"]
+
+
 def test_a_step_that_the_job_has_not_done_is_refused_with_the_nearest_one(replay: Replay, failed: uuid.UUID) -> None:
     with pytest.raises(InvalidJobError, match="did you mean 'second'"):
         replay(failed, from_step="secnd")

@@ -567,6 +567,60 @@ def test_a_retry_from_a_step_forgets_that_step_and_what_came_after_it(
     assert [again.step(name, lambda: "anew") for name in ("one", "two", "three")] == ["old one", "anew", "anew"]
 
 
+@pytest.mark.parametrize(
+    ("from_step", "values"),
+    [("one", ["anew", "anew", "anew"]), ("two", ["old", "anew", "anew"]), ("three", ["old", "old", "anew"])],
+)
+def test_a_step_that_an_older_transaction_saves_comes_after_those_that_were_saved_since_it_began(
+    job: RunningJob,
+    take: Attempt,
+    db: Session,
+    session: Session,
+    workspace_id: uuid.UUID,
+    from_step: str,
+    values: list[str],
+) -> None:
+    session.execute(text("select 1"))
+    job.step("one", lambda: "old")
+    job.step("two", lambda: "old", session=session)
+    session.commit()
+    job.step("three", lambda: "old")
+    job.close_session(commit=False)
+    fail_for_good(db, job.lease)
+
+    retry_job(db, workspace_id, job.id, from_step=from_step)
+
+    again = take()
+    assert [again.step(name, lambda: "anew") for name in ("one", "two", "three")] == values
+
+
+def test_a_step_that_is_committed_late_comes_before_those_that_were_saved_since(
+    job: RunningJob, take: Attempt, db: Session, session: Session, workspace_id: uuid.UUID
+) -> None:
+    assert job.session.execute(text("select 1")).all()
+    job.step("one", lambda: "old", session=session)
+    job.step("two", lambda: "old")
+    session.commit()
+    job.close_session(commit=False)
+    fail_for_good(db, job.lease)
+
+    retry_job(db, workspace_id, job.id, from_step="one")
+
+    again = take()
+    assert [again.step(name, lambda: "anew") for name in ("one", "two")] == ["anew", "anew"]
+
+
+def test_while_the_clock_stands_still_steps_have_their_order(
+    job: RunningJob, db: Session, workspace_id: uuid.UUID, time: Time
+) -> None:
+    time.freeze()
+    for name in "dbca":
+        job.step(name, lambda: None)
+        job.checkpoint(name)
+
+    assert [step.name for step in list_steps(db, workspace_id, job.id)] == ["d", "b", "c", "a", ""]
+
+
 def test_a_retry_that_is_refused_forgets_nothing(job: RunningJob, db: Session, workspace_id: uuid.UUID) -> None:
     job.checkpoint("half")
 

@@ -27,17 +27,30 @@ from jobplatform.queue.statement import Lease, run, text_array
 CHECKPOINT = ""
 
 # `state + 0`: see COMPLETE.
+# What was saved first has the earlier moment, whatever transactions it was saved in: they may have begun in another
+# order. So it is the statement's. A clock that a test has moved may stand still; then, and only then, the job's other
+# steps are asked for theirs.
 HELD = """
 with held as materialized (
-    select q.workspace_id, q.id, q.epoch
+    select
+        q.workspace_id, q.id, q.epoch,
+        greatest(
+            jobplatform.clock() + (clock_timestamp() - now()),
+            (
+                select max(s.saved_at) + interval '1 microsecond'
+                from jobplatform.job_steps s
+                where jobplatform.clock() <> now()
+                    and s.workspace_id = %(workspace_id)s and s.job_id = %(job_id)s
+            )
+        ) as saved_at
     from jobplatform.job_queue q
     where q.workspace_id = %(workspace_id)s and q.id = %(job_id)s and q.epoch = %(epoch)s and q.state + 0 = 2
     for key share
 )"""
 SAVE_STEP = f"""{HELD},
 saved as (
-    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value)
-    select h.workspace_id, h.id, %(name)s, h.epoch, %(value)s::jsonb
+    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value, saved_at)
+    select h.workspace_id, h.id, %(name)s, h.epoch, %(value)s::jsonb, h.saved_at
     from held h
     on conflict do nothing
     returning 1
@@ -46,11 +59,11 @@ select (select count(*) from held), (select count(*) from saved)
 """
 SAVE_CHECKPOINT = f"""{HELD},
 saved as (
-    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value)
-    select h.workspace_id, h.id, %(name)s, h.epoch, %(value)s::jsonb
+    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value, saved_at)
+    select h.workspace_id, h.id, %(name)s, h.epoch, %(value)s::jsonb, h.saved_at
     from held h
     on conflict (workspace_id, job_id, name) do update
-    set value = excluded.value, epoch = excluded.epoch, saved_at = jobplatform.clock()
+    set value = excluded.value, epoch = excluded.epoch, saved_at = excluded.saved_at
     returning 1
 )
 select (select count(*) from held), (select count(*) from saved)
@@ -58,12 +71,12 @@ select (select count(*) from held), (select count(*) from saved)
 # The same with more rows: those of its parts that are new.
 SAVE_PARTS = f"""{HELD},
 saved as (
-    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value)
-    select h.workspace_id, h.id, p.name, h.epoch, p.state::jsonb
+    insert into jobplatform.job_steps (workspace_id, job_id, name, epoch, value, saved_at)
+    select h.workspace_id, h.id, p.name, h.epoch, p.state::jsonb, h.saved_at
     from held h
     cross join unnest(%(names)s::text[], %(states)s::text[]) as p(name, state)
     on conflict (workspace_id, job_id, name) do update
-    set value = excluded.value, epoch = excluded.epoch, saved_at = jobplatform.clock()
+    set value = excluded.value, epoch = excluded.epoch, saved_at = excluded.saved_at
     returning 1
 )
 select (select count(*) from held), (select count(*) from saved)

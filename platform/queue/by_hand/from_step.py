@@ -1,6 +1,6 @@
 """From a step: which of the things that a job has done come before one of them. Pure.
 
-What was saved in one commit has one moment: of that neither is before the other, and both are done again.
+Of what has one moment, as it once had what was saved in one commit, neither is before the other: both are done again.
 """
 
 from __future__ import annotations
