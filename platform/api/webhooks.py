@@ -203,7 +203,7 @@ def _describe_one(webhook: WebhookSubscription, served: Set[str]) -> dict[str, A
         **columns,
         "job_types": webhook.tasks,
         "rotating_until": webhook.previous_until,
-        "problem": problem_of_webhook(webhook, served),
+        "problem": problem_of_webhook(webhook.tasks, served),
     }
 
 

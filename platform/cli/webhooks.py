@@ -109,7 +109,7 @@ def show(webhook: UUID, workspace: str, as_json: bool) -> None:
         found = _KIND.find(session, webhook, workspace)
         jobs = list_webhook_jobs(session, found.workspace_id, found.id)
         deliveries = [_delivery(job) for job in jobs]
-        shown = {**_KIND.as_dict(found), "problem": problem_of_webhook(found, tasks_served(session))}
+        shown = {**_KIND.as_dict(found), "problem": problem_of_webhook(found.tasks, tasks_served(session))}
     if as_json:
         print_json({**shown, "deliveries": deliveries})
         return

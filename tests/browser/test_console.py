@@ -97,7 +97,8 @@ def haunted(stage: Stage) -> list[str]:
         "/workspaces", f"/workspaces/{here}",
         f"/workspaces/{here}?span=7d", "/workspaces/plans", "/queues", "/schedules", f"/schedules/{here}/{schedule_id}",
         "/schedules/new", f"/schedules/{here}/{schedule_id}/edit", "/workers", "/tasks", "/tasks/report.build",
-        "/tasks/report.build/new", "/connections", "/connections/syncs", "/audit", "/health", "/alerts",
+        "/tasks/report.build/new", "/connections", "/connections/syncs", "/connections/hooks",
+        "/connections/webhooks", "/audit", "/health", "/alerts",
         f"/workspaces/{here}/alerts", "/nowhere",
     ]  # fmt: skip
 

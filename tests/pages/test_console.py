@@ -9,7 +9,7 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from jobplatform.models import Connection, SyncLog, Workspace
+from jobplatform.models import Connection, Hook, SyncLog, WebhookSubscription, Workspace
 from jobplatform.pages.console.overview import LEADS
 from jobplatform.queue import (
     Cron,
@@ -39,7 +39,8 @@ def failed(enqueue: Enqueue, hand: Hand, acme: uuid.UUID) -> uuid.UUID:
 PAGES = (
     "/", "/?span=7d", "/jobs", "/jobs?q=task:echo&status=failed", "/errors", "/bulk", "/workspaces",
     "/workspaces?sort=share&q=acme", "/workspaces/plans", "/queues", "/schedules", "/schedules/new", "/workers",
-    "/tasks", "/tasks/echo", "/tasks/echo/new", "/connections", "/connections/syncs", "/audit",
+    "/tasks", "/tasks/echo", "/tasks/echo/new", "/connections", "/connections/syncs",
+    "/connections/hooks", "/connections/webhooks", "/audit",
     "/audit?action=job.retry", "/health", "/resources", "/alerts",
 )  # fmt: skip
 
@@ -50,6 +51,25 @@ def test_every_page_of_an_empty_installation_says_so(operator: Visitor) -> None:
         # No worker has described a task yet.
         assert answer.status_code == (404 if path.startswith("/tasks/") else 200), path
         assert "<h1>" in answer.text, path
+
+
+def hook_of(workspace_id: uuid.UUID, name: str) -> Hook:
+    of_its_own = {"key_hash": uuid.uuid4().bytes * 2, "secret": '{"$sealed": "v1"}'}
+    return Hook(
+        workspace_id=workspace_id, id=uuid.uuid4(), name=name, scheme="github", task="echo", made_by="x", **of_its_own
+    )
+
+
+def webhook_of(workspace_id: uuid.UUID, name: str) -> WebhookSubscription:
+    return WebhookSubscription(
+        workspace_id=workspace_id,
+        id=uuid.uuid4(),
+        name=name,
+        url="https://crm.example.com/a-secret-path",
+        events=["job.failed"],
+        secret='{"$sealed": "v1"}',
+        made_by="x",
+    )
 
 
 @pytest.fixture
@@ -63,6 +83,8 @@ def furnished(
             session, tasks["echo"], Every(datetime.timedelta(hours=1)), workspace_id=acme, name=EVIL, made_by=EVIL
         )
         session.add(Connection(workspace_id=acme, id=uuid.uuid4(), connector_type="http_json", name=EVIL, config={}))
+        session.add(hook_of(acme, EVIL))
+        session.add(webhook_of(acme, EVIL))
         session.execute(
             text("insert into jobplatform.pauses (kind, key, reason, actor) values ('resource', :what, :what, :what)"),
             {"what": EVIL},
@@ -878,11 +900,13 @@ def test_schedules_connections_and_syncs_of_one_workspace_are_listed_by_themselv
             rule = Every(datetime.timedelta(hours=1))
             create_schedule(session, tasks["echo"], rule, workspace_id=whose, name=name, made_by="x")
             session.add(Connection(workspace_id=whose, id=uuid.uuid4(), connector_type="x", name=name, config={}))
+            session.add(hook_of(whose, name))
+            session.add(webhook_of(whose, name))
             session.add(
                 SyncLog(workspace_id=whose, id=uuid.uuid4(), job_id=uuid.uuid4(), reference=name, mode="initial")
             )
 
-    for path in ("/schedules", "/connections", "/connections/syncs"):
+    for path in ("/schedules", "/connections", "/connections/syncs", "/connections/hooks", "/connections/webhooks"):
         everybodys, one = operator.get(path).text, operator.get(f"{path}?workspace={acme}").text
         assert "theirs" in everybodys, path
         assert "ours" in one, path
@@ -890,6 +914,37 @@ def test_schedules_connections_and_syncs_of_one_workspace_are_listed_by_themselv
         assert "Only those of" in one, path
         assert operator.get(f"{path}?workspace=nonsense").text.count("theirs") == everybodys.count("theirs"), path
     assert f'href="/console/schedules?workspace={acme}"' in operator.get(f"/workspaces/{acme}").text
+
+
+def test_a_hook_is_disabled_and_enabled_on_its_line(operator: Visitor, acme: uuid.UUID, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.add(hook_of(acme, "from the shop"))
+    operator.get("/connections/hooks")
+
+    said = operator.follow(operator.send("/disable"))
+    assert notice_of(said) == "It is disabled: providers are told to come again later."
+    assert "</svg>disabled</span>" in said.text
+    said = operator.follow(operator.send("/enable"))
+    assert notice_of(said) == "Its deliveries are taken again."
+
+
+def test_a_webhook_is_tried_on_its_line_and_not_while_it_is_disabled(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        session.add(webhook_of(acme, "the CRM"))
+    page = operator.get("/connections/webhooks").text
+    assert "https://crm.example.com" in page
+    assert "a-secret-path" not in page
+
+    tried = operator.follow(operator.send("/test"))
+    assert notice_of(tried) == "This job delivers the event webhook.test."
+    assert "jobplatform.webhook" in tried.text
+    operator.get("/connections/webhooks")
+    disabled = operator.follow(operator.send("/disable"))
+    assert notice_of(disabled).startswith("It is disabled")
+    assert "by hand" in disabled.text
+    assert "/test" not in disabled.text
 
 
 def test_a_source_is_synced_from_its_line_and_a_second_time_leads_to_the_first(

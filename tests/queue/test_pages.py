@@ -15,7 +15,19 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidLimitError
-from jobplatform.models import PLATFORM_WORKSPACE, Connection, JobRecord, Role, Status, SyncLog, Workspace, confine
+from jobplatform.models import (
+    PLATFORM_WORKSPACE,
+    Connection,
+    Hook,
+    HookDelivery,
+    JobRecord,
+    Role,
+    Status,
+    SyncLog,
+    WebhookSubscription,
+    Workspace,
+    confine,
+)
 from jobplatform.queue import (
     Completion,
     Every,
@@ -555,6 +567,45 @@ def test_connections_are_listed_with_their_last_sync(
     assert pages.connection_lines(db, workspace_id=OTHER).lines == pages.sync_lines(db, workspace_id=OTHER).lines == ()
 
 
+def test_hooks_are_listed_with_their_last_delivery(db: Session, workspace_id: uuid.UUID) -> None:
+    job_id = uuid7()
+    for number in range(3):
+        hook = {"workspace_id": workspace_id, "id": uuid.UUID(int=number + 1), "name": f"hook {number}"}
+        db.execute(insert(Hook).values(scheme="none", task="echo", key_hash=bytes([number]) * 32, made_by="x", **hook))
+    for delivery, answer, job, ago in (("new", 200, job_id, 1), ("old", 422, None, 2)):
+        received_at = text(f"jobplatform.clock() - interval '{ago} minutes'")
+        about = {"delivery_id": delivery, "answer": answer, "job_id": job, "received_at": received_at}
+        db.execute(insert(HookDelivery).values(workspace_id=workspace_id, hook_id=uuid.UUID(int=1), **about))
+
+    first = pages.hook_lines(db, limit=2)
+    (last,) = pages.hook_lines(db, limit=2, after=first.next).lines
+
+    assert [(line.name, line.answer, line.job_id) for line in first.lines] == [
+        ("hook 0", 200, job_id),
+        ("hook 1", None, None),
+    ]
+    assert (last.name, last.served) == ("hook 2", False)
+    assert pages.hook_lines(db, workspace_id=OTHER).lines == ()
+
+
+def test_webhooks_are_listed_with_what_is_wrong_and_without_the_path_of_their_url(
+    db: Session, worker: Worker, workspace_id: uuid.UUID
+) -> None:
+    about = {"name": "CRM", "events": ["job.failed"], "secret": '{"$sealed": "v1"}', "made_by": "x"}
+    for number, tasks in enumerate((None, ["snyc"])):
+        key = {"workspace_id": workspace_id, "id": uuid.UUID(int=number + 1)}
+        db.execute(
+            insert(WebhookSubscription).values(url="https://a.example:8443/T0/B1?x=y", tasks=tasks, **key, **about)
+        )
+    db.execute(text("update jobplatform.workers set tasks = array['jobplatform.webhook']"))
+
+    first, second = pages.webhook_lines(db).lines
+
+    assert (first.origin, first.problem, first.tasks) == ("https://a.example:8443", None, None)
+    assert second.problem == "no live worker knows the task snyc: nothing is told of that"
+    assert pages.webhook_lines(db, limit=1).next == (workspace_id, first.id)
+
+
 def test_syncs_of_two_workspaces_that_have_one_id_are_two(db: Session, workspace_id: uuid.UUID) -> None:
     log = uuid7()
     for owner, total in ((workspace_id, 3), (OTHER, 4)):
@@ -810,6 +861,8 @@ TENANTS: list[Reader] = [
     lambda session, workspace_id, _: pages.schedule_lines(session, workspace_id=workspace_id),
     lambda session, workspace_id, _: pages.connection_lines(session, workspace_id=workspace_id),
     lambda session, workspace_id, _: pages.sync_lines(session, workspace_id=workspace_id),
+    lambda session, workspace_id, _: pages.hook_lines(session, workspace_id=workspace_id),
+    lambda session, workspace_id, _: pages.webhook_lines(session, workspace_id=workspace_id),
     lambda session, workspace_id, _: pages.tenant_syncs(session, workspace_id),
     lambda session, workspace_id, _: pages.tenant_activity(session, workspace_id),
 ]
@@ -831,6 +884,8 @@ OPERATORS: list[Reader] = [
     lambda session, *_: pages.schedule_lines(session),
     lambda session, *_: pages.connection_lines(session),
     lambda session, *_: pages.sync_lines(session),
+    lambda session, *_: pages.hook_lines(session),
+    lambda session, *_: pages.webhook_lines(session),
     lambda session, *_: pages.audit_lines(session),
 ]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from flask import Response, redirect, request
 
 from jobplatform.pages.acting import done
+from jobplatform.pages.console.hooks import add_hooks_to
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.console.schedules import read_pair, write_pair
 from jobplatform.pages.console.whose import asked_workspace
@@ -24,6 +25,7 @@ def make_connections() -> Section:
     section.page("/connections")(list_connections)
     section.page("/connections/syncs")(list_syncs)
     section.action("/connections/<uuid:workspace_id>/<uuid:connection_id>/sync", "sync.start")(start_sync)
+    add_hooks_to(section)
     return section
 
 

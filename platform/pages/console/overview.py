@@ -25,6 +25,7 @@ LEADS: dict[str, tuple[str, dict[str, str]]] = {
     "no_worker": ("workers.list_workers", {}),
     "unserved": ("tasks.list_tasks", {}),
     "overdue_schedules": ("schedules.list_schedules", {}),
+    "webhooks_disabled": ("connections.list_webhooks", {}),
 }
 SAID = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days"}
 

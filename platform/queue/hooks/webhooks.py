@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import literal, select
@@ -213,11 +213,11 @@ def send_test(session: Session, webhook: WebhookSubscription) -> uuid.UUID:
     return job.id
 
 
-def problem_of_webhook(webhook: WebhookSubscription, served: Set[str]) -> str | None:
-    """Why nothing, or not all that was asked for, is told; ``served`` are the tasks that live workers know."""
+def problem_of_webhook(tasks: Iterable[str] | None, served: Set[str]) -> str | None:
+    """Why a webhook of these tasks (None: of all) is told nothing, or not all; ``served``: those that workers know."""
     if WEBHOOK_TASK not in served:
         return "no live worker delivers webhooks: add_webhooks(tasks) has it do so"
-    unknown = sorted(set(webhook.tasks or ()) - served)
+    unknown = sorted(set(tasks or ()) - served)
     if not unknown:
         return None
     return f"no live worker knows the {agreeing(len(unknown), 'task')} {', '.join(unknown)}: nothing is told of that"

@@ -25,6 +25,7 @@ from jobplatform.queue.pages.charts import (
     totals_by_task,
 )
 from jobplatform.queue.pages.errors import ErrorGroup, ErrorPage, error_group, error_groups
+from jobplatform.queue.pages.hooks import HookLine, HookPage, WebhookLine, WebhookPage, hook_lines, webhook_lines
 from jobplatform.queue.pages.job import EarlierEnding, JobDetail, Try, job_detail
 from jobplatform.queue.pages.lanes import (
     QueueLine,
@@ -81,6 +82,8 @@ __all__ = [
     "ErrorPage",
     "Foreseen",
     "Guard",
+    "HookLine",
+    "HookPage",
     "JobCounts",
     "JobDetail",
     "JobLine",
@@ -107,6 +110,8 @@ __all__ = [
     "TenantSyncs",
     "Throughput",
     "Try",
+    "WebhookLine",
+    "WebhookPage",
     "WorkerLine",
     "WorkspaceAlertLine",
     "WorkspaceLine",
@@ -123,6 +128,7 @@ __all__ = [
     "foresee",
     "friendly_error",
     "health_now",
+    "hook_lines",
     "job_detail",
     "list_bulk",
     "overview",
@@ -142,6 +148,7 @@ __all__ = [
     "throughput_by_queue",
     "throughput_by_task",
     "totals_by_task",
+    "webhook_lines",
     "worker_lines",
     "workspace_alert_lines",
     "workspace_line",

@@ -22,6 +22,7 @@ TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("queue_limits", "task_limits", "workspace_limits", "plans", "rate_limits", *_OF_RESOURCES, "buckets"),
     "schedules": ("schedules", "schedule_ticks"),
     "syncs": ("connections", "sync_logs"),
+    "hooks": ("hooks", "hook_deliveries", "webhook_subscriptions", "workers"),
 }
 
 # What the server counts anyway. A backend tells it after its transactions, at most once a second, and before it has

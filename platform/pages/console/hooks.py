@@ -1,0 +1,76 @@
+"""Hooks, where providers deliver to, and webhooks, where endings are told: beside the connections."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response, redirect, request
+
+from jobplatform.pages.acting import done
+from jobplatform.pages.console.jobs import workspace_names
+from jobplatform.pages.console.schedules import read_pair, write_pair
+from jobplatform.pages.console.whose import asked_workspace
+from jobplatform.pages.notices import notify
+from jobplatform.pages.rendering import render
+from jobplatform.pages.shell import Section, ask, looking, url
+from jobplatform.queue import pages
+
+HOOK = "/connections/hooks/<uuid:workspace_id>/<uuid:hook_id>"
+WEBHOOK = "/connections/webhooks/<uuid:workspace_id>/<uuid:webhook_id>"
+PER_PAGE = 50
+
+
+def add_hooks_to(section: Section) -> None:
+    section.page("/connections/hooks")(list_hooks)
+    section.action(HOOK + "/disable", "connection.change")(disable_hook)
+    section.action(HOOK + "/enable", "connection.change")(enable_hook)
+    section.page("/connections/webhooks")(list_webhooks)
+    section.action(WEBHOOK + "/disable", "connection.change")(disable_webhook)
+    section.action(WEBHOOK + "/enable", "connection.change")(enable_webhook)
+    section.action(WEBHOOK + "/test", "connection.change")(try_webhook)
+
+
+def list_hooks() -> Response:
+    after, whose = read_pair(request.args.get("after")), asked_workspace()
+    with looking() as session:
+        found = pages.hook_lines(session, workspace_id=whose, limit=PER_PAGE, after=after)
+        names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
+    return render("hooks.html", found=found, names=names, after=after, whose=whose, next=write_pair(found.next))
+
+
+def disable_hook(workspace_id: UUID, hook_id: UUID) -> Any:
+    answer = ask("POST", f"/workspaces/{workspace_id}/hooks/{hook_id}/disable")
+    return done(answer, "It is disabled: providers are told to come again later.")
+
+
+def enable_hook(workspace_id: UUID, hook_id: UUID) -> Any:
+    return done(ask("POST", f"/workspaces/{workspace_id}/hooks/{hook_id}/enable"), "Its deliveries are taken again.")
+
+
+def list_webhooks() -> Response:
+    after, whose = read_pair(request.args.get("after")), asked_workspace()
+    with looking() as session:
+        found = pages.webhook_lines(session, workspace_id=whose, limit=PER_PAGE, after=after)
+        names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
+    return render("webhooks.html", found=found, names=names, after=after, whose=whose, next=write_pair(found.next))
+
+
+def disable_webhook(workspace_id: UUID, webhook_id: UUID) -> Any:
+    answer = ask("POST", f"/workspaces/{workspace_id}/webhooks/{webhook_id}/disable")
+    return done(answer, "It is disabled: nothing more is told, and deliveries that wait are not sent.")
+
+
+def enable_webhook(workspace_id: UUID, webhook_id: UUID) -> Any:
+    answer = ask("POST", f"/workspaces/{workspace_id}/webhooks/{webhook_id}/enable")
+    return done(answer, "It is told again, of jobs that are enqueued from now on.")
+
+
+def try_webhook(workspace_id: UUID, webhook_id: UUID) -> Any:
+    """To the job that delivers it."""
+    answer = ask("POST", f"/workspaces/{workspace_id}/webhooks/{webhook_id}/test")
+    if not answer.ok:
+        return done(answer, "")
+    response = redirect(url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"]), 303)
+    notify(response, "This job delivers the event webhook.test.", "done")
+    return response
