@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import json
 import os
@@ -28,6 +29,9 @@ from jobplatform.errors import (
     SettingsError,
     UnknownTaskError,
 )
+
+#: A full disk, a quota, a limit of a file's size, a device that is broken.
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = {
     "demo": ("jobplatform.cli.demo:demo", "Watch a sync run end to end, on a database of its own."),
@@ -151,6 +155,11 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from error
         except sqlalchemy.exc.DBAPIError as error:
             raise click.ClickException(_database_problem(error)) from error
+        except OSError as error:
+            # Of a file it would name that.
+            if error.errno not in NOT_WRITTEN or error.filename is not None:
+                raise
+            raise _unheard(error) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -162,6 +171,16 @@ def main() -> None:
     an embedded PostgreSQL is started, and stopped when nobody uses it any more.
     """
     _make_tasks_importable()
+
+
+def _unheard(error: OSError) -> click.ClickException:
+    """Commands speak when their transaction is over."""
+    with contextlib.suppress(OSError, ValueError):
+        # What is left in the buffer would be written once more at the end, with another failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return click.ClickException(
+        f"the answer could not be written: {error.strerror}; what was asked for may be done all the same, so look first"
+    )
 
 
 def _require_text(words: list[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 import socket
 import subprocess
@@ -36,7 +37,7 @@ from jobplatform.queue import (
     register_worker,
 )
 from jobplatform.testing import Clock
-from tests.end_to_end.conftest import Cli, as_json
+from tests.end_to_end.conftest import COMMAND, Cli, as_json
 from tests.pooler import run_pooler
 
 EXAMPLES = "tests.api.example_tasks:tasks"
@@ -668,3 +669,26 @@ def test_names_in_the_database_cannot_write_on_the_terminal(cli: Cli, session: S
 
     assert "[red]evil\\x1b[2J\\n forged" in answer.stdout
     assert "\x1b" not in answer.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "--json"], ["create", "Globex"]])
+def test_a_disk_that_is_full_is_told_in_a_line(database_url: str, acme: uuid.UUID, arguments: list[str]) -> None:
+    environment = {**os.environ, "DATABASE_URL": database_url, "JOBPLATFORM_TRUST_LOGIN": "true"}
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "workspaces", *arguments],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    told = "the answer could not be written: No space left on device; what was asked for may be done all the same"
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
