@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,13 +17,15 @@ from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
-from jobplatform.errors import InvalidScheduleError
+from jobplatform.errors import InvalidScheduleError, SettingsError
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
     Cron,
     Every,
+    NewJob,
     Once,
     Rule,
+    Tasks,
     closed_payload,
     create_schedule,
     default_timezone,
@@ -63,9 +66,9 @@ def ls(workspace: str | None, everywhere: bool, as_json: bool) -> None:
     """List schedules, with when they run next."""
     with open_session() as session:
         found = _list_everywhere(session) if everywhere else _list(session, _workspace(session, workspace))
-        served = tasks_served(session)
+        problems = _problems(session, found)
     if as_json:
-        print_json([_as_dict(one, served) for one in found])
+        print_json([_as_dict(one, problems) for one in found])
         return
     columns = ["id", "workspace", "name", "task", "when", "zone", "next run", "state"]
     rows = [
@@ -77,7 +80,7 @@ def ls(workspace: str | None, everywhere: bool, as_json: bool) -> None:
             _words(one),
             one.timezone,
             one.next_run_at,
-            _state(one, served),
+            _state(one, problems),
         )
         for one in found
     ]
@@ -138,9 +141,9 @@ def create(
             session, wanted, rule, workspace_id=workspace_id, made_by=actor(), payload=value, **options
         )
         _audit(session, "schedule.create", made)
-        served = tasks_served(session)
+        problems = _problems(session, [made])
     if as_json:
-        print_json(_as_dict(made, served))
+        print_json(_as_dict(made, problems))
     else:
         click.echo(f"{made.id} {made.name}: {_words(made)}; runs next at {_moment(made.next_run_at)}")
 
@@ -155,11 +158,11 @@ def show(schedule: str, workspace: str | None, limit: int, as_json: bool) -> Non
     with open_session() as session:
         found = _find(session, schedule, workspace)
         ticks = list_ticks(session, found.workspace_id, found.id, limit=limit)
-        served = tasks_served(session)
+        problems = _problems(session, [found])
     if as_json:
-        print_json({**_as_dict(found, served), "ticks": [_tick_as_dict(tick) for tick in ticks]})
+        print_json({**_as_dict(found, problems), "ticks": [_tick_as_dict(tick) for tick in ticks]})
         return
-    print_table(["", ""], list(_as_dict(found, served).items()), title=found.name)
+    print_table(["", ""], list(_as_dict(found, problems).items()), title=found.name)
     rows = [(tick.tick_at, tick.outcome, tick.job_id, tick.reason) for tick in ticks]
     print_table(["tick", "outcome", "job", "reason"], rows)
 
@@ -175,8 +178,8 @@ def pause(schedule: str, workspace: str | None, as_json: bool) -> None:
         if not pause_schedule(session, found, actor=actor()):
             raise click.ClickException(f"{found.name} is paused already, by {found.paused_by}")
         _audit(session, "schedule.pause", found)
-        served = tasks_served(session)
-    tell(as_json, f"{found.name} is paused", **_as_dict(found, served))
+        problems = _problems(session, [found])
+    tell(as_json, f"{found.name} is paused", **_as_dict(found, problems))
 
 
 @schedules.command()
@@ -190,9 +193,9 @@ def resume(schedule: str, workspace: str | None, as_json: bool) -> None:
         if not resume_schedule(session, found):
             raise click.ClickException(f"{found.name} is not paused")
         _audit(session, "schedule.resume", found)
-        served = tasks_served(session)
+        problems = _problems(session, [found])
     sentence = f"{found.name} is resumed and runs next at {_moment(found.next_run_at)}"
-    tell(as_json, sentence, **_as_dict(found, served))
+    tell(as_json, sentence, **_as_dict(found, problems))
 
 
 @schedules.command("run-now")
@@ -369,12 +372,35 @@ def _words(schedule: Schedule) -> str:
         return f"The rule cannot be read: {error}"
 
 
-def _state(schedule: Schedule, served: frozenset[str]) -> str:
+def _problems(session: Session, found: Sequence[Schedule]) -> dict[UUID, str]:
+    """What keeps those that would run from coming to anything, in a few words each."""
+    waiting = [one for one in found if one.next_run_at is not None]
+    served = tasks_served(session) if waiting else frozenset()
+    unknown = {one.id: "no worker knows its task" for one in waiting if one.task not in served}
+    return unknown | _refused(session, waiting)
+
+
+def _refused(session: Session, found: Sequence[Schedule]) -> dict[UUID, str]:
+    """What names a connection that is not there, say. The list is to be seen all the same where the code is not."""
+    try:
+        tasks = known_tasks() if found else Tasks()
+    except SettingsError:
+        return {}
+    jobs = {one.id: NewJob(workspace_id=one.workspace_id, task=one.task, payload=closed_payload(one)) for one in found}
+    refused = tasks.refused(session, list(jobs.values()))
+    return {
+        schedule_id: f"its jobs come to nothing: {problem.message} (payload, {problem.path})"
+        for schedule_id, job in jobs.items()
+        if (problem := refused.get(job.id)) is not None
+    }
+
+
+def _state(schedule: Schedule, problems: Mapping[UUID, str]) -> str:
     if schedule.paused_at is not None:
         return "paused"
     if schedule.next_run_at is None:
         return "over"
-    return "waits" if schedule.task in served else "no worker knows its task"
+    return problems.get(schedule.id, "waits")
 
 
 def _moment(moment: datetime.datetime | None) -> str:
@@ -385,7 +411,7 @@ def _local(moment: datetime.datetime, zone: ZoneInfo) -> str:
     return moment.astimezone(zone).isoformat(timespec="seconds")
 
 
-def _as_dict(schedule: Schedule, served: frozenset[str]) -> dict[str, Any]:
+def _as_dict(schedule: Schedule, problems: Mapping[UUID, str]) -> dict[str, Any]:
     return {
         "id": schedule.id,
         "workspaceId": schedule.workspace_id,
@@ -407,7 +433,7 @@ def _as_dict(schedule: Schedule, served: frozenset[str]) -> dict[str, Any]:
         "pausedAt": schedule.paused_at,
         "nextTickAt": schedule.next_tick_at,
         "nextRunAt": schedule.next_run_at,
-        "state": _state(schedule, served),
+        "state": _state(schedule, problems),
     }
 
 

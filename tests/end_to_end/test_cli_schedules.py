@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from jobplatform.connectors import create_connection
 from tests.end_to_end.conftest import Cli, as_json
 
 
@@ -44,6 +45,24 @@ def test_a_schedule_s_life_in_a_shell(cli: Cli, acme: uuid.UUID) -> None:
 
     assert cli("schedules", "delete", "nightly", "-w", "Acme").stdout == "nightly is deleted\n"
     assert cli("schedules", "show", "nightly", "-w", "Acme").exit_code == 1
+
+
+def test_a_schedule_whose_connection_has_gone_says_so(cli: Cli, acme: uuid.UUID, session: Session) -> None:
+    there = create_connection(session, acme, connector_type="rss", name="news", config={"url": "https://a.example.com"})
+    session.commit()
+    cli("schedules", "create", "sync", "-w", "Acme", "--every", "1h", "-p", f'{{"connectionId": "{there.id}"}}')
+    before = as_json(cli("schedules", "show", "sync", "-w", "Acme", "--json"))["state"]
+    session.execute(text("delete from jobplatform.connections"))
+    session.commit()
+
+    (listed,) = as_json(cli("schedules", "ls", "-w", "Acme", "--json"))
+    without_code = as_json(cli("schedules", "ls", "-w", "Acme", "--json", JOBPLATFORM_TASKS="nowhere:tasks"))
+
+    assert before == "no worker knows its task"
+    assert listed["state"] == (
+        "its jobs come to nothing: this workspace has no such connection (payload, /connectionId)"
+    )
+    assert [one["state"] for one in without_code] == ["no worker knows its task"]
 
 
 def test_a_platform_wide_schedule_needs_no_workspace(cli: Cli) -> None:
