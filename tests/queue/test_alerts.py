@@ -268,6 +268,7 @@ def test_an_operator_s_threshold_survives_that_the_code_says_its_own_again(db: S
     [
         ("backlogs", {"above": 1}, "did you mean 'backlog'"),
         ("backlog", {"above": -1}, "from 0"),
+        ("failing", {"above": 20}, "a rate is from 0 to 1; 20 % is 0.2"),
         ("no_worker", {"above": 1}, "no threshold"),
     ],
 )
@@ -445,6 +446,7 @@ def test_a_declared_rule_is_taken_over_for_a_workspace_with_what_is_said_differe
         ("my rule", {"metric": "ready", "above": 1}, "letters, digits"),
         ("backlog", {"above": -1}, "from 0"),
         ("backlog", {"queue": "no queue"}, "not a name"),
+        ("mine", {"metric": "failure_rate", "above": 5}, "5 % is 0.05"),
     ],
 )
 def test_a_rule_of_a_workspace_that_makes_no_sense_is_refused(

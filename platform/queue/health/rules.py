@@ -93,6 +93,14 @@ def _above_problems(above: float) -> list[Problem]:
     return [] if 0 <= above <= 1e12 else [Problem("/above", "must be a number from 0")]
 
 
+def rate_problems(metric: str, above: float | None) -> list[Problem]:
+    """Who says 20 means 20 %, and would never be told. Of what is set now; older rows are read as they are."""
+    if metric != "failure_rate" or above is None or not 1 < above <= 1e12:
+        return []
+    meant = f"; {above:g} % is {above / 100:g}" if above <= 100 else ""
+    return [Problem("/above", f"a rate is from 0 to 1{meant}")]
+
+
 @dataclass(frozen=True, slots=True)
 class AlertRule:
     """Alert as ``name`` when ``metric``, of a ``queue`` or a ``task`` or of everything, is above ``above``.
@@ -173,9 +181,11 @@ def set_rule(session: Session, name: str, *, above: float | None = None, enabled
 
     Raises :class:`InvalidLimitError` for a name that nobody has, with the nearest one.
     """
-    known = [*list_rules(session), *PLAIN]
+    rules = list_rules(session)
+    known = [*rules, *PLAIN]
     problems = [] if name in known else [Problem("/name", unknown_rule(name, known))]
     problems += _above_problems(above) if above is not None else []
+    problems += rate_problems(rules[name].metric, above) if name in rules else []
     if above is not None and name in PLAIN:
         problems.append(Problem("/above", "this rule has no threshold; it can be switched off"))
     if problems:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import WorkspaceAlertRule, visit
-from jobplatform.queue.health.rules import PLAIN, AlertRule, list_rules, unknown_rule
+from jobplatform.queue.health.rules import PLAIN, AlertRule, list_rules, rate_problems, unknown_rule
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.settings import QUEUE_NAME
 
@@ -59,6 +59,7 @@ def set_workspace_rule(
         task=task or (base.task if base else None),
         enabled=enabled if enabled is not None else row is None or row.enabled,
     )
+    _refuse(rate_problems(rule.metric, above))
     if row is None:
         _refuse(_problems_of_number(session, workspace_id))
     _write(session, workspace_id, rule)
