@@ -68,7 +68,7 @@ def _not_examined(error: DBAPIError | JobPlatformError) -> Finding:
         means = "the login may not look, so the rest of this examination is missing"
         # A login that may not act as a role is told what to grant.
         said, _, grant = seen.rpartition(": ") if isinstance(error, SettingsError) else (seen, "", "")
-        command = grant or f"grant {Role.OPERATOR} to the login"
+        command = grant.removeprefix("connect with a login that may, or ") or f"grant {Role.OPERATOR} to the login"
         return Finding(Severity.ERROR, "not_examined", said or seen, means, command)
     means = "something could not be looked at, and the rest of this examination is missing"
     return Finding(Severity.ERROR, "not_examined", seen, means, "jobplatform migrate")

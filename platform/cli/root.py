@@ -239,7 +239,7 @@ def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
         from jobplatform.models import Role
 
         return (
-            f"the database refused: {first_line(error)}; most commands need a login with the rights of the API's: "
-            f"grant {Role.API} to it"
+            f"the database refused: {first_line(error)}; connect with the login of the API, with which most commands "
+            f"do, or grant {Role.API} to this one"
         )
     return f"the database refused: {first_line(error)}"

@@ -66,7 +66,7 @@ def _refuse_another(session: Session, name: str) -> None:
     and every command that is given the name afterwards would have to ask which."""
     if there := workspaces_named(session, name):
         raise click.ClickException(
-            f"{already_named('workspace', name, there)}\nGo on with that id, or make another one with --same-name"
+            f"{already_named('workspace', name, there)}\nUse that one, or make another one with --same-name"
         )
 
 

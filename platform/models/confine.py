@@ -274,7 +274,9 @@ def _explained(error: DBAPIError, statement: str, driver: Any) -> Exception:
     if sqlstate == "42501" and statement.startswith(_SET_ROLE.format("")):
         # Of a transaction that has failed nothing can be asked any more; psycopg and psycopg2 know whom they are.
         login = str(getattr(getattr(driver, "info", None), "user", None) or "") or None
-        return SettingsError([may_not_act(login, statement.removeprefix(_SET_ROLE.format("")))])
+        role = statement.removeprefix(_SET_ROLE.format(""))
+        # A worker's login is not to become an operator's for one command.
+        return SettingsError([may_not_act(login, role, "connect with a login that may, or ")])
     return error
 
 

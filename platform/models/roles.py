@@ -129,11 +129,11 @@ def problems_of(login: Login, roles: Sequence[Role], *, trust_login: bool) -> li
     return list(_problems(login, roles, trust_login=trust_login))
 
 
-def may_not_act(login: str | None, role: str) -> str:
+def may_not_act(login: str | None, role: str, instead: str = "") -> str:
     """That a login is no member of a role, and what an administrator of the server runs about it."""
     if login is None:
-        return f"the database login of this process may not act as {role}: grant {role} to it"
-    return f'the database login {login!r} may not act as {role}: grant {role} to "{login}"'
+        return f"the database login of this process may not act as {role}: {instead}grant {role} to it"
+    return f'the database login {login!r} may not act as {role}: {instead}grant {role} to "{login}"'
 
 
 def _problems(login: Login, roles: Sequence[Role], *, trust_login: bool) -> Iterator[str]:

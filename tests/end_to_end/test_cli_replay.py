@@ -216,6 +216,6 @@ def test_a_login_with_the_rights_of_handlers_is_enough_and_may_only_read(
     writing = replay(make(), "--yes", "-w", str(acme), DATABASE_URL=reading)
 
     assert by_name.exit_code == 2
-    assert 'may not act as jobplatform_operator: grant jobplatform_operator to "' in by_name.stderr
+    assert 'connect with a login that may, or grant jobplatform_operator to "' in by_name.stderr
     assert (by_id.exit_code, "jobplatform_handler" in by_id.stdout) == (0, True)
     assert "cannot execute INSERT in a read-only transaction" in writing.stdout

@@ -45,4 +45,4 @@ def test_a_worker_s_login_is_no_operator_s(run: Cli, login_url: Callable[..., st
     done = run("tokens", "ls", DATABASE_URL=login_url(Role.WORKER))
 
     assert done.exit_code == 2
-    assert 'may not act as jobplatform_operator: grant jobplatform_operator to "only_worker"' in done.stderr
+    assert 'connect with a login that may, or grant jobplatform_operator to "only_worker"' in done.stderr

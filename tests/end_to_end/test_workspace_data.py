@@ -50,7 +50,7 @@ def test_a_login_that_migrates_erases_a_workspace_by_its_id(
     again = run("workspaces", "erase", str(workspace), "--yes", DATABASE_URL=url)
 
     assert by_name.exit_code == 2
-    assert "may not act as jobplatform_operator: grant jobplatform_operator to " in by_name.stderr
+    assert "connect with a login that may, or grant jobplatform_operator to " in by_name.stderr
     assert by_id.exit_code == 0, by_id.stderr
     assert session.scalars(select(JobRecord)).all() == []
     assert "there is nothing of a workspace" in again.stderr
