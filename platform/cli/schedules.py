@@ -17,7 +17,7 @@ from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
-from jobplatform.errors import InvalidScheduleError, SettingsError
+from jobplatform.errors import InvalidScheduleError, JobPlatformError
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
 from jobplatform.queue import (
     Cron,
@@ -384,7 +384,7 @@ def _refused(session: Session, found: Sequence[Schedule]) -> dict[UUID, str]:
     """What names a connection that is not there, say. The list is to be seen all the same where the code is not."""
     try:
         tasks = known_tasks() if found else Tasks()
-    except SettingsError:
+    except JobPlatformError:
         return {}
     jobs = {one.id: NewJob(workspace_id=one.workspace_id, task=one.task, payload=closed_payload(one)) for one in found}
     refused = tasks.refused(session, list(jobs.values()))
