@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.api import create_app, mint_token
-from jobplatform.api.tokens import presented_id
+from jobplatform.api.access.tokens import presented_id
 from jobplatform.api.wsgi import collect_little
 from jobplatform.models import Role, confine, make_engine
 from jobplatform.pages.sessions import begin_session

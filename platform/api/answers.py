@@ -17,10 +17,10 @@ from uuid import UUID
 from flask import Response, request, url_for
 from marshmallow import Schema
 
-from jobplatform.api.fields import write_cursor, write_moment
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.problems import ProblemError
-from jobplatform.api.schemas import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema, StepsSchema
+from jobplatform.api.schemas.fields import write_cursor, write_moment
+from jobplatform.api.schemas.jobs import AcceptedSchema, AttemptsSchema, JobSchema, PageSchema, StepsSchema
 from jobplatform.models import Job, JobAttempt, JobStep, Status
 from jobplatform.queue import Enqueued, JobsPage, Wait
 

@@ -14,7 +14,7 @@ from jobplatform.api.blueprint import blueprint_for, register_error_handlers
 from jobplatform.api.mounted import Mounted
 from jobplatform.api.pages import mount_pages
 from jobplatform.api.requests import accompany_requests, hide_secrets
-from jobplatform.api.stopping import end_streams_when_told_to_stop
+from jobplatform.api.streams.stopping import end_streams_when_told_to_stop
 from jobplatform.connectors import require_store
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.key_ring import adopt_ring_beside

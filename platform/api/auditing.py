@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from jobplatform.api.access import current_principal
-from jobplatform.api.fields import camel
+from jobplatform.api.access.guard import current_principal
 from jobplatform.api.requests import current_request_id
+from jobplatform.api.schemas.fields import camel
 from jobplatform.queue import record
 
 

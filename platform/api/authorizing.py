@@ -15,16 +15,16 @@ from flask import Response, request
 from markupsafe import escape
 from marshmallow import fields
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
+from jobplatform.api.access.principals import Principal, Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
-from jobplatform.api.fields import CamelSchema, Moment
 from jobplatform.api.mounted import Reach, mounted, serving_url
-from jobplatform.api.principals import Principal, Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found, unavailable
 from jobplatform.api.requests import current_request_id
 from jobplatform.api.resource import Resource
-from jobplatform.api.schemas import ProblemSchema
+from jobplatform.api.schemas.fields import CamelSchema, Moment
+from jobplatform.api.schemas.jobs import ProblemSchema
 from jobplatform.connectors import (
     Begun,
     Returned,

@@ -10,6 +10,7 @@ from flask import Response
 from marshmallow import fields, validate
 from sqlalchemy.orm import Session
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import POLL_AFTER, job_url, page_of, respond, tagged
 from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing_many import (
@@ -22,12 +23,11 @@ from jobplatform.api.enqueueing_many import (
     numbered,
     read_wanted,
 )
-from jobplatform.api.fields import CamelSchema, Few, Flag, Moment, camel
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
 from jobplatform.api.resource import CONDITIONAL, DUPLICATE, LISTED, QUOTA, RETRY_AFTER, TAGGED, Resource
-from jobplatform.api.schemas import (
+from jobplatform.api.schemas.fields import CamelSchema, Few, Flag, Moment, camel
+from jobplatform.api.schemas.jobs import (
     MOST_JOBS,
     CancelQuerySchema,
     JobAcceptedSchema,

@@ -10,8 +10,11 @@ from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, default_exceptions
 from werkzeug.routing import RoutingException
 
-from jobplatform.api.access import guard, public, require_declarations
-from jobplatform.api.admission import Admission
+from jobplatform.api.access.admission import Admission
+from jobplatform.api.access.guard import guard, public, require_declarations
+from jobplatform.api.access.job_tokens import job_tokens
+from jobplatform.api.access.refused_deliveries import RefusedDeliveries
+from jobplatform.api.access.request_rates import RequestRates, tell_standing
 from jobplatform.api.authorizing import authorizing
 from jobplatform.api.batches import batches
 from jobplatform.api.bodies import MAX_BODY_BYTES
@@ -20,34 +23,31 @@ from jobplatform.api.connections import connections
 from jobplatform.api.counting import count_enqueues
 from jobplatform.api.docs_page import docs_page, require_docs
 from jobplatform.api.document import documents
-from jobplatform.api.events import events
 from jobplatform.api.exports import downloads, exports
 from jobplatform.api.health import health
 from jobplatform.api.hooks import hooks
-from jobplatform.api.hub import Hub, StreamLimits
-from jobplatform.api.job_tokens import job_tokens
 from jobplatform.api.jobs import jobs
 from jobplatform.api.metrics import metrics
 from jobplatform.api.mounted import Authorize, Mounted
-from jobplatform.api.operator_alerts import alerts
-from jobplatform.api.operator_audit import audit_log
-from jobplatform.api.operator_limits import plans, queues, rates, resources, tasks
-from jobplatform.api.operator_pauses import pauses
-from jobplatform.api.operator_retention import retention
-from jobplatform.api.operator_schedules import platform_schedules
-from jobplatform.api.operator_tokens import tokens
-from jobplatform.api.operator_workers import workers
-from jobplatform.api.operator_workspaces import workspaces
+from jobplatform.api.operator.alerts import alerts
+from jobplatform.api.operator.audit import audit_log
+from jobplatform.api.operator.limits import plans, queues, rates, resources, tasks
+from jobplatform.api.operator.pauses import pauses
+from jobplatform.api.operator.retention import retention
+from jobplatform.api.operator.schedules import platform_schedules
+from jobplatform.api.operator.tokens import tokens
+from jobplatform.api.operator.workers import workers
+from jobplatform.api.operator.workspaces import workspaces
 from jobplatform.api.probes import probes
 from jobplatform.api.problems import answer_exception, answer_http_exception, not_found
 from jobplatform.api.receiving import receiving
 from jobplatform.api.records import records
-from jobplatform.api.refused_deliveries import RefusedDeliveries
-from jobplatform.api.request_rates import RequestRates, tell_standing
 from jobplatform.api.requests import accompany_requests
 from jobplatform.api.resource import LARGEST_BODY, Resource
 from jobplatform.api.schedules import schedules
 from jobplatform.api.short_forms import short_forms
+from jobplatform.api.streams.events import events
+from jobplatform.api.streams.hub import Hub, StreamLimits
 from jobplatform.api.sync_logs import sync_logs
 from jobplatform.api.syncs import syncs
 from jobplatform.api.uploads import uploads

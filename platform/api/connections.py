@@ -10,9 +10,14 @@ from uuid import UUID
 from flask import Response
 from sqlalchemy.orm import Session
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import page_of, respond
 from jobplatform.api.auditing import audit
-from jobplatform.api.connection_schemas import (
+from jobplatform.api.editing import require_still_locked, tag_of_connection, tagged_as
+from jobplatform.api.mounted import mounted, reach_of_request, serving_url
+from jobplatform.api.problems import ProblemError, not_found
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
+from jobplatform.api.schemas.connections import (
     ConnectionChangeSchema,
     ConnectionPageSchema,
     ConnectionSchema,
@@ -20,12 +25,7 @@ from jobplatform.api.connection_schemas import (
     TriedSchema,
     TryConnectionSchema,
 )
-from jobplatform.api.editing import require_still_locked, tag_of_connection, tagged_as
-from jobplatform.api.mounted import mounted, reach_of_request, serving_url
-from jobplatform.api.principals import Scope
-from jobplatform.api.problems import ProblemError, not_found
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
-from jobplatform.api.schemas import PageQuerySchema
+from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.connectors import (
     CredentialsSeen,
     change_connection,

@@ -13,10 +13,10 @@ from flask import Flask, Response, request
 from marshmallow import fields
 
 from jobplatform.api.document_details import complete
-from jobplatform.api.fields import Cursor, Digits, Moment, WholeNumber
 from jobplatform.api.problems import PROBLEM_JSON
 from jobplatform.api.resource import SECURITY_SCHEME, Resource
-from jobplatform.api.schemas import ProblemSchema
+from jobplatform.api.schemas.fields import Cursor, Digits, Moment, WholeNumber
+from jobplatform.api.schemas.jobs import ProblemSchema
 
 OPENAPI_VERSION = "3.1.1"
 

@@ -17,8 +17,9 @@ from marshmallow import Schema
 from sqlalchemy.orm import Session
 
 from jobplatform.api.answers import require_tag
-from jobplatform.api.hook_schemas import HookChangeSchema
-from jobplatform.api.operator_schemas import (
+from jobplatform.api.problems import ProblemError
+from jobplatform.api.schemas.hooks import HookChangeSchema
+from jobplatform.api.schemas.operator import (
     LimitsChangeSchema,
     LimitsSchema,
     QueueLimitsChangeSchema,
@@ -26,9 +27,8 @@ from jobplatform.api.operator_schemas import (
     ResourceLimitChangeSchema,
     TaskLimitsChangeSchema,
 )
-from jobplatform.api.problems import ProblemError
-from jobplatform.api.schedule_schemas import PlatformScheduleChangeSchema
-from jobplatform.api.webhook_schemas import WebhookChangeSchema
+from jobplatform.api.schemas.schedules import PlatformScheduleChangeSchema
+from jobplatform.api.schemas.webhooks import WebhookChangeSchema
 from jobplatform.connectors import CredentialsSeen
 from jobplatform.models import (
     Connection,

@@ -11,7 +11,7 @@ from flask import Response
 from marshmallow import Schema
 from sqlalchemy.orm import Session
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tagged_as

@@ -15,12 +15,12 @@ from jobplatform.api.answers import duplicate, job_url, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.bodies import MOST_ERRORS
 from jobplatform.api.enqueueing import edge_of, if_active_of, queue_options
-from jobplatform.api.fields import write_moment
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, job_problems
 from jobplatform.api.reading import read_existing
 from jobplatform.api.requests import current_request_id, current_trace_parent
-from jobplatform.api.schemas import JobsAcceptedSchema
+from jobplatform.api.schemas.fields import write_moment
+from jobplatform.api.schemas.jobs import JobsAcceptedSchema
 from jobplatform.errors import InvalidJobError, Problem, UnknownTaskError
 from jobplatform.queue import Edge, Enqueued, NewJob, statuses_of, strict_json
 

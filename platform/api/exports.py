@@ -12,14 +12,14 @@ from marshmallow import fields
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.auditing import audit
-from jobplatform.api.fields import CamelSchema, Moment
 from jobplatform.api.mounted import Reach, mounted, serving_url
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.resource import LISTED, Resource
-from jobplatform.api.schemas import PageQuerySchema
+from jobplatform.api.schemas.fields import CamelSchema, Moment
+from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.connectors import FolderStore, find_linked, open_store, read_link_token, renew_link
 from jobplatform.models import ExportFile, Role, clock
 from jobplatform.settings import Settings

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from jobplatform.api.blueprint import blueprint_for
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.pages import mount_pages
-from jobplatform.api.stopping import end_streams_when_told_to_stop
+from jobplatform.api.streams.stopping import end_streams_when_told_to_stop
 from jobplatform.errors import SettingsError
 from jobplatform.models import make_engine
 from jobplatform.queue import Tasks

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Response
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.resource import Resource
-from jobplatform.api.schemas import HealthSchema, StatsSchema
+from jobplatform.api.schemas.jobs import HealthSchema, StatsSchema
 from jobplatform.queue import queue_health, queue_stats
 
 health = Resource("health", __name__, description="Health of the queue")

@@ -9,11 +9,15 @@ from uuid import UUID
 from flask import Response, request
 from sqlalchemy.orm import Session
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.editing import tag_of_hook
 from jobplatform.api.endpoints import Kind
-from jobplatform.api.hook_schemas import (
+from jobplatform.api.mounted import mounted, serving_url
+from jobplatform.api.problems import invalid
+from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
+from jobplatform.api.schemas.hooks import (
     DeliveriesSchema,
     DeliverySchema,
     HookChangeSchema,
@@ -24,11 +28,7 @@ from jobplatform.api.hook_schemas import (
     ShownHookSchema,
     ShownSecretSchema,
 )
-from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.principals import Scope
-from jobplatform.api.problems import invalid
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
-from jobplatform.api.schemas import PageQuerySchema
+from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.errors import Problem
 from jobplatform.models import Connection, Hook, HookDelivery
 from jobplatform.queue import (

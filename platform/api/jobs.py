@@ -7,6 +7,7 @@ from uuid import UUID
 
 from flask import Response, request
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import (
     accept,
     duplicate,
@@ -20,7 +21,6 @@ from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.enqueueing_many import enqueue_all
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import invalid, not_found, unavailable
 from jobplatform.api.reading import (
     places_for_reader,
@@ -32,7 +32,7 @@ from jobplatform.api.reading import (
 )
 from jobplatform.api.requests import current_request_id, current_trace_parent
 from jobplatform.api.resource import CONDITIONAL, CONFLICT, DUPLICATE, GUARDED, LISTED, LOCATED, QUOTA, TAGGED, Resource
-from jobplatform.api.schemas import (
+from jobplatform.api.schemas.jobs import (
     AcceptedSchema,
     AttemptsSchema,
     CancelQuerySchema,
@@ -48,7 +48,7 @@ from jobplatform.api.schemas import (
     StepsSchema,
     WaitQuerySchema,
 )
-from jobplatform.api.streaming import show_after
+from jobplatform.api.streams.streaming import show_after
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.queue import (
     CancelAnswer,

@@ -6,9 +6,9 @@ from typing import Final
 
 from flask import Response
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.counting import counted
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.resource import Resource
 from jobplatform.metrics import JOBS, OLDEST, RESOURCE_LEVEL, WORKERS, Family, Rows, write_page
 from jobplatform.queue import Levels, extreme_levels, measure_levels

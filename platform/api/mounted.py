@@ -11,12 +11,12 @@ from uuid import UUID
 from flask import Request, current_app, g, request, url_for
 from sqlalchemy.orm import Session, scoped_session
 
-from jobplatform.api.admission import Admission
-from jobplatform.api.hub import Hub, StreamLimits
+from jobplatform.api.access.admission import Admission
+from jobplatform.api.access.principals import Principal
+from jobplatform.api.access.refused_deliveries import RefusedDeliveries
+from jobplatform.api.access.request_rates import RequestRates
 from jobplatform.api.kept_levels import KeptLevels
-from jobplatform.api.principals import Principal
-from jobplatform.api.refused_deliveries import RefusedDeliveries
-from jobplatform.api.request_rates import RequestRates
+from jobplatform.api.streams.hub import Hub, StreamLimits
 from jobplatform.models import Role, confine, set_free
 from jobplatform.queue import Tasks
 from jobplatform.settings import Settings

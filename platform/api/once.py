@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from flask import Response, request
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
 from jobplatform.api.mounted import mounted, reach_of_request
 from jobplatform.api.problems import ProblemError, invalid
 from jobplatform.errors import Problem

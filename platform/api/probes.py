@@ -10,7 +10,7 @@ from jobplatform.api.answers import respond
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import unavailable
 from jobplatform.api.resource import Resource
-from jobplatform.api.schemas import ProbeSchema
+from jobplatform.api.schemas.jobs import ProbeSchema
 
 probes = Resource("probes", __name__, description="Probes")
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Response
 from sqlalchemy.orm import Session
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
 from jobplatform.api.answers import page
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import not_found, unavailable

@@ -16,15 +16,15 @@ from flask import Response, request
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from jobplatform.api.access import presented_key
+from jobplatform.api.access.guard import presented_key
+from jobplatform.api.access.refused_deliveries import Suspect
 from jobplatform.api.answers import respond
 from jobplatform.api.bodies import MAX_BODY_BYTES, read_event
-from jobplatform.api.hook_schemas import ReceivedSchema
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import ProblemError, invalid, not_found, quota_exceeded, unavailable
-from jobplatform.api.refused_deliveries import Suspect
 from jobplatform.api.requests import current_request_id
 from jobplatform.api.resource import QUOTA, RETRY_AFTER, Resource
+from jobplatform.api.schemas.hooks import ReceivedSchema
 from jobplatform.errors import (
     DeliveryRefusedError,
     InvalidJobError,

@@ -9,13 +9,13 @@ from uuid import UUID
 from flask import Response
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import page_with, respond
-from jobplatform.api.fields import CamelSchema, Digits, Moment, PlaceCursor, read_place, write_place
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found
 from jobplatform.api.resource import LISTED, Resource
-from jobplatform.api.schemas import LARGEST_PAGE, PAGE_LIMIT
+from jobplatform.api.schemas.fields import CamelSchema, Digits, Moment, PlaceCursor, read_place, write_place
+from jobplatform.api.schemas.jobs import LARGEST_PAGE, PAGE_LIMIT
 from jobplatform.connectors import RecordPlace, RecordSeen, get_record, list_records
 from jobplatform.models import Connection
 

@@ -11,15 +11,15 @@ import flask_smorest  # type: ignore[import-untyped]  # it ships no types
 from flask import request
 from marshmallow import Schema
 
-from jobplatform.api.access import by_key as opened_by_key
-from jobplatform.api.access import for_one_job, public, requires, token_in_query
+from jobplatform.api.access.guard import by_key as opened_by_key
+from jobplatform.api.access.guard import for_one_job, public, requires, token_in_query
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.bodies import StrictParser
-from jobplatform.api.fields import camel
 from jobplatform.api.once import PARAMETER as IDEMPOTENCY_KEY
 from jobplatform.api.once import once
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError
-from jobplatform.api.schemas import ConflictSchema, ProblemSchema, QuotaSchema
+from jobplatform.api.schemas.fields import camel
+from jobplatform.api.schemas.jobs import ConflictSchema, ProblemSchema, QuotaSchema
 
 View = TypeVar("View", bound=Callable[..., Any])
 

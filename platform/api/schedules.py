@@ -8,10 +8,11 @@ from uuid import UUID
 from flask import Response, url_for
 
 from jobplatform.api import scheduling
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.mounted import serving_blueprint_name
-from jobplatform.api.principals import Scope
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, QUOTA, Resource
-from jobplatform.api.schedule_schemas import (
+from jobplatform.api.schemas.jobs import PageQuerySchema, ProblemSchema
+from jobplatform.api.schemas.schedules import (
     A_PREVIEW,
     A_RULE,
     NewPreviewSchema,
@@ -25,7 +26,6 @@ from jobplatform.api.schedule_schemas import (
     TicksQuerySchema,
     TicksSchema,
 )
-from jobplatform.api.schemas import PageQuerySchema, ProblemSchema
 
 schedules = Resource("schedules", __name__, description="Schedules of a workspace")
 

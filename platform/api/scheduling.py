@@ -11,14 +11,14 @@ from zoneinfo import ZoneInfo
 from flask import Response
 from sqlalchemy.orm import Session
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tag_of_schedule, tagged_as
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, not_found
 from jobplatform.api.reading import reader_sees_sealed
-from jobplatform.api.schedule_schemas import (
+from jobplatform.api.schemas.schedules import (
     RULES,
     PreviewSchema,
     SchedulePageSchema,

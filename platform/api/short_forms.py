@@ -11,19 +11,19 @@ from uuid import UUID
 from flask import Response
 from marshmallow import fields, validate
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.enqueueing import enqueue_quietly
-from jobplatform.api.events import HEADERS, LAST_EVENT_ID, StreamQuerySchema, begin_at, require_job
-from jobplatform.api.fields import CamelSchema, Moment
-from jobplatform.api.following import JobFollower
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError
 from jobplatform.api.reading import read_job
 from jobplatform.api.resource import DUPLICATE, LOCATED, QUOTA, Resource
-from jobplatform.api.schemas import JobOptionsSchema, ProgressSchema
-from jobplatform.api.streaming import EVENT_STREAM, reader_of_request, stream, write_event
+from jobplatform.api.schemas.fields import CamelSchema, Moment
+from jobplatform.api.schemas.jobs import JobOptionsSchema, ProgressSchema
+from jobplatform.api.streams.events import HEADERS, LAST_EVENT_ID, StreamQuerySchema, begin_at, require_job
+from jobplatform.api.streams.following import JobFollower
+from jobplatform.api.streams.streaming import EVENT_STREAM, reader_of_request, stream, write_event
 from jobplatform.models import Job, Status
 from jobplatform.queue import Change
 

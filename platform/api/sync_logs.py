@@ -8,13 +8,13 @@ from uuid import UUID
 from flask import Response
 from marshmallow import fields, validate
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import job_url, page_of, respond
-from jobplatform.api.fields import CamelSchema, Moment, camel
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found
 from jobplatform.api.resource import LISTED, Resource
-from jobplatform.api.schemas import PageQuerySchema
+from jobplatform.api.schemas.fields import CamelSchema, Moment, camel
+from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.syncs import SYNC
 from jobplatform.queue import SYNC_LOG_STATUSES, SyncLogSeen, get_sync_log, list_sync_logs
 

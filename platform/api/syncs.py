@@ -7,14 +7,14 @@ from uuid import UUID
 
 from flask import Response
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.enqueueing import enqueue
-from jobplatform.api.fields import camel
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.reading import read_job, read_page
 from jobplatform.api.resource import CONDITIONAL, DUPLICATE, LISTED, LOCATED, QUOTA, TAGGED, Resource
-from jobplatform.api.schemas import (
+from jobplatform.api.schemas.fields import camel
+from jobplatform.api.schemas.jobs import (
     AcceptedSchema,
     JobSchema,
     NewSyncSchema,
@@ -22,7 +22,7 @@ from jobplatform.api.schemas import (
     PageSchema,
     WaitQuerySchema,
 )
-from jobplatform.api.streaming import show_after
+from jobplatform.api.streams.streaming import show_after
 from jobplatform.models import Job
 from jobplatform.queue import Task
 

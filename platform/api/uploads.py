@@ -11,13 +11,13 @@ from marshmallow import fields, validate
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
-from jobplatform.api.fields import CamelSchema, Moment
 from jobplatform.api.mounted import mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import ProblemError, invalid, not_found
 from jobplatform.api.resource import Resource
+from jobplatform.api.schemas.fields import CamelSchema, Moment
 from jobplatform.connectors import Spool, find_upload, forget_upload, keep_upload
 from jobplatform.errors import Problem
 from jobplatform.models import Connection, Upload

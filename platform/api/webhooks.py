@@ -10,15 +10,15 @@ from uuid import UUID
 from flask import Response
 from sqlalchemy.orm import Session
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.editing import tag_of_webhook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.principals import Scope
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
-from jobplatform.api.schemas import PageQuerySchema
-from jobplatform.api.webhook_schemas import (
+from jobplatform.api.schemas.jobs import PageQuerySchema
+from jobplatform.api.schemas.webhooks import (
     NewWebhookSchema,
     NewWebhookSecretSchema,
     SentTestSchema,

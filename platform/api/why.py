@@ -9,13 +9,13 @@ from uuid import UUID
 from flask import Response
 from marshmallow import fields, validate
 
-from jobplatform.api.access import current_principal
+from jobplatform.api.access.guard import current_principal
+from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
-from jobplatform.api.fields import CamelSchema, Moment
 from jobplatform.api.mounted import Reach, mounted
-from jobplatform.api.principals import Scope
 from jobplatform.api.problems import not_found
 from jobplatform.api.resource import Resource
+from jobplatform.api.schemas.fields import CamelSchema, Moment
 from jobplatform.models import Role, RunIf, Status
 from jobplatform.queue import BLOCKER_CODES, Blocker, Why, get_job, why_waiting
 

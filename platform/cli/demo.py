@@ -25,7 +25,7 @@ from jobplatform.api import Scope, mint_token, presented_id
 from jobplatform.cli.acting import audit
 from jobplatform.cli.database import open_database
 from jobplatform.cli.demo_story import Story
-from jobplatform.cli.listening import address_options, listen
+from jobplatform.cli.serving.listening import address_options, listen
 from jobplatform.cli.stack import Stack, interruptible
 from jobplatform.cli.up import start_demo_source, start_platform, tell_database
 from jobplatform.connectors.demo_source import connection_config

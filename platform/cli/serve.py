@@ -13,8 +13,8 @@ import click
 
 from jobplatform.cli.amounts import Duration
 from jobplatform.cli.database import mention_migrations, open_database
-from jobplatform.cli.listening import address_options, free_address
-from jobplatform.cli.reloading import begin_again, folders_to_watch, reload_options, run_and_reload
+from jobplatform.cli.serving.listening import address_options, free_address
+from jobplatform.cli.serving.reloading import begin_again, folders_to_watch, reload_options, run_and_reload
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
 from jobplatform.models import Role, make_engine, require_roles
@@ -125,7 +125,7 @@ def api(
             raise click.UsageError("--reload goes with --server threads")
         start_again_with_greenlets()
     from jobplatform.api.app import roles_of_api
-    from jobplatform.cli.gunicorn_server import serve
+    from jobplatform.cli.serving.server import serve
 
     settings = Settings.from_env()
     _require_store(settings, writes=False)

@@ -153,7 +153,7 @@ class Stack:
     ) -> Part:
         """Start a module of ours with the interpreter at hand. Nothing of the current folder can stand in for a
         module of the standard library (``-P``)."""
-        command = [sys.executable, "-P", "-m", "jobplatform.cli.part", str(os.getpid()), *arguments]
+        command = [sys.executable, "-P", "-m", "jobplatform.cli.serving.part", str(os.getpid()), *arguments]
         part = Part(name, command, {**self.environment, **(environment or {})}, self.sink, sockets, stop_with)
         self.parts.append(part)
         return part

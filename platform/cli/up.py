@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import open_database
-from jobplatform.cli.listening import address_of, address_options, listen
-from jobplatform.cli.reloading import as_arguments, folders_to_watch, reload_options
 from jobplatform.cli.serve import DRAIN
+from jobplatform.cli.serving.listening import address_of, address_options, listen
+from jobplatform.cli.serving.reloading import as_arguments, folders_to_watch, reload_options
 from jobplatform.cli.stack import Part, Stack, interruptible
 from jobplatform.embedded import SYSTEM_USER
 from jobplatform.logs import escape_controls

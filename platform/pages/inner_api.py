@@ -17,9 +17,9 @@ from flask import Flask, Request, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from jobplatform.api.access.principals import Principal
 from jobplatform.api.blueprint import blueprint_for
 from jobplatform.api.mounted import Mounted
-from jobplatform.api.principals import Principal
 from jobplatform.api.requests import HEADER as REQUEST_ID
 from jobplatform.api.requests import current_request_id
 

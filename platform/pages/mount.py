@@ -6,7 +6,7 @@ from flask import Flask, Response
 
 from jobplatform.api.mounted import Mounted
 from jobplatform.api.requests import accompany_requests
-from jobplatform.api.stopping import end_streams_when_told_to_stop
+from jobplatform.api.streams.stopping import end_streams_when_told_to_stop
 from jobplatform.pages.access import guard
 from jobplatform.pages.assets import make_assets
 from jobplatform.pages.console import NAVIGATION, make_console_sections

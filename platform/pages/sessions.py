@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobplatform.api.principals import Scope
+from jobplatform.api.access.principals import Scope
 from jobplatform.models import ApiToken, clock
 from jobplatform.pages.visitors import OF_A_WORKSPACE, Visitor
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import Response, current_app, redirect, request
 
+from jobplatform.api.access.principals import Principal
+from jobplatform.api.access.tokens import is_job_token, presented_id, verify_token
 from jobplatform.api.mounted import Reach
-from jobplatform.api.principals import Principal
 from jobplatform.api.requests import current_request_id
-from jobplatform.api.tokens import is_job_token, presented_id, verify_token
 from jobplatform.models import Role
 from jobplatform.pages.forms import require_own_form
 from jobplatform.pages.going_back import is_plain, safe_back

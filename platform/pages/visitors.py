@@ -10,7 +10,7 @@ from typing import Literal
 
 from flask import Request
 
-from jobplatform.api.principals import Principal, Scope
+from jobplatform.api.access.principals import Principal, Scope
 
 #: What can be done in the pages, and the scope that the API asks for it within a workspace.
 VERBS: dict[str, Scope] = {

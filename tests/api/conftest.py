@@ -16,7 +16,7 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from jobplatform.api import create_app, mint_token
-from jobplatform.api.hub import Hub
+from jobplatform.api.streams.hub import Hub
 from jobplatform.models import Role, make_engine
 from jobplatform.queue import (
     Completion,

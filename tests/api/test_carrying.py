@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from flask import Flask
 
-from jobplatform.api import StreamLimits, carrying
-from jobplatform.api.carrying import AGAIN, UNREAD, Carrier, Line
-from jobplatform.api.following import ROOM, Follower, JobFollower, Reader
-from jobplatform.api.hub import Hub
-from jobplatform.api.streaming import render_event
+from jobplatform.api import StreamLimits
+from jobplatform.api.streams import carrying
+from jobplatform.api.streams.carrying import AGAIN, UNREAD, Carrier, Line
+from jobplatform.api.streams.following import ROOM, Follower, JobFollower, Reader
+from jobplatform.api.streams.hub import Hub
+from jobplatform.api.streams.streaming import render_event
 from jobplatform.queue import START
 from jobplatform.testing import wait_until
 from tests.api.conftest import Client, Hand, hub_of

@@ -13,10 +13,11 @@ from flask import Flask
 from sqlalchemy.event import listen, remove
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import StreamLimits, carrying, create_app, end_streams, revoke_token, streaming
-from jobplatform.api.events import JobEventSchema
-from jobplatform.api.following import WorkspaceFollower
-from jobplatform.api.places import WorkspacePlace
+from jobplatform.api import StreamLimits, create_app, end_streams, revoke_token
+from jobplatform.api.streams import carrying, streaming
+from jobplatform.api.streams.events import JobEventSchema
+from jobplatform.api.streams.following import WorkspaceFollower
+from jobplatform.api.streams.places import WorkspacePlace
 from jobplatform.models import Role
 from jobplatform.queue import Lease, LogLine, ProgressReport, append_log_lines, report_progress
 from jobplatform.settings import Settings
@@ -194,7 +195,7 @@ def test_a_workspace_with_more_jobs_than_can_be_followed_says_so(
     opened: Callable[..., Stream],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobplatform.api.following.MOST_LIVE", 2)
+    monkeypatch.setattr("jobplatform.api.streams.following.MOST_LIVE", 2)
     stream = opened(client, events_url)
     wait_until(lambda: stream_has_begun(stream, client), what="the stream to know its place")
 
@@ -271,7 +272,7 @@ def test_all_streams_of_a_process_use_one_connection_to_the_database(
     echo: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobplatform.api.hub.PORTION", 1)
+    monkeypatch.setattr("jobplatform.api.streams.hub.PORTION", 1)
     used: list[tuple[str, int, int]] = []
     pool = app.extensions["jobplatform.engine"].pool
 

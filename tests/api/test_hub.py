@@ -14,11 +14,20 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import following
-from jobplatform.api import hub as hub_module
-from jobplatform.api.following import AT_ONCE, PIECE, ROOM, ROOM_BYTES, Follower, JobFollower, Reader, WorkspaceFollower
-from jobplatform.api.hub import PORTION, Hub, _portions
-from jobplatform.api.streaming import render_event
+from jobplatform.api.streams import following
+from jobplatform.api.streams import hub as hub_module
+from jobplatform.api.streams.following import (
+    AT_ONCE,
+    PIECE,
+    ROOM,
+    ROOM_BYTES,
+    Follower,
+    JobFollower,
+    Reader,
+    WorkspaceFollower,
+)
+from jobplatform.api.streams.hub import PORTION, Hub, _portions
+from jobplatform.api.streams.streaming import render_event
 from jobplatform.queue import START, LogLine, append_log_lines
 from jobplatform.testing import wait_until
 from tests.api.conftest import Hand

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import create_blueprint, revoke_token
-from jobplatform.api.access import hide_token
+from jobplatform.api.access.guard import hide_token
 from jobplatform.api.requests import hide_secrets
 from jobplatform.queue import Tasks
 from tests.api.conftest import Client, MintToken, hub_of

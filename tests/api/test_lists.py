@@ -10,7 +10,7 @@ import pytest
 from marshmallow import fields
 from werkzeug.http import parse_options_header
 
-from jobplatform.api.fields import CamelSchema, Digits
+from jobplatform.api.schemas.fields import CamelSchema, Digits
 from tests.api.conftest import Client, Hand
 
 Echo = Callable[..., str]

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from jobplatform.api import Principal, Scope, create_app, presented_id
-from jobplatform.api.request_rates import MOST_BUCKETS, RequestRates
+from jobplatform.api.access.request_rates import MOST_BUCKETS, RequestRates
 from jobplatform.models import Role
 from jobplatform.settings import Settings
 from tests.api.conftest import PROBLEM, Client, MintToken, hub_of

@@ -201,7 +201,7 @@ def _keys_of_flask_config() -> set[str]:
 
 
 def _kinds_of_problems() -> set[str]:
-    sources = [path.read_text() for path in (ROOT / "platform" / "api").glob("*.py")]
+    sources = [path.read_text() for path in (ROOT / "platform" / "api").rglob("*.py")]
     kinds = import_module("jobplatform.api.problems").KINDS
     return {*kinds.values(), *(kind for text in sources for kind in re.findall(r"kind=\"([a-z-]+)\"", text))}
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobplatform.cli import main
 from jobplatform.cli.database import mention_migrations
-from jobplatform.cli.listening import listen
+from jobplatform.cli.serving.listening import listen
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.settings import Settings
 from tests.end_to_end.conftest import Cli

@@ -15,6 +15,11 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 MAPPED = [
     "jobplatform.api",
+    "jobplatform.api.access",
+    "jobplatform.api.operator",
+    "jobplatform.api.schemas",
+    "jobplatform.api.streams",
+    "jobplatform.cli.serving",
     "jobplatform.proof",
     "jobplatform.queue",
     "jobplatform.queue.after",

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import TestResponse
 
-from jobplatform.api.following import Reader
+from jobplatform.api.streams.following import Reader
 from jobplatform.pages.console.changes import Pulse, Watcher, Writes, position_of, read_position
 from jobplatform.queue import pause, set_queue_limit
 from tests.pages.conftest import Visitor

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import JobPlatform, presented_id, revoke_token
-from jobplatform.api.hub import Hub
+from jobplatform.api.streams.hub import Hub
 from jobplatform.pages import Visitor as KnownVisitor
 from jobplatform.queue import Tasks
 from tests.api.conftest import MintToken

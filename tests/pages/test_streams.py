@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import carrying
-from jobplatform.api.hub import StreamLimits
+from jobplatform.api.streams import carrying
+from jobplatform.api.streams.hub import StreamLimits
 from jobplatform.queue import NewJob, enqueue_job
 from jobplatform.testing import wait_until
 from tests.api.conftest import hub_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from jobplatform.api.giving_way import giving_way, has_greenlets
+from jobplatform.api.streams.giving_way import giving_way, has_greenlets
 
 UNDER_GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import socket, threading, time
-from jobplatform.api.giving_way import giving_way, has_greenlets
+from jobplatform.api.streams.giving_way import giving_way, has_greenlets
 assert has_greenlets()
 ours, theirs = socket.socketpair()
 read = []

@@ -8,9 +8,9 @@ import gevent
 import pytest
 from werkzeug.exceptions import RequestTimeout
 
-from jobplatform.cli import greenlet_worker
-from jobplatform.cli.greenlet_worker import TimelyReader, throw_away
-from jobplatform.cli.patient_worker import MOST_OF_LINGERING, MOST_OF_ONE, READ_SIZE
+from jobplatform.cli.serving import greenlet_worker
+from jobplatform.cli.serving.greenlet_worker import TimelyReader, throw_away
+from jobplatform.cli.serving.patient_worker import MOST_OF_LINGERING, MOST_OF_ONE, READ_SIZE
 
 FOREVER = 3_600.0
 

@@ -6,7 +6,7 @@ import copy
 import subprocess
 import sys
 
-from jobplatform.api.schemas import ProgressSchema
+from jobplatform.api.schemas.jobs import ProgressSchema
 
 
 def test_who_migrates_nothing_does_not_import_what_migrates() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobplatform.cli import patient_socket
-from jobplatform.cli.patient_socket import PatientSocket
+from jobplatform.cli.serving import patient_socket
+from jobplatform.cli.serving.patient_socket import PatientSocket
 
 ANSWER = b"x" * (4 << 20)
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeout
 
-from jobplatform.cli import patient_worker
-from jobplatform.cli.patient_worker import MOST_OF_CHUNK_LINE, MOST_OF_HEAD, MOST_OF_ONE, Arriving, Received
+from jobplatform.cli.serving import patient_worker
+from jobplatform.cli.serving.patient_worker import MOST_OF_CHUNK_LINE, MOST_OF_HEAD, MOST_OF_ONE, Arriving, Received
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-length:  5\r\n\r\nhello"

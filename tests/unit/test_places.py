@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobplatform.api.places import LONGEST, WORTH_MS, WorkspacePlace, read_place
+from jobplatform.api.streams.places import LONGEST, WORTH_MS, WorkspacePlace, read_place
 from jobplatform.queue import Position
 
 NOW = 1_790_000_000_000

@@ -10,7 +10,7 @@ from uuid import UUID
 from flask import Response, redirect, request
 
 from jobplatform.api.auditing import audit
-from jobplatform.api.schemas import JobChangeSchema
+from jobplatform.api.schemas.jobs import JobChangeSchema
 from jobplatform.errors import SearchError
 from jobplatform.pages.console.searching import explained
 from jobplatform.pages.console.typed import change_of_job, typed_change, wrong_with_change

@@ -16,9 +16,9 @@ from typing import Final
 from flask import Flask, Response, current_app, request
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobplatform.api.following import Follower, Reader
 from jobplatform.api.mounted import Mounted, Reach
-from jobplatform.api.streaming import LONGEST_STREAM, stream, write_event
+from jobplatform.api.streams.following import Follower, Reader
+from jobplatform.api.streams.streaming import LONGEST_STREAM, stream, write_event
 from jobplatform.models import Role
 from jobplatform.pages.shell import Section, current_shell, current_visit
 from jobplatform.queue import Followed, Seen, pages

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import request
 
-from jobplatform.api.fields import camel
+from jobplatform.api.schemas.fields import camel
 from jobplatform.pages.console.typed import AN_INTERVAL, milliseconds, ungrouped, whole_number
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.seen import CHANGED, CHANGED_TO_THE_SAME, seen_before
