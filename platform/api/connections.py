@@ -15,7 +15,7 @@ from jobplatform.api.answers import page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tag_of_connection, tagged_as
 from jobplatform.api.mounted import mounted, reach_of_request, serving_url
-from jobplatform.api.problems import ProblemError, not_found
+from jobplatform.api.problems import not_found, sealing
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.connections import (
     ConnectionChangeSchema,
@@ -36,7 +36,6 @@ from jobplatform.connectors import (
     list_connections,
     try_connection,
 )
-from jobplatform.errors import KeyMissingError, Problem
 from jobplatform.models import Connection, confine, set_free
 from jobplatform.redaction import redact_configuration
 
@@ -77,7 +76,7 @@ def create_workspace_connection(body: dict[str, Any], workspace_id: UUID) -> Res
     What its configuration may say is the connector type's affair; a mistake is answered with its place. Credentials are
     sealed, and never answered.
     """
-    with mounted().transaction() as session, _sealing():
+    with mounted().transaction() as session, sealing("/credentials", "Credentials"):
         made = create_connection(session, workspace_id, **body)
         _audit(session, "connection.create", made, connectorType=made.connector_type, **_said_of(body))
         answer = _answer(session, made, 201)
@@ -106,7 +105,7 @@ def change_workspace_connection(body: dict[str, Any], workspace_id: UUID, connec
     What is not named stays; credentials of null are forgotten. New ones end that it needs attention. Credentials that
     were given for one address are not sent to another: with a new one they are given again.
     """
-    with mounted().transaction() as session, _sealing():
+    with mounted().transaction() as session, sealing("/credentials", "Credentials"):
         found = _still(session, workspace_id, connection_id)
         change_connection(session, found, **body)
         _audit(session, "connection.change", found, changed=sorted(body), **_said_of(body))
@@ -157,16 +156,6 @@ def _asking() -> Iterator[Session]:
         finally:
             session.rollback()
             set_free(session)
-
-
-@contextmanager
-def _sealing() -> Iterator[None]:
-    try:
-        yield
-    except KeyMissingError as error:
-        problem = Problem("/credentials", str(error))
-        detail = "Credentials cannot be kept here; nothing was changed. " + str(error)
-        raise ProblemError(503, detail, kind="no-key-ring", title="No key ring", errors=[problem]) from error
 
 
 def _found(session: Session, workspace_id: UUID, connection_id: UUID, *, lock: bool = False) -> Connection:

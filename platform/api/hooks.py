@@ -15,7 +15,7 @@ from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.editing import tag_of_hook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.problems import invalid
+from jobplatform.api.problems import invalid, sealing
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.hooks import (
     DeliveriesSchema,
@@ -87,7 +87,7 @@ def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
     is kept sealed, for which the platform needs a master key.
     """
     task = mounted().tasks.offered(body.pop("job_type"))
-    with mounted().transaction() as session:
+    with mounted().transaction() as session, sealing("/secret", "A secret"):
         _require_connection(session, workspace_id, body)
         made = create_hook(
             session,
@@ -154,7 +154,7 @@ def rotate_key(workspace_id: UUID, hook_id: UUID) -> Response:
 def rotate_secret(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Response:
     """Have deliveries checked by another secret; for a while what the old one signs is taken too"""
     options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
-    with mounted().transaction() as session:
+    with mounted().transaction() as session, sealing("/secret", "A secret"):
         hook = _KIND.locked(session, workspace_id, hook_id)
         secret = rotate_hook_secret(session, hook, body.get("secret"), **options)
         _KIND.audit(session, "rotate_secret", hook, oldUntil=hook.previous_until)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -283,6 +284,17 @@ def _no_text(error: UnicodeDecodeError) -> ProblemError:
         return _unexpected(error)
     name = error.object[: error.start].rpartition(b"&")[2].partition(b"=")[0].decode()
     return invalid([Problem(f"?{name}", "is not UTF-8: write other bytes as %XX")])
+
+
+@contextmanager
+def sealing(path: str, what: str) -> Iterator[None]:
+    """Where a request brings what is kept sealed: a process that cannot seal says what to do about that."""
+    try:
+        yield
+    except KeyMissingError as error:
+        detail = f"{what} cannot be kept here; nothing was changed. {error}"
+        problem = Problem(path, str(error))
+        raise ProblemError(503, detail, kind="no-key-ring", title="No key ring", errors=[problem]) from error
 
 
 def _missing_key(error: KeyMissingError) -> ProblemError:

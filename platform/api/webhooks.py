@@ -16,6 +16,7 @@ from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.editing import tag_of_webhook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
+from jobplatform.api.problems import sealing
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.schemas.webhooks import (
@@ -94,7 +95,7 @@ def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
     It is told of jobs that are enqueued from now on, in the format of Standard Webhooks.
     """
     require_askable(body["url"])
-    with mounted().transaction() as session:
+    with mounted().transaction() as session, sealing("/secret", "A secret"):
         options = _options(body)
         made = create_webhook(session, workspace_id=workspace_id, made_by=current_principal().name, **options)
         _KIND.audit(session, "create", made.webhook, events=made.webhook.events, jobTypes=made.webhook.tasks)
@@ -142,7 +143,7 @@ def remove_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
 def rotate_secret_of_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) -> Response:
     """Sign with another secret, and show it this once; for a while the old one signs too"""
     options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
-    with mounted().transaction() as session:
+    with mounted().transaction() as session, sealing("/secret", "A secret"):
         webhook = _KIND.locked(session, workspace_id, webhook_id)
         secret = rotate_webhook_secret(session, webhook, body.get("secret"), **options)
         _KIND.audit(session, "rotate_secret", webhook, oldUntil=webhook.previous_until)

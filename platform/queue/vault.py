@@ -40,6 +40,10 @@ Shown = TypeVar("Shown", Job, JobAttempt, JobLog, JobStep)
 
 #: An erased key opens nothing any more after so many seconds, wherever it had been in use.
 KEEP_SECONDS = 60.0
+NO_KEY_RING = (
+    "this process has no key ring: whoever runs the platform installs jobplatform[encryption] and gives every process "
+    "JOBPLATFORM_ENCRYPTION_KEYS (from `jobplatform keys generate`)"
+)
 #: Of a job, an attempt, a line of log or a step: what may be sealed, and as which field.
 FIELDS = {
     Job: {"payload": "payload", "result": "result", "error": "error"},
@@ -390,7 +394,7 @@ def reveal_value(
 def _require_ring() -> KeyRing:
     ring = key_ring()
     if ring is None:
-        raise KeyMissingError(None, "this process has no key ring")
+        raise KeyMissingError(None, NO_KEY_RING)
     return ring
 
 

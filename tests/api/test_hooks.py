@@ -541,6 +541,9 @@ def test_without_a_master_key_no_secret_is_taken(
     monkeypatch.delenv("JOBPLATFORM_ENCRYPTION_KEYS")
 
     body = {"name": "a", "scheme": "github", "jobType": "echo", "secret": SECRET}
-    assert owner.post(url, json=body).status_code == 503
+    for refused in (owner.post(url, json=body), owner.post(f"{hook.at}/rotate-secret", json={"secret": SECRET})):
+        assert refused.status_code == 503
+        assert refused.get_json()["type"].endswith(":no-key-ring")
+        assert "jobplatform keys generate" in refused.get_json()["detail"]
     answer = hook.deliver({}, providers.github(SECRET, b"{}"))
     assert answer.headers["Retry-After"].isdigit()

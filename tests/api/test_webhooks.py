@@ -97,6 +97,18 @@ def test_deliveries_are_jobs(
     assert owner.get(f"{at}/deliveries").get_json()["items"][1]["answer"] == 204
 
 
+def test_without_a_master_key_no_webhook_is_made_and_it_is_said_what_to_do(
+    owner: Client, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"{url}/{make(owner, url)['id']}"
+    monkeypatch.delenv("JOBPLATFORM_ENCRYPTION_KEYS")
+
+    for refused in (owner.post(url, json=WEBHOOK), owner.post(f"{at}/rotate-secret")):
+        assert refused.status_code == 503
+        assert refused.get_json()["type"].endswith(":no-key-ring")
+        assert refused.get_json()["errors"][0]["path"] == "/secret"
+
+
 def test_a_webhook_that_is_disabled_is_not_tested(owner: Client, url: str) -> None:
     at = f"{url}/{make(owner, url)['id']}"
     owner.post(f"{at}/disable")
