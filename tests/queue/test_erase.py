@@ -302,6 +302,21 @@ def test_erasing_and_settling_never_wait_for_each_other_in_a_circle(
     assert rows_of(session, workspace_id) == {}
 
 
+def test_what_ends_just_now_is_not_waited_for_by_whoever_stops_what_runs(
+    elsewhere: Elsewhere, session: Session, worker: Worker, workspace_id: uuid.UUID, put: Put, fact: Fact
+) -> None:
+    put(), put()
+    first, _second = worker.claim(limit=2)
+    complete_jobs(session, [Completion(first.lease)])
+
+    stopping = elsewhere.start(lambda other: stop_running(other, workspace_id))
+    wait_until(elsewhere.is_done_or_blocked, what="whoever stops them to go as far as they can")
+
+    assert stopping.done()
+    assert stopping.result() == 2
+    assert fact("select count(*) from jobplatform.job_queue where cancel_requested_at is not null") == 1
+
+
 def test_what_somebody_has_locked_is_waited_for_when_nothing_else_is_left(
     db: Session, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
 ) -> None:

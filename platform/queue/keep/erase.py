@@ -32,7 +32,7 @@ from jobplatform.models import (
     visit,
 )
 from jobplatform.queue.audit import record
-from jobplatform.queue.by_hand.cancel import cancel_job
+from jobplatform.queue.by_hand.cancel_many import cancel_places, tell_cancelled
 from jobplatform.queue.keep.belongings import Belonging, belongings
 from jobplatform.queue.limits.pause import pause
 
@@ -62,10 +62,14 @@ def count_running(session: Session, workspace_id: uuid.UUID) -> int:
 
 
 def stop_running(session: Session, workspace_id: uuid.UUID) -> int:
-    """Ask for the cancellation of every job of the workspace that runs, and say how many do."""
+    """Ask for the cancellation of every job of the workspace that runs, and say how many do.
+
+    What somebody has locked is just ending, or is asked the next time: a worker ends several at once, in another order
+    than this, and each would wait for the other.
+    """
     running = _running(session, workspace_id)
-    for job_id in running:
-        cancel_job(session, workspace_id, job_id)
+    answers = cancel_places(session, [(str(workspace_id), str(job_id)) for job_id in running])
+    tell_cancelled(session, answers)
     return len(running)
 
 
