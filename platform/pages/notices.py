@@ -11,6 +11,7 @@ from flask import Response, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from jobplatform.pages.shell import current_shell
+from jobplatform.queue import safe_text
 
 _COOKIE = "jobplatform_notice"
 LONGEST = 600
@@ -47,7 +48,7 @@ def take_notice() -> Notice | None:
         text, kind = json.loads(base64.urlsafe_b64decode(said))
     except (ValueError, binascii.Error, TypeError, RecursionError):
         return None
-    return Notice(str(text)[:LONGEST], "refused" if kind == "refused" else "done")
+    return Notice(safe_text(str(text), LONGEST), "refused" if kind == "refused" else "done")
 
 
 def forget_notice(answer: Response) -> Response:
