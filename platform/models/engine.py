@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobplatform.errors import SettingsError
@@ -34,6 +35,11 @@ ALL_TEXTS = {"client_encoding": "utf8"}
 #: For connections that run the same few statements for ever: plan each once. Left to itself the server finds that a
 #: plan for one job is cheaper than one for ten, and pays 1.5 ms for making it every time. Its JIT never pays here.
 PLAN_ONCE = ("set plan_cache_mode = force_generic_plan", "set jit = off")
+
+UNREADABLE = (
+    "the database's URL cannot be read: it is postgresql://LOGIN:PASSWORD@HOST:PORT/DATABASE, with %40 for an @ in the "
+    "password, %2F for a / and %25 for a %; several hosts are said as postgresql:///DATABASE?host=ONE:5432&host=TWO:5432"
+)
 
 #: How a URL may begin that is for psycopg.
 FORMS = ("postgresql", "postgres", "postgresql+psycopg", "postgres+psycopg")
@@ -61,7 +67,7 @@ def make_engine(
     A connection that turns out to go through a pooler prepares nothing, sets nothing and assumes no role: the rights of
     its login count then. ``prepare=False`` treats them all like that, for a pooler that gives no sign of itself.
     """
-    address = _with_driver(make_url(url))
+    address = _address(url)
     options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
     engine = create_engine(
         address,
@@ -90,7 +96,7 @@ def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection
     """A connection of the driver's own to where an engine for ``url`` goes. Every statement is its own transaction;
     nothing is prepared and nothing set, so that it may go through a pooler.
     """
-    address = _with_driver(make_url(url))
+    address = _address(url)
     _, options = address.get_dialect()().create_connect_args(address)
     settings = {
         **NETWORK,
@@ -156,6 +162,17 @@ def _ping_after_a_pause(engine: Engine) -> None:
         except Exception as error:
             # The pool takes this as its cue to connect anew.
             raise DisconnectionError from error
+
+
+def _address(url: str | URL) -> URL:
+    """Nothing of the text is repeated: what was taken for a port or a host may be part of a password."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        raise SettingsError([UNREADABLE]) from None
+    if "@" in (found.host or "") or re.search("@.*/", found.database or ""):
+        raise SettingsError([UNREADABLE])
+    return _with_driver(found)
 
 
 def _with_driver(url: URL) -> URL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
@@ -54,6 +56,15 @@ def test_every_form_of_a_url_that_settings_accept_is_for_psycopg(form: str) -> N
     assert url is not None
 
     assert make_engine(url).url.render_as_string(hide_password=False) == "postgresql+psycopg://app:hunter2@db/app"
+
+
+@pytest.mark.parametrize("rest", ["hunter2@db:port/app", "h@ter2@db/app", "h@t/er2@db:5432/app", "x@db:1,db2:2/app"])
+def test_a_url_whose_password_is_not_encoded_is_refused_with_what_to_write(rest: str) -> None:
+    with pytest.raises(SettingsError, match="with %40 for an @ in the password") as refused:
+        make_engine(f"postgresql://app:{rest}")
+
+    assert not re.search("hunter2|ter2|er2", str(refused.value))
+    assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize("form", ["sqlite", "mysql", "postgresql+psycopg2", "postgresql+asyncpg"])
