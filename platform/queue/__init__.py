@@ -220,35 +220,35 @@ from jobplatform.queue.kept_answers import (
 )
 from jobplatform.queue.limits.breaker import ResourceNote, note_of, note_resources
 from jobplatform.queue.limits.pause import find_pause, list_pauses, pause, pauses_of, resume
+from jobplatform.queue.limits.queues import list_queue_limits, set_queue_limit
+from jobplatform.queue.limits.rates import clear_rate_limit, find_rate_limit, list_rate_limits, set_rate_limit
 from jobplatform.queue.limits.resource_levels import LevelOfResource, extreme_levels, list_resource_levels
-from jobplatform.queue.limits.settings import (
-    Limits,
+from jobplatform.queue.limits.resources import (
+    clear_resource_limit,
+    declare_resource_limits,
+    find_resource_limit,
+    list_resource_limits,
+    set_resource_limit,
+)
+from jobplatform.queue.limits.tasks import (
     LimitsInCode,
+    clear_task_limits,
+    declare_task_limits,
+    find_task_limits,
+    list_task_limits,
+    set_task_limits,
+)
+from jobplatform.queue.limits.workspaces import (
+    Limits,
     LimitsOfWorkspace,
     PlanDeletion,
-    clear_rate_limit,
-    clear_resource_limit,
-    clear_task_limits,
     clear_workspace_limits,
-    declare_resource_limits,
-    declare_task_limits,
     delete_plan,
     find_plan,
-    find_rate_limit,
-    find_resource_limit,
-    find_task_limits,
     limits_of_workspaces,
     list_plans,
-    list_queue_limits,
-    list_rate_limits,
-    list_resource_limits,
-    list_task_limits,
     read_workspace_limits,
     set_plan,
-    set_queue_limit,
-    set_rate_limit,
-    set_resource_limit,
-    set_task_limits,
     set_workspace_limits,
 )
 from jobplatform.queue.numbers.count import Counted, count_endings

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Pause, PauseKind, TaskLimits, TaskType
 from jobplatform.queue.limits.pause import list_pauses
-from jobplatform.queue.limits.settings import list_queue_limits, list_task_limits
+from jobplatform.queue.limits.queues import list_queue_limits
+from jobplatform.queue.limits.tasks import list_task_limits
 from jobplatform.queue.numbers.counts import Live, count_live
 from jobplatform.queue.numbers.overview import WorkerSeen, list_workers
 from jobplatform.queue.pages.charts import Point, Throughput, throughput_by_queue, totals_by_task

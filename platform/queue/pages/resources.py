@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Pause, PauseKind, RateLimit, ResourceLimits
 from jobplatform.queue.limits.pause import list_pauses
+from jobplatform.queue.limits.rates import list_rate_limits
 from jobplatform.queue.limits.resource_levels import LevelOfResource, list_resource_levels
-from jobplatform.queue.limits.settings import list_rate_limits, list_resource_limits
+from jobplatform.queue.limits.resources import list_resource_limits
 from jobplatform.queue.statement import run, text_array
 
 #: Resources that are shown of those that are closed or fail: there may be one for each account of a source.

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Pause, PauseKind
 from jobplatform.queue.limits.pause import pauses_of
-from jobplatform.queue.limits.settings import LimitsOfWorkspace, limits_of_workspaces
+from jobplatform.queue.limits.workspaces import LimitsOfWorkspace, limits_of_workspaces
 from jobplatform.queue.numbers.overview import WORKSPACES
 from jobplatform.queue.statement import array, run
 
