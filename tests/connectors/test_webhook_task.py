@@ -24,6 +24,7 @@ from jobplatform.queue import (
     change_webhook,
     create_webhook,
     disable_webhook,
+    enable_webhook,
     find_webhook,
     get_job,
     get_webhook,
@@ -230,7 +231,8 @@ def test_what_waits_for_a_webhook_that_is_disabled_or_deleted_is_not_sent(webhoo
     waiting = [webhook.send(), webhook.send()]
     webhook.act(lambda session, found: disable_webhook(session, found, actor="ann"))
     webhook.run()
-    deleted = webhook.act(send_test)
+    webhook.act(enable_webhook)
+    deleted = webhook.send()
     webhook.act(lambda session, found: session.delete(found))
     webhook.run()
 
