@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access.guard import current_principal
 from jobplatform.api.access.principals import Scope
-from jobplatform.api.answers import job_url, page_of, respond
+from jobplatform.api.answers import job_url, page_of, respond, status_conflict
 from jobplatform.api.editing import tag_of_webhook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.problems import sealing
+from jobplatform.api.problems import not_found, sealing
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.schemas.webhooks import (
@@ -38,11 +38,13 @@ from jobplatform.queue import (
     delivery_id,
     disable_webhook,
     enable_webhook,
+    find_delivery,
     find_webhook,
     get_webhook,
     list_webhook_jobs,
     list_webhooks,
     problem_of_webhook,
+    redeliver,
     rotate_webhook_secret,
     send_test,
     tasks_served,
@@ -162,6 +164,26 @@ def send_test_event(workspace_id: UUID, webhook_id: UUID) -> Response:
     return respond(_TEST, {"job_id": job_id, "status_url": where}, 202, {"Location": where})
 
 
+@webhooks.endpoint("POST", WEBHOOK + "/deliveries/<uuid:jobId>/redeliver", Scope.CONNECTIONS, refuses=(404, 409))
+@webhooks.answers(202, SentTestSchema, headers=LOCATED)
+def redeliver_one(workspace_id: UUID, webhook_id: UUID, job_id: UUID) -> Response:
+    """Send a delivery that has ended once more, under the same `webhook-id`
+
+    Also one that was taken, or that was not sent because the webhook was disabled.
+    """
+    with mounted().transaction() as session:
+        webhook = _KIND.locked(session, workspace_id, webhook_id)
+        delivery = find_delivery(session, webhook, job_id)
+        if delivery is None:
+            raise not_found()
+        if delivery.completed_at is None:
+            raise status_conflict(delivery, "delivered again")
+        again = redeliver(session, webhook, delivery)
+        _KIND.audit(session, "redeliver", webhook, jobId=again, again=job_id)
+    where = job_url(workspace_id, again)
+    return respond(_TEST, {"job_id": again, "status_url": where}, 202, {"Location": where})
+
+
 @webhooks.endpoint("POST", WEBHOOK + "/disable", Scope.CONNECTIONS, refuses=(404,))
 @webhooks.answers(200, WebhookSchema, headers=EDITABLE)
 def disable_one(workspace_id: UUID, webhook_id: UUID) -> Response:
@@ -213,7 +235,7 @@ def _describe_delivery(job: Job) -> dict[str, Any]:
     answer = job.result.get("status") if isinstance(job.result, dict) else None
     return {
         "job_id": job.id,
-        "delivery_id": delivery_id(job.id),
+        "delivery_id": delivery_id(job.id, job.payload.get("deliveryId")),
         "type": event.get("type", ""),
         "about_job_id": event.get("data", {}).get("jobId"),
         "status": job.status,

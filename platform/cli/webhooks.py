@@ -23,10 +23,12 @@ from jobplatform.queue import (
     delete_webhook,
     disable_webhook,
     enable_webhook,
+    find_delivery,
     find_webhook,
     list_webhook_jobs,
     list_webhooks,
     problem_of_webhook,
+    redeliver,
     rotate_webhook_secret,
     send_test,
     tasks_served,
@@ -151,6 +153,25 @@ def test(webhook: UUID, workspace: str, as_json: bool) -> None:
         job_id = send_test(session, found)
         _KIND.audit(session, "test", found, jobId=job_id)
     tell(as_json, f"{job_id} will deliver it", id=found.id, job_id=job_id)
+
+
+@webhooks.command("redeliver")
+@_KIND.argument
+@click.argument("job_id", type=click.UUID)
+@workspace_option
+@as_json_option
+def deliver_again(webhook: UUID, job_id: UUID, workspace: str, as_json: bool) -> None:
+    """Send a delivery that has ended once more, under the same webhook-id. JOB_ID is its job."""
+    with open_session() as session:
+        found = _KIND.find(session, webhook, workspace)
+        delivery = find_delivery(session, found, job_id)
+        if delivery is None:
+            raise click.ClickException(f"{job_id} is no delivery to {found.name}; see `jobplatform webhooks show`")
+        if delivery.completed_at is None:
+            raise click.ClickException(f"{job_id} is {delivery.status}, and is still to be delivered")
+        again = redeliver(session, found, delivery)
+        _KIND.audit(session, "redeliver", found, jobId=again, again=job_id)
+    tell(as_json, f"{again} will deliver it", id=found.id, job_id=again)
 
 
 @webhooks.command("rotate-secret")

@@ -88,7 +88,7 @@ def send_webhook(job: RunningJob, payload: WebhookPayload) -> Delivered | Skip:
     if sending.is_disabled:
         return Skip("the webhook is disabled")
     body = body_of(payload.event)
-    headers = sign(sending.secrets, delivery_id(job.id), sending.now, body)
+    headers = sign(sending.secrets, delivery_id(job.id, payload.delivery_id), sending.now, body)
     try:
         answer = _post(sending.url, headers, body)
     except (SourceError, WebhookFailedError) as error:

@@ -115,6 +115,7 @@ def test_the_routes_are_the_ones_we_know(app: Flask) -> None:
         "/workspaces/{workspaceId}/webhooks",
         "/workspaces/{workspaceId}/webhooks/{webhookId}",
         "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries",
+        "/workspaces/{workspaceId}/webhooks/{webhookId}/deliveries/{jobId}/redeliver",
         "/workspaces/{workspaceId}/webhooks/{webhookId}/disable",
         "/workspaces/{workspaceId}/webhooks/{webhookId}/enable",
         "/workspaces/{workspaceId}/webhooks/{webhookId}/rotate-secret",

@@ -39,6 +39,7 @@ from jobplatform.queue import (
     pause,
     pause_schedule,
     register_worker,
+    send_test,
     set_plan,
     set_rate_limit,
     set_resource_limit,
@@ -169,6 +170,15 @@ class Stage:
             made = create_webhook(session, workspace_id=self.workspace_id, name="a", url="https://crm.example.com")
             return {"webhookId": made.webhook.id}
 
+    def delivery(self) -> Values:
+        made = self.webhook()
+        with self.sessions.begin() as session:
+            found = find_webhook(session, self.workspace_id, made["webhookId"])  # type: ignore[arg-type]  # it is an id
+            assert found is not None
+            job_id = send_test(session, found)
+            cancel_job(session, self.workspace_id, job_id)
+        return {**made, "jobId": job_id}
+
     def disabled_webhook(self) -> Values:
         made = self.webhook()
         with self.sessions.begin() as session:
@@ -279,6 +289,7 @@ ACTS = {
     Route("DELETE", WEBHOOK): Act("webhook.delete", Stage.webhook),
     Route("POST", f"{WEBHOOK}/rotate-secret"): Act("webhook.rotate_secret", Stage.webhook, body={"keepOldMs": 0}),
     Route("POST", f"{WEBHOOK}/test"): Act("webhook.test", Stage.webhook),
+    Route("POST", f"{WEBHOOK}/deliveries/{{jobId}}/redeliver"): Act("webhook.redeliver", Stage.delivery),
     Route("POST", f"{WEBHOOK}/disable"): Act("webhook.disable", Stage.webhook),
     Route("POST", f"{WEBHOOK}/enable"): Act("webhook.enable", Stage.disabled_webhook),
     Route("POST", "/operator/schedules"): Act("schedule.create", body={"jobType": "echo", "cron": "@daily"}),

@@ -97,6 +97,24 @@ def test_deliveries_are_jobs(
     assert owner.get(f"{at}/deliveries").get_json()["items"][1]["answer"] == 204
 
 
+def test_a_delivery_that_has_ended_is_sent_again(owner: Client, url: str, hand: Hand, workspace_id: uuid.UUID) -> None:
+    at, other = (f"{url}/{make(owner, url)['id']}" for _ in range(2))
+    job_id = owner.post(f"{at}/test").get_json()["jobId"]
+    again = f"deliveries/{job_id}/redeliver"
+
+    waits = owner.post(f"{at}/{again}")
+    hand.complete(workspace_id, job_id, '{"status": 204}')
+    sent = owner.post(f"{at}/{again}")
+
+    assert (waits.status_code, waits.get_json()["jobStatus"]) == (409, "pending")
+    assert (sent.status_code, sent.headers["Location"]) == (202, sent.get_json()["statusUrl"])
+    repeat, first = owner.get(f"{at}/deliveries").get_json()["items"]
+    assert (repeat["jobId"], repeat["deliveryId"]) == (sent.get_json()["jobId"], first["deliveryId"])
+    assert owner.post(f"{other}/{again}").status_code == 404
+    owner.post(f"{at}/disable")
+    assert owner.post(f"{at}/{again}").status_code == 409
+
+
 def test_without_a_master_key_no_webhook_is_made_and_it_is_said_what_to_do(
     owner: Client, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,12 +23,14 @@ from jobplatform.queue import (
     Tasks,
     change_webhook,
     create_webhook,
+    delivery_id,
     disable_webhook,
     enable_webhook,
     find_webhook,
     get_job,
     get_webhook,
     list_attempts,
+    redeliver,
     rotate_webhook_secret,
     send_test,
     use_key_ring,
@@ -203,6 +205,26 @@ def test_every_try_is_the_same_delivery_signed_anew(webhook: Webhook, receiver: 
     delivered = webhook.look(job_id)
     assert (delivered.status, delivered.result) == ("completed", {"status": 204})
     assert webhook.now().failing_since is None
+
+
+def test_what_was_taken_and_what_was_not_sent_are_delivered_again_under_their_ids(
+    webhook: Webhook, receiver: Receiver
+) -> None:
+    taken = webhook.send()
+    webhook.run()
+    lost = webhook.send()
+    webhook.act(lambda session, one: disable_webhook(session, one, actor="ann"))
+    webhook.run()
+    webhook.act(enable_webhook)
+
+    again = [webhook.act(lambda s, one, job=job: redeliver(s, one, webhook.look(job))) for job in (taken, lost)]
+    webhook.run()
+
+    ids = [headers["webhook-id"] for headers, _ in receiver.received]
+    assert ids == [delivery_id(taken), delivery_id(taken), delivery_id(lost)]
+    assert receiver.received[0][1] == receiver.received[1][1]
+    third = webhook.act(lambda s, one: redeliver(s, one, webhook.look(again[0])))
+    assert webhook.look(third).payload["deliveryId"] == delivery_id(taken)
 
 
 def test_while_its_secret_is_replaced_both_sign(webhook: Webhook, receiver: Receiver) -> None:

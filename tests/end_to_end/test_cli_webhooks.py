@@ -72,12 +72,16 @@ def test_a_delivery_that_was_not_sent_is_not_shown_as_one_that_was(
         session.commit()
 
     shown = webhooks("show", made)
+    again = webhooks("redeliver", made, str(job_id))
 
     *_, skipped, sent = shown.stdout.splitlines()
     assert skipped.split()[2] == "skipped"
     assert skipped.rstrip().endswith("the webhook is disabled")
     assert (sent.split()[2], sent.split()[-1]) == ("completed", "204")
     assert "no live worker knows the task snyc" in shown.stdout
+    waits = webhooks("redeliver", made, again.stdout.split()[0])
+    assert "is pending, and is still to be delivered" in waits.stderr
+    assert "is no delivery to the CRM" in webhooks("redeliver", made, str(acme)).stderr
 
 
 @pytest.mark.parametrize(

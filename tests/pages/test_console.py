@@ -20,6 +20,7 @@ from jobplatform.queue import (
     create_schedule,
     declare_resource_limits,
     end_late_jobs,
+    list_jobs,
     pause,
     set_resource_limit,
 )
@@ -945,6 +946,24 @@ def test_a_webhook_is_tried_on_its_line_and_not_while_it_is_disabled(
     assert notice_of(disabled).startswith("It is disabled")
     assert "by hand" in disabled.text
     assert "/test" not in disabled.text
+
+
+def test_a_delivery_that_was_taken_is_sent_again_from_the_page_of_its_job(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions, hand: Hand
+) -> None:
+    with sessions.begin() as session:
+        session.add(webhook_of(acme, "the CRM"))
+    operator.get("/connections/webhooks")
+    operator.follow(operator.send("/test"))
+    with sessions() as session:
+        (job,) = list_jobs(session, acme)
+    hand.complete(acme, str(job.id), '{"status": 204}')
+    operator.get(f"/jobs/{acme}/{job.id}")
+
+    again = operator.follow(operator.send(f"/redeliver/{job.id}"))
+
+    assert notice_of(again) == "This job delivers it again."
+    assert str(job.id) not in again.request.path
 
 
 def test_a_source_is_synced_from_its_line_and_a_second_time_leads_to_the_first(

@@ -108,7 +108,7 @@ class WebhookDeliveriesSchema(CamelSchema):
 
 
 class SentTestSchema(CamelSchema):
-    """The job that delivers the event ``webhook.test``."""
+    """The job that delivers it."""
 
     job_id = fields.UUID(required=True)
     status_url = fields.String(required=True)

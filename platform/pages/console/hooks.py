@@ -11,6 +11,7 @@ from jobplatform.pages.acting import done
 from jobplatform.pages.console.jobs import workspace_names
 from jobplatform.pages.console.schedules import read_pair, write_pair
 from jobplatform.pages.console.whose import asked_workspace
+from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, looking, url
@@ -29,6 +30,7 @@ def add_hooks_to(section: Section) -> None:
     section.action(WEBHOOK + "/disable", "connection.change")(disable_webhook)
     section.action(WEBHOOK + "/enable", "connection.change")(enable_webhook)
     section.action(WEBHOOK + "/test", "connection.change")(try_webhook)
+    section.action(WEBHOOK + "/redeliver/<uuid:job_id>", "connection.change")(redeliver)
 
 
 def list_hooks() -> Response:
@@ -67,10 +69,18 @@ def enable_webhook(workspace_id: UUID, webhook_id: UUID) -> Any:
 
 
 def try_webhook(workspace_id: UUID, webhook_id: UUID) -> Any:
-    """To the job that delivers it."""
     answer = ask("POST", f"/workspaces/{workspace_id}/webhooks/{webhook_id}/test")
+    return _to_delivery(workspace_id, answer, "This job delivers the event webhook.test.")
+
+
+def redeliver(workspace_id: UUID, webhook_id: UUID, job_id: UUID) -> Any:
+    answer = ask("POST", f"/workspaces/{workspace_id}/webhooks/{webhook_id}/deliveries/{job_id}/redeliver")
+    return _to_delivery(workspace_id, answer, "This job delivers it again.")
+
+
+def _to_delivery(workspace_id: UUID, answer: Answer, words: str) -> Any:
     if not answer.ok:
         return done(answer, "")
     response = redirect(url("job.show_job", workspace_id=workspace_id, job_id=answer.body["jobId"]), 303)
-    notify(response, "This job delivers the event webhook.test.", "done")
+    notify(response, words, "done")
     return response

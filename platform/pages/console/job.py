@@ -22,7 +22,7 @@ from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, ask, current_shell, current_visit, looking, url
 from jobplatform.pages.words import duration
-from jobplatform.queue import CLOSED, is_own_task, list_steps, pages, reveal, time_now
+from jobplatform.queue import CLOSED, WEBHOOK_TASK, is_own_task, list_steps, pages, reveal, time_now
 
 JOB = "/jobs/<uuid:workspace_id>/<uuid:job_id>"
 LINES = 200
@@ -82,6 +82,7 @@ def _page(workspace_id: UUID, job_id: UUID, wrong: dict[str, str] | None = None,
         quoted=quoted,
         is_live=job.status in (Status.PENDING, Status.RUNNING),
         can_be_made=not is_own_task(job.job_type),
+        told_to=job.payload.get("webhookId") if job.job_type == WEBHOOK_TASK else None,
         can_run_now=job.status == Status.PENDING and job.run_after > now,
         once=secrets.token_urlsafe(16),
         beginnings=_beginnings([step.name for step in done_steps]),

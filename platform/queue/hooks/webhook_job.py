@@ -45,10 +45,11 @@ class WebhookEvent:
 
 @dataclass(frozen=True)
 class WebhookPayload:
-    """An event, and the subscription that it is told to."""
+    """An event, and the subscription that it is told to. ``delivery_id`` is of the delivery that this one repeats."""
 
     webhook_id: uuid.UUID = field(metadata={"data_key": "webhookId"})
     event: WebhookEvent
+    delivery_id: str | None = field(default=None, metadata={"data_key": "deliveryId"})
 
 
 def delay_after(attempt: int, error: BaseException) -> float:
@@ -64,6 +65,6 @@ def event_of(kind: str, timestamp: str, data: Mapping[str, Any]) -> dict[str, An
     return {"type": kind, "timestamp": timestamp, "data": dict(data)}
 
 
-def delivery_id(job_id: uuid.UUID) -> str:
-    """The same at every try: the job is the delivery."""
-    return f"msg_{job_id.hex}"
+def delivery_id(job_id: uuid.UUID, repeats: str | None = None) -> str:
+    """The same at every try: the job is the delivery, or ``repeats`` another."""
+    return repeats or f"msg_{job_id.hex}"

@@ -33,6 +33,7 @@ from jobplatform.queue.hooks.webhook_job import (
     TEST_EVENT,
     WEBHOOK_QUEUE,
     WEBHOOK_TASK,
+    delivery_id,
     event_of,
 )
 from jobplatform.queue.snapshot import says_what_it_cannot_see
@@ -213,6 +214,30 @@ def send_test(session: Session, webhook: WebhookSubscription) -> uuid.UUID:
     return job.id
 
 
+def redeliver(session: Session, webhook: WebhookSubscription, delivery: Job) -> uuid.UUID:
+    """Tell once more what a delivery that has ended told, under its id, and answer with the new delivery's job.
+
+    Raises :class:`WebhookDisabledError`.
+    """
+    if webhook.disabled_at is not None:
+        raise WebhookDisabledError(webhook.name)
+    told_as = delivery_id(delivery.id, delivery.payload.get("deliveryId"))
+    event = delivery.payload["event"]
+    job = new_delivery(webhook.workspace_id, webhook.id, event, parent_id=delivery.parent_id, repeats=told_as)
+    enqueue_of_ours(session, [job])
+    return job.id
+
+
+def find_delivery(session: Session, webhook: WebhookSubscription, job_id: uuid.UUID) -> Job | None:
+    """A delivery to this webhook, by its job's id."""
+    visit(session, webhook.workspace_id)
+    statement = select(Job).where(
+        Job.workspace_id == webhook.workspace_id, Job.id == job_id, Job.job_type == WEBHOOK_TASK
+    )
+    job = session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
+    return job if job is not None and job.payload.get("webhookId") == str(webhook.id) else None
+
+
 def problem_of_webhook(tasks: Iterable[str] | None, served: Set[str]) -> str | None:
     """Why a webhook of these tasks (None: of all) is told nothing, or not all; ``served``: those that workers know."""
     if WEBHOOK_TASK not in served:
@@ -275,13 +300,14 @@ def new_delivery(
     *,
     unique_key: str | None = None,
     parent_id: uuid.UUID | None = None,
+    repeats: str | None = None,
 ) -> NewJob:
-    """The job that tells ``event`` to a webhook."""
+    """The job that tells ``event`` to a webhook. ``repeats`` is the id of a delivery that told it before."""
     return NewJob(
         workspace_id=workspace_id,
         task=WEBHOOK_TASK,
         queue=WEBHOOK_QUEUE,
-        payload={"webhookId": str(webhook_id), "event": event},
+        payload={"webhookId": str(webhook_id), "event": event, **({"deliveryId": repeats} if repeats else {})},
         max_attempts=ATTEMPTS,
         timeout=datetime.timedelta(minutes=1),
         unique_key=unique_key,
