@@ -229,11 +229,21 @@ def _unknown_task(error: UnknownTaskError) -> str:
     return f"{error}{'' if error.suggestion else '.'} {error.where}{setting}"
 
 
+def _is_away(sqlstate: str | None) -> bool:
+    """Whether a connection was not made, or broke off. Of a lock or a full disk one that is well tells."""
+    return sqlstate is None or sqlstate.startswith(("08", "57P", "53300"))
+
+
+def _whence() -> str:
+    named = next(filter(os.environ.get, ("JOBS_DATABASE_URL", "DATABASE_URL")), None)
+    return f"\n{named} says where it is, and with which login and password" if named else ""
+
+
 def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
     if sqlstate_of(error) in MISSING:
         return f"the database has no schema of ours, or an older one: run `jobplatform migrate` ({first_line(error)})"
-    if isinstance(error, sqlalchemy.exc.OperationalError):
-        return f"the database cannot be reached: {str(error.orig).strip()}"
+    if isinstance(error, sqlalchemy.exc.OperationalError) and _is_away(sqlstate_of(error)):
+        return f"the database cannot be reached: {str(error.orig).strip()}{_whence()}"
     if sqlstate_of(error) == NOT_ALLOWED:
         # It has asked the database already, and other commands are not to pay for the import.
         from jobplatform.models import Role

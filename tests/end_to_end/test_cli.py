@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from jobplatform.api import verify_token
 from jobplatform.cli import main
 from jobplatform.cli.amounts import Duration
 from jobplatform.embedded import EmbeddedServer
-from jobplatform.models import ApiToken, Job, JobStep, Workspace
+from jobplatform.models import ApiToken, Job, JobStep, Role, Workspace
 from jobplatform.queue import (
     LISTENER,
     Failure,
@@ -692,3 +692,20 @@ def test_a_disk_that_is_full_is_told_in_a_line(database_url: str, acme: uuid.UUI
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.direct("options of a connection: a pooler refuses them")
+def test_what_the_database_refuses_for_a_lock_is_not_told_as_an_outage(
+    run: Cli, engine: Engine, login_url: Callable[..., str]
+) -> None:
+    url = login_url(Role.API)
+    hurried = f"{url}{'&' if '?' in url else '?'}options=-c%20lock_timeout%3D10"
+
+    with engine.begin() as connection:
+        connection.execute(text("lock table jobplatform.workspaces"))
+        locked = run("workspaces", "ls", DATABASE_URL=hurried)
+    away = run("workspaces", "ls", DATABASE_URL="postgresql://app:hunter2@127.0.0.1:1/app")
+
+    assert "the database refused: canceling statement due to lock timeout" in locked.stderr
+    assert "the database cannot be reached: " in away.stderr
+    assert "DATABASE_URL says where it is, and with which login and password" in away.stderr
