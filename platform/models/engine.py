@@ -38,7 +38,7 @@ PLAN_ONCE = ("set plan_cache_mode = force_generic_plan", "set jit = off")
 
 UNREADABLE = (
     "the database's URL cannot be read: it is postgresql://LOGIN:PASSWORD@HOST:PORT/DATABASE, with %40 for an @ in the "
-    "password, %2F for a / and %25 for a %; several hosts are said as postgresql:///DATABASE?host=ONE:5432&host=TWO:5432"
+    "password, %2F for a / and %25 for a %; of several hosts write @/DATABASE?host=ONE:5432&host=TWO:5432"
 )
 
 #: How a URL may begin that is for psycopg.

@@ -593,7 +593,7 @@ def test_the_log_is_listed_newest_first(cli: Cli, acme: uuid.UUID) -> None:
         ("workspaces limit Acme --rate 100", "not a rate such as 100/10s"),
         ("workspaces limit Acme --rate 0/s", "not a rate such as 100/10s"),
         ("workspaces limit Acme --rate 5/900000000d", "from 1 to 31622399999"),
-        ("workspaces plan Acme platinum", "there is no plan 'platinum'"),
+        ("workspaces plan Acme platinum", "plan names none: there is no plan 'platinum'"),
         ("workspaces pause Acme", "--reason"),
         ("workspaces resume Acme", "is not paused"),
         ("pause queue sync --reason x --until tomorrow", "not a moment with an offset"),

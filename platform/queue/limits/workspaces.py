@@ -150,7 +150,7 @@ def _plan_problem(session: Session, plan: str | None) -> Problem | None:
     if plan is None:
         return None
     found = session.get(Plan, plan, with_for_update={"read": True, "key_share": True})
-    return None if found else Problem("/plan", f"there is no plan {plan!r}")
+    return None if found else Problem("/plan", f"names none: there is no plan {plan!r}")
 
 
 def _name_problem(name: str) -> Problem | None:
