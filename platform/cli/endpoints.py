@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -23,7 +23,8 @@ workspace_option = click.option("-w", "--workspace", required=True, help="By id 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """``noun`` is what one is called in arguments, messages and the audit log, ``closed`` what is nobody's to see."""
+    """``noun`` is what one is called in arguments, messages and the audit log, ``closed`` what is nobody's to see, and
+    ``renamed`` what the API calls otherwise than the table does."""
 
     noun: str
     find_one: Callable[[Session, UUID, UUID], T | None]
@@ -32,6 +33,7 @@ class Kind(Generic[T]):
     enable: Callable[[Session, T], bool]
     delete: Callable[[Session, T], None]
     closed: frozenset[str]
+    renamed: Mapping[str, str]
 
     @property
     def argument(self) -> Callable[[Any], Any]:
@@ -55,7 +57,9 @@ class Kind(Generic[T]):
         audit(session, f"{self.noun}.{deed}", f"{self.noun}:{one.id}", one.workspace_id, name=one.name, **details)
 
     def as_dict(self, one: T) -> dict[str, Any]:
-        return {name: value for name, value in plain(one).items() if name not in self.closed}
+        """As ``--json`` has it: with the names of the API."""
+        shown = {name: value for name, value in plain(one).items() if name not in self.closed}
+        return {self.renamed.get(name, name): value for name, value in shown.items()}
 
     def add_switches(self, group: click.Group, *, disable: str, enable: str, delete: str) -> None:
         """The commands ``disable``, ``enable`` and ``delete``, with what they say of themselves."""

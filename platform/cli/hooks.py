@@ -42,6 +42,7 @@ _KIND = Kind[Hook](
     enable=enable_hook,
     delete=delete_hook,
     closed=frozenset({"keyHash", "secret", "previousSecret"}),
+    renamed={"task": "jobType", "url": "publicUrl", "previousUntil": "rotatingUntil"},
 )
 
 

@@ -48,6 +48,7 @@ _KIND = Kind[WebhookSubscription](
     enable=enable_webhook,
     delete=delete_webhook,
     closed=frozenset({"secret", "previousSecret"}),
+    renamed={"tasks": "jobTypes", "previousUntil": "rotatingUntil"},
 )
 
 

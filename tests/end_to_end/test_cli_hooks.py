@@ -28,7 +28,7 @@ def test_a_hook_s_life_in_a_shell(hooks: Cli, cli: Cli, acme: uuid.UUID) -> None
     assert "canary" not in told
 
     (listed,) = as_json(hooks("ls", "--json"))
-    assert (listed["id"], listed["scheme"], listed["task"]) == (hook_id, "github", "sync")
+    assert (listed["id"], listed["scheme"], listed["jobType"]) == (hook_id, "github", "sync")
     assert not {"secret", "keyHash", "previousSecret"} & set(listed)
     assert "takes deliveries" in hooks("ls").stdout
 
@@ -42,7 +42,7 @@ def test_a_hook_s_life_in_a_shell(hooks: Cli, cli: Cli, acme: uuid.UUID) -> None
     assert hooks("change", hook_id, "--name", "renamed", "--subscription", "7").stdout == "renamed is changed\n"
     shown = as_json(hooks("show", hook_id, "--json"))
     assert (shown["name"], shown["subscriptionId"], shown["deliveries"]) == ("renamed", "7", [])
-    assert shown["previousUntil"] is not None
+    assert shown["rotatingUntil"] is not None
     assert "renamed" in hooks("show", hook_id).stdout
     assert hooks("delete", hook_id).stdout == "renamed is deleted\n"
     assert hooks("show", hook_id).exit_code == 1

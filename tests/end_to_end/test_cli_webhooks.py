@@ -29,7 +29,7 @@ def test_a_webhook_s_life_in_a_shell(webhooks: Cli, cli: Cli, acme: uuid.UUID) -
     assert f"{webhook_id} the CRM\nsecret: whsec_" in made
 
     (listed,) = as_json(webhooks("ls", "--json"))
-    assert (listed["id"], listed["events"], listed["tasks"]) == (webhook_id, ["job.failed"], ["sync"])
+    assert (listed["id"], listed["events"], listed["jobTypes"]) == (webhook_id, ["job.failed"], ["sync"])
     assert not {"secret", "previousSecret"} & set(listed)
     assert "is told" in webhooks("ls").stdout
 
