@@ -9,6 +9,9 @@ from typing import Final
 MISSING: Final = ("3F000", "42P01", "42703", "42883")
 #: And a right that a login does not have.
 NOT_ALLOWED: Final = "42501"
+#: What another transaction was in the way of: two that wait for each other, a change that was not seen, a lock that was
+#: not to be had in time.
+IN_THE_WAY: Final = ("40P01", "40001", "55P03")
 
 
 def sqlstate_of(error: BaseException) -> str | None:

@@ -19,7 +19,7 @@ from typing import IO, Any
 import click
 import sqlalchemy.exc
 
-from jobplatform.cli.refusals import MISSING, NOT_ALLOWED, first_line, sqlstate_of
+from jobplatform.cli.refusals import IN_THE_WAY, MISSING, NOT_ALLOWED, first_line, sqlstate_of
 from jobplatform.errors import (
     InvalidHookError,
     InvalidLimitError,
@@ -242,6 +242,8 @@ def _whence() -> str:
 def _database_problem(error: sqlalchemy.exc.DBAPIError) -> str:
     if sqlstate_of(error) in MISSING:
         return f"the database has no schema of ours, or an older one: run `jobplatform migrate` ({first_line(error)})"
+    if sqlstate_of(error) in IN_THE_WAY:
+        return f"somebody else is changing the same at this moment: say it again ({first_line(error)})"
     if isinstance(error, sqlalchemy.exc.OperationalError) and _is_away(sqlstate_of(error)):
         return f"the database cannot be reached: {str(error.orig).strip()}{_whence()}"
     if sqlstate_of(error) == NOT_ALLOWED:

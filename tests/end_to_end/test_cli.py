@@ -15,7 +15,7 @@ from typing import Any
 import click
 import psycopg
 import pytest
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, insert, make_url, select, text
 from sqlalchemy.orm import Session
 
 from jobplatform import migrations
@@ -35,6 +35,7 @@ from jobplatform.queue import (
     fail_jobs,
     get_job,
     register_worker,
+    set_plan,
 )
 from jobplatform.testing import Clock
 from tests.end_to_end.conftest import COMMAND, Cli, as_json
@@ -161,6 +162,19 @@ def test_a_database_that_is_not_there_is_told_in_a_sentence(run: Cli) -> None:
     assert answer.exit_code == 1
     assert "cannot be reached" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_who_is_in_the_way_of_a_change_is_not_taken_for_a_database_that_is_away(
+    run: Cli, direct_url: str, session: Session
+) -> None:
+    impatient = make_url(direct_url).update_query_dict({"options": "-c lock_timeout=1"})
+    set_plan(session, "gold", {"weight": 2})
+
+    answer = run("plans", "set", "gold", "--weight", "3", DATABASE_URL=impatient.render_as_string(hide_password=False))
+
+    assert answer.exit_code == 1
+    assert "somebody else is changing the same at this moment: say it again" in answer.stderr
+    assert "cannot be reached" not in answer.stderr
 
 
 def test_a_workspace_and_its_token_are_made_listed_and_revoked(cli: Cli, session: Session) -> None:
