@@ -59,6 +59,10 @@ SLOW_RETRY_AFTER = 30
 #: The SQLSTATE of a statement that was given up.
 GIVEN_UP = "57014"
 
+#: And those of one that another transaction was in the way of: two that wait for each other, a change that was not
+#: seen, a lock that was not to be had in time.
+IN_THE_WAY = ("40P01", "40001", "55P03")
+
 #: What SQLAlchemy raises when the database, and not the request, is the trouble.
 DATABASE_TROUBLE = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.DisconnectionError)
 
@@ -192,11 +196,20 @@ _DETAILS = {
 
 
 def _database_trouble(error: Exception) -> ProblemError:
-    if isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", None) == GIVEN_UP:
+    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, exc.DBAPIError) else None
+    if sqlstate == GIVEN_UP:
         return _took_too_long()
+    if sqlstate in IN_THE_WAY:
+        return _somebody_in_the_way(sqlstate)
     log.warning("api.database_unavailable", extra={"error": type(error).__name__, "request_id": current_request_id()})
     # A commit whose answer was lost may have happened, so nothing is promised about that.
     return unavailable("The database cannot be reached right now. Try again shortly.")
+
+
+def _somebody_in_the_way(sqlstate: str) -> ProblemError:
+    facts = {"path": request.path, "sqlstate": sqlstate, "request_id": current_request_id()}
+    log.warning("api.somebody_in_the_way", extra=facts)
+    return unavailable("Somebody else is changing the same at this moment. Try again shortly.")
 
 
 def _took_too_long() -> ProblemError:

@@ -82,7 +82,7 @@ def test_without_a_database_every_route_answers_503(database_url: str, workspace
 
 
 def test_a_database_that_keeps_a_request_waiting_too_long_is_a_503(
-    client: Client, database_url: str, jobs_url: str, engine: Engine
+    client: Client, database_url: str, jobs_url: str, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     impatient = make_url(database_url).update_query_dict({"options": "-clock_timeout=200"})
     app = create_app(
@@ -98,6 +98,8 @@ def test_a_database_that_keeps_a_request_waiting_too_long_is_a_503(
     app.extensions["jobplatform.engine"].dispose()
 
     assert (answer.status_code, answer.content_type) == (503, PROBLEM)
+    assert answer.get_json()["detail"] == "Somebody else is changing the same at this moment. Try again shortly."
+    assert "api.database_unavailable" not in caplog.messages
 
 
 def test_what_takes_too_long_to_find_is_given_up_and_says_what_to_do(
