@@ -7,7 +7,7 @@ import logging
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException, NotFound
 
-from jobplatform.api.problems import DATABASE_TROUBLE, ProblemError, is_about_query
+from jobplatform.api.problems import DATABASE_TROUBLE, IN_THE_WAY, ProblemError, is_about_query
 from jobplatform.api.requests import current_request_id
 from jobplatform.errors import SearchError
 from jobplatform.models import MISSING
@@ -53,6 +53,9 @@ def as_page_error(error: Exception) -> PageError:
     if isinstance(error, exc.ProgrammingError) and getattr(error.orig, "sqlstate", None) in MISSING:
         log.error("pages.schema_missing", extra={"request_id": current_request_id()})
         return PageError(503, "The database is not set up", "Run `jobplatform migrate`, then load this page again.")
+    if isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", None) in IN_THE_WAY:
+        log.warning("pages.somebody_in_the_way", extra={"request_id": current_request_id()})
+        return PageError(503, "Somebody else is changing the same", "At this very moment. Try again shortly.")
     if isinstance(error, DATABASE_TROUBLE):
         log.warning("pages.database_unavailable", extra={"error": type(error).__name__})
         return PageError(503, "The database cannot be reached", "Try again shortly.")

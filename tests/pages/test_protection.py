@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.pages import Visitor as KnownVisitor
@@ -212,6 +212,22 @@ def test_a_page_cannot_write_and_is_given_up_when_it_takes_too_long(
 
     assert answer.status_code == 503
     assert "This takes too long" in answer.text
+
+
+def test_a_page_that_somebody_else_is_in_the_way_of_says_so(
+    operator: Visitor, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(session: Session) -> None:
+        session.execute(text("set local lock_timeout = '10ms'"))
+        session.execute(text("select from jobplatform.queue_limits"))
+
+    monkeypatch.setattr("jobplatform.queue.pages.queue_lines", waits)
+
+    with engine.begin() as connection:
+        connection.execute(text("lock table jobplatform.queue_limits"))
+        answer = operator.get("/queues")
+
+    assert (answer.status_code, "Somebody else is changing the same" in answer.text) == (503, True)
 
 
 def test_what_a_page_asks_is_planned_for_whom_it_asks_about(operator: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
