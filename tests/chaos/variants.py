@@ -82,20 +82,20 @@ ROBBED = {
 NO_LOCK = {"for key share": ""}
 
 VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
-    "completing without a fence": Patch("complete", "COMPLETE", NO_FENCE),
-    "failing without a fence": Patch("fail", "FAIL", NO_FENCE),
-    "releasing without a fence": Patch("release", "RELEASE", NO_FENCE),
-    "progress without a fence": Patch("progress", "REPORT", NO_FENCE),
-    "log lines without a fence": Patch("logs", "APPEND", NO_FENCE),
+    "completing without a fence": Patch("attempts.complete", "COMPLETE", NO_FENCE),
+    "failing without a fence": Patch("attempts.fail", "FAIL", NO_FENCE),
+    "releasing without a fence": Patch("attempts.release", "RELEASE", NO_FENCE),
+    "progress without a fence": Patch("attempts.progress", "REPORT", NO_FENCE),
+    "log lines without a fence": Patch("attempts.logs", "APPEND", NO_FENCE),
     # Steps
-    "steps without a fence": Patch("save_step", "SAVE_STEP", {" and q.epoch = %(epoch)s": ""}),
-    "a lease looked at and not locked": Patch("save_step", "SAVE_CHECKPOINT", NO_LOCK),
+    "steps without a fence": Patch("attempts.save_step", "SAVE_STEP", {" and q.epoch = %(epoch)s": ""}),
+    "a lease looked at and not locked": Patch("attempts.save_step", "SAVE_CHECKPOINT", NO_LOCK),
     "a page in another transaction than its note": CodePatch(
-        "steps", "_write_rows_and_note", note_in_another_transaction
+        "run.steps", "_write_rows_and_note", note_in_another_transaction
     ),
-    "rows the worker forgot are kept": Patch("reconcile", "RECONCILE", {"where q.state = 2": "where false"}),
-    "nobody rescues": Patch("rescue", "RESCUE", {"where q.state = 2": "where false"}),
-    "rescue from the living": Patch("rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
+    "rows the worker forgot are kept": Patch("attempts.reconcile", "RECONCILE", {"where q.state = 2": "where false"}),
+    "nobody rescues": Patch("attempts.rescue", "RESCUE", {"where q.state = 2": "where false"}),
+    "rescue from the living": Patch("attempts.rescue", "RESCUE", {"and (w.id is null or w.dead_at is not null)": ""}),
     "naive unique check": (
         Patch("enqueue.jobs", "ENQUEUE_ONE", {"on conflict do nothing": LOOK_FIRST.format("%(unique_key)s")}),
         Patch(
@@ -109,10 +109,10 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         ),
     ),
     "epoch handed out again": Patch("claim.jobs", "CLAIM", {"epoch = q.epoch + 1": "epoch = greatest(q.epoch, 1)"}),
-    "crashes not counted": Patch("fail", "FAIL", {"q.crash_count + v.crash": "q.crash_count"}),
-    "record not finished": Patch("complete", "COMPLETE", {"r.id = e.id": "false"}),
-    "due jobs not promoted": Patch("promote", "PROMOTE", {"where state = 0 and": "where false and"}),
-    "completed jobs retried": Patch("retry_job", "RETRY_JOB", {"status in (4, 5)": "status in (3, 4, 5)"}),
+    "crashes not counted": Patch("attempts.fail", "FAIL", {"q.crash_count + v.crash": "q.crash_count"}),
+    "record not finished": Patch("attempts.complete", "COMPLETE", {"r.id = e.id": "false"}),
+    "due jobs not promoted": Patch("chores.promote", "PROMOTE", {"where state = 0 and": "where false and"}),
+    "completed jobs retried": Patch("by_hand.retry_job", "RETRY_JOB", {"status in (4, 5)": "status in (3, 4, 5)"}),
     # Schedules
     "ticks without a lock or a record": (
         Patch("schedules.fire", "DUE", {"for update skip locked": ""}),
@@ -191,7 +191,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         {"least(job.units, turn.burst) as price": "1 as price", "sum(least(t.units, a.burst))": "count(*)"},
     ),
     "units given back twice": Patch(
-        "release", "REFUND", {") + h.tokens": ") + 2 * h.tokens", "h.size,": "2 * h.size,"}
+        "attempts.release", "REFUND", {") + h.tokens": ") + 2 * h.tokens", "h.size,": "2 * h.size,"}
     ),
     # Pauses
     "plain claims in a pause": tuple(
@@ -214,11 +214,13 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         "ENQUEUE",
         {f"select count(pg_advisory_xact_lock({QUOTA}, limited.lock)::text)": "select count(*)"},
     ),
-    "what went back takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state + 0 < 2 and q.epoch = 0"}),
-    "what is due later takes no place": Patch("quota", "LOOK", {"q.state + 0 < 2": "q.state = 1"}),
+    "what went back takes no place": Patch(
+        "limits.quota", "LOOK", {"q.state + 0 < 2": "q.state + 0 < 2 and q.epoch = 0"}
+    ),
+    "what is due later takes no place": Patch("limits.quota", "LOOK", {"q.state + 0 < 2": "q.state = 1"}),
     # Jobs that wait for others, and batches
     **{name: Patch(*patch) for name, patch in FAMILY_VARIANTS.items()},
-    "as important jobs given up": Patch("quota", "LEAST_IMPORTANT", {"priority <": "priority <="}),
+    "as important jobs given up": Patch("limits.quota", "LEAST_IMPORTANT", {"priority <": "priority <="}),
 }
 
 

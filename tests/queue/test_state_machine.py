@@ -176,10 +176,10 @@ def without_fence(sql: str) -> str:
 
 #: Statement by statement, what somebody might break, and how it would show.
 BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
-    "a completion without the fence": ("complete.COMPLETE", without_fence),
-    "a failure without the fence": ("fail.FAIL", without_fence),
-    "a release without the fence": ("release.RELEASE", without_fence),
-    "progress without the fence": ("progress.REPORT", without_fence),
+    "a completion without the fence": ("attempts.complete.COMPLETE", without_fence),
+    "a failure without the fence": ("attempts.fail.FAIL", without_fence),
+    "a release without the fence": ("attempts.release.RELEASE", without_fence),
+    "progress without the fence": ("attempts.progress.REPORT", without_fence),
     "a claim that hands out the same epoch again": (
         "claim.jobs.CLAIM",
         lambda sql: sql.replace("epoch = q.epoch + 1", "epoch = greatest(q.epoch, 1)"),
@@ -193,19 +193,19 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         lambda sql: sql.replace("order by q.priority desc, q.run_after, q.id", "order by q.id desc"),
     ),
     "a completion that forgets the record": (
-        "complete.COMPLETE",
+        "attempts.complete.COMPLETE",
         lambda sql: sql.replace("where r.workspace_id = e.workspace_id and r.id = e.id", "where false"),
     ),
     "a rescue that forgets to count the crash": (
-        "rescue.RESCUE",
+        "attempts.rescue.RESCUE",
         lambda sql: sql.replace("1::smallint as crash", "0::smallint as crash"),
     ),
     "a cancel that forgets the running": (
-        "cancel.CANCEL_JOB",
+        "by_hand.cancel.CANCEL_JOB",
         lambda sql: sql.replace("and state + 0 < 2", ""),
     ),
     "an end that does not look who waits": (
-        "fail.FAIL",
+        "attempts.fail.FAIL",
         lambda sql: sql.replace("= chr(30) || v.unique_key", "= v.unique_key || chr(30)"),
     ),
     "a newer request under the older one's time": (
@@ -213,43 +213,43 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         lambda sql: sql.replace("run_after = held.due_at,\n        start_within_ms", "start_within_ms"),
     ),
     "a key that nobody takes over": (
-        "succeed.TAKE_OVER",
+        "after.succeed.TAKE_OVER",
         lambda sql: sql.replace("is null\n", "is not null\n"),
     ),
     "a failure that nobody is told of": (
-        "fail.FAIL",
+        "attempts.fail.FAIL",
         lambda sql: sql.replace("where e.final and e.followed", "where false"),
     ),
     "a job let go before what it waits for has ended": (
-        "settle.DECIDE",
+        "after.settle.DECIDE",
         lambda sql: sql.replace("and e.after_status is null", "and false"),
     ),
     "a job called off that stays so when what failed is retried": (
-        "settle.DECIDE",
+        "after.settle.DECIDE",
         lambda sql: sql.replace("r.status = 5 and r.outcome", "false and r.outcome"),
     ),
     "a batch that does not count what failed": (
-        "settle.COUNT",
+        "after.settle.COUNT",
         lambda sql: sql.replace("failed = b.failed + d.failed", "failed = b.failed"),
     ),
     "a batch that has ended while a job of it runs": (
-        "settle.MARK",
+        "after.settle.MARK",
         lambda sql: sql.replace("case when b.ended_at is null then -1 when", "case when"),
     ),
     "a cancelled batch that stays open": (
-        "cancel_many.CLOSE",
+        "by_hand.cancel_many.CLOSE",
         lambda sql: sql.replace("closed_at = coalesce(closed_at, jobplatform.clock())", "closed_at = closed_at"),
     ),
     "a moment by which to begin that counts for one that has begun": (
-        "begin.BEGIN",
+        "attempts.begin.BEGIN",
         lambda sql: sql.replace("start_by = null", "start_by = q.start_by"),
     ),
     "one that comes back too late to begin and waits": (
-        "release.RELEASE",
+        "attempts.release.RELEASE",
         lambda sql: sql.replace("v.start_by <= jobplatform.clock() as late", "false as late"),
     ),
     "one that nobody claimed in time and that waits on": (
-        "end_late.END_LATE",
+        "chores.end_late.END_LATE",
         lambda sql: sql.replace("start_by <= jobplatform.clock()", "start_by <= start_by - interval '1 s'"),
     ),
     "a period that ends with its job": (
@@ -261,17 +261,17 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
         lambda sql: sql.replace("coalesce(r.status, 3) = 3", "true"),
     ),
     "a change that the record is not told of": (
-        "change_waiting.CHANGE",
+        "by_hand.change_waiting.CHANGE",
         lambda sql: sql.replace(
             "set priority = coalesce(%(priority)s::smallint, r.priority)", "set priority = r.priority"
         ),
     ),
     "a change of the moment that leaves the old one to begin by": (
-        "change_waiting.CHANGE",
+        "by_hand.change_waiting.CHANGE",
         lambda sql: sql.replace("when %(moved)s::bool and q.start_by", "when false and q.start_by"),
     ),
     "a retry that begins its epochs anew": (
-        "retry_job.RETRY_JOB",
+        "by_hand.retry_job.RETRY_JOB",
         lambda sql: sql.replace(
             f"select\n        {AS_RECORDED}", f"select\n        {AS_RECORDED.replace('epoch', '0')}"
         ),
