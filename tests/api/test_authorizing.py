@@ -542,8 +542,9 @@ def test_a_client_that_cannot_be_is_refused_with_its_place(
 
 
 def test_outside_of_development_only_public_addresses_over_https_are_a_provider_s(
-    session: Session, workspace_id: uuid.UUID, ledger: Ledger
+    session: Session, workspace_id: uuid.UUID, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES", "false")
     config = {"baseUrl": "https://notes.example.com", "streams": {"notes": {"path": "/notes"}}}
     about = {"connector_type": "http_json", "name": "Notes", "config": config}
 

@@ -44,6 +44,7 @@ from jobplatform.queue import (
     pause_schedule,
     read_workspace_limits,
     register_worker,
+    send_test,
     set_plan,
     set_rate_limit,
     set_resource_limit,
@@ -141,6 +142,16 @@ class Stage:
         disable_webhook(self.session, found, actor="ann")
         self.session.commit()
         return webhook_id
+
+    def ended_delivery(self) -> str:
+        """Of a webhook: both their ids."""
+        webhook_id = self.webhook()
+        found = find_webhook(self.session, self.workspace_id, uuid.UUID(webhook_id))
+        assert found is not None
+        job_id = send_test(self.session, found)
+        cancel_job(self.session, self.workspace_id, job_id)
+        self.session.commit()
+        return f"{webhook_id} {job_id}"
 
     def bulk_action(self) -> str:
         self.job()
@@ -245,6 +256,9 @@ ACTS = {
     "webhooks disable": Act("webhook.disable", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"),
     "webhooks enable": Act("webhook.enable", "{} -w Acme", Stage.disabled_webhook, refused=f"{uuid.uuid4()} -w Acme"),
     "webhooks test": Act("webhook.test", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"),
+    "webhooks redeliver": Act(
+        "webhook.redeliver", "{} -w Acme", Stage.ended_delivery, refused=f"{uuid.uuid4()} {uuid.uuid4()} -w Acme"
+    ),
     "webhooks delete": Act("webhook.delete", "{} -w Acme", Stage.webhook, refused=f"{uuid.uuid4()} -w Acme"),
     "bulk begin": Act("bulk.begin", "cancel task:sync --yes", Stage.job_and_nothing, refused="cancel colour:red --yes"),
     "bulk stop": Act("bulk.stop", "{}", Stage.bulk_action, refused=str(uuid.uuid4())),
