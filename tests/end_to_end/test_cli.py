@@ -720,6 +720,6 @@ def test_what_the_database_refuses_for_a_lock_is_not_told_as_an_outage(
         locked = run("workspaces", "ls", DATABASE_URL=hurried)
     away = run("workspaces", "ls", DATABASE_URL="postgresql://app:hunter2@127.0.0.1:1/app")
 
-    assert "the database refused: canceling statement due to lock timeout" in locked.stderr
+    assert "say it again (canceling statement due to lock timeout)" in locked.stderr
     assert "the database cannot be reached: " in away.stderr
     assert "DATABASE_URL says where it is, and with which login and password" in away.stderr
