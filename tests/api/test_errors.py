@@ -81,6 +81,7 @@ def test_without_a_database_every_route_answers_503(database_url: str, workspace
     assert (ready.status_code, ready.get_json()["reason"]) == (503, "database-unreachable")
 
 
+@pytest.mark.direct("options of a connection: a pooler refuses them")
 def test_a_database_that_keeps_a_request_waiting_too_long_is_a_503(
     client: Client, database_url: str, jobs_url: str, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -104,6 +104,7 @@ def test_no_credentials_make_a_route_fail(walk: Walk, nobody: Client) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.direct("what a request brings is refused before the database is asked, or by it")
 def test_no_query_makes_a_route_fail(walk: Walk) -> None:
     for route, url, client, operation in walk.routes():
         names = [
@@ -116,6 +117,7 @@ def test_no_query_makes_a_route_fail(walk: Walk) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.direct("what a request brings is refused before the database is asked, or by it")
 def test_no_value_of_a_body_makes_a_route_fail(walk: Walk) -> None:
     for route, url, client, operation in walk.routes():
         if (example := _example(operation)) is None:
