@@ -66,6 +66,9 @@ FLOODED = replace(
     BASE, limits=(1, 2, 4), flooded=0.7, flood=12, workers=4, demanded=frozenset(), faults=("kill child",)
 )
 
+# What is paused has to have been ready, and another claim has to come by before it is resumed: many pauses.
+PAUSED = replace(FLOODED, turns=0.3)
+
 TRIES = 3
 
 STORMS = (
@@ -75,7 +78,7 @@ STORMS = (
     BrokenStorm("limits", "a workspace counted without a lock", FLOODED),
     BrokenStorm("limits", "a resource counted without a lock", FLOODED),
     BrokenStorm("rates", "a resource is not paid for", FLOODED),
-    BrokenStorm("pauses", "workspaces not paused", FLOODED),
+    BrokenStorm("pauses", "workspaces not paused", PAUSED),
 )
 
 
