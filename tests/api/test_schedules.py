@@ -15,7 +15,7 @@ from jobplatform.api import create_blueprint
 from jobplatform.connectors import SyncPayload, create_connection
 from jobplatform.models import PLATFORM_WORKSPACE
 from jobplatform.queue import RunningJob, Tasks, settle_schedules
-from jobplatform.queue.schedules import change as change_module
+from jobplatform.queue.schedules import conditions
 from tests.api.conftest import PROBLEM, Client, MintToken
 
 NIGHTLY = {"jobType": "echo", "name": "nightly", "cron": "30 2 * * mon-fri", "timezone": "Europe/Berlin"}
@@ -172,7 +172,7 @@ def test_a_name_is_had_once_and_there_is_an_end_to_schedules(
 
     taken = planner.post(url, json=NIGHTLY)
     assert (taken.status_code, taken.get_json()["type"]) == (409, "urn:jobplatform:problem:schedule-exists")
-    monkeypatch.setattr(change_module, "MOST_SCHEDULES", 1)
+    monkeypatch.setattr(conditions, "MOST_SCHEDULES", 1)
     full = planner.post(url, json={**NIGHTLY, "name": "another"})
     assert (full.status_code, full.get_json()["limit"]) == (422, 1)
     assert full.get_json()["type"] == "urn:jobplatform:problem:too-many-schedules"

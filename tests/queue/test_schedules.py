@@ -46,7 +46,7 @@ from jobplatform.queue import (
     set_encrypting,
     shown_payload,
 )
-from jobplatform.queue.schedules import change as change_module
+from jobplatform.queue.schedules import conditions
 from tests.queue.actors import Elsewhere, Time
 from tests.queue.conftest import Fact
 
@@ -208,7 +208,7 @@ def test_a_name_is_had_once_in_a_workspace(session: Session, tasks: Tasks, works
 def test_two_who_want_the_last_place_take_turns(
     session: Session, tasks: Tasks, workspace_id: uuid.UUID, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_module, "MOST_SCHEDULES", 1)
+    monkeypatch.setattr(conditions, "MOST_SCHEDULES", 1)
     create_schedule(session, tasks["work"], HOURLY, workspace_id=workspace_id, name="first")
 
     other = elsewhere.start_and_wait_for_lock(

@@ -1,14 +1,23 @@
 """Schedules: rules that enqueue. A schedule is a row, so it changes while everything runs.
 
-People and code make and change them (:mod:`change <jobplatform.queue.schedules.change>`, ``pause``, ``run_now``), a
-worker writes down what is declared beside tasks (``declare``, ``settle``), and every worker does what is due
-(``fire``). When that is, is arithmetic: ``recurrence`` for a rule's ticks, ``due`` for what is still done of them.
 Platform-wide ones belong to :data:`PLATFORM_WORKSPACE` and enqueue there, or for every workspace. Nothing here commits.
+
+Where to look, by what is asked:
+
+    what it may say               plan, recurrence (a rule's ticks), zones, row (what a row says)
+    how it is made and changed    create, change, delete, pause, conditions (what must hold before it is written)
+    how code declares it          declare, settle (by workers)
+    what is done at a tick        fire, due (what is still done of ticks that are late), asked
+    what people ask of it         find, preview, run_now
+    what depends on connections   of_connections
+    what is forgotten             forget_ticks
 """
 
 from jobplatform.queue.schedules.asked import TaskDefaults
-from jobplatform.queue.schedules.change import change_schedule, create_schedule, delete_schedule
+from jobplatform.queue.schedules.change import change_schedule
+from jobplatform.queue.schedules.create import create_schedule
 from jobplatform.queue.schedules.declare import Declared
+from jobplatform.queue.schedules.delete import delete_schedule
 from jobplatform.queue.schedules.find import (
     closed_payload,
     find_schedule,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jobplatform.errors import ScheduleMadeInCodeError
 from jobplatform.models import Schedule
@@ -11,6 +11,10 @@ from jobplatform.queue.schedules.recurrence import Cron, Every, Once, Rule, offs
 
 if TYPE_CHECKING:
     from jobplatform.queue.enqueue import Enqueued
+
+#: The columns that say when. With none of these changed a schedule goes on to wait for the tick it waits for, which may
+#: be due already.
+WHEN: Final = ("cron", "every_ms", "anchor", "run_at", "timezone", "spread_ms")
 
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 

@@ -25,7 +25,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.models import Schedule
 from jobplatform.queue.schedules.declare import Declared
-from jobplatform.queue.schedules.row import await_next
+from jobplatform.queue.schedules.row import WHEN, await_next
 from jobplatform.queue.statement import array, one_transaction, run, text_array
 
 #: A worker says this often that what it declares is still declared.
@@ -90,10 +90,6 @@ set fingerprint = %(fingerprint)s, replaced_fingerprint = s.fingerprint, declare
 from jsonb_populate_record(null::jobplatform.schedules, %(columns)s::jsonb) d
 where s.workspace_id = %(workspace_id)s and s.id = %(id)s and s.fingerprint = %(before)s
 """
-
-
-#: With none of these changed it goes on to wait for the tick it waits for, which may be due already.
-_WHEN = ("cron", "every_ms", "anchor", "run_at", "timezone", "spread_ms")
 
 
 class Settled(NamedTuple):
@@ -187,7 +183,7 @@ def _change(session: Session, row: _Row, declared: Declared) -> bool:
     if row.paused_at is not None:
         # A person has paused it, and only a person resumes it.
         values["next_tick"] = values["next_run"] = None
-    waits_on = all(_text(getattr(row, name)) == columns[name] for name in _WHEN)
+    waits_on = all(_text(getattr(row, name)) == columns[name] for name in WHEN)
     return run(session, CHANGE, before=row.fingerprint, waits_on=waits_on, **values).rowcount == 1
 
 
