@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from flask import Response, redirect, request
 
 from jobplatform.api.editing import tag_of_schedule
-from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
+from jobplatform.models import PLATFORM_WORKSPACE, Schedule
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.typed import AN_INTERVAL, id_of_workspace, milliseconds, moment_in_utc, whole_number
-from jobplatform.pages.inner_api import Answer
+from jobplatform.pages.console.schedule_typed import (
+    CATCH_UPS,
+    OVERLAPS,
+    RULES,
+    WHOSE,
+    Complaints,
+    Form,
+    body_of,
+    complaints_of,
+    differences,
+    form_of,
+    in_words,
+    is_same_text,
+)
+from jobplatform.pages.console.typed import id_of_workspace
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
 from jobplatform.pages.seen import ANOTHER, CHANGED, CHANGED_TO_THE_SAME, FIELD, seen
 from jobplatform.pages.shell import Section, ask, current_shell, looking, url
-from jobplatform.pages.words import interval
-from jobplatform.queue import closed_payload, get_schedule
-from jobplatform.redaction import REDACTED, redacted
+from jobplatform.queue import get_schedule
+from jobplatform.redaction import REDACTED
 
 ONE = "/schedules/<uuid:workspace_id>/<uuid:schedule_id>"
-
-Form = dict[str, str]
-#: By the name of a field; under the empty name what belongs to none.
-Complaints = dict[str, str]
-
-RULES = {"cron": "By a cron line", "every": "Again and again", "once": "Once"}
-WHOSE = {"workspace": "One workspace", "every": "Every workspace", "platform": "The platform itself"}
-CATCH_UPS = {CatchUp.NONE: "Leave them out", CatchUp.ONE: "Make up for them once", CatchUp.ALL: "Make up for each"}
-OVERLAPS = {"": "As the task says", Overlap.SKIP: "Leave this one out", Overlap.REPLACE: "Replace what waits"}
-
-#: What the API calls it, and what the form does.
-_FIELDS = {
-    "name": "name",
-    "jobType": "task",
-    "payload": "payload",
-    "cron": "cron",
-    "timezone": "timezone",
-    "everyMs": "every",
-    "runAt": "at",
-    "catchUp": "catch_up",
-    "spreadMs": "spread",
-    "startWithinMs": "start_within",
-    "queue": "queue",
-    "priority": "priority",
-    "ifActive": "if_active",
-    "tags": "tags",
-    "everyWorkspace": "whose",
-}
 
 
 def add_forms_to(section: Section) -> None:
@@ -107,7 +89,7 @@ def change(workspace_id: UUID, schedule_id: UUID) -> Any:
         return _changed_meanwhile(form, schedule)
     before = form_of(schedule)
     wrong, body = body_of(form)
-    if _same_text(form.get("payload", ""), before["payload"]):
+    if is_same_text(form.get("payload", ""), before["payload"]):
         wrong.pop("payload", None)
         body.pop("payload", None)
     elif REDACTED in form.get("payload", ""):
@@ -133,85 +115,13 @@ def delete(workspace_id: UUID, schedule_id: UUID) -> Any:
     return done(answer, "The schedule is deleted. The jobs that it enqueued stay.", url("schedules.list_schedules"))
 
 
-def form_of(schedule: Schedule) -> Form:
-    """A schedule as somebody might have typed it."""
-    payload = json.dumps(redacted(closed_payload(schedule)), indent=2, ensure_ascii=False)
-    return {
-        "name": schedule.name,
-        "task": schedule.task,
-        "rule": "cron" if schedule.cron else "every" if schedule.every_ms else "once",
-        "cron": schedule.cron or "",
-        "timezone": schedule.timezone if schedule.cron else "",
-        "every": interval(schedule.every_ms),
-        "at": schedule.run_at.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S") if schedule.run_at else "",
-        "payload": payload,
-        "catch_up": schedule.catch_up,
-        "spread": interval(schedule.spread_ms or None),
-        "start_within": interval(schedule.start_within_ms),
-        "queue": schedule.queue or "",
-        "priority": "" if schedule.priority is None else str(schedule.priority),
-        "if_active": schedule.if_active or "",
-        "tags": ", ".join(schedule.tags),
-    }
-
-
-def body_of(form: Mapping[str, str]) -> tuple[Complaints, dict[str, Any]]:
-    """What is wrong with what was typed, by field; and the rest of it as the API takes it."""
-    typed = {name: value.strip() for name, value in form.items()}
-    wrong: Complaints = {}
-    body: dict[str, Any] = {
-        "jobType": typed.get("task", ""),
-        "catchUp": typed.get("catch_up") or CatchUp.ONE.value,
-        "spreadMs": _milliseconds(typed, "spread", wrong) or 0,
-        "startWithinMs": _milliseconds(typed, "start_within", wrong),
-        "queue": typed.get("queue") or None,
-        "priority": _whole(typed, "priority", wrong),
-        "ifActive": typed.get("if_active") or None,
-        "tags": [tag.strip() for tag in typed.get("tags", "").split(",") if tag.strip()],
-        **_rule(typed, wrong),
-    }
-    if typed.get("name"):
-        body["name"] = typed["name"]
-    if not body["jobType"]:
-        wrong["task"] = "Say which task it is to enqueue."
-    try:
-        body["payload"] = json.loads(typed.get("payload") or "{}")
-    except (ValueError, RecursionError) as error:
-        wrong["payload"] = f"This is not JSON: {error}."
-    return wrong, body
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``after`` is new. A cron line and its time zone are one rule."""
-    changes = {name: value for name, value in after.items() if name not in before or before[name] != value}
-    if "cron" in changes or "timezone" in changes:
-        changes |= {name: after[name] for name in ("cron", "timezone") if name in after}
-    return changes
-
-
-def complaints_of(answer: Answer) -> Complaints:
-    """By the form's own fields; everything within the payload stands beside the payload."""
-    found: Complaints = {}
-    for path, message in answer.complaints.items():
-        field, _, rest = path.partition("/")
-        name, said = _FIELDS.get(field, ""), f"{rest}: {message}" if rest else message
-        found[name] = f"{found[name]} {said}" if name in found else said
-    return found or {"": answer.complaint}
-
-
 def _changed_meanwhile(form: Form, schedule: Schedule) -> Response:
     """As it was typed, with what it is now beside it. Who saves that once more has seen it."""
     now = form_of(schedule)
     kept = {name: value for name, value in form.items() if name != FIELD}
-    different = [name for name in now if not _same_text(kept.get(name, ""), now[name])]
-    wrong = {name: f"It is now: {_in_words(name, now[name])}." for name in different}
+    different = [name for name in now if not is_same_text(kept.get(name, ""), now[name])]
+    wrong = {name: f"It is now: {in_words(name, now[name])}." for name in different}
     return _page(kept, {"": CHANGED if wrong else CHANGED_TO_THE_SAME, **wrong}, ANOTHER, schedule=schedule)
-
-
-def _in_words(name: str, value: str) -> str:
-    """What somebody chooses from is called as it is there."""
-    choices: dict[str, dict[Any, str]] = {"rule": RULES, "catch_up": CATCH_UPS, "if_active": OVERLAPS}
-    return choices[name][value] if name in choices else value or "empty"
 
 
 def _as_new(form: Form, workspace_id: UUID) -> Response:
@@ -220,44 +130,6 @@ def _as_new(form: Form, workspace_id: UUID) -> Response:
     about = {"whose": whose, "workspace": "" if whose == "platform" else str(workspace_id)}
     said = "This schedule was deleted since it was shown to you. With what you typed it can be made anew."
     return _page(form | about, {"": said}, 404)
-
-
-def _rule(typed: Mapping[str, str], wrong: Complaints) -> dict[str, Any]:
-    rule = typed.get("rule")
-    if rule == "every":
-        every = _milliseconds(typed, "every", wrong)
-        if every is None and "every" not in wrong:
-            wrong["every"] = "Say how often: 15 min, 2 h, 1 d."
-        return {"everyMs": every}
-    if rule == "once":
-        at = moment_in_utc(typed.get("at", ""))
-        if at is None:
-            wrong["at"] = "Say when, as 2026-12-01T06:00 in UTC."
-        return {"runAt": at}
-    if not typed.get("cron"):
-        wrong["cron"] = "Say when, as 30 2 * * * for half past two each night."
-    return {"cron": typed.get("cron", ""), "timezone": typed.get("timezone") or "UTC"}
-
-
-def _milliseconds(typed: Mapping[str, str], name: str, wrong: Complaints) -> int | None:
-    text = typed.get(name, "")
-    found = milliseconds(text)
-    if text and found is None:
-        wrong[name] = AN_INTERVAL
-    return found
-
-
-def _whole(typed: Mapping[str, str], name: str, wrong: Complaints) -> int | None:
-    text = typed.get(name, "")
-    found = whole_number(text)
-    if text and found is None:
-        wrong[name] = "This is not a whole number."
-    return found
-
-
-def _same_text(typed: str, before: str) -> bool:
-    """A browser sends line ends of its own."""
-    return typed.split() == before.split()
 
 
 def _look_ahead(form: Form, wrong: Complaints, body: dict[str, Any], schedule: Schedule | None = None) -> Response:
