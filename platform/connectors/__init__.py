@@ -1,4 +1,20 @@
-"""Where a sync gets its records from."""
+"""Where a sync gets its records from.
+
+Where to look, by what is asked:
+
+    what a connector is           source, registry, shipped (those that come along)
+    the connectors                csv_file, demo_source, http_json, hubspot, rss, sql, strava
+    how files and pages are read  csv_text, http_json_config, paging, following
+    what a connection is          connections, schemas, schemes, credentials, choosing, opening, trying
+    how somebody consents         authorizing
+    how the outside is asked      outside, asking, addresses, allowing, patience
+    what all who ask share        keeping, pacing, renewing
+    how a sync goes               sync_task, syncing, place, since, storing, blaming, summing_up
+    what is kept of it            records
+    what is brought as a file     uploads, spool
+    how records are taken away    export_task, exporting, export_text, stores, links
+    who is told                   webhook_task
+"""
 
 from jobplatform.connectors.asking import SourceClient
 from jobplatform.connectors.authorizing import (

@@ -1,4 +1,21 @@
-"""What a row is, and what the database refuses."""
+"""What a row is, and what the database refuses.
+
+Where to look, by what is asked:
+
+    what all rows have            base, uuid_array
+    a job, and what it waits for  job, batch, unique_period
+    what repeats                  schedule
+    when jobs may run             limits
+    whose they are                workspace, workspace_key
+    what a workspace connects     source, export_file
+    what passes the border        hook, webhook, kept_answer
+    who works                     worker, chore
+    what is counted, and wrong    history, alert
+    what is kept, and how long    retention, audit
+    how the database is reached   engine, named_cursor, sharing (with a pooler between)
+    who may do what there         roles, confine
+    what is not there             missing
+"""
 
 from jobplatform.models.alert import AlertRow, HealthRule, WorkspaceAlert, WorkspaceAlertRule
 from jobplatform.models.audit import AuditEntry
