@@ -3,7 +3,7 @@
 A part lives in a session of its own, so Ctrl-C in the terminal reaches only us and the parts are stopped in the
 right order. A supervisor may signal all of us at once, and then a part is told twice. One to which that says more than
 once does is told by us with a signal of its own. Should this process be killed, the kernel stops them (on Linux, see
-``part.py``).
+``serving/part.py``).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Start by: the last moment at which a job may begin, in SQL for the verbs. One that has not begun by then never does.
 
 The term begins when the job is due: at its ``run_after``, and for one that waits for other jobs when they have ended.
-It is over when a handler begins (see begin.py); what becomes of further attempts is none of its business. Whoever makes
-a job due anew, by a retry or by running it now, gives it a new term.
+It is over when a handler begins (see attempts/begin.py); what becomes of further attempts is none of its business.
+Whoever makes a job due anew, by a retry or by running it now, gives it a new term.
 
 ``job_queue.start_by`` is null for whatever has no term (left), and no statement looks at it for those. Where a job goes
-back to waiting its time may be up (ending.py), and end_late.py ends those that nobody claims.
+back to waiting its time may be up (attempts/ending.py), and chores/end_late.py ends those that nobody claims.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ where id = %(worker_id)s and dead_at is null
 """
 
 
-# Of one that is long gone its row is not there any more: see retention.py.
+# Of one that is long gone its row is not there any more: see keep/retention.py.
 PLACES = """
 select id, host, pid from jobplatform.workers where id = any(%(ids)s::int[])
 union all

@@ -20,7 +20,7 @@ def tell_ended(source: str, status: str, which: str = "true") -> str:
 
     ``told``: a notice for each that somebody follows. The batch is looked up in the record, and only for those: a queue
     row does not have it. ``counted``: a row for each workspace that says which of its jobs have ended, for the charts;
-    see count.py.
+    see numbers/count.py.
     """
     return f"""
 told as (

@@ -301,7 +301,7 @@ ended as (
 select workspace_id::text, id::text, followed from gone
 """
 
-# Shorter than that of others (patience.py): whatever this round has settled waits too, and it looks again soon.
+# Shorter than that of others (queue/patience.py): whatever this round has settled waits too, and it looks again soon.
 PATIENCE = "select current_setting('lock_timeout'), set_config('lock_timeout', '20ms', true)"
 PATIENT_AGAIN = "select set_config('lock_timeout', %(before)s, true)"
 #: When somebody is in the way of one of several that are brought back: so many by themselves in one round.

@@ -22,7 +22,7 @@ from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import one_transaction, run
 
-# For a workspace with a quota nothing is written at first, and its lock is taken: see quota.py.
+# For a workspace with a quota nothing is written at first, and its lock is taken: see limits/quota.py.
 # The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
 # It is blocked only if something it waits for has not ended: what had ended otherwise, whoever retries it knows.
 RETRY_JOB = f"""

@@ -1,7 +1,7 @@
 """End late: jobs that nobody has claimed by the last moment at which they might have begun.
 
 Any worker does it, without a leader. Of what is claimed the worker that has it takes care, and hands it back; see
-start_by.py.
+queue/start_by.py.
 """
 
 from __future__ import annotations

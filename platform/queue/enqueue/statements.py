@@ -11,9 +11,9 @@ from jobplatform.queue.locks import QUOTA
 from jobplatform.queue.start_by import start_by
 
 # It answers with a row count and no rows: what SQLAlchemy does for a result costs a single enqueue as much as both
-# inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first, see quota.py.
-# The key may be free because the job that takes it over has not done so yet: see succeed.py.
-# The end of a job that a webhook is told of leaves a notice: see tell_webhooks.py.
+# inserts cost the server. Nothing is written for a workspace with a quota; that takes a lock first (limits/quota.py).
+# The key may be free because the job that takes it over has not done so yet: see after/succeed.py.
+# The end of a job that a webhook is told of leaves a notice: see hooks/tell_webhooks.py.
 # `on conflict` names no index: a repeat of a request that is just being committed waits and is answered like any other.
 ENQUEUE_ONE = f"""
 with queued as (

@@ -1,4 +1,4 @@
-"""Keep: how long jobs are kept after they ended, by task and by workspace.
+"""How long jobs are kept after they ended, by task and by workspace.
 
 For each status the most specific that says something counts: the row of the workspace and the task, the row of the
 workspace, the row of the task, what the task's code declares, and last the settings. A workspace comes before a task

@@ -41,7 +41,7 @@ LEVELS_KEPT = "30 days"
 #: The database itself lets nobody delete younger lines of the audit log.
 SHORTEST_AUDIT = datetime.timedelta(days=30)
 
-# Where somebody keeps jobs longer or shorter. The most specific that says something wins; see keep.py.
+# Where somebody keeps jobs longer or shorter. The most specific that says something wins; see how_long.py.
 _KEEPS = """
 left join jobplatform.task_retention t on t.task = r.task
 left join jobplatform.workspace_retention w on w.workspace_id = r.workspace_id and w.task = ''

@@ -1,4 +1,4 @@
-"""Charts: what ended over time, from cells of equal endings. See count.py for how these come to be."""
+"""Charts: what ended over time, from cells of equal endings. See numbers/count.py for how these come to be."""
 
 from __future__ import annotations
 
