@@ -22,7 +22,7 @@ from jobplatform.queue.enqueue.happenings import note_enqueued
 from jobplatform.queue.enqueue.many import enqueue_many, enqueue_unasked
 from jobplatform.queue.enqueue.new_job import NewJob
 from jobplatform.queue.enqueue.parent import adopted, parent_of, traced
-from jobplatform.queue.enqueue.periods import NO_PERIODS, Recent, begin_periods, look_at_periods, without_recent
+from jobplatform.queue.enqueue.periods import Recent, begin_periods, look_at_periods, without_recent
 from jobplatform.queue.enqueue.replace import enqueue_newest
 from jobplatform.queue.enqueue.statements import ENQUEUE_ONE
 from jobplatform.queue.enqueue.unseen import run_for
@@ -118,30 +118,45 @@ def _enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     asked = list({job.id.int: job for job in jobs}.values())
     existing: dict[int, uuid.UUID] = {}
     replaced: set[int] = set()
-    periods = NO_PERIODS
+    recent: Mapping[int, Recent] = {}
     with reaching(session, (job.workspace_id for job in asked)):
         if wants_sealing(asked):
             asked = seal_payloads(session, asked)
         wanted = asked
         if not (len(asked) == 1 and _stands_alone(asked[0]) and _enqueue_one(session, asked[0])):
-            with one_transaction(session):
-                periods = look_at_periods(session, asked)
-                wanted = without_recent(asked, periods)
-                related = any(map(_is_related, wanted))
-                if related:
-                    wanted = hold_what_they_wait_for(session, wanted)
-                existing = enqueue_many(session, [job for job in wanted if not _replaces(job)])
-                if related:
-                    link(session, wanted, existing)
-                if any(map(_replaces, wanted)):
-                    replaced = _enqueue_newest(session, wanted, existing)
-                begin_periods(session, periods, wanted, existing)
-            existing.update((number, recent.job_id) for number, recent in periods.recent.items())
+            wanted, existing, replaced, recent = _enqueue_together(session, asked)
     _wake_workers(session, (job for job in wanted if job.id.int not in existing or job.id.int in replaced))
     note_enqueued(session, asked, existing, replaced)
     if not existing:
         return [_enqueued((job.id, True)) for job in jobs]
-    return [_answer(job, existing, replaced, periods.recent) for job in jobs]
+    return [_answer(job, existing, replaced, recent) for job in jobs]
+
+
+class _Together(NamedTuple):
+    """What many came to: those without a recent one, whom the others' keys belong to, and whose place was taken."""
+
+    wanted: list[NewJob]
+    existing: dict[int, uuid.UUID]
+    replaced: set[int]
+    recent: Mapping[int, Recent]
+
+
+def _enqueue_together(session: Session, asked: list[NewJob]) -> _Together:
+    replaced: set[int] = set()
+    with one_transaction(session):
+        periods = look_at_periods(session, asked)
+        wanted = without_recent(asked, periods)
+        related = any(map(_is_related, wanted))
+        if related:
+            wanted = hold_what_they_wait_for(session, wanted)
+        existing = enqueue_many(session, [job for job in wanted if not _replaces(job)])
+        if related:
+            link(session, wanted, existing)
+        if any(map(_replaces, wanted)):
+            replaced = _enqueue_newest(session, wanted, existing)
+        begin_periods(session, periods, wanted, existing)
+    existing.update((number, recent.job_id) for number, recent in periods.recent.items())
+    return _Together(wanted, existing, replaced, periods.recent)
 
 
 def enqueue_of_ours(session: Session, jobs: Sequence[NewJob]) -> int:
