@@ -370,9 +370,10 @@ from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.sync_logs import STATUSES as SYNC_LOG_STATUSES
 from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_logs, tend_sync_logs
 from jobplatform.queue.tasks.describe import describe_tasks, payload_schema
+from jobplatform.queue.tasks.load import load_tasks
 from jobplatform.queue.tasks.options import IfActive, JobOptions
 from jobplatform.queue.tasks.own import EXPIRE_EXPORTS, is_own_task
-from jobplatform.queue.tasks.registry import Tasks, load_tasks
+from jobplatform.queue.tasks.registry import Tasks
 from jobplatform.queue.tasks.resources import Adaptive
 from jobplatform.queue.tasks.retry import RetryPolicy
 from jobplatform.queue.tasks.task import Task

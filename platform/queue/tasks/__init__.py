@@ -3,6 +3,7 @@
 Where to look, by what is asked:
 
     how it is declared          registry (all of them), task, options, retry
+    how a process gets them     load
     what its jobs are given     payloads
     which of them are the same  unique
     what they use outside       resources

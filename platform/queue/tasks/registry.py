@@ -15,15 +15,10 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import importlib
 import inspect
-import os
-import sys
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy.orm import Session
@@ -32,9 +27,7 @@ from jobplatform.errors import (
     InvalidJobError,
     InvalidLimitError,
     InvalidPayloadError,
-    JobPlatformError,
     Problem,
-    SettingsError,
     TaskDefinitionError,
     UnknownTaskError,
 )
@@ -211,24 +204,29 @@ class Tasks(Declarations):
     ) -> Callable[[Callable[[RunningJob, P], R]], Task[P, R]]:
         """Declare a task; the decorated handler takes the :class:`RunningJob` and the payload, and may be ``async``.
 
-        ``start_within`` is for what is of no use late: a job whose first attempt has not begun within it, from when the
-        job is due, is never started and ends as cancelled.
-        ``retry`` is a policy, or a function of the attempt's number and its exception (see :data:`RetryFunction`).
-        ``unique="workspace"`` allows one unfinished job of this task in each workspace; names of payload fields allow
-        one for each combination of their values, a function from payload to key one for each key. With ``unique_for``
-        there is no other for so long after the last one was made, also when that has completed. With
+        When: ``start_within`` is for what is of no use late: a job whose first attempt has not begun within it, from
+        when the job is due, is never started and ends as cancelled. ``retry`` is a policy, or a function of the
+        attempt's number and its exception (see :data:`RetryFunction`).
+
+        How often: ``unique="workspace"`` allows one unfinished job of this task in each workspace; names of payload
+        fields allow one for each combination of their values, a function from payload to key one for each key. With
+        ``unique_for`` there is no other for so long after the last one was made, also when that has completed. With
         ``if_active="replace"`` a further request is not turned away: it waits, with the newest payload, until the
-        running one has ended. ``limit`` and ``limit_per_workspace`` are how many run at a time; operators may change
-        that while everything runs. ``resource`` names what a job uses outside, so that limits and rates can be set
-        for it: a text with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload;
-        ``units`` is how much of the resource's rate an attempt takes, and ``limit_per_resource`` how many jobs, of all
-        tasks and workspaces, use the same one at a time: a number, or ``Adaptive(1, 50)`` for as many as it turns out
-        to take. ``isolation="process"`` keeps an attempt's
-        process to itself where workers run several in threads. ``encrypted`` seals payload, result, errors, log
-        lines and progress messages of its jobs. ``keep`` says how long its jobs are kept after they ended. ``payload``
-        and ``result`` are only needed where the handler's annotations do not say it. A payload that was enqueued with
-        an older ``payload_version`` goes through ``upgrade(payload, its version)`` first; one of a newer version waits
-        for a worker with newer code. Raises :class:`TaskDefinitionError` for what cannot work.
+        running one has ended.
+
+        How many: ``limit`` and ``limit_per_workspace`` are how many run at a time; operators may change that while
+        everything runs. ``resource`` names what a job uses outside, so that limits and rates can be set for it: a text
+        with fields of the payload in it (``"hubspot:{account}"``) or a function of the payload; ``units`` is how much
+        of the resource's rate an attempt takes, and ``limit_per_resource`` how many jobs, of all tasks and workspaces,
+        use the same one at a time: a number, or ``Adaptive(1, 50)`` for as many as it turns out to take.
+
+        What with: ``isolation="process"`` keeps an attempt's process to itself where workers run several in threads.
+        ``encrypted`` seals payload, result, errors, log lines and progress messages of its jobs. ``keep`` says how long
+        its jobs are kept after they ended. ``payload`` and ``result`` are only needed where the handler's annotations
+        do not say it. A payload that was enqueued with an older ``payload_version`` goes through ``upgrade(payload, its
+        version)`` first; one of a newer version waits for a worker with newer code.
+
+        Raises :class:`TaskDefinitionError` for what cannot work.
         """
         policy, decide = retry_options(retry, max_attempts)
 
@@ -407,66 +405,6 @@ def _as_json(limit: int | Adaptive) -> int | list[int]:
 
 def _milliseconds(duration: datetime.timedelta | None) -> int | None:
     return None if duration is None else round(duration.total_seconds() * 1000)
-
-
-def load_tasks(name: str) -> Tasks:
-    """Import the :class:`Tasks` that ``module:attribute`` names; the current folder is searched too.
-
-    Raises :class:`SettingsError` with what to correct.
-    """
-    module_name, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    module = _imported(module_name, name)
-    if not hasattr(module, attribute):
-        meant = _meant(module)
-        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: {module_name} has no attribute {attribute!r}{meant}"])
-    tasks = getattr(module, attribute)
-    if not isinstance(tasks, Tasks):
-        raise SettingsError([f"JOBPLATFORM_TASKS={name!r}: is a {type(tasks).__name__}, not a Tasks{_meant(module)}"])
-    tasks.loaded_from = name
-    return tasks
-
-
-def _meant(module: ModuleType) -> str:
-    found = [name for name, value in vars(module).items() if isinstance(value, Tasks)]
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def _is_absent(module_name: str, error: ImportError) -> bool:
-    """Whether it is the module, or a package that it is in, that is not there, and not something that it imports."""
-    return isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
-
-
-def _where_it_was_looked_for() -> str:
-    try:
-        folder = os.getcwd()
-    except FileNotFoundError:
-        folder = "which is not there any more"
-    return f"; it was looked for in the current folder, {folder}, and in what {sys.executable} has installed"
-
-
-def _imported(module_name: str, asked: str) -> ModuleType:
-    """A module of somebody else's, in which anything may happen. Its own traceback stays with what is raised."""
-    try:
-        return importlib.import_module(module_name)
-    except ImportError as error:
-        where = _where_it_was_looked_for() if _is_absent(module_name, error) else ""
-        raise SettingsError([f"JOBPLATFORM_TASKS={asked!r}: cannot import {module_name}: {error}{where}"]) from error
-    except JobPlatformError:
-        raise  # It says what is wrong with a task.
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        problem = f"JOBPLATFORM_TASKS={asked!r}: importing {module_name} failed, {_place_of(error)}: {what}"
-        raise SettingsError([problem]) from error
-
-
-def _place_of(error: Exception) -> str:
-    """The line of their code that came last, or the one that cannot be read."""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _first_line(handler: Callable[..., Any]) -> str | None:
