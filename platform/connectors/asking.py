@@ -35,6 +35,7 @@ def pause_of(answer: Answer) -> float:
 
 
 def says_too_often(answer: Answer) -> bool:
+    """Whether an answer means that the source was asked too often."""
     return answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers)
 
 

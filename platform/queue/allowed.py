@@ -66,6 +66,7 @@ def outside(allowed: range, path: str) -> Problem:
 
 
 def problems_of_moment(run_after: datetime.datetime) -> Iterator[Problem]:
+    """What is wrong with the moment before which a job is not to run."""
     if problem := moment_problem("run_after", run_after):
         yield Problem("/runAfter", f"{problem}; for so long from now there is delay")
         return

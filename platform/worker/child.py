@@ -109,6 +109,8 @@ def redirect_standard_streams(output: int) -> None:
 
 
 class Child:
+    """A process that runs handlers, seen from within. Owns its ends of the pipes."""
+
     def __init__(self, ends: ChildEnds, config: ChildConfig, tasks: Tasks) -> None:
         self.ends = ends
         self.config = config
@@ -330,6 +332,7 @@ def _frame_of(seq: int, ended: Ended, started: float, seconds: float) -> bytes:
 
 
 def flush_spans() -> None:
+    """Send off what is recorded of traces. A failure is logged and stops nobody."""
     try:
         tracing.flush()
     except Exception:
@@ -337,6 +340,7 @@ def flush_spans() -> None:
 
 
 def flush_output() -> None:
+    """Write out what handlers have printed. Nothing but an order to stop gets past it."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()
@@ -347,6 +351,7 @@ def flush_output() -> None:
 
 
 def leave() -> NoReturn:
+    """End this process at once, when all that it has to say is said."""
     flush_output()
     flush_spans()
     os._exit(0)

@@ -78,6 +78,8 @@ class Reconciled:
 
 
 class Claimer(DatabaseThread):
+    """The thread that claims jobs, and hands back those whose claim was answered to nobody."""
+
     def __init__(self, engine: Engine, post: Callable[[Any], None]) -> None:
         super().__init__("claimer", engine, post)
         self._ring = Ring([])

@@ -30,6 +30,8 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Phase(IntEnum):
+    """How far a worker is with stopping; the module says what happens in each."""
+
     SERVING = 0
     DRAINING = 1
     HANDING_BACK = 2

@@ -53,6 +53,8 @@ class Flushed:
 
 
 class Finisher(DatabaseThread):
+    """The thread that writes what children have said: log lines, progress, and how attempts ended."""
+
     def __init__(self, engine: Engine, post: Callable[[Any], None], *, crash_limit: int) -> None:
         super().__init__("finisher", engine, post)
         self._crash_limit = crash_limit
@@ -137,6 +139,7 @@ def _missing(endings: Sequence[Lease], held: set[Lease]) -> set[Lease]:
 
 
 def append_lines(session: Session, lines: Sequence[LogLine]) -> Iterable[Lease]:
+    """Append log lines. No lease is missed here: a line of a lost one is not written."""
     append_log_lines(session, lines)
     return ()
 

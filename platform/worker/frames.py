@@ -80,6 +80,7 @@ _frame = quick_maker(Frame)
 
 
 def encode_frame(seq: int, kind: int, started: float, seconds: float, body: bytes) -> bytes:
+    """A frame as a child writes it. ``started`` is by the monotonic clock, in seconds."""
     return HEAD.pack(len(body), seq, kind, started, seconds) + body
 
 
@@ -196,14 +197,17 @@ def encode_run(jobs: Iterable[str]) -> bytes:
 
 
 def encode_tokens(seqs: Collection[int]) -> bytes:
+    """The tokens with which these jobs, by their numbers, are given to a child."""
     return struct.pack(f"<{len(seqs)}Q", *seqs)
 
 
 def decode_tokens(data: bytes) -> set[int]:
+    """The numbers of the jobs whose tokens these are."""
     return {seq for (seq,) in TOKEN.iter_unpack(data)}
 
 
 def decode_orders(data: bytes) -> list[tuple[int, Reason]]:
+    """The numbers of the jobs that are to stop, and why."""
     return [(seq, Reason(reason)) for seq, reason in ORDER.iter_unpack(data)]
 
 

@@ -76,6 +76,8 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Hub:
+    """The worker's main loop. :meth:`run` returns when the worker has left."""
+
     def __init__(
         self,
         options: WorkerOptions,

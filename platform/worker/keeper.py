@@ -96,6 +96,8 @@ logger = logging.getLogger("jobplatform.worker")
 
 
 class Keeper(DatabaseThread):
+    """The thread that does the chores, each when its time has come or there is a sign of it."""
+
     def __init__(self, engine: Engine, post: Callable[[Any], None], options: WorkerOptions) -> None:
         super().__init__("keeper", engine, post)
         self._options = options

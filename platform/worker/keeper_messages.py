@@ -80,4 +80,6 @@ class Leftovers:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
+    """The keeper has a connection on which the doorbell is heard."""
+
     connection: psycopg.Connection[Any]

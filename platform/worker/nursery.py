@@ -36,6 +36,8 @@ logger = logging.getLogger("jobplatform.worker.nursery")
 
 
 class Nursery:
+    """The process that makes children: it has loaded the application, and each child is a fork of it."""
+
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.children: set[int] = set()

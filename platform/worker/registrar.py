@@ -44,6 +44,8 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
+    """Renew the leases, and say what is held."""
+
     worker_id: int
     held: Sequence[Lease]
     draining: bool
@@ -51,6 +53,8 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Deregister:
+    """Say goodbye: the worker is not to be waited for."""
+
     worker_id: int
 
 
@@ -64,7 +68,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationFailed:
-    pass
+    """The database was not to be reached; the registrar may be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class Beaten:
 
 @dataclass(frozen=True, slots=True)
 class Deregistered:
-    pass
+    """The goodbye is said."""
 
 
 @dataclass(frozen=True, slots=True)

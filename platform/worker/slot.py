@@ -44,6 +44,8 @@ PIPE_SIZE: Final = 256 << 10
 
 
 class State(Enum):
+    """The states of a slot; the module says what leaves each."""
+
     STARTING = auto()
     IDLE = auto()
     BUSY = auto()

@@ -485,7 +485,7 @@ def test_schedules_are_listed_in_words_with_what_came_of_them(
     assert (line.schedule.name, line.words, len(line.next_runs)) == ("mine", "Every 15 minutes", 5)
     assert line.last is not None
     assert (line.last.manual, line.last_status) == (True, "completed")
-    assert (line.served, line.overdue, line.is_paused) == (True, False, False)
+    assert (line.served, line.overdue, line.schedule.paused_at) == (True, False, None)
     assert (platforms.last, platforms.last_status) == (None, None)
     first = pages.schedule_lines(db, limit=1)
     assert [one.schedule.name for one in pages.schedule_lines(db, limit=1, after=first.next).lines] == ["mine"]

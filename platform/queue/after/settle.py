@@ -91,6 +91,8 @@ class Settlement(NamedTuple):
 
 
 class Notice(NamedTuple):
+    """A row of ``notices``, as :class:`jobplatform.models.Notice` explains it."""
+
     workspace_id: str
     id: int
     kind: str

@@ -1,6 +1,6 @@
 """Begin: a handler has begun with a job that had to begin by some moment. From then on that moment means nothing.
 
-Only of such jobs it is written down. What else could be told from would be the claim, and a worker claims ahead.
+It is written down of such jobs alone. A claim does not tell it: a worker claims ahead of what it begins.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ def asked_of(search: Search, parameters: dict[str, Any], *, errors: bool = False
 
 
 def asked_of_live(search: Search, parameters: dict[str, Any]) -> Iterator[str]:
+    """The conditions on a live job's own row ``q``; their parameters are added to ``parameters``."""
     if set(search.statuses) != LIVE:
         yield "and q.state = 2" if Status.RUNNING in search.statuses else "and q.state < 2"
     yield from _asked_of_both(search, parameters, "q")
@@ -67,6 +68,7 @@ def _in_range(search: Search, parameters: dict[str, Any], row: str) -> Iterator[
 
 
 def asked_of_records(search: Search, parameters: dict[str, Any], *, errors: bool = True) -> Iterator[str]:
+    """The conditions on a job's record ``r``; their parameters are added to ``parameters``."""
     for number, any_of in enumerate(search.tags):
         parameters[f"tags_{number}"] = text_array(any_of)
         yield f"and r.tags && %(tags_{number})s::text[]"

@@ -46,6 +46,7 @@ class JobLine:
 
 
 def line_of(row: Sequence[Any]) -> JobLine:
+    """The line of a row that has the columns in that order."""
     (
         workspace_id, job_id, task, queue, status, state, outcome, priority, attempts, max_attempts, tags, created_at,
         run_after, started_at, completed_at, error_type, error, progress,

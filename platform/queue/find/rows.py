@@ -69,6 +69,7 @@ offset {last}
 
 
 def visit_workspace(session: Session, search: Search) -> None:
+    """Tell the database whose jobs are read, where it is one workspace."""
     if len(search.workspace_ids) == 1:
         visit(session, search.workspace_ids[0])
 
@@ -85,11 +86,13 @@ def read_rows(session: Session, way: Way, columns: str, limit: int) -> tuple[Seq
 
 
 def page_of(way: Way, columns: str) -> str:
+    """The statement that reads a page of ``columns`` along this way."""
     template = _LIVE_PAGE if way.is_live else _PAGE
     return template.format(columns=columns, way=way.relation, asked=way.asked)
 
 
 def end_of_look(session: Session, way: Way) -> Key | None:
+    """The key of the last job that this way looks at; None where it ends by itself."""
     if way.look is None:
         return None
     sql = _END.format(looked_at=way.looked_at or way.relation, last=way.look - 1)

@@ -24,12 +24,14 @@ _AT_ONCE = datetime.timedelta(0)
 
 
 def problem_of_text(path: str, value: str, longest: int) -> Iterator[Problem]:
+    """What is wrong with a text of 1 to ``longest`` characters at ``path``."""
     problem = text_problem(value) if 1 <= len(value) <= longest else f"must be 1 to {longest} characters"
     if problem:
         yield Problem(path, problem)
 
 
 def problems_of_keeping(keep_old: datetime.timedelta) -> Iterator[Problem]:
+    """What is wrong with the time for which an old secret is to be good."""
     if problem := duration_problem("keep_old", keep_old):
         yield Problem("/keepOldMs", problem)
     elif not _AT_ONCE <= keep_old <= LONGEST_ROTATION:
@@ -45,6 +47,7 @@ def has_as_many(
 
 
 def refuse(problems: Iterable[Problem]) -> None:
+    """Raises :class:`InvalidHookError` with these problems, if there are any."""
     if found := list(problems):
         raise InvalidHookError(found)
 

@@ -22,6 +22,7 @@ def list_rate_limits(session: Session) -> Sequence[RateLimit]:
 
 
 def find_rate_limit(session: Session, resource: str) -> RateLimit | None:
+    """The rate of a resource, as the database has it now; None where nobody has set one."""
     return session.get(RateLimit, resource, populate_existing=True)
 
 

@@ -84,6 +84,7 @@ def list_resource_limits(session: Session) -> Sequence[ResourceLimits]:
 
 
 def find_resource_limit(session: Session, resource: str) -> ResourceLimits | None:
+    """The limit of a resource, as the database has it now; None where there is none."""
     return session.get(ResourceLimits, resource, populate_existing=True)
 
 

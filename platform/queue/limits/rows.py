@@ -56,6 +56,7 @@ def row_for_update(session: Session, model: type[Row], **key: Any) -> Row:
 
 
 def change(session: Session, row: Row, changes: Mapping[str, Any]) -> None:
+    """Set these fields of a row, and have workers look again. Raises :class:`InvalidLimitError`."""
     for name, value in changes.items():
         setattr(row, name, value)
     if isinstance(row, Plan | WorkspaceLimits):
@@ -65,6 +66,7 @@ def change(session: Session, row: Row, changes: Mapping[str, Any]) -> None:
 
 
 def upsert(session: Session, model: type[Row], key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Make the row with these values, or give them to the one there is."""
     statement = insert(model).values(**key, **values)
     session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
 
@@ -78,19 +80,23 @@ def delete_rows(session: Session, statement: Delete) -> bool:
 
 
 def value_problems(values: Mapping[str, Any], model: type[Any]) -> list[Problem | None]:
+    """What is wrong with each of the values, as limits of ``model``; None where nothing is."""
     known = set(model.__annotations__) & {*RANGES, "shed"}
     return [_value_problem(name, value, known) for name, value in values.items()]
 
 
 def word_problem(word: str, kind: str) -> Problem | None:
+    """What is wrong with the name of a ``kind`` of thing, as a queue or a task."""
     return None if QUEUE_NAME.match(word) else Problem(f"/{kind}", f"is not a {kind} name")
 
 
 def path_of(name: str) -> str:
+    """Where the API has that field."""
     return _PATHS.get(name, f"/{name}")
 
 
 def refuse(problems: Sequence[Problem | None]) -> None:
+    """Raises :class:`InvalidLimitError` with those that are not None, if there are any."""
     found = [problem for problem in problems if problem]
     if found:
         raise InvalidLimitError(found)

@@ -79,6 +79,7 @@ def list_task_limits(session: Session) -> Sequence[TaskLimits]:
 
 
 def find_task_limits(session: Session, task: str) -> TaskLimits | None:
+    """The limits of a task, as the database has them now; None where it has none."""
     return session.get(TaskLimits, task, populate_existing=True)
 
 

@@ -66,6 +66,7 @@ def list_plans(session: Session) -> Sequence[Plan]:
 
 
 def find_plan(session: Session, name: str) -> Plan | None:
+    """The plan of that name, as the database has it now; None where there is none."""
     return session.get(Plan, name, populate_existing=True)
 
 

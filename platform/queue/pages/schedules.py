@@ -69,10 +69,6 @@ class ScheduleLine:
     served: bool
     overdue: bool
 
-    @property
-    def is_paused(self) -> bool:
-        return self.schedule.paused_at is not None
-
 
 @dataclass(frozen=True, slots=True)
 class SchedulePage:

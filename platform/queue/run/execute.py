@@ -193,6 +193,7 @@ def _wait_for_key(job: RunningJob, error: Exception) -> Ended:
 
 
 def sealed_end(seal: Seal, ended: Ended) -> Ended:
+    """The same end, with what it says of the payload sealed: its result, or its error and traceback."""
     if ended.kind == "completed":
         return ended._replace(result=seal.seal("result", ended.result))
     if ended.kind != "failed":

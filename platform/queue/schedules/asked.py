@@ -250,6 +250,7 @@ def _payload(schedule: Schedule) -> Any:
 
 
 def skipped(tick: Tick, reason: str) -> Tick:
+    """The same tick, without a job, and why it has none."""
     tick.outcome, tick.reason, tick.job, tick.job_id = "skipped", reason, None, None
     return tick
 

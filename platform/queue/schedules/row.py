@@ -75,5 +75,6 @@ def await_next(schedule: Schedule, now: datetime.datetime, *, done: bool = False
 
 
 def require_not_in_code(schedule: Schedule) -> None:
+    """Raises :class:`ScheduleMadeInCodeError` for one that the next worker would only make again."""
     if schedule.declared_by is not None:
         raise ScheduleMadeInCodeError(schedule.name)

@@ -292,6 +292,7 @@ class Ended(NamedTuple):
 def read_line(
     session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, job: JobFacts, able: Sequence[int]
 ) -> list[Lane]:
+    """The lanes of its workspace, and how much is before the job in each; ``able``: workers that could run it."""
     rows = run(
         session,
         IN_LINE,
@@ -314,6 +315,7 @@ def read_others(session: Session, workspace_id: uuid.UUID, queue: str) -> list[O
 
 
 def read_running(session: Session, able: Sequence[int]) -> list[Running]:
+    """What those workers run."""
     return list(map(quick_maker(Running), run(session, RUNNING, able=array(able))))
 
 

@@ -153,6 +153,8 @@ from live
 
 
 class PauseFacts(NamedTuple):
+    """A pause that holds the job back; ``able``: workers that would run it otherwise."""
+
     kind: str
     key: str
     reason: str
@@ -219,6 +221,7 @@ class WorkerFacts(NamedTuple):
 
 
 def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Holds:
+    """What limits, rates and resources leave free for the job."""
     row = run(session, HOLDS, **_where(workspace_id, job)).one()
     return replace(
         Holds(*row[:9]),
@@ -236,10 +239,12 @@ def read_holds(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> Hold
 
 
 def read_pauses(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> list[PauseFacts]:
+    """The pauses that hold the job back."""
     return [PauseFacts(*row) for row in run(session, PAUSES, **_where(workspace_id, job))]
 
 
 def read_workers(session: Session, job: JobFacts) -> WorkerFacts:
+    """Which live workers could run the job."""
     return WorkerFacts(*run(session, WORKERS, queue=job.queue, task=job.task, version=job.payload_version).one())
 
 

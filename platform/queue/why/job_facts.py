@@ -148,11 +148,13 @@ class RetryFacts(NamedTuple):
 
 
 def read_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> JobFacts | None:
+    """The job itself; None where the workspace has none of that id."""
     row = run(session, JOB, workspace_id=workspace_id, job_id=job_id).one_or_none()
     return JobFacts(*row) if row else None
 
 
 def read_waits(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> list[WaitFacts]:
+    """The jobs that it waits for."""
     return [WaitFacts(*row) for row in run(session, WAITS, workspace_id=workspace_id, job_id=job_id)]
 
 
@@ -163,4 +165,5 @@ def read_holder(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) ->
 
 
 def read_retry(session: Session, workspace_id: uuid.UUID, unique_key: str | None) -> RetryFacts:
+    """Who has its key now, and whether its workspace has room for one more."""
     return RetryFacts(*run(session, RETRY, workspace_id=workspace_id, unique_key=unique_key).one())
