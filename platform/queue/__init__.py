@@ -128,6 +128,16 @@ from jobplatform.queue.health.rules import (
 from jobplatform.queue.health.workspace_alerts import list_workspace_alerts, settle_workspace_alerts
 from jobplatform.queue.health.workspace_rules import clear_workspace_rule, list_workspace_rules, set_workspace_rule
 from jobplatform.queue.hold import hold_all
+from jobplatform.queue.hooks.deliveries import (
+    PLATFORM,
+    find_delivery,
+    list_webhook_jobs,
+    note_went_well,
+    note_went_wrong,
+    prepare_sending,
+    redeliver,
+    send_test,
+)
 from jobplatform.queue.hooks.event import HookEvent
 from jobplatform.queue.hooks.forget_deliveries import forget_deliveries
 from jobplatform.queue.hooks.hooks import (
@@ -169,25 +179,17 @@ from jobplatform.queue.hooks.webhook_job import (
     event_of,
 )
 from jobplatform.queue.hooks.webhooks import (
-    PLATFORM,
     NewWebhook,
     change_webhook,
     create_webhook,
     delete_webhook,
     disable_webhook,
     enable_webhook,
-    find_delivery,
     find_webhook,
     get_webhook,
-    list_webhook_jobs,
     list_webhooks,
-    note_went_well,
-    note_went_wrong,
-    prepare_sending,
     problem_of_webhook,
-    redeliver,
     rotate_webhook_secret,
-    send_test,
 )
 from jobplatform.queue.keep.belongings import owns_something
 from jobplatform.queue.keep.erase import begin_erasing, count_running, erase_some, finish_erasing, stop_running

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
 from jobplatform.queue import NewJob, enqueue_jobs, list_jobs, list_webhook_jobs, page_jobs
-from jobplatform.queue.hooks import webhooks as webhooks_module
-from jobplatform.queue.hooks.webhooks import new_delivery
+from jobplatform.queue.hooks import deliveries as deliveries_module
+from jobplatform.queue.hooks.deliveries import new_delivery
 from tests.queue.plans import explain
 
 ENDED = 10_000
@@ -85,7 +85,7 @@ def test_the_deliveries_to_a_webhook_are_listed_without_a_look_at_what_delivers_
 def test_deliveries_to_a_webhook_are_looked_for_among_so_many(
     crowd: Engine, workspace_id: uuid.UUID, webhook_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks_module, "LOOK", FEW + 1)
+    monkeypatch.setattr(deliveries_module, "LOOK", FEW + 1)
 
     with Session(crowd) as session:
         found = list_webhook_jobs(session, workspace_id, webhook_id)

@@ -3,6 +3,6 @@
 Where to look, by what is asked:
 
     what others deliver   hooks, key, event, receive, forget_deliveries
-    what we deliver       webhooks, webhook_job, tell_webhooks, told
+    what we deliver       webhooks, deliveries, webhook_job, tell_webhooks, told
     what both obey        rules
 """
