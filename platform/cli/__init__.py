@@ -16,7 +16,7 @@ Where to look, by what is asked (a name with a slash is a folder, with a map of 
     a proof                       prove
     what several commands share   database (which, and for how long), acting, asking, amounts, show, waiting,
                                   refusals, endpoints (hooks and webhooks), limit_options, beginning (replay and
-                                  fork), changing, cancelling, adopt_told
+                                  fork), changing, cancelling, adopt_told, schedules_told
 """
 
 from jobplatform.cli.root import main

@@ -5,10 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import click
 from sqlalchemy.orm import Session
@@ -16,17 +14,23 @@ from sqlalchemy.orm import Session
 from jobplatform.cli.acting import actor, audit
 from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.database import find_known_workspace, known_tasks, open_session
+from jobplatform.cli.schedules_told import (
+    moment_or_dash,
+    owner_of,
+    problems_of,
+    schedule_as_dict,
+    state_of,
+    tell_runs,
+    tick_as_dict,
+    words_of,
+)
 from jobplatform.cli.show import as_json_option, print_json, print_table, tell
-from jobplatform.errors import InvalidScheduleError, JobPlatformError
-from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule, ScheduleTick
+from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.queue import (
     Cron,
     Every,
-    NewJob,
     Once,
     Rule,
-    Tasks,
-    closed_payload,
     create_schedule,
     default_timezone,
     delete_schedule,
@@ -40,7 +44,6 @@ from jobplatform.queue import (
     resume_schedule,
     rule_of,
     run_schedule_now,
-    tasks_served,
     time_now,
 )
 
@@ -66,21 +69,21 @@ def ls(workspace: str | None, everywhere: bool, as_json: bool) -> None:
     """List schedules, with when they run next."""
     with open_session() as session:
         found = _list_everywhere(session) if everywhere else _list(session, _workspace(session, workspace))
-        problems = _problems(session, found)
+        problems = problems_of(session, found)
     if as_json:
-        print_json([_as_dict(one, problems) for one in found])
+        print_json([schedule_as_dict(one, problems) for one in found])
         return
     columns = ["id", "workspace", "name", "task", "when", "zone", "next run", "state"]
     rows = [
         (
             one.id,
-            _owner(one),
+            owner_of(one),
             one.name,
             one.task,
-            _words(one),
+            words_of(one),
             one.timezone,
             one.next_run_at,
-            _state(one, problems),
+            state_of(one, problems),
         )
         for one in found
     ]
@@ -141,11 +144,11 @@ def create(
             session, wanted, rule, workspace_id=workspace_id, made_by=actor(), payload=value, **options
         )
         _audit(session, "schedule.create", made)
-        problems = _problems(session, [made])
+        problems = problems_of(session, [made])
     if as_json:
-        print_json(_as_dict(made, problems))
+        print_json(schedule_as_dict(made, problems))
     else:
-        click.echo(f"{made.id} {made.name}: {_words(made)}; runs next at {_moment(made.next_run_at)}")
+        click.echo(f"{made.id} {made.name}: {words_of(made)}; runs next at {moment_or_dash(made.next_run_at)}")
 
 
 @schedules.command()
@@ -158,11 +161,11 @@ def show(schedule: str, workspace: str | None, limit: int, as_json: bool) -> Non
     with open_session() as session:
         found = _find(session, schedule, workspace)
         ticks = list_ticks(session, found.workspace_id, found.id, limit=limit)
-        problems = _problems(session, [found])
+        problems = problems_of(session, [found])
     if as_json:
-        print_json({**_as_dict(found, problems), "ticks": [_tick_as_dict(tick) for tick in ticks]})
+        print_json({**schedule_as_dict(found, problems), "ticks": [tick_as_dict(tick) for tick in ticks]})
         return
-    print_table(["", ""], list(_as_dict(found, problems).items()), title=found.name)
+    print_table(["", ""], list(schedule_as_dict(found, problems).items()), title=found.name)
     rows = [(tick.tick_at, tick.outcome, tick.job_id, tick.reason) for tick in ticks]
     print_table(["tick", "outcome", "job", "reason"], rows)
 
@@ -178,8 +181,8 @@ def pause(schedule: str, workspace: str | None, as_json: bool) -> None:
         if not pause_schedule(session, found, actor=actor()):
             raise click.ClickException(f"{found.name} is paused already, by {found.paused_by}")
         _audit(session, "schedule.pause", found)
-        problems = _problems(session, [found])
-    tell(as_json, f"{found.name} is paused", **_as_dict(found, problems))
+        problems = problems_of(session, [found])
+    tell(as_json, f"{found.name} is paused", **schedule_as_dict(found, problems))
 
 
 @schedules.command()
@@ -193,9 +196,9 @@ def resume(schedule: str, workspace: str | None, as_json: bool) -> None:
         if not resume_schedule(session, found):
             raise click.ClickException(f"{found.name} is not paused")
         _audit(session, "schedule.resume", found)
-        problems = _problems(session, [found])
-    sentence = f"{found.name} is resumed and runs next at {_moment(found.next_run_at)}"
-    tell(as_json, sentence, **_as_dict(found, problems))
+        problems = problems_of(session, [found])
+    sentence = f"{found.name} is resumed and runs next at {moment_or_dash(found.next_run_at)}"
+    tell(as_json, sentence, **schedule_as_dict(found, problems))
 
 
 @schedules.command("run-now")
@@ -210,7 +213,7 @@ def run_now(schedule: str, workspace: str | None, as_json: bool) -> None:
         tick = run_schedule_now(session, found, tasks.offered(found.task))
         _audit(session, "schedule.run_now", found, outcome=tick.outcome, jobId=tick.job_id)
     if as_json:
-        print_json(_tick_as_dict(tick))
+        print_json(tick_as_dict(tick))
     else:
         click.echo(f"{found.name}: {tick.outcome}" + (f" {tick.job_id}" if tick.job_id else ""))
 
@@ -240,7 +243,7 @@ def preview_(
         rule = _rule(schedule, timezone, every, anchor, None)
         with open_session() as session:
             runs = [(tick, tick) for tick in preview_rule(rule, count=count, after=time_now(session))]
-        _tell_runs(rule, runs, paused=False, as_json=as_json)
+        tell_runs(rule, runs, paused=False, as_json=as_json)
         return
     if schedule is None or timezone or anchor:
         raise click.UsageError("say a schedule by id or name, or a crontab line (with --timezone), or --every")
@@ -250,7 +253,7 @@ def preview_(
             _rule(schedule, None, None, None, None)
         found = _find(session, schedule, workspace)
         runs = preview(found, count=count, after=time_now(session))
-    _tell_runs(rule_of(found), runs, paused=found.paused_at is not None, as_json=as_json)
+    tell_runs(rule_of(found), runs, paused=found.paused_at is not None, as_json=as_json)
 
 
 @schedules.command()
@@ -264,18 +267,6 @@ def delete(schedule: str, workspace: str | None, as_json: bool) -> None:
         delete_schedule(session, found)
         _audit(session, "schedule.delete", found)
     tell(as_json, f"{found.name} is deleted", id=found.id, name=found.name, deleted=True)
-
-
-def _tell_runs(
-    rule: Rule, runs: list[tuple[datetime.datetime, datetime.datetime]], *, paused: bool, as_json: bool
-) -> None:
-    zone = ZoneInfo(rule.timezone)
-    if as_json:
-        described = [{"tickAt": tick, "local": _local(tick, zone), "runAt": run_at} for tick, run_at in runs]
-        print_json({"words": rule.words, "timezone": rule.timezone, "paused": paused, "runs": described})
-        return
-    click.echo(f"{rule.words} ({rule.timezone})" + (" – paused" if paused else ""))
-    print_table(["there", "utc", "runs at"], [(_local(tick, zone), tick, run_at) for tick, run_at in runs])
 
 
 # -- what is meant -----------------------------------------------------------------------------------
@@ -353,95 +344,3 @@ def _parse(payload: str) -> Any:
 def _audit(session: Session, action: str, schedule: Schedule, **details: Any) -> None:
     workspace_id = None if schedule.workspace_id == PLATFORM_WORKSPACE else schedule.workspace_id
     audit(session, action, f"schedule:{schedule.id}", workspace_id, name=schedule.name, **details)
-
-
-# -- how it looks ------------------------------------------------------------------------------------
-
-
-def _owner(schedule: Schedule) -> str:
-    if schedule.every_workspace:
-        return "every workspace"
-    return "platform" if schedule.workspace_id == PLATFORM_WORKSPACE else str(schedule.workspace_id)
-
-
-def _words(schedule: Schedule) -> str:
-    """Its rule; the others are to be seen all the same where its time zone is unknown on this machine."""
-    try:
-        return rule_of(schedule).words
-    except InvalidScheduleError as error:
-        return f"The rule cannot be read: {error}"
-
-
-def _problems(session: Session, found: Sequence[Schedule]) -> dict[UUID, str]:
-    """What keeps those that would run from coming to anything, in a few words each."""
-    waiting = [one for one in found if one.next_run_at is not None]
-    served = tasks_served(session) if waiting else frozenset()
-    unknown = {one.id: "no worker knows its task" for one in waiting if one.task not in served}
-    return unknown | _refused(session, waiting)
-
-
-def _refused(session: Session, found: Sequence[Schedule]) -> dict[UUID, str]:
-    """What names a connection that is not there, say. The list is to be seen all the same where the code is not."""
-    try:
-        tasks = known_tasks() if found else Tasks()
-    except JobPlatformError:
-        return {}
-    jobs = {one.id: NewJob(workspace_id=one.workspace_id, task=one.task, payload=closed_payload(one)) for one in found}
-    refused = tasks.refused(session, list(jobs.values()))
-    return {
-        schedule_id: f"its jobs come to nothing: {problem.message} (payload, {problem.path})"
-        for schedule_id, job in jobs.items()
-        if (problem := refused.get(job.id)) is not None
-    }
-
-
-def _state(schedule: Schedule, problems: Mapping[UUID, str]) -> str:
-    if schedule.paused_at is not None:
-        return "paused"
-    if schedule.next_run_at is None:
-        return "over"
-    return problems.get(schedule.id, "waits")
-
-
-def _moment(moment: datetime.datetime | None) -> str:
-    return "–" if moment is None else f"{moment.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _local(moment: datetime.datetime, zone: ZoneInfo) -> str:
-    return moment.astimezone(zone).isoformat(timespec="seconds")
-
-
-def _as_dict(schedule: Schedule, problems: Mapping[UUID, str]) -> dict[str, Any]:
-    return {
-        "id": schedule.id,
-        "workspaceId": schedule.workspace_id,
-        "name": schedule.name,
-        "jobType": schedule.task,
-        "payload": closed_payload(schedule),
-        "words": _words(schedule),
-        "cron": schedule.cron,
-        "everyMs": schedule.every_ms,
-        "runAt": schedule.run_at,
-        "timezone": schedule.timezone,
-        "everyWorkspace": schedule.every_workspace,
-        "catchUp": schedule.catch_up,
-        "ifActive": schedule.if_active,
-        "spreadMs": schedule.spread_ms,
-        "startWithinMs": schedule.start_within_ms,
-        "madeBy": schedule.made_by,
-        "madeInCode": schedule.declared_by is not None,
-        "pausedAt": schedule.paused_at,
-        "nextTickAt": schedule.next_tick_at,
-        "nextRunAt": schedule.next_run_at,
-        "state": _state(schedule, problems),
-    }
-
-
-def _tick_as_dict(tick: ScheduleTick) -> dict[str, Any]:
-    return {
-        "tickAt": tick.tick_at,
-        "outcome": tick.outcome,
-        "reason": tick.reason,
-        "jobId": tick.job_id,
-        "manual": tick.manual,
-    }
