@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from flask.cli import with_appcontext
 
 from jobplatform.cli.database import Host, hosted
 from jobplatform.cli.jobs import jobs as jobs_of_ours
-from jobplatform.cli.root import COMMANDS, Commands
+from jobplatform.cli.root import COMMANDS, Commands, imported
 
 #: What starts processes of its own, or looks after them. They read the environment alone, and know no host.
 APART = ("demo", "up", "worker", "api", "prove", "healthcheck")
@@ -28,9 +27,7 @@ class HostedCommands(Commands):
             return jobs_of_ours.commands[cmd_name]
         if cmd_name not in self._beside():
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return imported(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -99,6 +99,13 @@ class JsonProblem(click.ClickException):
         click.echo(json.dumps(document, indent=2), file=file, err=file is None)
 
 
+def imported(name: str) -> click.Command:
+    """The command that the table above has under this name."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute)
+    return command
+
+
 class Commands(click.Group):
     """The sub-commands, imported on demand."""
 
@@ -108,9 +115,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return imported(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -16,7 +16,7 @@ Where to look, by what is asked (a name with a slash is a folder, with a map of 
     what is counted               numbers/
     what is wrong                 health/
     what is kept, and how long    keep/, audit
-    how a text is kept            safe_json, shown, seal, vault
+    how a text is kept            safe_json, shown, seal, vault, moments
     who works                     workers, chores/, turns (who does one for all), patience (while they do it), silent
                                   (when that is worth a word)
     how a statement is run        statement, opening, snapshot, locks

@@ -21,6 +21,7 @@ from jobplatform.queue.hooks.webhook_job import (
     delivery_id,
     event_of,
 )
+from jobplatform.queue.moments import moment_text
 from jobplatform.queue.statement import run
 from jobplatform.queue.vault import open_secret
 
@@ -175,8 +176,3 @@ def note_went_wrong(
     """A delivery did not arrive, or its receiver is ``gone``. Answers with why the webhook is disabled now, if so."""
     row = run(session, WENT_WRONG, workspace_id=workspace_id, id=webhook_id, gone=gone).one_or_none()
     return None if row is None else row[0]
-
-
-def moment_text(moment: datetime.datetime) -> str:
-    """A moment as the API writes it."""
-    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

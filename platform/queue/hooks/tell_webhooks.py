@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 from jobplatform.models import PLATFORM_WORKSPACE
 from jobplatform.queue.audit import record
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
-from jobplatform.queue.hooks.deliveries import PLATFORM, moment_text, new_delivery
+from jobplatform.queue.hooks.deliveries import PLATFORM, new_delivery
 from jobplatform.queue.hooks.webhook_job import EVENT_OF_STATUS, WEBHOOK_TASK, event_of
+from jobplatform.queue.moments import moment_text
 from jobplatform.queue.statement import array, run, text_array
 
 # Lateral and limited, so that no plan reads all records for the few of these endings.

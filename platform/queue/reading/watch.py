@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.moments import moment_text
 from jobplatform.queue.reading.changes import Attempt, Ending, Facts, Line, Position, digest
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.vault import reveal_value
@@ -317,5 +318,4 @@ def _past_ending(epoch: int, status: str, outcome: str | None, endedAt: str, ret
 
 
 def _in_utc(moment: str) -> str:
-    at = datetime.datetime.fromisoformat(moment).astimezone(datetime.UTC)
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment_text(datetime.datetime.fromisoformat(moment))

@@ -114,7 +114,7 @@ class Declarations:
             plan = Plan(rule=rule(), **options)
             if task.options.encrypted:
                 raise InvalidScheduleError([Problem("/jobType", CLEAR)])
-            columns = {name: _plain(value) for name, value in plan.columns(task, workspace_id).items()}
+            columns = {name: plain(value) for name, value in plan.columns(task, workspace_id).items()}
         except (InvalidScheduleError, InvalidJobError, TypeError) as error:
             raise TaskDefinitionError(f"a schedule of task {task.name!r}: {error}") from None
         named = None if task.payload.refuse is None else _connection_in(columns["payload"])
@@ -131,6 +131,6 @@ def _connection_in(payload: Any) -> uuid.UUID | None:
         return None
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it: moments as text, which is how they reach the worker's own process."""
+def plain(value: Any) -> Any:
+    """A column as JSON has it: moments as text, which is how they reach the worker's own process."""
     return value.astimezone(datetime.UTC).isoformat() if isinstance(value, datetime.datetime) else value

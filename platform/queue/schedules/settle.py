@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.models import Schedule
-from jobplatform.queue.schedules.declare import Declared
+from jobplatform.queue.schedules.declare import Declared, plain
 from jobplatform.queue.schedules.row import WHEN, await_next
 from jobplatform.queue.statement import array, one_transaction, run, text_array
 
@@ -170,7 +170,7 @@ def _create(session: Session, source: str, declared: Declared) -> bool:
     schedule_id, now = uuid7(), _now(session)
     columns = dict(declared.columns)
     if columns["every_ms"] is not None and columns["anchor"] is None:
-        columns["anchor"] = _text(now)
+        columns["anchor"] = plain(now)
     made = run(session, CREATE, source=source, **_values(declared, schedule_id, columns, now))
     return made.rowcount == 1
 
@@ -178,12 +178,12 @@ def _create(session: Session, source: str, declared: Declared) -> bool:
 def _change(session: Session, row: _Row, declared: Declared) -> bool:
     columns = dict(declared.columns)
     if columns["every_ms"] is not None and columns["anchor"] is None:
-        columns["anchor"] = _text(row.anchor or row.now)
+        columns["anchor"] = plain(row.anchor or row.now)
     values = _values(declared, row.id, columns, row.now)
     if row.paused_at is not None:
         # A person has paused it, and only a person resumes it.
         values["next_tick"] = values["next_run"] = None
-    waits_on = all(_text(getattr(row, name)) == columns[name] for name in WHEN)
+    waits_on = all(plain(getattr(row, name)) == columns[name] for name in WHEN)
     return run(session, CHANGE, before=row.fingerprint, waits_on=waits_on, **values).rowcount == 1
 
 
@@ -218,10 +218,6 @@ def _values(
         "next_tick": schedule.next_tick_at,
         "next_run": schedule.next_run_at,
     }
-
-
-def _text(value: Any) -> Any:
-    return value.astimezone(datetime.UTC).isoformat() if isinstance(value, datetime.datetime) else value
 
 
 def _now(session: Session) -> datetime.datetime:
