@@ -187,13 +187,17 @@ class _Round:
             self._enqueued(tell_of_batches(self.session, [(row[0], row[1]) for row in rows if row[2]]))
 
     def _follow(self) -> None:
-        looked = {
+        looked = self._to_look_at()
+        if looked and run(self.session, FOLLOW, **_places(looked)).rowcount < len(looked):
+            self.again |= {(row[0], row[1]) for row in run(self.session, NOT_FOLLOWED, **_places(looked))}
+
+    def _to_look_at(self) -> set[Place]:
+        """The jobs that somebody has come to wait for, or that are to be decided about once more."""
+        return {
             (notice.workspace_id, notice.job_id)
             for notice in self.notices
             if notice.kind == "look" and notice.job_id is not None
         }
-        if looked and run(self.session, FOLLOW, **_places(looked)).rowcount < len(looked):
-            self.again |= {(row[0], row[1]) for row in run(self.session, NOT_FOLLOWED, **_places(looked))}
 
     # Steps 4 and 5
 
@@ -210,12 +214,7 @@ class _Round:
         if len(edges) >= MOST_SUCCESSORS:
             # What is marked in this round is not found in the next.
             self._look_again(events)
-        looked = {
-            (notice.workspace_id, notice.job_id)
-            for notice in self.notices
-            if notice.kind == "look" and notice.job_id is not None
-        }
-        wanted = looked | {(edge[0], edge[1]) for edge in edges}
+        wanted = self._to_look_at() | {(edge[0], edge[1]) for edge in edges}
         held = {(row[0], row[1]) for row in run(self.session, LOCK_SUCCESSORS, **_places(wanted))} if wanted else set()
         # Somebody else decides about the others just now, and may not have seen what we have.
         self._look_again({(edge[0], edge[2]) for edge in edges if (edge[0], edge[1]) not in held})
@@ -227,7 +226,10 @@ class _Round:
         """At what waits for these jobs and batches."""
         self.waits = self.waits or bool(events)
         self.again |= events - self.batches
-        note(self.session, [(workspace_id, "look", None, id, 0) for workspace_id, id in events & self.batches])
+        note(
+            self.session,
+            [(workspace_id, "look", None, batch_id, 0) for workspace_id, batch_id in events & self.batches],
+        )
 
     def _mark(self, edges: Sequence[Sequence[Any]]) -> None:
         if edges:

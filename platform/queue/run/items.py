@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 
+#: Jobs of one call.
 SIZES = range(1, 201)
+#: Seconds for which a worker lets some wait for more.
 LONGEST_WAIT = 60.0
 
 
@@ -190,7 +192,10 @@ class BatchCall:
 
 
 def batch_call(handler: Callable[[Items[Any]], Any], size: int, wait: float) -> BatchCall:
-    """Raises :class:`TaskDefinitionError` for what cannot work."""
+    """How the jobs of a batch task are called, gathered for up to ``wait`` seconds.
+
+    Raises :class:`TaskDefinitionError` for what cannot work.
+    """
     if size not in SIZES:
         raise TaskDefinitionError(f"size must be a whole number from {SIZES[0]} to {SIZES[-1]}")
     if not 0 <= wait <= LONGEST_WAIT:
