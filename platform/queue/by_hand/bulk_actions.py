@@ -25,13 +25,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import InvalidJobError, Problem, QuotaExceededError, SearchError
+from jobplatform.errors import InvalidJobError, Problem, SearchError
 from jobplatform.models import BulkActionRow, Status, clock
 from jobplatform.queue.audit import record
 from jobplatform.queue.by_hand.cancel_many import cancel_each, tell_cancelled
 from jobplatform.queue.by_hand.change_waiting import ChangeAnswer, JobChange, change_jobs, change_what_is_free
 from jobplatform.queue.by_hand.delete import DELETED, delete_jobs
-from jobplatform.queue.by_hand.retry_job import RetryKind, retry_job
+from jobplatform.queue.by_hand.retry_job import RetryKind, retry_one_of_many
 from jobplatform.queue.find import Capped, JobLine, Key, count_statuses, find_jobs, find_keys
 from jobplatform.queue.find.search import Search, parse_search
 from jobplatform.queue.patience import out_of_patience, wait_briefly
@@ -209,15 +209,7 @@ def _do_portion(session: Session, action_id: uuid.UUID) -> None:
     answers = act(session, found.keys)
     done = [key for key, answer in answers.items() if answer in _DONE]
     left = Counter(answer for answer in answers.values() if answer not in _DONE)
-    for workspace_id, job_id in done:
-        record(
-            session,
-            actor=row.actor,
-            action=f"job.{row.deed}",
-            target=f"job:{job_id}",
-            workspace_id=workspace_id,
-            details={"bulk": str(row.id), **row.arguments},
-        )
+    _record(session, row, done)
     row.looked_at += found.looked_at
     row.done += len(done)
     row.left_alone = dict(Counter(row.left_alone) + left)
@@ -227,6 +219,19 @@ def _do_portion(session: Session, action_id: uuid.UUID) -> None:
     session.flush()
 
 
+def _record(session: Session, row: BulkActionRow, done: Sequence[Key]) -> None:
+    """An audit line for each job that it was done to, as if that had been named."""
+    for workspace_id, job_id in done:
+        record(
+            session,
+            actor=row.actor,
+            action=f"job.{row.deed}",
+            target=f"job:{job_id}",
+            workspace_id=workspace_id,
+            details={"bulk": str(row.id), **row.arguments},
+        )
+
+
 def _act_of(row: BulkActionRow) -> Callable[[Session, Sequence[Key]], dict[Key, str]]:
     if row.deed == "change":
         return functools.partial(_change, change=JobChange.of_json(row.arguments))
@@ -234,14 +239,7 @@ def _act_of(row: BulkActionRow) -> Callable[[Session, Sequence[Key]], dict[Key, 
 
 
 def _retry(session: Session, keys: Sequence[Key]) -> dict[Key, str]:
-    return {key: _retry_one(session, *key) for key in keys}
-
-
-def _retry_one(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> str:
-    try:
-        return retry_job(session, workspace_id, job_id).kind.value
-    except QuotaExceededError:
-        return "quota"
+    return {key: retry_one_of_many(session, *key) for key in keys}
 
 
 def _cancel(session: Session, keys: Sequence[Key]) -> dict[Key, str]:

@@ -20,11 +20,11 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Select, case, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem, QuotaExceededError
+from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import FINAL_STATUSES, JobRecord, QueueRow, State, Status, clock, visit
 from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.by_hand.cancel import CancelAnswer, cancel_job
-from jobplatform.queue.by_hand.retry_job import RetryKind, retry_job
+from jobplatform.queue.by_hand.retry_job import RetryKind, retry_one_of_many
 
 Deed = Literal["retry", "cancel"]
 
@@ -90,18 +90,11 @@ def act_on_some(
     return Portion(done, dict(left), keys[-1] if len(keys) == MOST else None)
 
 
-def _retry(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> str:
-    try:
-        return retry_job(session, workspace_id, job_id).kind.value
-    except QuotaExceededError:
-        return "quota"
-
-
 def _cancel(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> str:
     return cancel_job(session, workspace_id, job_id).value
 
 
-_ACTS: dict[Deed, Callable[[Session, uuid.UUID, uuid.UUID], str]] = {"retry": _retry, "cancel": _cancel}
+_ACTS: dict[Deed, Callable[[Session, uuid.UUID, uuid.UUID], str]] = {"retry": retry_one_of_many, "cancel": _cancel}
 _DONE = {RetryKind.RETRIED.value, CancelAnswer.CANCELLED.value, CancelAnswer.REQUESTED.value}
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import QuotaExceededError
 from jobplatform.models import visit
 from jobplatform.queue.after.notices import ask_to_settle
 from jobplatform.queue.attempts.ending import AS_RECORDED, PAST_ENDINGS
@@ -199,6 +200,14 @@ def retry_job(
     """
     with one_transaction(session):
         return _retry_job(session, workspace_id, job_id, from_start, from_step)
+
+
+def retry_one_of_many(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> str:
+    """Retry one of several jobs, and answer in a word: a :class:`RetryKind`, or ``quota`` where there is no room."""
+    try:
+        return retry_job(session, workspace_id, job_id).kind.value
+    except QuotaExceededError:
+        return "quota"
 
 
 def _retry_job(
