@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
+import hmac
 import logging
+import time as wall_clock
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +21,7 @@ from jobplatform.api import create_blueprint, revoke_token
 from jobplatform.api.access.guard import hide_token
 from jobplatform.api.requests import hide_secrets
 from jobplatform.queue import Tasks
-from tests.api.conftest import Client, MintToken, hub_of
+from tests.api.conftest import READ_WRITE, Client, MintToken, hub_of
 from tests.api.streams import Stream
 from tests.queue.actors import Time
 
@@ -97,6 +101,46 @@ def test_an_operator_can_make_one_for_the_workspace_s_job(
 
     assert looker.get(f"{jobs_url}/{job}").status_code == 200
     assert looker.get("/operator/workers").status_code == 403
+
+
+def made_by_hand(token: str, workspace_id: uuid.UUID, job: str) -> str:
+    """A token for one job as whoever holds ``token`` can sign it: the key is the hash of a secret that they know."""
+    _, token_id, secret = token.split("_")
+    expires = (int(wall_clock.time()) + 3600).to_bytes(5, "big")
+    said = bytes.fromhex(token_id) + workspace_id.bytes + uuid.UUID(job).bytes + expires
+    key = hashlib.sha256(secret.encode()).digest()
+    signature = hmac.digest(key, b"jobplatform job token v1|" + said, "sha256")
+    return "jpj_" + base64.urlsafe_b64encode(said + signature).decode()
+
+
+def test_whoever_signs_a_job_s_token_by_hand_looks_at_no_job_of_another_workspace(
+    app: Flask,
+    workspace_id: uuid.UUID,
+    other_workspace: uuid.UUID,
+    mint: MintToken,
+    jobs_url: str,
+    echo: Callable[..., str],
+) -> None:
+    job, stranger = echo(), mint(other_workspace, READ_WRITE)
+
+    looker = Client(app.test_client(), made_by_hand(stranger, workspace_id, job))
+
+    for path in (f"{jobs_url}/{job}", f"{jobs_url}/{job}/events", f"/trigger/runs/{job}", f"/jobs/stream/{job}"):
+        assert looker.get(path).status_code == 401, path
+
+
+def test_a_job_s_token_shows_nothing_that_the_one_it_was_signed_with_may_not_look_at(
+    app: Flask, workspace_id: uuid.UUID, mint: MintToken, jobs_url: str, echo: Callable[..., str]
+) -> None:
+    job = echo()
+    blind, seeing = mint(workspace_id, ("connections", "schedules", "jobs:write")), mint(workspace_id, ("jobs:read",))
+
+    answers = [
+        Client(app.test_client(), made_by_hand(token, workspace_id, job)).get(f"{jobs_url}/{job}").status_code
+        for token in (blind, seeing)
+    ]
+
+    assert answers == [401, 200]
 
 
 def test_a_job_s_token_makes_no_other(browser: Callable[..., Client], jobs_url: str, echo: Callable[..., str]) -> None:

@@ -4,7 +4,8 @@ The secret is 256 random bits, so a plain SHA-256 of it is enough to keep: there
 make a slow hash worth its time. The whole text is shown once, when it is minted, and cannot be had again.
 
 A token for one job is stored nowhere. It names the token it was made with, the job and its expiry, and is signed with
-that token's hash: it ends at its expiry, and with that token.
+that token's hash: it ends at its expiry, and with that token. Whoever holds that token knows its hash and can sign
+what they like, so what is signed never counts for more than the token itself.
 """
 
 from __future__ import annotations
@@ -195,13 +196,19 @@ def _verify_job_token(session: Session, text: str) -> Principal | None:
     matches = hmac.compare_digest(claim.signature_by(token.secret_hash if token else _NOBODYS_HASH), claim.signature)
     now = session.scalar(select(clock()))
     left = claim.expires - now.timestamp() if now else 0
-    if token is None or not matches or not alive or left <= 0:
+    if token is None or not matches or not alive or left <= 0 or not _may_look(token, claim.workspace_id):
         return None
     if note_use:
         _note_use(session, token.id)
     return Principal(
         token.name, claim.workspace_id, frozenset({Scope.JOBS_READ}), token.id, job_id=claim.job_id, expires_in=left
     )
+
+
+def _may_look(token: ApiToken, workspace_id: uuid.UUID) -> bool:
+    """Whether the token itself may look at jobs of this workspace."""
+    principal = Principal(token.name, token.workspace_id, frozenset(token.scopes))
+    return principal.sees(workspace_id) and principal.may(Scope.JOBS_READ)
 
 
 def _hash(secret: str) -> bytes:
