@@ -69,6 +69,9 @@ def visitor_of_session(session: Session, text: str) -> Visitor | None:
     left = claim.expires - now.timestamp() if now else 0.0
     if token is None or not matches or not lives or left <= 0:
         return None
+    # Whoever holds a token knows its hash, and can sign a session without having come by the sign-in.
+    if not opens_pages(frozenset(token.scopes)):
+        return None
     return visitor_of_token(token, left)
 
 

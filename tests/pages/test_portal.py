@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import time
 import uuid
 
 import pytest
@@ -50,6 +54,27 @@ def test_a_portal_s_lists_follow_the_stream_of_their_workspace(member: Visitor, 
 
     assert (stream.status_code, stream.mimetype) == (200, "text/event-stream")
     stream.close()
+
+
+def session_by_hand(token: str) -> str:
+    """A session as whoever holds the token can sign it: the key is the hash of a secret that they know."""
+    _, token_id, secret = token.split("_")
+    said = bytes.fromhex(token_id) + (int(time.time()) + 3600).to_bytes(5, "big") + bytes(8)
+    key = hashlib.sha256(secret.encode()).digest()
+    signature = hmac.digest(key, b"jobplatform session v1|" + said, "sha256")
+    return "jps_" + base64.urlsafe_b64encode(said + signature).decode()
+
+
+def test_a_session_that_somebody_signs_by_hand_opens_no_more_than_their_token(
+    app: Flask, acme: uuid.UUID, mint: MintToken
+) -> None:
+    answers = []
+    for scopes in (("connections", "schedules", "jobs:write"), ("jobs:read",)):
+        visitor = Visitor(app.test_client(), f"/w/{acme}")
+        visitor.http.set_cookie("jobplatform_portal", session_by_hand(mint(acme, scopes)), path="/w")
+        answers.append(visitor.get("/activity").status_code)
+
+    assert answers == [303, 200]
 
 
 def test_a_workspace_s_token_opens_its_own_portal_and_nobody_else_s(
