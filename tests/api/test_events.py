@@ -220,7 +220,11 @@ def test_a_place_that_is_too_old_is_answered_with_a_reset(
     assert [(event.name, event.data) for event in stream.next(1)] == [("stream.reset", {"exact": True})]
 
 
-@pytest.mark.parametrize("bad", ["nonsense", "1-0.0.1..0.0x", "w1-", "w1-AA", "w1-____"])
+#: Of jobs that were made after the last moment that an id can have.
+NEVER = "w1-AQEC________PwAAAAAAAAAAAAAA________PwAAAAAAAAAAAAAAAA"
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "1-0.0.1..0.0x", "w1-", "w1-AA", "w1-____", NEVER])
 def test_what_is_no_position_is_refused_with_a_reason(
     bad: str, client: Client, jobs_url: str, events_url: str, echo: Callable[..., str]
 ) -> None:

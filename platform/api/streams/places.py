@@ -24,6 +24,8 @@ WORTH_MS = 600_000
 NEW = Position(0, 0, 1)
 
 _PREFIX = "w1-"
+#: The last moment that an id can have.
+_LAST = 2**48 - 1
 _TAIL = 6
 
 
@@ -98,6 +100,8 @@ def _read_place(data: Iterator[int], length: int) -> WorkspacePlace:
     made_at = 0
     for _ in range(min(_read(data), length)):
         made_at += _read(data)
+        if made_at > _LAST:
+            raise ValueError("no id is so late")
         identity = uuid.UUID(bytes=made_at.to_bytes(6, "big") + _take(data, 10))
         place.jobs[str(identity)] = _read_position(data)
     for _ in range(min(_read(data), length)):
@@ -150,7 +154,7 @@ def _write(data: bytearray, number: int) -> None:
     data.append(number)
 
 
-def _read(data: Iterator[int], *, most: int = 2**48 - 1) -> int:
+def _read(data: Iterator[int], *, most: int = _LAST) -> int:
     number, shift = 0, 0
     for byte in data:
         number |= (byte & 127) << shift
