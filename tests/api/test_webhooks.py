@@ -156,6 +156,7 @@ def test_a_webhook_of_a_task_that_no_worker_knows_says_so(
         ({"url": "http://crm.example.com"}, "/url"),
         ({"url": "https://user:secret@crm.example.com"}, "/url"),
         ({"url": "nonsense"}, "/url"),
+        ({"url": "https://a[b]/"}, "/url"),
         ({"events": []}, "/events"),
         ({"events": ["job.lost"]}, "/events/0"),
         ({"jobTypes": []}, "/jobTypes"),

@@ -929,6 +929,21 @@ def test_a_hook_is_disabled_and_enabled_on_its_line(operator: Visitor, acme: uui
     assert notice_of(said) == "Its deliveries are taken again."
 
 
+def test_a_url_of_which_nothing_can_be_made_breaks_the_page_of_webhooks_for_nobody(
+    operator: Visitor, sessions: Sessions, acme: uuid.UUID
+) -> None:
+    with sessions.begin() as session:
+        odd = webhook_of(acme, "the odd one")
+        odd.url = "https://a[b]/"
+        session.add_all([odd, webhook_of(acme, "the CRM")])
+
+    page = operator.get("/connections/webhooks")
+
+    assert page.status_code == 200
+    assert "the odd one" in page.text
+    assert "the CRM" in page.text
+
+
 def test_a_webhook_is_tried_on_its_line_and_not_while_it_is_disabled(
     operator: Visitor, acme: uuid.UUID, sessions: Sessions
 ) -> None:

@@ -355,6 +355,10 @@ def test_they_are_listed_changed_enabled_and_deleted(
         ({"name": ""}, "/name"),
         ({"url": "ftp://x"}, "/url"),
         ({"url": "https://x/\x01"}, "/url"),
+        ({"url": "https:///hooks"}, "/url"),
+        ({"url": "https://a[b]/"}, "/url"),
+        ({"url": "https://ex\N{ACCOUNT OF}mple.com/"}, "/url"),
+        ({"url": "https://user:password@crm.example.com/"}, "/url"),
         ({"events": ()}, "/events"),
         ({"events": ("job.failed", "job.lost")}, "/events/1"),
         ({"tasks": ()}, "/jobTypes"),
@@ -369,6 +373,16 @@ def test_what_cannot_be_is_refused_by_its_place(
         make(**options)
 
     assert [problem.path for problem in caught.value.problems] == [path]
+
+
+def test_a_password_in_a_url_is_refused_without_being_repeated(make: Callable[..., NewWebhook], db: Session) -> None:
+    webhook = make().webhook
+
+    with pytest.raises(InvalidHookError, match="must have no user or password in it") as caught:
+        change_webhook(db, webhook, url="https://ann:hunter2@crm.example.com/")
+
+    assert "hunter2" not in str(caught.value)
+    assert webhook.url == URL
 
 
 def test_a_workspace_has_a_bounded_number_of_them(make: Callable[..., NewWebhook]) -> None:

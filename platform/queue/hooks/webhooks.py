@@ -9,6 +9,7 @@ import datetime
 import uuid
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -195,12 +196,24 @@ def _problems(columns: dict[str, Any]) -> Iterator[Problem]:
         yield from problem_of_text("/name", columns["name"], LONGEST_NAME)
     if "url" in columns:
         yield from problem_of_text("/url", columns["url"], LONGEST_URL)
-        if not columns["url"].startswith(("https://", "http://")) or not columns["url"].isprintable():
-            yield Problem("/url", "must be an https URL")
+        if problem := _problem_of_url(columns["url"]):
+            yield Problem("/url", problem)
     if "events" in columns:
         yield from _problems_of_events(columns["events"])
     if columns.get("tasks") is not None:
         yield from _problems_of_tasks(columns["tasks"])
+
+
+def _problem_of_url(url: str) -> str | None:
+    """Without repeating it: a password may be in it."""
+    try:
+        parts = urlsplit(url)
+        names_a_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return "must be an https URL"
+    if not names_a_host or not url.startswith(("https://", "http://")) or not url.isprintable():
+        return "must be an https URL"
+    return "must have no user or password in it" if "@" in parts.netloc else None
 
 
 def _problems_of_events(events: Sequence[str]) -> Iterator[Problem]:

@@ -168,5 +168,9 @@ def _page(
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Kept by a version that took it. The page is about all the others too.
+        return "no URL"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
