@@ -19,7 +19,8 @@ from jobplatform.queue import get_job, list_waits, page_jobs, places_of_workers,
 
 def reader_sees_sealed() -> bool:
     """A workspace reads what is its own, if this process has the key. An operator sees that it is there."""
-    return not current_principal().is_operator
+    principal = current_principal()
+    return not (principal.is_operator or principal.sees_as_operator)
 
 
 def read_page(workspace_id: UUID, query: dict[str, Any], **filters: Any) -> Response:

@@ -13,6 +13,7 @@ from jobplatform.key_ring import generate_key
 from jobplatform.queue import Tasks, run_inline, set_encrypting
 from tests.api.conftest import Client, Hand, MintToken
 from tests.api.example_tasks import make_tasks
+from tests.api.streams import Stream
 
 CANARY = "c4n4ry-in-the-mine"
 
@@ -48,6 +49,27 @@ def test_a_workspace_reads_its_own_sealed_jobs(
     (listed,) = client.get(jobs_url).get_json()["items"]
 
     assert shown["payload"] == shown["result"] == listed["payload"] == listed["result"] == {"text": CANARY}
+
+
+def test_a_token_for_one_job_shows_no_more_than_the_one_it_was_made_with(
+    app: Flask,
+    client: Client,
+    operator: Client,
+    jobs_url: str,
+    echo: Callable[..., str],
+    has_run: Callable[[str], None],
+) -> None:
+    job_id = echo(payload={"text": CANARY})
+    has_run(job_id)
+
+    def is_shown_to_one_made_by(maker: Client) -> list[bool]:
+        looker = Client(app.test_client(), maker.post(f"{jobs_url}/{job_id}/token").get_json()["token"])
+        job, run = looker.get(f"{jobs_url}/{job_id}").text, looker.get(f"/trigger/runs/{job_id}").text
+        *_, ending = Stream(looker.get(f"{jobs_url}/{job_id}/events"))
+        return [CANARY in said for said in (job, run, str(ending.data))]
+
+    assert is_shown_to_one_made_by(client) == [True, True, True]
+    assert is_shown_to_one_made_by(operator) == [False, False, False]
 
 
 def test_errors_and_attempts_are_readable_too(client: Client, jobs_url: str, has_run: Callable[[str], None]) -> None:

@@ -37,6 +37,8 @@ class Principal:
     """The one job that this principal may look at, and nothing else."""
     expires_in: float | None = None
     """Seconds after which a stream of this principal's is ended; None where only its token decides."""
+    sees_as_operator: bool = False
+    """An operator has let this principal look at its job, who sees of what is encrypted only that it is there."""
 
     def __post_init__(self) -> None:
         # A mistake here would open every workspace, so it is refused rather than interpreted.

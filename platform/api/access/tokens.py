@@ -201,7 +201,13 @@ def _verify_job_token(session: Session, text: str) -> Principal | None:
     if note_use:
         _note_use(session, token.id)
     return Principal(
-        token.name, claim.workspace_id, frozenset({Scope.JOBS_READ}), token.id, job_id=claim.job_id, expires_in=left
+        token.name,
+        claim.workspace_id,
+        frozenset({Scope.JOBS_READ}),
+        token.id,
+        job_id=claim.job_id,
+        expires_in=left,
+        sees_as_operator=token.workspace_id is None,
     )
 
 
