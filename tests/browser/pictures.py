@@ -118,6 +118,8 @@ def _take(engine: Engine, sessions: sessionmaker[Session], server: Server, folde
             "connections": "/connections",
             "resources": "/resources",
             "syncs": "/connections/syncs",
+            "hooks": "/connections/hooks",
+            "webhooks": "/connections/webhooks",
             "audit": "/audit",
             "health": "/health",
             "alerts": "/alerts",
@@ -199,6 +201,8 @@ def _dark_and_narrow(page: Any, url: str, folder: Path, job: str) -> None:
         "queues": "/queues",
         "workspaces": "/workspaces",
         "alerts": "/alerts",
+        "hooks": "/connections/hooks",
+        "webhooks": "/connections/webhooks",
     }
     page.emulate_media(color_scheme="dark")
     for name, path in paths.items():

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.models import Connection, Plan, Workspace
+from jobplatform.models import Connection, Hook, HookDelivery, Plan, WebhookSubscription, Workspace
 from jobplatform.queue import (
     Cron,
     Every,
@@ -235,8 +235,60 @@ def _surroundings(session: Session, workspaces: dict[str, uuid.UUID], now: datet
         )
         session.execute(COPIED, {"workspace_id": found, "connection_id": connection_id, "records": 1_200})
         _sync_logs(session, found, connection_id, now, failed=name == "Globex")
+    _tell_and_be_told(session, workspaces, now)
     _have_watched(session, workspaces)
     _write_down(session, workspaces)
+
+
+SEALED = '{"$sealed": "with a key that nobody has"}'
+#: Whose hook, its name, scheme and task, what its last delivery was answered, how many minutes ago.
+HOOKS = (
+    ("Northwind Traders", "Orders of the shop", "shopify", "invoice.send", 200, 2),
+    ("Northwind Traders", "Contacts", "hubspot", "sync", 200, 14),
+    ("Acme & Sons", "Payments", "stripe", "invoice.send", 429, 31),
+    ("Globex", "Pushes", "github", "deploy.start", None, 0),
+    ("Hooli", "Activities of our runners", "strava", "sync", 200, 190),
+)
+#: Whose webhook, its name, what it is told of, of which tasks, how it is.
+WEBHOOKS = (
+    ("Northwind Traders", "Accounting", "https://accounts.example.com/jobs", ["job.failed"], ["invoice.send"], {}),
+    ("Acme & Sons", "Chat of the night shift", "https://chat.example.com/in", ["alert.raised", "alert.resolved"], None,
+     {}),
+    ("Globex", "Data warehouse", "https://warehouse.example.com/told", ["batch.completed", "batch.failed"], None,
+     {"failing_since": 260}),
+    ("Hooli", "Old ticket system", "https://tickets.example.com/new", ["job.failed", "job.cancelled"],
+     ["report.build"], {"disabled_at": 1_500, "disabled_by": "jobplatform", "disabled_why": "gone"}),
+    ("Initech", "Deployments", "https://deploy.example.com/done", ["job.completed", "job.failed", "job.cancelled"],
+     ["deploy.start"], {}),
+)  # fmt: skip
+
+
+def _tell_and_be_told(session: Session, workspaces: dict[str, uuid.UUID], now: datetime.datetime) -> None:
+    """Hooks and webhooks, well and not. Of what the live jobs do nothing is told to anybody."""
+
+    def before(minutes: float) -> datetime.datetime:
+        return now - datetime.timedelta(minutes=minutes)
+
+    for whose, name, scheme, task, answer, minutes in HOOKS:
+        mine = {"workspace_id": workspaces[whose], "made_by": "ada", "created_at": before(9_000)}
+        hook = Hook(id=uuid.uuid4(), name=name, scheme=scheme, task=task, secret=SEALED, key_hash=bytes(32), **mine)
+        session.add(hook)
+        if answer:
+            session.add(
+                HookDelivery(
+                    workspace_id=hook.workspace_id,
+                    hook_id=hook.id,
+                    delivery_id=f"of {name}",
+                    answer=answer,
+                    job_id=uuid.uuid4() if answer == 200 else None,
+                    received_at=before(minutes),
+                )
+            )
+    for whose, name, url, events, told_of, state in WEBHOOKS:
+        mine = {"workspace_id": workspaces[whose], "made_by": "ada", "created_at": before(9_000)}
+        state = {key: before(value) if key.endswith(("_at", "_since")) else value for key, value in state.items()}
+        about = {"name": name, "url": url, "events": events, "tasks": told_of, "secret": SEALED}
+        session.add(WebhookSubscription(id=uuid.uuid4(), **mine, **about, **state))
 
 
 def _have_watched(session: Session, workspaces: dict[str, uuid.UUID]) -> None:

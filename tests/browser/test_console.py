@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jobplatform.models import Connection
+from jobplatform.models import Connection, Hook, WebhookSubscription
 from jobplatform.queue import Every, create_schedule, pause, resume, set_queue_limit
 from jobplatform.queue.numbers.count import count_endings
 from jobplatform.testing import wait_until
-from tests.browser.conftest import CORPUS, EVIL, Stage, examine, examine_everywhere, harm_of, wait_for, walk
+from tests.browser.conftest import CORPUS, EVIL, WIDE, Stage, examine, examine_everywhere, harm_of, wait_for, walk
 from tests.browser.shop_tasks import tasks
 
 
@@ -66,6 +66,19 @@ def haunted(stage: Stage) -> list[str]:
         session.add(
             Connection(
                 workspace_id=stage.workspace_id, id=uuid.uuid4(), connector_type=CORPUS[1], name=EVIL, config={EVIL: 1}
+            )
+        )
+        sealed = {"secret": '{"$sealed": "v1"}', "made_by": EVIL, "workspace_id": stage.workspace_id}
+        session.add(Hook(id=uuid.uuid4(), name=EVIL, scheme=CORPUS[0], task=CORPUS[1], key_hash=bytes(32), **sealed))
+        # Told of what no job of these tests does: nothing is to be sent.
+        session.add(
+            WebhookSubscription(
+                id=uuid.uuid4(),
+                name=EVIL,
+                url=f"https://{'a' * 60}.example.com/{CORPUS[0]}",
+                events=["batch.completed", "batch.failed", "batch.cancelled", "alert.raised", "alert.resolved"],
+                tasks=[CORPUS[1], CORPUS[2], "report.build"],
+                **sealed,
             )
         )
         session.execute(
@@ -132,6 +145,23 @@ def test_every_page_can_be_read_heard_and_held_in_a_hand(stage: Stage, page: Any
     }
 
     assert {where: what for where, what in found.items() if what} == {}
+
+
+def test_what_can_be_done_is_in_sight_on_a_laptop(stage: Stage, page: Any, haunted: list[str]) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    beyond = """() => {
+      const right = (element) => element.getBoundingClientRect().right;
+      const buttons = [...document.querySelectorAll(".do .button")];
+      return buttons.filter((one) => right(one) > right(one.closest(".scroll"))).length;
+    }"""
+    cut = {}
+    for path in ("/queues", "/connections", "/connections/hooks", "/connections/webhooks", "/schedules", "/resources"):
+        page.goto(stage.url + path)
+        assert page.evaluate("document.querySelectorAll('.do .button').length") > 0, path
+        cut[path] = page.evaluate(beyond)
+    page.set_viewport_size(WIDE)
+
+    assert {path: count for path, count in cut.items() if count} == {}
 
 
 def test_the_examination_finds_what_is_wrong(stage: Stage, page: Any) -> None:

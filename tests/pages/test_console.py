@@ -54,6 +54,18 @@ def test_every_page_of_an_empty_installation_says_so(operator: Visitor) -> None:
         assert "<h1>" in answer.text, path
 
 
+def test_workspaces_without_work_are_not_said_to_be_none(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions
+) -> None:
+    for sort, words in {"backlog": "No job waits", "share": "No job ran in", "failed": "No job failed in"}.items():
+        page = operator.get(f"/workspaces?sort={sort}")
+        assert words in page.text
+        assert "No workspaces yet" not in page.text
+        assert 'href="/console/workspaces?sort=id">All workspaces</a>' in page.text
+
+    assert str(acme) in operator.get("/workspaces?sort=id").text
+
+
 def hook_of(workspace_id: uuid.UUID, name: str) -> Hook:
     of_its_own = {"key_hash": uuid.uuid4().bytes * 2, "secret": '{"$sealed": "v1"}'}
     return Hook(
