@@ -24,6 +24,7 @@ from tests.browser.chromium import give_token
 from tests.browser.conftest import (
     CORPUS,
     EVIL,
+    PHONE,
     Stage,
     examine_everywhere,
     harm_of,
@@ -146,6 +147,26 @@ def shop(stage: Stage) -> uuid.UUID:
             made_by="x",
         )  # fmt: skip
     return workspace_id
+
+
+def test_on_a_phone_the_workspace_has_its_whole_name_and_a_card_its_button_beside_its_choice(
+    stage: Stage, shop: uuid.UUID
+) -> None:
+    page = stage.portal(shop, viewport=PHONE)
+    page.goto(f"{stage.server.url}/w/{shop}/")
+
+    name = "document.querySelector('.brand span')"
+    assert page.evaluate(f"{name}.textContent") == "The Corner Shop"
+    assert page.evaluate(f"{name}.scrollHeight <= {name}.clientHeight && {name}.scrollWidth <= {name}.clientWidth")
+    assert page.evaluate("document.querySelector('.who').getBoundingClientRect().left") >= page.evaluate(
+        f"{name}.getBoundingClientRect().right"
+    )
+    middles = page.evaluate(
+        """[...document.querySelectorAll(".source .begin :is(select, button)")]
+          .map((one) => one.getBoundingClientRect()).map((one) => Math.round(one.top + one.height / 2))"""
+    )
+    assert max(middles) - min(middles) < 3
+    page.context.close()
 
 
 def test_a_sync_is_followed_on_its_card_and_on_its_page_while_a_worker_is_at_it(
