@@ -42,7 +42,7 @@ function NewRun({ onStarted }) {
     h(
       "label",
       null,
-      h("input", { name: "pages", type: "number", min: 1, value: pages, onChange: (e) => setPages(e.target.value) }),
+      h("input", { name: "pages", type: "number", min: 1, required: true, value: pages, onChange: (e) => setPages(e.target.value) }),
       " pages",
     ),
     h(
@@ -63,8 +63,8 @@ function Run({ title, statusUrl, token }) {
     "section",
     { className: "run" },
     h("h2", null, title),
-    h("p", { className: `status ${job.status ?? ""}` }, WORDS[job.status] ?? "…"),
-    job.status === "running" ? h("progress", { value: current, max: total }) : null,
+    h("p", { className: `status ${job.status ?? ""}`, role: "status" }, WORDS[job.status] ?? "…"),
+    job.status === "running" ? h("progress", { value: current, max: total, "aria-label": `How far ${title} is` }) : null,
     job.status === "running" ? h("p", { className: "message" }, message) : null,
     job.log.length ? h("ol", null, job.log.map((line) => h("li", { key: `${line.epoch}.${line.line}` }, line.message))) : null,
     job.error ? h("p", { className: "refused" }, job.error.message) : null,
