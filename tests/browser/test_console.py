@@ -387,6 +387,23 @@ def test_a_form_that_is_sent_twice_by_an_impatient_hand_is_sent_once(stage: Stag
     assert prevented == [False, True]
 
 
+def test_a_form_that_comes_back_has_its_first_mistake_in_sight_and_in_focus(stage: Stage, page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 500})
+    page.goto(stage.url + "/schedules/new")
+    page.fill("#task", "report.build")
+    page.fill("#workspace", str(stage.workspace_id))
+    page.fill("#payload", "{")
+    page.fill("#cron", "0 6 * * *")
+
+    page.click("main form .button.primary")
+    wait_for(page, "document.querySelector('[aria-invalid]')")
+
+    assert page.evaluate("document.activeElement.id") == "payload"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top < innerHeight")
+    assert page.evaluate("scrollY") > 0
+    page.set_viewport_size(WIDE)
+
+
 def test_what_cannot_be_taken_back_asks_first(stage: Stage) -> None:
     page = stage.page()
     job_id = stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1))

@@ -25,7 +25,7 @@ from jobplatform.pages.console.schedule_typed import (
     in_words,
     is_same_text,
 )
-from jobplatform.pages.console.typed import id_of_workspace
+from jobplatform.pages.console.typed import id_of_workspace, wrong_workspace
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
@@ -59,7 +59,7 @@ def create() -> Any:
         wrong["whose"] = "Say whose jobs it enqueues."
     workspace_id = id_of_workspace(form.get("workspace", ""))
     if whose == "workspace" and workspace_id is None:
-        wrong["workspace"] = "This is not the id of a workspace."
+        wrong["workspace"] = wrong_workspace(form.get("workspace", ""))
     if wrong or "preview" in form:
         return _look_ahead(form, wrong, body)
     if whose == "workspace":

@@ -21,7 +21,7 @@ from jobplatform.pages.console.limits import (
     wrong_with,
 )
 from jobplatform.pages.console.pausing import pause_it, resume_it
-from jobplatform.pages.console.typed import id_of_workspace, whole_number
+from jobplatform.pages.console.typed import id_of_workspace, whole_number, wrong_workspace
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
@@ -63,7 +63,7 @@ def enqueue(task: str) -> Any:
     wrong, body = _body(task, form)
     workspace_id = id_of_workspace(form.get("workspace", ""))
     if workspace_id is None:
-        wrong["workspace"] = "This is not the id of a workspace."
+        wrong["workspace"] = wrong_workspace(form.get("workspace", ""))
     try:
         key = key_of_form()
     except PageError as error:

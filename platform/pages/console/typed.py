@@ -37,6 +37,11 @@ def id_of_workspace(text: str) -> UUID | None:
         return None
 
 
+def wrong_workspace(text: str) -> str:
+    """What to say of a text that is no id of a workspace."""
+    return "This is not the id of a workspace." if text.strip() else "Say which workspace, by its id."
+
+
 def milliseconds(text: str) -> int | None:
     """An interval with its unit: a number alone might mean any. None for what is none."""
     found = _INTERVAL.fullmatch(text.strip())

@@ -29,6 +29,11 @@ document.addEventListener("keydown", (event) => {
   open.open = false;
   open.querySelector("summary").focus();
 });
+// A form that comes back says what is wrong with it where somebody looks: it may stand far down its page.
+const wrong = document.querySelector("main form [aria-invalid=true]") ?? document.querySelector("main form .notice.refused");
+if (wrong?.matches(".notice")) wrong.scrollIntoView({ block: "center" });
+else wrong?.focus();
+
 for (const button of document.querySelectorAll("[data-without-script]")) button.hidden = true;
 
 // Where the menu is a row that is wider than the window, the page one is on is in sight.
