@@ -4,7 +4,7 @@
 # gevent. For traces, which need an exporter of your choice beside the extra `otel`, start your own image from this one.
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md constraints.txt ./
+COPY pyproject.toml README.md constraints.txt jobplatform_pytest.py ./
 COPY platform platform
 COPY migrations migrations
 RUN python -m venv /app && /app/bin/pip install --no-cache-dir --constraint constraints.txt '.[encryption,rss,s3,docs,gevent]'

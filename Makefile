@@ -10,7 +10,7 @@ JOBS    ?= 3
 # The folder of another PostgreSQL's programs for the tests to run on, such as /usr/lib/postgresql/15/bin.
 POSTGRES ?=
 # What the type checker and the import checker see: `platform/` under the name it is imported by.
-SOURCES := platform migrations tests benchmarks examples wsgi.py
+SOURCES := platform migrations tests benchmarks examples wsgi.py jobplatform_pytest.py
 
 export PYTHONDONTWRITEBYTECODE := 1
 ifneq ($(POSTGRES),)

@@ -39,7 +39,8 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(wheel: Path) -
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
 
-    assert inside == _expected("platform", "jobplatform") | _expected("migrations", "jobplatform/migrations")
+    folders = _expected("platform", "jobplatform") | _expected("migrations", "jobplatform/migrations")
+    assert inside == folders | {"jobplatform_pytest.py"}
 
 
 def _expected(start: str, name: str) -> set[str]:
@@ -49,6 +50,29 @@ def _expected(start: str, name: str) -> set[str]:
         # The ES module and its types are what a browser is served.
         if path.suffix in (".py", ".js", ".ts", ".css", ".svg", ".html") or path.name == "py.typed"
     }
+
+
+def test_a_project_that_turns_warnings_into_errors_can_use_the_wheel_under_pytest_xdist(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """pytest-xdist has imported `queue` of the standard library before pytest looks at what plugins ship. A plugin
+    whose files are taken for modules of such names is a warning in each run."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass\n")
+    program = "import queue, sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *options, "test_nothing.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 @pytest.fixture(scope="module")
