@@ -51,6 +51,8 @@ def a_job(**options: Any) -> NewJob:
         ({"run_after": datetime.datetime.min.replace(tzinfo=datetime.UTC)}, "/runAfter"),
         ({"run_after": NAIVE}, "/runAfter"),
         ({"run_after": datetime.datetime.min.replace(tzinfo=EAST)}, "/runAfter"),
+        ({"workspace_id": "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"}, "/workspaceId"),
+        ({"workspace_id": 4711}, "/workspaceId"),
         ({"unique_key": "x" * 501}, "/uniqueKey"),
         ({"unique_for": SECOND}, "/uniqueForMs"),
         ({"unique_for": 0 * SECOND, "unique_key": "k"}, "/uniqueForMs"),

@@ -188,6 +188,16 @@ def test_an_object_of_another_type_is_refused_by_name() -> None:
         payload_type(Order).dump(Address("Main"))
 
 
+def test_a_field_whose_value_has_no_way_to_json_is_named() -> None:
+    wrong: Any = {"colour": "red", "placed_at": "tomorrow"}
+    order = Order(id=uuid.UUID(ORDER_ID), address=Address("Main"), **wrong)
+
+    with pytest.raises(InvalidPayloadError) as refused:
+        payload_type(Order).dump(order)
+
+    assert [problem.path for problem in refused.value.problems] == ["/colour", "/placedAt"]
+
+
 def test_an_object_whose_fields_are_wrong_is_refused_before_it_is_stored() -> None:
     with pytest.raises(InvalidPayloadError):
         payload_type(Order).dump(Order(id=uuid.UUID(ORDER_ID), address=Address("Main"), kind="gift"))  # type: ignore[arg-type]

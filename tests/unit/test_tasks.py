@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import (
@@ -415,6 +417,21 @@ def test_a_workspace_is_needed_where_no_job_runs(tasks: Tasks) -> None:
         task.enqueue(Session(), Greeting("Ada"))
 
     assert [problem.path for problem in refused.value.problems] == ["/workspaceId"]
+
+
+@pytest.mark.parametrize(
+    "first", [Greeting("Ada"), {"name": "Ada"}, create_engine("postgresql+psycopg://"), AsyncSession()]
+)
+def test_what_is_no_session_is_named_instead_of_a_problem_of_the_payload(tasks: Tasks, first: Any) -> None:
+    task = tasks.task("greet")(handler)
+
+    with pytest.raises(TypeError, match=f"Session .* is a {type(first).__name__}"):
+        task.enqueue(first, workspace_id=WORKSPACE)
+
+
+def test_a_task_declared_without_its_name_is_refused(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError, match=r'@tasks.task\("'):
+        tasks.task(handler)  # type: ignore[arg-type]
 
 
 def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:

@@ -110,6 +110,9 @@ class NewJob:
                 yield Problem(path, problem)
 
     def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
+        workspace: object = self.workspace_id
+        if not isinstance(workspace, uuid.UUID):
+            yield Problem("/workspaceId", _no_workspace(workspace))
         if not is_name(self.task):
             yield Problem("/task", "is not a task name")
         if not is_name(self.queue):
@@ -184,6 +187,12 @@ def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
         yield Problem(path, "must not be empty")
     elif len(value) > longest:
         yield Problem(path, f"must be at most {longest} characters")
+
+
+def _no_workspace(said: object) -> str:
+    """Not every caller has a type checker, and many have the number of a customer or an id as it came by HTTP."""
+    hint = "UUID(…) reads one" if isinstance(said, str) else "uuid5(NAMESPACE, …) makes one of an id of yours"
+    return f"is a {type(said).__name__}, not a UUID; {hint}"
 
 
 def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:

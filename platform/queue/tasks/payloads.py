@@ -90,7 +90,11 @@ class PayloadType(Generic[P]):
             expected = self.python_type.__name__ if self.python_type else "mapping"
             raise InvalidPayloadError([Problem("", f"is a {type(payload).__name__}, the task takes a {expected}")])
         assert self.schema is not None
-        value = self.schema.dump(payload)
+        try:
+            value = self.schema.dump(payload)
+        except (TypeError, ValueError, AttributeError, marshmallow.ValidationError) as error:
+            # A field's own way to JSON met a value that it was not made for.
+            raise InvalidPayloadError(list(_problems_of_fields(self.schema, payload, error))) from error
         self.load(value)
         return value
 
@@ -105,6 +109,19 @@ class PayloadType(Generic[P]):
             return None
         names = {name: field.data_key or name for name, field in self.schema.fields.items()}
         return names | {name: name for name in names.values()}
+
+
+def _problems_of_fields(schema: marshmallow.Schema, payload: Any, error: Exception) -> Iterator[Problem]:
+    """Which of the fields it was that has no way to JSON, by asking one after the other."""
+    found = False
+    for name, one in schema.dump_fields.items():
+        try:
+            one.serialize(name, payload)
+        except (TypeError, ValueError, AttributeError, marshmallow.ValidationError) as problem:
+            found = True
+            yield Problem(f"/{one.data_key or name}", f"cannot be written as JSON: {problem}")
+    if not found:
+        yield Problem("", f"cannot be written as JSON: {error}")
 
 
 class ResultType:

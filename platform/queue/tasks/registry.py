@@ -228,6 +228,9 @@ class Tasks(Declarations):
 
         Raises :class:`TaskDefinitionError` for what cannot work.
         """
+        if not isinstance(name, str):
+            # A decorator without its brackets gets the handler, and would answer with a function that is no task.
+            raise TaskDefinitionError('a task is declared with its name: write @tasks.task("send-invoice")')
         policy, decide = retry_options(retry, max_attempts)
 
         def declare(handler: Callable[[RunningJob, P], R]) -> Task[P, R]:

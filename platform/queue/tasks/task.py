@@ -243,12 +243,20 @@ def _by_position(error: InvalidPayloadError, jobs: Sequence[NewJob]) -> InvalidP
 
 
 def _workspace(session: Session, workspace_id: uuid.UUID | None) -> uuid.UUID:
+    if not hasattr(session, "flush") or hasattr(session, "sync_session"):
+        raise TypeError(_no_session(session))
     if workspace_id is not None:
         return workspace_id
     parent = parent_of(session)
     if parent is None:
         raise InvalidJobError([Problem("/workspaceId", "is needed, except with the Session of a running job")])
     return parent.workspace_id
+
+
+def _no_session(said: object) -> str:
+    """Not every caller has a type checker, and whoever comes from a broker begins with the payload."""
+    hint = "; call it in run_sync(lambda session: …)" if hasattr(said, "sync_session") else ""
+    return f"the first argument is the Session in whose transaction to enqueue, and is a {type(said).__name__}{hint}"
 
 
 def hints_of(handler: Callable[..., Any], *, declared: bool) -> tuple[Any, Any]:
