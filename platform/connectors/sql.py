@@ -53,6 +53,8 @@ NO_ENCRYPTION = (
 #: the very host that was asked for.
 SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
 LARGEST_CERTIFICATES = 100_000
+#: Types of columns, by the number that they have with every server.
+MOMENTS = {1082: "date", 1114: "timestamp", 1184: "timestamptz"}
 #: In libpq's words, and OpenSSL's: what is wrong with the encryption that was offered, or that none was.
 _NOT_TRUSTED = re.compile(r"certificate|does not support SSL|SSL error|no SSL encryption", re.IGNORECASE)
 #: No comma (several hosts), no slash or @ (a socket of this machine), no zone: one host of the network.
@@ -63,6 +65,14 @@ select
     set_config('statement_timeout', %(timeout)s, true),
     set_config('datestyle', 'ISO, YMD', true),
     set_config('timezone', 'UTC', true)
+"""
+
+NOT_FAR_TO_COME = """
+select (case
+    when %(place)s::{kind} > (%(began)s::timestamptz + interval '1 day')::{kind}
+    then (%(began)s::timestamptz - interval '1 day')::{kind}
+    else %(place)s::{kind}
+end)::text
 """
 
 # The first rows, as far as they are not too large together; of a first one that is too large alone there is only the
@@ -267,11 +277,16 @@ class Sql:
         not known."""
         if table.cursor is None:
             raise SourceError("the stream has no cursorColumn any more; sync it in the mode initial")
-        since = None if "after" in place else table.earlier(connection, place["since"])
+        began = place.get("began") or _now(connection)
+        since = None
+        if "after" not in place:
+            since = table.earlier(connection, table.not_far_to_come(connection, place["since"], began))
         rows = table.read(connection, Keyset([table.cursor, table.id], place.get("after", []), since))
-        newest = rows[-1].cursor if rows else place["since"]
-        following = {"after": [newest, rows[-1].id], "since": newest} if table.may_have_more(rows) else None
-        return _page(rows, following, {"since": newest})
+        newest: str = rows[-1].cursor or place["since"] if rows else place["since"]
+        if table.may_have_more(rows):
+            following = {"after": [newest, rows[-1].id], "since": newest, "began": began}
+            return _page(rows, following, {"since": newest})
+        return _page(rows, None, {"since": table.not_far_to_come(connection, newest, began)})
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -422,7 +437,28 @@ class _Table:
         found: str | None = connection.exec_driver_sql(
             f"select max(r.{self._quoted(self.cursor)})::text from {self._source}", {}
         ).scalar()
-        return found
+        return None if found is None else self.not_far_to_come(connection, found, _now(connection))
+
+    def not_far_to_come(self, connection: Connection, place: str, began: str) -> str:
+        """``place``; or a day before the sync ``began`` where it is a moment more than a day after that. With nothing
+        read but what is later still, one row of the year 9999 would keep all changes from being read.
+
+        A day, because a moment without a zone may be by the clock of any.
+        """
+        kind = self._kind_of_moment(connection)
+        if kind is None:
+            return place
+        found = connection.exec_driver_sql(NOT_FAR_TO_COME.format(kind=kind), {"place": place, "began": began})
+        return str(found.scalar_one())
+
+    def _kind_of_moment(self, connection: Connection) -> str | None:
+        """The cursor's type if its values are moments. No row is read for that."""
+        if self.cursor is None:
+            return None
+        of_none = f"select r.{self._quoted(self.cursor)} from {self._source} limit 0"
+        driver: Any = connection.connection.driver_connection
+        with driver.execute(of_none, {}) as cursor:
+            return MOMENTS.get(cursor.description[0].type_code)
 
     def earlier(self, connection: Connection, since: str) -> str:
         """``since``, or a moment that lies the overlap before it."""
@@ -462,6 +498,10 @@ class _Table:
     def may_have_more(self, rows: Sequence[_Row]) -> bool:
         """There are others where not all that were found came, or not all were looked for."""
         return bool(rows) and (len(rows) < rows[0].found or rows[0].found == self.page_size)
+
+
+def _now(connection: Connection) -> str:
+    return str(connection.exec_driver_sql("select now()::text", {}).scalar_one())
 
 
 def _received(connection: Connection, statement: str, parameters: Mapping[str, Any], most: int) -> Sequence[_Row]:

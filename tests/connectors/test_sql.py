@@ -208,6 +208,40 @@ def test_what_changes_while_everything_is_read_is_read_by_the_next_sync(
     assert changes[0].records[-1].data["note"] == "late"
 
 
+@pytest.mark.parametrize("moment", ["infinity", "9999-12-31"])
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+@pytest.mark.parametrize("overlap", [0, 60])
+def test_a_row_whose_moment_is_far_to_come_keeps_no_later_change_from_being_read(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], engine: Engine, moment: str, kind: str,
+    overlap: int,
+) -> None:  # fmt: skip
+    orders = config(orders={**ORDERS, "overlapSeconds": overlap})
+    with engine.begin() as connection:
+        connection.execute(text(f"alter table shop.orders alter placed_at type {kind}"))
+        connection.execute(text(f"insert into shop.orders (id, placed_at) values (300, '{moment}')"))
+
+    state = pages_of(orders, credentials, "orders")[-1].state
+    for changed in (3, 4):  # what the first sync kept, and what the one after it did
+        with engine.begin() as connection:
+            connection.execute(text(f"update shop.orders set placed_at = now() where id = {changed}"))
+        pages = pages_of(orders, credentials, "orders", state)
+        state = pages[-1].state
+
+        assert str(changed) in ids(pages)
+        assert "1" not in ids(pages)
+
+
+def test_a_place_that_is_far_to_come_was_kept_by_an_earlier_version_and_is_left(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("update shop.orders set placed_at = now() where id = 3"))
+
+    pages = pages_of(config(), credentials, "orders", '{"since": "infinity"}')
+
+    assert ids(pages) == ["3"]
+
+
 def test_an_overlap_reads_the_moments_before_again(
     config: Callable[..., dict[str, Any]], credentials: dict[str, str]
 ) -> None:
