@@ -35,6 +35,7 @@ from jobplatform.wording import agreeing, plural
 LARGEST_FILE = 256 * 1024 * 1024
 #: Seconds for all of a download.
 LONGEST_DOWNLOAD = 300.0
+NOT_ALL = "rows that cannot be read are left out, and while there are any an initial sync takes no record for deleted"
 #: Characters of values after which a page ends.
 LARGEST_PAGE = 4 * 1024 * 1024
 
@@ -91,6 +92,7 @@ class CsvFile:
         self._rows: Iterator[Row] = iter(())
         self._columns: Sequence[str] = ()
         self._at = 0
+        self._is_told = False
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +194,20 @@ class CsvFile:
         self._at += read
         ended = read < self.config["page_size"] and size <= LARGEST_PAGE
         following = None if ended else json.dumps({"row": self._at, "digest": digest})
-        return Page(records, following, state=self._state(digest), skipped=len(warnings), warnings=warnings)
+        return Page(
+            records,
+            following,
+            state=self._state(digest),
+            # What is missing may be in one of those rows, or behind the place where the file was cut off.
+            complete=not warnings,
+            skipped=len(warnings),
+            warnings=[*self._not_all(), *warnings] if warnings else [],
+        )
+
+    def _not_all(self) -> Sequence[str]:
+        """Said once, before what is said of each row: many of those leave no room."""
+        is_told, self._is_told = self._is_told, True
+        return [] if is_told else [NOT_ALL]
 
     def _record(self, row: Row) -> SourceRecord | str:
         """The record that a row is, or what is wrong with it."""

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import Opening, Page, Spool, keep_upload, run_sync
-from jobplatform.connectors.csv_file import LARGEST_PAGE, CsvConfig, CsvFile
+from jobplatform.connectors.csv_file import LARGEST_PAGE, NOT_ALL, CsvConfig, CsvFile
 from jobplatform.connectors.uploads import find_upload, read_upload
 from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
 from jobplatform.models import Record, SyncLog
@@ -78,6 +78,7 @@ def test_bad_rows_are_left_out_and_counted_with_their_line(site: Site) -> None:
     assert ids([page]) == ["1", "5"]
     assert page.skipped == 3
     assert page.warnings == [
+        NOT_ALL,
         "line 3 has 1 value where there are 2 columns; it is left out",
         "line 4 has no id of 1 to 1000 bytes in the column 'id'; it is left out",
         "line 5 has bytes that are no characters in utf-8; it is left out",
@@ -132,7 +133,7 @@ def test_half_of_a_character_is_none_in_any_encoding(site: Site) -> None:
     (page,) = pages_of(site, encoding="utf-7")
 
     assert [record.external_id for record in page.records] == ["2"]
-    assert page.warnings == ["line 2 has bytes that are no characters in utf-7; it is left out"]
+    assert page.warnings == [NOT_ALL, "line 2 has bytes that are no characters in utf-7; it is left out"]
 
 
 def test_a_file_that_has_not_changed_is_not_read_again(site: Site) -> None:
@@ -276,8 +277,25 @@ def test_bad_rows_are_in_the_entry_of_the_sync(site: Site, jobs: Jobs, connect: 
     (log,) = session.scalars(select(SyncLog))
     assert log.warnings == result["warnings"]
     assert len(log.warnings) == 21
-    assert log.warnings[0] == "CRM: line 5 has 1 value where there are 2 columns; it is left out"
+    assert log.warnings[0] == f"CRM: {NOT_ALL}"
+    assert log.warnings[1] == "CRM: line 5 has 1 value where there are 2 columns; it is left out"
     assert log.warnings[-1] == "CRM: and more"
+
+
+@pytest.mark.parametrize("now", ['id,name\n1,Ada\n2,"Al"an\n', 'id,name\n1,Ada\n2,"Al', "id,name\n1,Ada\n2\n"])
+def test_what_cannot_be_read_in_the_file_any_more_is_not_taken_for_deleted(
+    site: Site, jobs: Jobs, connect: Connect, session: Session, now: str
+) -> None:
+    connect(connector="csv", config={"url": site.url("/people.csv"), "idColumn": "id"})
+    serve(site, PEOPLE)
+    run_sync(jobs.start(), allow_private=True)
+
+    serve(site, now)
+    result: Any = run_sync(jobs.start(), mode="initial", allow_private=True)
+
+    assert result["results"][0]["deleted"] == 0
+    assert result["warnings"][0] == f"CRM: {NOT_ALL}"
+    assert session.scalars(select(Record.external_id).where(Record.deleted_at.is_not(None))).all() == []
 
 
 @pytest.mark.parametrize(
