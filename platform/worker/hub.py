@@ -137,7 +137,17 @@ class Hub:
             on_settle=lambda: self.keeper.ask(SettleNow()),
             on_broken=lambda: self.keeper.ask(ListenAgain()),
         )
-        self.answers: dict[type[Any], Callable[[Any], None]] = {
+        self.answers = self._who_hears()
+        self.flushing = False
+        self.closed_meanwhile: set[str] = set()
+        self.queues: tuple[str, ...] = ()
+        self.tasks: tuple[str, ...] = ()
+        self.broken: Exception | None = None
+        self.turned_at = monotonic()
+
+    def _who_hears(self) -> dict[type[Any], Callable[[Any], None]]:
+        """For each thing that a thread may tell us, whom it is for."""
+        return {
             Claimed: self.claimed,
             ClaimFailed: lambda _: self.supply.failed(),
             Reconciled: lambda answer: self.supply.reconciled(answer.released),
@@ -153,12 +163,6 @@ class Hub:
             Listening: lambda answer: self.ear.attach(answer.connection),
             ThreadDied: self.thread_died,
         }
-        self.flushing = False
-        self.closed_meanwhile: set[str] = set()
-        self.queues: tuple[str, ...] = ()
-        self.tasks: tuple[str, ...] = ()
-        self.broken: Exception | None = None
-        self.turned_at = monotonic()
 
     # -- the loop --------------------------------------------------------------------------------
 
