@@ -6,10 +6,9 @@
     4. Enqueue a job for each of the others, in the same transaction.
 
 The memory and not the uniqueness guard is what a repeat meets: that one is free again when the job has ended, and
-providers repeat for days (how long it is kept: see forget_deliveries.py). Two that come at once meet
-at the key of the memory: the second waits for the first's commit, and after its rollback it is the first. So the answer
-200 means that the job is there, and whatever came before it (a full quota, a crash) means that nothing is, and that the
-provider's next try will find it so.
+providers repeat for days (how long it is kept: see forget_deliveries.py). Two that come at once meet at the key of the
+memory: the second waits for the first's commit, and after its rollback it is the first. So the answer 200 means that
+the job is there, and any other end (a full quota, a crash) that nothing is, which the provider's next try will find.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.enqueue import NewJob
 from jobplatform.queue.hooks.key import HookKey
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.vault import open_secret
@@ -135,10 +135,28 @@ def receive(
     ``events`` differ in their ids. Raises :class:`UnknownTaskError`, :class:`InvalidJobError`,
     :class:`QuotaExceededError` and :class:`KeyMissingError` as any enqueue does: roll back then, and none of it came.
     """
+    jobs = _jobs_of(tasks, hook, events, headers, request_id)
+    job_ids = array(job.id for job in jobs.values())
+    place = _place(hook)
+    remembered = run(session, REMEMBER, **place, delivery_ids=text_array(jobs), job_ids=job_ids).scalars()
+    new = {delivery_id: jobs[delivery_id] for delivery_id in remembered}
+    _count_repeats(session, hook, jobs.keys() - new.keys())
+    answers = tasks.enqueue_many(session, list(new.values())) if new else []
+    for delivery_id, answer in zip(new, answers, strict=True):
+        if not answer.created:
+            # It was forgotten before its job had even ended: that one holds the guard, and is the one.
+            run(session, HELD_BY, **place, delivery_id=delivery_id, job_id=answer.job_id)
+    return Received(len(new), len(jobs) - len(new))
+
+
+def _jobs_of(
+    tasks: Tasks, hook: FoundHook, events: Sequence[Event], headers: Mapping[str, str], request_id: str | None
+) -> dict[str, NewJob]:
+    """The job of each event, by the event's id."""
     task = tasks.offered(hook.task)
     received_at = hook.now.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
     connection_id = None if hook.connection_id is None else str(hook.connection_id)
-    jobs = {
+    return {
         event.id: task.new_job(
             {
                 "event": event.value,
@@ -154,17 +172,6 @@ def receive(
         )
         for event in events
     }
-    job_ids = array(job.id for job in jobs.values())
-    place = _place(hook)
-    remembered = run(session, REMEMBER, **place, delivery_ids=text_array(jobs), job_ids=job_ids).scalars()
-    new = {delivery_id: jobs[delivery_id] for delivery_id in remembered}
-    _count_repeats(session, hook, jobs.keys() - new.keys())
-    answers = tasks.enqueue_many(session, list(new.values())) if new else []
-    for delivery_id, answer in zip(new, answers, strict=True):
-        if not answer.created:
-            # It was forgotten before its job had even ended: that one holds the guard, and is the one.
-            run(session, HELD_BY, **place, delivery_id=delivery_id, job_id=answer.job_id)
-    return Received(len(new), len(jobs) - len(new))
 
 
 def turn_away(session: Session, hook: FoundHook, delivery_ids: Collection[str], answer: int) -> None:
