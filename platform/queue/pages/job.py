@@ -113,37 +113,43 @@ def _tries(
     workers: Mapping[int, str],
     now: datetime.datetime,
 ) -> Iterator[Try]:
-    """What is not kept of an attempt that only went well is kept of the job."""
     for row in attempts:
-        yield Try(
-            attempt=row.attempt,
-            epoch=row.epoch,
-            outcome=row.outcome,
-            final=row.final,
-            due_at=due_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            wait_seconds=_between(due_at, row.started_at),
-            run_seconds=_between(row.started_at, row.ended_at),
-            worker_id=row.worker_id,
-            worker=workers.get(row.worker_id or 0),
-            error_type=row.error_type,
-            error=row.error,
-            traceback=row.traceback,
-            fingerprint=row.fingerprint,
-        )
+        yield _try_of(row, due_at, workers)
         # When the next one became due, nobody wrote down; it is known of the last one only.
         due_at = None
     status = Status(job.status)
-    if status not in (Status.RUNNING, Status.COMPLETED) or job.started_at is None:
-        return
-    if attempts and status is Status.RUNNING:
-        due_at = job.run_after
-    yield Try(
+    if status in (Status.RUNNING, Status.COMPLETED) and job.started_at is not None:
+        yield _last_try(job, job.run_after if attempts and status is Status.RUNNING else due_at, workers, now)
+
+
+def _try_of(row: JobAttempt, due_at: datetime.datetime | None, workers: Mapping[int, str]) -> Try:
+    return Try(
+        attempt=row.attempt,
+        epoch=row.epoch,
+        outcome=row.outcome,
+        final=row.final,
+        due_at=due_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        wait_seconds=_between(due_at, row.started_at),
+        run_seconds=_between(row.started_at, row.ended_at),
+        worker_id=row.worker_id,
+        worker=workers.get(row.worker_id or 0),
+        error_type=row.error_type,
+        error=row.error,
+        traceback=row.traceback,
+        fingerprint=row.fingerprint,
+    )
+
+
+def _last_try(job: Job, due_at: datetime.datetime | None, workers: Mapping[int, str], now: datetime.datetime) -> Try:
+    """One that runs, or went well: what is not kept of such an attempt is kept of its job."""
+    is_running = job.status == Status.RUNNING
+    return Try(
         attempt=job.attempts,
         epoch=job.epoch,
-        outcome="running" if status is Status.RUNNING else job.outcome or "ok",
-        final=status is Status.COMPLETED,
+        outcome="running" if is_running else job.outcome or "ok",
+        final=not is_running,
         due_at=due_at,
         started_at=job.started_at,
         ended_at=job.completed_at,
