@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
+import uuid_utils
 
 from jobplatform.errors import InvalidJobError
 from jobplatform.queue import NewJob
@@ -53,6 +54,7 @@ def a_job(**options: Any) -> NewJob:
         ({"run_after": datetime.datetime.min.replace(tzinfo=EAST)}, "/runAfter"),
         ({"workspace_id": "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"}, "/workspaceId"),
         ({"workspace_id": 4711}, "/workspaceId"),
+        ({"workspace_id": uuid_utils.uuid7()}, "/workspaceId"),
         ({"unique_key": "x" * 501}, "/uniqueKey"),
         ({"unique_for": SECOND}, "/uniqueForMs"),
         ({"unique_for": 0 * SECOND, "unique_key": "k"}, "/uniqueForMs"),

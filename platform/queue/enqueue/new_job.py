@@ -191,8 +191,11 @@ def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
 
 def _no_workspace(said: object) -> str:
     """Not every caller has a type checker, and many have the number of a customer or an id as it came by HTTP."""
+    kind = type(said).__name__
+    if kind == "UUID":
+        return f"is a UUID of {type(said).__module__}, not of uuid; UUID(str(…)) makes one"
     hint = "UUID(…) reads one" if isinstance(said, str) else "uuid5(NAMESPACE, …) makes one of an id of yours"
-    return f"is a {type(said).__name__}, not a UUID; {hint}"
+    return f"is a {kind}, not a UUID; {hint}"
 
 
 def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:
