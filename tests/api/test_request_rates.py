@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
+from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import Principal, Scope, create_app, presented_id
-from jobplatform.api.access.request_rates import MOST_BUCKETS, RequestRates
+from jobplatform.api import Principal, Scope, create_app, mint_job_token, presented_id
+from jobplatform.api.access.request_rates import JOBS_TOGETHER, MOST_BUCKETS, RequestRates
 from jobplatform.models import Role
 from jobplatform.settings import Settings
 from tests.api.conftest import PROBLEM, Client, MintToken, hub_of
@@ -64,6 +66,29 @@ def test_what_somebody_does_in_the_pages_with_a_token_counts_too(
         answers = [api.ask(somebody, "GET", jobs_url) for _ in range(2)]
 
     assert [answer.status for answer in answers] == [200, 429]
+
+
+def test_tokens_for_one_job_count_by_themselves_and_together(
+    limited: Flask, mint: MintToken, workspace_id: uuid.UUID, sessions: sessionmaker[Session]
+) -> None:
+    token = mint(workspace_id)
+    # No bucket fills meanwhile.
+    limited.blueprints["jobplatform"].mounted.rates._clock = Clock()  # type: ignore[attr-defined]  # the API's blueprint
+
+    def looks_at(job: uuid.UUID) -> int:
+        with sessions() as session:
+            made = mint_job_token(session, presented_id(token), workspace_id, job, datetime.timedelta(minutes=1))
+        assert made is not None
+        return Client(limited.test_client(), made[0]).get(f"/workspaces/{workspace_id}/jobs/{job}").status_code
+
+    job = uuid.uuid4()
+    statuses = [looks_at(job) for _ in range(4)]
+    others = [looks_at(uuid.uuid4()) for _ in range(3 * JOBS_TOGETHER)]
+
+    assert statuses == [404, 404, 404, 429]
+    assert set(others[: 3 * JOBS_TOGETHER - 4]) == {404}
+    assert others[-1] == 429
+    assert Client(limited.test_client(), token).get(f"/workspaces/{workspace_id}/jobs").status_code == 200
 
 
 def test_what_is_refused_for_another_reason_counts_too(

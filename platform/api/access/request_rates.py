@@ -23,6 +23,9 @@ from jobplatform.wording import plural
 WINDOW: Final = 60.0
 #: Tokens that are remembered. Whoever asked least recently is forgotten, and so begins with a full bucket.
 MOST_BUCKETS: Final = 10_000
+#: All tokens for one job that were made with one token may together make as many requests as this many of them. Whoever
+#: has the token can make as many as they like, each of them with a bucket of its own.
+JOBS_TOGETHER: Final = 20
 
 POLICY, STATE = "RateLimit-Policy", "RateLimit"
 
@@ -56,36 +59,44 @@ class RequestRates:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, who: Hashable) -> Standing:
-        """Count a request."""
-        per_second = self.per_minute / WINDOW
+    def take(self, who: Hashable, times: int = 1) -> Standing:
+        """Count a request of somebody who may make so many ``times`` as many as others."""
+        most = self.per_minute * times
+        per_second = most / WINDOW
         with self._lock:
             now = self._clock()
-            left = self._left(who, now)
+            left = self._left(who, now, most)
             allowed = left >= 1
             left -= allowed
             self._buckets[who] = (left, now)
             self._buckets.move_to_end(who)
             if len(self._buckets) > MOST_BUCKETS:
                 self._buckets.popitem(last=False)
-        missing = self.per_minute - left if allowed else 1 - left
-        return Standing(allowed, self.per_minute, int(left), max(1, math.ceil(missing / per_second)))
+        missing = most - left if allowed else 1 - left
+        return Standing(allowed, most, int(left), max(1, math.ceil(missing / per_second)))
 
     def left(self, who: Hashable) -> float:
         """How many they may make now; nothing is counted."""
         with self._lock:
-            return self._left(who, self._clock())
+            return self._left(who, self._clock(), self.per_minute)
 
-    def _left(self, who: Hashable, now: float) -> float:
-        left, at = self._buckets.get(who, (float(self.per_minute), now))
-        return min(self.per_minute, left + (now - at) * self.per_minute / WINDOW)
+    def _left(self, who: Hashable, now: float, most: int) -> float:
+        left, at = self._buckets.get(who, (float(most), now))
+        return min(most, left + (now - at) * most / WINDOW)
 
 
 def require_rate(rates: RequestRates, principal: Principal) -> None:
     """For the guard: let the request go on, or end it with 429. Its answer will say how many are left."""
     if not rates.per_minute:
         return
-    standing = rates.take((principal.token_id or principal.name, principal.job_id))
+    who = principal.token_id or principal.name
+    if principal.job_id is not None:
+        # Before its own bucket is looked for: made-up ones shall not push out those of others.
+        _require(rates.take((who, "jobs"), JOBS_TOGETHER))
+    _require(rates.take((who, principal.job_id)))
+
+
+def _require(standing: Standing) -> None:
     g.jobplatform_standing = standing
     if not standing.allowed:
         raise _too_many(standing)
