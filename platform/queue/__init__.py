@@ -325,6 +325,7 @@ from jobplatform.queue.run.recording import Recorder
 from jobplatform.queue.run.replay import ReplayChannel, Replayed, Snapshot, is_replay, read_snapshot, replay_job
 from jobplatform.queue.run.running import RunningJob
 from jobplatform.queue.run.steps import MOST_PARTS, MOST_STEPS, STEP_LIMIT, Step
+from jobplatform.queue.run.unrecorded import UnrecordedJob
 from jobplatform.queue.safe_json import safe_json, safe_text, strict_json
 from jobplatform.queue.schedules import (
     LONGEST_INTERVAL,
@@ -578,6 +579,7 @@ __all__ = [
     "Tasks",
     "TimedOut",
     "Times",
+    "UnrecordedJob",
     "Wait",
     "WebhookEvent",
     "WebhookPayload",

@@ -18,8 +18,8 @@ from jobplatform.queue import (
     JobInterrupted,
     Lease,
     Recorder,
-    RunningJob,
     Task,
+    UnrecordedJob,
     execute,
     strict_json,
 )
@@ -42,6 +42,10 @@ class Performed:
     """Its progress reports: ``current``, ``total`` and ``message``."""
     lines: list[tuple[str, str]] = field(default_factory=list)
     """What it logged with the job: level and message."""
+    steps: dict[str, Any] = field(default_factory=dict)
+    """What its steps came to, by name."""
+    checkpoint: Any = None
+    """The state that it saved last."""
 
     @property
     def result(self) -> Any:
@@ -77,15 +81,16 @@ def perform(
     """Run the handler of ``task`` once, as a worker would: the payload makes the trip through JSON and is checked, and
     whatever the handler returns or raises becomes a :class:`Performed`; nothing is raised but a payload's problems.
 
-    Nothing is enqueued, so nothing is retried and ``job.complete_in`` has no job to complete (:func:`drain` does).
-    With ``where`` (an engine or a Session, which is committed first) ``job.session`` works as in a worker: confined to
-    the workspace, committed at the end or rolled back. ``interrupt`` (``Cancelled``, ``TimedOut`` …) is what the next
-    ``job.check()``, ``progress()``, ``log()`` or ``track()`` raises in the handler.
+    Nothing is enqueued, so nothing is retried, and steps, a checkpoint and what ``job.complete_in`` is given are kept
+    in the answer alone. With ``where`` (an engine or a Session, which is committed first) ``job.session`` works as in a
+    worker: confined to the workspace, committed at the end and by each step, or rolled back. ``interrupt``
+    (``Cancelled``, ``TimedOut`` …) is what the next ``job.check()``, ``progress()``, ``log()`` or ``track()`` raises in the
+    handler.
     """
     value = json.loads(strict_json(task.payload.dump(payload)))
     lease = Lease(str(workspace_id or uuid.uuid4()), str(job_id or uuid.uuid4()), attempt)
     channel = _Listener(interrupt)
-    job = RunningJob(
+    job = UnrecordedJob(
         lease=lease,
         task=task.name,
         attempt=attempt,
@@ -96,10 +101,18 @@ def perform(
     )
     recorder = Recorder()
     ended = execute(recorder.listen_to(task), job, value)
-    error = recorder.error
-    if isinstance(error, HandlerOutcome):
-        return Performed(ended, error, None, channel.reports, channel.lines)
-    return Performed(ended, recorder.value, error, channel.reports, channel.lines)
+    if ended.kind == "completed_in" and job.completion is not None:
+        ended = ended._replace(result=job.completion)
+    said = recorder.error if isinstance(recorder.error, HandlerOutcome) else None
+    return Performed(
+        ended,
+        value=recorder.value if said is None else said,
+        error=recorder.error if said is None else None,
+        progress=channel.reports,
+        lines=channel.lines,
+        steps=job.results_of_steps,
+        checkpoint=job.last_checkpoint,
+    )
 
 
 def _sessions(where: Place | None, lease: Lease) -> Callable[[], Session]:

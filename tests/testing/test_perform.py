@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidPayloadError, LeaseLostError
+from jobplatform.errors import InvalidPayloadError
 from jobplatform.queue import Cancelled, Discard, Retry, RunningJob, Skip, Snooze, Tasks
 from jobplatform.testing import perform
 
@@ -46,12 +46,34 @@ def count(job: RunningJob, payload: dict[str, str]) -> Any:
 
 @tasks.task("own")
 def own(job: RunningJob, payload: dict[str, str]) -> None:
-    job.complete_in(job.session)
+    job.session.execute(text("insert into eaten values ('cake')"))
+    job.complete_in(job.session, {"what": "cake"})
+
+
+@tasks.task("courses")
+def courses(job: RunningJob, payload: dict[str, Any]) -> None:
+    for course in job.step("menu", lambda: ("soup", "fish")):
+        with job.step(course) as step:
+            if step:
+                if course == payload.get("spilt"):
+                    raise ValueError("spilt")
+                job.session.execute(text("insert into eaten values (:course)"), {"course": course})
+                job.session.flush()
+    job.checkpoint({"eaten": job.session.scalar(text("select count(*) from eaten"))}, parts={"soup": "warm"})
+    assert (job.checkpoint_state, job.checkpoint_parts) == ({"eaten": 2}, {"soup": "warm"})
 
 
 @tasks.task("later")
 async def later(job: RunningJob, payload: dict[str, str]) -> Skip:
     return Skip("asynchronously")
+
+
+@pytest.fixture
+def eaten(session: Session) -> Session:
+    session.execute(text("create table eaten (course text)"))
+    session.execute(text("grant select, insert on eaten to jobplatform_handler"))
+    session.commit()
+    return session
 
 
 def test_a_handler_gets_a_real_job_and_its_result_makes_the_trip_through_json() -> None:
@@ -105,8 +127,29 @@ def test_a_handler_that_wants_a_session_and_has_none_is_told_how_to_get_one() ->
         perform(count).unwrap()
 
 
-def test_there_is_no_job_to_complete(session: Session) -> None:
-    assert isinstance(perform(own, where=session).error, LeaseLostError)
+def test_a_handler_that_completes_in_its_session_has_its_rows_and_its_result(eaten: Session) -> None:
+    performed = perform(own, where=eaten)
+
+    assert performed.unwrap() is None
+    assert performed.result == {"what": "cake"}
+    assert eaten.scalars(text("select course from eaten")).all() == ["cake"]
+
+
+def test_steps_and_a_checkpoint_are_done_without_a_job_that_keeps_them(eaten: Session) -> None:
+    performed = perform(courses, where=eaten)
+
+    performed.unwrap()
+    assert performed.steps == {"menu": ["soup", "fish"], "soup": None, "fish": None}
+    assert performed.checkpoint == {"eaten": 2}
+    assert eaten.scalar(text("select count(*) from eaten")) == 2
+
+
+def test_steps_before_the_one_that_fails_have_left_their_rows(eaten: Session) -> None:
+    performed = perform(courses, {"spilt": "fish"}, where=eaten)
+
+    assert isinstance(performed.error, ValueError)
+    assert [*performed.steps] == ["menu", "soup"]
+    assert eaten.scalars(text("select course from eaten")).all() == ["soup"]
 
 
 def test_a_handler_can_be_told_to_stop() -> None:

@@ -20,7 +20,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
@@ -29,15 +28,14 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
-from jobplatform.models import CHECKPOINT_PART, Role, Status, confine_connection, take_part
-from jobplatform.queue.attempts.save_step import CHECKPOINT, Done
+from jobplatform.models import Role, Status, confine_connection, take_part
 from jobplatform.queue.by_hand.from_step import done_before
 from jobplatform.queue.claim import ClaimedJob
 from jobplatform.queue.reading.read import get_job, list_steps
 from jobplatform.queue.run.execute import Ended, decode_payload, execute
 from jobplatform.queue.run.outcomes import JobInterrupted
-from jobplatform.queue.run.running import Channel, RunningJob
-from jobplatform.queue.run.steps import Steps
+from jobplatform.queue.run.running import Channel
+from jobplatform.queue.run.unrecorded import UnrecordedJob
 from jobplatform.queue.safe_json import LOG_LINE_LIMIT, strict_json
 from jobplatform.queue.seal import MARK, sealed_form
 from jobplatform.queue.shown import shown
@@ -163,7 +161,7 @@ def is_replay(session: Session) -> bool:
     return isinstance(session, _Part)
 
 
-class ReplayedJob(RunningJob):
+class ReplayedJob(UnrecordedJob):
     """A job that its handler is run for once more. Made by :func:`replay_job`."""
 
     is_replay = True
@@ -181,25 +179,14 @@ class ReplayedJob(RunningJob):
             payload_version=found.payload_version,
             channel=_OpeningChannel(self, channel),
             open_session=lambda: take_part(_Part(connection, join_transaction_mode="create_savepoint")),
+            done=snapshot.done,
         )
-        self.done = dict(snapshot.done)
-        self.completion: str | None = None
         self._told = channel
-
-    @cached_property
-    def _steps(self) -> Steps:
-        return _StepsInMemory(self)
 
     def log(self, message: str, level: str = "info") -> None:
         """For whoever looks; the logger would say it to them once more."""
         self.check()
         self._told.log(level, shown(str(message), LOG_LINE_LIMIT))
-
-    def _complete(self, session: Session, result: str) -> bool:
-        session.flush()
-        self.completion = result
-        self.take_back(session, "complete_in()")
-        return True
 
     def take_back(self, session: Session, what: str) -> None:
         """Of a Session that is not part of our transaction: what it holds would be committed and kept."""
@@ -220,34 +207,6 @@ class _Part(Session):
         """What is done after a commit (bells are rung, jobs run in synchronous mode) is not done after one of a
         SAVEPOINT."""
         return True
-
-
-class _StepsInMemory(Steps):
-    """What the job had done, and what is done now, which nobody else ever sees."""
-
-    job: ReplayedJob
-
-    def _find_done(self, session: Session) -> Done:
-        done = self.job.done
-        parts = {name for name in done if name.startswith(CHECKPOINT_PART)}
-        names = {name.removeprefix(CHECKPOINT_PART) for name in parts}
-        return Done(done.keys() - parts - {CHECKPOINT}, done.get(CHECKPOINT), names)
-
-    def _find_parts(self, session: Session) -> dict[str, Any]:
-        done = self.job.done
-        return {name[1:]: value for name, value in done.items() if name.startswith(CHECKPOINT_PART)}
-
-    def _find_result(self, session: Session, name: str) -> Any:
-        return self.job.done[name]
-
-    def _save_step(self, session: Session, name: str, text: str) -> None:
-        self.job.done[name] = json.loads(text)
-        self.job.take_back(session, f"the step {name!r}")
-
-    def _save_state(self, session: Session, text: str, parts: Mapping[str, str]) -> None:
-        self.job.done[CHECKPOINT] = json.loads(text)
-        self.job.done |= {CHECKPOINT_PART + name: json.loads(part) for name, part in parts.items()}
-        self.job.take_back(session, "the checkpoint")
 
 
 class _OpeningChannel:
