@@ -55,6 +55,7 @@ from jobplatform.worker.surroundings import Surroundings
 
 #: Bytes of results of one call that are worth a write.
 ENOUGH: Final = 64 << 10
+#: The exit code of a child in which we failed, and not a handler.
 CHILD_FAILED: Final = 70
 #: Seconds after which a job may have changed its surroundings, when there is another one behind it. To put them back
 #: takes a thirtieth of this, and as long as a job of no time.

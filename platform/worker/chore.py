@@ -10,7 +10,7 @@ from typing import Final
 from jobplatform.queue import Signs
 
 NEVER: Final = math.inf
-#: Between two tries of what fails each time.
+#: Seconds between two tries of what fails each time, at most; and how often the pause doubles before.
 LONGEST_PAUSE: Final = 60.0
 MOST_DOUBLINGS: Final = 6
 

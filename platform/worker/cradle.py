@@ -12,7 +12,9 @@ import backoff
 
 from jobplatform.worker.nursery_link import NurseryConfig, NurseryGoneError, NurseryLink
 
+#: So many children in a row that never became ready, and starting them rests.
 FAILED_STARTS: Final = 3
+#: Seconds of such a rest, at most.
 LONGEST_PAUSE: Final = 60.0
 #: It says so before a child does anything, which takes milliseconds.
 ANSWER_SECONDS: Final = 10.0

@@ -29,8 +29,10 @@ INFRASTRUCTURE: Final = frozenset({"08", "53", "57", "58", "40"})
 OF_THE_CONNECTION: Final = frozenset({"25006", "26000"})
 # What the driver raises itself, before the database hears of it, about what it was given.
 OF_THE_STATEMENT: Final = (DataError, ProgrammingError, NotSupportedError)
+# Seconds between two tries, from the first to the longest.
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
+# While the same goes wrong it is logged this often.
 REMIND_SECONDS: Final = 30.0
 
 logger = logging.getLogger("jobplatform.worker")

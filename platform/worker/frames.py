@@ -41,6 +41,9 @@ HAPPENED: Final = 8
 TOO_LATE: Final = 9
 LAST_KIND: Final = TOO_LATE
 
+#: Bytes of a message between the parent and the nursery, at most.
+MESSAGE_SIZE: Final = 256 << 10
+#: A body with more fields than a call of several jobs has is one job.
 FIELDS_OF_CALL: Final = 3
 
 # Levels of the lines that are kept with a job.

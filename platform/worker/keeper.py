@@ -82,6 +82,7 @@ from jobplatform.worker.options import WorkerOptions
 
 #: Every how many heartbeats a worker looks whether a chore of the whole platform is due; two looks share a minute.
 TURN_BEATS: Final = 3
+#: The first look is within so many seconds, at a moment of each worker's own.
 TURN_WITHIN: Final = 6.0
 LARGEST_PRUNE: Final = 1_000
 COUNT_SECONDS: Final = 5.0

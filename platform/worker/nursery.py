@@ -25,11 +25,14 @@ from typing import Any, Final
 from jobplatform.errors import SettingsError
 from jobplatform.queue import Tasks, load_tasks
 from jobplatform.worker.child import CHILD_FAILED, ChildConfig, ChildEnds, run_child
+from jobplatform.worker.frames import MESSAGE_SIZE
 from jobplatform.worker.kernel import become_subreaper, die_with_parent, outlive_parent
 
-MESSAGE_SIZE: Final = 256 << 10
+#: Tasks, or rules, whose descriptions fit into one message.
 TASKS_A_MESSAGE: Final = 50
+#: Mistakes of settings that are told of one start.
 MOST_PROBLEMS: Final = 20
+#: The ends of pipes and sockets that a new child gets.
 DESCRIPTORS: Final = 5
 
 logger = logging.getLogger("jobplatform.worker.nursery")

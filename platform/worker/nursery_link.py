@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-MESSAGE_SIZE: Final = 256 << 10
+from jobplatform.worker.frames import MESSAGE_SIZE
+
 STOP_SECONDS: Final = 5.0
 
 

@@ -8,6 +8,7 @@ from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressRepor
 # As many as are claimed at a time. More rows in one flush make the next one bigger still: with no limit one slow flush
 # grew to 3,300 rows.
 FLUSH_ROWS: Final = 400
+# So many endings are worth a flush at once; fewer wait for so long.
 FLUSH_FROM: Final = 100
 FLUSH_SECONDS: Final = 0.005
 # What people look at may be this old; endings never wait for it.

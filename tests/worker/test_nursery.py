@@ -8,8 +8,9 @@ import socket
 
 import pytest
 
+from jobplatform.worker.frames import MESSAGE_SIZE
 from jobplatform.worker.kernel import FD_SETSIZE
-from jobplatform.worker.nursery_link import MESSAGE_SIZE, NurseryConfig, start_nursery
+from jobplatform.worker.nursery_link import NurseryConfig, start_nursery
 from tests.unit.test_kernel import many_descriptors
 
 __all__ = ["many_descriptors"]

@@ -25,6 +25,7 @@ from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.patience import out_of_patience, wait_briefly
 from jobplatform.queue.statement import array, one_transaction, run
 
+#: Jobs of one round.
 MOST = 200
 #: When they cannot all be helped at once: so many by themselves.
 MOST_SINGLY = 20

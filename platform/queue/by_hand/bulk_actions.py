@@ -51,6 +51,7 @@ BULK_STATUSES: Final[Mapping[BulkDeed, tuple[Status, ...]]] = {
 }
 #: Finished ones are kept so long.
 KEEP: Final = datetime.timedelta(days=30)
+#: Jobs that a preview shows.
 SAMPLE: Final = 5
 
 TAKE: Final = """

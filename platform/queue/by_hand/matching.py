@@ -28,6 +28,7 @@ from jobplatform.queue.by_hand.retry_job import RetryKind, retry_one_of_many
 
 Deed = Literal["retry", "cancel"]
 
+#: Jobs of one portion.
 MOST = 100
 #: What can be retried, and what can be cancelled.
 STATUSES: dict[Deed, tuple[Status, ...]] = {

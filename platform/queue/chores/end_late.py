@@ -15,6 +15,7 @@ from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.start_by import TOO_LATE, why_too_late
 from jobplatform.queue.statement import run
 
+#: Jobs that are ended in one round.
 MOST = 1000
 
 # `state < 2` as it stands in the index, which has no entry for jobs without such a moment.

@@ -8,7 +8,10 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.statement import run
 
-PROMOTE = """
+#: Jobs of one round.
+LARGEST_PROMOTION = 1000
+
+PROMOTE = f"""
 with due as (
     update jobplatform.job_queue q
     set state = 1,
@@ -18,7 +21,7 @@ with due as (
         from jobplatform.job_queue
         where state = 0 and run_after <= jobplatform.clock()
         order by run_after
-        limit 1000
+        limit {LARGEST_PROMOTION}
         for update skip locked
     ))
     returning queue, workspace_id
@@ -35,8 +38,6 @@ select
         limit 1
     )
 """
-
-LARGEST_PROMOTION = 1000
 
 
 class Promoted(NamedTuple):

@@ -27,6 +27,7 @@ LATE_AFTER = datetime.timedelta(hours=1)
 CLOCK_OFF = datetime.timedelta(seconds=2)
 #: Fewer dead rows than this do not make claims slow.
 FEWEST_DEAD = 20_000
+#: Of what is missing or in the way so many are named.
 MOST_NAMED = 5
 
 STUCK_LEASES = """

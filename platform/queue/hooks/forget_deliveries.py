@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.statement import run
 
+#: Providers repeat for days, and this is weeks more.
 REMEMBERED_DAYS: Final = 30
 #: Deliveries that one round of retention forgets.
 MOST_FORGOTTEN: Final = 1_000

@@ -18,6 +18,7 @@ from jobplatform.queue.turns import leave_turn, take_turn
 QUEUE = "export"
 CHORE = "exports"
 EVERY = datetime.timedelta(minutes=1)
+#: Exports of one round.
 MOST = 200
 
 DUE = f"""

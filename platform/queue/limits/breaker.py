@@ -24,6 +24,7 @@ from jobplatform.queue.statement import Lease, array, run, text_array
 
 #: Infrastructure errors, with no success between them, that trip the breaker.
 FAILURES_IN_A_ROW = 5
+#: Seconds of the first pause, and of the longest that doubling makes of it.
 FIRST_PAUSE = 30.0
 LONGEST_PAUSE = 900.0
 #: That a job began to use a resource so lately that the others wait for what becomes of it. It may take an hour, and

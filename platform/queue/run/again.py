@@ -29,6 +29,7 @@ RetryFunction = Callable[[int, BaseException], "datetime.timedelta | float | boo
 
 #: Of what a service asks for, so much at most is added by chance: those it told the same do not come back as one.
 SPREAD = 0.1
+#: And never more than these seconds.
 LONGEST_SPREAD = 5.0
 
 #: Seconds until a job may run again, at most: more than that is never.

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jobplatform.queue")
 
+#: Seconds after which a run says again that it lives.
 HEARTBEAT = 10.0
 _PENDING = "jobplatform.inline"
 
