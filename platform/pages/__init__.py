@@ -1,6 +1,6 @@
 """Pages for people: the operator's console, and the portal of a workspace's own people.
 
-Where to look, by what is asked (a name with a slash is a folder):
+Where to look, by what is asked (a name with a slash is a folder; that of the console has a map of its own):
 
     the pages                     console/ (operators), portal/ (a workspace's people)
     where they are mounted        mount, shell, nothing (for other paths)

@@ -24,6 +24,7 @@ MAPPED = [
     "jobplatform.connectors",
     "jobplatform.models",
     "jobplatform.pages",
+    "jobplatform.pages.console",
     "jobplatform.proof",
     "jobplatform.queue",
     "jobplatform.queue.after",
@@ -35,10 +36,12 @@ MAPPED = [
     "jobplatform.queue.keep",
     "jobplatform.queue.limits",
     "jobplatform.queue.numbers",
+    "jobplatform.queue.pages",
     "jobplatform.queue.reading",
     "jobplatform.queue.run",
     "jobplatform.queue.schedules",
     "jobplatform.queue.tasks",
+    "jobplatform.queue.why",
     "jobplatform.worker",
 ]
 MAP = """Doors, and what is behind them.

@@ -1,4 +1,15 @@
-"""The operator's console: every workspace's jobs, and all that decides when they run."""
+"""The operator's console: every workspace's jobs, and all that decides when they run.
+
+Where to look, by what is asked:
+
+    the first page                overview
+    jobs, one and many            jobs, job, error_groups, bulk
+    what runs                     workspaces, queues, schedules, schedule_form, workers, tasks, connections, hooks,
+                                  resources
+    the platform                  alerts, workspace_alerts, plans, audit, health
+    that something has changed    changes (pages look again)
+    what several pages share      whose, searching, pausing, limits, rules (of alerts), typed, schedule_typed
+"""
 
 from jobplatform.pages.console.alerts import make_alerts
 from jobplatform.pages.console.audit import make_audit

@@ -1,4 +1,12 @@
-"""What pages ask the database: one module a page, each function one bounded question or a few, none of which writes."""
+"""What pages ask the database: one module a page, each function one bounded question or a few, none of which writes.
+
+Where to look, by what is asked:
+
+    the operator's pages          overview, lanes (queues, tasks and workers), workspaces, job, errors, schedules, syncs
+                                  (connections, audit log), hooks, resources, alerts
+    a workspace's own portal      tenant
+    what several of them show     charts, pulse (whether anything has changed)
+"""
 
 from jobplatform.queue.by_hand.bulk_actions import (
     BULK_STATUSES,
