@@ -84,8 +84,8 @@ def perform(
     Nothing is enqueued, so nothing is retried, and steps, a checkpoint and what ``job.complete_in`` is given are kept
     in the answer alone. With ``where`` (an engine or a Session, which is committed first) ``job.session`` works as in a
     worker: confined to the workspace, committed at the end and by each step, or rolled back. ``interrupt``
-    (``Cancelled``, ``TimedOut`` …) is what the next ``job.check()``, ``progress()``, ``log()`` or ``track()`` raises in the
-    handler.
+    (``Cancelled``, ``TimedOut`` …) is what the next ``job.check()``, ``progress()``, ``log()`` or ``track()`` raises in
+    the handler.
     """
     value = json.loads(strict_json(task.payload.dump(payload)))
     lease = Lease(str(workspace_id or uuid.uuid4()), str(job_id or uuid.uuid4()), attempt)
