@@ -26,6 +26,7 @@ from jobplatform.connectors.patience import AskedSource, Asker
 from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import SourceAnswerError, SourceError, SourceGoneError
+from jobplatform.wording import plural
 
 LARGEST_FEED = 8 * 1024 * 1024
 #: An id longer than this is replaced by its digest: it is part of a key.
@@ -149,7 +150,7 @@ def _oddities(feed: Any, without_id: int) -> Iterator[str]:
     if feed.bozo:
         yield f"the feed is not well-formed{_why(feed)}"
     if without_id:
-        yield f"{without_id} entries have neither an id nor a link"
+        yield f"{plural(without_id, 'entry has', 'entries have')} neither an id nor a link"
 
 
 def _why(feed: Any) -> str:

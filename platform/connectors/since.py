@@ -87,8 +87,9 @@ class Since:
         try:
             return str(value) if self._is_text else str(to_milliseconds(value, self._config["field_format"]))
         except (ValueError, TypeError, OverflowError) as error:
-            field = self._config["field"]
-            raise SourceError(f"{stream}: {value!r} at {field!r} is no {self._config['field_format']}") from error
+            field, form = self._config["field"], self._config["field_format"]
+            says = "fieldFormat says how the source writes it"
+            raise SourceError(f"{stream}: {repr(value)[:200]} at {field!r} is no {form}; {says}") from error
 
     def _written(self, value: str) -> str:
         if self._is_text:

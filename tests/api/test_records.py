@@ -341,3 +341,11 @@ def test_a_link_to_a_file_that_this_server_does_not_see_says_what_is_wrong(
 
     assert (answer.status_code, answer.content_type) == (503, PROBLEM)
     assert "JOBPLATFORM_EXPORTS" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "2026-01-05T09:00:00", "2026-13-01T00:00:00Z"])
+def test_what_is_no_moment_is_told_how_to_write_one(reader: Client, records_url: str, moment: str) -> None:
+    answer = reader.get(records_url, query_string={"updatedSince": moment})
+
+    assert answer.status_code == 422
+    assert answer.get_json()["errors"][0]["message"].endswith("as 2026-01-31T09:00:00Z.")

@@ -252,7 +252,7 @@ def test_a_sync_that_saw_nothing_keeps_its_place(numbers: Numbers) -> None:
 def test_a_moment_that_is_none_is_named(numbers: Numbers) -> None:
     numbers.reply = lambda _: Answer(200, {"results": [{"id": "a", "changed": "yesterday"}]})
 
-    with pytest.raises(SourceError, match="'yesterday' at 'changed' is no moment"):
+    with pytest.raises(SourceError, match="'yesterday' at 'changed' is no moment; fieldFormat says how"):
         read_all(open_source(numbers.url, incremental=INCREMENTAL))
 
 

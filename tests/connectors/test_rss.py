@@ -102,7 +102,7 @@ def test_what_is_odd_about_a_feed_is_told_and_its_entries_count(site: Site) -> N
     assert {record.external_id for record in page.records} == {"w-1", "https://weather.example/2"}
     assert page.skipped == 1
     assert any("not well-formed" in warning for warning in page.warnings)
-    assert "1 entries have neither an id nor a link" in page.warnings
+    assert "1 entry has neither an id nor a link" in page.warnings
 
 
 @pytest.mark.parametrize("text", ["", "<html><body>Sign in</body></html>", "{}", "\x00\x01"])

@@ -102,6 +102,11 @@ class Few(fields.List[Any]):
 class Moment(fields.AwareDateTime):
     """A moment: RFC 3339 with its offset on the way in, always UTC with ``Z`` on the way out."""
 
+    default_error_messages = {
+        "invalid": "Not a moment; write one as 2026-01-31T09:00:00Z.",
+        "invalid_awareness": "Without an offset; write a moment as 2026-01-31T09:00:00Z.",
+    }
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "metadata": {"pattern": WITHIN, **kwargs.get("metadata", {})}})
 
