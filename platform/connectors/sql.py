@@ -17,6 +17,7 @@ import json
 import re
 import ssl
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -523,13 +524,22 @@ def _received(connection: Connection, statement: str, parameters: Mapping[str, A
 def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapping[str, Any] | None) -> Page:
     records = [SourceRecord(row.id, json.loads(_data_of(row), parse_float=_number)) for row in rows if row.id]
     missing = len(rows) - len(records)
+    warnings = [plural(missing, "row has no id", "rows have no id")] if missing else []
     return Page(
         records,
         None if following is None else json.dumps(following),
         state=None if state is None else json.dumps(state),
         skipped=missing,
-        warnings=[plural(missing, "row has no id", "rows have no id")] if missing else [],
+        warnings=[*warnings, *_doubles(records)],
     )
+
+
+def _doubles(records: Sequence[SourceRecord]) -> Iterator[str]:
+    times = Counter(record.external_id for record in records)
+    if len(times) < len(records):
+        more = plural(len(records) - len(times), "row has", "rows have")
+        one = times.most_common(1)[0][0][:50]
+        yield f"{more} the id of another one ({one!r}); of those one is copied: idColumn must be unique"
 
 
 def _data_of(row: _Row) -> str:

@@ -242,6 +242,17 @@ def test_a_place_that_is_far_to_come_was_kept_by_an_earlier_version_and_is_left(
     assert ids(pages) == ["3"]
 
 
+def test_of_rows_with_the_same_id_one_is_copied_and_the_others_are_told(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str], engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("create table shop.visits as select v % 4 as id, v from generate_series(0, 5) v"))
+
+    (page,) = pages_of(config(visits={"table": "visits", "schema": "shop"}), credentials, "visits")
+
+    assert page.warnings == ["2 rows have the id of another one ('0'); of those one is copied: idColumn must be unique"]
+
+
 def test_an_overlap_reads_the_moments_before_again(
     config: Callable[..., dict[str, Any]], credentials: dict[str, str]
 ) -> None:
