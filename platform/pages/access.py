@@ -15,6 +15,7 @@ from flask import Response, g, redirect, request
 from sqlalchemy import select
 
 from jobplatform.api.mounted import Reach, let_request_reach
+from jobplatform.api.problems import DATABASE_TROUBLE
 from jobplatform.models import ApiToken, Role, clock
 from jobplatform.pages.forms import require_own_form
 from jobplatform.pages.problems import AbsentError, PageError, nothing_here
@@ -89,8 +90,13 @@ def _is_there_a_token(shell: Shell) -> bool:
 
 def _open(shell: Shell) -> None:
     is_sign_in = request.path.endswith("/sign-in")
-    if is_sign_in if shell.access is not None else not somebody_could_sign_in(shell):
-        raise AbsentError
+    try:
+        if is_sign_in if shell.access is not None else not somebody_could_sign_in(shell):
+            raise AbsentError
+    except DATABASE_TROUBLE:
+        # The page that says that the database is away has its looks all the same.
+        if not request.path.startswith(shell.prefix + "/assets/"):
+            raise
 
 
 def _send_to_sign_in(shell: Shell) -> Response:

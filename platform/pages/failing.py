@@ -25,6 +25,7 @@ def answer_error(error: Exception) -> Any:
         detail=found.detail,
         request_id=current_request_id(),
         then=_then(),
+        again=found.status >= 500 and request.method == "GET",
     )
 
 

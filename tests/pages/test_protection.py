@@ -13,11 +13,13 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.api import create_app
 from jobplatform.pages import Visitor as KnownVisitor
 from jobplatform.pages.shell import Shell
 from jobplatform.pages.visitors import May
 from jobplatform.queue import NewJob, enqueue_job
-from tests.api.conftest import MintToken
+from jobplatform.settings import Settings
+from tests.api.conftest import MintToken, hub_of
 from tests.pages.conftest import Visitor, notice_of
 
 Sessions = sessionmaker[Session]
@@ -212,6 +214,24 @@ def test_a_page_cannot_write_and_is_given_up_when_it_takes_too_long(
 
     assert answer.status_code == 503
     assert "This takes too long" in answer.text
+
+
+def test_while_the_database_is_away_pages_say_so_with_their_looks_and_are_asked_for_again() -> None:
+    """Nobody is asked to sign in: nobody knows that they have not."""
+    away = create_app(Settings(database_url="postgresql://127.0.0.1:1/nothing", tasks="tests.api.example_tasks:tasks"))
+    visitor = Visitor(away.test_client())
+    visitor.http.set_cookie("jobplatform_console", "jps_whatever")
+
+    answer = visitor.get("/jobs?q=task:echo")
+
+    assert (answer.status_code, "The database cannot be reached" in answer.text) == (503, True)
+    assert re.findall(r'class="button" href="([^"]*)">([^<]*)', answer.text) == [
+        ("/console/jobs?q=task:echo", "Try again")
+    ]
+    (style,) = re.findall(r'rel="stylesheet" href="([^"]*)"', answer.text)
+    assert visitor.get(style).status_code == 200
+    assert visitor.get("/sign-in").status_code == 503
+    hub_of(away).close()
 
 
 def test_a_page_that_somebody_else_is_in_the_way_of_says_so(

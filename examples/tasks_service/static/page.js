@@ -30,8 +30,8 @@ function NewRun({ onStarted }) {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ taskId: "analyze-story", payload }),
-    });
-    const said = await answer.json();
+    }).catch(() => Response.error());
+    const said = await answer.json().catch(() => ({ error: "The run could not be started. Try again shortly." }));
     setRefused(answer.ok ? "" : said.error);
     if (answer.ok) onStarted({ ...said, title: `analyze-story ${story}` });
   }
