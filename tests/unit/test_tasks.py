@@ -24,7 +24,7 @@ from jobplatform.errors import (
     TaskDefinitionError,
     UnknownTaskError,
 )
-from jobplatform.queue import Adaptive, AlertEvent, Retry, RetryPolicy, RunningJob, Tasks, load_tasks
+from jobplatform.queue import Adaptive, AlertEvent, Items, Retry, RetryPolicy, RunningJob, Tasks, load_tasks
 
 WORKSPACE = uuid.UUID(int=7)
 
@@ -437,7 +437,15 @@ def test_a_task_declared_without_its_name_is_refused(tasks: Tasks) -> None:
 def test_two_tasks_of_one_name_are_refused(tasks: Tasks) -> None:
     tasks.task("greet")(handler)
 
-    with pytest.raises(TaskDefinitionError, match="two tasks"):
+    with pytest.raises(TaskDefinitionError, match=f"two tasks .* {handler.__module__}.handler is one already"):
+        tasks.task("greet")(handler)
+
+
+def test_a_batch_task_of_the_same_name_is_told_with_where_it_is(tasks: Tasks) -> None:
+    @tasks.batch_task("greet", size=2)
+    def many(batch: Items[dict[str, Any]]) -> None: ...
+
+    with pytest.raises(TaskDefinitionError, match=f"{__name__}.*many is one already"):
         tasks.task("greet")(handler)
 
 

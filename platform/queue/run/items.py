@@ -226,6 +226,7 @@ def for_one(handler: Callable[[Items[Any]], Any]) -> Callable[[RunningJob, Any],
 
     handle.__doc__ = handler.__doc__
     handle.__qualname__ = handler.__qualname__
+    handle.__module__ = handler.__module__
     return handle
 
 

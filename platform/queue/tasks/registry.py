@@ -309,7 +309,9 @@ class Tasks(Declarations):
     def _refuse_bad_options(self, name: str, options: TaskOptions, resource: object, unique: object) -> None:
         """What no job of this task could be enqueued with is refused now, not at the first enqueue."""
         if name in self._tasks:
-            raise TaskDefinitionError(f"two tasks are named {name!r}")
+            first = self._tasks[name].handler
+            where = f"{first.__module__}.{getattr(first, '__qualname__', type(first).__name__)}"
+            raise TaskDefinitionError(f"two tasks are named {name!r}: {where} is one already; give one another name")
         problems = options_problems(options)
         if options.if_active == "replace" and unique is None:
             problems.append('if_active="replace" needs unique=…: it is about jobs that are the same')
