@@ -99,11 +99,14 @@ class Few(fields.List[Any]):
         return super()._deserialize(value, *args, **kwargs)
 
 
+NO_MOMENT = "Not a moment; write one as 2026-01-31T09:00:00Z."
+
+
 class Moment(fields.AwareDateTime):
     """A moment: RFC 3339 with its offset on the way in, always UTC with ``Z`` on the way out."""
 
     default_error_messages = {
-        "invalid": "Not a moment; write one as 2026-01-31T09:00:00Z.",
+        "invalid": NO_MOMENT,
         "invalid_awareness": "Without an offset; write a moment as 2026-01-31T09:00:00Z.",
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from jobplatform.api.schemas.fields import NO_MOMENT
 from jobplatform.pages.words import UNITS
 
 _WHOLE = re.compile("-?[0-9]{1,15}")
@@ -87,6 +88,6 @@ def wrong_with_change(form: Mapping[str, str], complaints: Mapping[str, str]) ->
 
 
 def _in_words_of_the_form(name: str, message: str) -> str:
-    if name == "runAfter" and message.startswith("Not a valid"):
+    if name == "runAfter" and message == NO_MOMENT:
         return "Write it as 2031-01-01T06:00, in UTC."
     return message if name in _CHANGES else "Say what is to be different: the priority, the queue or the moment."
