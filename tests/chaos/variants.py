@@ -191,7 +191,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
         {"least(job.units, turn.burst) as price": "1 as price", "sum(least(t.units, a.burst))": "count(*)"},
     ),
     "units given back twice": Patch(
-        "attempts.release", "REFUND", {") + h.tokens": ") + 2 * h.tokens", "h.size,": "2 * h.size,"}
+        "attempts.release", "RELEASE_UNSTARTED", {") + h.tokens": ") + 2 * h.tokens", "h.size,": "2 * h.size,"}
     ),
     # Pauses
     "plain claims in a pause": tuple(

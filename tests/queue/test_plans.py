@@ -179,6 +179,10 @@ def releases(leases: Sequence[Lease]) -> Callable[[Session], object]:
     return lambda session: release_jobs(session, [Release(lease) for lease in leases])
 
 
+def releases_unstarted(leases: Sequence[Lease]) -> Callable[[Session], object]:
+    return lambda session: release_jobs(session, [Release(lease, unstarted=True) for lease in leases])
+
+
 def reports(leases: Sequence[Lease]) -> Callable[[Session], object]:
     return lambda session: report_progress(session, [ProgressReport(lease, '{"current": 1}') for lease in leases])
 
@@ -199,6 +203,7 @@ BY_LEASE: dict[str, tuple[Callable[[Sequence[Lease]], Callable[[Session], object
     "complete": (completions, 25),
     "fail": (failures, 45),
     "release": (releases, 30),
+    "release unstarted": (releases_unstarted, 30),
     "report_progress": (reports, 20),
     "heartbeat": (beats, 10),
     "append_log_lines": (lines, 15),

@@ -12,7 +12,17 @@ from sqlalchemy import Engine, exc, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import make_engine
-from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, ResourceNote, note_resources
+from jobplatform.queue import (
+    Completion,
+    Failure,
+    Lease,
+    LogLine,
+    ProgressReport,
+    Release,
+    ResourceNote,
+    note_resources,
+    set_rate_limit,
+)
 from jobplatform.testing import wait_until
 from jobplatform.worker.database import is_infrastructure
 from jobplatform.worker.finisher import Finisher, Flushed
@@ -137,6 +147,34 @@ def test_a_deadlock_costs_no_note_and_no_ending(
     assert (answer.lost, answer.repeated) == (set(), True)
     assert database.rows("select failures from jobplatform.buckets") == [(2,)] * 3
     assert database.statuses() == {"completed": 2}
+
+
+WAITING_TO_GIVE_BACK = """
+select pid from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+def test_units_of_what_was_never_started_are_given_back_once_though_the_connection_is_lost_on_the_way(
+    finisher: Finisher, answers: queue.SimpleQueue[Any], database: Database, others: Engine
+) -> None:
+    with database.sessions.begin() as session:
+        set_rate_limit(session, "crm:1", {"units": 10, "period_ms": 86_400_000})
+    database.enqueue("noop", {}, resource="crm:1", units=3)
+    with database.sessions.begin() as session:
+        lease = Worker(session, tasks=["noop"]).lease()
+    with Session(others) as holder:
+        holder.execute(text(BUCKET), {"key": "crm:1"})
+        finisher.ask(Flush(releases=[Release(lease, unstarted=True)]))
+        wait_until(lambda: database.rows(WAITING_TO_GIVE_BACK), what="the finisher to wait for the bucket")
+        ((pid,),) = database.rows(WAITING_TO_GIVE_BACK)
+        database.rows(f"select pg_terminate_backend({pid})")
+        wait_until(lambda: database.rows(WAITING_TO_GIVE_BACK) != [(pid,)], what="its connection to be gone")
+
+    answer: Flushed = answers.get(timeout=30)
+    assert (answer.lost, answer.repeated) == (set(), True)
+    assert database.rows("select attempts from jobplatform.job_queue where state = 1") == [(0,)]
+    assert database.rows("select tokens from jobplatform.buckets") == [(pytest.approx(10, abs=0.01),)]
 
 
 @pytest.mark.parametrize("sqlstate", ["40P01", "40001"])

@@ -2,8 +2,8 @@
 
 Used when a worker stops, when a claimed job was never started, and for a handler that asks to be run later (snooze).
 The epoch stays, so the old lease is worth nothing. What was never started has used nothing of its workspace's rate or
-of a resource's either: that goes back into the buckets, in a statement of its own. A crash before it loses the refund,
-and a bucket never gets it twice, because a lease is handed back once.
+of a resource's either: that goes back into the buckets, in the statement that hands the job back. Whoever has to ask
+again, because the database went away, gives it back once: a lease is handed back once.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from sqlalchemy.orm import Session
 
 from jobplatform.queue.attempts.ending import ENDING, end_attempts
 from jobplatform.queue.run.again import bounded_delay
-from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of, run
+from jobplatform.queue.statement import Lease, array, lease_arrays, leases_of
 
 # A cancel that arrived in the meantime is honoured here: going back to waiting would lose it.
-RELEASE = f"""
+_VERDICT = """
 with verdict as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
-        q.unique_key, q.start_by,
-        u.delay,
+        q.unique_key, q.start_by, q.resource, q.units,
+        u.delay, u.unstarted,
         1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
         'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
-    from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(delays)s::float8[])
-        as u(workspace_id, id, epoch, delay)
+    from unnest(
+        %(workspace_ids)s::uuid[], %(ids)s::uuid[], %(epochs)s::int[], %(delays)s::float8[], %(unstarted)s::bool[]
+    ) as u(workspace_id, id, epoch, delay, unstarted)
     join jobplatform.job_queue q on q.workspace_id = u.workspace_id and q.id = u.id and q.epoch = u.epoch
     where q.state + 0 = 2
     order by q.workspace_id, q.id
     for update of q
 ),
-{ENDING}
 """
 
+RELEASE = f"{_VERDICT}{ENDING}"
 
 # Priced as a claim prices it. Buckets are locked one after the other in one order, those of workspaces first: a claim
-# has them when it waits for whoever makes a resource's. It skips one that is locked, and asks again in a moment. What
-# flowed in since is counted first, or a bucket that is full by now would overflow.
-REFUND = """
-with back as materialized (
-    select r.workspace_id, r.resource, r.units
-    from unnest(%(workspace_ids)s::uuid[], %(ids)s::uuid[]) as u(workspace_id, id)
-    join jobplatform.job_records r on r.workspace_id = u.workspace_id and r.id = u.id
+# has them when it waits for whoever makes a resource's. It skips one that is locked, and asks again in a moment; jobs
+# that are locked here it skips too, so to wait for its buckets is safe. What flowed in since is counted first, or a
+# bucket that is full by now would overflow.
+RELEASE_UNSTARTED = f"""{_VERDICT}
+back as materialized (
+    select v.workspace_id, v.resource, v.units from verdict v where v.unstarted
 ),
 given as materialized (
     select
@@ -79,18 +79,21 @@ held as materialized (
     join given g on g.kind = have.kind and g.key = have.key
     order by have.kind desc, have.key
     for update of have
-)
-update jobplatform.buckets b
-set tokens = least(
-        h.size,
-        least(
+),
+refunded as (
+    update jobplatform.buckets b
+    set tokens = least(
             h.size,
-            b.tokens + greatest(0, extract(epoch from jobplatform.clock() - b.filled_at))::float8 * h.per_second
-        ) + h.tokens
-    ),
-    filled_at = greatest(b.filled_at, jobplatform.clock())
-from held h
-where b.kind = h.kind and b.key = h.key
+            least(
+                h.size,
+                b.tokens + greatest(0, extract(epoch from jobplatform.clock() - b.filled_at))::float8 * h.per_second
+            ) + h.tokens
+        ),
+        filled_at = greatest(b.filled_at, jobplatform.clock())
+    from held h
+    where b.kind = h.kind and b.key = h.key
+),
+{ENDING}
 """
 
 
@@ -106,17 +109,9 @@ def release_jobs(session: Session, releases: Sequence[Release]) -> set[Lease]:
     """Hand jobs back without spending an attempt and answer with the leases that still held."""
     rows = end_attempts(
         session,
-        RELEASE,
+        RELEASE_UNSTARTED if any(release.unstarted for release in releases) else RELEASE,
         **lease_arrays([release.lease for release in releases]),
         delays=array(bounded_delay(release.delay) for release in releases),
+        unstarted=array(release.unstarted for release in releases),
     )
-    held = leases_of(rows)
-    _refund(session, [release.lease for release in releases if release.unstarted and release.lease in held])
-    return held
-
-
-def _refund(session: Session, leases: Sequence[Lease]) -> None:
-    """Give back what these had taken of rates."""
-    if leases:
-        places = lease_arrays(leases)
-        run(session, REFUND, workspace_ids=places["workspace_ids"], ids=places["ids"])
+    return leases_of(rows)
