@@ -7,7 +7,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import StepError
@@ -117,6 +117,50 @@ def past_the_session(job: RunningJob, payload: dict[str, Any]) -> None:
             commits[payload["by"]]()
         except Exception as error:  # noqa: BLE001 - it goes on with the next portion
             seen.append(str(error))
+
+
+@tasks.task("behind_the_session")
+def behind_the_session(job: RunningJob, payload: dict[str, Any]) -> str:
+    """Write and commit by what the driver is told, go on whatever it answers, and do it all again."""
+    connection = job.session.connection()
+    driver: Any = connection.connection.driver_connection
+    job.session.execute(text("select 1"))
+    for _ in range(3):
+        for act in payload["acts"]:
+            try:
+                _act(job, connection, driver, act)
+            except Exception as error:  # noqa: BLE001 - it goes on with the next
+                seen.append(str(error))
+    return "done"
+
+
+def _act(job: RunningJob, connection: Connection, driver: Any, act: str) -> None:
+    match act:
+        case "driver.autocommit":
+            driver.autocommit = True
+        case "driver.tpc":
+            driver.tpc_begin("a_replay")
+        case "driver.pipeline":
+            with driver.pipeline():
+                driver.execute("insert into deeds values ('in a pipeline', 1)")
+                driver.execute("commit")
+        case "driver.copy":
+            with driver.cursor().copy("copy deeds from stdin") as copy:
+                copy.write_row(("copied", 1))
+        case "connection.commit":
+            connection.commit()
+        case "connection.rollback":
+            connection.rollback()
+        case "session.commit":
+            note(job.session, job, "by the session")
+            job.session.commit()
+        case "session.rollback":
+            job.session.rollback()
+        case "terminate":
+            with engines[-1].connect() as other:
+                other.execute(text("select pg_terminate_backend(:pid)"), {"pid": driver.info.backend_pid})
+        case _:
+            driver.cursor().execute(act)
 
 
 @tasks.task("spread")

@@ -30,6 +30,7 @@ from jobplatform.queue import (
     replay_job,
 )
 from jobplatform.queue.attempts.save_step import save_checkpoint, save_step
+from jobplatform.queue.run.replay import ENDED
 from jobplatform.queue.statement import Lease
 from tests.queue import replay_tasks
 from tests.queue.actors import Elsewhere, Worker
@@ -213,6 +214,60 @@ def test_a_handler_that_commits_past_its_session_is_refused_and_nothing_is_kept(
     replay(put(task="past_the_session", payload={"by": by}))
 
     assert re.search(refused, replay_tasks.seen[0])
+
+
+INSERT = "insert into deeds values ('by a cursor of its own', 1)"
+#: As an application might have it.
+COMMITTING = """
+create procedure keep_deed() language plpgsql as $$
+begin
+    insert into deeds values ('by a procedure', 1);
+    commit;
+end $$
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*already deassociated:sqlalchemy.exc.SAWarning")
+@pytest.mark.parametrize(
+    "acts",
+    [
+        (INSERT, "commit"),
+        (INSERT, "commit and chain", INSERT, "commit"),
+        ("rollback", INSERT, "commit"),
+        ("rollback and chain", INSERT, "commit"),
+        (f"commit; begin; {INSERT}; commit",),
+        ("close all", INSERT, "commit"),
+        ("commit", "driver.autocommit", INSERT),
+        ("rollback", "driver.autocommit", INSERT),
+        ("rollback", "driver.tpc", INSERT),
+        (INSERT, "prepare transaction 'a_replay'", "commit prepared 'a_replay'"),
+        ("rollback", "begin", INSERT, "prepare transaction 'a_replay'", "commit prepared 'a_replay'"),
+        ("rollback", f"do $$ begin {INSERT}; commit; end $$"),
+        ("rollback", "call keep_deed()"),
+        ("driver.pipeline",),
+        ("driver.copy", "commit"),
+        ("connection.rollback", INSERT, "connection.commit", "commit"),
+        ("rollback", "session.rollback", "session.commit"),
+        ("commit", "connection.rollback", "session.commit", "connection.commit"),
+        ("terminate", INSERT, "session.rollback", "connection.rollback", "session.commit", "connection.commit"),
+    ],
+    ids=" | ".join,
+)
+def test_however_often_a_handler_ends_its_transaction_behind_its_session_nothing_is_kept(
+    replay: Replay, put: Put, db: Session, acts: tuple[str, ...]
+) -> None:
+    db.execute(text(COMMITTING))
+
+    replay(put(task="behind_the_session", payload={"acts": acts}))
+
+    assert replay_tasks.seen
+
+
+def test_whoever_looks_is_told_that_the_handler_has_ended_its_transaction(replay: Replay, put: Put) -> None:
+    ended = replay(put(task="behind_the_session", payload={"acts": ["rollback", INSERT, "commit"]})).ended
+
+    assert ended.kind == "failed"
+    assert ENDED in ended.message
 
 
 def test_all_sessions_of_a_job_are_one_transaction_of_its_workspace(

@@ -4,14 +4,16 @@
     2. One connection is in one transaction, confined to the workspace as a worker's handlers are. Every Session of the
        handler takes part in it: what it commits is the end of a SAVEPOINT.
     3. The handler is run by :func:`execute`, as everywhere.
-    4. The transaction is rolled back. Whoever would end it before, by the connection beneath a Session, is refused.
+    4. The transaction is rolled back. Whoever would end it before, by the connection beneath a Session or a cursor of
+       the driver, is refused, and everything that comes after it too.
 
 Of the job itself nothing is written, in that transaction neither: its steps are kept in memory, and that it was
 completed is only noted. Its own rows are never locked, so whoever runs it or retries it meanwhile does not wait for a
 person who looks at a traceback, and a job that is running can be replayed too.
 
 A Session of the handler's own, which knows nothing of that transaction, is rolled back where it is given to a step or
-to ``complete_in``; what it commits by itself is beyond us.
+to ``complete_in``; what it commits by itself is beyond us. So is one text of several statements that rolls our
+transaction back and then commits one of its own: the server has done it all before it answers.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ NOT_TO_BE_COMMITTED = """
 declare a_replay_is_not_committed cursor with hold for
 select ('a replay is not committed' || left(random()::text, 0))::integer
 """
+IS_IT_STILL_THERE = b"move 0 from a_replay_is_not_committed"
+ENDED = "the transaction of this replay has been ended, and nothing more is done on its connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +139,58 @@ def _never_committed(connection: Connection) -> Iterator[None]:
     """One transaction that is rolled back, also where the handler would end it beneath its Session.
 
     Within a block of its own the driver refuses to commit, and to roll back all of it. A statement that says so it does
-    not see: there the server fails to commit, for it would have to keep the rows of that cursor, and whatever comes
-    after it is refused, because it would begin another transaction.
+    not see: there the server fails to commit, for it would have to keep the rows of that cursor. Whatever comes after
+    the end of the transaction, however it ended, is not sent.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-
-    def refuse_another(*_: object) -> None:
-        if driver.info.transaction_status is TransactionStatus.IDLE:
-            raise psycopg.ProgrammingError("the handler has ended the transaction of its replay")
-
     try:
         with driver.transaction(force_rollback=True):
             driver.execute(NOT_TO_BE_COMMITTED)
-            event.listen(connection, "before_cursor_execute", refuse_another)
-            yield
+            with _sending_nothing_after_it(driver), _never_another(connection):
+                yield
     finally:
-        if event.contains(connection, "before_cursor_execute", refuse_another):
-            event.remove(connection, "before_cursor_execute", refuse_another)
         connection.rollback()
+
+
+@contextmanager
+def _sending_nothing_after_it(driver: psycopg.Connection[Any]) -> Iterator[None]:
+    """All that the driver sends passes here, be it of a cursor that SQLAlchemy knows nothing of.
+
+    A transaction that goes on without our cursor is another one (``rollback and chain``), or would be committed
+    (``close all``): to ask for the cursor where there is none makes the server refuse it.
+    """
+    send = driver.wait
+
+    def wait(steps: Any, *args: Any, **options: Any) -> Any:
+        if driver.info.transaction_status is TransactionStatus.IDLE:
+            raise psycopg.ProgrammingError(ENDED)
+        try:
+            return send(steps, *args, **options)
+        finally:
+            if driver.info.transaction_status is TransactionStatus.INTRANS and not driver.info.pipeline_status:
+                driver.pgconn.exec_(IS_IT_STILL_THERE)
+
+    driver.wait = wait  # type: ignore[assignment, method-assign]  # of this connection alone, and for the time of a replay
+    try:
+        yield
+    finally:
+        del driver.wait
+
+
+@contextmanager
+def _never_another(connection: Connection) -> Iterator[None]:
+    """Once the server is lost, no transaction begins on a new connection, which nobody guards."""
+
+    def refuse(connection: Connection) -> None:
+        if connection.invalidated:
+            raise psycopg.ProgrammingError(ENDED)
+
+    event.listen(connection, "begin", refuse)
+    try:
+        yield
+    finally:
+        event.remove(connection, "begin", refuse)
 
 
 def is_replay(session: Session) -> bool:
