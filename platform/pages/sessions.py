@@ -1,7 +1,8 @@
-"""Sessions of people who came with a token: a cookie that says which token it was made with, signed with its hash.
+"""Sessions of people who came with a token: a cookie that says which token it was made with, signed with its key.
 
-Nothing is stored, and no process needs a secret of its own: whoever has the token's row can check a session, so it
-lives in every process at once, and ends at its expiry or with its token, at the very next request.
+Nothing is stored, and no process needs a secret of its own: the key is in the token's row, so a session lives in every
+process at once, and ends at its expiry or with its token, at the very next request. The key does not follow from the
+token: whoever holds that has to come by the sign-in.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.api.access.principals import Scope
+from jobplatform.api.access.tokens import find_signing_key
 from jobplatform.models import ApiToken, clock
 from jobplatform.pages.visitors import OF_A_WORKSPACE, Visitor
 
@@ -49,10 +51,9 @@ def session_token_id(text: str) -> str:
 
 def begin_session(session: Session, token_id: str, lasting: datetime.timedelta) -> str | None:
     """The text of a new session; None when the token is not there (any more)."""
-    found = session.execute(select(ApiToken.secret_hash, clock()).where(ApiToken.id == token_id)).one_or_none()
-    if found is None:
+    key, now = find_signing_key(session, token_id)
+    if key is None:
         return None
-    key, now = found
     claim = _Claim(token_id, int((now + lasting).timestamp()), secrets.token_bytes(8))
     return "jps_" + base64.urlsafe_b64encode(claim.payload + claim.signature_by(key)).decode()
 
@@ -63,13 +64,14 @@ def visitor_of_session(session: Session, text: str) -> Visitor | None:
     if claim is None:
         return None
     alive = ApiToken.revoked_at.is_(None) & (ApiToken.expires_at.is_(None) | (ApiToken.expires_at > clock()))
-    row = session.execute(select(ApiToken, alive, clock()).where(ApiToken.id == claim.token_id)).one_or_none()
-    token, lives, now = row if row else (None, False, None)
-    matches = hmac.compare_digest(claim.signature_by(token.secret_hash if token else _NOBODYS_KEY), claim.signature)
+    asked = select(ApiToken, ApiToken.signing_key, alive, clock()).where(ApiToken.id == claim.token_id)
+    row = session.execute(asked).one_or_none()
+    token, key, lives, now = row if row else (None, _NOBODYS_KEY, False, None)
+    matches = hmac.compare_digest(claim.signature_by(key), claim.signature)
     left = claim.expires - now.timestamp() if now else 0.0
     if token is None or not matches or not lives or left <= 0:
         return None
-    # Whoever holds a token knows its hash, and can sign a session without having come by the sign-in.
+    # The sign-in has asked this before. Whoever could read the keys could sign without it, and is let in nowhere else.
     if not opens_pages(frozenset(token.scopes)):
         return None
     return visitor_of_token(token, left)

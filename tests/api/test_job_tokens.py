@@ -14,16 +14,19 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import create_blueprint, revoke_token
+from jobplatform.api import create_blueprint, presented_id, revoke_token
 from jobplatform.api.access.guard import hide_token
 from jobplatform.api.requests import hide_secrets
+from jobplatform.models import ApiToken, Role, confine
 from jobplatform.queue import Tasks
 from tests.api.conftest import READ_WRITE, Client, MintToken, hub_of
 from tests.api.streams import Stream
 from tests.queue.actors import Time
+
+KeyOf = Callable[[str], bytes]
 
 
 @pytest.fixture
@@ -103,17 +106,26 @@ def test_an_operator_can_make_one_for_the_workspace_s_job(
     assert looker.get("/operator/workers").status_code == 403
 
 
-def made_by_hand(token: str, workspace_id: uuid.UUID, job: str) -> str:
-    """A token for one job as whoever holds ``token`` can sign it: the key is the hash of a secret that they know."""
-    _, token_id, secret = token.split("_")
+def signed_by_hand(token: str, workspace_id: uuid.UUID, job: str, key: bytes) -> str:
+    """A token for one job as somebody makes it who knows how they look, and has a key."""
     expires = (int(wall_clock.time()) + 3600).to_bytes(5, "big")
-    said = bytes.fromhex(token_id) + workspace_id.bytes + uuid.UUID(job).bytes + expires
-    key = hashlib.sha256(secret.encode()).digest()
+    said = bytes.fromhex(presented_id(token)) + workspace_id.bytes + uuid.UUID(job).bytes + expires
     signature = hmac.digest(key, b"jobplatform job token v1|" + said, "sha256")
     return "jpj_" + base64.urlsafe_b64encode(said + signature).decode()
 
 
-def test_whoever_signs_a_job_s_token_by_hand_looks_at_no_job_of_another_workspace(
+@pytest.fixture
+def key_of(sessions: sessionmaker[Session]) -> KeyOf:
+    """What is signed with in the name of a token, as only the database knows it."""
+
+    def key_of(token: str) -> bytes:
+        with sessions() as session:
+            return session.scalars(select(ApiToken.signing_key).where(ApiToken.id == presented_id(token))).one()
+
+    return key_of
+
+
+def test_whoever_holds_a_token_cannot_sign_one_for_a_job_by_themselves(
     app: Flask,
     workspace_id: uuid.UUID,
     other_workspace: uuid.UUID,
@@ -121,22 +133,75 @@ def test_whoever_signs_a_job_s_token_by_hand_looks_at_no_job_of_another_workspac
     jobs_url: str,
     echo: Callable[..., str],
 ) -> None:
+    job, mine, another, foreign = echo(), mint(workspace_id), mint(workspace_id), mint(other_workspace)
+    known = [
+        hashlib.sha256(secret).digest() for token in (mine, another) for secret in (token.encode(), secret_of(token))
+    ]
+    known += [secret_of(mine), bytes.fromhex(secret_of(mine).decode()), b"", bytes(32)]
+
+    guesses = [signed_by_hand(token, workspace_id, job, key) for key in known for token in (mine, another, foreign)]
+
+    assert {Client(app.test_client(), guess).get(f"{jobs_url}/{job}").status_code for guess in guesses} == {401}
+
+
+def secret_of(token: str) -> bytes:
+    return token.split("_")[2].encode()
+
+
+def test_what_one_token_s_key_has_signed_is_not_signed_for_another(
+    app: Flask, workspace_id: uuid.UUID, mint: MintToken, jobs_url: str, echo: Callable[..., str], key_of: KeyOf
+) -> None:
+    job, token, another = echo(), mint(workspace_id), mint(workspace_id)
+    own, others = signed_by_hand(token, workspace_id, job, key_of(token)), key_of(another)
+
+    assert Client(app.test_client(), own).get(f"{jobs_url}/{job}").status_code == 200
+    mixed = signed_by_hand(token, workspace_id, job, others)
+    assert Client(app.test_client(), mixed).get(f"{jobs_url}/{job}").status_code == 401
+
+
+def test_new_keys_end_what_was_signed_and_no_token(
+    client: Client, browser: Callable[..., Client], jobs_url: str, echo: Callable[..., str], engine: Engine
+) -> None:
+    """As the docs say to do with a copy of the database that has got out."""
+    job = echo()
+    looker = browser(job)
+    assert looker.get(f"{jobs_url}/{job}").status_code == 200
+
+    with confine(Session(engine), Role.OPERATOR) as session, session.begin():
+        session.execute(text("update jobplatform.api_tokens set signing_key = default"))
+
+    assert looker.get(f"{jobs_url}/{job}").status_code == 401
+    assert client.get(f"{jobs_url}/{job}").status_code == 200
+    assert browser(job).get(f"{jobs_url}/{job}").status_code == 200
+
+
+def test_not_even_with_the_key_is_a_job_s_token_signed_for_a_job_of_another_workspace(
+    app: Flask,
+    workspace_id: uuid.UUID,
+    other_workspace: uuid.UUID,
+    mint: MintToken,
+    jobs_url: str,
+    echo: Callable[..., str],
+    key_of: KeyOf,
+) -> None:
     job, stranger = echo(), mint(other_workspace, READ_WRITE)
 
-    looker = Client(app.test_client(), made_by_hand(stranger, workspace_id, job))
+    looker = Client(app.test_client(), signed_by_hand(stranger, workspace_id, job, key_of(stranger)))
 
     for path in (f"{jobs_url}/{job}", f"{jobs_url}/{job}/events", f"/trigger/runs/{job}", f"/jobs/stream/{job}"):
         assert looker.get(path).status_code == 401, path
 
 
 def test_a_job_s_token_shows_nothing_that_the_one_it_was_signed_with_may_not_look_at(
-    app: Flask, workspace_id: uuid.UUID, mint: MintToken, jobs_url: str, echo: Callable[..., str]
+    app: Flask, workspace_id: uuid.UUID, mint: MintToken, jobs_url: str, echo: Callable[..., str], key_of: KeyOf
 ) -> None:
     job = echo()
     blind, seeing = mint(workspace_id, ("connections", "schedules", "jobs:write")), mint(workspace_id, ("jobs:read",))
 
     answers = [
-        Client(app.test_client(), made_by_hand(token, workspace_id, job)).get(f"{jobs_url}/{job}").status_code
+        Client(app.test_client(), signed_by_hand(token, workspace_id, job, key_of(token)))
+        .get(f"{jobs_url}/{job}")
+        .status_code
         for token in (blind, seeing)
     ]
 

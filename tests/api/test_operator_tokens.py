@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session, sessionmaker
 
+from jobplatform.models import ApiToken
 from tests.api.conftest import PROBLEM, Client, MintToken
 
 TOKENS = "/operator/tokens"
@@ -54,6 +59,33 @@ def test_the_secret_is_in_no_other_answer(operator: Client, create: Callable[...
     assert made["id"] in listed
     assert made["token"].split("_")[2] not in listed
     assert "token" not in operator.get(TOKENS).get_json()["items"][0]
+
+
+def test_what_is_signed_with_is_in_no_answer_no_line_of_the_audit_log_and_no_line_of_the_log(
+    app: Flask,
+    operator: Client,
+    acme: str,
+    create: Callable[..., Any],
+    sessions: sessionmaker[Session],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = create(scopes=["jobs:read", "jobs:write"])
+    rotated = operator.post(f"{TOKENS}/{made['id']}/rotate")
+    holder = Client(app.test_client(), rotated.get_json()["token"])
+    job = holder.post(f"/workspaces/{acme}/jobs", json={"jobType": "echo"}).get_json()["jobId"]
+    for_one_job = holder.post(f"/workspaces/{acme}/jobs/{job}/token")
+    listed, told = operator.get(TOKENS), operator.get("/operator/audit")
+
+    with sessions() as session:
+        keys = list(session.scalars(select(ApiToken.signing_key)))
+        audited = session.scalars(text("select a::text from jobplatform.audit_log a")).all()
+    said = [str(made), rotated.text, for_one_job.text, listed.text, told.text, caplog.text, *audited]
+    said += [str(vars(record)) for record in caplog.records]
+    shown = [form for key in keys for form in (key.hex(), base64.b64encode(key).decode(), repr(key)[2:-1])]
+    assert (for_one_job.status_code, told.status_code, len(keys)) == (201, 200, 3)
+    assert "job.token" in "".join(audited)
+    assert [form for form in shown if any(form in text for text in said)] == []
 
 
 def test_a_rotated_token_gives_way_to_one_like_it(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import uuid
 
 import pytest
 from sqlalchemy import event, select, text
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.api import mint_token, presented_id, revoke_token, rotate_token, verify_token
-from jobplatform.models import ApiToken
+from jobplatform.api.access.tokens import list_tokens
+from jobplatform.models import ApiToken, Role, confine
 from tests.api.conftest import MintToken
 
 
@@ -38,6 +41,39 @@ def test_the_database_does_not_hold_the_secret(session: Session, workspace_id: u
     (row,) = session.execute(text("select t::text from jobplatform.api_tokens t")).scalars()
 
     assert token.split("_")[2] not in row
+
+
+def test_each_token_has_a_signing_key_that_nobody_is_told(session: Session, workspace_id: uuid.UUID) -> None:
+    tokens = [mint_token(session, workspace_id, ["jobs:read"], "a test") for _ in range(3)]
+    tokens.append(rotate_token(session, presented_id(tokens[0])) or "")
+
+    rows = session.scalars(select(ApiToken)).all()
+    keys = set(session.scalars(select(ApiToken.signing_key)))
+
+    assert [len(key) for key in keys] == [32] * 4
+    assert not [row for row in rows if "signing_key" in vars(row)]
+    with pytest.raises(InvalidRequestError, match="signing_key"):
+        _ = rows[0].signing_key
+    for token in tokens:
+        secret = token.split("_")[2]
+        assert keys.isdisjoint({bytes.fromhex(secret), hashlib.sha256(secret.encode()).digest()})
+
+
+def test_whoever_makes_a_token_is_not_told_its_key_by_the_database(
+    sessions: sessionmaker[Session], workspace_id: uuid.UUID
+) -> None:
+    """An operator's role may not read it, and no statement but those that sign and check does."""
+    asked: list[str] = []
+    event.listen(sessions.kw["bind"], "before_cursor_execute", lambda _c, _cur, statement, *_: asked.append(statement))
+
+    with confine(sessions(), Role.OPERATOR) as session, session.begin():
+        token = mint_token(session, workspace_id, ["jobs:read"], "a test")
+        new = rotate_token(session, presented_id(token))
+        assert new is not None
+        assert verify_token(session, new) is not None
+        assert len(list_tokens(session)) == 2
+
+    assert [statement for statement in asked if "signing_key" in statement] == []
 
 
 @pytest.mark.parametrize(

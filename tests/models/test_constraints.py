@@ -394,6 +394,7 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (WorkspaceKey, {"key_id": 0}, "workspace_keys_key_id_positive"),
     (WorkspaceKey, {"wrapped_key": b"the key itself"}, "workspace_keys_wrapped_key_is_wrapped"),
     (ApiToken, {"secret_hash": b"the secret itself"}, "api_tokens_secret_hash_is_sha256"),
+    (ApiToken, {"signing_key": b"easy to guess"}, "api_tokens_signing_key_has_32_bytes"),
     (ApiToken, {"scopes": []}, "api_tokens_has_a_scope"),
     (ApiToken, {"workspace_id": None}, "api_tokens_operator_or_workspace"),
     (ApiToken, {"scopes": ["operator"]}, "api_tokens_operator_or_workspace"),

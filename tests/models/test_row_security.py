@@ -115,7 +115,25 @@ def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_se
 
 
 def test_an_operator_sees_every_workspace(engine: Engine, rows: dict[str, str], as_role: As) -> None:
-    assert visible(engine, rows, as_role(Role.OPERATOR), None) == set(sweep.ROWS)
+    """Of tokens all but what they sign with, which is a test of its own."""
+    assert visible(engine, rows, as_role(Role.OPERATOR), None) == set(sweep.ROWS) - {"api_tokens"}
+
+
+def test_what_tokens_sign_with_is_read_by_the_api_alone(engine: Engine, rows: dict[str, str], as_role: As) -> None:
+    readers = (
+        "select table_name || '.' || column_name from information_schema.column_privileges "
+        "where table_name = 'api_tokens' and grantee = %(r)s and privilege_type = 'SELECT'"
+    )
+    with engine.connect() as connection:
+        readable = {role: set(connection.exec_driver_sql(readers, {"r": str(role)}).scalars()) for role in Role}
+
+    reads_keys = {role for role, columns in readable.items() if "api_tokens.signing_key" in columns}
+    assert reads_keys == {Role.OWNER, Role.API}
+    assert readable[Role.OPERATOR] == readable[Role.API] - {"api_tokens.signing_key"}
+    shown = ", ".join(column.removeprefix("api_tokens.") for column in readable[Role.OPERATOR])
+    operator = as_role(Role.OPERATOR)
+    assert sweep.attempt(operator, f"select {shown} from jobplatform.api_tokens", rows["api_tokens"], None) == 1
+    assert sweep.attempt(operator, "select signing_key from jobplatform.api_tokens", rows["api_tokens"], None) == 0
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -11,11 +11,11 @@ import uuid
 
 import pytest
 from flask import Flask, Request
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobplatform.api import JobPlatform
-from jobplatform.models import Connection, SyncLog, Workspace
+from jobplatform.api import JobPlatform, presented_id
+from jobplatform.models import ApiToken, Connection, SyncLog, Workspace
 from jobplatform.pages import Visitor as KnownVisitor
 from jobplatform.queue import Cron, NewJob, Tasks, create_schedule, enqueue_job, pause_schedules_of
 from tests.api.conftest import Hand, MintToken
@@ -56,25 +56,44 @@ def test_a_portal_s_lists_follow_the_stream_of_their_workspace(member: Visitor, 
     stream.close()
 
 
-def session_by_hand(token: str) -> str:
-    """A session as whoever holds the token can sign it: the key is the hash of a secret that they know."""
-    _, token_id, secret = token.split("_")
-    said = bytes.fromhex(token_id) + (int(time.time()) + 3600).to_bytes(5, "big") + bytes(8)
-    key = hashlib.sha256(secret.encode()).digest()
+def session_by_hand(token: str, key: bytes) -> str:
+    """A session as somebody makes it who knows how they look, and has a key."""
+    said = bytes.fromhex(presented_id(token)) + (int(time.time()) + 3600).to_bytes(5, "big") + bytes(8)
     signature = hmac.digest(key, b"jobplatform session v1|" + said, "sha256")
     return "jps_" + base64.urlsafe_b64encode(said + signature).decode()
 
 
-def test_a_session_that_somebody_signs_by_hand_opens_no_more_than_their_token(
-    app: Flask, acme: uuid.UUID, mint: MintToken
-) -> None:
-    answers = []
-    for scopes in (("connections", "schedules", "jobs:write"), ("jobs:read",)):
-        visitor = Visitor(app.test_client(), f"/w/{acme}")
-        visitor.http.set_cookie("jobplatform_portal", session_by_hand(mint(acme, scopes)), path="/w")
-        answers.append(visitor.get("/activity").status_code)
+def comes_in_with(app: Flask, workspace_id: uuid.UUID, session: str) -> bool:
+    visitor = Visitor(app.test_client(), f"/w/{workspace_id}")
+    visitor.http.set_cookie("jobplatform_portal", session, path="/w")
+    return visitor.get("/activity").status_code == 200
 
-    assert answers == [303, 200]
+
+def key_of(sessions: Sessions, token: str) -> bytes:
+    with sessions() as session:
+        return session.scalars(select(ApiToken.signing_key).where(ApiToken.id == presented_id(token))).one()
+
+
+def test_whoever_holds_a_token_cannot_sign_a_session_by_themselves(
+    app: Flask, acme: uuid.UUID, mint: MintToken, sessions: Sessions
+) -> None:
+    token, another = mint(acme), mint(acme)
+    secret = token.split("_")[2].encode()
+    known = [hashlib.sha256(secret).digest(), hashlib.sha256(token.encode()).digest(), secret, b"", bytes(32)]
+
+    assert not [key for key in known if comes_in_with(app, acme, session_by_hand(token, key))]
+    assert not comes_in_with(app, acme, session_by_hand(token, key_of(sessions, another)))
+    assert comes_in_with(app, acme, session_by_hand(token, key_of(sessions, token)))
+
+
+def test_not_even_with_the_key_is_a_session_signed_that_opens_more_than_the_token(
+    app: Flask, acme: uuid.UUID, mint: MintToken, sessions: Sessions
+) -> None:
+    blind, seeing = mint(acme, ("connections", "schedules", "jobs:write")), mint(acme, ("jobs:read",))
+
+    let_in = [comes_in_with(app, acme, session_by_hand(token, key_of(sessions, token))) for token in (blind, seeing)]
+
+    assert let_in == [False, True]
 
 
 def test_a_workspace_s_token_opens_its_own_portal_and_nobody_else_s(

@@ -106,7 +106,7 @@ def test_nothing_by_which_somebody_could_act_as_another_is_in_it(
 
     rows = export(workspace_id).rows()
 
-    assert "secret_hash" not in rows["api_tokens"][0]
+    assert {"secret_hash", "signing_key"}.isdisjoint(rows["api_tokens"][0])
     assert "wrapped_key" not in rows["workspace_keys"][0]
     assert "sealed" not in rows["connection_credentials"][0]
     assert rows["connection_credentials"][0]["scheme"] == canary("scheme", workspace_id)
@@ -150,7 +150,7 @@ def test_a_page_says_what_is_in_it(session: Session, workspace_id: uuid.UUID, ex
     assert str(workspace_id) in page
     assert "| `job_records.jsonl` | 6 |" in page
     assert "| `workspace_keys.jsonl` | 0 |" in page
-    assert "`api_tokens.secret_hash`" in page
+    assert "`api_tokens.secret_hash`, `api_tokens.signing_key`" in page
 
 
 def test_every_table_is_told_in_words(

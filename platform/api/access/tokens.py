@@ -4,8 +4,9 @@ The secret is 256 random bits, so a plain SHA-256 of it is enough to keep: there
 make a slow hash worth its time. The whole text is shown once, when it is minted, and cannot be had again.
 
 A token for one job is stored nowhere. It names the token it was made with, the job and its expiry, and is signed with
-that token's hash: it ends at its expiry, and with that token. Whoever holds that token knows its hash and can sign
-what they like, so what is signed never counts for more than the token itself.
+that token's signing key: it ends at its expiry, and with that token. The key is random and the database's own. It must
+be nothing that follows from the token, or whoever holds the token could sign what they like. Were it known all the same
+(to whoever reads the table), what is signed never counts for more than the token itself.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _JOB_CONTEXT = b"jobplatform job token v1|"
 _FORM = re.compile(r"jp_([0-9a-f]{18})_([0-9a-f]{64})")
 #: Compared against when there is no such token, so that an unknown id takes as long as a wrong secret.
 _NOBODYS_HASH = hashlib.sha256(secrets.token_bytes(SECRET_BYTES)).digest()
+_NOBODYS_KEY = secrets.token_bytes(32)
 
 
 def mint_token(
@@ -79,7 +81,8 @@ def presented_id(text: str) -> str:
 def verify_token(session: Session, text: str) -> Principal | None:
     """Whose token this is; None when it is unknown, wrong, expired or revoked (and nobody learns which).
 
-    Notes the use, at most once a minute; the caller commits.
+    Notes the use, at most once a minute; the caller commits. For tokens for one job the Session has to be one that may
+    do what the API may: an operator's may not read what they are signed with.
     """
     if is_job_token(text):
         return _verify_job_token(session, text)
@@ -98,15 +101,22 @@ def mint_job_token(
 ) -> tuple[str, datetime.datetime] | None:
     """A token that may look at one job and do nothing else, and when it ends. Nothing is stored.
 
-    None when the token that it is to be made with is not (or no longer) there.
+    None when the token that it is to be made with is not (or no longer) there. The Session has to be one that may do
+    what the API may: an operator's may not read what is signed with.
     """
-    found = session.execute(select(ApiToken.secret_hash, clock()).where(ApiToken.id == token_id)).one_or_none()
-    if found is None:
+    key, now = find_signing_key(session, token_id)
+    if key is None:
         return None
-    key, now = found
     expires_at = (now + valid_for).replace(microsecond=0)
     claim = _JobClaim(token_id, workspace_id, job_id, int(expires_at.timestamp()))
     return claim.signed(key), expires_at
+
+
+def find_signing_key(session: Session, token_id: str) -> tuple[bytes | None, datetime.datetime]:
+    """What is signed in the name of a token, None when there is none of this id; and the database's time."""
+    key = select(ApiToken.signing_key).where(ApiToken.id == token_id).scalar_subquery()
+    found, now = session.execute(select(key, clock())).one()
+    return found, now
 
 
 def is_job_token(text: str) -> bool:
@@ -193,9 +203,9 @@ def _verify_job_token(session: Session, text: str) -> Principal | None:
     if claim is None:
         return None
     token, alive, note_use = _find(session, claim.token_id)
-    matches = hmac.compare_digest(claim.signature_by(token.secret_hash if token else _NOBODYS_HASH), claim.signature)
-    now = session.scalar(select(clock()))
-    left = claim.expires - now.timestamp() if now else 0
+    key, now = find_signing_key(session, claim.token_id)
+    matches = hmac.compare_digest(claim.signature_by(key or _NOBODYS_KEY), claim.signature)
+    left = claim.expires - now.timestamp()
     if token is None or not matches or not alive or left <= 0 or not _may_look(token, claim.workspace_id):
         return None
     if note_use:

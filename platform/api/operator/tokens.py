@@ -21,6 +21,7 @@ from jobplatform.api.schemas.operator import (
     NewTokenAnswerSchema,
     NewTokenSchema,
     TokenPageSchema,
+    TokenSchema,
     TokensQuerySchema,
 )
 from jobplatform.errors import Problem
@@ -113,7 +114,7 @@ def _require_sense(session: Session, workspace_id: UUID | None, expires_at: date
 
 def _show_once(session: Session, text: str) -> Response:
     token = session.get_one(ApiToken, presented_id(text), populate_existing=True)
-    shown = {column.key: getattr(token, column.key) for column in ApiToken.__table__.columns}
+    shown = {name: getattr(token, name) for name in TokenSchema().fields}
     return respond(_NEW, {**shown, "token": text}, 201)
 
 

@@ -33,6 +33,7 @@ PORTION = 500
 LEFT_OUT = frozenset(
     {
         ("api_tokens", "secret_hash"),
+        ("api_tokens", "signing_key"),
         ("workspace_keys", "wrapped_key"),
         ("connection_credentials", "sealed"),
         ("connection_authorizations", "state_hash"),
