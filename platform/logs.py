@@ -1,7 +1,7 @@
 """Log lines: one formatter for everything that goes through the standard library's ``logging``.
 
 Our modules log plainly: a short event as the message, the facts as ``extra={...}``. Here they become one line of
-JSON each, or coloured text when a person is watching. Control characters are always escaped, so that nothing a
+JSON each, or text when a person is watching. Control characters are always escaped, so that nothing a
 job, a source or a client sends can forge a line or move the cursor of a terminal. What looks like a secret is not
 shown, by its name or by its form.
 """
@@ -9,6 +9,7 @@ shown, by its name or by its form.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any, Literal, TextIO
 
@@ -25,10 +26,11 @@ OURS = frozenset({"timestamp", "level", "logger"})
 
 def configure_logging(level: str = "INFO", format: LogFormat = "auto", stream: TextIO | None = None) -> None:
     """Send every log line of this process to ``stream`` (standard error). ``auto`` is text in a terminal and JSON
-    everywhere else. Calling it again replaces what the first call set up."""
+    everywhere else. Text has colours in a terminal alone. Calling it again replaces what the first call set up."""
     target = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(target)
-    handler.setFormatter(make_formatter(as_text=format == "console" or (format == "auto" and target.isatty())))
+    as_text = format == "console" or (format == "auto" and target.isatty())
+    handler.setFormatter(make_formatter(as_text=as_text, colours=shows_colours(target)))
     root = logging.getLogger()
     for earlier in [*root.handlers]:
         root.removeHandler(earlier)
@@ -40,8 +42,18 @@ def configure_logging(level: str = "INFO", format: LogFormat = "auto", stream: T
     logging.captureWarnings(True)
 
 
-def make_formatter(*, as_text: bool) -> logging.Formatter:
-    """The formatter alone, for applications that set up their own handlers."""
+def shows_colours(stream: TextIO) -> bool:
+    """Whether it is a terminal. ``NO_COLOR`` says that nothing is to have colours, and ``FORCE_COLOR`` that a person
+    reads at the other end of a pipe."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def make_formatter(*, as_text: bool, colours: bool | None = None) -> logging.Formatter:
+    """The formatter alone, for applications that set up their own handlers. Text has ``colours`` where standard error
+    shows them, unless it is said."""
+    coloured = shows_colours(sys.stderr) if colours is None else colours
     shared: list[Processor] = [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.add_log_level,
@@ -51,13 +63,13 @@ def make_formatter(*, as_text: bool) -> logging.Formatter:
     ]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(as_text)],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(as_text, coloured)],
     )
 
 
-def _rendering(as_text: bool) -> list[Processor]:
+def _rendering(as_text: bool, coloured: bool) -> list[Processor]:
     if as_text:
-        renderer = structlog.dev.ConsoleRenderer(colors=True, pad_event_to=28)
+        renderer = structlog.dev.ConsoleRenderer(colors=coloured, pad_event_to=28)
         return [structlog.processors.format_exc_info, _redact, _escape_facts, renderer]
     return [
         structlog.processors.format_exc_info,

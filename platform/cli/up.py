@@ -119,7 +119,7 @@ def _for_parts() -> dict[str, str]:
     into a pipe and could not know)."""
     wanted = {"JOBPLATFORM_ALLOW_PRIVATE_ADDRESSES": "true", "JOBPLATFORM_TRUST_LOGIN": "true"}
     if sys.stdout.isatty():
-        wanted["JOBPLATFORM_LOG_FORMAT"] = "console"
+        wanted |= {"JOBPLATFORM_LOG_FORMAT": "console", "FORCE_COLOR": "1"}
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 

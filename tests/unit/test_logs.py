@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobplatform.logs import configure_logging, escape_controls
+from jobplatform.logs import configure_logging, escape_controls, make_formatter
 
 log = logging.getLogger("jobplatform.test")
 
@@ -91,6 +91,46 @@ def test_configuring_twice_does_not_say_everything_twice(stream: io.StringIO) ->
     log.warning("this")
 
     assert len(stream.getvalue().splitlines()) == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "coloured"),
+    [
+        (io.StringIO, None, False),
+        (io.StringIO, "NO_COLOR", False),
+        (io.StringIO, "FORCE_COLOR", True),
+        (Terminal, None, True),
+        (Terminal, "NO_COLOR", False),
+    ],
+)
+def test_text_has_colours_in_a_terminal_and_none_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, target: type[io.StringIO], variable: str | None, coloured: bool
+) -> None:
+    stream = target()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, "1")
+
+    configure_logging("INFO", "console", stream)
+    log.info("job failed", extra={"job_id": "j1"})
+
+    assert "job failed" in stream.getvalue()
+    assert ("\x1b[" in stream.getvalue()) is coloured
+
+
+def test_a_formatter_alone_goes_by_what_standard_error_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+
+    line = make_formatter(as_text=True).format(logging.makeLogRecord({"msg": "job failed"}))
+
+    assert "\x1b[" not in line
 
 
 @given(st.text(alphabet=st.characters()))
