@@ -65,6 +65,7 @@ class JobPlatform:
         authorize: Authorize | None = None,
         pages_access: Callable[..., Any] | None = None,
     ) -> None:
+        _require_collaborators(app, tasks, sessions=sessions, authorize=authorize, pages_access=pages_access)
         self.tasks = Tasks() if tasks is None else tasks
         #: Registers a handler; see :meth:`jobplatform.queue.Tasks.task`.
         self.task = self.tasks.task
@@ -78,9 +79,10 @@ class JobPlatform:
         """Serve the API in ``app``. State is in ``app.extensions["jobplatform"]``: one object serves many."""
         app.config.setdefault("JOBPLATFORM_URL_PREFIX", "/api")
         app.config.setdefault("JOBPLATFORM_REGISTER_BLUEPRINT", True)
+        _require_collaborators(app, self.tasks)
         settings = _settings(app)
         sessions = self._sessions or sessionmaker(make_engine(_database_url(app, settings)))
-        if app.config.get("JOBPLATFORM_MODE", settings.mode) == "sync":
+        if settings.mode == "sync":
             self.tasks.mode = "sync"
         mounted = Mounted.by_settings(settings, sessions, self.tasks, self._authorize)
         app.extensions[EXTENSION] = mounted
@@ -119,9 +121,31 @@ class _Commands(click.Group):
 
 
 def _settings(app: Flask) -> Settings:
+    """The environment's, with what the application's configuration says instead."""
     settings = Settings.from_env()
+    mode = app.config.get("JOBPLATFORM_MODE") or settings.mode
     trust = app.config.get("JOBPLATFORM_TRUST_LOGIN", settings.trust_login)
-    return dataclasses.replace(settings, trust_login=trust)
+    problems = []
+    if mode not in ("queue", "sync"):
+        problems.append(f"app.config['JOBPLATFORM_MODE'] = {mode!r}: must be 'queue' or 'sync'")
+    if trust not in (True, False):
+        # A text would be taken for a yes, whatever it says.
+        problems.append(f"app.config['JOBPLATFORM_TRUST_LOGIN'] = {trust!r}: must be True or False")
+    if problems:
+        raise SettingsError(problems)
+    return dataclasses.replace(settings, mode=mode, trust_login=trust)
+
+
+def _require_collaborators(app: object, tasks: object, **callables: object) -> None:
+    """Raises TypeError for what is none, where it is handed over: the first request would fail with it."""
+    if app is not None and not isinstance(app, Flask):
+        hint = ": write JobPlatform(tasks=…)" if isinstance(app, Tasks) else ""
+        raise TypeError(f"app must be a Flask application, and is a {type(app).__name__}{hint}")
+    if tasks is not None and not isinstance(tasks, Tasks):
+        raise TypeError(f"tasks must be a Tasks(), and is a {type(tasks).__name__}")
+    for name, given in callables.items():
+        if given is not None and not callable(given):
+            raise TypeError(f"{name} is called for each request, and is a {type(given).__name__}")
 
 
 def _database_url(app: Flask, settings: Settings) -> str:

@@ -70,6 +70,10 @@ class Mounted:
     refused: RefusedDeliveries = field(default_factory=RefusedDeliveries)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tasks, Tasks):
+            raise TypeError(f"tasks must be a Tasks(), and is a {type(self.tasks).__name__}")
+        if not callable(self.sessions):
+            raise TypeError(f"sessions makes a Session for each transaction, and is a {type(self.sessions).__name__}")
         # A registry, such as `db.session` of Flask-SQLAlchemy, would hand us the very Session that the host has in use
         # in this request: in the middle of its transaction, and closed when we are done with it.
         if isinstance(self.sessions, scoped_session):

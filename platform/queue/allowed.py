@@ -8,8 +8,9 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import uuid
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeGuard
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.settings import QUEUE_NAME
@@ -17,6 +18,8 @@ from jobplatform.settings import QUEUE_NAME
 PRIORITIES: Final = range(-1000, 1001)
 #: So many jobs can be the most that run, or wait: what a column of the database holds.
 COUNTS: Final = range(2**31)
+#: Of payloads.
+VERSIONS: Final = range(1, 32_768)
 #: The database knows years that nobody here could read again: because of one such job no list with it could be shown.
 #: From these years no time zone leads to one, nor does the longest time within which a job has to begin.
 YEARS: Final = range(2, 9998)
@@ -30,8 +33,8 @@ def duration_problem(name: str, value: object) -> str | None:
     """
     if isinstance(value, datetime.timedelta):
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return f"{name}={value!r} is no duration: write timedelta(seconds={value if is_number else 60})"
+    seconds = value if is_number(value) and abs(value) < math.inf else 60
+    return f"{name}={value!r:.100} is no duration: write timedelta(seconds={seconds})"
 
 
 def moment_problem(name: str, value: object) -> str | None:
@@ -41,9 +44,39 @@ def moment_problem(name: str, value: object) -> str | None:
     return f"{name}={value!r} is no moment: write datetime(2026, 1, 5, 9, 0, tzinfo=UTC)"
 
 
-def seconds_wanted(name: str, given: datetime.timedelta) -> str:
-    """That a number of seconds is asked for here, with the one that this would be."""
-    return f"{name} is a number of seconds: write {name}={given.total_seconds()}"
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is one, and not one of those that are none: what is computed wrongly is often NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def is_whole(value: object, allowed: range) -> bool:
+    """Whether it is a whole number of these. A float is none, nor is True: the database reads what they are written
+    as, and no equal is that.
+
+    >>> is_whole(2, range(3)), is_whole(2.0, range(3)), is_whole(True, range(3))
+    (True, False, False)
+    """
+    return isinstance(value, int) and value in allowed and not isinstance(value, bool)
+
+
+def id_problem(said: object) -> str | None:
+    """That this is no id, with what makes one of it; None for one. Not every caller has a type checker, and many have
+    the number of a customer or an id as it came by HTTP.
+    """
+    if isinstance(said, uuid.UUID):
+        return None
+    kind = type(said).__name__
+    if kind == "UUID":
+        return f"is a UUID of {type(said).__module__}, not of uuid; UUID(str(…)) makes one"
+    hint = "UUID(…) reads one" if isinstance(said, str) else "uuid5(NAMESPACE, …) makes one of an id of yours"
+    return f"is a {kind}, not a UUID; {hint}"
+
+
+def seconds_wanted(name: str, given: object) -> str:
+    """That a number of seconds is asked for here, with the one that a duration would be."""
+    if isinstance(given, datetime.timedelta):
+        return f"{name} is a number of seconds: write {name}={given.total_seconds()}"
+    return f"{name}={given!r:.100} is no number of seconds: write {name}=60"
 
 
 def require_durations(**given: datetime.timedelta | None) -> None:

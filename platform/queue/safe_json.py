@@ -101,7 +101,11 @@ def _may_be_refused(text: str) -> bool:
 
 def text_problem(text: str) -> str | None:
     """What PostgreSQL could not store about this text, or None."""
-    match = _FORBIDDEN.search(text)
+    try:
+        match = _FORBIDDEN.search(text)
+    except TypeError:
+        # Not every caller has a type checker.
+        return f"must be a text, and is a {type(text).__name__}"
     if match is None:
         return None
     return "must not contain NUL characters" if match.group() == "\0" else "must not contain lone surrogates"

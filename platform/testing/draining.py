@@ -23,7 +23,7 @@ from jobplatform.errors import StillReadyError
 from jobplatform.models import Job, QueueRow, State, clock
 from jobplatform.queue import ClaimedJob, Recorder, Ring, Tasks, as_worker, claim_jobs, get_job, run_claimed
 from jobplatform.testing.chores import declare_schedules, do_chores
-from jobplatform.testing.places import Place, commit, engine_of, session_of
+from jobplatform.testing.places import Place, commit, engine_of, require_tasks, session_of
 from jobplatform.wording import plural
 
 #: Attempts after which jobs that are still ready are taken to enqueue each other for ever.
@@ -54,6 +54,7 @@ def drain(
     schedule, is due then (or after you moved the clock) is done by every drain.
     ``raise_errors`` raises what a handler raised, once that attempt is written down; otherwise it is in the job.
     """
+    require_tasks(tasks)
     commit(where)
     drainer = _Drainer(engine_of(where), tasks, workspace_id, queue, with_scheduled, with_schedules, raise_errors)
     try:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from jobplatform.queue import Tasks
 from jobplatform.queue.tasks.registry import Mode
+from jobplatform.testing.places import require_tasks
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def manual(tasks: Tasks) -> Iterator[Tasks]:
 
 @contextmanager
 def _mode(tasks: Tasks, mode: Mode) -> Iterator[None]:
+    require_tasks(tasks)
     before, tasks.mode = tasks.mode, mode
     try:
         yield

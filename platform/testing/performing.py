@@ -87,6 +87,7 @@ def perform(
     (``Cancelled``, ``TimedOut`` …) is what the next ``job.check()``, ``progress()``, ``log()`` or ``track()`` raises in
     the handler.
     """
+    _require_task(task)
     value = json.loads(strict_json(task.payload.dump(payload)))
     lease = Lease(str(workspace_id or uuid.uuid4()), str(job_id or uuid.uuid4()), attempt)
     channel = _Listener(interrupt)
@@ -113,6 +114,14 @@ def perform(
         steps=job.results_of_steps,
         checkpoint=job.last_checkpoint,
     )
+
+
+def _require_task(said: object) -> None:
+    if not isinstance(said, Task):
+        hint = "; tasks[…] has it by its name" if isinstance(said, str) else ""
+        raise TypeError(
+            f"perform takes a task, which tasks.task(…) made of a handler, not a {type(said).__name__}{hint}"
+        )
 
 
 def _sessions(where: Place | None, lease: Lease) -> Callable[[], Session]:

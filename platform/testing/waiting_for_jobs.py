@@ -25,8 +25,8 @@ def wait_for(
 
     A Session is committed first. Fails at once when the job has ended with another status than asked for.
     """
+    job_id = _id_of(job)
     commit(where)
-    job_id = job.job_id if isinstance(job, Enqueued) else job if isinstance(job, uuid.UUID) else job.id
     wanted = {*FINAL_STATUSES.values()} if status is None else {Status(status)}
 
     def look() -> Job | None:
@@ -41,6 +41,13 @@ def wait_for(
     except AssertionError as error:
         raise AssertionError(f"{error}; {_described(_look(engine_of(where), job_id))}") from None
     assert found is not None
+    return found
+
+
+def _id_of(job: object) -> uuid.UUID:
+    found = job.job_id if isinstance(job, Enqueued) else getattr(job, "id", job)
+    if not isinstance(found, uuid.UUID):
+        raise TypeError(f"a job, its id or the answer of an enqueue is asked for, and this is a {type(job).__name__}")
     return found
 
 

@@ -283,6 +283,39 @@ def test_the_extension_says_what_it_needs() -> None:
         JobPlatform(Flask(__name__))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"app": Tasks()}, "app must be a Flask application, and is a Tasks: write JobPlatform\\(tasks=…\\)"),
+        ({"tasks": []}, "tasks must be a Tasks\\(\\), and is a list"),
+        ({"sessions": "postgresql://"}, "sessions is called for each request, and is a str"),
+        ({"authorize": {}}, "authorize is called for each request, and is a dict"),
+    ],
+)
+def test_what_the_extension_cannot_work_with_is_refused_where_it_is_given(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        JobPlatform(**given)
+
+
+def test_a_blueprint_is_made_of_sessions_and_tasks() -> None:
+    with pytest.raises(TypeError, match="sessions makes a Session for each transaction, and is a str"):
+        create_blueprint("postgresql://", Tasks())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"tasks must be a Tasks\(\), and is a list"):
+        create_blueprint(Session, [])  # type: ignore[arg-type]
+
+
+def test_a_configuration_that_says_neither_is_refused(host: Flask) -> None:
+    host.config |= {"JOBPLATFORM_MODE": "snyc", "JOBPLATFORM_TRUST_LOGIN": "false"}
+
+    with pytest.raises(SettingsError) as refused:
+        JobPlatform(host, sessions=Session)
+
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == [
+        "app.config['JOBPLATFORM_MODE'] = 'snyc'",
+        "app.config['JOBPLATFORM_TRUST_LOGIN'] = 'false'",
+    ]
+
+
 def test_a_login_that_could_see_every_workspace_is_not_served_with(
     host: Flask, direct_url: str, tasks: Tasks, mint: MintToken, workspace_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:

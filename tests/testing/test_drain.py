@@ -64,6 +64,21 @@ def forever(job: RunningJob, payload: dict[str, str]) -> None:
     forever.enqueue(job.session, workspace_id=job.workspace_id)
 
 
+def test_who_gives_a_list_of_tasks_is_told_what_is_asked_for(session: Session, workspace_id: uuid.UUID) -> None:
+    enqueued = count.enqueue(session, Count(0), workspace_id=workspace_id)
+
+    with pytest.raises(TypeError, match=r"the tasks of an application are asked for, .* and this is a list"):
+        drain(session, [count])  # type: ignore[arg-type]
+
+    session.rollback()
+    assert get_job(session, workspace_id, enqueued.job_id) is None, "nothing was committed for it"
+
+
+def test_who_gives_no_place_is_told_what_is_one() -> None:
+    with pytest.raises(TypeError, match="an engine, a Session, or a registry of Sessions, and is a str"):
+        drain("postgresql:///app", tasks)  # type: ignore[arg-type]
+
+
 def test_a_job_runs_and_comes_back_as_it_is_now(session: Session, workspace_id: uuid.UUID) -> None:
     enqueued = count.enqueue(session, Count(0), workspace_id=workspace_id)
 

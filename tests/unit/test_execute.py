@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -169,6 +171,28 @@ def test_a_reason_may_be_the_exception_that_there_was(run: Run, say: Any, outcom
 @pytest.mark.parametrize("say", [lambda answer: lambda _job: answer, raising], ids=["returned", "raised"])
 def test_snooze_asks_for_another_time(run: Run, say: Any) -> None:
     assert run(say(Snooze(90))) == Ended("snoozed", delay=90)
+
+
+@pytest.mark.parametrize("outcome", [Snooze, Retry, RateLimited])
+@pytest.mark.parametrize("delay", ["soon", math.nan, True, [60], 10**400])
+def test_a_delay_that_is_none_fails_the_attempt_with_what_to_write(run: Run, outcome: Any, delay: Any) -> None:
+    ended = run(lambda _job: outcome(delay))
+
+    assert (ended.kind, ended.error_type) == ("failed", "TypeError")
+    assert f"neither a duration nor a number of seconds, as in {outcome.__name__}(60)" in ended.message
+
+
+@pytest.mark.parametrize("delay", [-5, datetime.timedelta(seconds=-5)])
+def test_a_snooze_of_less_than_nothing_fails_the_attempt(run: Run, delay: Any) -> None:
+    ended = run(lambda _job: Snooze(delay))
+
+    assert (ended.kind, ended.error_type) == ("failed", "ValueError")
+    assert "would be over before it begins" in ended.message
+
+
+def test_a_delay_may_be_what_a_service_has_said(run: Run) -> None:
+    assert run(lambda _job: RateLimited("30", "crm:2")).delay == 30  # type: ignore[arg-type]  # a header's text
+    assert run(lambda _job: RateLimited(-5, "crm:2")).kind == "snoozed"
 
 
 def test_a_resource_is_closed_by_its_name_and_what_is_none_fails_the_attempt(run: Run) -> None:

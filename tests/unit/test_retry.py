@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,34 @@ def test_constant_stays() -> None:
 
 def test_an_attempt_number_below_one_counts_as_the_first() -> None:
     assert RetryPolicy(jitter="none").delay(0) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"base": "x"}, "base='x' is no number of seconds: write base=60"),
+        ({"base": None}, "base=None is no number"),
+        ({"base": math.nan}, "base=nan is no number"),
+        ({"base": math.inf, "cap": math.inf}, "base must not be negative, nor without end"),
+        ({"cap": math.nan}, "cap=nan is no number"),
+        ({"cap": [600]}, "cap=[600] is no number"),
+        ({"base": -1}, "base must not be negative"),
+        ({"max_attempts": "3"}, "max_attempts must be a whole number from 1 to 1000"),
+        ({"max_attempts": 2.5}, "max_attempts must be a whole number"),
+        ({"max_attempts": True}, "max_attempts must be a whole number"),
+        ({"wait": ["expo"]}, "wait must be"),
+        ({"jitter": None}, "jitter must be"),
+    ],
+)
+def test_a_policy_of_something_else_than_numbers_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(TaskDefinitionError) as refused:
+        RetryPolicy(**options)
+
+    assert str(refused.value).startswith(said)
+
+
+def test_a_policy_may_have_no_cap() -> None:
+    assert RetryPolicy(cap=math.inf, jitter="none").delay(3) == 8
 
 
 def test_a_policy_that_cannot_work_names_everything_that_is_wrong() -> None:

@@ -281,6 +281,41 @@ def test_a_resource_that_cannot_work_is_refused_when_the_task_is_declared(
         tasks.task("sync", **options)(sync_anything)
 
 
+@pytest.mark.parametrize(
+    ("payloads", "said"),
+    [
+        (Greeting("Ada"), "a list of payloads is asked for, and this is a Greeting"),
+        ({"name": "Ada"}, "a list of payloads is asked for, and this is a dict"),
+        ("Ada", "a list of payloads is asked for, and this is a str"),
+        (None, "a list of payloads is asked for, and this is a NoneType"),
+    ],
+)
+def test_many_payloads_that_are_one_are_refused(tasks: Tasks, payloads: Any, said: str) -> None:
+    task = tasks.task("greet")(handler)
+
+    with pytest.raises(InvalidJobError, match=said):
+        task.enqueue_many(Session(), payloads, workspace_id=WORKSPACE)
+
+
+def test_many_jobs_that_are_one_or_none_are_refused(tasks: Tasks) -> None:
+    job = tasks.task("greet")(handler).new_job(Greeting("Ada"), workspace_id=WORKSPACE)
+
+    with pytest.raises(InvalidJobError, match="a list of jobs is asked for, and this is a NewJob"):
+        tasks.enqueue_many(Session(), job)  # type: ignore[arg-type]
+    with pytest.raises(InvalidJobError, match="/1: is a dict, and not a job"):
+        tasks.enqueue_many(Session(), [job, {"name": "Ada"}])  # type: ignore[list-item]
+    with pytest.raises(InvalidJobError, match="/0: is a str, and not a job"):
+        tasks.enqueue(Session(), "greet")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("session", [None, "postgresql://", {}])
+def test_jobs_are_enqueued_in_a_session_and_nothing_else(tasks: Tasks, session: Any) -> None:
+    job = tasks.task("greet")(handler).new_job(Greeting("Ada"), workspace_id=WORKSPACE)
+
+    with pytest.raises(TypeError, match="the first argument is the Session in whose transaction to enqueue"):
+        tasks.enqueue(session, job)
+
+
 def test_one_a_workspace_means_the_tasks_name_as_the_key(tasks: Tasks) -> None:
     task = tasks.task("greet", unique="workspace")(handler)
 

@@ -4,7 +4,8 @@
 answer, go by the one for many, which ``many`` asks. Both are in ``statements``, and ``values`` says how they take a
 job's attributes. ``replace`` has a newer request take the place of the one that waits. ``periods`` keeps those back
 whose key had a job too recently. ``unseen`` tells whoever cannot see what became of a key. ``edges`` writes down
-what a job waits for, ``parent`` knows which job asked for it, and ``happenings`` tells whoever counts enqueues.
+what a job waits for, ``parent`` knows which job asked for it, ``given`` whether an enqueue is called with what it
+takes, and ``happenings`` tells whoever counts enqueues.
 """
 
 from jobplatform.queue.enqueue.jobs import Enqueued, MadeRecently, Replaced, enqueue_job, enqueue_jobs, enqueue_of_ours

@@ -127,15 +127,27 @@ def edges_of(after: Sequence[Edge | Predecessor]) -> tuple[Edge, ...]:
 
 def problems_of_edges(after: Sequence[Edge | Predecessor]) -> Iterator[Problem]:
     """What is wrong with them before anybody knows which jobs there are."""
+    said: object = after
+    if isinstance(said, str):
+        yield Problem("/after", "must be a list of jobs or batches, and is a single text")
+        return
     if len(after) > MOST_EDGES:
         yield Problem("/after", f"must be at most {MOST_EDGES}; a batch of any size is one")
     seen: set[uuid.UUID] = set()
     for number, edge in enumerate(edges_of(after)):
+        if _leads_nowhere(edge.after):
+            yield Problem(f"/after/{number}", f"is neither a job nor a batch, nor the id of one: {edge.after!r:.100}")
+            continue
         if edge.run_if not in tuple(RunIf):
             yield Problem(f"/after/{number}/runIf", f"must be one of: {', '.join(RunIf)}")
         if edge.after_id in seen:
             yield Problem(f"/after/{number}", "is named twice")
         seen.add(edge.after_id)
+
+
+def _leads_nowhere(after: object) -> bool:
+    found = getattr(after, "job_id", None) or getattr(after, "id", after)
+    return not isinstance(found, uuid.UUID)
 
 
 def chain(*steps: NewJob | Sequence[NewJob]) -> list[NewJob]:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import reaching
 from jobplatform.queue.doorbell import ring_for_jobs
 from jobplatform.queue.enqueue.edges import hold_what_they_wait_for, link
+from jobplatform.queue.enqueue.given import require_jobs, require_session
 from jobplatform.queue.enqueue.happenings import note_enqueued
 from jobplatform.queue.enqueue.many import enqueue_many, enqueue_unasked
 from jobplatform.queue.enqueue.new_job import NewJob
@@ -105,6 +106,8 @@ def enqueue_jobs(session: Session, jobs: Sequence[NewJob]) -> list[Enqueued]:
     and this process has no key for that, :class:`InvalidJobError` for a batch or a predecessor that the workspace has
     not, and :class:`EnqueueConflictError` (see there) under REPEATABLE READ.
     """
+    require_session(session)
+    jobs = require_jobs(jobs)
     if is_traced():
         with sending((job.queue for job in jobs), [job.id for job in jobs]) as trace_parent:
             return _enqueue_jobs(session, traced(jobs, trace_parent))

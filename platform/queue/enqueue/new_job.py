@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +12,16 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import SUCCESSOR
-from jobplatform.queue.allowed import PRIORITIES, duration_problem, is_name, outside, problems_of_moment
+from jobplatform.queue.allowed import (
+    PRIORITIES,
+    VERSIONS,
+    duration_problem,
+    id_problem,
+    is_name,
+    is_whole,
+    outside,
+    problems_of_moment,
+)
 from jobplatform.queue.enqueue.edges import Edge, Predecessor, problems_of_edges
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.tasks.resources import resource_problem
@@ -36,6 +45,15 @@ _DURATIONS = {
     "start_within": "/startWithinMs",
     "unique_for": "/uniqueForMs",
 }
+_TEXTS = {
+    "task": "/task",
+    "queue": "/queue",
+    "unique_key": "/uniqueKey",
+    "resource": "/resource",
+    "request_id": "/requestId",
+    "trace_parent": "/traceParent",
+}
+_LISTS = {"tags": "/tags", "after": "/after"}
 _NO_TIME = datetime.timedelta(0)
 
 
@@ -94,14 +112,24 @@ class NewJob:
         """Nothing is made for what is right: this runs for every job, and there is hardly ever a problem."""
         try:
             problems = [*self._problems_of_names_and_numbers(), *self._problems_of_time(), *self._problems_of_texts()]
-        except TypeError:
-            # Durations are compared without asking first whether they are any.
-            wrong = list(self._problems_of_durations())
-            if not wrong:
+        except (TypeError, AttributeError):
+            # Durations are compared, and lists counted, without asking first whether they are any.
+            problems = [*self._problems_of_types(), *self._problems_of_numbers()]
+            if not problems:
                 raise
-            problems = [*self._problems_of_names_and_numbers(), *wrong]
         if problems:
             raise InvalidJobError(problems)
+
+    def _problems_of_types(self) -> Iterator[Problem]:
+        yield from self._problems_of_ids()
+        for name, path in _TEXTS.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name in ("task", "queue")):
+                yield Problem(path, f"must be a text, and is a {type(value).__name__}")
+        yield from self._problems_of_durations()
+        for name, path in _LISTS.items():
+            if not isinstance(value := getattr(self, name), Collection):
+                yield Problem(path, f"must be a list, and is a {type(value).__name__}")
 
     def _problems_of_durations(self) -> Iterator[Problem]:
         for name, path in _DURATIONS.items():
@@ -109,20 +137,35 @@ class NewJob:
             if (value is not None or name == "timeout") and (problem := duration_problem(name, value)):
                 yield Problem(path, problem)
 
+    def _problems_of_ids(self) -> Iterator[Problem]:
+        if problem := id_problem(self.workspace_id):
+            yield Problem("/workspaceId", problem)
+        if problem := id_problem(self.id):
+            yield Problem("/id", problem)
+        if self.batch_id is not None and (problem := id_problem(self.batch_id)):
+            yield Problem("/batchId", problem)
+        if self.parent_id is not None and (problem := id_problem(self.parent_id)):
+            yield Problem("/parentId", problem)
+
     def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
-        workspace: object = self.workspace_id
-        if not isinstance(workspace, uuid.UUID):
-            yield Problem("/workspaceId", _no_workspace(workspace))
+        yield from self._problems_of_ids()
         if not is_name(self.task):
             yield Problem("/task", "is not a task name")
         if not is_name(self.queue):
             yield Problem("/queue", "is not a queue name")
-        if self.priority not in PRIORITIES:
+        yield from self._problems_of_numbers()
+        if self.if_active not in ("return", "replace"):
+            yield Problem("/ifActive", 'must be "return" or "replace"')
+
+    def _problems_of_numbers(self) -> Iterator[Problem]:
+        if not is_whole(self.priority, PRIORITIES):
             yield outside(PRIORITIES, "/priority")
-        if self.max_attempts not in MAX_ATTEMPTS:
+        if not is_whole(self.max_attempts, MAX_ATTEMPTS):
             yield outside(MAX_ATTEMPTS, "/maxAttempts")
-        if self.units not in UNITS:
+        if not is_whole(self.units, UNITS):
             yield outside(UNITS, "/units")
+        if not is_whole(self.payload_version, VERSIONS):
+            yield outside(VERSIONS, "/payloadVersion")
 
     def _problems_of_time(self) -> Iterator[Problem]:
         if not SHORTEST_TIMEOUT <= self.timeout <= LONGEST_TIMEOUT:
@@ -159,7 +202,7 @@ class NewJob:
             yield from _problems_of_key(self.unique_key, blocked=self.blocked)
         if self.resource is not None and (problem := resource_problem(self.resource)):
             yield Problem("/resource", problem)
-        if self.tags:
+        if self.tags != ():
             yield from self._problems_of_tags()
         if self.after:
             yield from problems_of_edges(self.after)
@@ -187,15 +230,6 @@ def _problems_of_text(value: str, longest: int, path: str) -> Iterator[Problem]:
         yield Problem(path, "must not be empty")
     elif len(value) > longest:
         yield Problem(path, f"must be at most {longest} characters")
-
-
-def _no_workspace(said: object) -> str:
-    """Not every caller has a type checker, and many have the number of a customer or an id as it came by HTTP."""
-    kind = type(said).__name__
-    if kind == "UUID":
-        return f"is a UUID of {type(said).__module__}, not of uuid; UUID(str(…)) makes one"
-    hint = "UUID(…) reads one" if isinstance(said, str) else "uuid5(NAMESPACE, …) makes one of an id of yours"
-    return f"is a {kind}, not a UUID; {hint}"
 
 
 def _problems_of_key(value: str, *, blocked: bool) -> Iterator[Problem]:

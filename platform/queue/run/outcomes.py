@@ -7,6 +7,7 @@ they are not ``Exception``s, so that ``except Exception`` in a handler does not 
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 
 from jobplatform.queue.tasks.resources import resource_problem
@@ -47,16 +48,18 @@ class Retry(HandlerOutcome):
     ) -> None:
         if policy and after is not None:
             raise TypeError("Retry(after=…) says how an attempt ended; how a task is retried is a RetryPolicy(…)")
-        self.seconds = None if after is None else _seconds(after)
+        self.seconds = None if after is None else _seconds("Retry", after)
         self.policy = RetryPolicy(**policy) if policy else None
         super().__init__(reason)
 
 
 class Snooze(HandlerOutcome):
-    """Not now: run it again after ``delay``. This attempt does not count."""
+    """Not now: run it again after ``delay`` (a duration or seconds, 0 for at once). This attempt does not count."""
 
     def __init__(self, delay: datetime.timedelta | float) -> None:
-        self.seconds = _seconds(delay)
+        self.seconds = _seconds("Snooze", delay)
+        if self.seconds < 0:
+            raise ValueError(f"Snooze({delay!r}) would be over before it begins; max(0, …) for what may have passed")
         super().__init__(f"snoozed for {self.seconds:g} s")
 
 
@@ -73,13 +76,22 @@ class RateLimited(HandlerOutcome):
             raise TypeError(f"a resource is named by a text such as 'hubspot:4711', not by {type(resource).__name__}")
         if resource is not None and (problem := resource_problem(resource)):
             raise ValueError(f"{resource!r} is not the name of a resource such as 'hubspot:4711': it {problem}")
-        self.seconds = None if retry_after is None else _seconds(retry_after)
+        self.seconds = None if retry_after is None else _seconds("RateLimited", retry_after)
         self.resource = resource
         super().__init__("rate limited" if self.seconds is None else f"rate limited for {self.seconds:g} s")
 
 
-def _seconds(duration: datetime.timedelta | float) -> float:
-    return duration.total_seconds() if isinstance(duration, datetime.timedelta) else float(duration)
+def _seconds(outcome: str, said: datetime.timedelta | float) -> float:
+    """What a service asks for is passed on as it came: as a text with a number in it, or less than nothing."""
+    if isinstance(said, datetime.timedelta):
+        return said.total_seconds()
+    try:
+        seconds = math.nan if isinstance(said, bool) else float(said)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise TypeError(f"{outcome}({said!r:.100}): neither a duration nor a number of seconds, as in {outcome}(60)")
+    return seconds
 
 
 class JobInterrupted(BaseException):

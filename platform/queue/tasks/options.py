@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 from jobplatform.errors import TaskDefinitionError
-from jobplatform.queue.allowed import COUNTS
+from jobplatform.queue.allowed import COUNTS, VERSIONS, is_whole
 from jobplatform.queue.enqueue.edges import Edge, Predecessor
 from jobplatform.queue.keep.how_long import Keep
 from jobplatform.queue.run.again import RetryFunction
@@ -23,8 +23,6 @@ Upgrade = Callable[[dict[str, Any], int], dict[str, Any]]
 IfActive = Literal["return", "replace"]
 #: Whether an attempt has its process to itself, or shares it with those in other threads.
 Isolation = Literal["process", "thread"]
-
-VERSIONS = range(1, 32_768)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def options_problems(options: TaskOptions) -> list[str]:
         "limit_per_resource": options.limit_per_resource,
     }
     problems = [f"{name} {problem}" for name, limit in limits.items() if (problem := _limit_problem(name, limit))]
-    if options.payload_version not in VERSIONS:
+    if not is_whole(options.payload_version, VERSIONS):
         problems.append(f"payload_version must be from {VERSIONS[0]} to {VERSIONS[-1]}")
     if options.if_active not in ("return", "replace"):
         problems.append('if_active must be "return" or "replace"')
@@ -110,6 +108,6 @@ def options_problems(options: TaskOptions) -> list[str]:
 def _limit_problem(name: str, limit: object) -> str | None:
     if name == "limit_per_resource" and isinstance(limit, Adaptive):
         return adaptive_problem(limit)
-    if limit is None or (type(limit) is int and limit in COUNTS):
+    if limit is None or is_whole(limit, COUNTS):
         return None
     return f"must be a whole number from {COUNTS[0]} to {COUNTS[-1]}"

@@ -33,6 +33,7 @@ from jobplatform.errors import (
 )
 from jobplatform.queue.after.fill_batch import OpenBatch, open_batch_of
 from jobplatform.queue.enqueue import Enqueued, NewJob, enqueue_jobs
+from jobplatform.queue.enqueue.given import require_jobs, require_session
 from jobplatform.queue.health.alerts import HOOK, HOOK_ATTEMPTS, HOOK_TIMEOUT, AlertEvent
 from jobplatform.queue.health.rules import AlertRule
 from jobplatform.queue.keep.how_long import Keep
@@ -363,6 +364,8 @@ class Tasks(Declarations):
         Raises :class:`InvalidPayloadError`, with the id of each job, when payloads name what is not there (see
         :attr:`PayloadType.refuse`), and what :func:`enqueue_jobs` raises. Then nothing was enqueued.
         """
+        require_session(session)
+        jobs = require_jobs(jobs)
         if refused := self.refused(session, jobs):
             raise InvalidPayloadError(list(refused.values()), list(refused))
         answers = enqueue_jobs(session, jobs)

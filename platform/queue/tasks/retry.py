@@ -6,18 +6,19 @@ the job's ``run_after``.
 
 from __future__ import annotations
 
-import datetime
 import itertools
+import math
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import backoff
 
 from jobplatform.errors import TaskDefinitionError
-from jobplatform.queue.allowed import seconds_wanted
+from jobplatform.queue.allowed import is_number, is_whole, outside, seconds_wanted
 
+ATTEMPTS = range(1, 1001)
 #: Beyond this every shape has long reached its cap; the generators are not asked further.
 STEPS = 64
 
@@ -41,17 +42,26 @@ class RetryPolicy:
     jitter: Literal["equal", "full", "none"] = "equal"
 
     def __post_init__(self) -> None:
-        if wrong := [name for name in ("base", "cap") if isinstance(getattr(self, name), datetime.timedelta)]:
-            raise TaskDefinitionError("; ".join(seconds_wanted(name, getattr(self, name)) for name in wrong))
-        problems = [
-            "max_attempts must be from 1 to 1000" if not 1 <= self.max_attempts <= 1000 else "",
-            "wait must be expo, fibo or constant" if self.wait not in ("expo", "fibo", "constant") else "",
-            "base must not be negative" if self.base < 0 else "",
-            "cap must not be below base" if self.cap < self.base else "",
-            "jitter must be equal, full or none" if self.jitter not in ("equal", "full", "none") else "",
-        ]
-        if any(problems):
-            raise TaskDefinitionError("; ".join(problem for problem in problems if problem))
+        if problems := list(self._problems()):
+            raise TaskDefinitionError("; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        if not is_whole(self.max_attempts, ATTEMPTS):
+            yield f"max_attempts {outside(ATTEMPTS, '').message}"
+        if self.wait not in ("expo", "fibo", "constant"):
+            yield "wait must be expo, fibo or constant"
+        wrong = [name for name in ("base", "cap") if not is_number(getattr(self, name))]
+        yield from (seconds_wanted(name, getattr(self, name)) for name in wrong)
+        if not wrong:
+            yield from self._problems_of_delays()
+        if self.jitter not in ("equal", "full", "none"):
+            yield "jitter must be equal, full or none"
+
+    def _problems_of_delays(self) -> Iterator[str]:
+        if not 0 <= self.base < math.inf:
+            yield "base must not be negative, nor without end"
+        if self.cap < self.base:
+            yield "cap must not be below base"
 
     def delay(self, attempt: int, draw: random.Random | None = None) -> float:
         """Seconds to wait after attempt number ``attempt`` (from 1) failed."""

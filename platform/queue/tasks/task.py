@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, InvalidPayloadError, Problem, TaskDefinitionError
 from jobplatform.queue.enqueue import Enqueued, NewJob
 from jobplatform.queue.enqueue.edges import Edge, Predecessor
+from jobplatform.queue.enqueue.given import require_session, several
 from jobplatform.queue.enqueue.parent import parent_of
 from jobplatform.queue.run.running import RunningJob
 from jobplatform.queue.tasks.options import IfActive, JobOptions, TaskOptions
@@ -130,7 +131,7 @@ class Task(Generic[P, R]):
         where = _workspace(session, workspace_id)
         problems: list[Problem] = []
         jobs: list[NewJob] = []
-        for position, payload in enumerate(payloads):
+        for position, payload in enumerate(several(payloads, "payloads")):
             try:
                 jobs.append(self.new_job(payload, workspace_id=where, **options))
             except InvalidPayloadError as error:
@@ -243,20 +244,13 @@ def _by_position(error: InvalidPayloadError, jobs: Sequence[NewJob]) -> InvalidP
 
 
 def _workspace(session: Session, workspace_id: uuid.UUID | None) -> uuid.UUID:
-    if not hasattr(session, "flush") or hasattr(session, "sync_session"):
-        raise TypeError(_no_session(session))
+    require_session(session)
     if workspace_id is not None:
         return workspace_id
     parent = parent_of(session)
     if parent is None:
         raise InvalidJobError([Problem("/workspaceId", "is needed, except with the Session of a running job")])
     return parent.workspace_id
-
-
-def _no_session(said: object) -> str:
-    """Not every caller has a type checker, and whoever comes from a broker begins with the payload."""
-    hint = "; call it in run_sync(lambda session: …)" if hasattr(said, "sync_session") else ""
-    return f"the first argument is the Session in whose transaction to enqueue, and is a {type(said).__name__}{hint}"
 
 
 def hints_of(handler: Callable[..., Any], *, declared: bool) -> tuple[Any, Any]:
