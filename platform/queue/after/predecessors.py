@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Job, JobEdge, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import reveal
 
@@ -62,6 +63,7 @@ class PredecessorResult(NamedTuple):
     result: Any
 
 
+@reads_ids()
 def list_waits(
     session: Session, workspace_id: uuid.UUID, job_ids: Iterable[uuid.UUID]
 ) -> Mapping[uuid.UUID, list[Wait]]:

@@ -32,6 +32,7 @@ from jobplatform.queue.by_hand.cancel_many import cancel_each, tell_cancelled
 from jobplatform.queue.by_hand.change_waiting import ChangeAnswer, JobChange, change_jobs, change_what_is_free
 from jobplatform.queue.by_hand.delete import DELETED, delete_jobs
 from jobplatform.queue.by_hand.retry_job import RetryKind, retry_one_of_many
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.find import Capped, JobLine, Key, count_statuses, find_jobs, find_keys
 from jobplatform.queue.find.search import Search, parse_search
 from jobplatform.queue.patience import out_of_patience, wait_briefly
@@ -117,6 +118,7 @@ def preview_bulk(session: Session, deed: BulkDeed, search: Search) -> BulkPrevie
     return BulkPreview(total, by_status, find_jobs(session, wanted, limit=SAMPLE).jobs)
 
 
+@reads_ids()
 def begin_bulk(
     session: Session,
     deed: BulkDeed,
@@ -148,6 +150,7 @@ def begin_bulk(
     return _seen(row)
 
 
+@reads_ids()
 def find_bulk(session: Session, action_id: uuid.UUID) -> BulkAction | None:
     """A bulk action as it is now, or None."""
     row = session.get(BulkActionRow, action_id, populate_existing=True)

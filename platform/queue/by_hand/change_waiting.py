@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import State, visit
 from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_moment
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
@@ -170,6 +171,7 @@ class JobChange:
         )
 
 
+@reads_ids()
 @says_what_it_cannot_see
 def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, change: JobChange) -> ChangeAnswer:
     """Change a job of a workspace that has not begun, in the caller's transaction.
@@ -182,6 +184,7 @@ def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, cha
     return change_jobs(session, [key], change)[key]
 
 
+@reads_ids()
 @says_what_it_cannot_see
 def hold_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
     """Have a job stay as it is until the caller's transaction ends: for whoever looks before changing it."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.allowed import require_durations
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.health.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
 from jobplatform.queue.numbers.counts import HOUR, LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
@@ -97,6 +98,7 @@ class Health:
         return self.ready + self.scheduled + self.blocked
 
 
+@reads_ids()
 def queue_health(
     session: Session,
     workspace_id: uuid.UUID | None = None,

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import literal, select
 from sqlalchemy.orm import Session, aliased
 
-from jobplatform.errors import WebhookDisabledError
+from jobplatform.errors import InvalidHookError, WebhookDisabledError
 from jobplatform.models import Job, WebhookSubscription, clock, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.hooks.webhook_job import (
     ATTEMPTS,
@@ -101,6 +102,7 @@ def redeliver(session: Session, webhook: WebhookSubscription, delivery: Job) -> 
     return job.id
 
 
+@reads_ids(InvalidHookError)
 def find_delivery(session: Session, webhook: WebhookSubscription, job_id: uuid.UUID) -> Job | None:
     """A delivery to this webhook, by its job's id."""
     visit(session, webhook.workspace_id)
@@ -111,6 +113,7 @@ def find_delivery(session: Session, webhook: WebhookSubscription, job_id: uuid.U
     return job if job is not None and job.payload.get("webhookId") == str(webhook.id) else None
 
 
+@reads_ids(InvalidHookError)
 def list_webhook_jobs(
     session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID, *, limit: int = 100
 ) -> Sequence[Job]:

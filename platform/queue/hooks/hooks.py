@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidHookError, Problem
 from jobplatform.models import Hook, HookDelivery, clock, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.hooks.key import digest_of, new_hook_key
 from jobplatform.queue.hooks.rules import (
     LONGEST_NAME,
@@ -57,6 +58,7 @@ class NewHook(NamedTuple):
     secret: str | None
 
 
+@reads_ids(InvalidHookError)
 def create_hook(
     session: Session,
     task: Task[Any, Any],
@@ -154,6 +156,7 @@ def rotate_hook_secret(
     return made
 
 
+@reads_ids(InvalidHookError)
 def disable_hook(session: Session, hook: Hook, *, actor: str) -> bool:
     """Take nothing more; providers are asked to come again later. Says whether that is new."""
     if hook.disabled_at is not None:
@@ -186,12 +189,14 @@ def delete_hooks_of(session: Session, workspace_id: uuid.UUID, connection_id: uu
     return int(result.rowcount)
 
 
+@reads_ids(InvalidHookError)
 def get_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> Hook | None:
     """A hook of this workspace, to look at."""
     visit(session, workspace_id)
     return session.get(Hook, (workspace_id, hook_id), populate_existing=True)
 
 
+@reads_ids(InvalidHookError)
 @says_what_it_cannot_see
 def find_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> Hook | None:
     """A hook of this workspace, locked until the transaction's end: for whoever changes it."""
@@ -199,6 +204,7 @@ def find_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> 
     return session.get(Hook, (workspace_id, hook_id), populate_existing=True, with_for_update=True)
 
 
+@reads_ids(InvalidHookError)
 def list_hooks(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, after: uuid.UUID | None = None
 ) -> Sequence[Hook]:
@@ -208,6 +214,7 @@ def list_hooks(
     return session.scalars(statement.order_by(Hook.id).limit(limit)).all()
 
 
+@reads_ids(InvalidHookError)
 def list_deliveries(
     session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID, *, limit: int = 100
 ) -> Sequence[HookDelivery]:

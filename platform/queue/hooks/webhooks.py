@@ -15,8 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import Problem
+from jobplatform.errors import InvalidHookError, Problem
 from jobplatform.models import WebhookSubscription, clock, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.hooks.rules import (
     LONGEST_NAME,
     ROTATION,
@@ -54,6 +55,7 @@ class NewWebhook(NamedTuple):
     secret: str
 
 
+@reads_ids(InvalidHookError)
 def create_webhook(
     session: Session,
     *,
@@ -123,6 +125,7 @@ def rotate_webhook_secret(
     return secret
 
 
+@reads_ids(InvalidHookError)
 def disable_webhook(session: Session, webhook: WebhookSubscription, *, actor: str) -> bool:
     """Tell it nothing more; deliveries that wait end as skipped. Says whether that is new."""
     if webhook.disabled_at is not None:
@@ -159,12 +162,14 @@ def problem_of_webhook(tasks: Iterable[str] | None, served: Set[str]) -> str | N
     return f"no live worker knows the {agreeing(len(unknown), 'task')} {', '.join(unknown)}: nothing is told of that"
 
 
+@reads_ids(InvalidHookError)
 def get_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID) -> WebhookSubscription | None:
     """A webhook of this workspace, to look at."""
     visit(session, workspace_id)
     return session.get(WebhookSubscription, (workspace_id, webhook_id), populate_existing=True)
 
 
+@reads_ids(InvalidHookError)
 @says_what_it_cannot_see
 def find_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID) -> WebhookSubscription | None:
     """A webhook of this workspace, locked until the transaction's end: for whoever changes it."""
@@ -172,6 +177,7 @@ def find_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUI
     return session.get(WebhookSubscription, (workspace_id, webhook_id), populate_existing=True, with_for_update=True)
 
 
+@reads_ids(InvalidHookError)
 def list_webhooks(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, after: uuid.UUID | None = None
 ) -> Sequence[WebhookSubscription]:

@@ -33,6 +33,7 @@ from jobplatform.models import (
 )
 from jobplatform.queue.audit import record
 from jobplatform.queue.by_hand.cancel_many import cancel_places, tell_cancelled
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.keep.belongings import Belonging, belongings
 from jobplatform.queue.limits.pause import pause
 
@@ -43,6 +44,7 @@ KEPT = frozenset({AuditEntry.__tablename__})
 LAST = frozenset({Workspace.__tablename__, Pause.__tablename__})
 
 
+@reads_ids()
 def begin_erasing(session: Session, workspace_id: uuid.UUID, *, actor: str) -> dict[str, int]:
     """Destroy the workspace's keys and tokens, and start none of its jobs any more. Commit at once.
 
@@ -91,6 +93,7 @@ def erase_some(session: Session, workspace_id: uuid.UUID, metadata: MetaData = B
     return {}
 
 
+@reads_ids()
 def finish_erasing(
     session: Session,
     workspace_id: uuid.UUID,

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Pause, PauseKind, clock, visit
 from jobplatform.queue.allowed import moment_problem
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import run
@@ -38,6 +39,7 @@ returning kind
 """
 
 
+@reads_ids(InvalidLimitError)
 @says_it_cannot_see("pause", "key")
 def pause(
     session: Session,

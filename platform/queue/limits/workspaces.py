@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import Problem
+from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Plan, WorkspaceLimits, clock, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.limits.rows import change, delete_rows, refuse, row_for_update, value_problems
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
@@ -94,6 +95,7 @@ def delete_plan(session: Session, name: str) -> PlanDeletion:
     return PlanDeletion(existed=True)
 
 
+@reads_ids(InvalidLimitError)
 def read_workspace_limits(session: Session, workspace_id: uuid.UUID) -> LimitsOfWorkspace:
     """What counts for a workspace, and why. Every id has an answer: without a row it is the defaults."""
     visit(session, workspace_id)
@@ -112,6 +114,7 @@ def limits_of_workspaces(session: Session, ids: Sequence[uuid.UUID]) -> dict[uui
     return {workspace_id: _combine(workspace_id, *found.get(workspace_id, (None, None))) for workspace_id in ids}
 
 
+@reads_ids(InvalidLimitError)
 @says_it_cannot_see("limits")
 def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Mapping[str, Any]) -> LimitsOfWorkspace:
     """Change these fields of a workspace's limits; ``plan`` is one of them. They count from the next claim on."""
@@ -125,6 +128,7 @@ def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Map
     return read_workspace_limits(session, workspace_id)
 
 
+@reads_ids(InvalidLimitError)
 @says_it_cannot_see("limits")
 def clear_workspace_limits(session: Session, workspace_id: uuid.UUID) -> bool:
     """Take a workspace off its plan and back to the defaults. Says whether there was anything to clear."""

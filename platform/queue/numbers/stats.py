@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.allowed import require_durations
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.health.rules import failure_rate
 from jobplatform.queue.numbers.counts import HOUR, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.statement import run
@@ -117,6 +118,7 @@ class Stats:
         }
 
 
+@reads_ids()
 def queue_stats(session: Session, workspace_id: uuid.UUID | None = None, *, within: datetime.timedelta = HOUR) -> Stats:
     """Counts, throughput, failures and times; of one workspace, or of all. ``within``: how far back endings count.
 
@@ -141,6 +143,7 @@ def queue_stats(session: Session, workspace_id: uuid.UUID | None = None, *, with
     )
 
 
+@reads_ids()
 def queue_size(session: Session, queue: str, *, task: str | None = None, workspace_id: uuid.UUID | None = None) -> int:
     """How many jobs of a queue wait, those for later included; of one task or workspace if that is said.
 

@@ -11,6 +11,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Job, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.statement import run
 
 # The last attempt of a job that failed tells when: by index in a workspace, by BRIN everywhere. Lateral, so that no
@@ -57,6 +58,7 @@ class FailedPage(NamedTuple):
     next: FailedCursor | None
 
 
+@reads_ids()
 def failed_jobs(
     session: Session,
     workspace_id: uuid.UUID | None = None,

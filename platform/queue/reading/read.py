@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased, defer
 
 from jobplatform.models import CHECKPOINT_PART, Job, JobAttempt, JobStep, QueueRow, Status, visit
+from jobplatform.queue.callers import read_ids, reads_ids
 
 #: Bytes of payloads, results and errors after which a page of jobs is full: all of it is in memory, several times.
 LARGEST_PAGE: Final = 1 << 20
@@ -24,6 +25,7 @@ class JobsPage(NamedTuple):
     more: bool
 
 
+@reads_ids()
 def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
     """A job of this workspace as it is now, or None."""
     visit(session, workspace_id)
@@ -56,8 +58,10 @@ _FILTERS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "created_after": lambda moment: Job.created_at > moment,
     "created_before": lambda moment: Job.created_at < moment,
 }
+_IDS = ("before", "parent_id", "batch_id")
 
 
+@reads_ids()
 def list_jobs(
     session: Session,
     workspace_id: uuid.UUID,
@@ -78,6 +82,7 @@ def list_jobs(
     return session.scalars(statement, execution_options={"populate_existing": True}).all()
 
 
+@reads_ids()
 def page_jobs(session: Session, workspace_id: uuid.UUID, *, limit: int, **filters: Unpack[JobFilters]) -> JobsPage:
     """What :func:`list_jobs` finds with these filters, and fewer of them where they are large.
 
@@ -115,10 +120,12 @@ def _size() -> ColumnElement[int]:
 def _newest(workspace_id: uuid.UUID, limit: int, filters: JobFilters) -> Select[Any]:
     if unknown := filters.keys() - _FILTERS.keys():
         raise TypeError(f"jobs cannot be filtered by {', '.join(sorted(unknown))}, only by {', '.join(_FILTERS)}")
+    wanted = read_ids({name: value for name, value in filters.items() if value is not None}, _IDS)
     statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
-    return statement.where(*(_FILTERS[name](value) for name, value in filters.items() if value is not None))
+    return statement.where(*(_FILTERS[name](value) for name, value in wanted.items()))
 
 
+@reads_ids()
 def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """The status of each of these jobs of a workspace; what there is not is missing."""
     visit(session, workspace_id)
@@ -126,6 +133,7 @@ def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[u
     return {job_id: str(status) for job_id, status in session.execute(statement)}
 
 
+@reads_ids()
 def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Sequence[JobAttempt]:
     """The attempts of a job that did not simply succeed, first to last."""
     visit(session, workspace_id)
@@ -137,6 +145,7 @@ def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) 
     return session.scalars(statement).all()
 
 
+@reads_ids()
 def list_steps(
     session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, largest: int | None = None, parts: bool = False
 ) -> Sequence[JobStep]:

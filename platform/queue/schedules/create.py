@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import PLATFORM_WORKSPACE, Schedule, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.schedules.conditions import require_what_is_named, take_place
 from jobplatform.queue.schedules.plan import Plan
 from jobplatform.queue.schedules.recurrence import Rule
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from jobplatform.queue.tasks.task import Task
 
 
+@reads_ids(InvalidScheduleError)
 def create_schedule(
     session: Session,
     task: Task[Any, Any],

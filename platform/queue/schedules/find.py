@@ -10,7 +10,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick, clock, visit
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.seal import close
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import array, run
@@ -36,6 +38,7 @@ where w.dead_at is null and w.heartbeat_at > jobplatform.clock() - interval '1 m
 """
 
 
+@reads_ids(InvalidScheduleError)
 @says_what_it_cannot_see
 def find_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.UUID) -> Schedule | None:
     """A schedule of this workspace, locked: nobody does its ticks, or changes it, until the transaction's end."""
@@ -44,12 +47,14 @@ def find_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.U
     return session.scalars(statement.with_for_update(), execution_options={"populate_existing": True}).one_or_none()
 
 
+@reads_ids(InvalidScheduleError)
 def get_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.UUID) -> Schedule | None:
     """A schedule of this workspace, to look at."""
     visit(session, workspace_id)
     return session.get(Schedule, (workspace_id, schedule_id), populate_existing=True)
 
 
+@reads_ids(InvalidScheduleError)
 def find_schedule_named(session: Session, workspace_id: uuid.UUID, name: str) -> Schedule | None:
     """The schedule of this workspace that has the name."""
     visit(session, workspace_id)
@@ -57,6 +62,7 @@ def find_schedule_named(session: Session, workspace_id: uuid.UUID, name: str) ->
     return session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
 
 
+@reads_ids(InvalidScheduleError)
 def list_schedules(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, after: uuid.UUID | None = None
 ) -> Sequence[Schedule]:
@@ -66,6 +72,7 @@ def list_schedules(
     return session.scalars(statement.order_by(Schedule.id).limit(limit)).all()
 
 
+@reads_ids(InvalidScheduleError)
 def list_ticks(
     session: Session,
     workspace_id: uuid.UUID,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick
+from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.schedules.find import time_now
 from jobplatform.queue.schedules.row import await_next
 
 
+@reads_ids(InvalidScheduleError)
 def pause_schedule(session: Session, schedule: Schedule, *, actor: str) -> bool:
     """Have no more ticks of it done, until it is resumed; says whether that is new. What was enqueued stays."""
     if schedule.paused_at is not None:
