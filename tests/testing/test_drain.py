@@ -14,6 +14,7 @@ from jobplatform.errors import StillReadyError
 from jobplatform.models import Job, Status
 from jobplatform.queue import (
     Completion,
+    Items,
     Retry,
     RunningJob,
     Skip,
@@ -93,6 +94,18 @@ def test_what_jobs_enqueue_runs_too_and_in_this_order(session: Session, workspac
     jobs = drain(session, tasks)
 
     assert [job.result for job in jobs] == [3, 2, 1, 0]
+
+
+def test_a_batch_handler_is_called_for_one_job_at_a_time(session: Session, workspace_id: uuid.UUID) -> None:
+    tasks = Tasks()
+
+    @tasks.batch_task("measure", size=5)
+    def measure(batch: Items[Count]) -> list[int]:
+        return [len(batch) for _ in batch]
+
+    measure.enqueue_many(session, [Count(0), Count(1), Count(2)], workspace_id=workspace_id)
+
+    assert [job.result for job in drain(session, tasks)] == [1, 1, 1]
 
 
 def test_jobs_run_by_priority(session: Session, workspace_id: uuid.UUID) -> None:
