@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from sqlalchemy import Engine, func, insert, select, text, update
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from jobplatform.models import QueueRow, ResourceLevel, ResourceLimits, clock
@@ -359,6 +360,27 @@ def test_the_level_of_a_resource_that_nobody_uses_any_more_is_forgotten(
 
     assert levels(db) == {}
     assert clear_resource_limit(db, "crm:*")
+
+
+@pytest.mark.parametrize("level", ["NaN", "Infinity", "2147483648"])
+def test_a_level_that_somebody_wrote_and_no_claim_can_read_is_forgotten_in_a_minute(
+    db: Session, worker: Worker, level_is: LevelIs, level: str
+) -> None:
+    level_is(float(level), Adaptive(3, 50))
+    with pytest.raises(DataError, match="integer out of range"):
+        worker.drain()
+
+    prune_jobs(db, completed_after=datetime.timedelta(days=7), failed_after=datetime.timedelta(days=30))
+
+    assert len(worker.drain()) == 3
+
+
+def test_the_highest_level_that_a_claim_can_read_is_kept(db: Session, worker: Worker, level_is: LevelIs) -> None:
+    level_is(2147483647.0)
+
+    prune_jobs(db, completed_after=datetime.timedelta(days=7), failed_after=datetime.timedelta(days=30))
+
+    assert len(worker.drain()) == 50
 
 
 # -- with many at once ------------------------------------------------------------------------------------------
