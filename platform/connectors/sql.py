@@ -77,9 +77,10 @@ end)::text
 """
 
 # The first rows, as far as they are not too large together; of a first one that is too large alone there is only the
-# id. With its limit the innermost part is done by itself, so a row's text is made once.
+# id. With its limit the innermost part is done by itself, so a row's text is made once. One row more is read, to see
+# whether it is in the same place as the last.
 ROWS = """
-select case when p.size <= {largest} then p.data end, p.id, p.place, p.found
+select case when p.size <= {largest} then p.data end, p.id, p.place, p.found, p.has_twin
 from (
     select
         s.*,
@@ -92,9 +93,11 @@ from (
                 to_jsonb(r)::text as data,
                 left(r.{id}::text, {longest_id}) as id,
                 {place} as place,
-                row_number() over (order by {order}) as number
+                row_number() over w as number,
+                ({order}) = ({following}) as has_twin
             from {source}
             where {where}
+            window w as (order by {order})
             order by {order}
             limit {page_size}
         ) o
@@ -271,7 +274,7 @@ class Sql:
         highest = place["highest"] if place else table.highest(connection)
         rows = table.read(connection, Keyset([table.id], [place["id"]] if place else []))
         following = {"id": rows[-1].id, "highest": highest} if table.may_have_more(rows) else None
-        return _page(rows, following, {"since": highest} if highest is not None else None)
+        return _page(table, rows, following, {"since": highest} if highest is not None else None)
 
     def _changes(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> Page:
         """Rows from the last cursor on, by cursor and id. Those at that very cursor come again: who came first there is
@@ -286,8 +289,8 @@ class Sql:
         newest: str = rows[-1].cursor or place["since"] if rows else place["since"]
         if table.may_have_more(rows):
             following = {"after": [newest, rows[-1].id], "since": newest, "began": began}
-            return _page(rows, following, {"since": newest})
-        return _page(rows, None, {"since": table.not_far_to_come(connection, newest, began)})
+            return _page(table, rows, following, {"since": newest})
+        return _page(table, rows, None, {"since": table.not_far_to_come(connection, newest, began)})
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -397,12 +400,14 @@ class Sql:
 
 
 class _Row(NamedTuple):
-    """``data`` is None where it is too large. ``found`` rows there were, before it was asked how large they are."""
+    """``data`` is None where it is too large. ``found`` rows there were, before it was asked how large they are. One
+    that ``has_twin`` has the next one in the same place, so that a page which ends here passes over that."""
 
     data: str | None
     id: str
     cursor: str | None
     found: int
+    has_twin: bool | None
 
     @property
     def size(self) -> int:
@@ -430,6 +435,10 @@ class _Table:
             return f"select {listed} from (\n{query}\n) as q"
         schema = [config["schema"]] if "schema" in config else []
         return f"select {listed} from {'.'.join(map(self._quoted, [*schema, config['table']]))}"
+
+    @property
+    def must_be_unique(self) -> str:
+        return f"idColumn ({self.id!r}) must be unique"
 
     def highest(self, connection: Connection) -> str | None:
         """The highest cursor there is, as text."""
@@ -477,7 +486,8 @@ class _Table:
         return str(found)
 
     def read(self, connection: Connection, keyset: Keyset) -> Sequence[_Row]:
-        order = ", ".join(f"r.{self._quoted(name)}" for name in keyset.columns)
+        columns = [f"r.{self._quoted(name)}" for name in keyset.columns]
+        order = ", ".join(columns)
         parameters: dict[str, Any] = {f"p{number}": value for number, value in enumerate(keyset.place)}
         where = "true"
         if keyset.place:
@@ -490,6 +500,7 @@ class _Table:
             longest_id=LONGEST_ID,
             place=f"left(r.{self._quoted(self.cursor)}::text, {LONGEST_PLACE})" if self.cursor else "null::text",
             order=order,
+            following=", ".join(f"lead({column}) over w" for column in columns),
             source=self._source,
             where=where,
             page_size=self.page_size,
@@ -521,7 +532,9 @@ def _received(connection: Connection, statement: str, parameters: Mapping[str, A
     return rows
 
 
-def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapping[str, Any] | None) -> Page:
+def _page(
+    table: _Table, rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapping[str, Any] | None
+) -> Page:
     records = [SourceRecord(row.id, json.loads(_data_of(row), parse_float=_number)) for row in rows if row.id]
     missing = len(rows) - len(records)
     warnings = [plural(missing, "row has no id", "rows have no id")] if missing else []
@@ -530,16 +543,26 @@ def _page(rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapp
         None if following is None else json.dumps(following),
         state=None if state is None else json.dumps(state),
         skipped=missing,
-        warnings=[*warnings, *_doubles(records)],
+        warnings=[*warnings, *_doubles(table, records), *_passed_over(table, rows)],
     )
 
 
-def _doubles(records: Sequence[SourceRecord]) -> Iterator[str]:
+def _doubles(table: _Table, records: Sequence[SourceRecord]) -> Iterator[str]:
     times = Counter(record.external_id for record in records)
     if len(times) < len(records):
         more = plural(len(records) - len(times), "row has", "rows have")
         one = times.most_common(1)[0][0][:50]
-        yield f"{more} the id of another one ({one!r}); of those one is copied: idColumn must be unique"
+        yield f"{more} the id of another one ({one!r}), and of those one is copied: {table.must_be_unique}"
+
+
+def _passed_over(table: _Table, rows: Sequence[_Row]) -> Iterator[str]:
+    """The next page begins behind the last row's place, where another one may be."""
+    if rows and rows[-1].has_twin:
+        one = rows[-1].id[:50]
+        yield (
+            f"at the end of a page other rows have the id of the last one, too ({one!r}), and are not copied: "
+            f"{table.must_be_unique}"
+        )
 
 
 def _data_of(row: _Row) -> str:

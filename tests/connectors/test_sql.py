@@ -250,7 +250,35 @@ def test_of_rows_with_the_same_id_one_is_copied_and_the_others_are_told(
 
     (page,) = pages_of(config(visits={"table": "visits", "schema": "shop"}), credentials, "visits")
 
-    assert page.warnings == ["2 rows have the id of another one ('0'); of those one is copied: idColumn must be unique"]
+    assert page.warnings == [
+        "2 rows have the id of another one ('0'), and of those one is copied: idColumn ('id') must be unique"
+    ]
+
+
+@pytest.mark.parametrize(("stream", "since"), [({}, None), ({"cursorColumn": "at"}, '{"since": "2026-01-01"}')])
+def test_rows_of_the_same_id_around_the_end_of_a_page_are_told_because_only_the_first_ones_are_copied(
+    engine: Engine,
+    config: Callable[..., dict[str, Any]],
+    credentials: dict[str, str],
+    stream: dict[str, Any],
+    since: str | None,
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("create table shop.visits (id int, at date default '2026-01-01', note text)"))
+        connection.execute(text("insert into shop.visits select least(n, 10) from generate_series(1, 12) n"))
+        connection.execute(text("insert into shop.visits values (11), (12)"))
+
+    pages = pages_of(config(visits={"table": "visits", "schema": "shop", **stream}), credentials, "visits", since)
+
+    # A page has ten: the third of the rows 10 is behind its end.
+    assert ids(pages) == [*map(str, range(1, 13))]
+    assert [list(page.warnings) for page in pages] == [
+        [
+            "at the end of a page other rows have the id of the last one, too ('10'), and are not copied: "
+            "idColumn ('id') must be unique"
+        ],
+        [],
+    ]
 
 
 def test_an_overlap_reads_the_moments_before_again(
