@@ -19,7 +19,7 @@ from typing import Any, Self
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from jobplatform.connectors.addresses import check_url
-from jobplatform.connectors.csv_text import MOST_COLUMNS, Dialect, Row, is_text_encoding, read_rows
+from jobplatform.connectors.csv_text import MOST_COLUMNS, BeforeFooter, Dialect, Row, is_text_encoding, read_rows
 from jobplatform.connectors.following import UNCHANGED, get_file, judge_file, read_state, said_of
 from jobplatform.connectors.opening import Opening
 from jobplatform.connectors.patience import Asker
@@ -35,7 +35,14 @@ from jobplatform.wording import agreeing, plural
 LARGEST_FILE = 256 * 1024 * 1024
 #: Seconds for all of a download.
 LONGEST_DOWNLOAD = 300.0
-NOT_ALL = "rows that cannot be read are left out, and while there are any an initial sync takes no record for deleted"
+NOT_ALL = (
+    "rows that cannot be read are left out, and while there are any an initial sync takes no record for deleted; "
+    "if the file just ends with sums or notes, say with footer how they begin"
+)
+NO_FOOTER = (
+    "the file does not end with its footer ({footer!r}), so it may have been cut off: "
+    "an initial sync takes no record for deleted"
+)
 #: Characters of values after which a page ends.
 LARGEST_PAGE = 4 * 1024 * 1024
 
@@ -50,6 +57,11 @@ def _one_character(value: str) -> None:
         raise ValidationError("Must be one ASCII character, and no line break.")
 
 
+def _some_text(value: str) -> None:
+    if value != value.strip() or not value:
+        raise ValidationError("Must be a text that neither begins nor ends with a space.")
+
+
 class CsvConfig(ConfigSchema):
     """The configuration of a connection of this type. Without a ``url`` the file is what was uploaded for it."""
 
@@ -62,6 +74,7 @@ class CsvConfig(ConfigSchema):
     header = fields.Boolean(load_default=True)
     columns = fields.List(fields.String(validate=validate.Length(1, 1000)), validate=validate.Length(1, MOST_COLUMNS))
     on_bad_row = fields.String(load_default="skip", validate=validate.OneOf(["skip", "fail"]))
+    footer = fields.String(validate=[validate.Length(1, 1000), _some_text])
     page_size = fields.Integer(load_default=500, validate=validate.Range(1, 5000))
 
     @validates_schema
@@ -91,6 +104,7 @@ class CsvFile:
         self._said: dict[str, str] = {}
         self._rows: Iterator[Row] = iter(())
         self._columns: Sequence[str] = ()
+        self._before_footer: BeforeFooter | None = None
         self._at = 0
         self._is_told = False
 
@@ -156,6 +170,9 @@ class CsvFile:
             return
         self._rows = read_rows(self._spool.file, self._dialect())
         self._columns = self._read_header() if self.config["header"] else self.config["columns"]
+        if text := self.config.get("footer"):
+            self._before_footer = BeforeFooter(self._rows, text, self._problem_of)
+            self._rows = iter(self._before_footer)
         self._at = row
         for _ in islice(self._rows, row):
             pass
@@ -183,6 +200,8 @@ class CsvFile:
         read = size = 0
         for row in islice(self._rows, self.config["page_size"]):
             read += 1
+            if self._is_empty(row):
+                continue
             found = self._record(row)
             if isinstance(found, str):
                 warnings.append(self._bad(row, found))
@@ -193,6 +212,11 @@ class CsvFile:
                 break
         self._at += read
         ended = read < self.config["page_size"] and size <= LARGEST_PAGE
+        skipped = len(warnings)
+        if skipped:
+            warnings[:0] = self._not_all()
+        if ended and self._before_footer is not None and self._before_footer.is_missing:
+            warnings.append(self._cut_off())
         following = None if ended else json.dumps({"row": self._at, "digest": digest})
         return Page(
             records,
@@ -200,8 +224,8 @@ class CsvFile:
             state=self._state(digest),
             # What is missing may be in one of those rows, or behind the place where the file was cut off.
             complete=not warnings,
-            skipped=len(warnings),
-            warnings=[*self._not_all(), *warnings] if warnings else [],
+            skipped=skipped,
+            warnings=warnings,
         )
 
     def _not_all(self) -> Sequence[str]:
@@ -222,6 +246,20 @@ class CsvFile:
         if not 1 <= len(name.encode()) <= LONGEST_ID:
             return f"has no id of 1 to {LONGEST_ID} bytes in the column {self.config['id_column']!r}"
         return SourceRecord(name, data)
+
+    def _problem_of(self, row: Row) -> str | None:
+        found = self._record(row)
+        return found if isinstance(found, str) else None
+
+    def _is_empty(self, row: Row) -> bool:
+        """A whole row, in which nothing can be missing."""
+        return row.problem is None and len(row.values) == len(self._columns) and not any(map(str.strip, row.values))
+
+    def _cut_off(self) -> str:
+        problem = NO_FOOTER.format(footer=self.config["footer"])
+        if self.config["on_bad_row"] == "fail":
+            raise SourceError(problem)
+        return problem
 
     def _bad(self, row: Row, problem: str) -> str:
         warning = f"line {row.line} {problem}"

@@ -10,7 +10,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, cast
 
 from jobplatform.errors import SourceError
@@ -19,6 +19,8 @@ LONGEST_LINE = 1024 * 1024
 #: A row goes on in the next line as often as a quote is open at the end of one.
 LONGEST_ROW = 4 * 1024 * 1024
 MOST_COLUMNS = 1000
+#: Rows. They are remembered until it is known whether others follow.
+LONGEST_FOOTER = 100
 #: What is left in a text of bytes that are no characters, and what some encodings take for one.
 _NO_CHARACTER = re.compile("[\ud800-\udfff]")
 #: By what a file of this encoding may begin with, which is no part of its first cell.
@@ -78,7 +80,39 @@ def read_rows(file: BinaryIO, dialect: Dialect) -> Iterator[Row]:
 def _checked(line: int, values: Sequence[str], encoding: str) -> Row:
     if all(map(str.isascii, values)) or not any(map(_NO_CHARACTER.search, values)):
         return Row(line, values)
-    return Row(line, problem=f"has bytes that are no characters in {encoding}")
+    return Row(line, values, f"has bytes that are no characters in {encoding}")
+
+
+class BeforeFooter:
+    """The rows before the footer, which are all that come before a row that begins with its text, if nothing that is a
+    record follows. ``problem_of`` says what keeps a row from being one. ``is_missing`` once they have all been read and
+    there was no footer.
+    """
+
+    def __init__(self, rows: Iterator[Row], text: str, problem_of: Callable[[Row], str | None]) -> None:
+        self.is_missing = False
+        self._rows = rows
+        self._text = text
+        self._problem_of = problem_of
+
+    def __iter__(self) -> Iterator[Row]:
+        footer: list[Row] = []
+        for row in self._rows:
+            problem = self._of_footer(row, has_begun=bool(footer))
+            if problem is not None and len(footer) < LONGEST_FOOTER:
+                footer.append(Row(row.line, problem=problem))
+                continue
+            yield from footer
+            footer.clear()
+            yield row if problem is None else Row(row.line, problem=problem)
+        self.is_missing = not footer
+
+    def _of_footer(self, row: Row, *, has_begun: bool) -> str | None:
+        """What is wrong with the row, if it may be one of the footer and turns out to be none."""
+        first = next(filter(None, map(str.strip, row.values)), "")
+        if first.startswith(self._text):
+            return "begins as the footer does, and rows follow"
+        return self._problem_of(row) if has_begun else None
 
 
 class _Lines:

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from jobplatform.connectors import Opening, Page, Spool, keep_upload, run_sync
-from jobplatform.connectors.csv_file import LARGEST_PAGE, NOT_ALL, CsvConfig, CsvFile
+from jobplatform.connectors.csv_file import LARGEST_PAGE, NO_FOOTER, NOT_ALL, CsvConfig, CsvFile
+from jobplatform.connectors.csv_text import LONGEST_FOOTER
 from jobplatform.connectors.uploads import find_upload, read_upload
 from jobplatform.errors import CursorLostError, SourceError, SyncFailedError
 from jobplatform.models import Record, SyncLog
@@ -299,6 +300,76 @@ def test_what_cannot_be_read_in_the_file_any_more_is_not_taken_for_deleted(
 
 
 @pytest.mark.parametrize(
+    "footer",
+    ["Total,,\n", ",,Total 2\n", "Total\nMade by nobody\n", "Total,2,rows\n\n", "Total \xe9\nx\n"],
+    ids=["as many values", "not at first", "notes", "an empty line", "bytes"],
+)
+def test_rows_that_are_gone_are_noticed_in_a_file_whose_footer_is_known(
+    site: Site, jobs: Jobs, connect: Connect, session: Session, footer: str
+) -> None:
+    known = {"url": site.url("/people.csv"), "idColumn": "id", "footer": "Total", "onBadRow": "fail", "pageSize": 2}
+    connect(connector="csv", config=known)
+    serve(site, f"id,name,age\n1,Ada,36\n2,Alan,41\n3,Grace,85\n{footer}".encode("latin-1"))
+    run_sync(jobs.start(), allow_private=True)
+
+    serve(site, f"id,name,age\n1,Ada,36\n3,Grace,85\n{footer}".encode("latin-1"))
+    result: Any = run_sync(jobs.start(), mode="initial", allow_private=True)
+
+    assert (result["totalRecords"], result["results"][0]["deleted"], result["results"][0]["skipped"]) == (2, 1, 0)
+    assert result["warnings"] == []
+    assert session.scalars(select(Record.external_id).where(Record.deleted_at.is_not(None))).all() == ["2"]
+
+
+@pytest.mark.parametrize("cut", ["id,name\n1,Ada\n2,Alan\n", "id,name\n1,Ada\n2,Alan\nTot"])
+def test_a_file_without_its_footer_may_have_been_cut_off(site: Site, cut: str) -> None:
+    serve(site, cut)
+
+    pages = pages_of(site, footer="Total", pageSize=2)
+
+    assert ids(pages) == ["1", "2"]
+    assert not pages[-1].complete
+    assert pages[-1].warnings[-1] == NO_FOOTER.format(footer="Total")
+
+
+def test_a_missing_footer_fails_the_connection_where_that_is_wanted_of_bad_rows(site: Site) -> None:
+    serve(site, PEOPLE)
+
+    with pytest.raises(SourceError, match=r"does not end with its footer \('Total'\)"):
+        pages_of(site, footer="Total", onBadRow="fail")
+
+
+def test_what_begins_as_the_footer_does_and_is_followed_by_rows_is_a_bad_row(site: Site) -> None:
+    serve(site, "id,name\n1,Ada\nTotal Ltd,x\n\nodd\n4,Grace\nTotal\n")
+
+    (page,) = pages_of(site, footer="Total")
+
+    assert ids([page]) == ["1", "4"]
+    assert not page.complete
+    assert page.warnings == [
+        NOT_ALL,
+        "line 3 begins as the footer does, and rows follow; it is left out",
+        "line 5 has 1 value where there are 2 columns; it is left out",
+    ]
+
+
+def test_no_footer_is_longer_than_may_be_remembered(site: Site) -> None:
+    serve(site, "id,name\n1,Ada\n" + "Total\n" * (LONGEST_FOOTER + 1))
+
+    pages = pages_of(site, footer="Total")
+
+    assert sum(page.skipped for page in pages) == LONGEST_FOOTER + 1
+
+
+def test_a_row_with_nothing_in_it_is_no_bad_one(site: Site) -> None:
+    serve(site, "id,name\n1,Ada\n,\n2,Alan\n , \n")
+
+    (page,) = pages_of(site)
+
+    assert ids([page]) == ["1", "2"]
+    assert (page.complete, page.skipped, page.warnings) == (True, 0, [])
+
+
+@pytest.mark.parametrize(
     ("config", "place"),
     [
         ({}, "idColumn"),
@@ -310,6 +381,7 @@ def test_what_cannot_be_read_in_the_file_any_more_is_not_taken_for_deleted(
         ({"idColumn": "id", "columns": ["a", "b"]}, "idColumn"),
         ({"idColumn": "a", "columns": ["a", "a"]}, "columns"),
         ({"idColumn": "id", "onBadRow": "ignore"}, "onBadRow"),
+        ({"idColumn": "id", "footer": " "}, "footer"),
         ({"idColumn": "id", "seperator": ","}, "seperator"),
     ],
 )
