@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -54,3 +56,21 @@ def test_what_is_no_request_is_answered_with_a_problem_that_has_an_id(api: Api) 
         assert re.fullmatch("[0-9a-f]{32}", headers["x-request-id"]), what
         assert problem["requestId"] == headers["x-request-id"], what
         assert headers["connection"] == "close", what
+
+
+@pytest.mark.parametrize("size", [100_000, 1_048_576 + 2])
+def test_a_connection_that_is_kept_takes_another_request_after_a_large_one_was_refused_unread(
+    api: Api, size: int
+) -> None:
+    client = http.client.HTTPConnection(*api.address, timeout=60)
+    client.request("POST", f"/workspaces/{uuid.uuid4()}/jobs", b" " * size, {"Content-Type": "application/json"})
+    refused = client.getresponse()
+    refused.read()
+    used = client.sock
+
+    client.request("GET", "/livez")
+    again = client.getresponse()
+
+    assert (refused.status, refused.getheader("Connection")) == (401, "keep-alive")
+    assert (again.status, client.sock) == (200, used)
+    client.close()

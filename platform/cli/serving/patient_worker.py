@@ -212,6 +212,18 @@ class PatientWorker(Refusing, ThreadWorker):  # type: ignore[misc] # gunicorn sh
             req.force_close()
         return super().handle_request(req, connection)
 
+    def _keepalive_after(self, connection: Any, keepalive: Any) -> bool:
+        """A connection that its client was told is kept takes another request, also where the body of this one was
+        refused unread. All of that is here, while gunicorn reads no more than 64 KiB of it and then hangs up."""
+        if not keepalive:
+            return False
+        try:
+            while connection.parser.mesg.body.read(READ_SIZE):
+                pass
+        except Exception:  # noqa: BLE001  # it is no body, or shorter than it is said to be: the next request is nowhere
+            return False
+        return bool(super()._keepalive_after(connection, keepalive))
+
     def _cap_keepalive(self, deadline: float) -> None:
         """The worker stops: nobody's beginning of a request is waited for any longer than a kept connection."""
         super()._cap_keepalive(deadline)
