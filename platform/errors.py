@@ -62,7 +62,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from jobplatform.wording import plural
@@ -127,6 +127,12 @@ class Problem(NamedTuple):
 
     path: str
     message: str
+
+
+def refuse(error: Callable[[Sequence[Problem]], JobPlatformError], problems: Iterable[Problem | None]) -> None:
+    """Raise ``error`` with those that are not None, if there are any."""
+    if found := [problem for problem in problems if problem]:
+        raise error(found)
 
 
 class InvalidJobError(JobPlatformError):

@@ -24,7 +24,7 @@ from jobplatform.connectors.opening import account_of
 from jobplatform.connectors.pacing import forget_resource
 from jobplatform.connectors.registry import CONNECTORS, ConnectorType, unknown_type
 from jobplatform.connectors.schemas import problems_of
-from jobplatform.errors import AddressRefusedError, InvalidConnectionError, Problem
+from jobplatform.errors import AddressRefusedError, InvalidConnectionError, Problem, refuse
 from jobplatform.models import Connection, ConnectionCredentials, clock, visit
 from jobplatform.queue import delete_hooks_of
 from jobplatform.queue.locks import PLACES_OF_CONNECTIONS
@@ -75,7 +75,7 @@ def create_connection(
     problems = [*_name_problems(name), *config_problems(kind, config, allow_private=private)]
     if credentials is not None:
         problems += _credentials_problems(kind, credentials, allow_private=private)
-    _refuse(problems)
+    refuse(InvalidConnectionError, problems)
     visit(session, workspace_id)
     _require_room(session, workspace_id)
     made = Connection(
@@ -111,7 +111,7 @@ def change_connection(
             problems += _audience_problems(session, connection, kind, config)
     if credentials is not UNCHANGED and credentials is not None:
         problems += _credentials_problems(kind, credentials, allow_private=private)
-    _refuse(problems)
+    refuse(InvalidConnectionError, problems)
     if not isinstance(name, _Unchanged):
         connection.name = name
     if config is not UNCHANGED:
@@ -285,8 +285,3 @@ def _require_room(session: Session, workspace_id: uuid.UUID) -> None:
         raise InvalidConnectionError(
             [Problem("", f"A workspace may have {MOST_CONNECTIONS} connections and this one has; delete one first.")]
         )
-
-
-def _refuse(problems: list[Problem]) -> None:
-    if problems:
-        raise InvalidConnectionError(problems)

@@ -19,7 +19,14 @@ from sqlalchemy.orm import Session
 from jobplatform.connectors.keeping import Credentials
 from jobplatform.connectors.registry import ConnectorType
 from jobplatform.connectors.schemas import problems_of
-from jobplatform.errors import EncryptionError, InvalidConnectionError, KeyMissingError, Problem, SourceError
+from jobplatform.errors import (
+    EncryptionError,
+    InvalidConnectionError,
+    KeyMissingError,
+    Problem,
+    SourceError,
+    refuse,
+)
 from jobplatform.models import Connection, ConnectionCredentials, clock
 from jobplatform.queue import key_ring, resume_schedules_of, seal_of, seal_value
 
@@ -56,8 +63,7 @@ def give_credentials(session: Session, connection: Connection, kind: ConnectorTy
 
     Raises :class:`InvalidConnectionError` with paths, and :class:`KeyMissingError` where nothing can be sealed.
     """
-    if problems := credentials_problems(kind, given):
-        raise InvalidConnectionError(problems)
+    refuse(InvalidConnectionError, credentials_problems(kind, given))
     require_key_ring()
     scheme = str(given["scheme"])
     keep_credentials(session, connection, scheme, dict(kind.credentials[scheme]().load(_without_scheme(given))))

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Final, TypeGuard
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.settings import QUEUE_NAME
 
 PRIORITIES: Final = range(-1000, 1001)
@@ -83,8 +83,7 @@ def require_durations(**given: datetime.timedelta | None) -> None:
     """Raises :class:`InvalidLimitError` for each that is none. What is None is not said."""
     said = {name: value for name, value in given.items() if value is not None}
     wrong = [Problem(f"/{name}", text) for name, value in said.items() if (text := duration_problem(name, value))]
-    if wrong:
-        raise InvalidLimitError(wrong)
+    refuse(InvalidLimitError, wrong)
 
 
 @functools.lru_cache(maxsize=1024)

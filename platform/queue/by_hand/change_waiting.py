@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidJobError, Problem
+from jobplatform.errors import InvalidJobError, Problem, refuse
 from jobplatform.models import State, visit
 from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_moment
 from jobplatform.queue.callers import reads_ids
@@ -127,8 +127,7 @@ class JobChange:
     at_once: bool = False
 
     def __post_init__(self) -> None:
-        if problems := list(self._problems()):
-            raise InvalidJobError(problems)
+        refuse(InvalidJobError, self._problems())
 
     def _problems(self) -> Iterator[Problem]:
         if self.priority is None and self.queue is None and not self.moves:

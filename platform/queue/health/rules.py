@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import HealthRule
 from jobplatform.queue.numbers.counts import Done, Live
 from jobplatform.queue.snapshot import says_it_cannot_see
@@ -117,8 +117,7 @@ class AlertRule:
 
     def __post_init__(self) -> None:
         problems = [*_name_problems(self.name), *_metric_problems(self.metric), *_above_problems(self.above)]
-        if problems:
-            raise InvalidLimitError(problems)
+        refuse(InvalidLimitError, problems)
 
     def broken_by(self, live: Sequence[Live], done: Sequence[Done]) -> str | None:
         """What to tell, if the numbers break the rule."""
@@ -188,8 +187,7 @@ def set_rule(session: Session, name: str, *, above: float | None = None, enabled
     problems += rate_problems(rules[name].metric, above) if name in rules else []
     if above is not None and name in PLAIN:
         problems.append(Problem("/above", "this rule has no threshold; it can be switched off"))
-    if problems:
-        raise InvalidLimitError(problems)
+    refuse(InvalidLimitError, problems)
     values: dict[str, Any] = {} if above is None else {"above": above}
     values |= {} if enabled is None else {"enabled": enabled}
     if values:

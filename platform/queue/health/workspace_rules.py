@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import WorkspaceAlertRule, visit
 from jobplatform.queue.health.rules import PLAIN, AlertRule, list_rules, rate_problems, unknown_rule
 from jobplatform.queue.snapshot import says_it_cannot_see
@@ -48,7 +48,8 @@ def set_workspace_rule(
     visit(session, workspace_id)
     row = session.get(WorkspaceAlertRule, (workspace_id, name), with_for_update=True, populate_existing=True)
     base = _rule(row) if row is not None else list_rules(session).get(name)
-    _refuse([*_problems_of_name(session, name, known=base is not None, metric=metric), *_problems_of(queue, task)])
+    named = _problems_of_name(session, name, known=base is not None, metric=metric)
+    refuse(InvalidLimitError, [*named, *_problems_of(queue, task)])
     if base is None and above is None:
         raise InvalidLimitError([Problem("/above", "say above which number")])
     rule = AlertRule(
@@ -59,9 +60,9 @@ def set_workspace_rule(
         task=task or (base.task if base else None),
         enabled=enabled if enabled is not None else row is None or row.enabled,
     )
-    _refuse(rate_problems(rule.metric, above))
+    refuse(InvalidLimitError, rate_problems(rule.metric, above))
     if row is None:
-        _refuse(_problems_of_number(session, workspace_id))
+        refuse(InvalidLimitError, _problems_of_number(session, workspace_id))
     _write(session, workspace_id, rule)
     return rule
 
@@ -119,8 +120,3 @@ def _problems_of_number(session: Session, workspace_id: uuid.UUID) -> list[Probl
     if count < MOST_RULES:
         return []
     return [Problem("/name", f"a workspace may have {MOST_RULES} rules, and this one has; clear one first")]
-
-
-def _refuse(problems: list[Problem]) -> None:
-    if problems:
-        raise InvalidLimitError(problems)

@@ -14,7 +14,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import InvalidHookError, Problem
+from jobplatform.errors import InvalidHookError, Problem, refuse
 from jobplatform.models import Hook, HookDelivery, clock, visit
 from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.hooks.key import digest_of, new_hook_key
@@ -25,7 +25,6 @@ from jobplatform.queue.hooks.rules import (
     keep_secret,
     problem_of_text,
     problems_of_keeping,
-    refuse,
 )
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.vault import seal_value
@@ -92,8 +91,8 @@ def create_hook(
         "replay_seconds": replay_seconds,
         "url": None if base_url is None else base_url.rstrip("/"),
     }
-    refuse([*_problems_of_scheme(scheme, secret or made), *_problems(columns)])
-    refuse(_problem_of_number(session, workspace_id))
+    refuse(InvalidHookError, [*_problems_of_scheme(scheme, secret or made), *_problems(columns)])
+    refuse(InvalidHookError, _problem_of_number(session, workspace_id))
     hook_id = uuid7()
     key = new_hook_key(workspace_id, hook_id)
     hook = Hook(
@@ -122,7 +121,7 @@ def change_hook(session: Session, hook: Hook, task: Task[Any, Any] | None = None
         changes["url"] = None if base_url is None else base_url.rstrip("/")
     if unknown := set(changes) - set(_CHANGEABLE):
         raise TypeError(f"a hook's {', '.join(sorted(unknown))} cannot be changed")
-    refuse(_problems(changes))
+    refuse(InvalidHookError, _problems(changes))
     for column, value in changes.items():
         setattr(hook, column, value)
     if task is not None:
@@ -147,7 +146,7 @@ def rotate_hook_secret(
     For ``standard`` one is made if none is given, and is the answer. Raises :class:`InvalidHookError`.
     """
     made = new_secret() if hook.scheme == "standard" and secret is None else None
-    refuse([*_problems_of_scheme(hook.scheme, secret or made), *problems_of_keeping(keep_old)])
+    refuse(InvalidHookError, [*_problems_of_scheme(hook.scheme, secret or made), *problems_of_keeping(keep_old)])
     if hook.scheme == "none":
         raise InvalidHookError([Problem("/secret", "there is none: the scheme of this hook checks nothing")])
     keep_secret(session, hook, keep_old)

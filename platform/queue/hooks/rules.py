@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidHookError, Problem
+from jobplatform.errors import Problem
 from jobplatform.models import Hook, WebhookSubscription, clock
 from jobplatform.queue.allowed import duration_problem
 from jobplatform.queue.safe_json import text_problem
@@ -44,12 +44,6 @@ def has_as_many(
     """Two that are made at once may be one too many; it is a bound and not a promise."""
     count = session.scalar(select(func.count()).select_from(kind).where(kind.workspace_id == workspace_id))
     return (count or 0) >= most
-
-
-def refuse(problems: Iterable[Problem]) -> None:
-    """Raises :class:`InvalidHookError` with these problems, if there are any."""
-    if found := list(problems):
-        raise InvalidHookError(found)
 
 
 def keep_secret(session: Session, row: Hook | WebhookSubscription, keep_old: datetime.timedelta) -> None:

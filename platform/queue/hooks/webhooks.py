@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from jobplatform.errors import InvalidHookError, Problem
+from jobplatform.errors import InvalidHookError, Problem, refuse
 from jobplatform.models import WebhookSubscription, clock, visit
 from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.hooks.rules import (
@@ -25,7 +25,6 @@ from jobplatform.queue.hooks.rules import (
     keep_secret,
     problem_of_text,
     problems_of_keeping,
-    refuse,
 )
 from jobplatform.queue.hooks.webhook_job import (
     EVENTS,
@@ -77,8 +76,8 @@ def create_webhook(
     visit(session, workspace_id)
     secret = secret or new_secret()
     columns = {"name": name, "url": url, "events": list(events), "tasks": None if tasks is None else list(tasks)}
-    refuse([*_problems_of_secret(secret), *_problems(columns)])
-    refuse(_problem_of_number(session, workspace_id))
+    refuse(InvalidHookError, [*_problems_of_secret(secret), *_problems(columns)])
+    refuse(InvalidHookError, _problem_of_number(session, workspace_id))
     webhook_id = uuid7()
     made = WebhookSubscription(
         workspace_id=workspace_id,
@@ -100,7 +99,7 @@ def change_webhook(session: Session, webhook: WebhookSubscription, **changes: An
     """
     if unknown := set(changes) - set(_CHANGEABLE):
         raise TypeError(f"a webhook's {', '.join(sorted(unknown))} cannot be changed")
-    refuse(_problems(changes))
+    refuse(InvalidHookError, _problems(changes))
     if changes.get("url", webhook.url) != webhook.url:
         webhook.failing_since = None
     for column, value in changes.items():
@@ -118,7 +117,7 @@ def rotate_webhook_secret(
 ) -> str:
     """Sign with another secret, and for as long as ``keep_old`` with the old one too. Answers with the new one."""
     secret = secret or new_secret()
-    refuse([*_problems_of_secret(secret), *problems_of_keeping(keep_old)])
+    refuse(InvalidHookError, [*_problems_of_secret(secret), *problems_of_keeping(keep_old)])
     keep_secret(session, webhook, keep_old)
     webhook.secret = seal_value(session, webhook.workspace_id, webhook.id, "secret", secret)
     session.flush()

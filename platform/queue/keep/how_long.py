@@ -17,7 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import TaskRetention, WorkspaceRetention, clock, visit
 from jobplatform.queue.allowed import duration_problem
 from jobplatform.queue.callers import reads_ids
@@ -70,9 +70,7 @@ class Keep:
     cancelled: datetime.timedelta | None = None
 
     def __post_init__(self) -> None:
-        problems = [problem for name in STATUSES if (problem := _problem(name, getattr(self, name)))]
-        if problems:
-            raise InvalidLimitError(problems)
+        refuse(InvalidLimitError, [_problem(name, getattr(self, name)) for name in STATUSES])
 
     def as_seconds(self) -> dict[str, float | None]:
         """As JSON can say it."""
@@ -192,8 +190,7 @@ def _refuse(changes: Mapping[str, Any], workspace_id: uuid.UUID | None, task: st
         problems.append(Problem("/task", "is not a task name"))
     if not changes:
         problems.append(Problem("", "say how long completed, failed or cancelled jobs are kept"))
-    if found := [problem for problem in problems if problem]:
-        raise InvalidLimitError(found)
+    refuse(InvalidLimitError, problems)
 
 
 def _problem(name: str, value: Any) -> Problem | None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidLimitError, refuse
 from jobplatform.models import QueueLimits
-from jobplatform.queue.limits.rows import refuse, upsert, value_problems, word_problem
+from jobplatform.queue.limits.rows import upsert, value_problems, word_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.waking import wake_workers
 
@@ -21,9 +22,10 @@ def list_queue_limits(session: Session) -> Sequence[QueueLimits]:
 @says_it_cannot_see("limit of queue", "queue")
 def set_queue_limit(session: Session, queue: str, max_running: int | None) -> None:
     """How many jobs of a queue run at a time, everywhere; None for no limit."""
-    refuse([word_problem(queue, "queue"), *value_problems({"max_running": max_running}, QueueLimits)])
+    values = {"max_running": max_running}
+    refuse(InvalidLimitError, [word_problem(queue, "queue"), *value_problems(values, QueueLimits)])
     if max_running is None:
         session.execute(delete(QueueLimits).where(QueueLimits.queue == queue))
     else:
-        upsert(session, QueueLimits, {"queue": queue}, {"max_running": max_running})
+        upsert(session, QueueLimits, {"queue": queue}, values)
     wake_workers(session, queue)

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import RateLimit
 from jobplatform.queue.limits.resources import resource_name_problem
-from jobplatform.queue.limits.rows import delete_rows, path_of, refuse, upsert, value_problems
+from jobplatform.queue.limits.rows import delete_rows, path_of, upsert, value_problems
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.waking import wake_workers
 
@@ -30,12 +30,13 @@ def find_rate_limit(session: Session, resource: str) -> RateLimit | None:
 def set_rate_limit(session: Session, resource: str, changes: Mapping[str, Any]) -> RateLimit:
     """How many units of a resource may be used in a period. A new one needs ``units`` and ``period_ms``; its ``burst``
     is ``units`` unless it says otherwise. What has been used already stays used."""
-    refuse([resource_name_problem(resource), *value_problems(changes, RateLimit)])
+    refuse(InvalidLimitError, [resource_name_problem(resource), *value_problems(changes, RateLimit)])
     present = session.get(RateLimit, resource, with_for_update=True, populate_existing=True)
     values = {name: getattr(present, name, None) for name in ("units", "period_ms", "burst")} | dict(changes)
     if values["burst"] is None:
         values["burst"] = values["units"]
-    refuse([Problem(path_of(name), "is needed") for name in ("units", "period_ms") if values[name] is None])
+    needed = ("units", "period_ms")
+    refuse(InvalidLimitError, [Problem(path_of(name), "is needed") for name in needed if values[name] is None])
     upsert(session, RateLimit, {"resource": resource}, values)
     wake_workers(session)
     return session.get_one(RateLimit, resource, populate_existing=True)

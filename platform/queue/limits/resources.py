@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import ResourceLimits
-from jobplatform.queue.limits.rows import change, delete_rows, refuse, row_for_update, value_problems
+from jobplatform.queue.limits.rows import change, delete_rows, row_for_update, value_problems
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.tasks.resources import LONGEST_RESOURCE, Adaptive, resource_problem
@@ -95,8 +95,8 @@ def set_resource_limit(session: Session, resource: str, max_running: int | Adapt
     task, has one. Stops nothing that runs."""
     most, least = (max_running.most, max_running.least) if isinstance(max_running, Adaptive) else (max_running, None)
     values = {"max_running": most, "min_running": least}
-    refuse([resource_name_problem(resource), *value_problems(values, ResourceLimits)])
-    refuse([_adaptive_problem(most, least)])
+    refuse(InvalidLimitError, [resource_name_problem(resource), *value_problems(values, ResourceLimits)])
+    refuse(InvalidLimitError, [_adaptive_problem(most, least)])
     row = row_for_update(session, ResourceLimits, resource=resource)
     change(session, row, values)
     return row

@@ -6,14 +6,14 @@ caller's transaction. One that raises :class:`InvalidLimitError` may have left a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import Delete, literal
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import Plan, QueueLimits, RateLimit, ResourceLimits, TaskLimits, WorkspaceLimits
 from jobplatform.queue.allowed import COUNTS
 from jobplatform.queue.waking import wake_workers
@@ -60,7 +60,7 @@ def change(session: Session, row: Row, changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         setattr(row, name, value)
     if isinstance(row, Plan | WorkspaceLimits):
-        refuse([_rate_problem(row)])
+        refuse(InvalidLimitError, [_rate_problem(row)])
     session.flush()
     wake_workers(session)
 
@@ -93,13 +93,6 @@ def word_problem(word: str, kind: str) -> Problem | None:
 def path_of(name: str) -> str:
     """Where the API has that field."""
     return _PATHS.get(name, f"/{name}")
-
-
-def refuse(problems: Sequence[Problem | None]) -> None:
-    """Raises :class:`InvalidLimitError` with those that are not None, if there are any."""
-    found = [problem for problem in problems if problem]
-    if found:
-        raise InvalidLimitError(found)
 
 
 def _value_problem(name: str, value: Any, known: set[str]) -> Problem | None:

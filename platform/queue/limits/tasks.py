@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidLimitError, refuse
 from jobplatform.models import TaskLimits
-from jobplatform.queue.limits.rows import change, delete_rows, refuse, row_for_update, value_problems, word_problem
+from jobplatform.queue.limits.rows import change, delete_rows, row_for_update, value_problems, word_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.queue.waking import wake_workers
@@ -86,7 +87,7 @@ def find_task_limits(session: Session, task: str) -> TaskLimits | None:
 @says_it_cannot_see("limits of task", "task")
 def set_task_limits(session: Session, task: str, changes: Mapping[str, Any]) -> TaskLimits:
     """Change these fields of a task's limits: ``max_running`` in all, ``max_running_per_workspace`` in each."""
-    refuse([word_problem(task, "task"), *value_problems(changes, TaskLimits)])
+    refuse(InvalidLimitError, [word_problem(task, "task"), *value_problems(changes, TaskLimits)])
     row = row_for_update(session, TaskLimits, task=task)
     change(session, row, changes)
     return row

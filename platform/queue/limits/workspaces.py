@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import Plan, WorkspaceLimits, clock, visit
 from jobplatform.queue.callers import reads_ids
-from jobplatform.queue.limits.rows import change, delete_rows, refuse, row_for_update, value_problems
+from jobplatform.queue.limits.rows import change, delete_rows, row_for_update, value_problems
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 
@@ -74,7 +74,7 @@ def find_plan(session: Session, name: str) -> Plan | None:
 @says_it_cannot_see("plan", "name")
 def set_plan(session: Session, name: str, changes: Mapping[str, Any]) -> Plan:
     """Make a plan, or change these fields of it. It counts at once for every workspace on it."""
-    refuse([_name_problem(name), *value_problems(changes, Limits)])
+    refuse(InvalidLimitError, [_name_problem(name), *value_problems(changes, Limits)])
     plan = row_for_update(session, Plan, name=name)
     change(session, plan, changes)
     return plan
@@ -120,8 +120,8 @@ def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Map
     """Change these fields of a workspace's limits; ``plan`` is one of them. They count from the next claim on."""
     visit(session, workspace_id)
     values = {name: value for name, value in changes.items() if name != "plan"}
-    refuse(value_problems(values, Limits))
-    refuse([_plan_problem(session, changes.get("plan"))])
+    refuse(InvalidLimitError, value_problems(values, Limits))
+    refuse(InvalidLimitError, [_plan_problem(session, changes.get("plan"))])
     row = row_for_update(session, WorkspaceLimits, workspace_id=workspace_id)
     row.updated_at = clock()
     change(session, row, changes)

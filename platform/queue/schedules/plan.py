@@ -7,11 +7,11 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from jobplatform.errors import InvalidPayloadError, Problem
+from jobplatform.errors import InvalidPayloadError, InvalidScheduleError, Problem, refuse
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
 from jobplatform.queue.allowed import duration_problem
 from jobplatform.queue.safe_json import strict_json, text_problem
-from jobplatform.queue.schedules.recurrence import Rule, refuse
+from jobplatform.queue.schedules.recurrence import Rule
 from jobplatform.queue.schedules.row import rule_columns, rule_of
 from jobplatform.queue.seal import MARK
 
@@ -72,7 +72,7 @@ class Plan:
 
     def columns(self, task: Task[Any, Any], workspace_id: uuid.UUID) -> dict[str, Any]:
         """The columns of a row, all of it checked. Raises :class:`InvalidScheduleError` or :class:`InvalidJobError`."""
-        refuse(self._problems(task, workspace_id))
+        refuse(InvalidScheduleError, self._problems(task, workspace_id))
         # The task's own functions name guard and resource, for this payload; a worker's own process has no such code.
         job: NewJob = task.new_job(self.payload, workspace_id=workspace_id, **self.job_options())
         return {

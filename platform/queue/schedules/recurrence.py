@@ -26,7 +26,7 @@ from typing import Final
 
 from cronsim import CronSim, CronSimError
 
-from jobplatform.errors import InvalidScheduleError, Problem
+from jobplatform.errors import InvalidScheduleError, Problem, refuse
 from jobplatform.queue.allowed import duration_problem, moment_problem
 
 UTC: Final = datetime.UTC
@@ -67,7 +67,7 @@ class Cron:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        refuse([_zone_problem(self.timezone), _line_problem(self.line)])
+        refuse(InvalidScheduleError, [_zone_problem(self.timezone), _line_problem(self.line)])
 
     @property
     def fields(self) -> str:
@@ -104,15 +104,16 @@ class Every:
 
     def __post_init__(self) -> None:
         if problem := duration_problem("interval", self.interval):
-            refuse([Problem("/everyMs", problem)])
+            refuse(InvalidScheduleError, [Problem("/everyMs", problem)])
         long_enough = SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL
         whole = self.interval % datetime.timedelta(milliseconds=1) == datetime.timedelta(0)
         refuse(
+            InvalidScheduleError,
             [
                 None if long_enough else Problem("/everyMs", "must be from 1 second to 366 days"),
                 None if whole else Problem("/everyMs", "must be whole milliseconds"),
                 None if self.anchor is None else _moment_problem(self.anchor, "/anchor"),
-            ]
+            ],
         )
 
     @property
@@ -147,7 +148,7 @@ class Once:
     at: datetime.datetime
 
     def __post_init__(self) -> None:
-        refuse([_moment_problem(self.at, "/runAt")])
+        refuse(InvalidScheduleError, [_moment_problem(self.at, "/runAt")])
 
     @property
     def timezone(self) -> str:
@@ -319,10 +320,3 @@ def _moment_problem(moment: datetime.datetime, path: str) -> Problem | None:
     if moment.tzinfo is None:
         return Problem(path, "must have a time zone")
     return None if EARLIEST <= moment <= LATEST else Problem(path, "must be between 1970 and 2100")
-
-
-def refuse(problems: list[Problem | None]) -> None:
-    """Raise :class:`InvalidScheduleError` with those that are problems, if there is one."""
-    found = [problem for problem in problems if problem]
-    if found:
-        raise InvalidScheduleError(found)
