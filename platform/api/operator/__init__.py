@@ -4,6 +4,7 @@ Where to look, by what it is about:
 
     who is there             workspaces, tokens, workers
     what may run             limits, pauses, schedules
+    how any of it is set     setting
     what is kept             retention, audit
     what is wrong            alerts
 """

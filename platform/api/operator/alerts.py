@@ -12,12 +12,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
-from jobplatform.api.auditing import audit
-from jobplatform.api.editing import require_still, tag_of_rule, tagged_as
+from jobplatform.api.editing import tag_of_rule
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import invalid, not_found
+from jobplatform.api.operator.setting import Setting
+from jobplatform.api.problems import invalid
 from jobplatform.api.resource import EDITABLE, EDITED, PUT, Resource
-from jobplatform.api.schemas.fields import CamelSchema, Digits, Flag, Moment, camel
+from jobplatform.api.schemas.fields import CamelSchema, Digits, Flag, Moment
 from jobplatform.errors import JobPlatformError, Problem
 from jobplatform.models import HealthRule, WorkspaceAlertRule
 from jobplatform.queue import (
@@ -138,7 +138,15 @@ class DoctorQuerySchema(CamelSchema):
     )
 
 
-_ALERTS, _RULE, _RULES, _DOCTOR = RaisedAlertsSchema(), AlertRuleSchema(), AlertRulesSchema(), DoctorSchema()
+_ALERTS, _RULES, _DOCTOR = RaisedAlertsSchema(), AlertRulesSchema(), DoctorSchema()
+_RULE = Setting[AlertRule]("rule", HealthRule, AlertRuleSchema(), find_rule, tag_of_rule)
+_RULE_OF_ONE = Setting[AlertRule](
+    "rule",
+    WorkspaceAlertRule,
+    AlertRuleSchema(),
+    lambda session, workspace_id, name: list_workspace_rules(session, workspace_id).get(name),
+    tag_of_rule,
+)
 
 AN_ALERT = {
     "code": "backlog",
@@ -177,8 +185,7 @@ def list_alert_rules() -> Response:
 @alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
 def show_alert_rule(name: str) -> Response:
     """Show a rule by which alerts are raised"""
-    with mounted().reading() as session:
-        return _answer_rule(find_rule(session, name))
+    return _RULE.show(name)
 
 
 @alerts.endpoint("PATCH", RULE, Scope.OPERATOR, refuses=(400, 412, 413, 415))
@@ -192,11 +199,7 @@ def change_alert_rule(body: dict[str, Any], name: str) -> Response:
     """
     if not body:
         raise invalid([Problem("", "Say above or enabled.")])
-    with mounted().transaction() as session:
-        require_still(session, HealthRule, lambda: find_rule(session, name), tag_of_rule)
-        made: AlertRule = set_rule(session, name, **body)
-        audit(session, "rule.set", f"rule:{name}", **{camel(key): value for key, value in body.items()})
-    return _answer_rule(made)
+    return _RULE.set("rule.set", lambda session: set_rule(session, name, **body), body, name)
 
 
 @alerts.endpoint("DELETE", RULE, Scope.OPERATOR, refuses=(404, 412))
@@ -204,12 +207,7 @@ def change_alert_rule(body: dict[str, Any], name: str) -> Response:
 @alerts.headers(*EDITED)
 def clear_alert_rule(name: str) -> Response:
     """Back to what is built in, or what the code declares"""
-    with mounted().transaction() as session:
-        require_still(session, HealthRule, lambda: find_rule(session, name), tag_of_rule)
-        if not clear_rule(session, name):
-            raise not_found()
-        audit(session, "rule.clear", f"rule:{name}")
-    return Response(status=204)
+    return _RULE.clear("rule.clear", clear_rule, name)
 
 
 @alerts.endpoint("GET", ALERTS_OF_ONE, Scope.OPERATOR)
@@ -233,8 +231,7 @@ def list_rules_of_workspace(workspace_id: UUID) -> Response:
 @alerts.answers(200, AlertRuleSchema, example=A_RULE, headers=EDITABLE)
 def show_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
     """Show a rule that counts for one workspace by itself"""
-    with mounted().reading() as session:
-        return _answer_rule(list_workspace_rules(session, workspace_id).get(name))
+    return _RULE_OF_ONE.show(workspace_id, name)
 
 
 @alerts.endpoint("PUT", RULE_OF_ONE, Scope.OPERATOR, refuses=(400, 412, 413, 415))
@@ -248,14 +245,9 @@ def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -
     over with what is said differently; or one of its own, with `metric` and `above`. Alerts are told to the
     application's hook and to the webhooks of the workspace that want `alert.raised` and `alert.resolved`.
     """
-    with mounted().transaction() as session:
-        require_still(
-            session, WorkspaceAlertRule, lambda: list_workspace_rules(session, workspace_id).get(name), tag_of_rule
-        )
-        made = set_workspace_rule(session, workspace_id, name, **body)
-        told = {camel(key): value for key, value in body.items()}
-        audit(session, "rule.set", f"rule:{name}", workspace_id, **told)
-    return _answer_rule(made)
+    return _RULE_OF_ONE.set(
+        "rule.set", lambda session: set_workspace_rule(session, workspace_id, name, **body), body, workspace_id, name
+    )
 
 
 @alerts.endpoint("DELETE", RULE_OF_ONE, Scope.OPERATOR, refuses=(404, 412))
@@ -263,20 +255,7 @@ def set_rule_of_workspace(body: dict[str, Any], workspace_id: UUID, name: str) -
 @alerts.headers(*EDITED)
 def clear_rule_of_workspace(workspace_id: UUID, name: str) -> Response:
     """Take back a rule of one workspace; an alert that it has raised is over at the next look"""
-    with mounted().transaction() as session:
-        require_still(
-            session, WorkspaceAlertRule, lambda: list_workspace_rules(session, workspace_id).get(name), tag_of_rule
-        )
-        if not clear_workspace_rule(session, workspace_id, name):
-            raise not_found()
-        audit(session, "rule.clear", f"rule:{name}", workspace_id)
-    return Response(status=204)
-
-
-def _answer_rule(rule: AlertRule | None) -> Response:
-    if rule is None:
-        raise not_found()
-    return tagged_as(respond(_RULE, rule), tag_of_rule(rule))
+    return _RULE_OF_ONE.clear("rule.clear", clear_workspace_rule, workspace_id, name)
 
 
 @alerts.endpoint("GET", DOCTOR, Scope.OPERATOR)

@@ -9,20 +9,17 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
-from jobplatform.api.auditing import audit
 from jobplatform.api.editing import (
-    require_still,
     tag_of_plan,
     tag_of_queue_limit,
     tag_of_rate,
     tag_of_resource_limit,
     tag_of_task_limits,
-    tagged_as,
 )
 from jobplatform.api.mounted import mounted
+from jobplatform.api.operator.setting import Setting
 from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
 from jobplatform.api.resource import EDITABLE, EDITED, PUT, Resource
-from jobplatform.api.schemas.fields import camel
 from jobplatform.api.schemas.operator import (
     LimitsSchema,
     NewRateLimitSchema,
@@ -87,11 +84,8 @@ RESOURCE_LIMIT = "/operator/resource-limits/<path:resource>"
 RESOURCE_LEVEL = "/operator/resource-levels/<path:resource>"
 BODY = (400, 413, 415)
 
-_PLAN, _PLANS = PlanSchema(), PlansSchema()
-_QUEUES, _QUEUE = QueuesSchema(), QueueLimitsSchema()
-_TASKS, _TASK = TasksSchema(), TaskLimitsSchema()
-_RATES, _RATE = RateLimitsSchema(), RateLimitSchema()
-_RESOURCES, _RESOURCE = ResourceLimitsSchema(), ResourceLimitSchema()
+_PLANS, _QUEUES, _TASKS = PlansSchema(), QueuesSchema(), TasksSchema()
+_RATES, _RESOURCES = RateLimitsSchema(), ResourceLimitsSchema()
 _LEVELS, _LEVEL = ResourceLevelsSchema(), ResourceLevelSchema()
 
 A_PLAN = {"weight": 10, "maxRunning": 50, "maxPending": 10_000}
@@ -122,6 +116,8 @@ _NOTHING_SAID = dict.fromkeys(Limits.__dataclass_fields__)
 
 # Plans
 
+_PLAN = Setting[Plan]("plan", Plan, PlanSchema(), find_plan, tag_of_plan)
+
 
 @plans.endpoint("GET", "/operator/plans", Scope.OPERATOR)
 @plans.answers(200, PlansSchema, example={"items": [PLAN_EXAMPLE]})
@@ -135,11 +131,7 @@ def list_all_plans() -> Response:
 @plans.answers(200, PlanSchema, example=PLAN_EXAMPLE, headers=EDITABLE)
 def show_plan(name: str) -> Response:
     """Show a plan"""
-    with mounted().reading() as session:
-        plan = find_plan(session, name)
-    if plan is None:
-        raise not_found()
-    return _answer_plan(plan)
+    return _PLAN.show(name)
 
 
 @plans.endpoint("PUT", PLAN, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -151,7 +143,8 @@ def put_plan(body: dict[str, Any], name: str) -> Response:
 
     It counts at once for every workspace on it. What is not named is not limited by it.
     """
-    return _set_plan(name, {**_NOTHING_SAID, **body}, body)
+    values = {**_NOTHING_SAID, **body}
+    return _PLAN.set("plan.set", lambda session: set_plan(session, name, values), body, name)
 
 
 @plans.endpoint("PATCH", PLAN, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -163,7 +156,7 @@ def change_plan(body: dict[str, Any], name: str) -> Response:
 
     What is not named stays; null clears.
     """
-    return _set_plan(name, body, body, must_exist=True)
+    return _PLAN.set("plan.set", lambda session: set_plan(session, name, body), body, name, must_exist=True)
 
 
 @plans.endpoint("DELETE", PLAN, Scope.OPERATOR, refuses=(404, 412))
@@ -172,29 +165,14 @@ def change_plan(body: dict[str, Any], name: str) -> Response:
 @plans.headers(*EDITED)
 def delete_a_plan(name: str) -> Response:
     """Delete a plan that no workspace is on"""
-    with mounted().transaction() as session:
-        require_still(session, Plan, lambda: find_plan(session, name), tag_of_plan)
-        answer = delete_plan(session, name)
-        if not answer.existed:
-            raise not_found()
-        if not answer.deleted:
-            raise _plan_in_use(name, answer)
-        audit(session, "plan.delete", f"plan:{name}")
-    return Response(status=204)
+    return _PLAN.clear("plan.delete", _delete_unused, name)
 
 
-def _set_plan(name: str, changes: dict[str, Any], told: dict[str, Any], *, must_exist: bool = False) -> Response:
-    with mounted().transaction() as session:
-        if must_exist and find_plan(session, name) is None:
-            raise not_found()
-        require_still(session, Plan, lambda: find_plan(session, name), tag_of_plan)
-        plan = set_plan(session, name, changes)
-        audit(session, "plan.set", f"plan:{name}", **_told(told))
-        return _answer_plan(plan)
-
-
-def _answer_plan(plan: Plan) -> Response:
-    return tagged_as(respond(_PLAN, plan), tag_of_plan(plan))
+def _delete_unused(session: Session, name: str) -> bool:
+    answer = delete_plan(session, name)
+    if answer.existed and not answer.deleted:
+        raise _plan_in_use(name, answer)
+    return answer.existed
 
 
 def _plan_in_use(name: str, answer: PlanDeletion) -> ProblemError:
@@ -211,6 +189,15 @@ def _plan_in_use(name: str, answer: PlanDeletion) -> ProblemError:
 # Queues
 
 
+def _limit_of_queue(session: Session, queue: str) -> QueueLimits:
+    """One that is not set limits nothing."""
+    found = (row for row in list_queue_limits(session) if row.queue == queue)
+    return next(found, QueueLimits(queue=queue, max_running=None))
+
+
+_QUEUE = Setting[QueueLimits]("queue", QueueLimits, QueueLimitsSchema(), _limit_of_queue, tag_of_queue_limit)
+
+
 @queues.endpoint("GET", "/operator/queues", Scope.OPERATOR)
 @queues.answers(200, QueuesSchema)
 def list_all_queues() -> Response:
@@ -225,8 +212,7 @@ def list_all_queues() -> Response:
 @queues.answers(200, QueueLimitsSchema, example={"queue": "sync", "maxRunning": 20}, headers=EDITABLE)
 def show_queue_limits(queue: str) -> Response:
     """Show how many jobs of a queue run at a time; null for no limit"""
-    with mounted().reading() as session:
-        return _answer_queue(_limit_of_queue(session, queue))
+    return _QUEUE.show(queue)
 
 
 @queues.endpoint("PATCH", QUEUE_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -235,24 +221,23 @@ def show_queue_limits(queue: str) -> Response:
 @queues.headers(*EDITED)
 def change_queue_limits(body: dict[str, Any], queue: str) -> Response:
     """Limit how many jobs of a queue run at a time, over all workspaces; null for no limit"""
-    with mounted().transaction() as session:
-        require_still(session, QueueLimits, lambda: _limit_of_queue(session, queue), tag_of_queue_limit)
+
+    def limit(session: Session) -> QueueLimits:
         set_queue_limit(session, queue, body["max_running"])
-        audit(session, "queue.limit", f"queue:{queue}", **_told(body))
-    return _answer_queue(QueueLimits(queue=queue, **body))
+        return QueueLimits(queue=queue, **body)
 
-
-def _limit_of_queue(session: Session, queue: str) -> QueueLimits:
-    """One that is not set limits nothing."""
-    found = (row for row in list_queue_limits(session) if row.queue == queue)
-    return next(found, QueueLimits(queue=queue, max_running=None))
-
-
-def _answer_queue(limit: QueueLimits) -> Response:
-    return tagged_as(respond(_QUEUE, limit), tag_of_queue_limit(limit))
+    return _QUEUE.set("queue.limit", limit, body, queue)
 
 
 # Tasks
+
+
+def _limits_of_task(session: Session, task: str) -> TaskLimits:
+    """Without a row nothing is limited."""
+    return find_task_limits(session, task) or TaskLimits(task=task)
+
+
+_TASK = Setting[TaskLimits]("task", TaskLimits, TaskLimitsSchema(), _limits_of_task, tag_of_task_limits)
 
 
 @tasks.endpoint("GET", "/operator/tasks", Scope.OPERATOR)
@@ -277,7 +262,7 @@ def show_task_limits(task: str) -> Response:
     with mounted().reading() as session:
         if find_task_limits(session, task) is None and task not in mounted().tasks:
             raise not_found()
-        return _answer_task(_limits_of_task(session, task))
+        return _TASK.answer(_limits_of_task(session, task))
 
 
 @tasks.endpoint("PATCH", TASK_LIMITS, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -289,11 +274,7 @@ def change_task_limits(body: dict[str, Any], task: str) -> Response:
 
     What is not named stays; null clears. The task may be one that this process does not know.
     """
-    with mounted().transaction() as session:
-        require_still(session, TaskLimits, lambda: _limits_of_task(session, task), tag_of_task_limits)
-        limits = set_task_limits(session, task, body)
-        audit(session, "task.limit", f"task:{task}", **_told(body))
-        return _answer_task(limits)
+    return _TASK.set("task.limit", lambda session: set_task_limits(session, task, body), body, task)
 
 
 @tasks.endpoint("DELETE", TASK_LIMITS, Scope.OPERATOR, refuses=(404, 412))
@@ -301,12 +282,7 @@ def change_task_limits(body: dict[str, Any], task: str) -> Response:
 @tasks.headers(*EDITED)
 def delete_task_limits(task: str) -> Response:
     """Clear the limits of a task"""
-    with mounted().transaction() as session:
-        require_still(session, TaskLimits, lambda: _limits_of_task(session, task), tag_of_task_limits)
-        if not clear_task_limits(session, task):
-            raise not_found()
-        audit(session, "task.clear_limits", f"task:{task}")
-    return Response(status=204)
+    return _TASK.clear("task.clear_limits", clear_task_limits, task)
 
 
 def _describe_task(name: str, limits: TaskLimits | None) -> dict[str, Any]:
@@ -314,16 +290,9 @@ def _describe_task(name: str, limits: TaskLimits | None) -> dict[str, Any]:
     return {"task": name, **{limit: getattr(limits, limit, None) for limit in names}}
 
 
-def _limits_of_task(session: Session, task: str) -> TaskLimits:
-    """Without a row nothing is limited."""
-    return find_task_limits(session, task) or TaskLimits(task=task)
-
-
-def _answer_task(limits: TaskLimits) -> Response:
-    return tagged_as(respond(_TASK, limits), tag_of_task_limits(limits))
-
-
 # Rates
+
+_RATE = Setting[RateLimit]("resource", RateLimit, RateLimitSchema(), find_rate_limit, tag_of_rate)
 
 
 @rates.endpoint("GET", "/operator/rate-limits", Scope.OPERATOR)
@@ -338,11 +307,7 @@ def list_all_rate_limits() -> Response:
 @rates.answers(200, RateLimitSchema, example=RATE_EXAMPLE, headers=EDITABLE)
 def show_rate_limit(resource: str) -> Response:
     """Show the rate of a resource, or of each of a kind (`hubspot:*`)"""
-    with mounted().reading() as session:
-        rate = find_rate_limit(session, resource)
-    if rate is None:
-        raise not_found()
-    return _answer_rate(rate)
+    return _RATE.show(resource)
 
 
 @rates.endpoint("PUT", RATE, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -354,7 +319,7 @@ def put_rate_limit(body: dict[str, Any], resource: str) -> Response:
 
     `hubspot:4711` is one resource, `hubspot:*` each of its kind by itself. What has been used already stays used.
     """
-    return _set_rate(resource, body)
+    return _RATE.set("rate.set", lambda session: set_rate_limit(session, resource, body), body, resource)
 
 
 @rates.endpoint("PATCH", RATE, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -366,7 +331,9 @@ def change_rate_limit(body: dict[str, Any], resource: str) -> Response:
 
     What is not named stays.
     """
-    return _set_rate(resource, body, must_exist=True)
+    return _RATE.set(
+        "rate.set", lambda session: set_rate_limit(session, resource, body), body, resource, must_exist=True
+    )
 
 
 @rates.endpoint("DELETE", RATE, Scope.OPERATOR, refuses=(404, 412))
@@ -374,29 +341,14 @@ def change_rate_limit(body: dict[str, Any], resource: str) -> Response:
 @rates.headers(*EDITED)
 def delete_rate_limit(resource: str) -> Response:
     """Let jobs use a resource as often as they like"""
-    with mounted().transaction() as session:
-        require_still(session, RateLimit, lambda: find_rate_limit(session, resource), tag_of_rate)
-        if not clear_rate_limit(session, resource):
-            raise not_found()
-        audit(session, "rate.clear", f"resource:{resource}")
-    return Response(status=204)
-
-
-def _set_rate(resource: str, body: dict[str, Any], *, must_exist: bool = False) -> Response:
-    with mounted().transaction() as session:
-        if must_exist and find_rate_limit(session, resource) is None:
-            raise not_found()
-        require_still(session, RateLimit, lambda: find_rate_limit(session, resource), tag_of_rate)
-        rate = set_rate_limit(session, resource, body)
-        audit(session, "rate.set", f"resource:{resource}", **_told(body))
-        return _answer_rate(rate)
-
-
-def _answer_rate(rate: RateLimit) -> Response:
-    return tagged_as(respond(_RATE, rate), tag_of_rate(rate))
+    return _RATE.clear("rate.clear", clear_rate_limit, resource)
 
 
 # Limits of resources
+
+_RESOURCE = Setting[ResourceLimits](
+    "resource", ResourceLimits, ResourceLimitSchema(), find_resource_limit, tag_of_resource_limit
+)
 
 
 @resources.endpoint("GET", "/operator/resource-limits", Scope.OPERATOR)
@@ -411,11 +363,7 @@ def list_all_resource_limits() -> Response:
 @resources.answers(200, ResourceLimitSchema, example=RESOURCE_EXAMPLE, headers=EDITABLE)
 def show_resource_limit(resource: str) -> Response:
     """Show the limit of a resource, or of each of a kind (`account:*`)"""
-    with mounted().reading() as session:
-        limit = find_resource_limit(session, resource)
-    if limit is None:
-        raise not_found()
-    return _answer_resource(limit)
+    return _RESOURCE.show(resource)
 
 
 @resources.endpoint("PUT", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(*BODY, 404, 412))
@@ -431,11 +379,8 @@ def put_resource_limit(body: dict[str, Any], resource: str) -> Response:
     """
     told = {name: value for name, value in body.items() if name != "min_running" or value is not None}
     least, most = body["min_running"], body["max_running"]
-    with mounted().transaction() as session:
-        require_still(session, ResourceLimits, lambda: find_resource_limit(session, resource), tag_of_resource_limit)
-        limit = set_resource_limit(session, resource, most if least is None else Adaptive(least, most))
-        audit(session, "resource.limit", f"resource:{resource}", **_told(told))
-        return _answer_resource(limit)
+    limit = most if least is None else Adaptive(least, most)
+    return _RESOURCE.set("resource.limit", lambda session: set_resource_limit(session, resource, limit), told, resource)
 
 
 @resources.endpoint("DELETE", RESOURCE_LIMIT, Scope.OPERATOR, refuses=(404, 412))
@@ -446,16 +391,7 @@ def delete_resource_limit(resource: str) -> Response:
 
     What the code of a task declares, or its kind has, counts again.
     """
-    with mounted().transaction() as session:
-        require_still(session, ResourceLimits, lambda: find_resource_limit(session, resource), tag_of_resource_limit)
-        if not clear_resource_limit(session, resource):
-            raise not_found()
-        audit(session, "resource.clear_limit", f"resource:{resource}")
-    return Response(status=204)
-
-
-def _answer_resource(limit: ResourceLimits) -> Response:
-    return tagged_as(respond(_RESOURCE, limit), tag_of_resource_limit(limit))
+    return _RESOURCE.clear("resource.clear_limit", clear_resource_limit, resource)
 
 
 @resources.endpoint("GET", "/operator/resource-levels", Scope.OPERATOR)
@@ -478,8 +414,3 @@ def show_resource_level(resource: str) -> Response:
     if not found:
         raise not_found()
     return respond(_LEVEL, found[0])
-
-
-def _told(body: dict[str, Any]) -> dict[str, Any]:
-    """What was asked for, under the names it was asked for by."""
-    return {camel(name): value for name, value in body.items()}

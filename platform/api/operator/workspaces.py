@@ -14,8 +14,9 @@ from uuid_utils.compat import uuid7
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import page_of, respond
 from jobplatform.api.auditing import audit
-from jobplatform.api.editing import require_still, tag_of_workspace_limits, tagged_as
+from jobplatform.api.editing import require_still, tag_of_workspace_limits
 from jobplatform.api.mounted import mounted, serving_blueprint_name
+from jobplatform.api.operator.setting import Setting
 from jobplatform.api.problems import ProblemError, not_found
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.fields import camel
@@ -48,7 +49,10 @@ workspaces = Resource("workspaces", __name__, description="Workspaces, for opera
 WORKSPACES = "/operator/workspaces"
 WORKSPACE = WORKSPACES + "/<uuid:workspaceId>"
 
-_WORKSPACE, _PAGE, _LIMITS = WorkspaceSchema(), WorkspacePageSchema(), WorkspaceLimitsSchema()
+_WORKSPACE, _PAGE = WorkspaceSchema(), WorkspacePageSchema()
+_LIMITS = Setting[LimitsOfWorkspace](
+    "workspace", WorkspaceLimits, WorkspaceLimitsSchema(), read_workspace_limits, tag_of_workspace_limits
+)
 
 AN_ID = "0199f0c2-5a4e-7c31-9a55-6f0f2f6f7d10"
 A_CHANGE = {"plan": "gold", "maxRunning": 20}
@@ -143,7 +147,7 @@ def show_workspace_limits(workspace_id: UUID) -> Response:
     """Show what counts for a workspace: its own values, before its plan's, before the defaults"""
     with mounted().reading() as session:
         _require(session, workspace_id)
-        return _answer_limits(read_workspace_limits(session, workspace_id))
+        return _LIMITS.answer(read_workspace_limits(session, workspace_id))
 
 
 @workspaces.endpoint("PATCH", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(400, 404, 412, 413, 415))
@@ -163,7 +167,7 @@ def change_workspace_limits(changes: dict[str, Any], workspace_id: UUID) -> Resp
         )
         limits = set_workspace_limits(session, workspace_id, changes)
         audit(session, "workspace.limit", f"workspace:{workspace_id}", workspace_id, **_told(changes))
-    return _answer_limits(limits)
+    return _LIMITS.answer(limits)
 
 
 @workspaces.endpoint("DELETE", WORKSPACE + "/limits", Scope.OPERATOR, refuses=(404, 412))
@@ -171,18 +175,7 @@ def change_workspace_limits(changes: dict[str, Any], workspace_id: UUID) -> Resp
 @workspaces.headers(*EDITED)
 def delete_workspace_limits(workspace_id: UUID) -> Response:
     """Take a workspace off its plan and back to the defaults"""
-    with mounted().transaction() as session:
-        require_still(
-            session, WorkspaceLimits, lambda: read_workspace_limits(session, workspace_id), tag_of_workspace_limits
-        )
-        if not clear_workspace_limits(session, workspace_id):
-            raise not_found()
-        audit(session, "workspace.clear_limits", f"workspace:{workspace_id}", workspace_id)
-    return Response(status=204)
-
-
-def _answer_limits(limits: LimitsOfWorkspace) -> Response:
-    return tagged_as(respond(_LIMITS, limits), tag_of_workspace_limits(limits))
+    return _LIMITS.clear("workspace.clear_limits", clear_workspace_limits, workspace_id)
 
 
 def _set_limits(session: Session, workspace_id: UUID, body: dict[str, Any]) -> None:
