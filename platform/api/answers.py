@@ -163,9 +163,8 @@ def list_of_steps(steps: Sequence[JobStep]) -> Response:
 
 def describe(job: Job) -> dict[str, Any]:
     """A job as :class:`JobSchema` takes it."""
-    columns = {name: getattr(job, name) for name in _JOB.fields if hasattr(job, name)}
     return {
-        **columns,
+        **columns_of(_JOB, job),
         "worker_id": job.last_worker_id,
         "worker": getattr(job, "worker", None),
         "after": [_describe_wait(wait) for wait in getattr(job, "waits", ())],
@@ -173,6 +172,11 @@ def describe(job: Job) -> dict[str, Any]:
         "status_url": (url := job_url(job.workspace_id, job.id)),
         "events_url": f"{url}/events",
     }
+
+
+def columns_of(schema: Schema, row: Any) -> dict[str, Any]:
+    """What ``row`` has of the fields of ``schema``, where both call it the same."""
+    return {name: getattr(row, name) for name in schema.fields if hasattr(row, name)}
 
 
 def _describe_wait(wait: Wait) -> dict[str, Any]:

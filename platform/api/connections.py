@@ -11,12 +11,12 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from jobplatform.api.access.principals import Scope
-from jobplatform.api.answers import page_of, respond
+from jobplatform.api.answers import columns_of, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tag_of_connection, tagged_as
 from jobplatform.api.mounted import mounted, reach_of_request, serving_url
 from jobplatform.api.problems import not_found, sealing
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
+from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.connections import (
     ConnectionChangeSchema,
     ConnectionPageSchema,
@@ -50,7 +50,6 @@ A_BODY = {
     "config": {"baseUrl": "https://crm.example.com", "streams": {"contacts": {"path": "/v1/contacts"}}},
     "credentials": {"scheme": "bearer", "token": "…"},
 }
-LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 _CONNECTION, _PAGE, _TRIED = ConnectionSchema(), ConnectionPageSchema(), TriedSchema()
 
@@ -69,7 +68,7 @@ def list_workspace_connections(query: dict[str, Any], workspace_id: UUID) -> Res
 
 @connections.endpoint("POST", CONNECTIONS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415, 422))
 @connections.body(NewConnectionSchema, example=A_BODY)
-@connections.answers(201, ConnectionSchema, headers={**LOCATED, **EDITABLE})
+@connections.answers(201, ConnectionSchema, headers={**AT_ITS_URL, **EDITABLE})
 def create_workspace_connection(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Connect a source
 
@@ -200,9 +199,8 @@ def _describe(session: Session, workspace_id: UUID, found: Sequence[Connection])
 
 
 def _describe_one(connection: Connection, seen: CredentialsSeen | None) -> dict[str, Any]:
-    columns = {name: getattr(connection, name) for name in _CONNECTION.fields if hasattr(connection, name)}
     return {
-        **columns,
+        **columns_of(_CONNECTION, connection),
         # One of before there were credentials may hold some.
         "config": redact_configuration(connection.config),
         "has_credentials": seen is not None,

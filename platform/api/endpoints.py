@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -16,10 +17,12 @@ from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tagged_as
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found
+from jobplatform.api.problems import not_found, sealing
 from jobplatform.models import Hook, WebhookSubscription
 
 T = TypeVar("T", Hook, WebhookSubscription)
+
+_MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,17 @@ class Kind(Generic[T]):
     def show(self, workspace_id: UUID, id: UUID) -> Response:
         with mounted().reading() as session:
             return self.answer(session, self.seen(session, workspace_id, id))
+
+    def rotate_secret(
+        self, workspace_id: UUID, id: UUID, rotate: Callable[..., str | None], shown: Schema, body: dict[str, Any]
+    ) -> Response:
+        """``shown`` is it with its new secret, this once."""
+        options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
+        with mounted().transaction() as session, sealing("/secret", "A secret"):
+            one = self.locked(session, workspace_id, id)
+            secret = rotate(session, one, body.get("secret"), **options)
+            self.audit(session, "rotate_secret", one, oldUntil=one.previous_until)
+            return respond(shown, {**self.describe(session, one), "secret": secret})
 
     def disable(self, workspace_id: UUID, id: UUID, disable: Callable[..., bool]) -> Response:
         """Once more is no change, and leaves no line."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access.guard import current_principal
 from jobplatform.api.access.principals import Scope
-from jobplatform.api.answers import job_url, page_of, respond
+from jobplatform.api.answers import columns_of, job_url, page_of, respond
 from jobplatform.api.editing import tag_of_hook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.problems import invalid, sealing
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
+from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.hooks import (
     DeliveriesSchema,
     DeliverySchema,
@@ -53,7 +52,6 @@ HOOK = HOOKS + "/<uuid:hookId>"
 
 _HOOK, _SHOWN, _SECRET, _PAGE = HookSchema(), ShownHookSchema(), ShownSecretSchema(), HookPageSchema()
 _DELIVERY, _DELIVERIES = DeliverySchema(), DeliveriesSchema()
-_MILLISECOND = datetime.timedelta(milliseconds=1)
 
 A_HOOK = {
     "name": "Strava activities",
@@ -63,7 +61,6 @@ A_HOOK = {
     "publicUrl": "https://jobs.example.com/api",
 }
 _KIND = Kind[Hook]("hook", _HOOK, find_hook, get_hook, lambda _session, hook: _describe(hook), tag_of_hook)
-LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
 @hooks.endpoint("GET", HOOKS, Scope.CONNECTIONS, refuses=(404,))
@@ -79,7 +76,7 @@ def list_all_hooks(query: dict[str, Any], workspace_id: UUID) -> Response:
 
 @hooks.endpoint("POST", HOOKS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415), shows_secret=True)
 @hooks.body(NewHookSchema, example=A_HOOK)
-@hooks.answers(201, ShownHookSchema, headers={**LOCATED, **EDITABLE})
+@hooks.answers(201, ShownHookSchema, headers={**AT_ITS_URL, **EDITABLE})
 def make_hook(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Make a hook, and show its URL this once
 
@@ -153,12 +150,7 @@ def rotate_key(workspace_id: UUID, hook_id: UUID) -> Response:
 @hooks.answers(200, ShownSecretSchema)
 def rotate_secret(body: dict[str, Any], workspace_id: UUID, hook_id: UUID) -> Response:
     """Have deliveries checked by another secret; for a while what the old one signs is taken too"""
-    options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
-    with mounted().transaction() as session, sealing("/secret", "A secret"):
-        hook = _KIND.locked(session, workspace_id, hook_id)
-        secret = rotate_hook_secret(session, hook, body.get("secret"), **options)
-        _KIND.audit(session, "rotate_secret", hook, oldUntil=hook.previous_until)
-        return respond(_SECRET, {**_describe(hook), "secret": secret})
+    return _KIND.rotate_secret(workspace_id, hook_id, rotate_hook_secret, _SECRET, body)
 
 
 @hooks.endpoint("POST", HOOK + "/disable", Scope.CONNECTIONS, refuses=(404,))
@@ -195,8 +187,8 @@ def _require_connection(session: Session, workspace_id: UUID, body: dict[str, An
 
 
 def _describe(hook: Hook) -> dict[str, Any]:
-    columns = {name: getattr(hook, name) for name in _HOOK.fields if hasattr(hook, name)}
-    return {**columns, "job_type": hook.task, "public_url": hook.url, "rotating_until": hook.previous_until}
+    renamed = {"job_type": hook.task, "public_url": hook.url, "rotating_until": hook.previous_until}
+    return {**columns_of(_HOOK, hook), **renamed}
 
 
 def _show_once(made: NewHook) -> dict[str, Any]:
@@ -206,6 +198,5 @@ def _show_once(made: NewHook) -> dict[str, Any]:
 
 
 def _describe_delivery(delivery: HookDelivery) -> dict[str, Any]:
-    columns = {name: getattr(delivery, name) for name in _DELIVERY.fields if hasattr(delivery, name)}
     status_url = job_url(delivery.workspace_id, delivery.job_id) if delivery.job_id else None
-    return {**columns, "status_url": status_url}
+    return {**columns_of(_DELIVERY, delivery), "status_url": status_url}

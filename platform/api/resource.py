@@ -77,6 +77,7 @@ QUOTA: dict[str, Any] = {
 }
 RATE: dict[str, Any] = {**QUOTA, "description": "The token has made as many requests in this minute as it may"}
 LOCATED = {"Location": _header("The job's URL", format="uri-reference"), "Retry-After": RETRY_AFTER}
+AT_ITS_URL = {"Location": _header("Its URL", format="uri-reference")}
 LISTED = {"Link": _header('The next page, as rel="next"')}
 TAGGED = {"ETag": _header("The tag of this state of the job"), "Retry-After": RETRY_AFTER}
 CONDITIONAL = [

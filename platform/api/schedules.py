@@ -10,7 +10,7 @@ from flask import Response, url_for
 from jobplatform.api import scheduling
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.mounted import serving_blueprint_name
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, QUOTA, Resource
+from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, QUOTA, Resource
 from jobplatform.api.schemas.jobs import PageQuerySchema, ProblemSchema
 from jobplatform.api.schemas.schedules import (
     A_PREVIEW,
@@ -38,7 +38,6 @@ CONFLICT: dict[str, Any] = {
     "description": "The name is taken, or the schedule is declared in code",
 }
 A_BODY = {"jobType": "sync", "name": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
-LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
 @schedules.endpoint("GET", SCHEDULES, Scope.SCHEDULES, refuses=(404,))
@@ -52,7 +51,7 @@ def list_schedules(query: dict[str, Any], workspace_id: UUID) -> Response:
 @schedules.endpoint("POST", SCHEDULES, Scope.SCHEDULES, refuses=(400, 404, 413, 415))
 @schedules.may_answer(409, **CONFLICT)
 @schedules.body(NewScheduleSchema, example=A_BODY)
-@schedules.answers(201, ScheduleSchema, headers={**LOCATED, **EDITABLE})
+@schedules.answers(201, ScheduleSchema, headers={**AT_ITS_URL, **EDITABLE})
 def create_schedule(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Make a schedule for this workspace
 
@@ -113,7 +112,7 @@ def resume_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
 
 @schedules.endpoint("POST", SCHEDULE + "/run-now", Scope.SCHEDULES, refuses=(404, 422))
 @schedules.may_answer(429, **QUOTA)
-@schedules.answers(202, TickSchema, headers=LOCATED)
+@schedules.answers(202, TickSchema, headers=AT_ITS_URL)
 def run_schedule_now(workspace_id: UUID, schedule_id: UUID) -> Response:
     """Enqueue what a tick would, besides the rule's ticks"""
     return scheduling.run_now(workspace_id, schedule_id)

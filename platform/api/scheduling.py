@@ -12,7 +12,7 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from jobplatform.api.access.guard import current_principal
-from jobplatform.api.answers import job_url, page_of, respond
+from jobplatform.api.answers import columns_of, job_url, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tag_of_schedule, tagged_as
 from jobplatform.api.mounted import mounted
@@ -267,7 +267,6 @@ def _refused(session: Session, found: Sequence[Schedule], payloads: Mapping[UUID
 def _describe_one(
     schedule: Schedule, tick: ScheduleTick | None, served: frozenset[str], refused: Problem | None
 ) -> dict[str, Any]:
-    columns = {name: getattr(schedule, name) for name in _SCHEDULE.fields if hasattr(schedule, name)}
     try:
         words, problem = rule_of(schedule).words, None
     except InvalidScheduleError as error:
@@ -279,7 +278,7 @@ def _describe_one(
     elif problem is None and schedule.next_run_at is not None and schedule.task not in served:
         problem = f"no live worker knows the task {schedule.task}: its ticks wait for one"
     return {
-        **columns,
+        **columns_of(_SCHEDULE, schedule),
         "job_type": schedule.task,
         "words": words,
         "made_in_code": schedule.declared_by is not None,
@@ -289,5 +288,5 @@ def _describe_one(
 
 
 def _describe_tick(tick: ScheduleTick) -> dict[str, Any]:
-    columns = {name: getattr(tick, name) for name in _TICK.fields if hasattr(tick, name)}
-    return {**columns, "status_url": job_url(tick.workspace_id, tick.job_id) if tick.job_id else None}
+    status_url = job_url(tick.workspace_id, tick.job_id) if tick.job_id else None
+    return {**columns_of(_TICK, tick), "status_url": status_url}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence, Set
 from typing import Any
 from uuid import UUID
@@ -12,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from jobplatform.api.access.guard import current_principal
 from jobplatform.api.access.principals import Scope
-from jobplatform.api.answers import job_url, page_of, respond, status_conflict
+from jobplatform.api.answers import columns_of, job_url, page_of, respond, status_conflict
 from jobplatform.api.editing import tag_of_webhook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
 from jobplatform.api.problems import not_found, sealing
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
+from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.schemas.webhooks import (
     NewWebhookSchema,
@@ -57,7 +56,6 @@ WEBHOOK = WEBHOOKS + "/<uuid:webhookId>"
 
 _WEBHOOK, _SHOWN, _PAGE = WebhookSchema(), ShownWebhookSchema(), WebhookPageSchema()
 _DELIVERIES, _TEST = WebhookDeliveriesSchema(), SentTestSchema()
-_MILLISECOND = datetime.timedelta(milliseconds=1)
 
 A_WEBHOOK = {
     "name": "the CRM",
@@ -73,7 +71,6 @@ _KIND = Kind[WebhookSubscription](
     lambda session, webhook: _describe(session, [webhook])[0],
     tag_of_webhook,
 )
-LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
 @webhooks.endpoint("GET", WEBHOOKS, Scope.CONNECTIONS, refuses=(404,))
@@ -90,7 +87,7 @@ def list_all_webhooks(query: dict[str, Any], workspace_id: UUID) -> Response:
 
 @webhooks.endpoint("POST", WEBHOOKS, Scope.CONNECTIONS, refuses=(400, 404, 413, 415), shows_secret=True)
 @webhooks.body(NewWebhookSchema, example=A_WEBHOOK)
-@webhooks.answers(201, ShownWebhookSchema, headers={**LOCATED, **EDITABLE})
+@webhooks.answers(201, ShownWebhookSchema, headers={**AT_ITS_URL, **EDITABLE})
 def make_webhook(body: dict[str, Any], workspace_id: UUID) -> Response:
     """Have endings of jobs told to a URL, and show the secret they are signed with this once
 
@@ -144,28 +141,22 @@ def remove_webhook(workspace_id: UUID, webhook_id: UUID) -> Response:
 @webhooks.answers(200, ShownWebhookSchema)
 def rotate_secret_of_webhook(body: dict[str, Any], workspace_id: UUID, webhook_id: UUID) -> Response:
     """Sign with another secret, and show it this once; for a while the old one signs too"""
-    options = {"keep_old": body["keep_old_ms"] * _MILLISECOND} if "keep_old_ms" in body else {}
-    with mounted().transaction() as session, sealing("/secret", "A secret"):
-        webhook = _KIND.locked(session, workspace_id, webhook_id)
-        secret = rotate_webhook_secret(session, webhook, body.get("secret"), **options)
-        _KIND.audit(session, "rotate_secret", webhook, oldUntil=webhook.previous_until)
-        return respond(_SHOWN, {**_describe(session, [webhook])[0], "secret": secret})
+    return _KIND.rotate_secret(workspace_id, webhook_id, rotate_webhook_secret, _SHOWN, body)
 
 
 @webhooks.endpoint("POST", WEBHOOK + "/test", Scope.CONNECTIONS, refuses=(404, 409))
-@webhooks.answers(202, SentTestSchema, headers=LOCATED)
+@webhooks.answers(202, SentTestSchema, headers=AT_ITS_URL)
 def send_test_event(workspace_id: UUID, webhook_id: UUID) -> Response:
     """Send the event `webhook.test`"""
     with mounted().transaction() as session:
         webhook = _KIND.locked(session, workspace_id, webhook_id)
         job_id = send_test(session, webhook)
         _KIND.audit(session, "test", webhook, jobId=job_id)
-    where = job_url(workspace_id, job_id)
-    return respond(_TEST, {"job_id": job_id, "status_url": where}, 202, {"Location": where})
+    return _to_be_sent(workspace_id, job_id)
 
 
 @webhooks.endpoint("POST", WEBHOOK + "/deliveries/<uuid:jobId>/redeliver", Scope.CONNECTIONS, refuses=(404, 409))
-@webhooks.answers(202, SentTestSchema, headers=LOCATED)
+@webhooks.answers(202, SentTestSchema, headers=AT_ITS_URL)
 def redeliver_one(workspace_id: UUID, webhook_id: UUID, job_id: UUID) -> Response:
     """Send a delivery that has ended once more, under the same `webhook-id`
 
@@ -180,8 +171,7 @@ def redeliver_one(workspace_id: UUID, webhook_id: UUID, job_id: UUID) -> Respons
             raise status_conflict(delivery, "delivered again")
         again = redeliver(session, webhook, delivery)
         _KIND.audit(session, "redeliver", webhook, jobId=again, again=job_id)
-    where = job_url(workspace_id, again)
-    return respond(_TEST, {"job_id": again, "status_url": where}, 202, {"Location": where})
+    return _to_be_sent(workspace_id, again)
 
 
 @webhooks.endpoint("POST", WEBHOOK + "/disable", Scope.CONNECTIONS, refuses=(404,))
@@ -211,6 +201,11 @@ def list_webhook_deliveries(workspace_id: UUID, webhook_id: UUID) -> Response:
     return respond(_DELIVERIES, {"items": [_describe_delivery(job) for job in found]})
 
 
+def _to_be_sent(workspace_id: UUID, job_id: UUID) -> Response:
+    where = job_url(workspace_id, job_id)
+    return respond(_TEST, {"job_id": job_id, "status_url": where}, 202, {"Location": where})
+
+
 def _options(body: dict[str, Any]) -> dict[str, Any]:
     return {("tasks" if name == "job_types" else name): value for name, value in body.items()}
 
@@ -221,9 +216,8 @@ def _describe(session: Session, found: Sequence[WebhookSubscription]) -> list[di
 
 
 def _describe_one(webhook: WebhookSubscription, served: Set[str]) -> dict[str, Any]:
-    columns = {name: getattr(webhook, name) for name in _WEBHOOK.fields if hasattr(webhook, name)}
     return {
-        **columns,
+        **columns_of(_WEBHOOK, webhook),
         "job_types": webhook.tasks,
         "rotating_until": webhook.previous_until,
         "problem": problem_of_webhook(webhook.tasks, served),

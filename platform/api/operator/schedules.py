@@ -10,7 +10,7 @@ from flask import Response, url_for
 from jobplatform.api import scheduling
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.mounted import serving_blueprint_name
-from jobplatform.api.resource import EDITABLE, EDITED, LISTED, QUOTA, Resource
+from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, QUOTA, Resource
 from jobplatform.api.schemas.jobs import PageQuerySchema, ProblemSchema
 from jobplatform.api.schemas.schedules import (
     A_PREVIEW,
@@ -39,7 +39,6 @@ CONFLICT: dict[str, Any] = {
     "description": "The name is taken, or the schedule is declared in code",
 }
 A_BODY = {"jobType": "sync", "name": "hourly sync", "everyMs": 3_600_000, "everyWorkspace": True, "spreadMs": 600_000}
-LOCATED = {"Location": {"description": "Its URL", "schema": {"type": "string", "format": "uri-reference"}}}
 
 
 @platform_schedules.endpoint("GET", SCHEDULES, Scope.OPERATOR)
@@ -53,7 +52,7 @@ def list_platform_schedules(query: dict[str, Any]) -> Response:
 @platform_schedules.endpoint("POST", SCHEDULES, Scope.OPERATOR, refuses=(400, 413, 415))
 @platform_schedules.may_answer(409, **CONFLICT)
 @platform_schedules.body(NewPlatformScheduleSchema, example=A_BODY)
-@platform_schedules.answers(201, ScheduleSchema, headers={**LOCATED, **EDITABLE})
+@platform_schedules.answers(201, ScheduleSchema, headers={**AT_ITS_URL, **EDITABLE})
 def create_platform_schedule(body: dict[str, Any]) -> Response:
     """Make a schedule for the platform, or for every workspace
 
@@ -112,7 +111,7 @@ def resume_platform_schedule(schedule_id: UUID) -> Response:
 
 @platform_schedules.endpoint("POST", SCHEDULE + "/run-now", Scope.OPERATOR, refuses=(404, 422))
 @platform_schedules.may_answer(429, **QUOTA)
-@platform_schedules.answers(202, TickSchema, headers=LOCATED)
+@platform_schedules.answers(202, TickSchema, headers=AT_ITS_URL)
 def run_platform_schedule_now(schedule_id: UUID) -> Response:
     """Enqueue what a tick would, besides the rule's ticks; for every workspace, the workers do it"""
     return scheduling.run_now(PLATFORM_WORKSPACE, schedule_id)
