@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 import click
@@ -62,17 +62,11 @@ def enqueue(
     task: str,
     workspace: str,
     payload: str,
-    priority: int | None,
-    delay: datetime.timedelta | None,
-    longest_delay: datetime.timedelta | None,
-    start_within: datetime.timedelta | None,
-    queue: str | None,
-    unique_key: str | None,
-    unique_for: datetime.timedelta | None,
     if_active: str | None,
     parent: UUID | None,
     wait: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Enqueue a job of TASK. Says so when there is one of its key, which is unfinished or too recent."""
     known = known_tasks()
@@ -81,18 +75,7 @@ def enqueue(
         if parent is not None and get_job(session, workspace_id, parent) is None:
             raise click.ClickException(f"{parent} is not a job of this workspace")
         wanted, value = known.offered(task), parse_payload(payload)
-        job = wanted.new_job(
-            value,
-            workspace_id=workspace_id,
-            priority=priority,
-            delay=delay,
-            longest_delay=longest_delay,
-            start_within=start_within,
-            queue=queue,
-            unique_key=unique_key,
-            unique_for=unique_for,
-            if_active=ON_CONFLICT.get(if_active),
-        )
+        job = wanted.new_job(value, workspace_id=workspace_id, if_active=ON_CONFLICT.get(if_active), **options)
         answer = known.enqueue(session, dataclasses.replace(job, parent_id=parent))
         if if_active == "refuse" and not answer.created:
             raise click.ClickException(refusal(answer))

@@ -183,34 +183,12 @@ def take_authorization(
     ``connection_id`` is from the address that they came back to, where it is one of a connection's own client. Or why
     it is not good. The caller commits in either case, before anything else: a state is good once.
     """
-    found = _taken(session, state)
-    if found is None:
-        return AuthorizationError("this was begun too long ago, or has been used already; begin again", "expired")
-    if not _is_theirs(found, actor, binding):
-        return AuthorizationError("this was begun by somebody else, or in another browser; begin again", "not-yours")
-    if connection_id != (None if found.client_hash is None else found.connection_id):
-        return AuthorizationError("this came back to the address of another provider; begin again", "not-yours")
-    connection = get_connection(session, found.workspace_id, found.connection_id)
-    if connection is None:
-        return AuthorizationError("the connection is gone", "gone")
     try:
-        own = None if found.client_hash is None else _own(session, connection)
+        begun = _use_up(session, state)
+        _require_theirs(begun, actor, binding, connection_id)
+        return _taken(session, begun, state)
     except AuthorizationError as error:
         return error
-    if found.client_hash is not None and (own is None or _client_hash(own) != found.client_hash):
-        return AuthorizationError(CLIENT_CHANGED, "changed")
-    return Taken(
-        workspace_id=found.workspace_id,
-        connection_id=found.connection_id,
-        actor=found.actor,
-        redirect_url=found.redirect_url,
-        origin=found.origin,
-        scopes=tuple(found.scopes),
-        verifier=open_secret(session, found.workspace_id, _place(state), _FIELD, found.sealed),
-        connector_type=connection.connector_type,
-        token_url=_token_url(connection) if own is None else str(own.values["token_url"]),
-        own=own,
-    )
 
 
 def exchange_code(
@@ -371,10 +349,11 @@ class _Begun(NamedTuple):
     client_hash: bytes | None
 
 
-def _taken(session: Session, state: str) -> _Begun | None:
+def _use_up(session: Session, state: str) -> _Begun:
+    expired = AuthorizationError("this was begun too long ago, or has been used already; begin again", "expired")
     workspace_id = workspace_of_state(state)
     if workspace_id is None:
-        return None
+        raise expired
     visit(session, workspace_id)
     table = ConnectionAuthorization
     used_up = delete(table).where(table.workspace_id == workspace_id, table.state_hash == _digest(state))
@@ -383,7 +362,43 @@ def _taken(session: Session, state: str) -> _Begun | None:
         used_up.returning((table.expires_at > clock()).label("is_good"), *columns),
         execution_options={"synchronize_session": False},
     ).one_or_none()
-    return None if row is None or not row[0] else _Begun(*row[1:])
+    if row is None or not row[0]:
+        raise expired
+    return _Begun(*row[1:])
+
+
+def _require_theirs(begun: _Begun, actor: str | None, binding: str | None, connection_id: uuid.UUID | None) -> None:
+    if not _is_theirs(begun, actor, binding):
+        raise AuthorizationError("this was begun by somebody else, or in another browser; begin again", "not-yours")
+    if connection_id != (None if begun.client_hash is None else begun.connection_id):
+        raise AuthorizationError("this came back to the address of another provider; begin again", "not-yours")
+
+
+def _is_theirs(begun: _Begun, actor: str | None, binding: str | None) -> bool:
+    if actor is not None:
+        return hmac.compare_digest(begun.actor.encode(), actor.encode())
+    return hmac.compare_digest(begun.binding_hash, _digest(binding or ""))
+
+
+def _taken(session: Session, begun: _Begun, state: str) -> Taken:
+    connection = get_connection(session, begun.workspace_id, begun.connection_id)
+    if connection is None:
+        raise AuthorizationError("the connection is gone", "gone")
+    own = None if begun.client_hash is None else _own(session, connection)
+    if begun.client_hash is not None and (own is None or _client_hash(own) != begun.client_hash):
+        raise AuthorizationError(CLIENT_CHANGED, "changed")
+    return Taken(
+        workspace_id=begun.workspace_id,
+        connection_id=begun.connection_id,
+        actor=begun.actor,
+        redirect_url=begun.redirect_url,
+        origin=begun.origin,
+        scopes=tuple(begun.scopes),
+        verifier=open_secret(session, begun.workspace_id, _place(state), _FIELD, begun.sealed),
+        connector_type=connection.connector_type,
+        token_url=_token_url(connection) if own is None else str(own.values["token_url"]),
+        own=own,
+    )
 
 
 def _new_state(workspace_id: uuid.UUID) -> str:
@@ -426,12 +441,6 @@ def _authorize_url(asker: _Asker, row: ConnectionAuthorization, state: str, veri
         asked["scope"] = asker.separator.join(row.scopes)
     # Beside what the address may say itself.
     return str(httpx.URL(asker.authorize_url).copy_merge_params(asked))
-
-
-def _is_theirs(begun: _Begun, actor: str | None, binding: str | None) -> bool:
-    if actor is not None:
-        return hmac.compare_digest(begun.actor.encode(), actor.encode())
-    return hmac.compare_digest(begun.binding_hash, _digest(binding or ""))
 
 
 def _ask(url: str, form: Mapping[str, str], more: Mapping[str, str], *, allow_private: bool) -> Answer:

@@ -262,22 +262,17 @@ class Tasks(Declarations):
             self._refuse_bad_options(name, options, named, unique)
             annotated, returned = hints_of(handler, declared=payload is not None)
             taken: PayloadType[P] = payload_type(annotated if payload is None else payload)
-            task = Task(
-                self,
-                name,
-                handler,
-                taken,
-                options,
-                result=result_type(result, returned),
-                unique=None if unique is None else Uniqueness(name, unique, taken),
-                resource=named,
-            )
-            self._tasks[name] = task
-            if taken.refuse is not None:
-                self._refusing[name] = taken.refuse
-            return task
+            key = None if unique is None else Uniqueness(name, unique, taken)
+            returning = result_type(result, returned)
+            return self._add(Task(self, name, handler, taken, options, result=returning, unique=key, resource=named))
 
         return declare
+
+    def _add(self, task: Task[P, R]) -> Task[P, R]:
+        self._tasks[task.name] = task
+        if task.payload.refuse is not None:
+            self._refusing[task.name] = task.payload.refuse
+        return task
 
     def batch_task(
         self,
