@@ -211,8 +211,8 @@ def _do_portion(session: Session, action_id: uuid.UUID) -> None:
         session.flush()
         return
     answers = act(session, found.keys)
-    done = [key for key, answer in answers.items() if answer in _DONE]
-    left = Counter(answer for answer in answers.values() if answer not in _DONE)
+    done = [key for key, answer in answers.items() if answer in DONE]
+    left = Counter(answer for answer in answers.values() if answer not in DONE)
     _record(session, row, done)
     row.looked_at += found.looked_at
     row.done += len(done)
@@ -270,7 +270,7 @@ _ACTS: Final[Mapping[str, Callable[[Session, Sequence[Key]], dict[Key, str]]]] =
     "cancel": _cancel,
     "delete": delete_jobs,
 }
-_DONE: Final = frozenset({RetryKind.RETRIED.value, "cancelled", "requested", DELETED, ChangeAnswer.CHANGED.value})
+DONE: Final = frozenset({RetryKind.RETRIED.value, "cancelled", "requested", DELETED, ChangeAnswer.CHANGED.value})
 
 
 def _narrowed(deed: BulkDeed, search: Search) -> Search:
@@ -279,7 +279,7 @@ def _narrowed(deed: BulkDeed, search: Search) -> Search:
     wanted = tuple(status for status in can if not search.statuses or status in search.statuses)
     if not wanted:
         said = ", ".join(search.statuses)
-        problem = f"no job that is {said} can be {_PAST[deed]}; one that is {' or '.join(can)} can"
+        problem = f"no job that is {said} can be {PAST[deed]}; one that is {' or '.join(can)} can"
         raise SearchError([Problem("/q/status", problem)])
     return replace(search, statuses=wanted)
 
@@ -288,7 +288,7 @@ def _seen(row: BulkActionRow) -> BulkAction:
     return BulkAction(**{name: getattr(row, name) for name in BulkAction.__dataclass_fields__})
 
 
-_PAST: Final[Mapping[BulkDeed, str]] = {
+PAST: Final[Mapping[BulkDeed, str]] = {
     "retry": "retried",
     "cancel": "cancelled",
     "delete": "deleted",

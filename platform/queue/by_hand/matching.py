@@ -23,18 +23,14 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import FINAL_STATUSES, JobRecord, QueueRow, State, Status, clock, visit
 from jobplatform.queue.allowed import require_durations
-from jobplatform.queue.by_hand.cancel import CancelAnswer, cancel_job
-from jobplatform.queue.by_hand.retry_job import RetryKind, retry_one_of_many
+from jobplatform.queue.by_hand.bulk_actions import BULK_STATUSES, DONE, PAST
+from jobplatform.queue.by_hand.cancel import cancel_job
+from jobplatform.queue.by_hand.retry_job import retry_one_of_many
 
 Deed = Literal["retry", "cancel"]
 
 #: Jobs of one portion.
 MOST = 100
-#: What can be retried, and what can be cancelled.
-STATUSES: dict[Deed, tuple[Status, ...]] = {
-    "retry": (Status.FAILED, Status.CANCELLED),
-    "cancel": (Status.PENDING, Status.RUNNING),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +80,7 @@ def act_on_some(
     done, left = [], Counter[str]()
     for workspace_id, job_id in keys:
         answer = _ACTS[deed](session, workspace_id, job_id)
-        if answer in _DONE:
+        if answer in DONE:
             done.append((workspace_id, job_id))
         else:
             left[answer] += 1
@@ -96,14 +92,13 @@ def _cancel(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> str
 
 
 _ACTS: dict[Deed, Callable[[Session, uuid.UUID, uuid.UUID], str]] = {"retry": retry_one_of_many, "cancel": _cancel}
-_DONE = {RetryKind.RETRIED.value, CancelAnswer.CANCELLED.value, CancelAnswer.REQUESTED.value}
 
 
 def _chosen(deed: Deed, matching: Matching) -> Select[Any]:
     """Their keys, and their statuses as numbers: what ended is in the records, what has not in the narrow table."""
-    if matching.status is not None and matching.status not in STATUSES[deed]:
-        can = " or ".join(STATUSES[deed])
-        problem = f"a {matching.status.value} job cannot be {_PAST[deed]}; a {can} one can"
+    if matching.status is not None and matching.status not in BULK_STATUSES[deed]:
+        can = " or ".join(BULK_STATUSES[deed])
+        problem = f"a {matching.status.value} job cannot be {PAST[deed]}; a {can} one can"
         raise InvalidLimitError([Problem("/status", problem)])
     return _ended(matching) if deed == "retry" else _live(matching)
 
@@ -135,7 +130,4 @@ def _of(statement: Select[Any], table: type[JobRecord] | type[QueueRow], matchin
 
 
 def _wanted(deed: Deed, matching: Matching) -> tuple[Status, ...]:
-    return (matching.status,) if matching.status else STATUSES[deed]
-
-
-_PAST: dict[Deed, str] = {"retry": "retried", "cancel": "cancelled"}
+    return (matching.status,) if matching.status else BULK_STATUSES[deed]
