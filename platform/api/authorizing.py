@@ -20,7 +20,7 @@ from jobplatform.api.access.principals import Principal, Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import Reach, mounted, serving_url
-from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found, unavailable
+from jobplatform.api.problems import PROBLEM_JSON, ProblemError, require_found, unavailable
 from jobplatform.api.requests import current_request_id
 from jobplatform.api.resource import Resource
 from jobplatform.api.schemas.fields import CamelSchema, Moment
@@ -98,9 +98,7 @@ def authorize_connection(workspace_id: UUID, connection_id: UUID) -> Response:
         words = "It is not known here how this API is reached from outside (JOBPLATFORM_PUBLIC_URL)."
         raise _problem(AuthorizationError(words, "no-callback"))
     with mounted().transaction() as session:
-        found = get_connection(session, workspace_id, connection_id)
-        if found is None:
-            raise not_found()
+        found = require_found(get_connection(session, workspace_id, connection_id))
         try:
             begun = begin_authorization(
                 session,

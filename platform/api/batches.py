@@ -24,7 +24,7 @@ from jobplatform.api.enqueueing_many import (
     read_wanted,
 )
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.problems import PROBLEM_JSON, ProblemError, not_found
+from jobplatform.api.problems import PROBLEM_JSON, ProblemError, require_found
 from jobplatform.api.resource import CONDITIONAL, DUPLICATE, LISTED, QUOTA, RETRY_AFTER, TAGGED, Resource
 from jobplatform.api.schemas.fields import CamelSchema, Few, Flag, Moment, camel
 from jobplatform.api.schemas.jobs import (
@@ -320,10 +320,7 @@ def _closed(batch_id: UUID) -> ProblemError:
 
 
 def _find(session: Session, workspace_id: UUID, batch_id: UUID) -> BatchSeen:
-    batch = get_batch(session, workspace_id, batch_id)
-    if batch is None:
-        raise not_found()
-    return batch
+    return require_found(get_batch(session, workspace_id, batch_id))
 
 
 def _show(workspace_id: UUID, batch_id: UUID) -> Response:

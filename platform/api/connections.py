@@ -15,7 +15,7 @@ from jobplatform.api.answers import columns_of, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tag_of_connection, tagged_as
 from jobplatform.api.mounted import mounted, reach_of_request, serving_url
-from jobplatform.api.problems import not_found, sealing
+from jobplatform.api.problems import require_found, sealing
 from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.connections import (
     ConnectionChangeSchema,
@@ -158,10 +158,7 @@ def _asking() -> Iterator[Session]:
 
 
 def _found(session: Session, workspace_id: UUID, connection_id: UUID, *, lock: bool = False) -> Connection:
-    found = get_connection(session, workspace_id, connection_id, lock=lock)
-    if found is None:
-        raise not_found()
-    return found
+    return require_found(get_connection(session, workspace_id, connection_id, lock=lock))
 
 
 def _still(session: Session, workspace_id: UUID, connection_id: UUID) -> Connection:

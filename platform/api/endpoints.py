@@ -17,7 +17,7 @@ from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tagged_as
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found, sealing
+from jobplatform.api.problems import require_found, sealing
 from jobplatform.models import Hook, WebhookSubscription
 
 T = TypeVar("T", Hook, WebhookSubscription)
@@ -38,10 +38,7 @@ class Kind(Generic[T]):
 
     def locked(self, session: Session, workspace_id: UUID, id: UUID) -> T:
         """To be changed; 404 where there is none."""
-        found = self.find(session, workspace_id, id)
-        if found is None:
-            raise not_found()
-        return found
+        return require_found(self.find(session, workspace_id, id))
 
     def still(self, session: Session, workspace_id: UUID, id: UUID) -> T:
         """To be changed, or deleted, by somebody who has read it; 412 where that is another by now."""
@@ -51,10 +48,7 @@ class Kind(Generic[T]):
 
     def seen(self, session: Session, workspace_id: UUID, id: UUID) -> T:
         """To be looked at; 404 where there is none."""
-        found = self.look(session, workspace_id, id)
-        if found is None:
-            raise not_found()
-        return found
+        return require_found(self.look(session, workspace_id, id))
 
     def audit(self, session: Session, deed: str, one: T, **details: Any) -> None:
         audit(session, f"{self.noun}.{deed}", f"{self.noun}:{one.id}", one.workspace_id, name=one.name, **details)

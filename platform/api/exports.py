@@ -16,7 +16,7 @@ from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import Reach, mounted, serving_url
-from jobplatform.api.problems import ProblemError, not_found
+from jobplatform.api.problems import ProblemError, not_found, require_found
 from jobplatform.api.resource import LISTED, Resource
 from jobplatform.api.schemas.fields import CamelSchema, Moment
 from jobplatform.api.schemas.jobs import PageQuerySchema
@@ -117,9 +117,7 @@ def delete_export(workspace_id: UUID, export_id: UUID) -> Response:
 @downloads.answers(200, description="The file", content_type="application/octet-stream")
 def download_export(token: str) -> Response:
     """Fetch an exported file by its link, which is all that this needs"""
-    claim = read_link_token(token)
-    if claim is None:
-        raise not_found()
+    claim = require_found(read_link_token(token))
     with mounted().transaction(Reach(Role.API, claim.workspace_id)) as session:
         export = find_linked(session, claim)
         if export is not None:
@@ -162,10 +160,7 @@ def _find(session: Session, workspace_id: UUID, export_id: UUID) -> ExportFile:
     statement = select(ExportFile).where(
         ExportFile.workspace_id == workspace_id, ExportFile.id == export_id, ExportFile.expires_at > clock()
     )
-    found = session.scalars(statement).one_or_none()
-    if found is None:
-        raise not_found()
-    return found
+    return require_found(session.scalars(statement).one_or_none())
 
 
 def _describe(export: ExportFile) -> dict[str, Any]:

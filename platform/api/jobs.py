@@ -21,7 +21,7 @@ from jobplatform.api.auditing import audit
 from jobplatform.api.enqueueing import enqueue
 from jobplatform.api.enqueueing_many import enqueue_all
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import invalid, not_found, unavailable
+from jobplatform.api.problems import invalid, require_found, unavailable
 from jobplatform.api.reading import (
     places_for_reader,
     read_existing,
@@ -122,8 +122,7 @@ def show_job(query: dict[str, Any], workspace_id: UUID, job_id: UUID) -> Respons
 def list_job_attempts(workspace_id: UUID, job_id: UUID) -> Response:
     """List the attempts of a job that did not simply succeed"""
     with mounted().reading() as session:
-        if get_job(session, workspace_id, job_id) is None:
-            raise not_found()
+        require_found(get_job(session, workspace_id, job_id))
         found = list_attempts(session, workspace_id, job_id)
         reveal(session, found, to_reader=reader_sees_sealed())
         return list_of_attempts(found, places_for_reader(session, (attempt.worker_id for attempt in found)))
@@ -134,8 +133,7 @@ def list_job_attempts(workspace_id: UUID, job_id: UUID) -> Response:
 def list_job_steps(workspace_id: UUID, job_id: UUID) -> Response:
     """List the steps that a job has done, and its checkpoint"""
     with mounted().reading() as session:
-        if get_job(session, workspace_id, job_id) is None:
-            raise not_found()
+        require_found(get_job(session, workspace_id, job_id))
         found = list_steps(session, workspace_id, job_id, largest=LARGEST_SHOWN)
         reveal(session, found, to_reader=reader_sees_sealed())
     return list_of_steps(found)

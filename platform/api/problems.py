@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import werkzeug
 from flask import Response, request
@@ -42,6 +42,8 @@ from jobplatform.errors import (
 )
 from jobplatform.models import MISSING
 from jobplatform.wording import plural
+
+T = TypeVar("T")
 
 log = logging.getLogger("jobplatform.api")
 
@@ -115,6 +117,13 @@ class ProblemError(HTTPException):
 def not_found() -> ProblemError:
     """The one answer for what does not exist and for what belongs to somebody else."""
     return ProblemError(404, "There is nothing here, or it is not yours to see.")
+
+
+def require_found(found: T | None) -> T:
+    """What was looked for; where there is none, raise the problem."""
+    if found is None:
+        raise not_found()
+    return found
 
 
 def invalid(errors: Sequence[Problem]) -> ProblemError:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jobplatform.api.access.guard import current_principal
 from jobplatform.api.answers import page
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found, unavailable
+from jobplatform.api.problems import require_found, unavailable
 from jobplatform.models import Job
 from jobplatform.queue import get_job, list_waits, page_jobs, places_of_workers, reveal
 
@@ -44,9 +44,7 @@ def read_job_in(session: Session, workspace_id: UUID, job_id: UUID) -> Job:
     """The same in a transaction that goes on."""
     job = get_job(session, workspace_id, job_id)
     _complete(session, workspace_id, [job] if job else [])
-    if job is None:
-        raise not_found()
-    return job
+    return require_found(job)
 
 
 def read_existing(workspace_id: UUID, job_id: UUID) -> Job:

@@ -21,7 +21,7 @@ from jobplatform.api.access.refused_deliveries import Suspect
 from jobplatform.api.answers import respond
 from jobplatform.api.bodies import MAX_BODY_BYTES, read_event
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import ProblemError, invalid, not_found, quota_exceeded, unavailable
+from jobplatform.api.problems import ProblemError, invalid, not_found, quota_exceeded, require_found, unavailable
 from jobplatform.api.requests import current_request_id
 from jobplatform.api.resource import QUOTA, RETRY_AFTER, Resource
 from jobplatform.api.schemas.hooks import ReceivedSchema
@@ -140,10 +140,7 @@ def _read_body() -> bytes:
 
 
 def _find_hook(session: Session) -> FoundHook:
-    hook = find_hook_by_key(session, presented_key())
-    if hook is None:
-        raise not_found()
-    return hook
+    return require_found(find_hook_by_key(session, presented_key()))
 
 
 def _require_ready(hook: FoundHook) -> None:

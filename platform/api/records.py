@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import page_with, respond
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found
+from jobplatform.api.problems import require_found
 from jobplatform.api.resource import LISTED, Resource
 from jobplatform.api.schemas.fields import CamelSchema, Digits, Moment, PlaceCursor, read_place, write_place
 from jobplatform.api.schemas.jobs import LARGEST_PAGE, PAGE_LIMIT
@@ -69,8 +69,7 @@ def list_connection_records(query: dict[str, Any], workspace_id: UUID, connectio
     """List records by stream and id, or since a moment in the order in which they were written"""
     since = query.get("updated_since")
     with mounted().reading() as session:
-        if session.get(Connection, (workspace_id, connection_id)) is None:
-            raise not_found()
+        require_found(session.get(Connection, (workspace_id, connection_id)))
         found = list_records(
             session,
             workspace_id,
@@ -94,9 +93,7 @@ def show_connection_record(workspace_id: UUID, connection_id: UUID, record_id: s
                 found = get_record(session, workspace_id, connection_id, stream, external_id)
         case _:
             found = None
-    if found is None:
-        raise not_found()
-    return respond(_RECORD, _describe(found))
+    return respond(_RECORD, _describe(require_found(found)))
 
 
 def _describe(record: RecordSeen) -> dict[str, Any]:

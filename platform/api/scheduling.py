@@ -16,7 +16,7 @@ from jobplatform.api.answers import columns_of, job_url, page_of, respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still_locked, tag_of_schedule, tagged_as
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import invalid, not_found
+from jobplatform.api.problems import invalid, require_found
 from jobplatform.api.reading import reader_sees_sealed
 from jobplatform.api.schemas.schedules import (
     RULES,
@@ -91,9 +91,7 @@ def make(workspace_id: UUID, body: dict[str, Any], url_of: Callable[[UUID], str]
 
 def answer_one(workspace_id: UUID, schedule_id: UUID) -> Response:
     with mounted().reading() as session:
-        found = get_schedule(session, workspace_id, schedule_id)
-        if found is None:
-            raise not_found()
+        found = require_found(get_schedule(session, workspace_id, schedule_id))
         return _answer(session, found)
 
 
@@ -147,9 +145,7 @@ def run_now(workspace_id: UUID, schedule_id: UUID) -> Response:
 
 def answer_preview(workspace_id: UUID, schedule_id: UUID, query: dict[str, Any]) -> Response:
     with mounted().reading() as session:
-        found = get_schedule(session, workspace_id, schedule_id)
-        if found is None:
-            raise not_found()
+        found = require_found(get_schedule(session, workspace_id, schedule_id))
         runs = preview(found, count=query["count"], after=time_now(session))
     return _answer_runs(rule_of(found), runs, paused=found.paused_at is not None)
 
@@ -175,8 +171,7 @@ def _answer_runs(rule: Rule, runs: Sequence[tuple[datetime.datetime, datetime.da
 
 def answer_ticks(workspace_id: UUID, schedule_id: UUID, query: dict[str, Any]) -> Response:
     with mounted().reading() as session:
-        if get_schedule(session, workspace_id, schedule_id) is None:
-            raise not_found()
+        require_found(get_schedule(session, workspace_id, schedule_id))
         found = list_ticks(session, workspace_id, schedule_id, limit=query["limit"], before=query["before"])
     return respond(_TICKS, {"items": [_describe_tick(tick) for tick in found]})
 
@@ -225,10 +220,7 @@ def _options(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _locked(session: Session, workspace_id: UUID, schedule_id: UUID) -> Schedule:
-    found = find_schedule(session, workspace_id, schedule_id)
-    if found is None:
-        raise not_found()
-    return found
+    return require_found(find_schedule(session, workspace_id, schedule_id))
 
 
 def _answer(session: Session, schedule: Schedule, status: int = 200) -> Response:

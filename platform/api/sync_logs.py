@@ -11,7 +11,7 @@ from marshmallow import fields, validate
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import job_url, page_of, respond
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found
+from jobplatform.api.problems import require_found
 from jobplatform.api.resource import LISTED, Resource
 from jobplatform.api.schemas.fields import CamelSchema, Moment, camel
 from jobplatform.api.schemas.jobs import PageQuerySchema
@@ -79,9 +79,7 @@ def list_workspace_sync_logs(query: dict[str, Any], workspace_id: UUID) -> Respo
 def show_sync_log(workspace_id: UUID, sync_log_id: UUID) -> Response:
     """Show what came of a sync"""
     with mounted().reading() as session:
-        found = get_sync_log(session, workspace_id, sync_log_id)
-    if found is None:
-        raise not_found()
+        found = require_found(get_sync_log(session, workspace_id, sync_log_id))
     return respond(_LOG, _describe(workspace_id, found))
 
 

@@ -15,7 +15,7 @@ from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import ProblemError, invalid, not_found
+from jobplatform.api.problems import ProblemError, invalid, not_found, require_found
 from jobplatform.api.resource import Resource
 from jobplatform.api.schemas.fields import CamelSchema, Moment
 from jobplatform.connectors import Spool, find_upload, forget_upload, keep_upload
@@ -100,9 +100,7 @@ def upload_file(query: dict[str, Any], workspace_id: UUID, connection_id: UUID) 
 def show_file(workspace_id: UUID, connection_id: UUID) -> Response:
     """Show what was uploaded for a connection, without what is in it"""
     with mounted().reading() as session:
-        found = find_upload(session, workspace_id, connection_id)
-    if found is None:
-        raise not_found()
+        found = require_found(find_upload(session, workspace_id, connection_id))
     return respond(_UPLOAD, _describe(found))
 
 
@@ -118,9 +116,7 @@ def delete_file(workspace_id: UUID, connection_id: UUID) -> Response:
 
 
 def _require_reader(session: Session, workspace_id: UUID, connection_id: UUID) -> None:
-    connection = session.get(Connection, (workspace_id, connection_id))
-    if connection is None:
-        raise not_found()
+    connection = require_found(session.get(Connection, (workspace_id, connection_id)))
     if connection.connector_type not in READERS:
         problem = f"is of the type {connection.connector_type}, which reads no file"
         raise invalid([Problem("{connectionId}", problem)])

@@ -15,7 +15,7 @@ from jobplatform.api.answers import columns_of, job_url, page_of, respond, statu
 from jobplatform.api.editing import tag_of_webhook
 from jobplatform.api.endpoints import Kind
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.problems import not_found, sealing
+from jobplatform.api.problems import require_found, sealing
 from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.schemas.webhooks import (
@@ -164,9 +164,7 @@ def redeliver_one(workspace_id: UUID, webhook_id: UUID, job_id: UUID) -> Respons
     """
     with mounted().transaction() as session:
         webhook = _KIND.locked(session, workspace_id, webhook_id)
-        delivery = find_delivery(session, webhook, job_id)
-        if delivery is None:
-            raise not_found()
+        delivery = require_found(find_delivery(session, webhook, job_id))
         if delivery.completed_at is None:
             raise status_conflict(delivery, "delivered again")
         again = redeliver(session, webhook, delivery)

@@ -17,7 +17,7 @@ from jobplatform.api.access.principals import Principal, Scope
 from jobplatform.api.access.request_rates import require_rate
 from jobplatform.api.access.tokens import is_job_token, presented_id, verify_token
 from jobplatform.api.mounted import Reach, let_request_reach, mounted
-from jobplatform.api.problems import ProblemError, not_found
+from jobplatform.api.problems import ProblemError, not_found, require_found
 from jobplatform.models import Role
 from jobplatform.queue import HookKey, read_hook_key
 
@@ -114,10 +114,7 @@ def presented_key() -> HookKey:
     for name in ("RAW_URI", "REQUEST_URI"):
         if text in request.environ.get(name, ""):
             request.environ[name] = request.environ[name].replace(text, "[redacted]")
-    key = read_hook_key(text)
-    if key is None:
-        raise not_found()
-    return key
+    return require_found(read_hook_key(text))
 
 
 def _declare(access: object) -> Callable[[View], View]:

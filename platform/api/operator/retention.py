@@ -13,7 +13,7 @@ from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found
+from jobplatform.api.problems import not_found, require_found
 from jobplatform.api.resource import Resource
 from jobplatform.api.schemas.fields import CamelSchema, WholeNumber, camel
 from jobplatform.errors import InvalidLimitError, Problem
@@ -133,8 +133,8 @@ def clear_retention_of_task_in_workspace(workspace_id: UUID, task: str) -> Respo
 
 def _change(body: dict[str, Any], workspace_id: UUID | None, task: str | None) -> Response:
     with mounted().transaction() as session:
-        if workspace_id is not None and find_workspace(session, workspace_id) is None:
-            raise not_found()
+        if workspace_id is not None:
+            require_found(find_workspace(session, workspace_id))
         try:
             keep = set_retention(session, _durations(body), workspace_id=workspace_id, task=task)
         except InvalidLimitError as error:

@@ -16,7 +16,7 @@ from jobplatform.api.answers import respond
 from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still, tagged_as
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import not_found
+from jobplatform.api.problems import not_found, require_found
 
 T = TypeVar("T")
 
@@ -57,15 +57,14 @@ class Setting(Generic[T]):
 
     def answer(self, found: T | None) -> Response:
         """With the tag of what can be changed about it; 404 where there is none."""
-        if found is None:
-            raise not_found()
-        return tagged_as(respond(self.schema, found), self.tag_of(found))
+        there = require_found(found)
+        return tagged_as(respond(self.schema, there), self.tag_of(there))
 
     @contextmanager
     def _editing(self, *key: Any, must_exist: bool = False) -> Iterator[Session]:
         with mounted().transaction() as session:
-            if must_exist and self.find(session, *key) is None:
-                raise not_found()
+            if must_exist:
+                require_found(self.find(session, *key))
             require_still(session, self.model, lambda: self.find(session, *key), self.tag_of)
             yield session
 

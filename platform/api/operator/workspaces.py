@@ -17,7 +17,7 @@ from jobplatform.api.auditing import audit
 from jobplatform.api.editing import require_still, tag_of_workspace_limits
 from jobplatform.api.mounted import mounted, serving_blueprint_name
 from jobplatform.api.operator.setting import Setting
-from jobplatform.api.problems import ProblemError, not_found
+from jobplatform.api.problems import ProblemError, require_found
 from jobplatform.api.resource import EDITABLE, EDITED, LISTED, Resource
 from jobplatform.api.schemas.fields import camel
 from jobplatform.api.schemas.jobs import PageQuerySchema, ProblemSchema
@@ -188,10 +188,7 @@ def _set_limits(session: Session, workspace_id: UUID, body: dict[str, Any]) -> N
 
 
 def _require(session: Session, workspace_id: UUID) -> WorkspaceSeen:
-    found = find_workspace(session, workspace_id)
-    if found is None:
-        raise not_found()
-    return found
+    return require_found(find_workspace(session, workspace_id))
 
 
 def _describe_one(session: Session, workspace_id: UUID) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from marshmallow import fields, validate
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.jobs import JOB
 from jobplatform.api.mounted import mounted
-from jobplatform.api.problems import ProblemError, invalid, not_found
+from jobplatform.api.problems import ProblemError, invalid, require_found
 from jobplatform.api.resource import Resource
 from jobplatform.api.schemas.fields import CamelSchema
 from jobplatform.api.schemas.jobs import JobErrorSchema, ProgressSchema
@@ -119,8 +119,7 @@ def begin_at(query: dict[str, Any]) -> Position:
 
 def require_job(workspace_id: UUID, job_id: UUID) -> None:
     with mounted().reading() as session:
-        if get_job(session, workspace_id, job_id) is None:
-            raise not_found()
+        require_found(get_job(session, workspace_id, job_id))
 
 
 def _read(query: dict[str, Any], read: Any) -> Any:
