@@ -54,6 +54,10 @@ def _header(description: str, **schema: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", **schema}}
 
 
+def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "header", "schema": {"type": "string", **schema}, "description": description}
+
+
 DUPLICATE: dict[str, Any] = {
     **CONFLICT,
     "headers": {
@@ -80,42 +84,22 @@ LOCATED = {"Location": _header("The job's URL", format="uri-reference"), "Retry-
 AT_ITS_URL = {"Location": _header("Its URL", format="uri-reference")}
 LISTED = {"Link": _header('The next page, as rel="next"')}
 TAGGED = {"ETag": _header("The tag of this state of the job"), "Retry-After": RETRY_AFTER}
-CONDITIONAL = [
-    {
-        "name": "If-None-Match",
-        "in": "header",
-        "schema": {"type": "string"},
-        "description": "A tag from an earlier answer: 304 if the job is still in that state",
-    }
-]
+CONDITIONAL = [_parameter("If-None-Match", "A tag from an earlier answer: 304 if the job is still in that state")]
 #: The same for what is changed.
 GUARDED = [
-    {
-        "name": "If-Match",
-        "in": "header",
-        "schema": {"type": "string"},
-        "description": "A tag from an earlier answer: 412, and nothing is changed, if the job is not in that state",
-    }
+    _parameter("If-Match", "A tag from an earlier answer: 412, and nothing is changed, if the job is not in that state")
 ]
 #: The same of what can be changed as a whole.
 EDITABLE = {"ETag": _header("The tag of what can be changed about it")}
 EDITED = [
-    {
-        "name": "If-Match",
-        "in": "header",
-        "schema": {"type": "string"},
-        "description": "A tag from an earlier answer: 412, and nothing is changed, if somebody has changed it since",
-    }
+    _parameter(
+        "If-Match", "A tag from an earlier answer: 412, and nothing is changed, if somebody has changed it since"
+    )
 ]
 #: The same of what is made and replaced in one way.
 PUT = [
     *EDITED,
-    {
-        "name": "If-None-Match",
-        "in": "header",
-        "schema": {"type": "string", "enum": ["*"]},
-        "description": "Make it: 412, and nothing is changed, if it is there already",
-    },
+    _parameter("If-None-Match", "Make it: 412, and nothing is changed, if it is there already", enum=["*"]),
 ]
 
 

@@ -11,7 +11,7 @@ from jobplatform.api import scheduling
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, QUOTA, Resource
-from jobplatform.api.schemas.jobs import PageQuerySchema, ProblemSchema
+from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.schemas.schedules import (
     A_PREVIEW,
     A_RULE,
@@ -32,11 +32,6 @@ schedules = Resource("schedules", __name__, description="Schedules of a workspac
 SCHEDULES = "/workspaces/<uuid:workspaceId>/schedules"
 SCHEDULE = SCHEDULES + "/<uuid:scheduleId>"
 
-CONFLICT: dict[str, Any] = {
-    "schema": ProblemSchema,
-    "content_type": "application/problem+json",
-    "description": "The name is taken, or the schedule is declared in code",
-}
 A_BODY = {"jobType": "sync", "name": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
 
 
@@ -49,7 +44,7 @@ def list_schedules(query: dict[str, Any], workspace_id: UUID) -> Response:
 
 
 @schedules.endpoint("POST", SCHEDULES, Scope.SCHEDULES, refuses=(400, 404, 413, 415))
-@schedules.may_answer(409, **CONFLICT)
+@schedules.may_answer(409, **scheduling.CONFLICT)
 @schedules.body(NewScheduleSchema, example=A_BODY)
 @schedules.answers(201, ScheduleSchema, headers={**AT_ITS_URL, **EDITABLE})
 def create_schedule(body: dict[str, Any], workspace_id: UUID) -> Response:
@@ -75,7 +70,7 @@ def show_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:
 
 
 @schedules.endpoint("PATCH", SCHEDULE, Scope.SCHEDULES, refuses=(400, 404, 412, 413, 415))
-@schedules.may_answer(409, **CONFLICT)
+@schedules.may_answer(409, **scheduling.CONFLICT)
 @schedules.body(ScheduleChangeSchema, example={"cron": "30 3 * * *", "priority": None})
 @schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 @schedules.headers(*EDITED)
@@ -88,7 +83,7 @@ def change_schedule(body: dict[str, Any], workspace_id: UUID, schedule_id: UUID)
 
 
 @schedules.endpoint("DELETE", SCHEDULE, Scope.SCHEDULES, refuses=(404, 412))
-@schedules.may_answer(409, **CONFLICT)
+@schedules.may_answer(409, **scheduling.CONFLICT)
 @schedules.answers(204)
 @schedules.headers(*EDITED)
 def delete_schedule(workspace_id: UUID, schedule_id: UUID) -> Response:

@@ -18,6 +18,7 @@ from jobplatform.api.editing import require_still_locked, tag_of_schedule, tagge
 from jobplatform.api.mounted import mounted
 from jobplatform.api.problems import invalid, require_found
 from jobplatform.api.reading import reader_sees_sealed
+from jobplatform.api.schemas.jobs import ProblemSchema
 from jobplatform.api.schemas.schedules import (
     RULES,
     PreviewSchema,
@@ -62,6 +63,11 @@ _SCHEDULE, _PAGE, _TICK, _TICKS, _PREVIEW = (
     TicksSchema(),
     PreviewSchema(),
 )
+CONFLICT: dict[str, Any] = {
+    "schema": ProblemSchema,
+    "content_type": "application/problem+json",
+    "description": "The name is taken, or the schedule is declared in code",
+}
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 #: Of a body: what makes up the rule.
 _OF_RULE = (*RULES, "anchor", "timezone")

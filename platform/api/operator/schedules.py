@@ -11,7 +11,7 @@ from jobplatform.api import scheduling
 from jobplatform.api.access.principals import Scope
 from jobplatform.api.mounted import serving_blueprint_name
 from jobplatform.api.resource import AT_ITS_URL, EDITABLE, EDITED, LISTED, QUOTA, Resource
-from jobplatform.api.schemas.jobs import PageQuerySchema, ProblemSchema
+from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.api.schemas.schedules import (
     A_PREVIEW,
     A_RULE,
@@ -33,11 +33,6 @@ platform_schedules = Resource("platform_schedules", __name__, description="Platf
 SCHEDULES = "/operator/schedules"
 SCHEDULE = SCHEDULES + "/<uuid:scheduleId>"
 
-CONFLICT: dict[str, Any] = {
-    "schema": ProblemSchema,
-    "content_type": "application/problem+json",
-    "description": "The name is taken, or the schedule is declared in code",
-}
 A_BODY = {"jobType": "sync", "name": "hourly sync", "everyMs": 3_600_000, "everyWorkspace": True, "spreadMs": 600_000}
 
 
@@ -50,7 +45,7 @@ def list_platform_schedules(query: dict[str, Any]) -> Response:
 
 
 @platform_schedules.endpoint("POST", SCHEDULES, Scope.OPERATOR, refuses=(400, 413, 415))
-@platform_schedules.may_answer(409, **CONFLICT)
+@platform_schedules.may_answer(409, **scheduling.CONFLICT)
 @platform_schedules.body(NewPlatformScheduleSchema, example=A_BODY)
 @platform_schedules.answers(201, ScheduleSchema, headers={**AT_ITS_URL, **EDITABLE})
 def create_platform_schedule(body: dict[str, Any]) -> Response:
@@ -74,7 +69,7 @@ def show_platform_schedule(schedule_id: UUID) -> Response:
 
 
 @platform_schedules.endpoint("PATCH", SCHEDULE, Scope.OPERATOR, refuses=(400, 404, 412, 413, 415))
-@platform_schedules.may_answer(409, **CONFLICT)
+@platform_schedules.may_answer(409, **scheduling.CONFLICT)
 @platform_schedules.body(PlatformScheduleChangeSchema, example={"cron": "30 3 * * *", "priority": None})
 @platform_schedules.answers(200, ScheduleSchema, headers=EDITABLE)
 @platform_schedules.headers(*EDITED)
@@ -87,7 +82,7 @@ def change_platform_schedule(body: dict[str, Any], schedule_id: UUID) -> Respons
 
 
 @platform_schedules.endpoint("DELETE", SCHEDULE, Scope.OPERATOR, refuses=(404, 412))
-@platform_schedules.may_answer(409, **CONFLICT)
+@platform_schedules.may_answer(409, **scheduling.CONFLICT)
 @platform_schedules.answers(204)
 @platform_schedules.headers(*EDITED)
 def delete_platform_schedule(schedule_id: UUID) -> Response:

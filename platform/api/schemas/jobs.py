@@ -191,19 +191,6 @@ class JobSchema(CamelSchema):
     events_url = fields.String(required=True)
 
 
-class AcceptedSchema(CamelSchema):
-    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it. ``replaced``: it was there,
-    waited, and is what was asked for now."""
-
-    job_id = fields.UUID(required=True)
-    status = fields.String(required=True, validate=_statuses)
-    status_url = fields.String(required=True)
-    events_url = fields.String(required=True)
-    deduplicated = fields.Boolean(required=True)
-    replaced = fields.Boolean(required=True)
-    job = fields.Nested(JobSchema, required=True)
-
-
 class JobAcceptedSchema(CamelSchema):
     """What became of one of many; see :class:`AcceptedSchema`."""
 
@@ -213,6 +200,13 @@ class JobAcceptedSchema(CamelSchema):
     events_url = fields.String(required=True)
     deduplicated = fields.Boolean(required=True)
     replaced = fields.Boolean(required=True)
+
+
+class AcceptedSchema(JobAcceptedSchema):
+    """What an enqueue answers. ``deduplicated``: the job was already there, and this is it. ``replaced``: it was there,
+    waited, and is what was asked for now."""
+
+    job = fields.Nested(JobSchema, required=True)
 
 
 class JobsAcceptedSchema(CamelSchema):
