@@ -224,6 +224,8 @@ class EmbeddedServer:
                 self.data_dir.chmod(stat.S_IMODE(self.data_dir.stat().st_mode) | 0o011)
             for folder in (self._home, self._socket_dir):
                 folder.mkdir(mode=0o700, exist_ok=True)
+                if folder != self._home:
+                    programs.require_ours(folder)
                 programs.give_to_its_user(folder)
         except OSError as error:
             raise EmbeddedServerError(
@@ -379,6 +381,14 @@ class _Programs:
         _open_for_reading(unfinished)
         unfinished.parent.chmod(0o755)
         unfinished.rename(target)
+
+    def require_ours(self, folder: Path) -> None:
+        """Raise if somebody else has made ``folder``, who knew its name and may write beside it. They would choose
+        where the sockets are, or come and go there, and nobody is asked for a password."""
+        found = folder.lstat()
+        owners = {os.geteuid(), self.user.pw_uid if self.user else os.geteuid()}
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners or found.st_mode & 0o077:
+            raise PermissionError(f"{folder} was made by somebody else")
 
     def give_to_its_user(self, folder: Path) -> None:
         if self.user:

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -131,6 +133,30 @@ def test_databases_are_created_once_copied_and_dropped(embedded: EmbeddedServer)
     assert ask(copy, "select count(*) from pg_class where relname = 'marker'") == 1
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(first)
+
+
+@pytest.mark.parametrize("somebody_s", ["link", "open folder"])
+def test_a_folder_for_sockets_that_somebody_else_has_made_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, somebody_s: str
+) -> None:
+    """Where the path is too long for a socket it is in a folder that all may write to, and its name can be known."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
+    server, elsewhere = EmbeddedServer(tmp_path / ("x" * 60) / ("y" * 60)), tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    folder = Path(parse_qs(urlsplit(server.url("postgres")).query)["host"][0])
+    folder.parent.mkdir()
+    assert folder.parent == tmp_path / "shared"
+    if somebody_s == "link":
+        folder.symlink_to(elsewhere)
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    was = folder.stat()
+
+    with pytest.raises(EmbeddedServerError, match=f"{folder} was made by somebody else"):
+        server.start()
+
+    assert (folder.stat().st_uid, folder.stat().st_mode) == (was.st_uid, was.st_mode)
 
 
 @pytest.mark.thorough
