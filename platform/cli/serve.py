@@ -17,7 +17,7 @@ from jobplatform.cli.serving.listening import address_options, free_address
 from jobplatform.cli.serving.reloading import begin_again, folders_to_watch, reload_options, run_and_reload
 from jobplatform.errors import SettingsError
 from jobplatform.logs import configure_logging
-from jobplatform.models import Role, make_engine, require_roles
+from jobplatform.models import Role, make_engine, require_entry, require_roles
 from jobplatform.settings import Settings, parse_queues
 
 #: How a parent has `jobplatform worker` stop. Somebody may have sent SIGTERM to both of them at once, and the parent's
@@ -134,7 +134,8 @@ def api(
     roles = roles_of_api(settings)
     with open_database(settings, *roles) as url:
         # Each process of the server looks too; here it is said once, and nothing has been started.
-        require_roles(make_engine(url), *roles, trust_login=settings.trust_login)
+        if not require_roles(make_engine(url), *roles, trust_login=settings.trust_login):
+            require_entry(url)
         mention_migrations(url)
         # Its processes read the settings again, and share the database that was opened here.
         os.environ["DATABASE_URL"] = url

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import httpx
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.database import open_database
@@ -21,7 +22,7 @@ from jobplatform.cli.stack import Part, Stack, interruptible
 from jobplatform.embedded import SYSTEM_USER
 from jobplatform.logs import escape_controls
 from jobplatform.migrations import upgrade
-from jobplatform.models import Role, WorkerRow, confine, make_engine
+from jobplatform.models import Role, WorkerRow, confine, make_engine, require_entry
 from jobplatform.settings import Settings
 
 READY_SECONDS = 60.0
@@ -52,7 +53,7 @@ def up(
         open_database(settings) as url,
         Stack(settings.database_url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
     ):
-        upgrade(url)
+        _migrate(url)
         tell_database(settings)
         if demo_source:
             click.echo(f"demo source  {start_demo_source(stack)}")
@@ -64,6 +65,14 @@ def up(
         click.echo("Ctrl-C stops all of it")
         stack.run_until_interrupted()
         click.echo("stopping")
+
+
+def _migrate(url: str) -> None:
+    try:
+        upgrade(url)
+    except OperationalError:
+        require_entry(url)
+        raise
 
 
 def tell_database(settings: Settings) -> None:

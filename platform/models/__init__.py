@@ -12,7 +12,7 @@ Where to look, by what is asked:
     who works                     worker, chore
     what is counted, and wrong    history, alert
     what is kept, and how long    retention, audit
-    how the database is reached   engine, named_cursor, sharing (with a pooler between)
+    how the database is reached   engine, entry (whether it lets us in), named_cursor, sharing (with a pooler between)
     who may do what there         roles, confine
     what is not there             missing
 """
@@ -34,6 +34,7 @@ from jobplatform.models.confine import (
     visit,
 )
 from jobplatform.models.engine import connect_bare, make_engine, on_our_driver
+from jobplatform.models.entry import require_entry
 from jobplatform.models.export_file import ExportFile
 from jobplatform.models.history import (
     BUCKETS,
@@ -196,6 +197,7 @@ __all__ = [
     "mention_migrations",
     "on_our_driver",
     "reaching",
+    "require_entry",
     "require_roles",
     "set_free",
     "take_part",

@@ -96,8 +96,6 @@ def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection
     """A connection of the driver's own to where an engine for ``url`` goes. Every statement is its own transaction;
     nothing is prepared and nothing set, so that it may go through a pooler.
     """
-    address = _address(url)
-    _, options = address.get_dialect()().create_connect_args(address)
     settings = {
         **NETWORK,
         **ALL_TEXTS,
@@ -105,8 +103,15 @@ def connect_bare(url: str | URL, *, application_name: str) -> psycopg.Connection
         "prepare_threshold": None,
         "autocommit": True,
     }
-    connection: psycopg.Connection[Any] = psycopg.connect(**{**options, **settings})
+    connection: psycopg.Connection[Any] = psycopg.connect(**{**parameters_of(url), **settings})
     return connection
+
+
+def parameters_of(url: str | URL) -> dict[str, Any]:
+    """What the driver is given to connect to where an engine for ``url`` goes."""
+    address = _address(url)
+    _, parameters = address.get_dialect()().create_connect_args(address)
+    return dict(parameters)
 
 
 def on_our_driver(engine: Engine) -> URL:

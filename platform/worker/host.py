@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from jobplatform.models import Role, make_engine, may_serve
+from jobplatform.models import Role, make_engine, may_serve, require_entry
 from jobplatform.queue import off_happenings, on_happenings
 from jobplatform.settings import Settings
 from jobplatform.worker.departure import Departure
@@ -50,7 +50,8 @@ class Worker:
         """Block until stopped by a signal or `stop()`, or done if the options say when, and return the exit code.
 
         0: everything was finished or handed back. 1: something could not be written any more. Raises SettingsError
-        when the tasks can't be imported, and for a database login that could see more than a worker may.
+        when the tasks can't be imported, for a database login that could see more than a worker may, and for one that
+        the server refuses or a database that it has not.
 
         ``drain_on`` is a signal that asks it to stop and never counts as a second one: for a parent that cannot know
         whether its own signal has reached this process too.
@@ -85,7 +86,8 @@ class Worker:
     def _login_is_fit(self) -> bool:
         """Whether it can be a worker and make handlers of itself; False while there is no schema to ask about.
 
-        Raises SettingsError when it could do more, and OperationalError while the database cannot be reached.
+        Raises SettingsError when it could do more, or is refused by the server; and OperationalError while the database
+        cannot be reached.
         """
         urls = dict.fromkeys((self.options.database_url, self.options.own_database_url))
         return all(self._fits(url) for url in urls)
@@ -94,6 +96,10 @@ class Worker:
         engine = make_engine(url, application_name="jobplatform-worker", pool_size=1)
         try:
             return may_serve(engine, Role.WORKER, Role.HANDLER, trust_login=self.options.trust_login)
+        except OperationalError:
+            # Asked until the first answer, and never again: a password may be changed while we run.
+            require_entry(url)
+            raise
         finally:
             engine.dispose()
 

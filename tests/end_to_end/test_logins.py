@@ -7,7 +7,9 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import make_url
 
+from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import Role
 from tests.end_to_end.conftest import COMMAND, Cli
 
@@ -22,6 +24,27 @@ def test_a_login_that_is_no_member_ends_the_command_with_what_to_grant(
 
     assert done.returncode == 2, done.stderr
     assert f'grant jobplatform_{command} to "only_handler"' in done.stderr
+
+
+@pytest.mark.direct("PgBouncer's own refusals have other codes")
+@pytest.mark.parametrize("command", ["api", "worker", "up"])
+@pytest.mark.parametrize(
+    ("login", "database", "said"),
+    [
+        ("nobody", "postgres", 'refuses the login that the database\'s URL names (role "nobody" does not exist)'),
+        ("postgres", "nowhere", 'has not the database that the database\'s URL names (database "nowhere" does not'),
+    ],
+)
+def test_what_the_server_refuses_ends_the_start_of_a_command(
+    run: Cli, server: EmbeddedServer, command: str, login: str, database: str, said: str
+) -> None:
+    address = make_url(server.url(database)).set(username=login, password="not-to-be-told")
+
+    done = run(command, DATABASE_URL=address.render_as_string(hide_password=False))
+
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "not-to-be-told" not in done.output
 
 
 @pytest.mark.parametrize(

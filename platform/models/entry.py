@@ -1,0 +1,97 @@
+"""Entry: whether a server that does not let us in will ever do so with this URL.
+
+Who cannot connect is told by the driver in the server's own language, which may be any, and not by the code of the
+error. libpq hears the code, and writes it down for whoever asks for a trace; so the way in is tried once more with one.
+That is done when a process starts and has been refused. A server that cannot be reached, or is not ready yet, says
+something else or nothing, and so does PgBouncer of another version: these are waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import time
+from typing import Final, NamedTuple
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.engine import URL
+
+from jobplatform.errors import SettingsError
+from jobplatform.models.engine import parameters_of
+
+#: Longer than a server takes that is well. Who is silent is waited for in any case.
+PATIENCE: Final = 5.0
+
+_ERROR: Final = re.compile(r'\tErrorResponse\t.*? C "(\w{5})" M "(.*?)"(?: [A-Zad-z] "| \\x00|$)', re.MULTILINE)
+_NO_LOGIN: Final = ("28P01", "28000")
+_NO_DATABASE: Final = "3D000"
+
+
+class _Refusal(NamedTuple):
+    sqlstate: str
+    message: str
+
+
+def require_entry(url: str | URL) -> None:
+    """Raise :class:`SettingsError` if the server refuses the login that the URL names, or has no such database.
+
+    Nothing is raised where that is not certain: the database may be away, or the system be another one than Linux.
+    """
+    refusal = _try(url)
+    if refusal is None:
+        return
+    if refusal.sqlstate in _NO_LOGIN:
+        what, instead = "refuses the login", "correct its name or its password"
+    elif refusal.sqlstate == _NO_DATABASE:
+        what, instead = "has not the database", "create it, or correct its name"
+    else:
+        return
+    raise SettingsError([f"the server {what} that the database's URL names ({refusal.message}): {instead}"])
+
+
+def _try(url: str | URL) -> _Refusal | None:
+    """What a server said in the end, if it said no."""
+    if sys.platform != "linux":
+        return None
+    conninfo = make_conninfo(**parameters_of(url))
+    trace = os.memfd_create("jobplatform")
+    try:
+        connection = pq.PGconn.connect_start(conninfo.encode())
+        try:
+            connection.trace(trace)
+            if not _is_refused(connection):
+                return None
+            if connection.needs_password:
+                return _Refusal("28P01", "it asks for a password")
+        finally:
+            # What was not written yet is.
+            connection.untrace()
+            connection.finish()
+        said = _ERROR.findall(_read(trace))
+        return _Refusal(*said[-1]) if said else None
+    except psycopg.Error:
+        return None
+    finally:
+        os.close(trace)
+
+
+def _is_refused(connection: pq.abc.PGconn) -> bool:
+    """Whether the way in came to an end before the door was open."""
+    until = time.monotonic() + PATIENCE
+    while (state := connection.connect_poll()) not in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
+        socket = [connection.socket]
+        reading, writing = (socket, []) if state == pq.PollingStatus.READING else ([], socket)
+        if not any(select.select(reading, writing, [], max(0.0, until - time.monotonic()))):
+            return False
+    return state == pq.PollingStatus.FAILED
+
+
+def _read(trace: int) -> str:
+    """It has what was said for the password too, and is nowhere but in memory."""
+    os.lseek(trace, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(trace), "rb") as file:
+        return file.read().decode(errors="replace")
