@@ -80,6 +80,22 @@ RETRYING = {
     "ahead": None,
     "estimatedStartAt": "2026-01-05T09:05:00.000000Z",
 }
+TOLD_TO_WAIT = {
+    **IN_LINE,
+    "blockers": [
+        {
+            "code": "scheduled",
+            "message": "it is due at 2026-01-05T09:05:00Z, because its source asked for this wait "
+            "(Our CRM: https://crm.example/contacts is busy (HTTP 429))",
+            "until": "2026-01-05T09:05:00.000000Z",
+            "waitsFor": "source",
+            "reason": "Our CRM: https://crm.example/contacts is busy (HTTP 429)",
+        }
+    ],
+    "position": None,
+    "ahead": None,
+    "estimatedStartAt": "2026-01-05T09:05:00.000000Z",
+}
 REPLACING = {
     **IN_LINE,
     "blockers": [
@@ -101,6 +117,7 @@ EXAMPLES = {
     "inLine": {"summary": "Nothing is in its way but others", "value": IN_LINE},
     "held": {"summary": "A pause and a limit", "value": HELD},
     "retrying": {"summary": "Its next attempt is not due yet", "value": RETRYING},
+    "toldToWait": {"summary": "Its source asked for a break", "value": TOLD_TO_WAIT},
     "replacing": {"summary": "The job of its key still runs", "value": REPLACING},
 }
 
@@ -135,8 +152,11 @@ class BlockerSchema(CamelSchema):
     job_ids = fields.List(fields.UUID(), metadata={"description": "Some of the workspace's own jobs that use it"})
     batch_id = fields.UUID()
     waits_for = fields.String(
-        validate=validate.OneOf(["job", "batch", "key"]),
-        metadata={"description": "key: for the running job of its uniqueness guard, which is jobId"},
+        validate=validate.OneOf(["job", "batch", "key", "source"]),
+        metadata={
+            "description": "key: for the running job of its uniqueness guard, which is jobId; source: what it asks "
+            "told it to come back then, as reason says"
+        },
     )
     run_if = fields.String(validate=validate.OneOf(list(RunIf)))
     waits = fields.Integer(metadata={"description": "How many jobs and batches it waits for, in all"})

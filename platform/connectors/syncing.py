@@ -167,7 +167,7 @@ class _Sync:
         if self._may_wait():
             self.place.waits += 1
             self._write_log("running", ended=False)
-            raise RateLimited(self.pause)
+            raise RateLimited(self.pause, reason=self._who_is_busy())
         if all(self.place.of(connection.id).error is not None for connection in self.connections):
             result = self._write_log("failed", ended=True)
             raise SyncFailedError(result["errors"], should_retry=self.may_do_better)
@@ -313,6 +313,10 @@ class _Sync:
     def _may_wait(self) -> bool:
         busy = any(self.place.of(connection.id).status == "busy" for connection in self.connections)
         return busy and self.place.waits < MOST_WAITS
+
+    def _who_is_busy(self) -> str:
+        places = [(connection.name, self.place.of(connection.id)) for connection in self.connections]
+        return "; ".join(f"{name}: {place.error}" for name, place in places if place.status == "busy")
 
     def _write_log(self, status: str, *, ended: bool) -> SyncResult:
         result = sum_up(self.connections, self.place)

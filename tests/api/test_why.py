@@ -12,7 +12,17 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobplatform.models import QueueLimits, WorkspaceLimits
-from jobplatform.queue import NewJob, WorkerInfo, enqueue_jobs, pause, register_worker
+from jobplatform.queue import (
+    NewJob,
+    ProgressReport,
+    Release,
+    WorkerInfo,
+    enqueue_jobs,
+    pause,
+    register_worker,
+    release_jobs,
+    report_progress,
+)
 from tests.api.conftest import PROBLEM, Client, Hand, MintToken
 from tests.api.test_document import document
 
@@ -61,6 +71,21 @@ def test_a_job_that_is_due_later_says_when(client: Client, echo: Echo, jobs_url:
 
     assert (codes(why), why["position"], why["ahead"]) == (["scheduled"], None, None)
     assert why["blockers"][0]["until"] == "2099-01-01T00:00:00.000000Z"
+
+
+def test_a_job_whose_source_asked_for_the_wait_says_so(
+    client: Client, echo: Echo, jobs_url: str, worker: int, hand: Hand, sessions: sessionmaker[Session]
+) -> None:
+    job_id = echo()
+    lease = hand.claim(uuid.UUID(jobs_url.split("/")[2]), job_id)
+    with sessions.begin() as session:
+        report_progress(session, [ProgressReport(lease, '{"message": "CRM: busy", "waitsFor": "source"}')])
+        release_jobs(session, [Release(lease, delay=3600)])
+
+    (blocker,) = ask(client, jobs_url, job_id)["blockers"]
+
+    assert (blocker["code"], blocker["waitsFor"], blocker["reason"]) == ("scheduled", "source", "CRM: busy")
+    assert "because its source asked for this wait (CRM: busy)" in blocker["message"]
 
 
 def test_a_job_that_ran_names_no_estimate(client: Client, echo: Echo, jobs_url: str, hand: Hand) -> None:

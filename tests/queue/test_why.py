@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import uuid
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from jobplatform.queue import (
     Edge,
     Failure,
     NewJob,
+    ProgressReport,
     Release,
     ResourceNote,
     RetryKind,
@@ -47,6 +49,7 @@ from jobplatform.queue import (
     promote_jobs,
     register_worker,
     release_jobs,
+    report_progress,
     resume,
     retry_job,
     settle_endings,
@@ -209,6 +212,60 @@ def test_a_scheduled_job_says_when_it_is_due(ask: Ask, put: Put, worker: Worker)
     assert blocker.until is not None
     assert datetime.timedelta(minutes=59) < blocker.until - why.asked_at <= HOUR
     assert why.estimated_start_at == blocker.until
+
+
+@pytest.mark.parametrize(
+    ("code", "begins"), [("scheduled", "it is due at "), ("retrying", "it waits for attempt 2 of ")]
+)
+def test_a_job_whose_source_asked_for_the_wait_says_so_and_what_it_said(
+    ask: Ask, put: Put, worker: Worker, db: Session, code: str, begins: str
+) -> None:
+    job_id = put()
+    lease = worker.lease()
+    report = {"current": 40, "total": 100, "message": "the CRM is busy (HTTP 429)", "waitsFor": "source"}
+    report_progress(db, [ProgressReport(lease, json.dumps(report))])
+    if code == "scheduled":
+        release_jobs(db, [Release(lease, delay=3600)])
+    else:
+        fail_jobs(db, [Failure(lease, "error", "HTTPError", "no", delay=3600)])
+
+    why = ask(job_id)
+
+    blocker = only(why)
+    assert (blocker.code, blocker.until) == (code, why.estimated_start_at)
+    assert blocker.message.startswith(begins)
+    assert blocker.message.endswith("Z, because its source asked for this wait (the CRM is busy (HTTP 429))")
+    assert blocker.details["waits_for"] == "source"
+    assert blocker.details["reason"] == "the CRM is busy (HTTP 429)"
+
+
+def test_what_the_source_of_an_encrypted_job_said_is_not_told_and_that_it_asked_is(
+    ask: Ask, put: Put, worker: Worker, db: Session
+) -> None:
+    job_id = put()
+    lease = worker.lease()
+    sealed = '{"$sealed": "1.test.abc"}'
+    report_progress(db, [ProgressReport(lease, json.dumps({"message": sealed, "waitsFor": "source"}))])
+    release_jobs(db, [Release(lease, delay=3600)])
+
+    blocker = only(ask(job_id))
+
+    assert blocker.message.endswith("Z, because its source asked for this wait")
+    assert blocker.details["reason"] is None
+
+
+def test_a_job_that_runs_again_was_not_told_to_wait_any_more(
+    ask: Ask, put: Put, worker: Worker, db: Session, time: Time
+) -> None:
+    job_id = put()
+    lease = worker.lease()
+    report_progress(db, [ProgressReport(lease, '{"waitsFor": "source"}')])
+    release_jobs(db, [Release(lease, delay=60)])
+    later(time, worker, 61)
+    promote_jobs(db)
+    release_jobs(db, [Release(worker.lease(), delay=60)])
+
+    assert "source" not in only(ask(job_id)).message
 
 
 def test_a_job_that_waits_for_its_next_attempt_says_which_and_what_went_wrong(

@@ -237,6 +237,36 @@ def test_an_exception_with_a_429_says_too_often_where_it_says_no_time(
     assert (run(raising(error)).too_often, run(wrapped).too_often) == (too_often, too_often)
 
 
+def test_whoever_was_told_to_wait_says_so_with_the_job_and_how_far_it_had_come(
+    run: Run, channel: RecordingChannel
+) -> None:
+    def told(job: RunningJob) -> None:
+        job.progress(40, 100, "contacts")
+        raise RateLimited(30, reason="the CRM is busy")
+
+    run(told)
+    run(raising(RateLimited(30)))
+    run(raising(by_urllib(503, "30")))
+
+    assert channel.reports[1:] == [
+        {"current": 40, "total": 100, "message": "the CRM is busy", "waitsFor": "source"},
+        {"current": 40, "total": 100, "message": "rate limited for 30 s", "waitsFor": "source"},
+        {"current": 40, "total": 100, "message": "HTTP Error 503: no", "waitsFor": "source"},
+    ]
+
+
+def test_whoever_will_not_be_tried_again_or_comes_back_by_its_own_policy_was_not_told_to_wait(
+    run: Run, job: RunningJob, channel: RecordingChannel
+) -> None:
+    run(raising(by_urllib(503)))
+    run(raising(ValueError("no")))
+    run(lambda _job: Snooze(30))
+    job.attempt = job.max_attempts
+    run(raising(by_urllib(503, "30")))
+
+    assert channel.reports == []
+
+
 class StatusError(Exception):
     """As aiohttp has it: the exception is the answer."""
 

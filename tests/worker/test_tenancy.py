@@ -81,6 +81,7 @@ def test_a_job_that_is_told_too_often_closes_the_resource_for_everybody_and_spen
     assert len(told.read()) == 2
     assert {database.job(job).status for job in (first, *others)} == {"pending"}
     assert database.job(first).attempts == 0
+    assert database.job(first).progress["waitsFor"] == "source"
 
     (tmp_path / "open").touch()
     database.execute("update jobplatform.buckets set closed_until = now()")

@@ -39,11 +39,13 @@ _log = logging.getLogger("jobplatform.queue")
 
 
 class Again(NamedTuple):
-    """``retry`` after ``delay`` seconds. ``closed_for``: a service said that nobody should come for so long."""
+    """``retry`` after ``delay`` seconds. ``closed_for``: a service said that nobody should come for so long. ``asked``:
+    the delay is what was asked for."""
 
     retry: bool
     delay: float = 0.0
     closed_for: float = 0.0
+    asked: bool = False
 
 
 def bounded_delay(seconds: float) -> float:
@@ -68,7 +70,7 @@ def again(policy: RetryPolicy, decide: RetryFunction | None, attempt: int, error
         return Again(retry=True, delay=decided, closed_for=closed_for)
     if wait is not None:
         delay = wait.seconds + random.uniform(0, min(wait.seconds * SPREAD, LONGEST_SPREAD))
-        return Again(retry=True, delay=delay, closed_for=closed_for)
+        return Again(retry=True, delay=delay, closed_for=closed_for, asked=True)
     return Again(retry=True, delay=policy.delay(attempt))
 
 

@@ -288,6 +288,7 @@ def _said(task: Task[Any, Any], job: RunningJob, outcome: HandlerOutcome) -> End
     if isinstance(outcome, Snooze):
         return Ended("snoozed", delay=outcome.seconds)
     if isinstance(outcome, RateLimited):
+        job.waits(outcome.reason, "source")
         if outcome.seconds is None:
             return Ended("snoozed", delay=task.retry.delay(job.attempt), closes=outcome.resource, too_often=True)
         return Ended("snoozed", delay=outcome.seconds, closes=outcome.resource, closed_for=outcome.seconds)
@@ -329,11 +330,14 @@ def failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> E
 def _failure_of(task: Task[Any, Any], job: RunningJob, error: BaseException) -> Ended:
     by_policy = Again(retry=True, delay=task.retry.delay(job.attempt))
     found = unless_it_raises(lambda: again(task.retry, task.options.decide, job.attempt, error), by_policy)
+    message = _message(error)
+    if found.asked and job.attempt < job.max_attempts:
+        job.waits(message, "source")
     return Ended(
         "failed",
         outcome=Outcome.ERROR,
         error_type=_name(error),
-        message=_message(error),
+        message=message,
         traceback=_traceback(error),
         retry=found.retry,
         delay=found.delay,

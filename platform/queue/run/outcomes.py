@@ -68,17 +68,23 @@ class RateLimited(HandlerOutcome):
     and this one runs again after that. The attempt does not count. The resource is the job's own unless one is named.
 
     If it did not say for how long, leave that out: others may go on asking it, fewer at a time where its limit is
-    adaptive, and this job runs again after the task's own delay.
+    adaptive, and this job runs again after the task's own delay. ``reason`` is what :func:`why_waiting` tells of it.
     """
 
-    def __init__(self, retry_after: datetime.timedelta | float | None = None, resource: str | None = None) -> None:
+    def __init__(
+        self,
+        retry_after: datetime.timedelta | float | None = None,
+        resource: str | None = None,
+        reason: str | None = None,
+    ) -> None:
         if not isinstance(resource, str | None):
             raise TypeError(f"a resource is named by a text such as 'hubspot:4711', not by {type(resource).__name__}")
         if resource is not None and (problem := resource_problem(resource)):
             raise ValueError(f"{resource!r} is not the name of a resource such as 'hubspot:4711': it {problem}")
         self.seconds = None if retry_after is None else _seconds("RateLimited", retry_after)
         self.resource = resource
-        super().__init__("rate limited" if self.seconds is None else f"rate limited for {self.seconds:g} s")
+        limited = "rate limited" if self.seconds is None else f"rate limited for {self.seconds:g} s"
+        super().__init__(limited if reason is None else reason)
 
 
 def _seconds(outcome: str, said: datetime.timedelta | float) -> float:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Of how much of it is done, and of how much there is.
 LONGEST_AMOUNT = 500
+#: Characters of why a job waits. It is told in a sentence.
+LONGEST_REASON = 500
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -74,6 +76,7 @@ class RunningJob:
 
     # Of the class, because hardly any job has one of its own.
     result_type: ResultType | None = None
+    _amounts: tuple[Any, Any] = (0, None)
     _shared: Callable[[], Session] | None = None
     is_replay = False
     """Whether somebody only looks what the handler does (``jobplatform jobs replay``), and what it writes is taken
@@ -224,9 +227,8 @@ class RunningJob:
         """Say how far the job is. The newest report is kept; it is written at most a few times a second."""
         self.check()
         text = safe_text(message, PROGRESS_LIMIT // 2) if message is not None else None
-        if text is not None and self.seal is not None:
-            text = self.seal.seal_text("progress", text, PROGRESS_LIMIT - 200)
-        self._channel.progress(safe_json({"current": _short(current), "total": _short(total), "message": text}))
+        self._amounts = _short(current), _short(total)
+        self._report(text)
 
     def track(self, items: Iterable[T], total: int | None = None, message: str | None = None) -> Iterator[T]:
         """Iterate over ``items`` and report progress on the way. The total comes from ``len()`` where there is one."""
@@ -338,9 +340,14 @@ class RunningJob:
         return self._session
 
     def waits(self, message: str, waits_for: str) -> None:
-        """Say with the job why it does not run. ``waits_for`` is for whoever counts such jobs."""
-        report = {"current": 0, "total": None, "message": message, "waitsFor": waits_for}
-        self._channel.progress(safe_json(report))
+        """Say with the job why it does not run. ``waits_for`` is for whoever counts such jobs, or tells why."""
+        self._report(safe_text(message, LONGEST_REASON), waitsFor=waits_for)
+
+    def _report(self, text: str | None, **more: str) -> None:
+        if text is not None and self.seal is not None:
+            text = self.seal.seal_text("progress", text, PROGRESS_LIMIT - 200)
+        current, total = self._amounts
+        self._channel.progress(safe_json({"current": current, "total": total, "message": text, **more}))
 
     def close_session(self, *, commit: bool) -> None:
         """Commit or roll back the handler's Session, if it opened one. For whoever runs the handler.

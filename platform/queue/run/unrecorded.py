@@ -43,6 +43,9 @@ class UnrecordedJob(RunningJob):
         self.take_back(session, "complete_in()")
         return True
 
+    def waits(self, message: str, waits_for: str) -> None:
+        """Nobody asks why it does not run."""
+
     def take_back(self, session: Session, what: str) -> None:
         """What is to become of what the handler wrote with it; it is left to the commit that follows."""
 

@@ -6,7 +6,7 @@ The codes are part of the contract: clients compare them, so none changes its me
     final, guard-held, quota         it has ended; the other two say why it could not be retried
     waiting-for-job, waiting-for-batch, waiting-for-key, being-released
                                      it waits for others; the last: they have ended, and it is about to be told
-    scheduled, retrying              its time has not come
+    scheduled, retrying              its time has not come, which may be what its source asked for
     paused-workspace, paused-queue, paused-task, paused-resource
     no-worker                        nobody is there who could run it
     resource-closed, resource-on-trial
@@ -26,6 +26,7 @@ from typing import Any
 
 from jobplatform.models import FINAL_STATUSES, State, Status
 from jobplatform.queue.limits.breaker import BREAKER
+from jobplatform.queue.seal import begins_sealed
 from jobplatform.queue.silent import SILENT_AFTER
 from jobplatform.queue.why.hold_facts import (
     Holds,
@@ -231,14 +232,30 @@ def _moment(job: JobFacts) -> Iterator[Blocker]:
     if job.attempts or job.crash_count:
         attempt = job.attempts + 1
         reason = f" after {job.error_type}" if job.error_type else ""
-        message = f"it waits for attempt {attempt} of {job.max_attempts}{reason}; that is due {when}"
+        message = f"it waits for attempt {attempt} of {job.max_attempts}{reason}; that is due {when}{_told(job)}"
         details = {"attempt": attempt, "max_attempts": job.max_attempts, "error_type": job.error_type}
-        yield Blocker("retrying", message, job.run_after, details)
+        yield Blocker("retrying", message, job.run_after, details | _of_source(job))
     elif job.lacked_key:
         message = f"the worker that took it had no key to open it, and gave it back; one tries it again {when}"
         yield Blocker("scheduled", message, job.run_after)
     else:
-        yield Blocker("scheduled", f"it is due {when}", job.run_after)
+        yield Blocker("scheduled", f"it is due {when}{_told(job)}", job.run_after, _of_source(job))
+
+
+def _told(job: JobFacts) -> str:
+    if not job.told_to_wait:
+        return ""
+    reason = _readable(job.said)
+    return ", because its source asked for this wait" + (f" ({reason})" if reason else "")
+
+
+def _of_source(job: JobFacts) -> dict[str, Any]:
+    return {"waits_for": "source", "reason": _readable(job.said)} if job.told_to_wait else {}
+
+
+def _readable(said: str | None) -> str | None:
+    """Not what an encrypted job has said: only whoever has the key reads that."""
+    return None if said is None or begins_sealed(said) else said
 
 
 def _paused(job: JobFacts, pauses: Sequence[PauseFacts], tells_all: bool) -> Iterator[Blocker]:

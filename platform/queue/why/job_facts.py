@@ -22,7 +22,8 @@ select
     coalesce(q.attempts, r.attempts), r.max_attempts, coalesce(q.crash_count, r.crash_count), r.error_type,
     r.completed_at, q.state, r.priority, q.run_after, q.started_at, q.cancel_requested_at, jobplatform.clock(),
     r.payload_version, q.start_by, extract(epoch from jobplatform.clock() - w.heartbeat_at)::float8,
-    coalesce(q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'key', false)
+    coalesce(q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'key', false),
+    coalesce(q.state < 2 and q.epoch > 0 and q.progress ->> 'waitsFor' = 'source', false), q.progress ->> 'message'
 from jobplatform.job_records r
 left join jobplatform.job_queue q on q.workspace_id = r.workspace_id and q.id = r.id
 left join jobplatform.workers w on w.id = q.worker_id
@@ -94,7 +95,8 @@ left join (
 
 class JobFacts(NamedTuple):
     """The job. Without a ``state`` it has ended. ``now`` is the database's. ``silent_seconds`` are of the worker that
-    has it; ``lacked_key``: it is sealed, and the worker that had it last could not open it."""
+    has it; ``lacked_key``: it is sealed, and the worker that had it last could not open it; ``told_to_wait``: what it
+    asks told its last attempt to come back later, and ``said`` is what that attempt said at last."""
 
     status: int | None
     task: str
@@ -117,6 +119,8 @@ class JobFacts(NamedTuple):
     start_by: datetime.datetime | None = None
     silent_seconds: float | None = None
     lacked_key: bool = False
+    told_to_wait: bool = False
+    said: str | None = None
 
 
 class WaitFacts(NamedTuple):
