@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
@@ -22,6 +23,7 @@ from jobplatform.queue import (
     release_unknown_jobs,
     rescue_jobs,
 )
+from jobplatform.queue.attempts import rescue
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Look, Put
 
@@ -130,6 +132,37 @@ def test_a_cancel_that_meets_a_job_on_its_way_back_cancels_the_waiting_job(
 
     assert cancel.result() == CancelAnswer.CANCELLED
     assert look(job_id).status == Status.CANCELLED
+
+
+# Rescue and claim
+
+
+def test_a_job_that_a_living_worker_takes_while_a_rescue_looks_is_not_rescued_from_that_one(
+    put: Put,
+    db: Session,
+    session: Session,
+    elsewhere: Elsewhere,
+    worker: Worker,
+    look: Look,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The dead one's last words may come when it has been declared dead."""
+    job_id = put()
+    lease = worker.lease()
+    deregister_worker(db, worker.id)
+    waits = "where (select count(pg_advisory_xact_lock(1)::text)) > 0 and q.state = 2"
+    monkeypatch.setattr(rescue, "RESCUE", rescue.RESCUE.replace("where q.state = 2", waits, 1))
+    session.execute(text("select pg_advisory_xact_lock(1)"))
+    rescued = elsewhere.start_and_wait_for_lock(rescue_jobs)
+    release_jobs(db, [Release(lease)])
+    living = Worker(db)
+    taken = living.lease()
+
+    session.commit()
+
+    assert rescued.result() == []
+    assert (look(job_id).worker_id, look(job_id).crash_count) == (living.id, 0)
+    assert complete_jobs(db, [Completion(taken)]) == {taken}
 
 
 # Complete and rescue

@@ -21,16 +21,23 @@ LEFT_BEHIND = """
     where q.state = 2 and (w.id is null or w.dead_at is not null)
 """
 
-# The state and the dead worker are looked at under the row's lock, in this statement: a worker that was declared dead
-# cannot come back under its id, so what is rescued here stays rescued.
+# A worker that was declared dead cannot come back under its id, so what is rescued here stays rescued. Its last words
+# may come while we look, and somebody else take the job: so what is locked has to be the attempt that was seen. The
+# server looks again at a row that has changed, but takes a worker that is not the one of before for none at all.
 RESCUE = f"""
-with locked as materialized (
+with seen as materialized (
+    select q.workspace_id, q.id, q.epoch
+    {LEFT_BEHIND.strip()}
+    limit 500
+),
+locked as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
         q.unique_key, q.start_by,
         q.cancel_requested_at is not null as cancelled
-    {LEFT_BEHIND.strip()}
-    limit 500
+    from seen s
+    join jobplatform.job_queue q on q.workspace_id = s.workspace_id and q.id = s.id and q.epoch = s.epoch
+    where q.state + 0 = 2
     for update of q skip locked
 ),
 verdict as materialized (
