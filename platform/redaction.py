@@ -39,13 +39,13 @@ _NAMED = (
     # "password": "…" as JSON or as Python writes it; a quoted value may hold escaped quotes.
     re.compile(
         rf"({_QUOTED_NAME})(\s{{0,5}}:\s{{0,5}}b?)"
-        r"(?:\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|[^\s,}\]\"']{1,500})",
+        r"(?:\[redacted\]|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|[^\s,}\]\"']{1,500})",
         re.IGNORECASE | re.DOTALL,
     ),
     # password=…, also in query strings and connection strings; api_key: …
     re.compile(
         rf"({_BARE_NAME})(\s{{0,3}}(?:=|:(?!//))\s{{0,3}})"
-        r"(?:\"[^\"]*\"?|'[^']*'?|[^\s&;,\"'\])}]{1,2000})",
+        r"(?:\[redacted\]|\"[^\"]*\"?|'[^']*'?|[^\s&;,\"'\])}]{1,2000})",
         re.IGNORECASE,
     ),
 )

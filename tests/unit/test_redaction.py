@@ -156,6 +156,21 @@ def test_what_is_around_a_secret_stays() -> None:
     assert redact_text(text) == f"GET /v1?page=2&token={REDACTED}&size=10 failed: 401"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the client (invalid_token: hunter2) was refused", "password=hunter2, next", '{"password": "hunter2"}',
+        "Authorization: Basic x",
+        "{'token': b'hunter2'}", "https://ada:hunter2@example.com/?api_key=hunter2&x=1", "Bearer hunter2hunter2",
+    ],
+)  # fmt: skip
+def test_what_was_redacted_once_stays_as_it_is_when_it_is_redacted_again(text: str) -> None:
+    once = redact_text(text)
+
+    assert REDACTED in once
+    assert redact_text(once) == once
+
+
 def test_whether_there_is_a_secret_is_none_and_neither_is_how_many() -> None:
     value = {"password": None, "api_key": "", "token": True, "max_tokens": 4096, "tokens": 1.5}
 
