@@ -4,6 +4,7 @@ where every user of the machine could see them.
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import IO, Any
 from uuid import UUID
@@ -244,27 +245,36 @@ def seal_headers_(workspace: str, as_json: bool) -> None:
 
 def _find(session: Session, text: str, workspace: str, *, lock: bool = False) -> Connection:
     workspace_id = find_known_workspace(session, workspace)
-    try:
-        connection_id = UUID(text)
-    except ValueError:
-        connection_id = _find_named(session, workspace_id, text)
-    found = get_connection(session, workspace_id, connection_id, lock=lock)
+    found = get_connection(session, workspace_id, find_connection_id(session, workspace_id, text), lock=lock)
     if found is None:
-        raise click.ClickException(f"no connection {text!r} is there; see `jobplatform connections ls`")
+        raise _no_connection(text)
     return found
 
 
-def _find_named(session: Session, workspace_id: UUID, name: str) -> UUID:
-    """The nil id where there is none."""
+def find_connection_id(session: Session, workspace_id: UUID, text: str) -> UUID:
+    """The id of a connection that is given by that or, where there is just one of that name, by its name."""
+    try:
+        return UUID(text)
+    except ValueError:
+        found = _named(session, workspace_id, text)
+    if len(found) > 1:
+        raise click.ClickException(several("connection", text, found))
+    if not found:
+        raise _no_connection(text)
+    return found[0][0]
+
+
+def _named(session: Session, workspace_id: UUID, name: str) -> list[tuple[UUID, datetime.datetime]]:
     named = (
         select(Connection.id, Connection.created_at)
         .where(Connection.workspace_id == workspace_id, Connection.name == name)
         .order_by(Connection.created_at, Connection.id)
     )
-    found = [(id, made) for id, made in session.execute(named)]
-    if len(found) > 1:
-        raise click.ClickException(several("connection", name, found))
-    return found[0][0] if found else UUID(int=0)
+    return [(id, made) for id, made in session.execute(named)]
+
+
+def _no_connection(text: str) -> click.ClickException:
+    return click.ClickException(f"no connection {text!r} is there; see `jobplatform connections ls`")
 
 
 def _parse(text: str) -> Any:

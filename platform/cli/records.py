@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 from typing import Any
-from uuid import UUID
 
 import click
 
 from jobplatform.cli.amounts import Moment
+from jobplatform.cli.connections import find_connection_id
 from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table
 from jobplatform.connectors import RecordPlace, RecordSeen, get_record, list_records
@@ -21,11 +21,11 @@ LONGEST_CELL = 200
 
 @click.group()
 def records() -> None:
-    """List and show what syncs have copied."""
+    """List and show what syncs have copied. A connection is given by its id or name."""
 
 
 @records.command()
-@click.argument("connection_id", type=click.UUID)
+@click.argument("connection")
 @workspace_option
 @click.option("--stream", help="Only this stream.")
 @click.option("--since", type=Moment(), help="Written or deleted since, in that order.")
@@ -33,7 +33,7 @@ def records() -> None:
 @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="At most so many.")
 @as_json_option
 def ls(
-    connection_id: UUID,
+    connection: str,
     workspace: str,
     stream: str | None,
     since: datetime.datetime | None,
@@ -44,6 +44,7 @@ def ls(
     """List records of a connection, by stream and id."""
     with open_session() as session:
         workspace_id = find_workspace(session, workspace)
+        connection_id = find_connection_id(session, workspace_id, connection)
         found: list[RecordSeen] = []
         after: RecordPlace | None = None
         while len(found) < limit:
@@ -71,15 +72,17 @@ def ls(
 
 
 @records.command()
-@click.argument("connection_id", type=click.UUID)
+@click.argument("connection")
 @click.argument("stream")
 @click.argument("external_id")
 @workspace_option
 @as_json_option
-def show(connection_id: UUID, stream: str, external_id: str, workspace: str, as_json: bool) -> None:
+def show(connection: str, stream: str, external_id: str, workspace: str, as_json: bool) -> None:
     """Show a record, deleted or not."""
     with open_session() as session:
-        found = get_record(session, find_workspace(session, workspace), connection_id, stream, external_id)
+        workspace_id = find_workspace(session, workspace)
+        connection_id = find_connection_id(session, workspace_id, connection)
+        found = get_record(session, workspace_id, connection_id, stream, external_id)
     if found is None:
         raise click.ClickException(f"the connection has no record {external_id!r} in {stream!r}")
     if as_json:

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypedDict, TypeVar
 
 from jobplatform.connectors.place import ConnectionPlace, SyncPlace, size_of
 from jobplatform.models import Connection
+from jobplatform.wording import called
 
 #: Bytes of JSON, of the megabyte that a result may be.
 FOR_RESULTS: Final = 640 << 10
@@ -54,10 +55,12 @@ class SyncResult(TypedDict):
 
 def sum_up(connections: Sequence[Connection], place: SyncPlace) -> SyncResult:
     """What there is to say of these connections. For the log: all of them are named, and words share their budget."""
-    places = [(connection, place.of(connection.id)) for connection in connections]
-    results = [_result_of(connection, one) for connection, one in places]
-    errors = [f"{connection.name}: {one.error}" for connection, one in places if one.error is not None]
-    warnings = [f"{connection.name}: {warning}" for connection, one in places for warning in one.warnings]
+    places = [place.of(connection.id) for connection in connections]
+    results = [_result_of(connection, one) for connection, one in zip(connections, places, strict=True)]
+    names = called([(connection.name, connection.id) for connection in connections])
+    told = list(zip(names, places, strict=True))
+    errors = [f"{name}: {one.error}" for name, one in told if one.error is not None]
+    warnings = [f"{name}: {warning}" for name, one in told for warning in one.warnings]
     return SyncResult(
         results=results,
         totalRecords=sum(result["records"] for result in results),

@@ -47,6 +47,7 @@ from jobplatform.errors import (
 )
 from jobplatform.models import Connection
 from jobplatform.queue import RateLimited, RunningJob, Skip, safe_text
+from jobplatform.wording import called
 
 Mode = Literal["initial", "incremental"]
 
@@ -86,7 +87,9 @@ def run_sync(
     if not connections:
         return Skip("this workspace has no such connection to sync")
     if job.checkpoint_state is None and all(connection.attention for connection in connections):
-        return Skip("; ".join(f"{connection.name}: {connection.attention}" for connection in connections))
+        names = called([(connection.name, connection.id) for connection in connections])
+        told = zip(names, connections, strict=True)
+        return Skip("; ".join(f"{name}: {connection.attention}" for name, connection in told))
     sync = _Sync(job, connections, mode, allows_private(allow_private))
     sync.begin(reference)
     for connection in sync.in_turn():

@@ -52,6 +52,23 @@ def test_records_are_listed_and_shown(cli: Cli, connection_id: str) -> None:
     assert (missing.exit_code, "no record 'ken'" in missing.stderr) == (1, True)
 
 
+def test_the_connection_of_records_may_be_given_by_its_name_where_that_is_enough(
+    cli: Cli, connection_id: str, session: Session, acme: uuid.UUID
+) -> None:
+    listed = cli("records", "ls", "People", "-w", "Acme").stdout
+    shown = cli("records", "show", "People", "people", "ada", "-w", "Acme").stdout
+    nobody = cli("records", "ls", "Persons", "-w", "Acme")
+    create_connection(session, acme, connector_type="csv", name="People", config={"idColumn": "id"})
+    session.commit()
+    either = cli("records", "show", "People", "people", "ada", "-w", "Acme")
+
+    assert "grace" in listed
+    assert "Ada" in shown
+    assert (nobody.exit_code, "see `jobplatform connections ls`" in nobody.stderr) == (1, True)
+    assert (either.exit_code, "2 connections are named 'People'" in either.stderr) == (1, True)
+    assert connection_id in either.stderr
+
+
 def test_what_came_of_syncs_is_listed_and_shown(cli: Cli, session: Session, acme: uuid.UUID) -> None:
     log = SyncLog(
         workspace_id=acme,

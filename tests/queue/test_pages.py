@@ -638,6 +638,19 @@ def test_a_card_tells_how_the_last_syncs_of_its_connection_went(
     assert card.last_ended_at is not None
 
 
+def test_of_two_connections_of_one_name_each_is_told_its_own_error(
+    synced: Callable[..., uuid.UUID], db: Session, workspace_id: uuid.UUID
+) -> None:
+    synced("failed", 0, f"CRM ({OTHER}): closed", f"CRM ({CONNECTION}): no answer")
+
+    (card,) = pages.tenant_syncs(db, workspace_id).cards
+    (line,) = pages.connection_lines(db).lines
+
+    assert card.error == "no answer"
+    assert line.last_sync is not None
+    assert line.last_sync.errors_of(CONNECTION) == ("no answer",)
+
+
 def test_a_card_says_that_the_last_sync_was_called_off_or_never_came_to_its_source(
     synced: Callable[..., uuid.UUID], put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker
 ) -> None:

@@ -11,6 +11,7 @@ from jobplatform.connectors.summing_up import FOR_ERRORS, FOR_WARNINGS, SHORTEST
 from jobplatform.models import Connection
 from jobplatform.queue import STEP_LIMIT
 from jobplatform.queue.safe_json import RESULT_LIMIT
+from jobplatform.wording import said_of
 
 #: Six bytes of JSON a character.
 WORST = "\x01"
@@ -45,6 +46,22 @@ def test_the_result_of_a_sync_fits_and_its_numbers_are_exact(count: int) -> None
     for sentences, budget in ((logged["errors"], FOR_ERRORS), (logged["warnings"], FOR_WARNINGS)):
         assert size_of(sentences) <= budget + SHORTEST
     assert logged["errors"][0].startswith("shop 0: ")
+
+
+def test_connections_of_one_name_are_told_apart_by_their_ids() -> None:
+    one, other, third = asked = connections(3)
+    one.name = other.name = "CRM"
+    places = {str(connection.id): ConnectionPlace(status="failed") for connection in asked}
+    for connection in asked:
+        places[str(connection.id)].fail(RuntimeError("no answer"))
+        places[str(connection.id)].warn(["odd"])
+
+    result = sum_up(asked, SyncPlace(connections=places))
+
+    assert result["errors"] == [f"CRM ({one.id}): no answer", f"CRM ({other.id}): no answer", "shop 2: no answer"]
+    assert result["warnings"] == [f"CRM ({one.id}): odd", f"CRM ({other.id}): odd", "shop 2: odd"]
+    assert said_of("CRM", other.id, result["errors"]) == ["no answer"]
+    assert said_of("shop 2", third.id, result["errors"]) == ["no answer"]
 
 
 def test_words_that_fit_are_left_as_they_are() -> None:

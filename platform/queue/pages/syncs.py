@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import AuditEntry, Connection, Status, SyncLog, visit
 from jobplatform.queue.find import Capped, status_of
 from jobplatform.queue.statement import array, run
+from jobplatform.wording import said_of
 
 MOST_RECORDS: Final = 1_000
 #: Syncs of a workspace that are looked through for the last one of a connection.
@@ -103,8 +104,7 @@ class SyncLine:
         result = self.result_of(connection_id)
         if result is None:
             return tuple(map(str, self.errors))
-        name = f"{result.get('name')}: "
-        return tuple(str(error).removeprefix(name) for error in self.errors if str(error).startswith(name))
+        return tuple(said_of(result.get("name"), connection_id, self.errors))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from jobplatform.models import PLATFORM_WORKSPACE, SUCCESSOR, Connection, Job, J
 from jobplatform.queue.reading.read import list_jobs
 from jobplatform.queue.statement import run, text_array
 from jobplatform.queue.sync_logs import SyncLogSeen, list_sync_logs
+from jobplatform.wording import said_of
 
 #: The task that a sync is a job of.
 SYNC: Final = "sync"
@@ -310,5 +311,5 @@ def _error(last: _Ended) -> str | None:
         return None
     if last.result is None:
         return "The last sync ended before this source was read."
-    mine = [str(error) for error in last.log.errors if str(error).startswith(f"{last.result.get('name')}: ")]
-    return mine[0].partition(": ")[2] if mine else "The source could not be read."
+    mine = said_of(last.result.get("name"), last.result.get("connectionId"), last.log.errors)
+    return mine[0] if mine else "The source could not be read."
