@@ -164,7 +164,7 @@ def test_of_a_job_that_went_well_its_page_says_where_it_ran(
 
     page = operator.get(f"/jobs/{acme}/{job_id}").text
 
-    assert '<td class="cut">localhost:1</td>' in page
+    assert '>localhost:1</td>' in page
     assert "<dt>Worker</dt><dd>localhost:1</dd>" in page
 
 
@@ -643,7 +643,7 @@ def test_a_resource_that_is_not_to_be_asked_says_until_when(operator: Visitor, s
 
     assert "crm:1" in page
     assert "not to be asked" in page
-    assert '<td class="num">3</td>' in page
+    assert 'data-th="Failures in a row">3</td>' in page
 
 
 def test_a_schedule_is_paused_resumed_and_run_now(
@@ -954,6 +954,29 @@ def test_a_url_of_which_nothing_can_be_made_breaks_the_page_of_webhooks_for_nobo
     assert page.status_code == 200
     assert "the odd one" in page.text
     assert "the CRM" in page.text
+
+
+def test_that_nothing_is_delivered_is_said_once_and_not_on_each_line(
+    operator: Visitor, sessions: Sessions, acme: uuid.UUID, hand: Hand
+) -> None:
+    with sessions.begin() as session:
+        picky = webhook_of(acme, "the picky one")
+        picky.tasks = ["snyc"]
+        session.add_all([picky, webhook_of(acme, "the CRM"), webhook_of(acme, "the other one")])
+
+    nobodys = operator.get("/connections/webhooks").text
+    assert nobodys.count("no live worker delivers webhooks") == 1
+    assert "add_webhooks(tasks)" in nobodys.split("<table", maxsplit=1)[0]
+    assert nobodys.count(">not told<") == 3
+    assert "told too little" not in nobodys
+
+    with sessions.begin() as session:
+        statement = "update jobplatform.workers set tasks = array['jobplatform.webhook'] where id = :id"
+        session.execute(text(statement), {"id": hand.worker_id})
+    delivered = operator.get("/connections/webhooks").text
+    assert "no live worker delivers" not in delivered
+    assert delivered.count("told too little") == 1
+    assert delivered.count("</svg>is told") == 2
 
 
 def test_a_webhook_is_tried_on_its_line_and_not_while_it_is_disabled(

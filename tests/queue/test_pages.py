@@ -597,6 +597,9 @@ def test_webhooks_are_listed_with_what_is_wrong_and_without_the_path_of_their_ur
         db.execute(
             insert(WebhookSubscription).values(url="https://a.example:8443/T0/B1?x=y", tasks=tasks, **key, **about)
         )
+    nobodys = pages.webhook_lines(db)
+    assert (nobodys.are_delivered, [line.problem for line in nobodys.lines]) == (False, [None, None])
+
     db.execute(text("update jobplatform.workers set tasks = array['jobplatform.webhook']"))
 
     first, second = pages.webhook_lines(db).lines

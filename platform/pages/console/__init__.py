@@ -8,7 +8,8 @@ Where to look, by what is asked:
                                   resources
     the platform                  alerts, workspace_alerts, plans, audit, health
     that something has changed    changes (pages look again)
-    what several pages share      whose, searching, pausing, limits, rules (of alerts), typed, schedule_typed
+    what several pages share      whose, connecting, searching, pausing, limits, rules (of alerts), typed,
+                                  schedule_typed
 """
 
 from jobplatform.pages.console.alerts import make_alerts

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from flask import Response, redirect, request
+from flask import Response, redirect
 
 from jobplatform.pages.acting import done
+from jobplatform.pages.console.connecting import show_list
 from jobplatform.pages.console.hooks import add_hooks_to
-from jobplatform.pages.console.jobs import workspace_names
-from jobplatform.pages.console.schedules import read_pair, write_pair
-from jobplatform.pages.console.whose import asked_workspace
 from jobplatform.pages.notices import notify
-from jobplatform.pages.rendering import render
-from jobplatform.pages.shell import Section, ask, looking, url
+from jobplatform.pages.shell import Section, ask, url
 from jobplatform.queue import pages
-
-PER_PAGE = 50
 
 
 def make_connections() -> Section:
@@ -30,19 +25,11 @@ def make_connections() -> Section:
 
 
 def list_connections() -> Response:
-    after, whose = read_pair(request.args.get("after")), asked_workspace()
-    with looking() as session:
-        found = pages.connection_lines(session, workspace_id=whose, limit=PER_PAGE, after=after)
-        names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
-    return render("connections.html", found=found, names=names, after=after, whose=whose, next=write_pair(found.next))
+    return show_list("connections.html", pages.connection_lines)
 
 
 def list_syncs() -> Response:
-    before, whose = read_pair(request.args.get("before")), asked_workspace()
-    with looking() as session:
-        found = pages.sync_lines(session, workspace_id=whose, limit=PER_PAGE, before=before)
-        names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
-    return render("syncs.html", found=found, names=names, before=before, whose=whose, next=write_pair(found.next))
+    return show_list("syncs.html", pages.sync_lines, "before")
 
 
 def start_sync(workspace_id: UUID, connection_id: UUID) -> Any:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from flask import Response, redirect, request
+from flask import Response, redirect
 
 from jobplatform.pages.acting import done
-from jobplatform.pages.console.jobs import workspace_names
-from jobplatform.pages.console.schedules import read_pair, write_pair
-from jobplatform.pages.console.whose import asked_workspace
+from jobplatform.pages.console.connecting import show_list
 from jobplatform.pages.inner_api import Answer
 from jobplatform.pages.notices import notify
-from jobplatform.pages.rendering import render
-from jobplatform.pages.shell import Section, ask, looking, url
+from jobplatform.pages.shell import Section, ask, url
 from jobplatform.queue import pages
 
 HOOK = "/connections/hooks/<uuid:workspace_id>/<uuid:hook_id>"
 WEBHOOK = "/connections/webhooks/<uuid:workspace_id>/<uuid:webhook_id>"
-PER_PAGE = 50
 
 
 def add_hooks_to(section: Section) -> None:
@@ -34,11 +30,7 @@ def add_hooks_to(section: Section) -> None:
 
 
 def list_hooks() -> Response:
-    after, whose = read_pair(request.args.get("after")), asked_workspace()
-    with looking() as session:
-        found = pages.hook_lines(session, workspace_id=whose, limit=PER_PAGE, after=after)
-        names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
-    return render("hooks.html", found=found, names=names, after=after, whose=whose, next=write_pair(found.next))
+    return show_list("hooks.html", pages.hook_lines)
 
 
 def disable_hook(workspace_id: UUID, hook_id: UUID) -> Any:
@@ -51,11 +43,7 @@ def enable_hook(workspace_id: UUID, hook_id: UUID) -> Any:
 
 
 def list_webhooks() -> Response:
-    after, whose = read_pair(request.args.get("after")), asked_workspace()
-    with looking() as session:
-        found = pages.webhook_lines(session, workspace_id=whose, limit=PER_PAGE, after=after)
-        names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
-    return render("webhooks.html", found=found, names=names, after=after, whose=whose, next=write_pair(found.next))
+    return show_list("webhooks.html", pages.webhook_lines)
 
 
 def disable_webhook(workspace_id: UUID, webhook_id: UUID) -> Any:

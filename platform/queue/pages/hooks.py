@@ -13,6 +13,7 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Hook, WebhookSubscription, visit
+from jobplatform.queue.hooks.webhook_job import WEBHOOK_TASK
 from jobplatform.queue.hooks.webhooks import problem_of_webhook
 from jobplatform.queue.schedules import tasks_served
 from jobplatform.queue.statement import array, run
@@ -61,7 +62,7 @@ class HookPage:
 
 @dataclass(frozen=True, slots=True)
 class WebhookLine:
-    """A webhook. ``origin`` is scheme and host of its URL; ``problem`` says why nothing, or not all, is told."""
+    """A webhook. ``origin`` is scheme and host of its URL; ``problem`` says why it is told less than others are."""
 
     workspace_id: uuid.UUID
     id: uuid.UUID
@@ -78,9 +79,12 @@ class WebhookLine:
 
 @dataclass(frozen=True, slots=True)
 class WebhookPage:
-    """Webhooks by workspace and id. ``next`` is what the next page is ``after``."""
+    """Webhooks by workspace and id. Unless they ``are_delivered`` by a live worker nobody is told anything. ``next`` is
+    what the next page is ``after``.
+    """
 
     lines: tuple[WebhookLine, ...]
+    are_delivered: bool
     next: Pair | None
 
 
@@ -130,6 +134,7 @@ def webhook_lines(
     )
     page, following = _page(session, statement, table, workspace_id, limit, after)
     served = tasks_served(session)
+    are_delivered = WEBHOOK_TASK in served
     lines = tuple(
         WebhookLine(
             workspace_id=row.workspace_id,
@@ -142,11 +147,11 @@ def webhook_lines(
             failing_since=row.failing_since,
             disabled_at=row.disabled_at,
             disabled_why=row.disabled_why,
-            problem=problem_of_webhook(row.tasks, served),
+            problem=problem_of_webhook(row.tasks, served) if are_delivered else None,
         )
         for row in page
     )
-    return WebhookPage(lines, following)
+    return WebhookPage(lines, are_delivered, following)
 
 
 def _page(
