@@ -21,7 +21,7 @@ from tests.browser.chromium import sign_in, sign_in_to_portal
 
 TASKS = "tests.browser.shop_tasks:tasks"
 EXAMINE = (Path(__file__).parent / "examine.js").read_text("utf-8")
-PHONE = {"width": 390, "height": 844}
+PHONE = {"width": 375, "height": 812}
 WIDE = {"width": 1360, "height": 860}
 #: Ways by which texts have become programs in pages like these.
 CORPUS = (

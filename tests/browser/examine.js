@@ -49,6 +49,16 @@
     }
   }
 
+  for (const box of innerWidth <= 640 ? all("body *:not(.menu)") : []) {
+    const scrolls = /auto|scroll/.test(getComputedStyle(box).overflowX) && box.scrollWidth > box.clientWidth + 1;
+    if (scrolls && seen(box) && !box.closest(".numbers")) found.push(`it scrolls sideways on a phone: ${what(box)}`);
+  }
+  // There a value stands below the name of its column, which its cell says.
+  for (const cell of all("table.list:not(.numbers *) tbody td:not([colspan], .do, .pick, .main, :first-child)")) {
+    const heading = cell.closest("table").querySelectorAll("thead th")[cell.cellIndex]?.textContent;
+    if (cell.dataset.th !== heading) found.push(`it stands below ${heading} and says ${cell.dataset.th}: ${what(cell)}`);
+  }
+
   if (!document.documentElement.lang) found.push("the page does not say its language");
   if (!document.title.trim()) found.push("the page has no title");
   if (all("main").length !== 1) found.push("there is not one main part");

@@ -43,7 +43,7 @@ order by id desc
 limit 1
 """
 WIDE = {"width": 1360, "height": 860}
-PHONE = {"width": 390, "height": 844}
+PHONE = {"width": 375, "height": 812}
 
 
 def main(folder: Path) -> None:

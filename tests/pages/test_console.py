@@ -164,7 +164,7 @@ def test_of_a_job_that_went_well_its_page_says_where_it_ran(
 
     page = operator.get(f"/jobs/{acme}/{job_id}").text
 
-    assert '>localhost:1</td>' in page
+    assert ">localhost:1</td>" in page
     assert "<dt>Worker</dt><dd>localhost:1</dd>" in page
 
 
