@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,21 +23,17 @@ from jobplatform.key_ring import ring_beside
 from jobplatform.models import (
     JobRecord,
     Role,
-    Workspace,
     confine,
     embedded_login,
     is_shared,
     make_engine,
     set_free,
 )
-from jobplatform.queue import Tasks, load_tasks
+from jobplatform.queue import Tasks, load_tasks, nearest_workspace_name, workspaces_named
 from jobplatform.queue import find_workspace as look_for_workspace
 from jobplatform.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-#: Among so many names the nearest one is looked for.
-NAMES_LOOKED_AT = 1_000
 
 
 #: Of commands about one job.
@@ -213,12 +207,6 @@ def find_workspace(session: Session, text: str) -> UUID:
     )
 
 
-def workspaces_named(session: Session, name: str) -> list[tuple[UUID, datetime.datetime]]:
-    """The ids of those that are called so, and since when they are there, oldest first."""
-    named = select(Workspace.id, Workspace.created_at).where(Workspace.name == name)
-    return [(id, made) for id, made in session.execute(named.order_by(Workspace.created_at, Workspace.id))]
-
-
 def find_workspace_of(session: Session, job_id: UUID, workspace: str | None) -> UUID:
     """The workspace that was named, or else the one that has the job."""
     if workspace is not None:
@@ -236,11 +224,8 @@ def _listed(ids: Sequence[UUID]) -> str:
 
 
 def _nearest(session: Session, text: str) -> str:
-    """Among the newest ones: of very many, a look at all would take longer than to list them."""
-    newest = select(Workspace.name).order_by(Workspace.id.desc()).limit(NAMES_LOOKED_AT)
-    by_name = {name.casefold(): name for name in session.scalars(newest)}
-    near = difflib.get_close_matches(text.casefold(), by_name, n=1)
-    return f"; did you mean {by_name[near[0]]!r}" if near else ""
+    near = nearest_workspace_name(session, text)
+    return f"; did you mean {near!r}" if near else ""
 
 
 def find_known_workspace(session: Session, text: str) -> UUID:

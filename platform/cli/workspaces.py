@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from jobplatform.cli.acting import audit
-from jobplatform.cli.database import find_known_workspace, open_session, workspaces_named
+from jobplatform.cli.database import find_known_workspace, open_session
 from jobplatform.cli.leaving import encrypt, erase, export
 from jobplatform.cli.limit_options import COLUMNS, changes_of, limit_cells, limit_options, limits_as_dict
 from jobplatform.cli.pauses import end_pause, pause_as_dict, pause_options, start_pause, tell_pause
@@ -27,6 +27,7 @@ from jobplatform.queue import (
     pauses_of,
     read_workspace_limits,
     set_workspace_limits,
+    workspaces_named,
 )
 
 PAGE = 200

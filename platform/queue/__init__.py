@@ -104,7 +104,16 @@ from jobplatform.queue.enqueue import (
 )
 from jobplatform.queue.enqueue.edges import Edge, chain
 from jobplatform.queue.enqueue.happenings import Happening, off_happenings, on_happenings
-from jobplatform.queue.find import Capped, JobCounts, JobLine, JobPage, count_jobs, find_jobs
+from jobplatform.queue.find import (
+    Capped,
+    JobCounts,
+    JobLine,
+    JobPage,
+    count_jobs,
+    find_jobs,
+    nearest_workspace_name,
+    workspaces_named,
+)
 from jobplatform.queue.find.search import QUALIFIERS, Search, parse_search
 from jobplatform.queue.health.alerts import AlertEvent, list_alerts, settle_alerts
 from jobplatform.queue.health.doctor import (
@@ -751,6 +760,7 @@ __all__ = [
     "make_key",
     "master_keys_in_use",
     "measure_levels",
+    "nearest_workspace_name",
     "needs_compacting",
     "note_of",
     "note_resources",
@@ -847,4 +857,5 @@ __all__ = [
     "use_key_ring",
     "wait_for_task",
     "why_waiting",
+    "workspaces_named",
 ]

@@ -770,7 +770,9 @@ WRONG = (
     ({"spread": "1 week"}, "spread", "90 s, 15 min"),
     ({"start_within": "soon"}, "start_within", "90 s, 15 min"),
     ({"start_within": "366 d"}, "start_within", ""),
-    ({"workspace": "acme"}, "workspace", "not the id"),
+    ({"workspace": "no one"}, "workspace", "No workspace has this name or id."),
+    ({"workspace": "acme\0"}, "workspace", "No workspace has this name or id."),
+    ({"workspace": " "}, "workspace", "Say which workspace"),
     ({"whose": "mine"}, "whose", "whose jobs"),
     ({"tags": "x" * 300}, "tags", ""),
 )
@@ -791,6 +793,33 @@ def test_what_is_wrong_with_a_schedule_stands_beside_its_field_and_nothing_typed
             name: value for name, value in wrong.items() if name != "whose"
         }
     assert scalar(sessions, "select count(*) from jobplatform.schedules") == 0
+
+
+def test_a_workspace_is_typed_by_its_name_where_only_one_has_it(
+    operator: Visitor, acme: uuid.UUID, sessions: Sessions, described: None
+) -> None:
+    typed = {"workspace": " Acme & Sons ", "task": "echo", "rule": "every", "every": "2 h"}
+    operator.get("/schedules/new")
+    assert "The schedule is made." in operator.follow(operator.send("/schedules/new", **typed)).text
+    assert scalar(sessions, "select workspace_id from jobplatform.schedules") == acme
+    operator.get("/tasks/add/new")
+    made = operator.send("/tasks/add/new", workspace="Acme & Sons", payload='{"left": 1, "right": 2}')
+    assert f"/jobs/{acme}/" in made.headers["Location"]
+    assert "schedule.create" in operator.get("/audit?workspace=Acme+%26+Sons").text
+
+    operator.get("/schedules/new")
+    operator.page = operator.send("/schedules/new", **(typed | {"workspace": "Acme & Son"}))
+    assert "Did you mean Acme &amp; Sons?" in complaint_about("workspace", operator)
+
+    with sessions.begin() as session:
+        session.add(Workspace(id=uuid.UUID(int=7), name="Acme & Sons"))
+    operator.get("/schedules/new")
+    operator.page = operator.send("/schedules/new", **typed)
+    complaint = complaint_about("workspace", operator)
+    assert complaint.startswith("2 workspaces are named Acme &amp; Sons.", complaint.index(">") + 1)
+    assert str(acme) in complaint
+    assert str(uuid.UUID(int=7)) in complaint
+    assert scalar(sessions, "select count(*) from jobplatform.schedules") == 1
 
 
 @pytest.mark.parametrize(("whose", "every_workspace"), [("every", True), ("platform", False)])
@@ -1055,7 +1084,7 @@ def test_a_test_job_is_enqueued_by_a_form_that_loses_nothing(
     operator.page = operator.send("/new", workspace="?", payload='{"left": 1', priority="high")
     assert operator.page.status_code == 422
     assert operator.form("/new").fields["payload"] == '{"left": 1'
-    for complaint in ("not the id of a workspace", "not JSON", "not a whole number"):
+    for complaint in ("No workspace has this name", "not JSON", "not a whole number"):
         assert complaint in operator.page.text
     for payload, priority in (("[" * 100_000, "1"), ("{}", "--1")):
         assert operator.send("/new", workspace=str(acme), payload=payload, priority=priority).status_code == 422
@@ -1107,7 +1136,7 @@ def test_the_audit_log_is_searched_by_who_and_what(operator: Visitor, enqueue: E
 
     assert "because" in operator.get("/audit?actor=a+test&action=queue.pause").text
     assert "No line fits" in operator.get("/audit?actor=nobody").text
-    assert "searched for by its id" in operator.get("/audit?workspace=acme").text
+    assert "No workspace has this name" in operator.get("/audit?workspace=nobody").text
 
 
 def test_the_doctor_s_findings_are_a_page(

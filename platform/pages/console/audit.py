@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from flask import Response, request
 
 from jobplatform.pages.console.jobs import workspace_names
+from jobplatform.pages.console.whose import typed_workspace
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, looking
 from jobplatform.queue import pages
@@ -23,11 +22,7 @@ def make_audit() -> Section:
 
 def list_audit() -> Response:
     asked = {name: request.args.get(name, "").strip() for name in ("workspace", "actor", "action", "target")}
-    complaint, workspace_id = "", None
-    try:
-        workspace_id = UUID(asked["workspace"]) if asked["workspace"] else None
-    except ValueError:
-        complaint = "A workspace is searched for by its id."
+    workspace_id, complaint = typed_workspace(asked["workspace"]) if asked["workspace"] else (None, "")
     before = request.args.get("before", "")
     number = min(int(before), LARGEST) if before.isdecimal() and len(before) < 20 else None
     filters = {name: asked[name] or None for name in ("actor", "action", "target")}

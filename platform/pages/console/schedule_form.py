@@ -25,7 +25,7 @@ from jobplatform.pages.console.schedule_typed import (
     in_words,
     is_same_text,
 )
-from jobplatform.pages.console.typed import id_of_workspace, wrong_workspace
+from jobplatform.pages.console.whose import typed_workspace
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import nothing_here
 from jobplatform.pages.rendering import render
@@ -57,9 +57,9 @@ def create() -> Any:
     whose = form.get("whose")
     if whose not in WHOSE:
         wrong["whose"] = "Say whose jobs it enqueues."
-    workspace_id = id_of_workspace(form.get("workspace", ""))
-    if whose == "workspace" and workspace_id is None:
-        wrong["workspace"] = wrong_workspace(form.get("workspace", ""))
+    workspace_id, complaint = typed_workspace(form.get("workspace", "")) if whose == "workspace" else (None, "")
+    if complaint:
+        wrong["workspace"] = complaint
     if wrong or "preview" in form:
         return _look_ahead(form, wrong, body)
     if whose == "workspace":

@@ -21,7 +21,8 @@ from jobplatform.pages.console.limits import (
     wrong_with,
 )
 from jobplatform.pages.console.pausing import pause_it, resume_it
-from jobplatform.pages.console.typed import id_of_workspace, whole_number, wrong_workspace
+from jobplatform.pages.console.typed import whole_number
+from jobplatform.pages.console.whose import typed_workspace
 from jobplatform.pages.notices import notify
 from jobplatform.pages.problems import PageError, nothing_here
 from jobplatform.pages.rendering import render
@@ -61,9 +62,9 @@ def enqueue(task: str) -> Any:
     """What is wrong is said beside its field, and nothing that was typed is lost."""
     form = request.form.to_dict()
     wrong, body = _body(task, form)
-    workspace_id = id_of_workspace(form.get("workspace", ""))
-    if workspace_id is None:
-        wrong["workspace"] = wrong_workspace(form.get("workspace", ""))
+    workspace_id, complaint = typed_workspace(form.get("workspace", ""))
+    if complaint:
+        wrong["workspace"] = complaint
     try:
         key = key_of_form()
     except PageError as error:

@@ -6,7 +6,6 @@ import datetime
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import UUID
 
 from jobplatform.api.schemas.fields import NO_MOMENT
 from jobplatform.pages.words import UNITS
@@ -28,19 +27,6 @@ def whole_number(text: str) -> int | None:
 def ungrouped(text: str) -> str:
     """A number without the commas between its thousands. Any other comma stays: 1,5 is not 15."""
     return text.replace(",", "") if _IN_THOUSANDS.fullmatch(text) else text
-
-
-def id_of_workspace(text: str) -> UUID | None:
-    """The id of a workspace, however it is written. None for what is none."""
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        return None
-
-
-def wrong_workspace(text: str) -> str:
-    """What to say of a text that is no id of a workspace."""
-    return "This is not the id of a workspace." if text.strip() else "Say which workspace, by its id."
 
 
 def milliseconds(text: str) -> int | None:

@@ -13,13 +13,14 @@ page says that it is not complete and where to go on. The other qualifiers are a
 job's own row answers is asked of all of them: that table is small by design.
 
 ``search`` makes values of what was written into a box. ``asked`` has the conditions, ``ways`` what leads to the jobs,
-``rows`` what is read at its end; ``jobs`` and ``counts`` are the questions.
+``rows`` what is read at its end; ``jobs`` and ``counts`` are the questions. ``named`` finds workspaces by their names.
 """
 
 from jobplatform.queue.find.asked import Key
 from jobplatform.queue.find.counts import Capped, JobCounts, count_jobs, count_statuses
 from jobplatform.queue.find.jobs import JobPage, Keys, find_jobs, find_keys
 from jobplatform.queue.find.lines import JobLine, short_error, status_of
+from jobplatform.queue.find.named import nearest_workspace_name, workspaces_named
 
 __all__ = [
     "Capped",
@@ -32,6 +33,8 @@ __all__ = [
     "count_statuses",
     "find_jobs",
     "find_keys",
+    "nearest_workspace_name",
     "short_error",
     "status_of",
+    "workspaces_named",
 ]
