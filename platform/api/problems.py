@@ -247,11 +247,7 @@ def _invalid_limit(error: InvalidLimitError) -> ProblemError:
     return invalid([Problem(named.get(path, path), message) for path, message in error.problems])
 
 
-def _invalid_schedule(error: InvalidScheduleError | InvalidHookError) -> ProblemError:
-    return invalid(error.problems)
-
-
-def _invalid_connection(error: InvalidConnectionError) -> ProblemError:
+def _invalid_value(error: InvalidConnectionError | InvalidScheduleError | InvalidHookError) -> ProblemError:
     return invalid(error.problems)
 
 
@@ -356,8 +352,7 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (UnknownTaskError, _unknown_task),
     (InvalidJobError, _invalid_job),
     (InvalidLimitError, _invalid_limit),
-    (InvalidConnectionError, _invalid_connection),
-    ((InvalidScheduleError, InvalidHookError), _invalid_schedule),
+    ((InvalidConnectionError, InvalidScheduleError, InvalidHookError), _invalid_value),
     (ScheduleNameTakenError, _name_taken),
     (ScheduleMadeInCodeError, _made_in_code),
     (WebhookDisabledError, _webhook_disabled),
