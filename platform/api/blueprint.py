@@ -31,8 +31,10 @@ from jobplatform.api.metrics import metrics
 from jobplatform.api.mounted import Authorize, Mounted
 from jobplatform.api.operator.alerts import alerts
 from jobplatform.api.operator.audit import audit_log
-from jobplatform.api.operator.limits import plans, queues, rates, resources, tasks
+from jobplatform.api.operator.limits import queues, tasks
 from jobplatform.api.operator.pauses import pauses
+from jobplatform.api.operator.plans import plans
+from jobplatform.api.operator.resources import rates, resources
 from jobplatform.api.operator.retention import retention
 from jobplatform.api.operator.schedules import platform_schedules
 from jobplatform.api.operator.tokens import tokens
