@@ -21,9 +21,8 @@ from jobplatform.cli.database import find_workspace, open_session
 from jobplatform.cli.show import as_json_option, plain, print_json, print_table, tell
 from jobplatform.migrations import check
 from jobplatform.models import Job, JobAttempt, Schedule, Status, WebhookSubscription, WorkerRow, clock
-from jobplatform.queue import CLOSED_TEXT, PLATFORM, Health, list_rules, queue_health
+from jobplatform.queue import CLOSED_TEXT, PLATFORM, Health, lease_seconds, list_rules, queue_health
 
-ALIVE_WITHIN = datetime.timedelta(minutes=1)
 MOST_ROWS = 10
 
 
@@ -69,9 +68,13 @@ def _check_api(url: str) -> None:
         raise click.ClickException(f"{url} is not ready (HTTP {answer.status_code}): {answer.text[:500]}")
 
 
+def _lease() -> datetime.timedelta:
+    return datetime.timedelta(seconds=lease_seconds())
+
+
 def _worker_lives_here(session: Session) -> bool:
     here = WorkerRow.host == socket.gethostname()
-    fresh = WorkerRow.dead_at.is_(None) & (WorkerRow.heartbeat_at > clock() - ALIVE_WITHIN)
+    fresh = WorkerRow.dead_at.is_(None) & (WorkerRow.heartbeat_at >= clock() - _lease())
     return session.scalar(select(func.count()).select_from(WorkerRow).where(here, fresh)) != 0
 
 
@@ -154,7 +157,7 @@ def _errors_of_the_hour(session: Session, workspace_id: UUID | None) -> Sequence
 
 def _explain_not_processing(session: Session, workspace_id: UUID | None) -> None:
     now = clock()
-    alive = WorkerRow.dead_at.is_(None) & (WorkerRow.heartbeat_at > now - ALIVE_WITHIN)
+    alive = WorkerRow.dead_at.is_(None) & (WorkerRow.heartbeat_at >= now - _lease())
     rows = session.scalars(select(WorkerRow).where(alive).order_by(WorkerRow.id)).all()
     print_table(
         ["live worker", "host", "slots", "queues", "tasks", "draining"],

@@ -378,7 +378,7 @@ from jobplatform.queue.schedules import (
     time_now,
 )
 from jobplatform.queue.seal import CLOSED, CLOSED_TEXT
-from jobplatform.queue.silent import SILENT_AFTER
+from jobplatform.queue.silent import SILENT_AFTER, lease_seconds
 from jobplatform.queue.statement import Lease, quick_maker
 from jobplatform.queue.sync_logs import STATUSES as SYNC_LOG_STATUSES
 from jobplatform.queue.sync_logs import SyncLogSeen, get_sync_log, list_sync_logs, tend_sync_logs
@@ -721,6 +721,7 @@ __all__ = [
     "keep_answer",
     "key_ring",
     "last_ticks",
+    "lease_seconds",
     "limits_of_workspaces",
     "list_alerts",
     "list_attempts",

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import Lease, array, one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -38,7 +39,9 @@ _JOB = "left join jobplatform.job_records r on r.workspace_id = l.workspace_id a
 _STOPPED = """
 case
     when q.state = 2 then case
-        when w.id is null or w.dead_at is not null or w.heartbeat_at < jobplatform.clock() - interval '1 minute'
+        when w.id is null
+            or w.dead_at is not null
+            or w.heartbeat_at < jobplatform.clock() - make_interval(secs => %(lease)s)
         then 'lost'
     end
     else (
@@ -183,7 +186,7 @@ class Tended(NamedTuple):
 def get_sync_log(session: Session, workspace_id: uuid.UUID, log_id: uuid.UUID) -> SyncLogSeen | None:
     """The entry of that id, or None when the workspace has none."""
     visit(session, workspace_id)
-    return next(_seen(run(session, ONE, workspace_id=workspace_id, id=log_id)), None)
+    return next(_seen(run(session, ONE, lease=lease_seconds(), workspace_id=workspace_id, id=log_id)), None)
 
 
 @reads_ids()
@@ -192,7 +195,8 @@ def list_sync_logs(
 ) -> list[SyncLogSeen]:
     """The workspace's syncs, newest first; ``before`` is the last id of the page before."""
     visit(session, workspace_id)
-    return list(_seen(run(session, NEWEST, workspace_id=workspace_id, limit=limit, before=before)))
+    asked = {"workspace_id": workspace_id, "limit": limit, "before": before}
+    return list(_seen(run(session, NEWEST, lease=lease_seconds(), **asked)))
 
 
 def tend_sync_logs(session: Session, *, after: datetime.timedelta, now: bool = True) -> Tended:

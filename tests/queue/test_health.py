@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, make_engine
@@ -21,6 +22,7 @@ from jobplatform.queue import (
     complete_jobs,
     create_schedule,
     fail_jobs,
+    measure_levels,
     queue_health,
 )
 from tests.queue.actors import Time, Worker
@@ -118,11 +120,28 @@ def test_ready_jobs_and_no_worker_is_an_alert(put: Put, db: Session) -> None:
     assert codes(db) == ["no_worker"]
 
 
-def test_a_silent_worker_does_not_count(put: Put, db: Session, worker: Worker, time: Time) -> None:
+def test_a_worker_that_is_silent_for_longer_than_its_lease_does_not_count(
+    put: Put, db: Session, worker: Worker, time: Time
+) -> None:
+    """From then on it may be declared dead, and nobody has to have done so."""
     put()
-    time.passes(61)
+    time.passes(29)
+    assert queue_health(db).workers == 1
 
+    time.passes(2)
+
+    assert queue_health(db).workers == 0
     assert codes(db) == ["no_worker"]
+
+
+@pytest.mark.parametrize(("said", "workers"), [("120", 1), ("40", 0), ("nonsense", 0), ("nan", 0)])
+def test_how_long_a_lease_is_says_the_setting(
+    put: Put, db: Session, worker: Worker, time: Time, monkeypatch: pytest.MonkeyPatch, said: str, workers: int
+) -> None:
+    monkeypatch.setenv("JOBPLATFORM_LEASE_SECONDS", said)
+    time.passes(50)
+
+    assert (queue_health(db).workers, measure_levels(db).workers) == (workers, workers)
 
 
 def test_a_job_that_a_dead_worker_left_running_is_an_alert_where_no_other_lives(
@@ -132,7 +151,7 @@ def test_a_job_that_a_dead_worker_left_running_is_an_alert_where_no_other_lives(
     worker.claim()
     assert codes(db) == []
 
-    time.passes(61)
+    time.passes(31)
 
     (alert,) = queue_health(db).alerts
     assert alert.message == "1 job is running by its row and no worker is alive to take it back"

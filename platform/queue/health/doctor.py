@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from jobplatform import migrations
 from jobplatform.models import SCHEMA, Base, QueueRow
 from jobplatform.queue.health.health import unserved_tasks
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import run
 from jobplatform.wording import plural
 
@@ -119,7 +120,7 @@ from jobplatform.chores
 where due_at < jobplatform.clock() - make_interval(secs => %(after)s)
     and exists (
         select from jobplatform.workers
-        where dead_at is null and heartbeat_at > jobplatform.clock() - interval '1 minute'
+        where dead_at is null and heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
     )
 order by 1
 """
@@ -353,7 +354,7 @@ def _unserved(unserved: Sequence[str]) -> Iterator[Finding]:
 
 
 def _late(session: Session) -> Iterator[Finding]:
-    for name, seconds in run(session, LATE, after=LATE_AFTER.total_seconds()):
+    for name, seconds in run(session, LATE, after=LATE_AFTER.total_seconds(), lease=lease_seconds()):
         yield Finding(
             Severity.WARNING,
             "chore_late",

@@ -15,6 +15,7 @@ from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.health.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
 from jobplatform.queue.numbers.counts import HOUR, LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import array, run, text_array
 from jobplatform.wording import agreeing, plural
 
@@ -23,7 +24,7 @@ WORKERS = """
 with alive as materialized (
     select count(*) as workers
     from jobplatform.workers
-    where dead_at is null and heartbeat_at > jobplatform.clock() - interval '1 minute'
+    where dead_at is null and heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
 ),
 ears as materialized (
     select count(*) as listening
@@ -38,7 +39,7 @@ select alive.workers, ears.listening,
         where not exists (
             select from jobplatform.workers w
             where w.dead_at is null
-                and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
+                and w.heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
                 and k.task = any(w.tasks)
                 and k.version <= coalesce(w.versions[array_position(w.tasks, k.task)], 32767)
                 and k.queue = any(w.queues)
@@ -141,7 +142,8 @@ def judge(
     workspace_id: uuid.UUID | None = None,
 ) -> Health:
     """What the rules say of these counts, and who is there to do something about them."""
-    row = run(session, WORKERS, workspace_id=workspace_id, listener=LISTENER, **_ready_kinds(live)).one()
+    asked = {"workspace_id": workspace_id, "listener": LISTENER, "lease": lease_seconds()}
+    row = run(session, WORKERS, **asked, **_ready_kinds(live)).one()
     workers, listening, unserved, overdue, given_up = row
     oldest = [one.oldest_ready_seconds for one in live if one.oldest_ready_seconds is not None]
     health = Health(

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import State
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import run
 
 #: Live jobs that are counted at most. With more of them than this the numbers say "at least so many".
@@ -31,7 +32,7 @@ select
         where served.dead_at is null
     )
 from jobplatform.workers
-where dead_at is null and heartbeat_at > jobplatform.clock() - interval '1 minute'
+where dead_at is null and heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
 """
 
 _WORDS: Final = {
@@ -56,7 +57,7 @@ def measure_levels(session: Session, queues: Collection[str] = ()) -> Levels:
     """Look at all of it, in two statements. Queues that no live worker serves and that are not among ``queues`` are
     one, :data:`OTHER`. It reads the narrow table, so whoever asks often should keep the answer for a while.
     """
-    workers, served = run(session, WORKERS).one()
+    workers, served = run(session, WORKERS, lease=lease_seconds()).one()
     named = {*queues, *(served or ())}
     jobs = {(queue, word): 0 for queue in named for word in _WORDS.values()}
     oldest = dict.fromkeys(named, 0.0)

@@ -12,6 +12,7 @@ from jobplatform.queue.health.health import Health, judge
 from jobplatform.queue.health.rules import STUCK, list_rules
 from jobplatform.queue.numbers.counts import HOUR, Done, count_live
 from jobplatform.queue.pages.charts import Span, Throughput, throughput
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import run
 
 # What ended within the hour, by queue and task: what the rules of health are about.
@@ -40,7 +41,7 @@ select
         where s.next_run_at < jobplatform.clock() - interval '1 minute'
     )
 from jobplatform.workers w
-where w.dead_at is null and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
+where w.dead_at is null and w.heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
 """
 RAISED = "select code, raised_at from jobplatform.alerts where resolved_at is null"
 
@@ -58,7 +59,7 @@ class RaisedAlert:
 class Overview:
     """What there is to do and who does it, exact; and what was done over a span, as far as it is counted.
 
-    ``stuck`` jobs run for longer than ``stuck_after_seconds``. ``workers`` had a heartbeat within the minute.
+    ``stuck`` jobs run for longer than ``stuck_after_seconds``. ``workers`` had a heartbeat within a lease.
     """
 
     throughput: Throughput
@@ -91,7 +92,7 @@ def overview(session: Session, span: Span = "1h") -> Overview:
     stuck_after = datetime.timedelta(seconds=rules[STUCK].above)
     live = count_live(session, None, stuck_after)
     health = judge(session, rules, live, _ended(session))
-    draining, slots, paused, overdue = run(session, FLEET).one()
+    draining, slots, paused, overdue = run(session, FLEET, lease=lease_seconds()).one()
     longest = [one.longest_running_seconds for one in live if one.longest_running_seconds is not None]
     return Overview(
         throughput=throughput(session, span),

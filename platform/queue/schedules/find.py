@@ -14,6 +14,7 @@ from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick, clock, visit
 from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.seal import close
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import reveal_value
@@ -34,7 +35,7 @@ cross join lateral (
 SERVED = """
 select distinct unnest(w.tasks)
 from jobplatform.workers w
-where w.dead_at is null and w.heartbeat_at > jobplatform.clock() - interval '1 minute'
+where w.dead_at is null and w.heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
 """
 
 
@@ -109,7 +110,7 @@ def closed_payload(schedule: Schedule) -> Any:
 
 def tasks_served(session: Session) -> frozenset[str]:
     """The tasks that some live worker knows. What is due of others waits."""
-    return frozenset(run(session, SERVED).scalars())
+    return frozenset(run(session, SERVED, lease=lease_seconds()).scalars())
 
 
 def time_now(session: Session) -> datetime.datetime:

@@ -16,13 +16,12 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.limits.breaker import FAILURES_IN_A_ROW, TRIES
+from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import run
 from jobplatform.queue.why.job_facts import JobFacts
 
 #: Jobs of the same workspace that are named when they keep another from a resource.
 MOST_HOLDERS = 3
-#: A worker that was silent for longer is as good as dead.
-SILENT = "1 minute"
 
 # A bucket without a row is full. The tokens are those of this moment, as a claim would find them.
 HOLDS = f"""
@@ -123,7 +122,7 @@ order by array_position(array['workspace', 'queue', 'task', 'resource'], kind)
 """
 
 # `share` is what of a worker's slots is for this queue: it goes to its queues in turn, as far as they have ready jobs.
-WORKERS = f"""
+WORKERS = """
 with live as materialized (
     select
         w.id, w.slots, w.draining,
@@ -137,7 +136,7 @@ with live as materialized (
                 and exists (select from jobplatform.job_queue q where q.state = 1 and q.queue = other)
         ) as busy_queues
     from jobplatform.workers w
-    where w.dead_at is null and w.heartbeat_at > jobplatform.clock() - interval '{SILENT}'
+    where w.dead_at is null and w.heartbeat_at >= jobplatform.clock() - make_interval(secs => %(lease)s)
 )
 select
     count(*),
@@ -147,7 +146,7 @@ select
     coalesce(sum(slots) filter (where serves and knows and not draining), 0)::integer,
     coalesce(max(slots) filter (where serves and knows and not draining), 0)::integer,
     coalesce(sum(slots / (1.0 + busy_queues)) filter (where serves and knows and not draining), 0)::float8,
-    coalesce(array_agg(id) filter (where serves and knows and not draining), '{{}}')
+    coalesce(array_agg(id) filter (where serves and knows and not draining), '{}')
 from live
 """
 
@@ -245,7 +244,8 @@ def read_pauses(session: Session, workspace_id: uuid.UUID, job: JobFacts) -> lis
 
 def read_workers(session: Session, job: JobFacts) -> WorkerFacts:
     """Which live workers could run the job."""
-    return WorkerFacts(*run(session, WORKERS, queue=job.queue, task=job.task, version=job.payload_version).one())
+    kind = {"queue": job.queue, "task": job.task, "version": job.payload_version}
+    return WorkerFacts(*run(session, WORKERS, lease=lease_seconds(), **kind).one())
 
 
 def _where(workspace_id: uuid.UUID, job: JobFacts) -> dict[str, object]:
