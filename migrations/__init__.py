@@ -31,7 +31,19 @@ where d.datname = current_database()
 #: Since 15 a view can ask for what its reader may see, and not its owner.
 OLDEST_SERVER = 15
 
+#: What has psql stop at the first error. In a transaction too nothing else is sure to: whoever has set
+#: ON_ERROR_ROLLBACK has the rest of it done and committed, and without either psql goes on and ends as if all was well.
+FOR_PSQL = """-- For psql, which is to stop at the first error; another tool has to do so without this line.
+\\set ON_ERROR_STOP on
+
+"""
+FOR_PSQL_ALONE = """-- For psql: some of this is outside of transactions, so as to keep nobody waiting.
+\\set ON_ERROR_STOP on
+
+"""
+
 __all__ = [
+    "FOR_PSQL",
     "check",
     "current",
     "downgrade",
@@ -82,8 +94,9 @@ def upgrade_sql(begins_at: str | None = None) -> str:
     """The SQL of every migration, for a database that only its administrators may change; with ``begins_at`` of those
     after that revision.
 
-    All of it is one transaction; from a revision on, each migration is one. Each refuses a server that is too old and a
-    database that is at another revision. Indexes of tables that are in use are built outside: that SQL is for psql.
+    All of it is one transaction, for any tool that stops at the first error (:data:`FOR_PSQL` before it has psql do
+    so). From a revision on each migration is one, and that SQL is for psql, as it says: indexes of tables that are in
+    use are built outside. Each refuses a server that is too old and a database that is at another revision.
     Raises :class:`MigrationError` for a revision that there is none of, or nothing after.
     """
     from jobplatform.migrations.steps import write_steps

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobplatform.errors import MigrationError
-from jobplatform.migrations import HERE, revision_of, revisions
+from jobplatform.migrations import FOR_PSQL, FOR_PSQL_ALONE, HERE, revision_of, revisions
 from jobplatform.migrations.building import OUTSIDE
 from jobplatform.migrations.turns import become_owner, session_in_turn, transaction_in_turn
 from jobplatform.migrations.watching import Blocker, Watch, names_of
@@ -77,14 +77,7 @@ def write_steps(begins_at: str | None) -> str:
     config = _config(None)
     left = revisions()[revisions().index(begins_at) :]
     script = "".join(_write(config, f"{before}:{revision}") for before, revision in itertools.pairwise(left))
-    return FOR_PSQL + script if OUTSIDE in config.attributes else script
-
-
-# Outside a transaction nothing else keeps a statement from being run after a refusal.
-FOR_PSQL = """-- For psql: some of this is outside of transactions, so as to keep nobody waiting.
-\\set ON_ERROR_STOP on
-
-"""
+    return (FOR_PSQL_ALONE if OUTSIDE in config.attributes else FOR_PSQL) + script
 
 
 def _found(connection: Connection) -> str | None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from jobplatform.cli.database import open_engine_past_pooler
 from jobplatform.cli.show import as_json_option, tell
 from jobplatform.errors import MigrationError
-from jobplatform.migrations import current, head, upgrade, upgrade_sql
+from jobplatform.migrations import FOR_PSQL, current, head, upgrade, upgrade_sql
 
 
 @click.command()
@@ -66,7 +66,8 @@ def _revision(engine: Engine) -> str | None:
 
 
 def _sql(begins_at: str | None) -> str:
+    """Whoever prints it has psql, or a person who reads its first line."""
     try:
-        return upgrade_sql(begins_at)
+        return upgrade_sql(begins_at) if begins_at is not None else FOR_PSQL + upgrade_sql()
     except MigrationError as error:
         raise click.BadParameter(f"{error}.", param_hint="--from") from None

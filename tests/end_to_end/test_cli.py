@@ -60,6 +60,7 @@ def test_migrate_prints_sql_without_a_database(run: Cli, data_dir: Path) -> None
 
     assert answer.exit_code == 0
     assert "create table jobplatform.job_records" in answer.stdout.lower()
+    assert answer.stdout.splitlines()[1] == "\\set ON_ERROR_STOP on"
     assert list(data_dir.iterdir()) == []
 
 

@@ -160,6 +160,27 @@ def run_script(server: EmbeddedServer, empty_url: str) -> Callable[[str], str]:
     return run_script
 
 
+@pytest.mark.parametrize("rollback", ["off", "on"])
+@pytest.mark.parametrize("begins_at", [None, "0036"])
+def test_psql_stops_at_the_first_error_of_the_sql_whatever_it_is_set_to(
+    server: EmbeddedServer, empty_url: str, empty: Engine, begins_at: str | None, rollback: str
+) -> None:
+    """With ON_ERROR_ROLLBACK it would leave out what fails, and commit the rest."""
+    if begins_at is not None:
+        migrations.upgrade(empty, begins_at)
+    script = (
+        (migrations.FOR_PSQL + migrations.upgrade_sql()) if begins_at is None else migrations.upgrade_sql(begins_at)
+    )
+    broken = script.replace("-- Running upgrade", "select 1 / 0;\n-- Running upgrade", 1)
+    assert broken != script
+
+    psql = [server.programs / "psql", "--no-psqlrc", "--quiet", f"--set=ON_ERROR_ROLLBACK={rollback}", empty_url]
+    done = subprocess.run(psql, input=broken, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr.count("ERROR:")) == (3, 1)
+    assert migrations.current(empty) == begins_at
+
+
 @pytest.mark.parametrize("begins_at", ["0002", "0003", "0020"])
 def test_the_sql_goes_on_from_where_a_database_is(
     run_script: RunScript, empty: Engine, engine: Engine, begins_at: str
