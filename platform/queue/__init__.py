@@ -278,7 +278,7 @@ from jobplatform.queue.numbers.overview import (
     list_workspaces,
 )
 from jobplatform.queue.numbers.stats import Part, Stats, Times, queue_size, queue_stats
-from jobplatform.queue.patience import out_of_patience
+from jobplatform.queue.patience import PATIENCE_MS, always_wait_briefly, out_of_patience
 from jobplatform.queue.reading.changes import (
     START,
     Change,
@@ -450,6 +450,7 @@ __all__ = [
     "MOST_TAGS",
     "NOBODY",
     "NOBODYS",
+    "PATIENCE_MS",
     "PLATFORM",
     "PRIORITIES",
     "QUALIFIERS",
@@ -599,6 +600,7 @@ __all__ = [
     "WorkspaceLook",
     "WorkspaceSeen",
     "act_on_some",
+    "always_wait_briefly",
     "append_log_lines",
     "as_worker",
     "batch_of_job",

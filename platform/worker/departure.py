@@ -147,7 +147,9 @@ class Departure:
         self._ledger.release_ready()
         if self._children_still_speak(now):
             return
-        if self._quiet() and self._ledger.outbox.empty and not self._goodbye_is_on_its_way:
+        outbox = self._ledger.outbox
+        all_written = self._quiet() and outbox.empty and not outbox.holds_something_up
+        if all_written and not self._goodbye_is_on_its_way:
             if self._membership.deregister():
                 self._goodbye_is_on_its_way = True
             else:

@@ -387,6 +387,7 @@ class Hub:
         self.flushing = False
         self.ledger.flushed(answer.flush, answer.lost, answer.statuses)
         self.ledger.closed |= answer.paused
+        self.ledger.outbox.hold_up(answer.held_up, monotonic())
         self.supply.ended()
         for lease in answer.lost:
             facts = {"job_id": lease.job_id, "epoch": lease.epoch, "repeated": answer.repeated}

@@ -1,7 +1,8 @@
 """What waits to be written to the database, and when it should go. Pure."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from jobplatform.queue import Completion, Failure, Lease, LogLine, ProgressReport, Release, ResourceNote
 
@@ -13,6 +14,11 @@ FLUSH_FROM: Final = 100
 FLUSH_SECONDS: Final = 0.005
 # What people look at may be this old; endings never wait for it.
 REPORT_SECONDS: Final = 0.25
+# What somebody had locked is tried again after so long: whoever has a lock for as long as that mostly keeps it.
+HELD_UP_SECONDS: Final = 2.0
+
+Unwritten = Completion | Failure | Release | LogLine | ResourceNote | Lease
+"""What may have to wait for somebody else's lock. A bare lease: that the attempt has begun."""
 
 
 @dataclass(slots=True)
@@ -26,11 +32,45 @@ class Flush:
     failures: list[Failure] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
     notes: list[ResourceNote] = field(default_factory=list)
+    held_up: list[Unwritten] = field(default_factory=list)
+    """What an earlier flush could not write, because somebody had it locked."""
 
     def endings(self) -> list[Lease]:
         """The leases that are over when this is written."""
         endings: list[Completion | Failure | Release] = [*self.completions, *self.failures, *self.releases]
         return [ending.lease for ending in endings]
+
+    def leave_out(self, rows: Sequence[Unwritten]) -> None:
+        """These are not written with it."""
+        if rows:
+            self.completions = [row for row in self.completions if row not in rows]
+            self.failures = [row for row in self.failures if row not in rows]
+            self.releases = [row for row in self.releases if row not in rows]
+
+    def join(self, other: Self) -> None:
+        """What ended with the ``other`` ended with this one."""
+        self.completions += other.completions
+        self.failures += other.failures
+        self.releases += other.releases
+
+    @classmethod
+    def of(cls, rows: Iterable[Unwritten]) -> Self:
+        flush = cls()
+        for row in rows:
+            match row:
+                case Completion():
+                    flush.completions.append(row)
+                case Failure():
+                    flush.failures.append(row)
+                case Release():
+                    flush.releases.append(row)
+                case LogLine():
+                    flush.lines.append(row)
+                case ResourceNote():
+                    flush.notes.append(row)
+                case Lease():
+                    flush.begun.append(row)
+        return flush
 
 
 class Outbox:
@@ -46,6 +86,8 @@ class Outbox:
         self._begun: list[Lease] = []
         self._ended_since: float | None = None
         self._reported_since: float | None = None
+        self._held_up: list[Unwritten] = []
+        self._try_again_at: float | None = None
 
     @property
     def endings(self) -> int:
@@ -53,7 +95,12 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing is to be written now. What somebody has locked may be there all the same."""
         return not (self.endings or self._progress or self._lines or self._notes or self._begun)
+
+    @property
+    def holds_something_up(self) -> bool:
+        return bool(self._held_up)
 
     def add(self, ending: Completion | Failure | Release, now: float) -> None:
         match ending:
@@ -93,6 +140,12 @@ class Outbox:
         if self._ended_since is None:
             self._ended_since = now
 
+    def hold_up(self, rows: list[Unwritten], now: float) -> None:
+        """Somebody has these locked: they go with a later flush."""
+        if rows:
+            self._held_up += rows
+            self._try_again_at = now + HELD_UP_SECONDS
+
     def due_at(self, *, idle: bool) -> float | None:
         """When the next flush should go, None for not at all. At once when nothing is running that could join it."""
         if idle and not self.empty:
@@ -104,6 +157,8 @@ class Outbox:
             moments.append(self._ended_since + FLUSH_SECONDS)
         if self._reported_since is not None:
             moments.append(self._reported_since + REPORT_SECONDS)
+        if self._try_again_at is not None:
+            moments.append(self._try_again_at)
         return min(moments, default=None)
 
     def take(self, now: float) -> Flush:
@@ -122,6 +177,8 @@ class Outbox:
         del self._completions[:FLUSH_ROWS], self._failures[:FLUSH_ROWS], self._releases[:FLUSH_ROWS]
         self._ended_since = now if self.endings else None
         self._reported_since = None
+        if self._try_again_at is not None and self._try_again_at <= now:
+            flush.held_up, self._held_up, self._try_again_at = self._held_up, [], None
         return flush
 
 

@@ -366,6 +366,27 @@ def complete_in(job: RunningJob, payload: Payload) -> str:
     return "not this"
 
 
+left_open: list[Any] = []
+
+
+@tasks.task("leave_its_step_open")
+def leave_its_step_open(job: RunningJob, payload: Payload) -> str:
+    """Forget to commit what a step is written in. It goes away at some time."""
+    session = job.looking()
+    with job.step("page", session=session) as step:
+        if step:
+            step.result = 1
+    append(payload["file"], "saved, and not committed")
+    left_open.append(session)
+
+    def close() -> None:
+        wait_for_file(payload["until"])
+        session.rollback()
+
+    threading.Thread(target=close, daemon=True).start()
+    return "done"
+
+
 @tasks.task("go_on_after_complete_in")
 def go_on_after_complete_in(job: RunningJob, payload: Payload) -> None:
     """Still has something to do and to say when its completion is committed."""

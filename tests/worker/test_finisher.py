@@ -60,7 +60,7 @@ def answers() -> queue.SimpleQueue[Any]:
 
 @pytest.fixture
 def finisher(engine: Engine, answers: queue.SimpleQueue[Any]) -> Iterator[Finisher]:
-    finisher = Finisher(engine, answers.put, crash_limit=3)
+    finisher = Finisher(engine, answers.put, crash_limit=3, patience_ms=600_000)
     finisher.start()
     yield finisher
     finisher.stop(10)
@@ -147,6 +147,64 @@ def test_a_deadlock_costs_no_note_and_no_ending(
     assert (answer.lost, answer.repeated) == (set(), True)
     assert database.rows("select failures from jobplatform.buckets") == [(2,)] * 3
     assert database.statuses() == {"completed": 2}
+
+
+@pytest.fixture
+def impatient(engine: Engine, answers: queue.SimpleQueue[Any]) -> Iterator[Finisher]:
+    """As a worker has it."""
+    finisher = Finisher(engine, answers.put, crash_limit=3)
+    finisher.start()
+    yield finisher
+    finisher.stop(10)
+
+
+JOB = "select from jobplatform.job_queue where id = any(cast(:ids as uuid[])) for key share"
+
+
+@pytest.mark.direct("a setting of the session: through a pooler it is for whoever runs the database to set")
+def test_what_somebody_has_locked_waits_and_the_others_are_written(
+    impatient: Finisher, answers: queue.SimpleQueue[Any], database: Database, others: Engine
+) -> None:
+    database.enqueue_many("noop", [{}] * 8)
+    with database.sessions.begin() as session:
+        leases = [job.lease for job in Worker(session, tasks=["noop"]).claim(8)]
+    locked = leases[:1]
+    with Session(others) as holder:
+        holder.execute(text(JOB), {"ids": [lease.job_id for lease in locked]})
+        impatient.ask(
+            Flush(
+                progress=[ProgressReport(lease, '{"current": 1}') for lease in leases],
+                completions=[Completion(lease, '"done"') for lease in leases],
+            )
+        )
+        answer: Flushed = answers.get(timeout=30)
+
+    assert answer.held_up == [Completion(lease, '"done"') for lease in locked]
+    assert (answer.flush.endings(), answer.lost, answer.not_held) == (leases[1:], set(), set())
+    assert database.statuses() == {"completed": 7, "running": 1}
+
+    impatient.ask(Flush(held_up=answer.held_up))
+
+    again: Flushed = answers.get(timeout=30)
+    assert (again.flush.endings(), again.lost, again.held_up) == (locked, set(), [])
+    assert database.statuses() == {"completed": 8}
+
+
+@pytest.mark.direct("a setting of the session: through a pooler it is for whoever runs the database to set")
+def test_where_all_is_locked_no_flush_waits_for_each_of_it(
+    impatient: Finisher, answers: queue.SimpleQueue[Any], database: Database, others: Engine
+) -> None:
+    database.enqueue_many("noop", [{}] * 200)
+    with database.sessions.begin() as session:
+        leases = [job.lease for job in Worker(session, tasks=["noop"]).claim(200)]
+    with Session(others) as holder:
+        holder.execute(text("lock table jobplatform.job_queue in access exclusive mode"))
+        impatient.ask(Flush(releases=[Release(lease) for lease in leases]))
+        # Its patience 200 times would be longer than this.
+        answer: Flushed = answers.get(timeout=15)
+
+    assert {release.lease for release in answer.held_up} == set(leases)
+    assert answer.lost == set()
 
 
 WAITING_TO_GIVE_BACK = """

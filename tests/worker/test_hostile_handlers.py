@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from jobplatform.testing import wait_until
-from tests.worker.conftest import Database, StartWorker
+from tests.worker.conftest import Database, Lines, StartWorker
 
 ENDINGS = {
     "returns bytes": ("failed", "ResultNotSerializable"),
@@ -116,3 +117,31 @@ def test_a_job_snoozed_for_ever_waits_and_does_not_run_hot(
     database.wait_for_status(after, "completed")
 
     assert database.rows(asleep) == [(job,)]
+
+
+@pytest.mark.direct("a setting of the session: through a pooler it is for whoever runs the database to set")
+@pytest.mark.parametrize("until_it", ["lets go", "is gone with its worker"])
+def test_a_job_whose_handler_has_left_its_row_locked_keeps_no_other_from_its_end(
+    start_worker: StartWorker, database: Database, told: Lines, tmp_path: Path, until_it: str
+) -> None:
+    until = tmp_path / "until"
+    locked = database.enqueue("leave_its_step_open", {"file": told.path, "until": str(until)})
+    worker = start_worker(slots=2)
+    told.wait(1)
+
+    others = [*database.enqueue_many("noop", [{}] * 20), database.enqueue("boom", max_attempts=1)]
+
+    for other in others[:-1]:
+        database.wait_for_status(other, "completed")
+    database.wait_for_status(others[-1], "failed")
+    assert database.job(locked).status == "running", database.attempts(locked)
+
+    if until_it == "lets go":
+        until.touch()
+    else:
+        worker.stop()
+
+    assert database.wait_for_status(locked, "completed").result == "done"
+    assert [event["job_id"] for event in worker.events("ending waits for a lock of somebody else's")][:1] == [
+        str(locked)
+    ]
