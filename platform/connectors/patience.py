@@ -38,6 +38,9 @@ def judge_http(answer: Answer) -> None:
         raise SourceBusyError(f"{url} is busy (HTTP {status})", pause_of(answer))
     if status >= 500:
         raise SourceUnreachableError(f"{url} failed (HTTP {status})")
+    if status == 401:
+        # Those that a connection has are judged where they are sent.
+        raise SourceAnswerError(f"{url} refused (HTTP 401): it wants credentials; give the connection some", status)
     if status != 200:
         raise SourceAnswerError(f"{url} refused (HTTP {status})", status)
 

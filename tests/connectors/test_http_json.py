@@ -116,6 +116,7 @@ def test_retry_after_may_be_a_date_of_the_past() -> None:
         (200, '{"results": [{"id": true}]}', "no id at 'id'; idField says where it is$"),
         (200, '{"results": [5]}', "no id at 'id'; idField says where it is$"),
         (200, json.dumps({"results": [{"a" * 41: 1, **dict.fromkeys("bcdefg", 1)}]}), "name 'b', 'c', 'd', 'e', 'f'$"),
+        (401, "{}", "it wants credentials; give the connection some"),
     ],
 )
 def test_an_answer_that_cannot_be_used_says_why(status: int, body: str, message: str) -> None:
