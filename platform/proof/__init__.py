@@ -12,9 +12,9 @@ Where to look, by what is asked:
     who does the damage           monkey, processes (which it may signal), proxy (loses answers)
     what is written down          history (by the database), diary (by handlers), watcher (by looking), onlooker (over
                                   which connections), evidence (all of it)
-    what was promised             findings (names the rules), checker, replay, family_rules, limit_rules, rate_rules,
-                                  standstill_rules, quota_rules, schedule_rules, starts (what a claim can have seen of
-                                  limits), reached (was there anything to see?)
+    what was promised             findings (names the rules), checker, replay, family_rules, limit_rules, level_rules,
+                                  rate_rules, standstill_rules, quota_rules, schedule_rules, starts (what a claim can
+                                  have seen of limits), reached (was there anything to see?)
     what is told of it            certificate, markdown
 
 This door is a sign and no more: every process of a worker comes by here for its tasks (workload), and would load the

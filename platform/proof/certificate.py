@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 
-from jobplatform.proof.changes import AT_ONCE, PAUSES
+from jobplatform.proof.changes import AT_ONCE, LEVEL_REACHED, LOWERED, PAUSES
 from jobplatform.proof.checker import Judgement
 from jobplatform.proof.evidence import Evidence
 from jobplatform.proof.experiment import Outcome
@@ -179,6 +179,7 @@ def _looked_at(outcome: Outcome, counts: Counts) -> dict[str, tuple[int, str]]:
         "batches": (len(evidence.batches), f"batches, with {plural(of_batches, 'callback')}"),
         "settled": (len(evidence.edges), "waits for another job, or for a batch"),
         "limits": (sum(times[kind] for kind in AT_ONCE), "claims that took the last place"),
+        "levels": (times[LOWERED] + times[LEVEL_REACHED], "lowerings, and claims that took the last place"),
         "rates": (times["pace"] + times["rate"], "claims that had to wait for a bucket to fill"),
         "pauses": (sum(times[kind] for kind in PAUSES.values()), "looks at something that a pause held up"),
         "standstill": (sum(1 for _ in standstills(evidence)), "times that a job was seen which could start"),

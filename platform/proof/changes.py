@@ -20,6 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.queue import (
+    Adaptive,
     clear_rate_limit,
     pause,
     resume,
@@ -42,12 +43,15 @@ order by seq
 
 #: Limits on what runs at a time, as the history counts it.
 AT_ONCE = ("workspace", "queue", "task", "here", "resource")
+#: What may become of the level of an adaptive limit.
+LOWERED, LEVEL_REACHED = "level lowered", "level reached"
 PAUSES = {kind: f"pause {kind}" for kind in ("workspace", "queue", "task", "resource")}
 
 
 class Scope(NamedTuple):
     """What a value is about. ``here`` is a task in each workspace, ``resource`` each resource of a kind, ``pace`` a
-    workspace's rate, ``rate`` a resource's, ``waiting`` a quota."""
+    workspace's rate, ``rate`` a resource's, ``adaptive`` the least and most of each resource of a kind, ``waiting`` a
+    quota."""
 
     kind: str
     key: str
@@ -143,6 +147,8 @@ def _make(session: Session, scope: Scope, value: Any) -> None:
         set_task_limits(session, key, {"max_running" if kind == "task" else "max_running_per_workspace": value})
     elif kind == "resource":
         set_resource_limit(session, key, value)
+    elif kind == "adaptive":
+        set_resource_limit(session, key, Adaptive(*value))
     elif kind == "rate":
         _set_rate(session, key, value)
     else:

@@ -14,6 +14,7 @@ from jobplatform.proof.evidence import Evidence, Row
 from jobplatform.proof.family_rules import FAMILY_RULES
 from jobplatform.proof.findings import Finding
 from jobplatform.proof.history import Event
+from jobplatform.proof.level_rules import LEVEL_RULES
 from jobplatform.proof.limit_rules import LIMIT_RULES
 from jobplatform.proof.quota_rules import QUOTA_RULES
 from jobplatform.proof.rate_rules import RATE_RULES
@@ -172,6 +173,7 @@ RULES: tuple[Callable[[Evidence], Findings], ...] = (
     processes_behaved,
     *FAMILY_RULES,
     *LIMIT_RULES,
+    *LEVEL_RULES,
     *RATE_RULES,
     *STANDSTILL_RULES,
     *QUOTA_RULES,

@@ -31,7 +31,7 @@ from jobplatform.proof.place import Place
 from jobplatform.proof.plan import Plan
 from jobplatform.proof.proxy import Proxy
 from jobplatform.proof.setup import Setup
-from jobplatform.proof.terrain import QUEUE, Floods, Terrain
+from jobplatform.proof.terrain import QUEUE, Floods, Rushes, Terrain
 from jobplatform.proof.timetable import make_schedules, stop_schedules
 from jobplatform.proof.watcher import Watcher
 from jobplatform.queue import NewJob
@@ -175,7 +175,7 @@ class Experiment:
         draw = random.Random(f"{setup.seed}:operator:work")
         doomed: SimpleQueue[NewJob] = SimpleQueue()
         common: tuple[Any, ...] = (url, self.promises)
-        plans: list[Plan | Floods | Families] = [*self._plans(), *self._floods(), *self._families()]
+        plans: list[Plan | Floods | Families] = [*self._plans(), *self._floods(), *self._rushes(), *self._families()]
         producers = [
             Producer(
                 f"producer-{number}",
@@ -218,6 +218,13 @@ class Experiment:
             )
             for number in range(2)
         ]
+
+    def _rushes(self) -> list[Rushes]:
+        setup = self.setup
+        if self.terrain is None:
+            return []
+        jobs = math.ceil(setup.jobs * setup.rushes)
+        return [Rushes(f"{setup.seed}:rushes", self.terrain, workspaces=self.workspaces, jobs=jobs, size=setup.flood)]
 
     def _families(self) -> list[Families]:
         setup = self.setup

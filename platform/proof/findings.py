@@ -25,6 +25,7 @@ RULES = {
     "batches": "every batch is counted right, and every callback let go exactly once",
     "settled": "nothing is left to be settled",
     "limits": "never more running than a limit allows, and a lowered one lets nothing start beyond it",
+    "levels": "never more running than an adaptive limit has found, lowered once for what was started before",
     "rates": "in no stretch of time do more units start than a bucket holds and what flows in",
     "pauses": "nothing starts while it is paused",
     "standstill": "what may start does while slots are free, within a few leases (no slot leaks)",

@@ -105,6 +105,8 @@ create trigger remember after insert or update or delete on jobplatform.job_queu
 for each row execute function chaos.remember();
 create trigger remember after insert or update or delete on jobplatform.job_records
 for each row execute function chaos.remember();
+create trigger remember after insert or update or delete on jobplatform.resource_levels
+for each row execute function chaos.remember();
 create trigger remember after insert or update of dead_at or delete on jobplatform.workers
 for each row execute function chaos.remember();
 """

@@ -73,6 +73,8 @@ class Knobs(ClientThread):
                 self.set(knob.scope, knob.values[0])
         while not self.stop.wait(self.pause * self.draw.uniform(0.5, 1.5)):
             self._resume(time.monotonic())
+            if not self._deck:
+                self._begin_round()
             self._turn(self._next())
             self._lower_below_what_runs()
         self._resume(float("inf"))
@@ -83,11 +85,16 @@ class Knobs(ClientThread):
         on_plan = scope == Scope("workspace", str(self.terrain.on_plan))
         change(self.client.transact, scope, value, _set_plan if on_plan else None)
 
+    def _begin_round(self) -> None:
+        knobs = self.terrain.knobs()
+        self._deck = [*(knob for knob in knobs if not knob.beside), *self.terrain.pauses(), *self.terrain.pauses()]
+        self.draw.shuffle(self._deck)
+        for knob in knobs:
+            if knob.beside:
+                self._turn(knob)
+
     def _next(self) -> Knob | Scope:
         """All in turn, each time in another order; but a pause that would hold nothing up comes later, if one can."""
-        if not self._deck:
-            self._deck = [*self.terrain.knobs(), *self.terrain.pauses(), *self.terrain.pauses()]
-            self.draw.shuffle(self._deck)
         for _ in range(len(self._deck)):
             what = self._deck.pop()
             if isinstance(what, Knob) or self._holds_up(what):

@@ -1,13 +1,14 @@
-"""Whether there was anything to see: how often each limit, rate, pause and quota was reached."""
+"""Whether there was anything to see: how often each limit, level, rate, pause and quota was reached."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from jobplatform.proof.changes import AT_ONCE, PAUSES, Changes, Scope
+from jobplatform.proof.changes import AT_ONCE, LEVEL_REACHED, LOWERED, PAUSES, Changes, Scope
 from jobplatform.proof.evidence import Evidence
 from jobplatform.proof.findings import Finding
+from jobplatform.proof.level_rules import levels_reached
 from jobplatform.proof.quota_rules import is_shed
 from jobplatform.proof.rate_rules import metered
 from jobplatform.proof.starts import starts
@@ -17,9 +18,10 @@ Findings = Iterator[Finding]
 
 
 def reached(evidence: Evidence) -> Counter[str]:
-    """How often each kind of limit was really reached, each pause held something up, and each quota refused."""
+    """How often each kind of limit was really reached, each pause held something up, and each quota refused; and how
+    often a level was reached, or lowered."""
     changes, censuses = evidence.changes, evidence.seen.censuses
-    counts: Counter[str] = Counter()
+    counts = levels_reached(evidence)
     for start in starts(evidence.history):
         for kind in AT_ONCE:
             limit = changes.certain(start.scope(kind), start.began, start.at)
@@ -52,7 +54,8 @@ def _rule_of(kind: str) -> str:
         return "limits"
     if kind in PAUSES.values():
         return "pauses"
-    return {"pace": "rates", "rate": "rates", "shed": "shed"}.get(kind, "quotas")
+    others = {LOWERED: "levels", LEVEL_REACHED: "levels", "pace": "rates", "rate": "rates", "shed": "shed"}
+    return others.get(kind, "quotas")
 
 
 def _above(kind: str, census: Census, changes: Changes) -> bool:

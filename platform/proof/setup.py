@@ -40,8 +40,9 @@ FEW: dict[str, Any] = {
 
 #: Of a worker, beside the one of each handler that uses its Session.
 OF_A_WORKER = 4
-#: Who asks beside the producers of a plan: of floods two, of families one, an operator, an intruder, and the knobs.
-OTHER_CLIENTS = 6
+#: Who asks beside the producers of a plan: of floods two, of rushes and of families one, an operator, an intruder, and
+#: the knobs.
+OTHER_CLIENTS = 7
 #: The watcher, the monkey, and those who look whether all has ended.
 ONLOOKERS = 4
 
@@ -82,6 +83,8 @@ class Setup:
     """How many at once, at most."""
     turns: float = 1.0
     """Seconds between two turns of a knob, about."""
+    rushes: float = 0.05
+    """How many more are poured on resources with limits, also adaptive ones, as a share of all the others."""
     families: float = 0.1
     """How many jobs wait for others or belong to batches, as a share of all the others."""
     crowd: int = 8

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from jobplatform.proof.changes import AT_ONCE, PAUSES, Scope
+from jobplatform.proof.changes import AT_ONCE, LEVEL_REACHED, LOWERED, PAUSES, Scope
 from jobplatform.proof.plan import Order
 from jobplatform.proof.workload import tasks
 from jobplatform.queue import NewJob
@@ -26,24 +26,28 @@ QUEUE, TASK = "narrow", "scarce"
 POOL, KIND, ACCOUNTS = "pool:shared", "account:*", ("account:1", "account:2")
 #: Two that are limited as each of their kind is.
 EACH_DESK, DESKS = "desk:*", ("desk:1", "desk:2")
+#: One that says now and then that it is asked too often, so that the level of its adaptive limit moves.
+EACH_TIDE, TIDE = "tide:*", "tide:1"
 PLAN = "trial"
 
 #: What must have happened in a run with limits, or it says nothing about them. See reached.nothing_was_vacuous.
-DEMANDED = frozenset({*AT_ONCE, "pace", "rate", "waiting", "refused", "shed", *PAUSES.values()})
+DEMANDED = frozenset({*AT_ONCE, LOWERED, LEVEL_REACHED, "pace", "rate", "waiting", "refused", "shed", *PAUSES.values()})
 
 
 class Knob(NamedTuple):
     """What may be turned while jobs run, to any of ``values``; the first is where it starts, and rests unless there is
-    an ``ample`` one, with which all can come to its end soon.
+    an ``ample`` one, with which all can come to its end soon. On a busy machine most of it runs only then. So what is
+    reached by few jobs rests where it is reached as well: a bucket that fills quickly is small.
 
     ``late`` ones are not set at first: as long as there is no limit on any task or queue, and no pause, most claims are
-    plain ones.
+    plain ones. One ``beside`` the others has its turn once in a round of theirs, and takes none of theirs.
     """
 
     scope: Scope
     values: tuple[Any, ...]
     late: bool = False
     ample: Any = None
+    beside: bool = False
 
     @property
     def rest(self) -> Any:
@@ -81,15 +85,16 @@ class Terrain:
             Knob(Scope("workspace", str(self.few)), (few, 1, 2 * few), ample=3 * few),
             Knob(Scope("workspace", str(self.many)), (many, few, 2 * many, None)),
             Knob(Scope("workspace", str(self.on_plan)), (2, 4)),
-            Knob(Scope("pace", str(self.paced)), ((2, 2), (1, 2), (6, 3)), ample=(20, 20)),
+            Knob(Scope("pace", str(self.paced)), ((2, 2), (1, 2), (6, 3)), ample=(1, 10)),
             Knob(Scope("weight", str(self.heavy)), (5, 20, 1)),
             Knob(Scope("waiting", str(self.full)), (10, 6, 20)),
             Knob(Scope("waiting", str(self.shedding)), (6, 4)),
             Knob(Scope("workspace", str(self.full)), (2, 1)),
             Knob(Scope("workspace", str(self.shedding)), (1, 2), ample=4),
-            Knob(Scope("rate", POOL), ((4, 3), (8, 4), (4, 2)), ample=(40, 40)),
+            Knob(Scope("rate", POOL), ((4, 3), (8, 4), (4, 2)), ample=(4, 12)),
             Knob(Scope("rate", KIND), ((3, 2), (5, 2)), ample=(20, 20)),
-            Knob(Scope("resource", EACH_DESK), (1, 2), ample=8),
+            Knob(Scope("resource", EACH_DESK), (1, 2)),
+            Knob(Scope("adaptive", EACH_TIDE), ((1, 6), (2, 8), (1, 3)), beside=True),
             Knob(Scope("queue", QUEUE), (2, 4, None), late=True),
             Knob(Scope("task", TASK), (2, 3, None), late=True),
             Knob(Scope("here", TASK), (1, 2), late=True),
@@ -203,3 +208,19 @@ class Floods:
         delay = timedelta(seconds=self._draw.uniform(0.1, 1)) if self._draw.random() < 0.05 else None
         payload = {"seconds": self._draw.uniform(0.02, longest)}
         return tasks[task].new_job(payload, workspace_id=workspace, delay=delay, **options)
+
+
+class Rushes(Floods):
+    """The same for resources alone: those with a limit, and the one whose limit is adaptive.
+
+    They come beside the floods, so that no other place is flooded less often for their sake.
+    """
+
+    def _endless(self) -> Iterator[list[NewJob]]:
+        for place in cycle((self._by_tide, self._at_desks)):
+            jobs = place()
+            self._made += len(jobs)
+            yield jobs
+
+    def _by_tide(self) -> list[NewJob]:
+        return [self._job(self._anywhere(), task="tidal", resource=TIDE) for _ in range(self._count())]

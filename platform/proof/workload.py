@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.proof.diary import noted
-from jobplatform.queue import RetryPolicy, RunningJob, Tasks
+from jobplatform.queue import RateLimited, RetryPolicy, RunningJob, Tasks
 
 Payload = dict[str, Any]
 Proof = dict[str, str]
@@ -116,6 +116,16 @@ def flaky(job: RunningJob, _payload: Payload) -> Proof:
     with noted(job):
         if random.Random(job.fence).random() < 1 / 3:
             raise HiccupError(job.fence)
+        return proof(job)
+
+
+@tasks.task("tidal", retry=SOON)
+def tidal(job: RunningJob, payload: Payload) -> Proof:
+    """Is told "too often" every fourth time, by its own seed."""
+    with noted(job):
+        time.sleep(payload["seconds"])
+        if random.Random(job.fence).random() < 1 / 4:
+            raise RateLimited()
         return proof(job)
 
 

@@ -69,6 +69,9 @@ FLOODED = replace(
 # What is paused has to have been ready, and another claim has to come by before it is resumed: many pauses.
 PAUSED = replace(FLOODED, turns=0.3)
 
+# Two have to claim at once what uses one resource, or be told "too often" by it: many jobs that use the same few.
+RUSHED = replace(FLOODED, flooded=0.4, rushes=0.4)
+
 TRIES = 3
 
 STORMS = (
@@ -76,7 +79,9 @@ STORMS = (
     BrokenStorm("running", "rows the worker forgot are kept", FORGETFUL),
     BrokenStorm("unique", "naive unique check", replace(BASE, faults=("kill child",)), here=True),
     BrokenStorm("limits", "a workspace counted without a lock", FLOODED),
-    BrokenStorm("limits", "a resource counted without a lock", FLOODED),
+    BrokenStorm("limits", "a resource counted without a lock", RUSHED),
+    BrokenStorm("levels", "a level not asked for", RUSHED),
+    BrokenStorm("levels", "a level lowered for each refusal", RUSHED),
     BrokenStorm("rates", "a resource is not paid for", FLOODED),
     BrokenStorm("pauses", "workspaces not paused", PAUSED),
 )

@@ -24,6 +24,7 @@ from jobplatform.proof.workload import apply_page
 from jobplatform.queue import ClaimedJob, ProgressReport, enqueue_job, report_progress, retry_job
 from jobplatform.testing import wait_until
 from tests.chaos.family_mutants import FAMILY_MUTANTS
+from tests.chaos.level_mutants import LEVEL_MUTANTS
 from tests.chaos.limit_mutants import LIMIT_MUTANTS
 from tests.chaos.schedule_mutants import SCHEDULE_MUTANTS
 from tests.chaos.stage import Stage, fence
@@ -224,6 +225,7 @@ MUTANTS = (
     Mutant("completed jobs retried", a_completed_job_is_retried, "twice"),
     *(Mutant(*mutant) for mutant in FAMILY_MUTANTS),
     *(Mutant(*mutant) for mutant in LIMIT_MUTANTS),
+    *(Mutant(*mutant) for mutant in LEVEL_MUTANTS),
     *(Mutant(*mutant) for mutant in SCHEDULE_MUTANTS),
 )
 

@@ -58,7 +58,7 @@ def test_what_was_never_reached_is_said_of_the_promise_that_it_is_about() -> Non
     certificate = certificate_of(judge(NOTHING))
 
     missing = {promise.rule: len(promise.missing) for promise in certificate.promises if promise.missing}
-    assert missing == {"limits": 5, "rates": 2, "pauses": 4, "quotas": 2, "shed": 1}
+    assert missing == {"limits": 5, "levels": 2, "rates": 2, "pauses": 4, "quotas": 2, "shed": 1}
 
 
 def test_a_promise_that_was_broken_is_so_however_little_was_looked_at() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.limits.breaker import _LEVEL, LOWERED_TO
 from jobplatform.queue.locks import QUOTA, ROOM_OF_QUEUE, ROOM_OF_RESOURCE, ROOM_OF_TASK, ROOM_OF_WORKSPACE
 from tests.chaos.family_variants import FAMILY_VARIANTS
 
@@ -177,6 +178,22 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
     "a lowered limit not seen": tuple(
         Patch("claim.jobs", statement, {OF_WORKSPACE + " as most": f"greatest({OF_WORKSPACE}, 3) as most"})
         for statement in ("LIMITED_CLAIM", "WEIGHED_CLAIM")
+    ),
+    # Levels
+    "a level not asked for": DatabasePatch(
+        "free_on_resources",
+        {
+            "jobplatform.level_of_resource(resource, least, most)": "most",
+            "jobplatform.level_of_resource(n.resource, n.least, n.most)": "n.most",
+        },
+    ),
+    "a level lowered for each refusal": Patch(
+        "limits.breaker",
+        "NOTE",
+        {"h.refused_from > coalesce(v.lowered_at, '-infinity')": "h.refused_from is not null"},
+    ),
+    "a level below the least": Patch(
+        "limits.breaker", "NOTE", {f"greatest(h.min_running, {_LEVEL} * {LOWERED_TO})": f"{_LEVEL} * {LOWERED_TO}"}
     ),
     # Rates
     "a workspace does not pay": DatabasePatch(
