@@ -244,7 +244,7 @@ def test_a_connection_that_is_deleted_while_it_is_synced_fails_alone(
 
     result = sync(jobs.start(), mode)
 
-    assert result["errors"] == ["it: the connection was deleted while it was synced"]
+    assert result["errors"] == [f"it ({gone}): the connection was deleted while it was synced"]
     came = {one["connectionId"]: one["status"] for one in result["results"]}
     assert came == {str(gone): "failed", str(stays): "completed"}
     session.rollback()
