@@ -125,7 +125,8 @@ def tidal(job: RunningJob, payload: Payload) -> Proof:
     with noted(job):
         time.sleep(payload["seconds"])
         if random.Random(job.fence).random() < 1 / 4:
-            raise RateLimited()
+            # What is written with the job says from which attempt it came.
+            raise RateLimited(reason=job.fence)
         return proof(job)
 
 
