@@ -83,7 +83,7 @@ class Setup:
     """How many at once, at most."""
     turns: float = 1.0
     """Seconds between two turns of a knob, about."""
-    rushes: float = 0.05
+    rushes: float = 0.04
     """How many more are poured on resources with limits, also adaptive ones, as a share of all the others."""
     families: float = 0.1
     """How many jobs wait for others or belong to batches, as a share of all the others."""

@@ -213,11 +213,12 @@ class Floods:
 class Rushes(Floods):
     """The same for resources alone: those with a limit, and the one whose limit is adaptive.
 
-    They come beside the floods, so that no other place is flooded less often for their sake.
+    They come beside the floods, so that no other place is flooded less often for their sake. Few at a desk: as long as
+    one may be there at a time, a slow machine takes seconds for each.
     """
 
     def _endless(self) -> Iterator[list[NewJob]]:
-        for place in cycle((self._by_tide, self._at_desks)):
+        for place in cycle((self._by_tide, self._by_tide, self._at_desks)):
             jobs = place()
             self._made += len(jobs)
             yield jobs
