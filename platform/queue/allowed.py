@@ -33,7 +33,7 @@ def duration_problem(name: str, value: object) -> str | None:
     """
     if isinstance(value, datetime.timedelta):
         return None
-    seconds = value if is_number(value) and abs(value) < math.inf else 60
+    seconds = value if is_number(value) and abs(value) < 1e9 else 60
     return f"{name}={value!r:.100} is no duration: write timedelta(seconds={seconds})"
 
 
@@ -46,7 +46,9 @@ def moment_problem(name: str, value: object) -> str | None:
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether it is one, and not one of those that are none: what is computed wrongly is often NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_whole(value: object, allowed: range) -> bool:
@@ -87,9 +89,9 @@ def require_durations(**given: datetime.timedelta | None) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def is_name(text: str) -> bool:
+def is_name(text: object) -> bool:
     """Whether a task or a queue may be called that."""
-    return QUEUE_NAME.match(text) is not None
+    return isinstance(text, str) and QUEUE_NAME.match(text) is not None
 
 
 def outside(allowed: range, path: str) -> Problem:

@@ -20,11 +20,26 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import (
     InvalidJobError,
     InvalidPayloadError,
+    InvalidScheduleError,
+    SearchError,
     SettingsError,
     TaskDefinitionError,
     UnknownTaskError,
 )
-from jobplatform.queue import Adaptive, AlertEvent, Items, Retry, RetryPolicy, RunningJob, Tasks, load_tasks
+from jobplatform.queue import (
+    Adaptive,
+    AlertEvent,
+    Cron,
+    Items,
+    JobChange,
+    Retry,
+    RetryPolicy,
+    RunningJob,
+    Tasks,
+    chain,
+    load_tasks,
+    parse_search,
+)
 
 WORKSPACE = uuid.UUID(int=7)
 
@@ -279,6 +294,68 @@ def test_a_resource_that_cannot_work_is_refused_when_the_task_is_declared(
 ) -> None:
     with pytest.raises(TaskDefinitionError):
         tasks.task("sync", **options)(sync_anything)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"unique": 5}, "unique=5 must be"),
+        ({"resource": 4711}, "resource=4711 is neither a text nor a function of the payload"),
+        ({"tags": None}, "tags=None is no list of texts"),
+        ({"keep": 7}, "keep must be a Keep"),
+        ({"encrypted": "false"}, "encrypted must be a bool"),
+        ({"description": 5}, "description must be a text"),
+        ({"upgrade": 2}, "upgrade must be a function"),
+        ({"payload_version": 1.0}, "payload_version must be from"),
+        ({"limit": True}, "limit must be a whole number"),
+        ({"priority": True}, "/priority: must be a whole number"),
+        ({"timeout": 10**400}, "is no duration: write timedelta"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused_when_the_task_is_declared(
+    tasks: Tasks, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TaskDefinitionError) as refused:
+        tasks.task("greet", **options)(handler)
+
+    assert "'greet'" in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_what_is_no_function_is_no_task(tasks: Tasks) -> None:
+    with pytest.raises(TaskDefinitionError, match="'greet': a function is declared, and not a str"):
+        tasks.task("greet")("handler")  # type: ignore[arg-type]
+    with pytest.raises(TaskDefinitionError, match="a function of the batch is declared, and not a NoneType"):
+        tasks.batch_task("greet", size=5)(None)  # type: ignore[arg-type]
+    with pytest.raises(TaskDefinitionError, match="size must be a whole number"):
+        tasks.batch_task("greet", size=5.0)(handler)  # type: ignore[arg-type]
+
+
+def test_tasks_have_one_of_two_modes() -> None:
+    with pytest.raises(TaskDefinitionError, match="mode='snyc' must be"):
+        Tasks(mode="snyc")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("say", "kind"),
+    [
+        (lambda: Cron(None), InvalidScheduleError),  # type: ignore[arg-type]
+        (lambda: Cron("* * * * *", 5), InvalidScheduleError),  # type: ignore[arg-type]
+        (lambda: Tasks().alert(None, "backlog", above=1), TaskDefinitionError),  # type: ignore[arg-type]
+        (lambda: Tasks().alert("many", "backlog", above="x"), TaskDefinitionError),  # type: ignore[arg-type]
+        (lambda: Tasks().alert("many", ["backlog"], above=1), TaskDefinitionError),  # type: ignore[arg-type]
+        (lambda: JobChange(priority=True), InvalidJobError),
+        (lambda: JobChange(queue=5), InvalidJobError),  # type: ignore[arg-type]
+        (lambda: parse_search(None), SearchError),  # type: ignore[arg-type]
+        (lambda: load_tasks(None), SettingsError),  # type: ignore[arg-type]
+        (lambda: chain("abc"), InvalidJobError),  # type: ignore[arg-type]
+        (lambda: chain([None]), InvalidJobError),  # type: ignore[list-item]
+        (lambda: Tasks()[None], UnknownTaskError),  # type: ignore[index]
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_our_words(say: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        say()
 
 
 @pytest.mark.parametrize(

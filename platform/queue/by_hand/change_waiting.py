@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, Problem, refuse
 from jobplatform.models import State, visit
-from jobplatform.queue.allowed import PRIORITIES, is_name, outside, problems_of_moment
+from jobplatform.queue.allowed import PRIORITIES, is_name, is_whole, outside, problems_of_moment
 from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.snapshot import says_what_it_cannot_see
@@ -132,7 +132,7 @@ class JobChange:
     def _problems(self) -> Iterator[Problem]:
         if self.priority is None and self.queue is None and not self.moves:
             yield Problem("", "says nothing that is to be different")
-        if self.priority is not None and self.priority not in PRIORITIES:
+        if self.priority is not None and not is_whole(self.priority, PRIORITIES):
             yield outside(PRIORITIES, "/priority")
         if self.queue is not None and not is_name(self.queue):
             yield Problem("/queue", "is not a queue name")

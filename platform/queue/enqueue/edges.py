@@ -157,6 +157,8 @@ def chain(*steps: NewJob | Sequence[NewJob]) -> list[NewJob]:
     """
     made: list[NewJob] = []
     before: tuple[uuid.UUID, ...] = ()
+    if problems := [Problem(f"/{number}", text) for number, step in enumerate(steps) if (text := _step_problem(step))]:
+        raise InvalidJobError(problems)
     for step in steps:
         jobs = [
             dataclasses.replace(job, after=(*job.after, *before))
@@ -165,6 +167,12 @@ def chain(*steps: NewJob | Sequence[NewJob]) -> list[NewJob]:
         made += jobs
         before = tuple(job.id for job in jobs) or before
     return made
+
+
+def _step_problem(step: object) -> str | None:
+    jobs = step if isinstance(step, list | tuple) else [step]
+    strange = next((job for job in jobs if not hasattr(job, "after")), jobs)
+    return None if strange is jobs else f"is a {type(strange).__name__}, and neither a job nor a list of jobs"
 
 
 def hold_what_they_wait_for(session: Session, jobs: Sequence[NewJob]) -> list[NewJob]:

@@ -116,6 +116,9 @@ def parse_search(text: str) -> Search:
 
     A job's id may stand alone. Raises :class:`SearchError` with everything that is wrong.
     """
+    said: object = text
+    if not isinstance(said, str):
+        raise SearchError([Problem("/q", f"must be a text, and is a {type(said).__name__}")])
     if len(text) > LONGEST:
         raise SearchError([Problem("/q", f"must be at most {LONGEST} characters long")])
     problems: list[Problem] = []

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import HealthRule
+from jobplatform.queue.allowed import is_number
 from jobplatform.queue.numbers.counts import Done, Live
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
@@ -77,20 +78,24 @@ where (h.metric, h.queue, h.task, h.declared_above, h.declared_by)
 """
 
 
-def _name_problems(name: str) -> list[Problem]:
-    return [] if RULE_NAME.match(name) else [Problem("/name", "must be letters, digits and underscores, at most 100")]
+def _name_problems(name: object) -> list[Problem]:
+    return (
+        []
+        if isinstance(name, str) and RULE_NAME.match(name)
+        else [Problem("/name", "must be letters, digits and underscores, at most 100")]
+    )
 
 
 def _metric_problems(metric: str) -> list[Problem]:
-    if metric in METRICS:
+    if str(metric) in METRICS:
         return []
     near = difflib.get_close_matches(str(metric), METRICS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return [Problem("/metric", f"must be one of {', '.join(METRICS)}{hint}")]
 
 
-def _above_problems(above: float) -> list[Problem]:
-    return [] if 0 <= above <= 1e12 else [Problem("/above", "must be a number from 0")]
+def _above_problems(above: object) -> list[Problem]:
+    return [] if is_number(above) and 0 <= above <= 1e12 else [Problem("/above", "must be a number from 0")]
 
 
 def rate_problems(metric: str, above: float | None) -> list[Problem]:

@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import JobError, TaskDefinitionError
+from jobplatform.queue.allowed import is_whole
 from jobplatform.queue.run.outcomes import JobInterrupted
 from jobplatform.queue.tasks.task import hints_of_parameters
 
@@ -191,12 +192,18 @@ class BatchCall:
     wait: float
 
 
+def _require_function(handler: object) -> None:
+    if not callable(handler):
+        raise TaskDefinitionError(f"a function of the batch is declared, and not a {type(handler).__name__}")
+
+
 def batch_call(handler: Callable[[Items[Any]], Any], size: int, wait: float) -> BatchCall:
     """How the jobs of a batch task are called, gathered for up to ``wait`` seconds.
 
     Raises :class:`TaskDefinitionError` for what cannot work.
     """
-    if size not in SIZES:
+    _require_function(handler)
+    if not is_whole(size, SIZES):
         raise TaskDefinitionError(f"size must be a whole number from {SIZES[0]} to {SIZES[-1]}")
     if not 0 <= wait <= LONGEST_WAIT:
         raise TaskDefinitionError(f"wait must be from 0 to {LONGEST_WAIT:g} seconds")

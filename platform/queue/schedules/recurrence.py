@@ -28,6 +28,7 @@ from cronsim import CronSim, CronSimError
 
 from jobplatform.errors import InvalidScheduleError, Problem, refuse
 from jobplatform.queue.allowed import duration_problem, moment_problem
+from jobplatform.queue.safe_json import text_problem
 
 UTC: Final = datetime.UTC
 SHORTEST_INTERVAL: Final = datetime.timedelta(seconds=1)
@@ -291,6 +292,8 @@ _A_DAY = datetime.datetime(2024, 1, 1)  # noqa: DTZ001 - a reading of a wall clo
 
 
 def _line_problem(line: str) -> Problem | None:
+    if problem := text_problem(line):
+        return Problem("/cron", problem)
     if len(line) > LONGEST_CRON:
         return Problem("/cron", f"must be at most {LONGEST_CRON} characters")
     fields = NAMES.get(line.strip().lower(), line)
@@ -309,8 +312,8 @@ def _line_problem(line: str) -> Problem | None:
 def _zone_problem(name: str) -> Problem | None:
     try:
         zone_of(name)
-    except (KeyError, ValueError, OSError):
-        return Problem("/timezone", f"{name[:100]!r} is not a time zone, such as Europe/Berlin or UTC")
+    except (KeyError, ValueError, OSError, TypeError):
+        return Problem("/timezone", f"{name!r:.100} is not a time zone, such as Europe/Berlin or UTC")
     return None
 
 

@@ -17,6 +17,8 @@ def load_tasks(name: str) -> Tasks:
 
     Raises :class:`SettingsError` with what to correct.
     """
+    if not name or str(name) != name:
+        raise SettingsError([f"JOBPLATFORM_TASKS={name!r:.100}: must look like module:attribute"])
     module_name, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")

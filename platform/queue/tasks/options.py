@@ -98,6 +98,14 @@ def options_problems(options: TaskOptions) -> list[str]:
     problems = [f"{name} {problem}" for name, limit in limits.items() if (problem := _limit_problem(name, limit))]
     if not is_whole(options.payload_version, VERSIONS):
         problems.append(f"payload_version must be from {VERSIONS[0]} to {VERSIONS[-1]}")
+    kinds = {"encrypted": (options.encrypted, bool), "keep": (options.keep, Keep)}
+    problems += [f"{name} must be a {kind.__name__}" for name, (said, kind) in kinds.items() if type(said) is not kind]
+    described: object = options.description
+    if not isinstance(described, str | None):
+        problems.append("description must be a text")
+    upgrade: object = options.upgrade
+    if upgrade is not None and not callable(upgrade):
+        problems.append("upgrade must be a function of a payload and its version")
     if options.if_active not in ("return", "replace"):
         problems.append('if_active must be "return" or "replace"')
     if options.isolation not in ("process", "thread"):

@@ -17,7 +17,7 @@ import datetime
 import difflib
 import inspect
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, TypeVar
 
@@ -72,6 +72,8 @@ class Tasks(Declarations):
 
     def __init__(self, *, mode: Mode = "queue") -> None:
         super().__init__()
+        if mode not in ("queue", "sync"):
+            raise TaskDefinitionError(f'mode={mode!r:.100} must be "queue" or "sync"')
         self.mode: Mode = mode
         self.loaded_from: str | None = None
         """``module:attribute``, where :func:`load_tasks` found them."""
@@ -111,7 +113,7 @@ class Tasks(Declarations):
         return [name for name in self.names() if not is_own_task(name)]
 
     def _unknown(self, name: str, known: Sequence[str]) -> UnknownTaskError:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(str(name), known, n=1)
         return UnknownTaskError(name, near[0] if near else None, looked_in=self.loaded_from, known=known)
 
     def queues(self) -> list[str]:
@@ -235,8 +237,7 @@ class Tasks(Declarations):
         policy, decide = retry_options(retry, max_attempts)
 
         def declare(handler: Callable[[RunningJob, P], R]) -> Task[P, R]:
-            if isinstance(tags, str):
-                raise TaskDefinitionError(f"task {name!r}: tags={tags!r} is a single text; write ({tags!r},)")
+            _refuse_what_is_none(name, handler, tags)
             options = TaskOptions(
                 queue=queue,
                 priority=priority,
@@ -256,7 +257,7 @@ class Tasks(Declarations):
                 limit_per_workspace=limit_per_workspace,
                 limit_per_resource=limit_per_resource,
                 isolation=isolation,
-                keep=keep or Keep(),
+                keep=Keep() if keep is None else keep,
             )
             named = Template(resource) if isinstance(resource, str) else resource
             self._refuse_bad_options(name, options, named, unique)
@@ -291,7 +292,7 @@ class Tasks(Declarations):
         """
         if not isinstance(wait, datetime.timedelta | float | int):
             raise TaskDefinitionError(f"task {name!r}: wait={wait!r} is neither a duration nor a number of seconds")
-        seconds = wait.total_seconds() if isinstance(wait, datetime.timedelta) else float(wait)
+        seconds = wait.total_seconds() if isinstance(wait, datetime.timedelta) else wait
 
         def declare(handler: Callable[[Items[P]], Any]) -> Task[P, Any]:
             call = batch_call(handler, size, seconds)
@@ -313,6 +314,8 @@ class Tasks(Declarations):
             problems.append('if_active="replace" needs unique=…: it is about jobs that are the same')
         if options.unique_for is not None and unique is None:
             problems.append("unique_for needs unique=…: it is about jobs that are the same")
+        if not (resource is None or isinstance(resource, Template) or callable(resource)):
+            problems.append(f"resource={resource!r:.100} is neither a text nor a function of the payload")
         if options.limit_per_resource is not None and not problems:
             problems += self._resource_limit_problems(options.limit_per_resource, resource)
         if problems:
@@ -400,6 +403,16 @@ class Tasks(Declarations):
         when all of them completed; ``on_failure`` when not. A handler finds its batch as ``job.batch``.
         """
         return open_batch_of(self, session, workspace_id, name, on_complete, on_success, on_failure)
+
+
+def _refuse_what_is_none(name: str, handler: object, tags: object) -> None:
+    """What nothing could be made of, before anything is made of it."""
+    if not callable(handler):
+        raise TaskDefinitionError(f"task {name!r}: a function is declared, and not a {type(handler).__name__}")
+    if isinstance(tags, str):
+        raise TaskDefinitionError(f"task {name!r}: tags={tags!r} is a single text; write ({tags!r},)")
+    if not isinstance(tags, Iterable):
+        raise TaskDefinitionError(f"task {name!r}: tags={tags!r:.100} is no list of texts")
 
 
 def _as_json(limit: int | Adaptive) -> int | list[int]:

@@ -269,15 +269,16 @@ def hints_of_parameters(
 ) -> tuple[tuple[Any, ...], Any]:
     """The same for all its parameters, of which there must be so many."""
     empty = inspect.Parameter.empty
+    named = getattr(handler, "__qualname__", type(handler).__name__)
     parameters = list(inspect.signature(handler).parameters.values())
     if len(parameters) != count:
-        raise TaskDefinitionError(f"{handler.__qualname__} must take {what}")
+        raise TaskDefinitionError(f"{named} must take {what}")
     try:
         hints = get_type_hints(handler)
     except NameError as error:
         if declared:
             return (empty,) * count, empty
         raise TaskDefinitionError(
-            f"the annotations of {handler.__qualname__} cannot be read ({error}); pass payload= to the decorator"
+            f"the annotations of {named} cannot be read ({error}); pass payload= to the decorator"
         ) from None
     return tuple(hints.get(parameter.name, empty) for parameter in parameters), hints.get("return", empty)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from jobplatform.errors import InvalidPayloadError, Problem, TaskDefinitionError
@@ -63,7 +63,12 @@ class Uniqueness:
 
 def _json_names(task: str, declared: Any, payload: PayloadType[Any]) -> tuple[str, ...]:
     """The fields under their JSON names; they may be declared under their Python names too."""
-    if isinstance(declared, str) or not declared or not all(isinstance(name, str) for name in declared):
+    if (
+        not isinstance(declared, Collection)
+        or isinstance(declared, str)
+        or not declared
+        or not all(isinstance(name, str) for name in declared)
+    ):
         raise TaskDefinitionError(
             f'task {task!r}: unique={declared!r} must be "workspace", a list of payload fields, or a function'
         )
