@@ -9,8 +9,16 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Status
-from jobplatform.queue import Failure, RunNowAnswer, cancel_job, fail_jobs, run_job_now
-from tests.queue.actors import Elsewhere, Worker
+from jobplatform.queue import (
+    Completion,
+    Failure,
+    RunNowAnswer,
+    cancel_job,
+    complete_jobs,
+    fail_jobs,
+    run_job_now,
+)
+from tests.queue.actors import Elsewhere, Time, Worker
 from tests.queue.conftest import Fact, Look, Put
 
 LATER = datetime.timedelta(hours=1)
@@ -26,6 +34,34 @@ def test_a_scheduled_job_is_ready_at_once(
 
     assert [job.lease.job_id for job in worker.claim()] == [str(job_id)]
     assert look(job_id).status == Status.RUNNING
+
+
+def test_a_job_that_is_run_now_was_due_now_and_how_long_it_waited_is_counted_from_then(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker, look: Look, time: Time
+) -> None:
+    job_id = put(delay=LATER)
+    run_job_now(db, workspace_id, job_id)
+    time.passes(10)
+    complete_jobs(db, [Completion(worker.lease())])
+
+    job = look(job_id)
+
+    assert job.started_at is not None
+    waited = job.started_at - job.run_after
+    assert datetime.timedelta(seconds=10) <= waited < LATER
+
+
+def test_a_job_that_is_run_now_for_its_next_attempt_was_due_when_it_was_first(
+    put: Put, db: Session, workspace_id: uuid.UUID, worker: Worker, look: Look, time: Time
+) -> None:
+    job_id = put()
+    due = look(job_id).run_after
+    fail_jobs(db, [Failure(worker.lease(), "error", "ValueError", "no", delay=3600)])
+    time.passes(10)
+    run_job_now(db, workspace_id, job_id)
+    complete_jobs(db, [Completion(worker.lease())])
+
+    assert look(job_id).run_after == due
 
 
 def test_a_job_that_waits_for_its_next_attempt_is_tried_again_at_once(

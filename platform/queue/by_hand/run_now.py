@@ -15,7 +15,8 @@ from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import run
 
 # `state + 0`: see COMPLETE; by its key, and not by an index of a state. A row that somebody else moves meanwhile is
-# waited for, and looked at again as it is then.
+# waited for, and looked at again as it is then. The record says since when the first attempt was due, so it is told as
+# long as there was none that counts.
 RUN_NOW = f"""
 with hastened as (
     update jobplatform.job_queue
@@ -24,7 +25,13 @@ with hastened as (
         start_by = case when start_by is not null then {start_by("jobplatform.clock()", "start_within_ms")} end,
         resource = resource
     where workspace_id = %(workspace_id)s and id = %(id)s and state + 0 = 0
-    returning queue
+    returning workspace_id, id, queue, attempts, run_after
+),
+recorded as (
+    update jobplatform.job_records r
+    set run_after = h.run_after
+    from hastened h
+    where r.workspace_id = h.workspace_id and r.id = h.id and h.attempts = 0
 )
 select
     (select queue from hastened),
