@@ -1,4 +1,4 @@
-"""Callers: whether a verb is called with ids that are ids, and in the name of somebody.
+"""Callers: whether a verb is called with ids that are ids, texts that can be stored, and in the name of somebody.
 
 Not every caller has a type checker. What is no id would be found by the driver or by the database, in words that name
 neither the verb nor the parameter, and the caller's transaction would be lost with it.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, ParamSpec, TypeVar
 
 from jobplatform.errors import InvalidJobError, Problem
-from jobplatform.queue.allowed import id_problem
+from jobplatform.queue.allowed import COUNTS, id_problem, is_whole, outside
 from jobplatform.queue.safe_json import text_problem
 
 P = ParamSpec("P")
@@ -27,24 +27,26 @@ Refusal = Callable[[Sequence[Problem]], Exception]
 
 
 def reads_ids(refusal: Refusal = InvalidJobError) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """The verb, which raises a ``refusal`` for an id that is none, and for an actor without a name, before it does
-    anything. The text of an id is read."""
+    """The verb, which raises a ``refusal`` for an id that is none, for a text or a ``limit`` that the database could
+    not take, and for an actor without a name, before it does anything. The text of an id is read."""
 
     def decorate(verb: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(verb)
         parameters = tuple(signature.parameters)
         ids = [(at, name) for at, name in enumerate(parameters) if _is_id(signature, name)]
-        actors = [name for name in NAMES if name in parameters]
+        texts = [name for name in parameters if str(signature.parameters[name].annotation) in ("str", "str | None")]
+        others = bool(texts) or "limit" in parameters
 
         @functools.wraps(verb)
         def reading(*args: P.args, **kwargs: P.kwargs) -> T:
-            if not actors and all(isinstance(_said(args, kwargs, at, name), uuid.UUID) for at, name in ids):
+            if not others and all(isinstance(_said(args, kwargs, at, name), uuid.UUID) for at, name in ids):
                 return verb(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             given = bound.arguments
             said = [name for _, name in ids if name in given and not _is_left_out(signature, name, given[name])]
             given.update(read_ids(given, said, refusal))
-            if problems := list(_problems_of_names(given, actors)):
+            said_texts = [name for name in texts if name in given and not _is_left_out(signature, name, given[name])]
+            if problems := [*_problems_of_texts(given, said_texts), *_problems_of_limit(given)]:
                 raise refusal(problems)
             return verb(*bound.args, **bound.kwargs)
 
@@ -58,6 +60,14 @@ def read_ids(given: Mapping[str, Any], names: Sequence[str], refusal: Refusal = 
     found = {name: _read(value) if name in names else value for name, value in given.items()}
     if problems := list(_problems_of_ids({name: found[name] for name in names if name in found})):
         raise refusal(problems)
+    return found
+
+
+def read_list(name: str, said: Iterable[Any]) -> list[Any]:
+    """These ids, read where they are texts. Raises :class:`InvalidJobError` naming the place of each that is none."""
+    found = list(map(_read, said))
+    if problems := [Problem(f"{_path(name)}/{at}", text) for at, one in enumerate(found) if (text := id_problem(one))]:
+        raise InvalidJobError(problems)
     return found
 
 
@@ -91,10 +101,17 @@ def _problems_of_ids(given: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(_path(name), problem)
 
 
-def _problems_of_names(given: Mapping[str, Any], actors: Sequence[str]) -> Iterator[Problem]:
-    for name in actors:
-        if name in given and (problem := text_problem(given[name]) or ("" if given[name] else "must not be empty")):
+def _problems_of_texts(given: Mapping[str, Any], names: Sequence[str]) -> Iterator[Problem]:
+    for name in names:
+        if problem := text_problem(given[name]):
             yield Problem(_path(name), problem)
+        elif name in NAMES and not given[name]:
+            yield Problem(_path(name), "must not be empty")
+
+
+def _problems_of_limit(given: Mapping[str, Any]) -> Iterator[Problem]:
+    if "limit" in given and not is_whole(given["limit"], COUNTS):
+        yield outside(COUNTS, "/limit")
 
 
 def _path(name: str) -> str:

@@ -13,7 +13,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from jobplatform import queue
-from jobplatform.errors import InvalidHookError, InvalidJobError, InvalidLimitError, InvalidScheduleError
+from jobplatform.errors import (
+    InvalidHookError,
+    InvalidJobError,
+    InvalidLimitError,
+    InvalidScheduleError,
+    JobPlatformError,
+)
 from jobplatform.models import Hook, PauseKind, Schedule, WebhookSubscription
 from jobplatform.queue import CancelAnswer, Every, JobChange, NewJob, Tasks, parse_search
 
@@ -169,6 +175,35 @@ def test_nobody_does_anything_without_a_name(
 ) -> None:
     with pytest.raises(kind) as refused:
         verb(session, said)
+
+    assert paths(refused.value) == [path]
+    assert goes_on(session)
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        (lambda session: queue.list_jobs(session, ID, limit=-1), "/limit"),
+        (lambda session: queue.list_jobs(session, ID, limit=2.5), "/limit"),
+        (lambda session: queue.page_jobs(session, ID, limit="5"), "/limit"),
+        (lambda session: queue.list_jobs(session, ID, task="a\0b"), "/task"),
+        (lambda session: queue.list_jobs(session, ID, queue=5), "/queue"),
+        (lambda session: queue.list_jobs(session, ID, created_after="yesterday"), "/createdAfter"),
+        (lambda session: queue.failed_jobs(session, ID, task="a\ud800b"), "/task"),
+        (lambda session: queue.find_schedule_named(session, ID, "a\0b"), "/name"),
+        (lambda session: queue.pause(session, PauseKind.QUEUE, None, reason="r", actor="a"), "/key"),
+        (lambda session: queue.pause(session, PauseKind.QUEUE, "q", reason=5, actor="a"), "/reason"),
+        (lambda session: queue.create_webhook(session, workspace_id=ID, name=5, url="https://a.example"), "/name"),
+        (lambda session: queue.create_webhook(session, workspace_id=ID, name="n", url=None), "/url"),
+        (lambda session: queue.statuses_of(session, ID, [ID, "abc"]), "/jobIds/1"),
+        (lambda session: queue.list_waits(session, ID, ["abc"]), "/jobIds/0"),
+    ],
+)
+def test_what_the_database_could_not_take_is_refused_before_it_is_asked(
+    session: Session, verb: Callable[..., Any], path: str
+) -> None:
+    with pytest.raises(JobPlatformError) as refused:
+        verb(session)
 
     assert paths(refused.value) == [path]
     assert goes_on(session)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Job, JobEdge, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import read_list, reads_ids
 from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import reveal
 
@@ -70,7 +70,7 @@ def list_waits(
     """For each of these jobs what it waits for, in the order in which it was said."""
     visit(session, workspace_id)
     found: dict[uuid.UUID, list[Wait]] = defaultdict(list)
-    for row in run(session, WAITS, workspace_id=workspace_id, ids=array(job_ids)):
+    for row in run(session, WAITS, workspace_id=workspace_id, ids=array(read_list("job_ids", job_ids))):
         wait = Wait(*row)
         found[wait.job_id].append(wait)
     return found

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased, defer
 
+from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import CHECKPOINT_PART, Job, JobAttempt, JobStep, QueueRow, Status, visit
-from jobplatform.queue.callers import read_ids, reads_ids
+from jobplatform.queue.allowed import moment_problem
+from jobplatform.queue.callers import read_ids, read_list, reads_ids
+from jobplatform.queue.safe_json import text_problem
 
 #: Bytes of payloads, results and errors after which a page of jobs is full: all of it is in memory, several times.
 LARGEST_PAGE: Final = 1 << 20
@@ -120,16 +123,29 @@ def _size() -> ColumnElement[int]:
 def _newest(workspace_id: uuid.UUID, limit: int, filters: JobFilters) -> Select[Any]:
     if unknown := filters.keys() - _FILTERS.keys():
         raise TypeError(f"jobs cannot be filtered by {', '.join(sorted(unknown))}, only by {', '.join(_FILTERS)}")
+    if problems := list(_problems_of(filters)):
+        raise InvalidJobError(problems)
     wanted = read_ids({name: value for name, value in filters.items() if value is not None}, _IDS)
     statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
     return statement.where(*(_FILTERS[name](value) for name, value in wanted.items()))
+
+
+def _problems_of(filters: JobFilters) -> Iterator[Problem]:
+    said: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
+    for name in ("task", "queue"):
+        if name in said and (problem := text_problem(said[name])):
+            yield Problem(f"/{name}", problem)
+    for name, path in (("created_after", "/createdAfter"), ("created_before", "/createdBefore")):
+        if name in said and (problem := moment_problem(name, said[name])):
+            yield Problem(path, problem)
 
 
 @reads_ids()
 def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """The status of each of these jobs of a workspace; what there is not is missing."""
     visit(session, workspace_id)
-    statement = select(Job.id, Job.status).where(Job.workspace_id == workspace_id, Job.id.in_(job_ids))
+    wanted = read_list("job_ids", job_ids)
+    statement = select(Job.id, Job.status).where(Job.workspace_id == workspace_id, Job.id.in_(wanted))
     return {job_id: str(status) for job_id, status in session.execute(statement)}
 
 
