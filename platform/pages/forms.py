@@ -29,7 +29,8 @@ def require_own_form() -> None:
         raise PageError(
             403,
             "That form is out of date",
-            "It was opened in another session or on another site. Go back and try again.",
+            "It was opened in another session or on another site. Go back, copy what you have typed, load that page "
+            "again and send it from there.",
         )
 
 

@@ -15,6 +15,7 @@ from jobplatform.queue import Every, create_schedule, pause, resume, set_queue_l
 from jobplatform.queue.numbers.count import count_endings
 from jobplatform.testing import wait_until
 from tests.browser.conftest import CORPUS, EVIL, WIDE, Stage, examine, examine_everywhere, harm_of, wait_for, walk
+from tests.browser.haunting import haunt
 from tests.browser.shop_tasks import tasks
 
 
@@ -135,6 +136,24 @@ def test_no_text_of_anybody_becomes_a_program_and_the_policy_has_nothing_to_repo
 
     assert harm == {}
     assert shown > 100
+
+
+@pytest.mark.thorough
+def test_no_text_that_only_the_tables_take_becomes_a_program(stage: Stage, haunted: list[str]) -> None:
+    waits = stage.enqueue("report.build", {}, delay=datetime.timedelta(hours=1))
+    failed = stage.scalar("select id from jobplatform.jobs where status = 'failed' order by id limit 1")
+    with stage.sessions.begin() as session:
+        further = haunt(session, stage.workspace_id, waits=waits, failed=failed)
+    page, harm = stage.page(), {}
+
+    for path in (*haunted, f"/jobs/{stage.workspace_id}/{waits}", *further):
+        answer = page.goto(stage.url + path)
+        page.evaluate("document.querySelectorAll('main details').forEach((one) => { one.open = true; })")
+        if found := harm_of(page) or answer.status >= 500:
+            harm[path] = found
+
+    assert harm == {}
+    page.context.close()
 
 
 def test_every_page_can_be_read_heard_and_held_in_a_hand(stage: Stage, page: Any, haunted: list[str]) -> None:

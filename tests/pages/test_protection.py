@@ -101,6 +101,8 @@ def test_a_form_of_another_session_does_not_count(operator: Visitor, app: Flask,
     answer = operator.http.post("/console/sign-out", data=fields, headers={"Sec-Fetch-Site": "same-origin"})
 
     assert answer.status_code == 403
+    # The page that is gone back to still has the other session's text in its forms.
+    assert "load that page again" in answer.text
 
 
 def test_a_form_leads_back_into_the_console_and_nowhere_else(operator: Visitor) -> None:
