@@ -85,7 +85,7 @@ class Terrain:
             Knob(Scope("workspace", str(self.few)), (few, 1, 2 * few), ample=3 * few),
             Knob(Scope("workspace", str(self.many)), (many, few, 2 * many, None)),
             Knob(Scope("workspace", str(self.on_plan)), (2, 4)),
-            Knob(Scope("pace", str(self.paced)), ((2, 2), (1, 2), (6, 3)), ample=(1, 10)),
+            Knob(Scope("pace", str(self.paced)), ((2, 2), (1, 2), (6, 3)), ample=(2, 20)),
             Knob(Scope("weight", str(self.heavy)), (5, 20, 1)),
             Knob(Scope("waiting", str(self.full)), (10, 6, 20)),
             Knob(Scope("waiting", str(self.shedding)), (6, 4)),
