@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -288,6 +289,15 @@ def _no_key_ring_is_left_behind() -> Iterator[None]:
         os.environ.pop(VARIABLE, None)
     else:
         os.environ[VARIABLE] = before
+
+
+@pytest.fixture(autouse=True)
+def _no_logging_is_set_up() -> Iterator[None]:
+    """A command that serves sets up logging for its process. It has to be one of its own: in this one all tests that
+    come later would log what nobody reads."""
+    level = logging.getLogger().level
+    yield
+    assert logging.getLogger().level == level, "the test has set up logging; start a process for what does that"
 
 
 @pytest.fixture

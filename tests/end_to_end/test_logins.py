@@ -36,15 +36,16 @@ def test_a_login_that_is_no_member_ends_the_command_with_what_to_grant(
     ],
 )
 def test_what_the_server_refuses_ends_the_start_of_a_command(
-    run: Cli, server: EmbeddedServer, command: str, login: str, database: str, said: str
+    server: EmbeddedServer, command: str, login: str, database: str, said: str
 ) -> None:
     address = make_url(server.url(database)).set(username=login, password="not-to-be-told")
+    environment = {**os.environ, "DATABASE_URL": address.render_as_string(hide_password=False), "COLUMNS": "200"}
 
-    done = run(command, DATABASE_URL=address.render_as_string(hide_password=False))
+    done = subprocess.run([*COMMAND, command], env=environment, capture_output=True, text=True, timeout=60, check=False)
 
-    assert done.exit_code == 2
+    assert done.returncode == 2, done.stderr
     assert said in done.stderr
-    assert "not-to-be-told" not in done.output
+    assert "not-to-be-told" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -186,11 +186,11 @@ def test_a_stuck_job_is_one_that_runs_longer_than_the_rule_says(
 ) -> None:
     put()
     worker.claim()
-    time.passes(59)
-    set_rule(db, "stuck", above=30)
+    time.passes(29)
+    set_rule(db, "stuck", above=15)
 
     assert codes(db) == ["stuck"]
-    assert "0.5 minutes" in queue_health(db).alerts[0].message
+    assert "0.25 minutes" in queue_health(db).alerts[0].message
 
 
 def test_a_declared_rule_counts_its_own_queue_and_task_only(put: Put, db: Session, worker: Worker) -> None:

@@ -19,7 +19,6 @@ from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.hooks.told import told
 from jobplatform.queue.limits.quota import Wanted, make_room
 from jobplatform.queue.locks import QUOTA
-from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import one_transaction, run
@@ -216,11 +215,9 @@ def _retry_job(
     session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, from_start: bool, from_step: str | None
 ) -> RetryAnswer:
     gated = True
-    # What cannot be stored is no step's name either, as the empty one is none.
-    step = "" if from_step is not None and text_problem(from_step) else from_step
     visit(session, workspace_id)
     for _ in range(ROUNDS):
-        asked = {"workspace_id": workspace_id, "id": job_id, "from_start": from_start, "from_step": step}
+        asked = {"workspace_id": workspace_id, "id": job_id, "from_start": from_start, "from_step": from_step}
         row = run(session, RETRY_JOB, **asked, gated=gated).one_or_none()
         if row is None:
             return RetryAnswer(RetryKind.UNKNOWN)

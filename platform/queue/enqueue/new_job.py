@@ -53,6 +53,7 @@ _TEXTS = {
     "request_id": "/requestId",
     "trace_parent": "/traceParent",
 }
+_NAMES = {"task": "is not a task name", "queue": "is not a queue name"}
 _LISTS = {"tags": "/tags", "after": "/after"}
 _NO_TIME = datetime.timedelta(0)
 
@@ -124,8 +125,11 @@ class NewJob:
         yield from self._problems_of_ids()
         for name, path in _TEXTS.items():
             value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name in ("task", "queue")):
-                yield Problem(path, f"must be a text, and is a {type(value).__name__}")
+            if not isinstance(value, str):
+                if value is not None or name in _NAMES:
+                    yield Problem(path, f"must be a text, and is a {type(value).__name__}")
+            elif name in _NAMES and not is_name(value):
+                yield Problem(path, _NAMES[name])
         yield from self._problems_of_durations()
         for name, path in _LISTS.items():
             if not isinstance(value := getattr(self, name), Collection):
@@ -150,9 +154,9 @@ class NewJob:
     def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
         yield from self._problems_of_ids()
         if not is_name(self.task):
-            yield Problem("/task", "is not a task name")
+            yield Problem("/task", _NAMES["task"])
         if not is_name(self.queue):
-            yield Problem("/queue", "is not a queue name")
+            yield Problem("/queue", _NAMES["queue"])
         yield from self._problems_of_numbers()
         if self.if_active not in ("return", "replace"):
             yield Problem("/ifActive", 'must be "return" or "replace"')
