@@ -144,7 +144,9 @@ class Finisher(DatabaseThread):
             try:
                 return set(self.once(lambda session: verb(session, rows)))
             except Exception as error:
-                if isinstance(error, DBAPIError) and out_of_patience(error):
+                # Lines wait for no row. Where the table is locked they keep their turn, or somebody who follows them
+                # would see later ones first.
+                if isinstance(error, DBAPIError) and out_of_patience(error) and not isinstance(rows[0], LogLine):
                     return self._save_what_is_free(verb, rows, answer, last_resort)
                 if not will_pass(error):
                     return self._save_singly(verb, rows, answer, last_resort, error)
@@ -197,7 +199,7 @@ def _hold_up(row: Any, answer: Flushed, *, first: bool = False) -> set[Lease]:
     if isinstance(row, ProgressReport):
         return {row.lease}
     answer.held_up.insert(0 if first else len(answer.held_up), row)
-    if isinstance(row, Completion | Failure | Release):
+    if isinstance(row, Completion | Failure | Release) and not first:
         facts = {"job_id": row.lease.job_id, "epoch": row.lease.epoch}
         logger.warning("ending waits for a lock of somebody else's", extra=facts)
     return set()

@@ -17,7 +17,7 @@ REPORT_SECONDS: Final = 0.25
 # What somebody had locked is tried again after so long: whoever has a lock for as long as that mostly keeps it.
 HELD_UP_SECONDS: Final = 2.0
 
-Unwritten = Completion | Failure | Release | LogLine | ResourceNote | Lease
+Unwritten = Completion | Failure | Release | ResourceNote | Lease
 """What may have to wait for somebody else's lock. A bare lease: that the attempt has begun."""
 
 
@@ -64,8 +64,6 @@ class Flush:
                     flush.failures.append(row)
                 case Release():
                     flush.releases.append(row)
-                case LogLine():
-                    flush.lines.append(row)
                 case ResourceNote():
                     flush.notes.append(row)
                 case Lease():

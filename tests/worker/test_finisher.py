@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -205,6 +206,29 @@ def test_where_all_is_locked_no_flush_waits_for_each_of_it(
 
     assert {release.lease for release in answer.held_up} == set(leases)
     assert answer.lost == set()
+
+
+@pytest.mark.direct("a setting of the session: through a pooler it is for whoever runs the database to set")
+def test_lines_keep_their_turn_where_the_table_is_locked(
+    impatient: Finisher,
+    answers: queue.SimpleQueue[Any],
+    database: Database,
+    others: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out_of_patience = threading.Event()
+    monkeypatch.setattr(impatient, "pause", out_of_patience.set)
+    database.enqueue("noop", {})
+    with database.sessions.begin() as session:
+        lease = Worker(session, tasks=["noop"]).lease()
+    with Session(others) as holder:
+        holder.execute(text("lock table jobplatform.job_queue in access exclusive mode"))
+        impatient.ask(Flush(lines=[LogLine(lease, number, "info", "said") for number in range(1, 7)]))
+        assert out_of_patience.wait(30)
+
+    answer: Flushed = answers.get(timeout=30)
+    assert answer.held_up == []
+    assert database.rows("select line from jobplatform.job_logs order by line") == [(n,) for n in range(1, 7)]
 
 
 WAITING_TO_GIVE_BACK = """
