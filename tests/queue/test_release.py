@@ -196,6 +196,23 @@ def test_what_was_never_started_gives_its_units_back_and_what_was_started_does_n
     assert (tokens("workspace"), tokens("resource")) == (pytest.approx(9, abs=0.01), pytest.approx(5, abs=0.01))
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_claim_whose_answer_was_lost_gives_its_units_back_and_what_is_known_does_not(
+    put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, tokens: Callable[[str], float], cancelled: bool
+) -> None:
+    limit_rates(db, workspace_id)
+    for _ in range(2):
+        put(resource="crm:1", units=3)
+    known, lost = (job.lease for job in worker.claim(2))
+    if cancelled:
+        cancel_job(db, workspace_id, uuid.UUID(lost.job_id))
+
+    for _ in range(2):
+        release_unknown_jobs(db, worker.id, [known])
+
+    assert (tokens("workspace"), tokens("resource")) == (pytest.approx(9, abs=0.01), pytest.approx(5, abs=0.01))
+
+
 def test_a_lease_that_is_handed_back_twice_or_was_lost_is_refunded_once(
     put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, tokens: Callable[[str], float]
 ) -> None:
@@ -236,10 +253,12 @@ def test_a_worker_has_the_right_to_give_units_back(
     put: Put, db: Session, worker: Worker, workspace_id: uuid.UUID, login_url: Callable[..., str]
 ) -> None:
     limit_rates(db, workspace_id)
-    put(resource="crm:1")
-    lease = worker.lease()
+    for _ in range(2):
+        put(resource="crm:1")
+    lease, _unknown = (job.lease for job in worker.claim(2))
     engine = make_engine(login_url(Role.WORKER), pool_size=1, autocommit=True, role=Role.WORKER)
 
     with Session(engine) as finisher:
         assert release_jobs(finisher, [Release(lease, unstarted=True)]) == {lease}
+        assert release_unknown_jobs(finisher, worker.id, []) == 1
     engine.dispose()

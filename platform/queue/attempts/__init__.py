@@ -3,6 +3,6 @@
 Where to look, by what is asked:
 
     what is said meanwhile           begin, progress, logs, save_step
-    how an attempt ends              complete, fail, release, ending (what these have in common)
+    how an attempt ends              complete, fail, release, ending (what these have in common), refund
     when nobody says that it ended   rescue, reconcile
 """

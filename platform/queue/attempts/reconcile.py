@@ -1,7 +1,9 @@
 """Reconcile: a worker hands back its own running rows that it does not know.
 
 A claim that was committed while its answer was lost with the connection leaves rows that carry a living worker's id
-and that nobody works on. Its heartbeat would keep them running for ever.
+and that nobody works on. Its heartbeat would keep them running for ever. As no handler has begun with them, what they
+took of rates goes back, as with all that is handed back unstarted. (A rescue gives nothing back: what a dead worker had
+begun, nobody knows.)
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.attempts.ending import ENDING, end_attempts
+from jobplatform.queue.attempts.refund import REFUND
 from jobplatform.queue.statement import Lease, lease_arrays
 
 RECONCILE = f"""
 with verdict as materialized (
     select
         q.workspace_id, q.id, q.epoch, q.worker_id, q.attempts, q.crash_count, q.started_at, q.progress, q.followed,
-        q.unique_key, q.start_by,
-        0::float8 as delay,
+        q.unique_key, q.start_by, q.resource, q.units,
+        0::float8 as delay, true as unstarted,
         1::smallint as give_back, 0::smallint as crash, q.cancel_requested_at is not null as recorded,
         q.cancel_requested_at is not null as final, true as cancelled,
         'cancelled' as outcome, null::text as error_type, null::text as error, null::text as traceback
@@ -32,6 +35,7 @@ with verdict as materialized (
         )
     for update of q skip locked
 ),
+{REFUND}
 {ENDING}
 """
 
