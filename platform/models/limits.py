@@ -144,8 +144,9 @@ class ResourceLimits(Base):
 class ResourceLevel(Base):
     """How many jobs use a resource with an adaptive limit at a time, as its answers say.
 
-    Whole jobs count, and never fewer or more than the limit says. ``lowered_at`` and ``lowered_for`` say when and why
-    it was lowered last, if ever; ``used_at`` when it was in use, to a day.
+    Whole jobs count, and never fewer or more than the limit says. A level that no integer can be is refused, as each
+    claim that comes to its resource would fail on it. ``lowered_at`` and ``lowered_for`` say when and why it was
+    lowered last, if ever; ``used_at`` when it was in use, to a day.
     """
 
     __tablename__ = "resource_levels"
@@ -158,6 +159,7 @@ class ResourceLevel(Base):
 
     __table_args__ = (
         CheckConstraint("level > 0", name="level_positive"),
+        CheckConstraint(f"level <= {2**31 - 1}", name="level_readable"),
         CheckConstraint("(lowered_at is null) = (lowered_for is null)", name="lowered_for_something"),
         {"postgresql_with": {"fillfactor": 50}},
     )

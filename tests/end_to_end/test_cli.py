@@ -70,7 +70,7 @@ def test_migrate_prints_only_what_comes_after_a_revision(run: Cli) -> None:
 
     assert answer.exit_code == 0
     assert "create table jobplatform.job_records" not in answer.stdout.lower()
-    assert "set version_num='0037' where" in answer.stdout.lower()
+    assert "set version_num='0038' where" in answer.stdout.lower()
     assert (nowhere.exit_code, alone.exit_code) == (2, 2)
     assert "there is no revision '28'" in nowhere.stderr
     assert "--from is for --sql" in alone.stderr

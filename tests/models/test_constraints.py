@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -446,6 +447,7 @@ ILLEGAL: list[tuple[Any, dict[str, Any], str]] = [
     (ResourceLimits, {"min_running": 0, "max_running": 1}, "resource_limits_least_is_positive"),
     (ResourceLimits, {"code_min_running": 0}, "resource_limits_least_is_positive"),
     (ResourceLevel, {"level": 0}, "resource_levels_level_positive"),
+    *((ResourceLevel, {"level": level}, "resource_levels_level_readable") for level in (nan, inf, 2.0**31)),
     (ResourceLevel, {"lowered_at": NOW}, "resource_levels_lowered_for_something"),
     (Bucket, {"kind": "task"}, "buckets_known_kind"),
     (Bucket, {"failures": -1}, "buckets_failures_not_negative"),

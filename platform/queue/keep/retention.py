@@ -38,8 +38,6 @@ AGAIN = datetime.timedelta(seconds=1)
 REMEMBERED = "5 minutes"
 #: For how long the level of a resource is kept that is not used.
 LEVELS_KEPT = "30 days"
-#: What a claim can read.
-HIGHEST_LEVEL = 2**31 - 1
 #: The database itself lets nobody delete younger lines of the audit log.
 SHORTEST_AUDIT = datetime.timedelta(days=30)
 
@@ -144,13 +142,12 @@ where ctid = any(array(
 """
 
 # Of a resource that nobody has used for so long nobody knows any more how much it takes. One that is locked is in use.
-# A level beyond every integer (NaN is, too) was written by hand: each claim that comes to its resource fails on it.
 FORGET_LEVELS = f"""
 delete from jobplatform.resource_levels
 where resource = any(array(
     select resource
     from jobplatform.resource_levels
-    where used_at < jobplatform.clock() - interval '{LEVELS_KEPT}' or level > {HIGHEST_LEVEL}
+    where used_at < jobplatform.clock() - interval '{LEVELS_KEPT}'
     limit {MOST}
     for update skip locked
 ))

@@ -58,7 +58,8 @@ _RAISES = f"(h.successes > 0 and {_LEVEL} < h.max_running and {_IS_IN_USE})"
 # A new bucket has all the tokens there can be: what it holds at most is decided when somebody takes from it.
 # While a pause lasts, what had been started before it fails too, and tells nothing new. One that is over, whoever made
 # it, is in nobody's way.
-# Where no limit is adaptive, to see that is all there is to do about levels.
+# Where no limit is adaptive, to see that is all there is to do about levels. A most below the least, which older code
+# may set, is a plain limit.
 NOTE = f"""
 with said as materialized (
     select *
@@ -145,7 +146,7 @@ adaptive as materialized (
         limit 1
     ) l
     where exists (select from jobplatform.resource_limits where min_running is not null)
-        and l.min_running is not null and l.max_running is not null
+        and l.min_running <= l.max_running
 ),
 in_use as materialized (
     select q.resource, count(*) as jobs
