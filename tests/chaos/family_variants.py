@@ -19,7 +19,7 @@ FAMILY_VARIANTS: dict[str, tuple[str, str, dict[str, str]]] = {
         {"e.after_status = 3 and e.run_if = 'failed'": "false", "e.after_status in (4, 5)": "false"},
     ),
     "a failure counts as a completion": ("attempts.fail", "FAIL", {"case when e.cancelled then 5 else 4 end": "3"}),
-    "a retry that is not told": ("by_hand.retry_job", "RETRY_JOB", {"where queued.followed": "where false"}),
+    "a retry that is not told": ("by_hand.retry_job", "RETRY_JOB", {"where reopened.followed": "where false"}),
     "what was called off stays so": ("after.settle", "DECIDE", {"r.status = 5 and r.outcome": "false and r.outcome"}),
     "called off for no reason": (
         "after.settle",

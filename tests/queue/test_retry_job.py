@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from jobplatform.models import JobRecord, QueueRow, Status
 from jobplatform.queue import (
     Completion,
     Failure,
+    NewJob,
     RetryAnswer,
     RetryKind,
     cancel_job,
     complete_jobs,
+    delete_jobs,
+    enqueue_job,
     fail_jobs,
     list_attempts,
     retry_job,
 )
 from jobplatform.queue.attempts.ending import AS_RECORDED
+from jobplatform.testing import wait_until
 from tests.queue.actors import Elsewhere, Worker
 from tests.queue.conftest import Fact, Look, Put
 
@@ -37,6 +43,13 @@ def failed(put: Put, db: Session, worker: Worker) -> uuid.UUID:
     job_id = put(unique_key="sync", max_attempts=2)
     fail_jobs(db, [Failure(worker.lease(), "error", "ValueError", "no", retry=False)])
     return job_id
+
+
+@pytest.fixture
+def third(engine: Engine) -> Iterator[Elsewhere]:
+    third = Elsewhere(engine)
+    yield third
+    third.close()
 
 
 def test_a_failed_job_becomes_pending_with_all_its_attempts_ahead(
@@ -145,3 +158,97 @@ def test_of_two_retries_at_once_one_is_told_that_the_job_is_live(
 
     assert second.result().kind == RetryKind.LIVE
     assert len(worker.drain()) == 1
+
+
+def test_two_who_come_to_one_job_of_a_key_while_another_of_it_is_being_retried_do_not_wait_in_a_circle(
+    failed: uuid.UUID,
+    put: Put,
+    db: Session,
+    session: Session,
+    elsewhere: Elsewhere,
+    workspace_id: uuid.UUID,
+    worker: Worker,
+    look: Look,
+) -> None:
+    """Whoever retries all that failed in one transaction comes to one job of a key after the other."""
+    second = put(unique_key="sync")
+    fail_jobs(db, [Failure(worker.lease(), "error", "ValueError", "no", retry=False)])
+    retry_job(session, workspace_id, failed)
+    beside = elsewhere.start_and_wait_for_lock(lambda other: retry_job(other, workspace_id, second))
+
+    assert retry_job(session, workspace_id, second) == RetryAnswer(RetryKind.DUPLICATE, failed)
+
+    session.commit()
+    assert beside.result() == RetryAnswer(RetryKind.DUPLICATE, failed)
+    assert look(second).status == Status.FAILED
+
+
+def test_whoever_was_told_that_a_job_is_live_is_not_in_the_way_of_its_end(
+    failed: uuid.UUID,
+    session: Session,
+    elsewhere: Elsewhere,
+    third: Elsewhere,
+    workspace_id: uuid.UUID,
+    worker: Worker,
+    look: Look,
+) -> None:
+    """They may have asked in a transaction that goes on."""
+    told, may_commit = threading.Event(), threading.Event()
+
+    def retry_and_go_on(other: Session) -> RetryKind:
+        kind = retry_job(other, workspace_id, failed).kind
+        told.set()
+        may_commit.wait()
+        return kind
+
+    retry_job(session, workspace_id, failed)
+    second = elsewhere.start_and_wait_for_lock(retry_and_go_on)
+    session.commit()
+    wait_until(told.is_set, what="the second to be told")
+    ended = third.start(lambda other: complete_jobs(other, [Completion(worker.lease())]))
+    wait_until(third.is_done_or_blocked, what="the job to end, or its end to wait")
+    had_to_wait = not ended.done()
+    may_commit.set()
+
+    assert (second.result(), had_to_wait) == (RetryKind.LIVE, False)
+    assert look(failed).status == Status.COMPLETED
+
+
+def test_a_job_that_was_retried_and_cancelled_meanwhile_is_retried_as_it_is_then(
+    failed: uuid.UUID, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID, worker: Worker, fact: Fact
+) -> None:
+    retry_job(session, workspace_id, failed)
+    second = elsewhere.start_and_wait_for_lock(lambda other: retry_job(other, workspace_id, failed))
+    cancel_job(session, workspace_id, failed)
+
+    session.commit()
+
+    assert second.result().kind == RetryKind.RETRIED
+    endings = fact("select past_endings from jobplatform.job_records")
+    assert [ending["status"] for ending in endings] == ["failed", "cancelled"]
+    assert worker.lease().epoch == 2
+
+
+def test_a_job_that_is_deleted_while_it_is_retried_is_unknown(
+    failed: uuid.UUID, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID, fact: Fact
+) -> None:
+    delete_jobs(session, [(workspace_id, failed)])
+    second = elsewhere.start_and_wait_for_lock(lambda other: retry_job(other, workspace_id, failed))
+
+    session.commit()
+
+    assert second.result().kind == RetryKind.UNKNOWN
+    assert fact("select count(*) from jobplatform.job_queue") == 0
+
+
+def test_a_job_is_retried_without_waiting_for_somebody_who_enqueues_one_that_waits_for_it(
+    failed: uuid.UUID, session: Session, elsewhere: Elsewhere, workspace_id: uuid.UUID
+) -> None:
+    enqueue_job(session, NewJob(workspace_id=workspace_id, task="work", after=[failed]))
+    retried = elsewhere.start(lambda other: retry_job(other, workspace_id, failed).kind)
+    wait_until(elsewhere.is_done_or_blocked, what="the retry to be done, or to wait")
+    had_to_wait = not retried.done()
+
+    session.commit()
+
+    assert (retried.result(), had_to_wait) == (RetryKind.RETRIED, False)

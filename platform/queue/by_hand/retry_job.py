@@ -26,6 +26,10 @@ from jobplatform.queue.statement import one_transaction, run
 # For a workspace with a quota nothing is written at first, and its lock is taken: see limits/quota.py.
 # The new queue row continues the record's epoch: a worker that still believes in an old attempt is fenced off.
 # It is blocked only if something it waits for has not ended: what had ended otherwise, whoever retries it knows.
+# Locked is first the queue row, by being made, and then the record, as everywhere. Who had the record while they wait
+# for the key would be in a circle with a transaction that has the key and comes to this job; and who finds that it is
+# live again would keep its record from whoever ends it. So what was read of the record may be over when the row is
+# there: then nothing but the row is written, and it is taken back. (Not by a savepoint: many may be retried at once.)
 RETRY_JOB = f"""
 with limited as materialized (
     select hashtext(l.workspace_id::text) as lock
@@ -52,7 +56,6 @@ final as materialized (
         from jobplatform.job_queue successor
         where successor.workspace_id = %(workspace_id)s and successor.unique_key = chr(30) || job_records.unique_key
     )
-    for update
 ),
 queued as (
     insert into jobplatform.job_queue ({AS_RECORDED}, state, run_after, start_by, followed)
@@ -97,13 +100,17 @@ reopened as (
         run_after = jobplatform.clock(),
         {PAST_ENDINGS}
     from queued
-    where r.workspace_id = %(workspace_id)s and r.id = queued.id
+    join final on final.id = queued.id
+    where r.workspace_id = %(workspace_id)s
+        and r.id = queued.id
+        and (r.status, r.epoch, r.completed_at) = (final.status, final.epoch, final.completed_at)
+    returning r.id, queued.followed
 ),
 forgotten as (
     delete from jobplatform.job_steps s
-    using queued
+    using reopened
     where s.workspace_id = %(workspace_id)s
-        and s.job_id = queued.id
+        and s.job_id = reopened.id
         and (
             %(from_start)s
             or coalesce(
@@ -124,9 +131,9 @@ forgotten as (
 told as (
     insert into jobplatform.notices (workspace_id, kind, job_id, batch_id, status)
     select final.workspace_id, 'reopened', final.id, final.batch_id, final.status
-    from queued
-    join final on final.id = queued.id
-    where queued.followed
+    from reopened
+    join final on final.id = reopened.id
+    where reopened.followed
     returning true
 )
 select
@@ -140,6 +147,7 @@ select
     end,
     r.unique_key,
     r.priority,
+    exists (select from reopened),
     exists (select from told)
 from jobplatform.job_records r
 where r.workspace_id = %(workspace_id)s and r.id = %(id)s
@@ -152,7 +160,10 @@ where s.workspace_id = %(workspace_id)s and s.job_id = %(id)s and left(s.name, 1
 order by s.saved_at, s.name
 """
 
-#: Between our look and the insert the guard's holder may end, or a new one begin.
+# Nobody has seen it yet.
+TAKE_BACK = "delete from jobplatform.job_queue where workspace_id = %(workspace_id)s and id = %(id)s"
+
+#: Between our look and the insert the guard's holder may end, or a new one begin; or the job itself.
 ROUNDS = 5
 
 
@@ -165,6 +176,9 @@ class RetryKind(enum.Enum):
     COMPLETED = "completed"
     BUSY = "busy"
     UNKNOWN = "unknown"
+
+
+_NOT_TO_RETRY = {None: RetryKind.LIVE, 3: RetryKind.COMPLETED}
 
 
 class RetryAnswer(NamedTuple):
@@ -221,16 +235,15 @@ def _retry_job(
         row = run(session, RETRY_JOB, **asked, gated=gated).one_or_none()
         if row is None:
             return RetryAnswer(RetryKind.UNKNOWN)
-        status, queue, holder, locked, unique_key, priority, told = row
-        if told:
-            ask_to_settle(session)
-        if queue is not None:
-            ring_after_commit(session, {f"q:{queue}"})
+        status, queue, holder, locked, unique_key, priority, reopened, told = row
+        if reopened:
+            _tell(session, queue, settlers=told)
             return RetryAnswer(RetryKind.RETRIED)
-        if status is None:
-            return RetryAnswer(RetryKind.LIVE)
-        if status == 3:
-            return RetryAnswer(RetryKind.COMPLETED)
+        if queue is not None:
+            run(session, TAKE_BACK, workspace_id=workspace_id, id=job_id)
+            continue
+        if status in _NOT_TO_RETRY:
+            return RetryAnswer(_NOT_TO_RETRY[status])
         if from_step is not None:
             _require_step(session, workspace_id, job_id, from_step)
         if holder is not None:
@@ -239,6 +252,12 @@ def _retry_job(
             make_room(session, [Wanted(workspace_id, None, unique_key, priority)])
             gated = False
     return RetryAnswer(RetryKind.BUSY)
+
+
+def _tell(session: Session, queue: str, *, settlers: bool) -> None:
+    if settlers:
+        ask_to_settle(session)
+    ring_after_commit(session, {f"q:{queue}"})
 
 
 def _require_step(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, name: str) -> None:
