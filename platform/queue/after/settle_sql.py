@@ -255,7 +255,8 @@ left join lateral (
 ) against on true
 """
 
-# It is as old as this moment to whoever asks how long something has been ready.
+# It is as old as this moment to whoever asks how long something has been ready, and its record says that it was due
+# then: it has waited for its turn since.
 LET_GO = f"""
 with waiting as materialized (
     select q.ctid as tid
@@ -263,14 +264,23 @@ with waiting as materialized (
     join jobplatform.job_queue q on q.workspace_id = l.workspace_id and q.id = l.id
     where q.state + 0 = -1
     for update of q skip locked
+),
+let_go as (
+    update jobplatform.job_queue
+    set state = case when run_after > jobplatform.clock() then 0 else 1 end,
+        run_after = greatest(run_after, jobplatform.clock()),
+        start_by = {start_by("greatest(run_after, jobplatform.clock())", "start_within_ms")},
+        resource = resource
+    where ctid = any(array(select tid from waiting))
+    returning workspace_id, id, queue, task, state, run_after
+),
+recorded as (
+    update jobplatform.job_records r
+    set run_after = l.run_after
+    from let_go l
+    where r.workspace_id = l.workspace_id and r.id = l.id and r.run_after <> l.run_after
 )
-update jobplatform.job_queue
-set state = case when run_after > jobplatform.clock() then 0 else 1 end,
-    run_after = greatest(run_after, jobplatform.clock()),
-    start_by = {start_by("greatest(run_after, jobplatform.clock())", "start_within_ms")},
-    resource = resource
-where ctid = any(array(select tid from waiting))
-returning workspace_id::text, id::text, queue, task, state
+select workspace_id::text, id::text, queue, task, state from let_go
 """
 
 _AGAINST = "against a on a.workspace_id = gone.workspace_id and a.id = gone.id"
@@ -342,13 +352,14 @@ queued as (
         ) is true
     from final f
     on conflict do nothing
-    returning workspace_id, id, queue, task, state, followed
+    returning workspace_id, id, queue, task, state, run_after, followed
 ),
 reopened as (
     update jobplatform.job_records r
     set status = null,
         outcome = null,
         completed_at = null,
+        run_after = queued.run_after,
         error_type = null,
         error = null,
         {PAST_ENDINGS}

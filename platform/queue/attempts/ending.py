@@ -12,6 +12,8 @@ unique_key, start_by.
 A job that would go back to waiting while a newer one of its key waits for it is over too: superseded. So is one that
 has not begun and is too late for that by now.
 
+A job that asks to be run later before any attempt of it counts is due anew, and its record says so (numbers/waited.py).
+
 Lock order: queue row, then the record of the same id; nothing is locked after a record.
 """
 
@@ -81,6 +83,9 @@ waiting as (
         resource = q.resource
     from settled v
     where q.workspace_id = v.workspace_id and q.id = v.id and not v.final
+    returning
+        q.workspace_id, q.id, q.run_after,
+        v.delay > 0 and not v.recorded and q.attempts = 0 and q.crash_count = 0 as is_due_anew
 ),
 gone as (
     delete from jobplatform.job_queue q
@@ -118,6 +123,12 @@ written as (
         progress = v.progress
     from settled v
     where r.workspace_id = v.workspace_id and r.id = v.id and (v.recorded or v.final)
+),
+due_anew as (
+    update jobplatform.job_records r
+    set run_after = w.run_after
+    from waiting w
+    where r.workspace_id = w.workspace_id and r.id = w.id and w.is_due_anew
 ),
 {tell_ended("settled", "case when e.cancelled then 5 else 4 end", "e.final")}
 select

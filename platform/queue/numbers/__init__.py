@@ -3,6 +3,6 @@
 Where to look, by what is asked:
 
     what there is now       counts, levels, overview
-    what there was          count, stats
+    what there was          count, stats, waited (for how long a job did)
     what failed alike       fingerprint, group_errors
 """

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from jobplatform.models import BUCKETS, UNKNOWN
 from jobplatform.queue.numbers.fingerprint import LOOKED_AT
 from jobplatform.queue.numbers.group_errors import Failed, group_errors
+from jobplatform.queue.numbers.waited import WAITED
 from jobplatform.queue.statement import one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
 
@@ -128,9 +129,8 @@ _OF_CELLS = (
 )
 _OF_TOTALS = (*(f"sum({name})" for name in _TOTALS[:-2]), _sum_of("waits"), _sum_of("runs"))
 
-# Waits are told by jobs whose first attempt was their last: of the others nobody knows when the first one began. What a
-# record says belongs to this ending unless the job was retried since. One that retention or an erasure has deleted is
-# not counted any more. Lateral, so that no plan reads all records to find those of a few.
+# What a record says belongs to this ending unless the job was retried since. One that retention or an erasure has
+# deleted is not counted any more. Lateral, so that no plan reads all records to find those of a few.
 COUNT = f"""
 with picked as materialized (
     select e.tid
@@ -162,10 +162,7 @@ facts as materialized (
             else 'cancelled'
         end as outcome,
         case when r.stands then greatest(r.attempts + r.crash_count - 1, 0) else 0 end as retries,
-        case
-            when r.timed and r.attempts <= 1 and r.crash_count = 0
-            then greatest(0, 1000 * extract(epoch from r.started_at - greatest(r.run_after, r.created_at)))
-        end as wait_ms,
+        case when r.timed then 1000 * {WAITED} end as wait_ms,
         case
             when r.timed
             then greatest(0, 1000 * extract(epoch from r.completed_at - r.started_at))

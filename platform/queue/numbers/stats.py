@@ -14,17 +14,15 @@ from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.callers import reads_ids
 from jobplatform.queue.health.rules import failure_rate
 from jobplatform.queue.numbers.counts import HOUR, Done, Live, count_done, count_live, likely_reach
+from jobplatform.queue.numbers.waited import WAITED
 from jobplatform.queue.statement import run
 
-# Waits are told by jobs whose first attempt was their last: of the others nobody knows when the first one began.
-TIMES = """
+TIMES = f"""
 with ended as materialized (
     select
         r.task,
-        case
-            when r.attempts <= 1 then extract(epoch from r.started_at - greatest(r.run_after, r.created_at))
-        end as wait,
-        extract(epoch from r.completed_at - r.started_at) as run
+        {WAITED} as wait,
+        greatest(0, extract(epoch from r.completed_at - r.started_at)) as run
     from jobplatform.job_records r
     where r.created_at > jobplatform.clock() - make_interval(secs => %(reach)s)
         and r.completed_at > jobplatform.clock() - make_interval(secs => %(within)s)
@@ -34,8 +32,8 @@ with ended as materialized (
 )
 select
     task,
-    percentile_disc(array[0.5, 0.95, 0.99]) within group (order by greatest(wait, 0)::float8),
-    percentile_disc(array[0.5, 0.95, 0.99]) within group (order by greatest(run, 0)::float8)
+    percentile_disc(array[0.5, 0.95, 0.99]) within group (order by wait::float8),
+    percentile_disc(array[0.5, 0.95, 0.99]) within group (order by run::float8)
 from ended
 group by grouping sets ((), (task))
 """
