@@ -34,6 +34,7 @@ from jobplatform.connectors.outside import judged_addresses
 from jobplatform.connectors.schemas import ConfigSchema
 from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import NeedsAttentionError, Problem, SourceError, SourceUnreachableError
+from jobplatform.models import Refusal, why_refused
 from jobplatform.settings import Settings
 from jobplatform.wording import plural
 
@@ -327,10 +328,21 @@ class Sql:
         with self._authorities() as authorities:
             for address in addresses[:-1]:
                 try:
-                    return psycopg.connect(**self._parameters(str(address), authorities))
+                    return psycopg.connect(**self._parameters(str(address), authorities), prepare_threshold=None)
                 except psycopg.OperationalError:
                     continue
-            return psycopg.connect(**self._parameters(str(addresses[-1]), authorities))
+            return self._connect_or_explain(self._parameters(str(addresses[-1]), authorities))
+
+    def _connect_or_explain(self, parameters: Mapping[str, Any]) -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(**parameters, prepare_threshold=None)
+        except psycopg.errors.ConnectionTimeout:
+            raise
+        except psycopg.OperationalError as error:
+            # Of what the server has said the driver tells the words alone, which may be in any language.
+            if (refusal := why_refused(parameters)) and (explained := self._refused(refusal)):
+                raise explained from error
+            raise
 
     @contextmanager
     def _authorities(self) -> Iterator[str | None]:
@@ -365,7 +377,6 @@ class Sql:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
-            "prepare_threshold": None,
         }
         if authorities is not None:
             parameters["sslrootcert"] = authorities
@@ -386,17 +397,43 @@ class Sql:
             seconds = self.config["statement_timeout_seconds"]
             return SourceError(f"a page took longer than {seconds} s; an index of the columns it is ordered by helps")
         if "password authentication failed" in message:
-            reason = (
-                f"the database {self.config['host']} does not accept the connection's credentials; give it new ones"
-            )
-            self._keeper.needs_attention(reason, self._sealed)
-            return NeedsAttentionError(reason)
+            return self._wrong_password()
         if sqlstate is None and _NOT_TRUSTED.search(message):
             mode = self.config["ssl_mode"]
             return SourceError(f"the database {self.config['host']} is not trusted (sslMode {mode}): {message}")
         if sqlstate is None or sqlstate[:2] in ("08", "53", "57"):
             return SourceUnreachableError(f"the database {self.config['host']} cannot be reached: {message}")
         return SourceError(f"the database refused: {message}")
+
+    def _refused(self, refusal: Refusal) -> SourceError | None:
+        """In whose power it is that the server lets us in; None where that may pass by itself."""
+        host, database, username = self.config["host"], self.config["database"], self._credentials["username"]
+        said = refusal.message[:LONGEST_MESSAGE]
+        match refusal.sqlstate:
+            case "28P01":
+                return self._wrong_password()
+            case "28000":
+                return SourceError(
+                    f"the server {host} refuses the login {username!r} ({said}): have it let in there, or give the "
+                    "connection other credentials"
+                )
+            case "3D000":
+                return SourceError(
+                    f"the server {host} has not the database {database!r} ({said}): have it made, or correct the "
+                    "database in the connection's configuration"
+                )
+            case "42501":
+                return SourceError(
+                    f"the server {host} does not let {username!r} into the database {database!r} ({said}): have the "
+                    "right to connect granted to it"
+                )
+            case _:
+                return None
+
+    def _wrong_password(self) -> NeedsAttentionError:
+        reason = f"the database {self.config['host']} does not accept the connection's credentials; give it new ones"
+        self._keeper.needs_attention(reason, self._sealed)
+        return NeedsAttentionError(reason)
 
 
 class _Row(NamedTuple):

@@ -34,7 +34,7 @@ from jobplatform.models.confine import (
     visit,
 )
 from jobplatform.models.engine import connect_bare, make_engine, on_our_driver
-from jobplatform.models.entry import require_entry
+from jobplatform.models.entry import Refusal, require_entry, why_refused
 from jobplatform.models.export_file import ExportFile
 from jobplatform.models.history import (
     BUCKETS,
@@ -153,6 +153,7 @@ __all__ = [
     "QueueRow",
     "RateLimit",
     "Record",
+    "Refusal",
     "ResourceLevel",
     "ResourceLimits",
     "Role",
@@ -202,4 +203,5 @@ __all__ = [
     "set_free",
     "take_part",
     "visit",
+    "why_refused",
 ]

@@ -1,9 +1,10 @@
-"""Entry: whether a server that does not let us in will ever do so with this URL.
+"""Entry: why a server does not let us in, and whether it will ever do so with this URL.
 
 Who cannot connect is told by the driver in the server's own language, which may be any, and not by the code of the
 error. libpq hears the code, and writes it down for whoever asks for a trace; so the way in is tried once more with one.
-That is done when a process starts and has been refused. A server that cannot be reached, or is not ready yet, says
-something else or nothing, and so does PgBouncer of another version: these are waited for.
+That is done when a process starts and has been refused, and for the database of a source. A server that cannot be
+reached, or is not ready yet, says something else or nothing, and so does PgBouncer of another version: these are waited
+for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import re
 import select
 import sys
 import time
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import pq
@@ -31,7 +33,9 @@ _NO_LOGIN: Final = ("28P01", "28000")
 _NO_DATABASE: Final = "3D000"
 
 
-class _Refusal(NamedTuple):
+class Refusal(NamedTuple):
+    """Why a server has let nobody in, in its own words."""
+
     sqlstate: str
     message: str
 
@@ -41,7 +45,7 @@ def require_entry(url: str | URL) -> None:
 
     Nothing is raised where that is not certain: the database may be away, or the system be another one than Linux.
     """
-    refusal = _try(url)
+    refusal = why_refused(parameters_of(url))
     if refusal is None:
         return
     if refusal.sqlstate in _NO_LOGIN:
@@ -53,11 +57,14 @@ def require_entry(url: str | URL) -> None:
     raise SettingsError([f"the server {what} that the database's URL names ({refusal.message}): {instead}"])
 
 
-def _try(url: str | URL) -> _Refusal | None:
-    """What a server said in the end, if it said no."""
+def why_refused(parameters: Mapping[str, Any]) -> Refusal | None:
+    """What a server says to whoever connects with these parameters of libpq's, if it says no.
+
+    None where nobody knows: the server is silent or away, or the system another one than Linux.
+    """
     if sys.platform != "linux":
         return None
-    conninfo = make_conninfo(**parameters_of(url))
+    conninfo = make_conninfo(**parameters)
     trace = os.memfd_create("jobplatform")
     try:
         connection = pq.PGconn.connect_start(conninfo.encode())
@@ -66,13 +73,13 @@ def _try(url: str | URL) -> _Refusal | None:
             if not _is_refused(connection):
                 return None
             if connection.needs_password:
-                return _Refusal("28P01", "it asks for a password")
+                return Refusal("28P01", "it asks for a password")
         finally:
             # What was not written yet is.
             connection.untrace()
             connection.finish()
         said = _ERROR.findall(_read(trace))
-        return _Refusal(*said[-1]) if said else None
+        return Refusal(*said[-1]) if said else None
     except psycopg.Error:
         return None
     finally:

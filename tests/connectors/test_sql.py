@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from jobplatform.errors import (
 from jobplatform.models import Record
 from tests.connectors.conftest import Jobs
 from tests.connectors.forwarding import forwarded
+from tests.models.refusing import SECRET, an_error, saying
 
 TABLES = """
 create schema shop;
@@ -349,10 +351,56 @@ def test_mistakes_are_told_in_the_database_s_words(
 ) -> None:
     with pytest.raises(SourceError, match=r'relation "shop.nothing" does not exist'):
         pages_of(config(x={**ORDERS, "table": "nothing"}), credentials, "x")
-    with pytest.raises(SourceUnreachableError, match="cannot be reached"):
-        pages_of({**config(), "database": "no_such_database"}, credentials, "orders")
     with pytest.raises(NeedsAttentionError, match="no credentials"):
         opened(config(), None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody hears the code of a refusal")
+def test_a_database_or_a_login_that_is_not_there_is_told_with_what_to_do_and_not_as_a_server_that_is_away(
+    config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    with pytest.raises(SourceError) as no_database:
+        pages_of({**config(), "database": "no_such_database"}, credentials, "orders")
+    with pytest.raises(SourceError) as no_login:
+        pages_of(config(), {**credentials, "username": "nobody_of_that_name"}, "orders")
+
+    assert str(no_database.value) == (
+        "the server 127.0.0.1 has not the database 'no_such_database' (database \"no_such_database\" does not exist): "
+        "have it made, or correct the database in the connection's configuration"
+    )
+    assert str(no_login.value) == (
+        "the server 127.0.0.1 refuses the login 'nobody_of_that_name' (role \"nobody_of_that_name\" does not exist): "
+        "have it let in there, or give the connection other credentials"
+    )
+    for refused in (no_database, no_login):
+        assert not isinstance(refused.value, SourceUnreachableError | NeedsAttentionError)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody hears the code of a refusal")
+@pytest.mark.parametrize(
+    ("sqlstate", "said", "expected", "message"),
+    [
+        ("28P01", "Passwort-Authentifizierung fehlgeschlagen", NeedsAttentionError, "does not accept the connection's"),
+        ("28000", "aucune entrée dans pg_hba.conf", SourceError, "refuses the login 'ada' (aucune entrée"),
+        ("3D000", "база данных не существует", SourceError, "has not the database 'app' (база данных"),
+        ("42501", "keine Berechtigung für Datenbank", SourceError, "does not let 'ada' into the database 'app' (keine"),
+        ("57P03", "das Datenbanksystem startet", SourceUnreachableError, "cannot be reached"),
+        ("53300", "trop de clients", SourceUnreachableError, "cannot be reached"),
+    ],
+)
+def test_whoever_is_not_let_in_is_told_so_by_the_code_and_in_any_language(
+    sqlstate: str, said: str, expected: type[SourceError], message: str
+) -> None:
+    with saying(an_error(sqlstate, said, "ФАТАЛЬНО")) as url:
+        address = make_url(url)
+        config = {"host": address.host, "port": address.port, "database": "app", "sslMode": "disable"}
+        login = {"scheme": "password", "username": "ada", "password": SECRET}
+        with pytest.raises(SourceError) as refused:
+            pages_of({**config, "streams": {"orders": ORDERS}}, login, "orders")
+
+    assert type(refused.value) is expected
+    assert message in str(refused.value)
+    assert SECRET not in str(refused.value)
 
 
 def test_nothing_is_taken_from_the_environment_of_the_process(
@@ -455,7 +503,7 @@ def test_of_a_host_with_many_addresses_a_few_are_tried(
 
     def refuse(**parameters: Any) -> None:
         tried.append(parameters["hostaddr"])
-        raise psycopg.OperationalError("timeout expired")
+        raise psycopg.errors.ConnectionTimeout("timeout expired")
 
     many = [ipaddress.ip_address(f"203.0.113.{number}") for number in range(1, 100)]
     monkeypatch.setattr(sql, "judged_addresses", lambda *_, **__: many)
