@@ -36,7 +36,7 @@ from jobplatform.connectors.source import Page, SourceRecord
 from jobplatform.errors import NeedsAttentionError, Problem, SourceError, SourceUnreachableError
 from jobplatform.models import Refusal, why_refused
 from jobplatform.settings import Settings
-from jobplatform.wording import plural
+from jobplatform.wording import agreeing, plural
 
 CONNECT_SECONDS = 10
 #: Addresses of a host that are tried one after another.
@@ -258,9 +258,9 @@ class Sql:
         place = json.loads(cursor) if cursor else {}
         with self._transaction() as connection:
             is_everything = place.keys() <= {"id", "highest"}
-            page = (self._everything if is_everything else self._changes)(connection, table, place)
-        self._fitted[stream] = max(1, len(page.records) + page.skipped)
-        return page
+            found = (self._everything if is_everything else self._changes)(connection, table, place)
+        self._fitted[stream] = max(1, len(found.rows))
+        return _page(table, found)
 
     def _rows_to_ask_for(self, stream: str) -> int:
         """The database makes all of them before it is seen that they do not fit: so, after a page into which fewer did,
@@ -270,28 +270,31 @@ class Sql:
 
     # -- pages -----------------------------------------------------------------------------------
 
-    def _everything(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> Page:
+    def _everything(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> _Found:
         """All rows by id. What changes meanwhile is behind the highest cursor there was when this began."""
         highest = place["highest"] if place else table.highest(connection)
         rows = table.read(connection, Keyset([table.id], [place["id"]] if place else []))
         following = {"id": rows[-1].id, "highest": highest} if table.may_have_more(rows) else None
-        return _page(table, rows, following, {"since": highest} if highest is not None else None)
+        without_id = 0 if place else table.without_id(connection)
+        return _Found(rows, following, {"since": highest} if highest is not None else None, without_id)
 
-    def _changes(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> Page:
+    def _changes(self, connection: Connection, table: _Table, place: Mapping[str, Any]) -> _Found:
         """Rows from the last cursor on, by cursor and id. Those at that very cursor come again: who came first there is
         not known."""
         if table.cursor is None:
             raise SourceError("the stream has no cursorColumn any more; sync it in the mode initial")
         began = place.get("began") or _now(connection)
-        since = None
+        since, without_id, without_cursor = None, 0, 0
         if "after" not in place:
             since = table.earlier(connection, table.not_far_to_come(connection, place["since"], began))
+            without_id, without_cursor = table.without_id(connection, since), table.without_cursor(connection)
         rows = table.read(connection, Keyset([table.cursor, table.id], place.get("after", []), since))
         newest: str = rows[-1].cursor or place["since"] if rows else place["since"]
         if table.may_have_more(rows):
             following = {"after": [newest, rows[-1].id], "since": newest, "began": began}
-            return _page(table, rows, following, {"since": newest})
-        return _page(table, rows, None, {"since": table.not_far_to_come(connection, newest, began)})
+            return _Found(rows, following, {"since": newest}, without_id, without_cursor)
+        state = {"since": table.not_far_to_come(connection, newest, began)}
+        return _Found(rows, None, state, without_id, without_cursor)
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -451,6 +454,17 @@ class _Row(NamedTuple):
         return sum(len(text) for text in (self.data, self.id, self.cursor) if text is not None)
 
 
+class _Found(NamedTuple):
+    """What a page is made of. Rows without an id or a cursor are behind no place and before none, so they are counted
+    with the first page for all of the stream."""
+
+    rows: Sequence[_Row]
+    following: Mapping[str, Any] | None
+    state: Mapping[str, Any] | None
+    without_id: int = 0
+    without_cursor: int = 0
+
+
 class _Table:
     """The statements of one stream."""
 
@@ -544,6 +558,21 @@ class _Table:
         )
         return _received(connection, statement, parameters, self.page_size)
 
+    def without_id(self, connection: Connection, since: str | None = None) -> int:
+        """How many rows have no id: of all, or of those from ``since`` on."""
+        where = f"r.{self._quoted(self.id)} is null"
+        if since is None or self.cursor is None:
+            return self._count(connection, where)
+        return self._count(connection, f"{where} and r.{self._quoted(self.cursor)} >= %(since)s", since=since)
+
+    def without_cursor(self, connection: Connection) -> int:
+        """How many rows no sync of changes sees."""
+        return 0 if self.cursor is None else self._count(connection, f"r.{self._quoted(self.cursor)} is null")
+
+    def _count(self, connection: Connection, where: str, **parameters: str) -> int:
+        statement = f"select count(*) from {self._source} where {where}"
+        return int(connection.exec_driver_sql(statement, parameters).scalar_one())
+
     def may_have_more(self, rows: Sequence[_Row]) -> bool:
         """There are others where not all that were found came, or not all were looked for."""
         return bool(rows) and (len(rows) < rows[0].found or rows[0].found == self.page_size)
@@ -569,19 +598,31 @@ def _received(connection: Connection, statement: str, parameters: Mapping[str, A
     return rows
 
 
-def _page(
-    table: _Table, rows: Sequence[_Row], following: Mapping[str, Any] | None, state: Mapping[str, Any] | None
-) -> Page:
+def _page(table: _Table, found: _Found) -> Page:
+    rows = found.rows
     records = [SourceRecord(row.id, json.loads(_data_of(row), parse_float=_number)) for row in rows if row.id]
-    missing = len(rows) - len(records)
-    warnings = [plural(missing, "row has no id", "rows have no id")] if missing else []
+    missing = found.without_id + sum(row.id == "" for row in rows)
     return Page(
         records,
-        None if following is None else json.dumps(following),
-        state=None if state is None else json.dumps(state),
+        None if found.following is None else json.dumps(found.following),
+        state=None if found.state is None else json.dumps(found.state),
         skipped=missing,
-        warnings=[*warnings, *_doubles(table, records), *_passed_over(table, rows)],
+        warnings=[
+            *([plural(missing, "row has no id", "rows have no id")] if missing else []),
+            *_unseen(table, found.without_cursor),
+            *_doubles(table, records),
+            *_passed_over(table, rows),
+        ],
     )
+
+
+def _unseen(table: _Table, count: int) -> Iterator[str]:
+    if count:
+        yield (
+            f"{plural(count, 'row has', 'rows have')} no cursorColumn ({table.cursor!r}), so whether "
+            f"{agreeing(count, 'it has', 'they have')} changed nobody can say: "
+            f"{agreeing(count, 'it is', 'they are')} read by a sync in the mode initial only"
+        )
 
 
 def _doubles(table: _Table, records: Sequence[SourceRecord]) -> Iterator[str]:

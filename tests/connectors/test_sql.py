@@ -283,6 +283,68 @@ def test_rows_of_the_same_id_around_the_end_of_a_page_are_told_because_only_the_
     ]
 
 
+@pytest.mark.parametrize("rows", [7, 10, 12, 25], ids=lambda rows: f"{rows} rows with an id")
+@pytest.mark.parametrize(
+    ("stream", "since"),
+    [({}, None), ({"cursorColumn": "at"}, '{"since": "2026-01-01"}')],
+    ids=["everything", "changes"],
+)
+def test_rows_without_an_id_are_counted_wherever_they_are(
+    engine: Engine,
+    config: Callable[..., dict[str, Any]],
+    credentials: dict[str, str],
+    stream: dict[str, Any],
+    since: str | None,
+    rows: int,
+) -> None:
+    """A page has ten. In the order of the id they are the last ones; of changes some are in the middle."""
+    with engine.begin() as connection:
+        connection.execute(text("create table shop.visits (id int, at date default '2026-01-01')"))
+        connection.execute(text(f"insert into shop.visits select n from generate_series(1, {rows}) n"))
+        connection.execute(text("insert into shop.visits select null, '2026-01-01' from generate_series(1, 11)"))
+        connection.execute(
+            text("insert into shop.visits values (null, '2026-01-02'), (null, '2026-01-03'), (99, '2026-01-03')")
+        )
+
+    pages = pages_of(config(visits={"table": "visits", "schema": "shop", **stream}), credentials, "visits", since)
+
+    assert ids(pages) == [*map(str, range(1, rows + 1)), "99"]
+    assert sum(page.skipped for page in pages) == 13
+    assert [warning for page in pages for warning in page.warnings] == ["13 rows have no id"]
+
+
+def test_of_the_rows_that_have_not_changed_none_is_counted_again(
+    engine: Engine, config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("create table shop.visits (id int, at date)"))
+        connection.execute(
+            text("insert into shop.visits values (1, '2026-01-01'), (null, '2026-01-01'), (2, '2026-01-02')")
+        )
+    visits = config(visits={"table": "visits", "schema": "shop", "cursorColumn": "at"})
+
+    (first,) = pages_of(visits, credentials, "visits")
+    (second,) = pages_of(visits, credentials, "visits", first.state)
+
+    assert (first.skipped, second.skipped) == (1, 0)
+
+
+def test_rows_without_a_cursor_are_no_change_and_that_is_told(
+    engine: Engine, config: Callable[..., dict[str, Any]], credentials: dict[str, str]
+) -> None:
+    state = pages_of(config(), credentials, "orders")[-1].state
+    with engine.begin() as connection:
+        connection.execute(text("insert into shop.orders (id) values (101)"))
+
+    (page,) = pages_of(config(), credentials, "orders", state)
+
+    assert ids([page]) == ["25"]
+    assert list(page.warnings) == [
+        "2 rows have no cursorColumn ('placed_at'), so whether they have changed nobody can say: "
+        "they are read by a sync in the mode initial only"
+    ]
+
+
 def test_an_overlap_reads_the_moments_before_again(
     config: Callable[..., dict[str, Any]], credentials: dict[str, str]
 ) -> None:
