@@ -8,12 +8,12 @@ in the log has all the same.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypedDict, TypeVar
+from uuid import UUID
 
 from jobplatform.connectors.place import ConnectionPlace, SyncPlace, size_of
 from jobplatform.models import Connection
-from jobplatform.wording import called
 
 #: Bytes of JSON, of the megabyte that a result may be.
 FOR_RESULTS: Final = 640 << 10
@@ -53,12 +53,12 @@ class SyncResult(TypedDict):
     syncLogId: str
 
 
-def sum_up(connections: Sequence[Connection], place: SyncPlace) -> SyncResult:
-    """What there is to say of these connections. For the log: all of them are named, and words share their budget."""
+def sum_up(connections: Sequence[Connection], names: Mapping[UUID, str], place: SyncPlace) -> SyncResult:
+    """What there is to say of these connections, by what they are called. For the log: all of them are named, and words
+    share their budget."""
     places = [place.of(connection.id) for connection in connections]
     results = [_result_of(connection, one) for connection, one in zip(connections, places, strict=True)]
-    names = called([(connection.name, connection.id) for connection in connections])
-    told = list(zip(names, places, strict=True))
+    told = [(names[connection.id], one) for connection, one in zip(connections, places, strict=True)]
     errors = [f"{name}: {one.error}" for name, one in told if one.error is not None]
     warnings = [f"{name}: {warning}" for name, one in told for warning in one.warnings]
     return SyncResult(

@@ -86,11 +86,10 @@ def run_sync(
     connections = _choose_connections(job, connector_type, connection_id)
     if not connections:
         return Skip("this workspace has no such connection to sync")
+    names = _names_of(job, connections)
     if job.checkpoint_state is None and all(connection.attention for connection in connections):
-        names = called([(connection.name, connection.id) for connection in connections])
-        told = zip(names, connections, strict=True)
-        return Skip("; ".join(f"{name}: {connection.attention}" for name, connection in told))
-    sync = _Sync(job, connections, mode, allows_private(allow_private))
+        return Skip("; ".join(f"{names[connection.id]}: {connection.attention}" for connection in connections))
+    sync = _Sync(job, connections, names, mode, allows_private(allow_private))
     sync.begin(reference)
     for connection in sync.in_turn():
         sync.pull_connection(connection)
@@ -112,12 +111,30 @@ def _choose_connections(
     return connections
 
 
-class _Sync:
-    """One attempt at a sync."""
+def _names_of(job: RunningJob, connections: Sequence[Connection]) -> Mapping[UUID, str]:
+    """What these are called. Others of the workspace that have the name count, too: what is said of several syncs is
+    read side by side."""
+    statement = select(Connection.id, Connection.name).where(Connection.workspace_id == job.workspace_id)
+    named = {connection.id: connection.name for connection in connections}
+    named |= {row.id: row.name for row in job.session.execute(statement)}
+    job.session.commit()
+    return dict(zip(named, called([(name, id) for id, name in named.items()]), strict=True))
 
-    def __init__(self, job: RunningJob, connections: Sequence[Connection], mode: Mode, allow_private: bool) -> None:
+
+class _Sync:
+    """One attempt at a sync. ``names`` say what its connections are called."""
+
+    def __init__(
+        self,
+        job: RunningJob,
+        connections: Sequence[Connection],
+        names: Mapping[UUID, str],
+        mode: Mode,
+        allow_private: bool,
+    ) -> None:
         self.job = job
         self.connections = connections
+        self.names = names
         self.mode = mode
         self.initial = mode == "initial"
         self.allow_private = allow_private
@@ -247,7 +264,7 @@ class _Sync:
                 cursor = None
                 continue
             self._apply(connection, place, page)
-            self.job.progress(self.place.records, self.place.expected, f"{connection.name}: {stream}")
+            self.job.progress(self.place.records, self.place.expected, f"{self.names[connection.id]}: {stream}")
             if page.next_cursor is None:
                 return
             cursor, page = page.next_cursor, None
@@ -306,7 +323,7 @@ class _Sync:
         # What of a page had been written before it failed.
         self.job.session.rollback()
         place.fail(error)
-        self.job.log(f"{connection.name}: {place.error}", level="error")
+        self.job.log(f"{self.names[connection.id]}: {place.error}", level="error")
 
     def _lay_off(self, connection: Connection, error: SourceError) -> None:
         """What is gone for good is not asked again until somebody has looked after the connection."""
@@ -318,11 +335,11 @@ class _Sync:
         return busy and self.place.waits < MOST_WAITS
 
     def _who_is_busy(self) -> str:
-        places = [(connection.name, self.place.of(connection.id)) for connection in self.connections]
+        places = [(self.names[connection.id], self.place.of(connection.id)) for connection in self.connections]
         return "; ".join(f"{name}: {place.error}" for name, place in places if place.status == "busy")
 
     def _write_log(self, status: str, *, ended: bool) -> SyncResult:
-        result = sum_up(self.connections, self.place)
+        result = sum_up(self.connections, self.names, self.place)
         write_log(self.job.session, self.job.workspace_id, self.place.log_id, status=status, result=result, ended=ended)
         self._save()
         return result

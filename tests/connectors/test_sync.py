@@ -24,9 +24,15 @@ from jobplatform.connectors import (
     try_connection,
 )
 from jobplatform.connectors.demo_source import STREAMS, DemoSource, connection_config
-from jobplatform.errors import CursorLostError, InvalidConnectionError, SourceError, SyncFailedError
+from jobplatform.errors import (
+    CursorLostError,
+    InvalidConnectionError,
+    SourceBusyError,
+    SourceError,
+    SyncFailedError,
+)
 from jobplatform.models import Connection, Record, SyncLog
-from jobplatform.queue import RunningJob, Skip
+from jobplatform.queue import RateLimited, RunningJob, Skip
 from tests.connectors.conftest import Jobs
 
 ALL = sum(STREAMS.values())
@@ -314,6 +320,30 @@ def test_a_sync_can_be_narrowed_to_a_connection_or_a_type(
 
     assert [row["connectionId"] for row in by_id["results"]] == [str(wanted)]
     assert by_type["totalRecords"] == 1
+
+
+def test_connections_of_one_name_are_told_apart_in_progress_log_lines_and_the_reason_of_a_wait(
+    jobs: Jobs, connect: Connect, listed: Any, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a sync of one of them, too: whoever reads it sees those of the others beside it."""
+    listed({None: Page([SourceRecord("1", {})], "2"), "2": SourceBusyError("it is closed", 60)})
+    broken = ConnectorType(lambda _opening: ListedConnector({None: SourceError("it is broken")}), AnyConfig)
+    monkeypatch.setitem(CONNECTORS, "broken", broken)
+    busy, fails = connect(name="CRM", connector="listed"), connect(name="CRM", connector="broken")
+    connect(name="Shop", connector="broken")
+
+    with pytest.raises(RateLimited) as waiting:
+        run(jobs.start())
+    lines, reports = channel.lines[:], channel.reports[:]
+    with pytest.raises(SyncFailedError) as failed:
+        run(jobs.start(), connection_id=fails)
+
+    assert sorted(text for _, text in lines) == sorted(
+        [f"CRM ({busy}): it is closed", f"CRM ({fails}): it is broken", "Shop: it is broken"]
+    )
+    assert [json.loads(report)["message"] for report in reports] == [f"CRM ({busy}): things"]
+    assert waiting.value.reason == f"CRM ({busy}): it is closed"
+    assert failed.value.reasons == (f"CRM ({fails}): it is broken",)
 
 
 def test_a_workspace_without_connections_is_skipped(job: RunningJob) -> None:

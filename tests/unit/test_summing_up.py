@@ -11,10 +11,15 @@ from jobplatform.connectors.summing_up import FOR_ERRORS, FOR_WARNINGS, SHORTEST
 from jobplatform.models import Connection
 from jobplatform.queue import STEP_LIMIT
 from jobplatform.queue.safe_json import RESULT_LIMIT
-from jobplatform.wording import said_of
+from jobplatform.wording import called, said_of
 
 #: Six bytes of JSON a character.
 WORST = "\x01"
+
+
+def names_of(asked: list[Connection]) -> dict[uuid.UUID, str]:
+    names = called([(connection.name, connection.id) for connection in asked])
+    return dict(zip((connection.id for connection in asked), names, strict=True))
 
 
 def connections(count: int) -> list[Connection]:
@@ -32,7 +37,7 @@ def test_the_result_of_a_sync_fits_and_its_numbers_are_exact(count: int) -> None
     wordy.warn([WORST * 900] * 50)
     place = SyncPlace(connections={str(connection.id): wordy for connection in asked})
 
-    logged = sum_up(asked, place)
+    logged = sum_up(asked, names_of(asked), place)
     result = as_job_result(logged)
 
     assert size_of(result) <= RESULT_LIMIT
@@ -56,7 +61,7 @@ def test_connections_of_one_name_are_told_apart_by_their_ids() -> None:
         places[str(connection.id)].fail(RuntimeError("no answer"))
         places[str(connection.id)].warn(["odd"])
 
-    result = sum_up(asked, SyncPlace(connections=places))
+    result = sum_up(asked, names_of(asked), SyncPlace(connections=places))
 
     assert result["errors"] == [f"CRM ({one.id}): no answer", f"CRM ({other.id}): no answer", "shop 2: no answer"]
     assert result["warnings"] == [f"CRM ({one.id}): odd", f"CRM ({other.id}): odd", "shop 2: odd"]
