@@ -28,6 +28,7 @@ from jobplatform.api.schemas.connections import (
 from jobplatform.api.schemas.jobs import PageQuerySchema
 from jobplatform.connectors import (
     CredentialsSeen,
+    attention_of,
     change_connection,
     create_connection,
     credentials_seen,
@@ -196,6 +197,7 @@ def _describe(session: Session, workspace_id: UUID, found: Sequence[Connection])
 
 
 def _describe_one(connection: Connection, seen: CredentialsSeen | None) -> dict[str, Any]:
+    attention = attention_of(connection.connector_type, connection.attention, has_credentials=seen is not None)
     return {
         **columns_of(_CONNECTION, connection),
         # One of before there were credentials may hold some.
@@ -204,5 +206,6 @@ def _describe_one(connection: Connection, seen: CredentialsSeen | None) -> dict[
         "credentials_scheme": seen.scheme if seen else None,
         "credentials_set_at": seen.set_at if seen else None,
         "credentials_renewed_at": seen.renewed_at if seen else None,
-        "status": "ready" if connection.attention is None else "needs_attention",
+        "status": "ready" if attention is None else "needs_attention",
+        "attention": attention,
     }

@@ -20,6 +20,7 @@ from jobplatform.cli.show import as_json_option, plain, print_json, print_table,
 from jobplatform.connectors import (
     CONNECTORS,
     UNCHANGED,
+    attention_of,
     change_connection,
     create_connection,
     credentials_seen,
@@ -316,6 +317,7 @@ def _describe_all(session: Session, workspace_id: UUID) -> list[dict[str, Any]]:
 
 def _describe(session: Session, connection: Connection) -> dict[str, Any]:
     seen = credentials_seen(session, connection.workspace_id, [connection.id]).get(connection.id)
+    attention = attention_of(connection.connector_type, connection.attention, has_credentials=seen is not None)
     return {
         "id": connection.id,
         "workspaceId": connection.workspace_id,
@@ -326,7 +328,7 @@ def _describe(session: Session, connection: Connection) -> dict[str, Any]:
         "credentialsScheme": seen.scheme if seen else None,
         "credentialsSetAt": seen.set_at if seen else None,
         "credentialsRenewedAt": seen.renewed_at if seen else None,
-        "attention": connection.attention,
+        "attention": attention,
         "attentionAt": connection.attention_at,
         "createdAt": connection.created_at,
         "updatedAt": connection.updated_at,

@@ -48,7 +48,7 @@ from jobplatform.connectors.export_task import ExportPayload, declare_export, ex
 from jobplatform.connectors.exporting import ExportResult, Lifetimes, run_export
 from jobplatform.connectors.keeping import Rate
 from jobplatform.connectors.links import find_linked, read_link_token, renew_link
-from jobplatform.connectors.opening import Opening, open_connector
+from jobplatform.connectors.opening import Opening, attention_of, open_connector
 from jobplatform.connectors.outside import Answer, OutsideClient
 from jobplatform.connectors.records import RecordPlace, RecordSeen, get_record, list_records
 from jobplatform.connectors.registry import CONNECTORS, ConnectorType, OAuth
@@ -101,6 +101,7 @@ __all__ = [
     "Tokens",
     "Tried",
     "add_webhooks",
+    "attention_of",
     "begin_authorization",
     "change_connection",
     "connection_named_by",

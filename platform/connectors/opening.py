@@ -109,12 +109,19 @@ def open_connector(session: Session, connection: Connection, allow_private: bool
 
     The session is used between pages too, for short transactions: none may be open now, or when the connector is asked.
     """
-    if connection.attention is not None:
-        raise NeedsAttentionError(connection.attention)
     kind = CONNECTORS.get(connection.connector_type)
     if kind is None:
         raise SourceError(unknown_type(connection.connector_type))
     return kind.open(_opening(session, connection, kind, allow_private=allow_private, patient=patient))
+
+
+def attention_of(connector_type: str, attention: str | None, *, has_credentials: bool) -> str | None:
+    """Why a connection is of no use until somebody looks after it, None where it may be used: what was noted of it, or
+    that it needs credentials and has none."""
+    kind = CONNECTORS.get(connector_type)
+    if attention is not None or has_credentials or kind is None or not kind.needs_credentials:
+        return attention
+    return f"the connection has no credentials; give it some ({', '.join(kind.credentials)})"
 
 
 def account_of(connection: Connection, config: Mapping[str, Any]) -> str:
@@ -128,8 +135,9 @@ def _opening(
     config = _load(kind.config, connection.config)
     with alone(session):
         credentials = find_credentials(session, connection)
-    if credentials is None and kind.needs_credentials:
-        raise NeedsAttentionError(f"the connection has no credentials; give it some ({', '.join(kind.credentials)})")
+    reason = attention_of(connection.connector_type, connection.attention, has_credentials=credentials is not None)
+    if reason is not None:
+        raise NeedsAttentionError(reason)
     application = _application_of(kind, connection, credentials)
     keeper = DatabaseKeeper(
         session,

@@ -16,6 +16,8 @@ from sqlalchemy import select
 
 from jobplatform.connectors.allowing import allows_private
 from jobplatform.connectors.blaming import blaming, opened, streams_of
+from jobplatform.connectors.connections import credentials_seen
+from jobplatform.connectors.opening import attention_of
 from jobplatform.connectors.pacing import LONGEST_CLOSING
 from jobplatform.connectors.place import (
     LARGEST_STREAMS,
@@ -87,8 +89,9 @@ def run_sync(
     if not connections:
         return Skip("this workspace has no such connection to sync")
     names = _names_of(job, connections)
-    if job.checkpoint_state is None and all(connection.attention for connection in connections):
-        return Skip("; ".join(f"{names[connection.id]}: {connection.attention}" for connection in connections))
+    attention = _attention_of(job, connections)
+    if job.checkpoint_state is None and all(attention.values()):
+        return Skip("; ".join(f"{names[id]}: {reason}" for id, reason in attention.items()))
     sync = _Sync(job, connections, names, mode, allows_private(allow_private))
     sync.begin(reference)
     for connection in sync.in_turn():
@@ -119,6 +122,14 @@ def _names_of(job: RunningJob, connections: Sequence[Connection]) -> Mapping[UUI
     named |= {row.id: row.name for row in job.session.execute(statement)}
     job.session.commit()
     return dict(zip(named, called([(name, id) for id, name in named.items()]), strict=True))
+
+
+def _attention_of(job: RunningJob, connections: Sequence[Connection]) -> Mapping[UUID, str | None]:
+    seen = credentials_seen(job.session, job.workspace_id, [connection.id for connection in connections])
+    job.session.commit()
+    return {
+        one.id: attention_of(one.connector_type, one.attention, has_credentials=one.id in seen) for one in connections
+    }
 
 
 class _Sync:

@@ -209,6 +209,29 @@ def test_a_connection_is_tried_and_says_what_was_found(connecting: Client, url: 
     )  # fmt: skip
 
 
+def test_a_connection_without_the_credentials_that_it_needs_says_so_wherever_it_is_shown(
+    connecting: Client, url: str
+) -> None:
+    made = connecting.post(url, json={"connectorType": "hubspot", "name": "CRM", "config": {}})
+    one = made.headers["Location"]
+    listed = connecting.get(url).get_json()["items"]
+
+    why = "the connection has no credentials; give it some (bearer, oauth2)"
+    for shown in (made.get_json(), connecting.get(one).get_json(), *listed):
+        assert (shown["status"], shown["attention"], shown["attentionAt"]) == ("needs_attention", why, None)
+    assert connecting.post(one + "/test").get_json()["message"] == why
+
+    given = {"credentials": {"scheme": "bearer", "token": "one"}}
+    assert connecting.request("PATCH", one, json=given).get_json()["status"] == "ready"
+    assert connecting.request("PATCH", one, json={"credentials": None}).get_json()["status"] == "needs_attention"
+
+
+def test_a_connection_that_needs_no_credentials_is_ready_without(connecting: Client, url: str) -> None:
+    body = {"connectorType": "rss", "name": "News", "config": {"url": "https://example.com/feed"}}
+
+    assert connecting.post(url, json=body).get_json()["status"] == "ready"
+
+
 def test_a_try_with_credentials_that_are_refused_says_so_and_new_ones_help(
     connecting: Client, url: str, hubspot: FakeHubSpot
 ) -> None:

@@ -300,6 +300,17 @@ def test_credentials_that_are_not_accepted_have_the_connection_need_attention(
     assert len(notes.requests) == 1, "the second sync asks nobody"
 
 
+def test_a_sync_of_connections_that_need_credentials_and_have_none_is_skipped_with_the_reason(
+    jobs: Jobs, connect: Callable[..., uuid.UUID]
+) -> None:
+    connect(name="CRM", connector="hubspot", config={})
+
+    skipped = run_sync(jobs.start(), allow_private=True)
+
+    assert isinstance(skipped, Skip)
+    assert skipped.reason == "CRM: the connection has no credentials; give it some (bearer, oauth2)"
+
+
 def test_credentials_that_were_given_meanwhile_are_used_and_the_old_ones_refusal_is_not_noted(
     session: Session, make: Callable[..., Connection], notes: Notes, workspace_id: uuid.UUID
 ) -> None:

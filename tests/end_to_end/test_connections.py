@@ -58,10 +58,17 @@ def test_a_connection_is_made_tried_given_new_credentials_and_deleted(
     everything = made.output + tried.output + shown.output
     assert SECRET not in everything
     assert "access-token-0" not in everything
+
+    assert cli("connections", "update", "hubspot", "-w", "Acme", "--no-credentials").exit_code == 0
+    listed = cli("connections", "ls", "-w", "Acme")
+    assert "the connection has no credentials; give it some (bearer, oauth2)" in listed.output
+    assert "ready" not in listed.output
+
     assert cli("connections", "delete", "hubspot", "-w", "Acme", typed="y").exit_code == 0
     actions = session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
     assert [one for one in actions if one.startswith("connection")] == [
-        "connection.create", "connection.test", "connection.change", "connection.test", "connection.delete"
+        "connection.create", "connection.test", "connection.change", "connection.test", "connection.change",
+        "connection.delete",
     ]  # fmt: skip
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import re
 import uuid
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from jobplatform.models import Connection, Hook, SyncLog, WebhookSubscription, Workspace
+from jobplatform.models import Connection, Hook, SyncLog, WebhookSubscription, Workspace, clock
 from jobplatform.pages.console.overview import LEADS
 from jobplatform.queue import (
     Cron,
@@ -956,6 +957,19 @@ def test_schedules_connections_and_syncs_of_one_workspace_are_listed_by_themselv
         assert "Only those of" in one, path
         assert operator.get(f"{path}?workspace=nonsense").text.count("theirs") == everybodys.count("theirs"), path
     assert f'href="/console/schedules?workspace={acme}"' in operator.get(f"/workspaces/{acme}").text
+
+
+def test_a_connection_that_needs_attention_says_why(operator: Visitor, acme: uuid.UUID, sessions: Sessions) -> None:
+    facts: dict[str, Any] = {"workspace_id": acme, "config": {}, "connector_type": "hubspot"}
+    with sessions.begin() as session:
+        session.add(Connection(id=uuid.uuid4(), name="empty", **facts))
+        refused = {"attention": "its token is not accepted", "attention_at": clock()}
+        session.add(Connection(id=uuid.uuid4(), name="refused", **facts, **refused))
+
+    page = operator.get("/connections").text
+
+    assert page.count("the connection has no credentials; give it some (bearer, oauth2)") == 1
+    assert page.count("its token is not accepted") == 1
 
 
 def test_a_hook_is_disabled_and_enabled_on_its_line(operator: Visitor, acme: uuid.UUID, sessions: Sessions) -> None:

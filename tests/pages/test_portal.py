@@ -227,6 +227,19 @@ def test_a_card_says_when_a_source_was_last_read_and_what_was_wrong_since(
     assert "1,234" in page
 
 
+def test_a_card_says_that_its_source_needs_attention_and_why(
+    member: Visitor, connected: uuid.UUID, sessions: Sessions
+) -> None:
+    assert "needs attention" not in member.get("/").text
+
+    with sessions.begin() as session:
+        session.execute(text("update jobplatform.connections set connector_type = 'hubspot'"))
+    page = member.get("/").text
+
+    assert page.count("needs attention") == 1
+    assert "the connection has no credentials; give it some (bearer, oauth2)" in page
+
+
 def test_schedules_are_paused_resumed_and_run_by_who_may(
     member: Visitor, app: Flask, mint: MintToken, acme: uuid.UUID
 ) -> None:

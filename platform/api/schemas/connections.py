@@ -19,7 +19,7 @@ _CREDENTIALS = _about(
 
 
 class ConnectionSchema(CamelSchema):
-    """A configured connector. ``status`` is ``needs_attention`` when it is of no use until it has new credentials."""
+    """A configured connector. ``status`` is ``needs_attention`` when it is of no use until it has (new) credentials."""
 
     id = fields.UUID(required=True)
     workspace_id = fields.UUID(required=True)
@@ -32,7 +32,7 @@ class ConnectionSchema(CamelSchema):
     credentials_renewed_at = Moment(required=True, allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(("ready", "needs_attention")))
     attention = fields.String(required=True, allow_none=True, metadata=_about("Why it needs attention"))
-    attention_at = Moment(required=True, allow_none=True)
+    attention_at = Moment(required=True, allow_none=True, metadata=_about("Null, too, where credentials are missing"))
     created_at = Moment(required=True)
     updated_at = Moment(required=True)
 

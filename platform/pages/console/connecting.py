@@ -16,11 +16,12 @@ from jobplatform.pages.shell import looking
 PER_PAGE = 50
 
 
-def show_list(template: str, look: Callable[..., Any], cursor: str = "after") -> Response:
-    """What ``look`` finds from where the query says on, by the name that both have for that."""
+def show_list(template: str, look: Callable[..., Any], cursor: str = "after", **words: Any) -> Response:
+    """What ``look`` finds from where the query says on, by the name that both have for that. ``words`` are what the
+    template says something by."""
     began, whose = read_pair(request.args.get(cursor)), asked_workspace()
     with looking() as session:
         found = look(session, workspace_id=whose, limit=PER_PAGE, **{cursor: began})
         names = workspace_names(session, [whose, *(line.workspace_id for line in found.lines)])
     following = write_pair(found.next)
-    return render(template, found=found, names=names, cursor=cursor, began=began, whose=whose, next=following)
+    return render(template, found=found, names=names, cursor=cursor, began=began, whose=whose, next=following, **words)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from flask import Response, redirect
 
+from jobplatform.connectors import attention_of
 from jobplatform.pages.acting import done
 from jobplatform.pages.console.connecting import show_list
 from jobplatform.pages.console.hooks import add_hooks_to
@@ -25,7 +26,7 @@ def make_connections() -> Section:
 
 
 def list_connections() -> Response:
-    return show_list("connections.html", pages.connection_lines)
+    return show_list("connections.html", pages.connection_lines, attention_of=attention_of)
 
 
 def list_syncs() -> Response:

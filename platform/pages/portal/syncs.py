@@ -7,6 +7,7 @@ from uuid import UUID
 
 from flask import Response, redirect, request
 
+from jobplatform.connectors import attention_of
 from jobplatform.pages.acting import done
 from jobplatform.pages.notices import notify
 from jobplatform.pages.portal.wording import MODES, kind_of
@@ -15,6 +16,7 @@ from jobplatform.pages.shell import Section, ask, looking, url
 from jobplatform.queue import pages
 
 CHIPS = {
+    "attention": ("failed", "needs attention", "cross"),
     "never": ("", "not synced yet", "clock"),
     "running": ("running", "syncing", "play"),
     "waiting": ("pending", "waiting", "clock"),
@@ -34,7 +36,7 @@ def make_syncs() -> Section:
 def show_syncs(tenant_id: UUID) -> Response:
     with looking() as session:
         seen = pages.tenant_syncs(session, tenant_id)
-    return render("portal_syncs.html", seen=seen, chips=CHIPS, modes=MODES, kind_of=kind_of)
+    return render("portal_syncs.html", seen=seen, chips=CHIPS, modes=MODES, kind_of=kind_of, attention_of=attention_of)
 
 
 def start_sync(tenant_id: UUID) -> Any:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import exists, select, tuple_
 from sqlalchemy.orm import Session
 
-from jobplatform.models import AuditEntry, Connection, Status, SyncLog, visit
+from jobplatform.models import AuditEntry, Connection, ConnectionCredentials, Status, SyncLog, visit
 from jobplatform.queue.find import Capped, status_of
 from jobplatform.queue.statement import array, run
 from jobplatform.wording import said_of
@@ -67,6 +67,16 @@ left join lateral (
 ) q on true
 """
 
+#: Of a connection.
+HAS_CREDENTIALS: Final = (
+    exists()
+    .where(
+        ConnectionCredentials.workspace_id == Connection.workspace_id,
+        ConnectionCredentials.connection_id == Connection.id,
+    )
+    .label("has_credentials")
+)
+
 SyncState = Literal["waiting", "running", "completed", "failed", "cancelled"]
 
 
@@ -117,13 +127,16 @@ class SyncPage:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLine:
-    """A connection, without its configuration. ``records`` are those of its copy, capped."""
+    """A connection, without its configuration. ``records`` are those of its copy, capped; ``attention`` is why it was
+    last of no use."""
 
     workspace_id: uuid.UUID
     id: uuid.UUID
     connector_type: str
     name: str
     created_at: datetime.datetime
+    attention: str | None
+    has_credentials: bool
     records: Capped
     last_sync: SyncLine | None
 
@@ -156,7 +169,15 @@ def connection_lines(
         visit(session, workspace_id)
     # Not the configuration: nothing on a page needs it.
     table = Connection.__table__.c
-    statement = select(table.workspace_id, table.id, table.connector_type, table.name, table.created_at)
+    statement = select(
+        table.workspace_id,
+        table.id,
+        table.connector_type,
+        table.name,
+        table.created_at,
+        table.attention,
+        HAS_CREDENTIALS,
+    )
     statement = statement.order_by(table.workspace_id, table.id).limit(limit + 1)
     if workspace_id is not None:
         statement = statement.where(table.workspace_id == workspace_id)
@@ -232,6 +253,8 @@ def _connections(session: Session, rows: Sequence[Any]) -> tuple[ConnectionLine,
             connector_type=row.connector_type,
             name=row.name,
             created_at=row.created_at,
+            attention=row.attention,
+            has_credentials=row.has_credentials,
             records=Capped(min(records[row.id], MOST_RECORDS), more=records[row.id] > MOST_RECORDS),
             last_sync=syncs.get(keys_of[row.id]) if row.id in keys_of else None,
         )

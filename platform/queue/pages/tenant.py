@@ -16,6 +16,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import PLATFORM_WORKSPACE, SUCCESSOR, Connection, Job, JobRecord, Schedule, Status, visit
+from jobplatform.queue.pages.syncs import HAS_CREDENTIALS
 from jobplatform.queue.reading.read import list_jobs
 from jobplatform.queue.statement import run, text_array
 from jobplatform.queue.sync_logs import SyncLogSeen, list_sync_logs
@@ -67,6 +68,7 @@ class SyncCard:
 
     ``state`` is of the sync that runs or waits (``guard``), else of the last one, and ``job_id`` is its job.
     ``can_sync``: none of this connection alone is under way. ``records`` were read by the last one that went well.
+    ``attention`` is why the connection was last of no use.
     """
 
     connection_id: uuid.UUID
@@ -81,6 +83,8 @@ class SyncCard:
     job_id: uuid.UUID | None
     guard: Guard | None
     can_sync: bool
+    attention: str | None
+    has_credentials: bool
 
 
 class _Active(NamedTuple):
@@ -203,7 +207,8 @@ def friendly_error(job: Job) -> str | None:
 
 def _connections(session: Session, workspace_id: uuid.UUID) -> Sequence[Any]:
     table = Connection.__table__.c
-    statement = select(table.id, table.name, table.connector_type).where(table.workspace_id == workspace_id)
+    statement = select(table.id, table.name, table.connector_type, table.attention, HAS_CREDENTIALS)
+    statement = statement.where(table.workspace_id == workspace_id)
     return session.execute(statement.order_by(table.id).limit(MOST_CARDS)).all()
 
 
@@ -273,6 +278,8 @@ def _card(connection: Any, active: Sequence[_Active], ended: Sequence[_Ended], s
         job_id=mine.job_id if mine else ended[0].log.job_id if ended else None,
         guard=mine,
         can_sync=all(one.key != _own_key(connection) for one in active),
+        attention=connection.attention,
+        has_credentials=connection.has_credentials,
     )
 
 
