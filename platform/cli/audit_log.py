@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jobplatform.cli.database import find_workspace, open_session
+from jobplatform.cli.database import find_known_workspace, find_workspace, open_session
 from jobplatform.cli.show import as_json_option, print_json, print_table
 from jobplatform.models import AuditEntry
 from jobplatform.queue import list_audit
@@ -26,6 +26,9 @@ def audit(
     with open_session() as session:
         workspace_id = find_workspace(session, workspace) if workspace is not None else None
         found = list_audit(session, workspace_id=workspace_id, actor=actor, action=action, limit=limit, before=before)
+        if workspace is not None and not found:
+            # One that was erased has lines still.
+            find_known_workspace(session, workspace)
     if as_json:
         print_json([_as_dict(line) for line in found])
     else:

@@ -592,6 +592,8 @@ def test_the_log_is_listed_newest_first(cli: Cli, acme: uuid.UUID) -> None:
     assert len(as_json(cli("audit", "--action", "plan.set", "--json"))) == 1
     assert len(as_json(cli("audit", "--before", str(listed[0]["id"]), "-n", "5", "--json"))) == 1
     assert "weight=3" in cli("audit").stdout
+    unknown = cli("audit", "-w", str(uuid.uuid4()))
+    assert (unknown.exit_code, "no workspace has the id" in unknown.output) == (2, True)
 
 
 @pytest.mark.parametrize(

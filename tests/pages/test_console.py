@@ -23,6 +23,7 @@ from jobplatform.queue import (
     end_late_jobs,
     list_jobs,
     pause,
+    record,
     set_resource_limit,
 )
 from tests.api.conftest import Hand
@@ -1150,7 +1151,34 @@ def test_the_audit_log_is_searched_by_who_and_what(operator: Visitor, enqueue: E
 
     assert "because" in operator.get("/audit?actor=a+test&action=queue.pause").text
     assert "No line fits" in operator.get("/audit?actor=nobody").text
-    assert "No workspace has this name" in operator.get("/audit?workspace=nobody").text
+
+
+@pytest.mark.parametrize("unknown", ["nobody", str(uuid.UUID(int=1))])
+def test_of_a_workspace_that_there_is_not_the_audit_log_says_so_and_shows_nobody_else_s_lines(
+    operator: Visitor, enqueue: Enqueue, acme: uuid.UUID, unknown: str
+) -> None:
+    enqueue()
+    operator.get("/queues")
+    operator.do("/queues/default/pause", reason="because")
+
+    page = operator.get("/audit", query_string={"workspace": unknown}).text
+
+    assert "No workspace has this name or id." in page
+    assert ("because" in page, "No line fits" in page) == (False, False)
+    known = operator.get("/audit", query_string={"workspace": str(acme)}).text
+    assert ("No workspace has" in known, "No line fits" in known) == (False, True)
+
+
+def test_what_was_done_to_a_workspace_that_is_not_there_any_more_is_found_by_its_id(
+    operator: Visitor, sessions: Sessions
+) -> None:
+    gone = uuid.uuid4()
+    with sessions.begin() as session:
+        record(session, actor="x", action="workspace.erase", target=f"workspace:{gone}", workspace_id=gone)
+
+    page = operator.get("/audit", query_string={"workspace": str(gone)}).text
+
+    assert ("workspace.erase" in page, "No workspace has" in page) == (True, False)
 
 
 def test_the_doctor_s_findings_are_a_page(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from flask import Response, request
 
 from jobplatform.pages.console.jobs import workspace_names
-from jobplatform.pages.console.whose import typed_workspace
+from jobplatform.pages.console.whose import NO_WORKSPACE, typed_workspace
 from jobplatform.pages.rendering import render
 from jobplatform.pages.shell import Section, looking
-from jobplatform.queue import pages
+from jobplatform.queue import find_workspace, pages
 
 PER_PAGE = 100
 LARGEST = 2**63 - 1
+NOTHING = pages.AuditPage((), None)
 
 
 def make_audit() -> Section:
@@ -27,7 +28,12 @@ def list_audit() -> Response:
     number = min(int(before), LARGEST) if before.isdecimal() and len(before) < 20 else None
     filters = {name: asked[name] or None for name in ("actor", "action", "target")}
     with looking() as session:
-        found = pages.audit_lines(session, workspace_id=workspace_id, limit=PER_PAGE, before=number, **filters)
+        found = NOTHING
+        if not complaint:
+            found = pages.audit_lines(session, workspace_id=workspace_id, limit=PER_PAGE, before=number, **filters)
+        # One that was erased has lines still.
+        if not found.lines and workspace_id is not None and find_workspace(session, workspace_id) is None:
+            complaint = NO_WORKSPACE
         names = workspace_names(session, (line.workspace_id for line in found.lines))
     return render(
         "audit.html", found=found, names=names, asked=asked, complaint=complaint, before=number, deep=bool(number)

@@ -16,6 +16,7 @@ from jobplatform.queue import nearest_workspace_name, workspaces_named
 
 #: So many of one name are told apart.
 MOST_OF_A_NAME: Final = 5
+NO_WORKSPACE: Final = "No workspace has this name or id."
 
 
 def asked_workspace() -> UUID | None:
@@ -52,4 +53,4 @@ def _several(name: str, found: Sequence[tuple[UUID, datetime.datetime]]) -> str:
 
 def _none(session: Session, name: str) -> str:
     near = nearest_workspace_name(session, name)
-    return f"No workspace has this name or id.{f' Did you mean {near}?' if near else ''}"
+    return f"{NO_WORKSPACE}{f' Did you mean {near}?' if near else ''}"
