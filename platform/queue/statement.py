@@ -12,7 +12,7 @@ import datetime
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import CursorResult, inspect
@@ -33,8 +33,14 @@ def quick_maker(kind: type[T]) -> Callable[[Iterable[Any]], T]:
     return functools.partial(tuple.__new__, kind)  # type: ignore[type-var]  # a named tuple is a tuple
 
 
+#: A server that takes over from another one begins so much higher; ``first_number()`` in the database says where.
+EPOCHS_APART: Final = 100_000
+
+
 class Lease(NamedTuple):
-    """The right to work on one attempt of a job. ``epoch`` is the fence: it is never handed out twice."""
+    """The right to work on one attempt of a job. ``epoch`` is the fence: it is never handed out twice, not even by a
+    server that took over without the last commits of the one before it.
+    """
 
     workspace_id: str
     job_id: str

@@ -17,11 +17,13 @@ from sqlalchemy.orm import Session
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.statement import Lease, array, lease_arrays, run
 
+# The sequence of a server that has taken over from another one may be behind that one's.
 REGISTER = """
-insert into jobplatform.workers (name, host, pid, version, queues, tasks, slots, versions)
+insert into jobplatform.workers (id, name, host, pid, version, queues, tasks, slots, versions)
+overriding system value
 values (
-    %(name)s, %(host)s, %(pid)s, %(version)s, %(queues)s::text[], %(tasks)s::text[], %(slots)s,
-    %(versions)s::smallint[]
+    nextval('jobplatform.workers_id_seq') + jobplatform.first_number() - 1,
+    %(name)s, %(host)s, %(pid)s, %(version)s, %(queues)s::text[], %(tasks)s::text[], %(slots)s, %(versions)s::smallint[]
 )
 returning id
 """

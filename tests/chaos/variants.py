@@ -109,7 +109,7 @@ VARIANTS: dict[str, Patch | DatabasePatch | CodePatch | tuple[Patch, ...]] = {
             },
         ),
     ),
-    "epoch handed out again": Patch("claim.jobs", "CLAIM", {"epoch = q.epoch + 1": "epoch = greatest(q.epoch, 1)"}),
+    "epoch handed out again": Patch("claim.jobs", "CLAIM", {"greatest(q.epoch + 1,": "greatest(q.epoch,"}),
     "crashes not counted": Patch("attempts.fail", "FAIL", {"q.crash_count + v.crash": "q.crash_count"}),
     "record not finished": Patch("attempts.complete", "COMPLETE", {"r.id = e.id": "false"}),
     "due jobs not promoted": Patch("chores.promote", "PROMOTE", {"where state = 0 and": "where false and"}),

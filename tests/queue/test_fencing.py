@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import LeaseLostError
+from jobplatform.models import Role
 from jobplatform.queue import (
     Completion,
     Failure,
@@ -141,3 +143,14 @@ def test_a_heartbeat_does_not_keep_a_stale_lease_alive(
 
     assert (beat.alive, beat.lost) == (False, [stale])
     assert everything(db) == before
+
+
+def test_a_server_whose_log_has_no_name_hands_out_numbers_all_the_same(engine: Engine) -> None:
+    """They say so by an error, as where the right to ask is missing."""
+    name_of_the_log = text("select pg_walfile_name(pg_current_wal_insert_lsn())")
+    with Session(engine) as session:
+        session.execute(text("revoke execute on function pg_walfile_name from public"))
+        session.execute(text(f"set local role {Role.WORKER}"))
+        with pytest.raises(ProgrammingError, match="permission denied"), session.begin_nested():
+            session.execute(name_of_the_log)
+        assert session.scalar(text("select jobplatform.first_number()")) == 1

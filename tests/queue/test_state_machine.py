@@ -182,7 +182,7 @@ BROKEN: dict[str, tuple[str, Callable[[str], str]]] = {
     "progress without the fence": ("attempts.progress.REPORT", without_fence),
     "a claim that hands out the same epoch again": (
         "claim.jobs.CLAIM",
-        lambda sql: sql.replace("epoch = q.epoch + 1", "epoch = greatest(q.epoch, 1)"),
+        lambda sql: sql.replace("greatest(q.epoch + 1,", "greatest(q.epoch,"),
     ),
     "a claim that does not count the attempt": (
         "claim.jobs.CLAIM",

@@ -44,6 +44,7 @@ from jobplatform.queue import (
     report_progress,
     retry_job,
 )
+from jobplatform.queue.statement import EPOCHS_APART
 from tests.queue.actors import Time, Worker
 from tests.queue.conftest import Put
 from tests.queue.test_edges import new, settle
@@ -96,6 +97,13 @@ def fail(db: Session, lease: Lease, *, retry: bool = True) -> None:
     fail_jobs(db, [Failure(lease, "error", "RuntimeError", "no", retry=retry)])
 
 
+def begin_timeline(db: Session, number: int) -> None:
+    """What the server is asked for the least number to hand out."""
+    first = (number - 1) * EPOCHS_APART + 1
+    body = f"returns integer language sql as 'select {first}'"
+    db.execute(text(f"create or replace function jobplatform.first_number() {body}"))
+
+
 def test_a_job_s_whole_life_is_told_in_order(
     put: Put, db: Session, worker: Worker, follow: Callable[..., Follower]
 ) -> None:
@@ -125,6 +133,29 @@ def test_a_job_s_whole_life_is_told_in_order(
     assert changes[-1].about["result"] == {"rows": 3}
     assert [change.about["attempt"] for change in changes if change.kind == "running"] == [1, 2]
     assert follower.look() == []
+
+
+def test_numbers_that_a_failover_left_out_are_no_attempts(
+    put: Put, db: Session, worker: Worker, follow: Callable[..., Follower]
+) -> None:
+    """Each server that takes over begins 100,000 higher."""
+    always, at_last = (follow(job_id) for job_id in [put()] for _ in range(2))
+    fail(db, worker.lease())
+    always.look()
+    begin_timeline(db, 2)
+    release_jobs(db, [Release(worker.lease())])
+    always.look()
+    begin_timeline(db, 4)
+    lease = worker.lease()
+    say(db, lease, 1)
+    fail(db, lease, retry=False)
+    always.look()
+    at_last.look()
+
+    first, third = [("pending", 0), ("running", 1), ("pending", 1)], [("running", 300_001), ("log", 300_001, 1)]
+    assert at_last.story == [*first, *third, ("failed", 300_001)]
+    second = [("running", 100_001), ("pending", 100_001)]
+    assert always.story == [*first, *second, *third, ("failed", 300_001)]
 
 
 def test_progress_is_told_when_it_has_changed_and_not_again(

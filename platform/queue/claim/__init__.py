@@ -6,8 +6,8 @@ priority, then ``run_after``, then age. Each gets a share by its weight, and no 
 is stored about ring, shares or limits, so nothing about them can drift, and an enqueue has nothing to share with
 another. Rows that another claimer has locked are skipped.
 
-Each claimed row gets ``epoch + 1`` (the fence, never reused), ``attempts + 1`` (a job that kills its worker must not
-try for ever) and the worker's id.
+Each claimed row gets a higher ``epoch`` (the fence, never reused), ``attempts + 1`` (a job that kills its worker must
+not try for ever) and the worker's id.
 
 There are three statements, which see the same ring. ``CLAIM`` (in ``plain``) is for the usual case: nothing it looks at
 has a limit, nothing is paused, no workspace has jobs in several lanes. ``LIMITED_CLAIM`` (in ``limited``) knows the

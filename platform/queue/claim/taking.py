@@ -7,11 +7,12 @@ from jobplatform.queue.claim.claimed_job import COLUMNS
 # As many as the columns, the weight and the place.
 NO_JOB = ", ".join(["null"] * 18)
 
-# The resource is set to what it is: see LANE in `models`.
+# The resource is set to what it is: see LANE in `models`. A server that has taken over from another one may not know
+# what that has handed out last, so its numbers begin higher.
 TAKE = """
     update jobplatform.job_queue q
     set state = 2,
-        epoch = q.epoch + 1,
+        epoch = greatest(q.epoch + 1, (select jobplatform.first_number())),
         attempts = q.attempts + 1,
         worker_id = %(worker_id)s,
         started_at = jobplatform.clock(),

@@ -3,6 +3,7 @@
 Nobody writes a second log. An attempt's number (``epoch``) is handed out once, so from the one that a job has now
 follows what it went through: it waited, ran as 1, waited again, ran as 2. What ended a run is in ``job_attempts``
 unless it went well or was handed back, and a retry by hand keeps the ending that it took back in ``past_endings``.
+A server that takes over from another one goes on with higher numbers: those between them nobody ever had.
 Log lines are numbered. Of progress only the newest report is kept, so only that one can be told. So it is with the
 moment that a job waits for: that it waits is told again when somebody has changed it.
 
@@ -17,6 +18,8 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from jobplatform.queue.statement import EPOCHS_APART
 
 #: Where an attempt is: it runs, it is over and the job waits again (as a new one does at epoch 0), the job has ended.
 RUNS, WAITS, ENDED = 0, 1, 2
@@ -292,13 +295,23 @@ def _generation(
     waiting_anew = {"at": since, "run_after": facts.run_after if _is_now(facts, retries, begin, ending) else None}
     yield _State(retries, begin, WAITS, "pending", waiting_anew)
     # What is long past is not gone through again: a job may have had ten thousand attempts.
-    first = max(begin + 1, position.epoch if retries == position.retries else 0)
-    for epoch in range(first, last + 1):
+    told = position.epoch if retries == position.retries else 0
+    for epoch in _handed_out(facts, max(begin + 1, told), last, told):
         yield _State(retries, epoch, RUNS, "running", _about_start(facts, epoch, is_last=epoch == facts.epoch))
         if epoch < last or (ending is None and not facts.running) or (ending and _ended_waiting(facts, ending)):
             yield _State(retries, epoch, WAITS, "pending", _about_wait(facts, epoch, is_last=epoch == facts.epoch))
     if ending is not None:
         yield _State(retries, last, ENDED, ending.status, _about_end(facts, ending, is_last=retries == len(facts.past)))
+
+
+def _handed_out(facts: Facts, first: int, last: int, told: int) -> Iterator[int]:
+    """The epochs from ``first`` to ``last`` that the job had: all of the server that it is on, and of those before it
+    the ones of which something is known."""
+    begin = last - (last - 1) % EPOCHS_APART
+    if first < begin:
+        known = {told, *facts.attempts, *(line.epoch for line in facts.lines)}
+        yield from sorted(epoch for epoch in known if first <= epoch < begin)
+    yield from range(max(first, begin), last + 1)
 
 
 def _is_now(facts: Facts, retries: int, epoch: int, ending: Ending | None) -> bool:
