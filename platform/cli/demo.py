@@ -68,7 +68,7 @@ def demo(keep: bool, fast: bool, host: str | None, port: int | None) -> None:
     with interruptible(), listen(settings, host, port) as listening, open_database(settings) as url:
         step(1, "Database")
         upgrade(url)
-        tell_database(settings)
+        tell_database(settings, url)
         click.echo(f"schema       at revision {head()}")
         patience = settings.drain_timeout + 10
         with (

@@ -78,7 +78,12 @@ def worker(
         given["drain_timeout"] = given["drain_timeout"].total_seconds()
     settings = dataclasses.replace(settings, **given)
     if settings.mode == "sync":
-        raise SettingsError(["JOBPLATFORM_MODE=sync runs jobs where they are enqueued; a worker would find none"])
+        raise SettingsError(
+            [
+                "JOBPLATFORM_MODE=sync and DISABLE_QUEUE=true run jobs where they are enqueued: a worker would find "
+                "none; start it without them"
+            ]
+        )
     _require_store(settings, writes=True)
     configure_logging(settings.log_level, settings.log_format)
     with open_database(settings, Role.WORKER) as url:

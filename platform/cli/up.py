@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -54,10 +55,15 @@ def up(
         Stack(settings.database_url, _print_line, stop_seconds=settings.drain_timeout + 10) as stack,
     ):
         _migrate(url)
-        tell_database(settings)
+        tell_database(settings, url)
         if demo_source:
             click.echo(f"demo source  {start_demo_source(stack)}")
-        api_url = start_platform(stack, listening, url, concurrency, watched)
+        with_worker = settings.mode == "queue"
+        api_url = start_platform(stack, listening, url, concurrency, watched, with_worker=with_worker)
+        if not with_worker:
+            click.echo(
+                "worker       none: jobs run where they are enqueued (JOBPLATFORM_MODE=sync or DISABLE_QUEUE=true)"
+            )
         click.echo(f"api          {api_url}  (documented at {api_url}/openapi.json)")
         if settings.pages_prefix:
             opens = "jobplatform tokens create --operator"
@@ -75,13 +81,14 @@ def _migrate(url: str) -> None:
         raise
 
 
-def tell_database(settings: Settings) -> None:
-    """Say which database this is: for root the embedded one is in a place of its own, which has to be known."""
+def tell_database(settings: Settings, url: str) -> None:
+    """Say which database this is, and how to look into it: the embedded one, at ``url``, is in a place of its own."""
     if settings.database_url is not None:
         click.echo("database     the one that DATABASE_URL names")
     else:
         as_root = f", running as {SYSTEM_USER} because it refuses root" if os.geteuid() == 0 else ""
         click.echo(f"database     embedded PostgreSQL, data in {settings.data_dir}{as_root}")
+        click.echo(f"sql          psql {shlex.quote(url)}  (while this runs)")
 
 
 def start_platform(
@@ -90,13 +97,16 @@ def start_platform(
     database_url: str,
     concurrency: int | None = None,
     watched: Sequence[Path] = (),
+    *,
+    with_worker: bool = True,
 ) -> str:
     """Start worker and API, which serves what comes to ``listening``, wait until both are ready, and return the API's
     URL. Both begin anew when Python files below ``watched`` change."""
     # Side by side: each spends its first second importing.
-    worker = start_worker(stack, concurrency, watched)
+    worker = start_worker(stack, concurrency, watched) if with_worker else None
     api, api_url = start_api(stack, listening, watched)
-    worker.wait_until(_registered(database_url, worker), READY_SECONDS)
+    if worker is not None:
+        worker.wait_until(_registered(database_url, worker), READY_SECONDS)
     api.wait_until(lambda: _answers(api_url), READY_SECONDS)
     return api_url
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import uuid
 from collections.abc import Callable
@@ -60,6 +61,33 @@ def test_up_serves_with_logins_that_may_do_their_part_only_and_ctrl_c_leaves_no_
     assert up.end() == 0
 
     assert processes_with(data_dir) == []
+
+
+def test_up_says_how_to_look_into_the_embedded_database_with_sql(up: Running) -> None:
+    (told,) = re.findall(r"^sql +psql (.+?)  ", up.output, re.MULTILINE)
+
+    with psycopg.connect(*shlex.split(told)) as connection:
+        assert connection.execute("select count(*) from jobplatform.jobs").fetchone() == (0,)
+
+
+def test_without_a_queue_up_starts_no_worker_and_jobs_run_where_they_are_enqueued(
+    start: Start, run: Cli, prepared: Path
+) -> None:
+    stack = start("up", DISABLE_QUEUE="true")
+    stack.wait_for_line("Ctrl-C stops all of it")
+    workspace_id = str(uuid.uuid4())
+    token = run("tokens", "create", "-w", workspace_id).stdout.strip()
+
+    answer = httpx.post(
+        f"{api_url(stack)}/workspaces/{workspace_id}/sync",
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=60,
+    )
+
+    assert answer.json()["status"] == "completed", answer.text
+    assert "worker       none" in stack.output
+    assert stack.end() == 0
 
 
 @pytest.mark.thorough
