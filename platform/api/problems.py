@@ -230,10 +230,10 @@ def _took_too_long() -> ProblemError:
     return unavailable(detail, SLOW_RETRY_AFTER)
 
 
-def _unknown_task(error: UnknownTaskError) -> ProblemError:
-    """Names the nearest job type there is, so that a typing mistake explains itself."""
+def unknown_task(error: UnknownTaskError, at: str = "/jobType") -> ProblemError:
+    """Names the nearest job type there is, so that a typing mistake explains itself; ``at`` is where it was named."""
     extra = {"suggestion": error.suggestion} if error.suggestion else {}
-    errors = [Problem("/jobType", str(error))]
+    errors = [Problem(at, str(error))]
     return ProblemError(422, str(error), kind="unknown-job-type", title="Unknown job type", errors=errors, extra=extra)
 
 
@@ -291,7 +291,10 @@ def _quota_exceeded(error: QuotaExceededError) -> ProblemError:
 
 def quota_exceeded(error: QuotaExceededError, headers: Mapping[str, str]) -> ProblemError:
     """What is told of a full quota, beside these headers."""
-    detail = f"The workspace may have {plural(error.limit, 'waiting job')} and has no room for more."
+    detail = (
+        f"The workspace may have {plural(error.limit, 'waiting job')} and has no room for more. "
+        f"Try again in {error.retry_after_seconds} s, or have the quota raised."
+    )
     extra = {"limit": error.limit}
     return ProblemError(429, detail, kind="quota-exceeded", title="Quota exceeded", extra=extra, headers=headers)
 

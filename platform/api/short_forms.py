@@ -16,7 +16,7 @@ from jobplatform.api.access.principals import Scope
 from jobplatform.api.answers import respond
 from jobplatform.api.enqueueing import enqueue_quietly
 from jobplatform.api.mounted import mounted, serving_url
-from jobplatform.api.problems import ProblemError
+from jobplatform.api.problems import ProblemError, unknown_task
 from jobplatform.api.reading import read_job
 from jobplatform.api.resource import DUPLICATE, LOCATED, QUOTA, Resource
 from jobplatform.api.schemas.fields import CamelSchema, Moment
@@ -24,8 +24,9 @@ from jobplatform.api.schemas.jobs import JobOptionsSchema, ProgressSchema
 from jobplatform.api.streams.events import HEADERS, LAST_EVENT_ID, StreamQuerySchema, begin_at, require_job
 from jobplatform.api.streams.following import JobFollower
 from jobplatform.api.streams.streaming import EVENT_STREAM, reader_of_request, stream, write_event
+from jobplatform.errors import UnknownTaskError
 from jobplatform.models import Job, Status
-from jobplatform.queue import Change
+from jobplatform.queue import Change, Task
 
 short_forms = Resource("short_forms", __name__, description="Short forms: runs of tasks")
 
@@ -82,7 +83,7 @@ _TRIGGERED, _RUN = TriggeredSchema(), TaskRunSchema()
 def trigger(options: dict[str, Any]) -> Response:
     """Run a task"""
     workspace_id = _workspace()
-    task = mounted().tasks.offered(options.pop("task_id"))
+    task = _task(options.pop("task_id"))
     job = enqueue_quietly(task, options.pop("payload"), workspace_id, options, payload_at="/payload").job
     where = {"Location": serving_url("short_forms.show_run", jobId=job.id), "Retry-After": "2"}
     return respond(_TRIGGERED, {"id": job.id, "status": WORDS[job.status]}, 202, where)
@@ -114,6 +115,13 @@ def stream_run(query: dict[str, Any], job_id: UUID) -> Response:
     position, workspace_id = begin_at(query), _workspace()
     require_job(workspace_id, job_id)
     return stream(JobFollower(reader_of_request(workspace_id), str(job_id), position, _render))
+
+
+def _task(name: str) -> Task[Any, Any]:
+    try:
+        return mounted().tasks.offered(name)
+    except UnknownTaskError as error:
+        raise unknown_task(error, at="/taskId") from None
 
 
 def _workspace() -> UUID:

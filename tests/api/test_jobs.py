@@ -92,6 +92,24 @@ def test_an_unknown_job_type_is_refused_with_the_nearest_name(client: Client, jo
     assert [error["path"] for error in body["errors"]] == ["/jobType"]
 
 
+def test_an_unknown_field_is_refused_with_the_nearest_one(client: Client, jobs_url: str) -> None:
+    body = {"jobType": "add", "payload": {"lefty": 1, "right": 2}, "maxAttempt": 2, "zzz": 3}
+
+    options = client.post(jobs_url, json=body).get_json()["errors"]
+    payload = client.post(jobs_url, json={"jobType": "add", "payload": body["payload"]}).get_json()["errors"]
+    query = client.get(f"{jobs_url}?offset=20&state=failed").get_json()["errors"]
+
+    assert {error["path"]: error["message"] for error in options} == {
+        "/maxAttempt": "Unknown field; did you mean 'maxAttempts'?",
+        "/zzz": "Unknown field.",
+    }
+    assert {"path": "/payload/lefty", "message": "Unknown field; did you mean 'left'?"} in payload
+    assert {error["path"]: error["message"] for error in query} == {
+        "?offset": "Unknown field.",
+        "?state": "Unknown field; did you mean 'status'?",
+    }
+
+
 def test_a_payload_is_checked_by_its_task(client: Client, jobs_url: str) -> None:
     answer = client.post(jobs_url, json={"jobType": "add", "payload": {"left": "one", "extra": 1}})
 

@@ -87,3 +87,4 @@ def test_a_task_that_is_not_there_is_named(client: Client) -> None:
     answer = client.post("/trigger", json={"taskId": "ecko"})
 
     assert (answer.status_code, answer.get_json()["suggestion"]) == (422, "echo")
+    assert [error["path"] for error in answer.get_json()["errors"]] == ["/taskId"]

@@ -23,6 +23,7 @@ from jobplatform.queue import (
     PRIORITIES,
 )
 from jobplatform.settings import QUEUE_NAME
+from jobplatform.wording import name_meant_fields
 
 #: A delay longer than this is a schedule.
 LONGEST_DELAY = datetime.timedelta(days=365)
@@ -43,6 +44,10 @@ class CamelSchema(Schema):
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         field_obj.data_key = camel(field_obj.data_key or field_name)
+
+    def handle_error(self, error: ValidationError, data: Any, **_: Any) -> None:
+        """A typing mistake in a name explains itself."""
+        error.messages = name_meant_fields(error.messages, [camel(name) for name in self.load_fields])
 
     def __deepcopy__(self, _: object) -> Self:
         """Nothing changes a schema once it is made. flask-smorest copies what a view documents with each decorator, a

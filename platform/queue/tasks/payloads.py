@@ -24,6 +24,7 @@ from marshmallow import fields, post_load, validate
 
 from jobplatform.errors import InvalidPayloadError, InvalidResultError, Problem, TaskDefinitionError
 from jobplatform.queue.run.outcomes import HandlerOutcome
+from jobplatform.wording import name_meant_fields
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -224,8 +225,17 @@ def _schema_of(cls: type[Any]) -> type[marshmallow.Schema]:
             raise marshmallow.ValidationError(str(error)) from error
 
     members["_make"] = post_load(make)
-    meta = type("Meta", (), {"unknown": marshmallow.RAISE})
-    return type(f"{cls.__name__}Schema", (marshmallow.Schema,), {**members, "Meta": meta})
+    return type(f"{cls.__name__}Schema", (_FieldsOfDataclass,), members)
+
+
+class _FieldsOfDataclass(marshmallow.Schema):
+    class Meta:
+        unknown = marshmallow.RAISE
+
+    def handle_error(self, error: marshmallow.ValidationError, data: Any, **_: Any) -> None:
+        """A typing mistake in a name explains itself."""
+        known = [field.data_key or name for name, field in self.load_fields.items()]
+        error.messages = name_meant_fields(error.messages, known)
 
 
 def _field(cls: type[Any], item: dataclasses.Field[Any], hint: Any) -> fields.Field[Any]:
