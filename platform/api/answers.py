@@ -100,7 +100,10 @@ def accept(job: Job, *, deduplicated: bool = False, replaced: bool = False) -> R
 def duplicate(job: Job, answer: Enqueued | None = None) -> ProblemError:
     """409: the uniqueness guard is taken, by this job; or it was made too recently, as an enqueue has answered."""
     status_url = job_url(job.workspace_id, job.id)
-    detail = f"An unfinished job has this uniqueness guard already: {job.id} is {job.status}."
+    detail = (
+        f"An unfinished job has this uniqueness guard already: {job.id} is {job.status}. Watch that one, at statusUrl, "
+        "or try again when it has ended."
+    )
     extra = {"jobId": str(job.id), "jobStatus": job.status, "statusUrl": status_url}
     headers = {"Location": status_url}
     if answer is not None and answer.unique_until is not None:

@@ -352,7 +352,7 @@ _CONVERSIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callabl
     (DATABASE_TROUBLE, _database_trouble),
     (exc.ProgrammingError, _missing_schema),
     (MigrationError, _missing_roles),
-    (UnknownTaskError, _unknown_task),
+    (UnknownTaskError, unknown_task),
     (InvalidJobError, _invalid_job),
     (InvalidLimitError, _invalid_limit),
     ((InvalidConnectionError, InvalidScheduleError, InvalidHookError), _invalid_value),

@@ -27,6 +27,7 @@ def assert_refused(answer: TestResponse) -> None:
     assert body["title"] == "Quota exceeded"
     assert body["limit"] == 1
     assert int(answer.headers["Retry-After"]) > 0
+    assert f"Try again in {answer.headers['Retry-After']} s" in body["detail"]
 
 
 @pytest.mark.usefixtures("one_may_wait")

@@ -49,6 +49,7 @@ def test_a_second_sync_is_refused_and_names_the_first(client: Client, sync_url: 
     assert body["status"] == 409
     assert body["jobId"] == first["jobId"]
     assert body["jobStatus"] == "pending"
+    assert body["detail"].endswith("Watch that one, at statusUrl, or try again when it has ended.")
     assert body["statusUrl"] == first["statusUrl"] == again.headers["Location"]
 
 
