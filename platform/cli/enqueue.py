@@ -12,7 +12,7 @@ from rich.console import Console
 from sqlalchemy.orm import Session
 
 from jobplatform.cli.acting import audit
-from jobplatform.cli.amounts import Duration
+from jobplatform.cli.amounts import Duration, Moment
 from jobplatform.cli.beginning import parse_payload
 from jobplatform.cli.database import find_workspace, known_tasks, open_session
 from jobplatform.cli.show import as_json_option, print_json
@@ -29,6 +29,7 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
 @click.option("-w", "--workspace", required=True, help="By id or name.")
 @click.option("-p", "--payload", default="{}", show_default=True, help="A JSON object.")
 @click.option("--priority", type=int, help="Higher first.")
+@click.option("--run-after", type=Moment(), help="Not before, as in 2026-01-05T12:00:00Z.")
 @click.option("--delay", type=Duration(0), help="So long from now, as in 90s or 1h.")
 @click.option(
     "--longest-delay",
@@ -41,6 +42,8 @@ ON_CONFLICT: Mapping[str | None, IfActive] = {"return": "return", "refuse": "ret
     help="Such as 90s or 2h, from when it is due: one that has not begun by then is never started. "
     "Default: as the task says.",
 )
+@click.option("--max-attempts", type=int, help="Counting the first. Default: as the task says.")
+@click.option("--timeout", type=Duration(), help="Of each attempt, as in 90s or 2h. Default: as the task says.")
 @click.option("--queue", help="Default: the task's own.")
 @click.option("--unique-key", help="Of this key there is one unfinished job at a time. Default: as the task says.")
 @click.option(
@@ -100,7 +103,8 @@ def _tell(answer: Enqueued, job: Job | None, *, as_json: bool) -> None:
     if as_json:
         what = {"jobId": answer.job_id, "created": answer.created, "replaced": answer.replaced}
         until = {} if answer.unique_until is None else {"uniqueUntil": answer.unique_until}
-        print_json({**what, **until, "status": status, "result": job.result if job else None})
+        error = {"type": job.error_type, "message": job.error} if job and job.error else None
+        print_json({**what, **until, "status": status, "result": job.result if job else None, "error": error})
         return
     click.echo(f"{answer.job_id} {status}{_words(answer)}")
     if job is not None and job.error:

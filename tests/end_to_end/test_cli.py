@@ -269,6 +269,16 @@ def _times(session: Session, job_id: str) -> tuple[datetime.datetime, datetime.d
     return found[0], found[1]
 
 
+def test_a_job_is_enqueued_with_its_own_moment_attempts_and_timeout(cli: Cli, acme: uuid.UUID) -> None:
+    options = ("--run-after", "2030-01-01T01:00:00+01:00", "--max-attempts", "7", "--timeout", "2m")
+
+    enqueued = as_json(cli("enqueue", "sync", "-w", "Acme", *options, "--json"))
+
+    job = as_json(cli("jobs", "show", enqueued["jobId"], "-w", "Acme", "--json"))
+    assert job["runAfter"].startswith("2030-01-01T00:00:00")
+    assert (job["maxAttempts"], job["timeoutMs"]) == (7, 120_000)
+
+
 def test_a_job_is_shown_with_the_moment_by_which_it_has_to_begin(cli: Cli, acme: uuid.UUID) -> None:
     enqueued = as_json(cli("enqueue", "sync", "-w", "Acme", "--delay", "60", "--start-within", "2h", "--json"))
 
@@ -290,7 +300,12 @@ def test_a_job_is_shown_with_the_moment_by_which_it_has_to_begin(cli: Cli, acme:
         (["sync", "-p", "{"], "not JSON"),
         (["sync", "-p", "[" * 100_000], "not JSON"),
         (["sync", "-p", '{"mode": "sideways"}'], "/mode"),
-        (["sync", "-p", '{"unknown": 1}'], "/unknown"),
+        (["sync", "-p", '{"unknown": 1}'], "/unknown: Unknown field."),
+        (["sync", "-p", '{"mood": "initial"}'], "/mood: Unknown field; did you mean 'mode'?"),
+        (["sync", "--max-attempts", "0"], "/maxAttempts"),
+        (["sync", "--timeout", "8d"], "/timeoutMs"),
+        (["sync", "--run-after", "tomorrow"], "--run-after"),
+        (["sync", "--run-after", "2030-01-01T00:00:00Z", "--delay", "5s"], "cannot be given together"),
         (["sync", "--priority", "99999"], "/priority"),
         (
             ["sync", "-p", f'{{"connectionId": "{uuid.uuid4()}"}}'],
@@ -467,6 +482,14 @@ def test_in_synchronous_mode_the_job_has_run_when_the_command_is_back_and_says_w
     assert (answer["status"], shown["worker"].split(":")[0]) == ("completed", socket.gethostname())
     assert shown["workerId"] == shown["lastWorkerId"]
     assert shown["worker"] in table.stdout
+
+
+def test_who_waits_for_a_job_that_fails_is_told_its_error_as_json_too(cli: Cli, acme: uuid.UUID) -> None:
+    answer = cli("enqueue", "fail", "-w", "Acme", "--wait", "--json", DISABLE_QUEUE="true", JOBPLATFORM_TASKS=EXAMPLES)
+
+    told = json.loads(answer.stdout)
+    assert (answer.exit_code, told["status"]) == (1, "failed")
+    assert told["error"] == {"type": "RuntimeError", "message": "the far side said no"}
 
 
 def test_jobs_are_listed_shown_cancelled_and_retried(cli: Cli, acme: uuid.UUID, session: Session) -> None:
