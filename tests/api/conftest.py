@@ -110,9 +110,13 @@ def app(login_url: Callable[..., str], engine_on: EngineOn, monkeypatch: pytest.
 
     Its connections may be those of the application of the test before.
     """
+    url = login_url(Role.API)
+    engine = engine_on(url, engine_of_api)
     with monkeypatch.context() as patch:
-        patch.setattr("jobplatform.api.app.make_engine", lambda url, **_options: engine_on(url, engine_of_api))
-        app = create_app(Settings(database_url=login_url(Role.API), tasks="tests.api.example_tasks:tasks"))
+        patch.setattr("jobplatform.api.app.make_engine", lambda _url, **_options: engine)
+        # It leaves no connection open behind it, for a server that forks. Here they would have to be made anew.
+        patch.setattr(engine, "dispose", lambda: None)
+        app = create_app(Settings(database_url=url, tasks="tests.api.example_tasks:tasks"))
     yield app
     hub_of(app).close()
 
