@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from jobplatform import migrations
 from jobplatform.api import verify_token
 from jobplatform.cli import main
 from jobplatform.cli.amounts import Duration
+from jobplatform.cli.root import COLLECT_AFTER
 from jobplatform.embedded import EmbeddedServer
 from jobplatform.models import ApiToken, Job, JobStep, Role, Workspace
 from jobplatform.queue import (
@@ -697,6 +699,19 @@ def test_the_worker_command_does_not_load_flask() -> None:
     program = "import sys, jobplatform.cli.serve, jobplatform.worker; sys.exit('flask' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_a_command_imports_is_not_searched_for_garbage_meanwhile(run: Cli) -> None:
+    threshold = gc.get_threshold()
+
+    try:
+        gc.set_threshold(700, *threshold[1:])
+        run("openapi")
+        after = gc.get_threshold()
+    finally:
+        gc.set_threshold(*threshold)
+
+    assert after == (COLLECT_AFTER, *threshold[1:])
 
 
 def test_names_in_the_database_cannot_write_on_the_terminal(cli: Cli, session: Session) -> None:
