@@ -27,8 +27,8 @@ class Workspace(Base):
 class ApiToken(Base):
     """A bearer token. Only a hash of its secret is here; ``workspace_id`` is null for an operator's token.
 
-    The database makes its ``signing_key``, which nobody is told and only the API may read. It is not loaded with the
-    rest: ask for it by name.
+    The database makes its ``signing_key``, which nobody is told. That and the hash only the API may read, so they are
+    not loaded with the rest: ask for them by name.
     """
 
     __tablename__ = "api_tokens"
@@ -36,7 +36,7 @@ class ApiToken(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     workspace_id: Mapped[uuid.UUID | None]
     name: Mapped[str] = mapped_column(Text)
-    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_raiseload=True)
     signing_key: Mapped[bytes] = mapped_column(
         LargeBinary,
         server_default=text("(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"),

@@ -115,25 +115,46 @@ def test_a_worker_learns_which_workspaces_there_are_and_which_have_everything_se
 
 
 def test_an_operator_sees_every_workspace(engine: Engine, rows: dict[str, str], as_role: As) -> None:
-    """Of tokens all but what they sign with, which is a test of its own."""
+    """Of tokens all but what they are known by and sign with, which is a test of its own."""
     assert visible(engine, rows, as_role(Role.OPERATOR), None) == set(sweep.ROWS) - {"api_tokens"}
 
 
-def test_what_tokens_sign_with_is_read_by_the_api_alone(engine: Engine, rows: dict[str, str], as_role: As) -> None:
-    readers = (
-        "select table_name || '.' || column_name from information_schema.column_privileges "
-        "where table_name = 'api_tokens' and grantee = %(r)s and privilege_type = 'SELECT'"
+SECRETS = {"secret_hash", "signing_key"}
+
+
+def test_what_tokens_are_known_by_and_sign_with_is_read_by_the_api_alone(
+    engine: Engine, rows: dict[str, str], as_role: As
+) -> None:
+    readable = {role: columns_of_tokens(engine, role, "SELECT") for role in Role}
+
+    assert {role for role, columns in readable.items() if columns & SECRETS} == {Role.OWNER, Role.API}
+    assert readable[Role.OPERATOR] == readable[Role.API] - SECRETS
+    operator, shown = as_role(Role.OPERATOR), ", ".join(readable[Role.OPERATOR])
+    assert sweep.attempt(operator, f"select {shown} from jobplatform.api_tokens", rows["api_tokens"], None) == 1
+    for secret in SECRETS:
+        assert sweep.attempt(operator, f"select {secret} from jobplatform.api_tokens", rows["api_tokens"], None) == 0
+
+
+def test_an_operator_ends_tokens_and_changes_nothing_else_of_one(
+    engine: Engine, rows: dict[str, str], as_role: As
+) -> None:
+    """A secret of their own, or other scopes, would be another token of which no line tells."""
+    assert columns_of_tokens(engine, Role.OPERATOR, "UPDATE") == {"revoked_at", "signing_key"}
+
+    operator, row = as_role(Role.OPERATOR), rows["api_tokens"]
+    for column in ("secret_hash", "scopes", "workspace_id", "expires_at"):
+        assert sweep.attempt(operator, f"update jobplatform.api_tokens set {column} = {column}", row, None) == 0
+    for change in ("revoked_at = now()", "signing_key = default"):
+        assert sweep.attempt(operator, f"update jobplatform.api_tokens set {change}", row, None) == 1
+
+
+def columns_of_tokens(engine: Engine, role: Role, right: str) -> set[str]:
+    rights = (
+        "select column_name from information_schema.column_privileges "
+        "where table_name = 'api_tokens' and grantee = %(role)s and privilege_type = %(right)s"
     )
     with engine.connect() as connection:
-        readable = {role: set(connection.exec_driver_sql(readers, {"r": str(role)}).scalars()) for role in Role}
-
-    reads_keys = {role for role, columns in readable.items() if "api_tokens.signing_key" in columns}
-    assert reads_keys == {Role.OWNER, Role.API}
-    assert readable[Role.OPERATOR] == readable[Role.API] - {"api_tokens.signing_key"}
-    shown = ", ".join(column.removeprefix("api_tokens.") for column in readable[Role.OPERATOR])
-    operator = as_role(Role.OPERATOR)
-    assert sweep.attempt(operator, f"select {shown} from jobplatform.api_tokens", rows["api_tokens"], None) == 1
-    assert sweep.attempt(operator, "select signing_key from jobplatform.api_tokens", rows["api_tokens"], None) == 0
+        return set(connection.exec_driver_sql(rights, {"role": str(role), "right": right}).scalars())
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -81,14 +81,14 @@ def presented_id(text: str) -> str:
 def verify_token(session: Session, text: str) -> Principal | None:
     """Whose token this is; None when it is unknown, wrong, expired or revoked (and nobody learns which).
 
-    Notes the use, at most once a minute; the caller commits. For tokens for one job the Session has to be one that may
-    do what the API may: an operator's may not read what they are signed with.
+    Notes the use, at most once a minute; the caller commits. The Session has to be one that may do what the API may: an
+    operator's may not read what tokens are known by, or what they sign with.
     """
     if is_job_token(text):
         return _verify_job_token(session, text)
     token_id, secret = _split(text)
-    token, alive, note_use = _find(session, token_id)
-    matches = hmac.compare_digest(token.secret_hash if token else _NOBODYS_HASH, _hash(secret))
+    token, secret_hash, alive, note_use = _find(session, token_id)
+    matches = hmac.compare_digest(secret_hash, _hash(secret))
     if token is None or not matches or not alive:
         return None
     if note_use:
@@ -202,7 +202,7 @@ def _verify_job_token(session: Session, text: str) -> Principal | None:
     claim = _read_job_token(text)
     if claim is None:
         return None
-    token, alive, note_use = _find(session, claim.token_id)
+    token, _, alive, note_use = _find(session, claim.token_id)
     key, now = find_signing_key(session, claim.token_id)
     matches = hmac.compare_digest(claim.signature_by(key or _NOBODYS_KEY), claim.signature)
     left = claim.expires - now.timestamp()
@@ -231,11 +231,13 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _find(session: Session, public_id: str) -> tuple[ApiToken | None, bool, bool]:
-    """The token, whether it is alive, and whether its use is to be noted: all by the database's clock."""
+def _find(session: Session, public_id: str) -> tuple[ApiToken | None, bytes, bool, bool]:
+    """The token, the hash of its secret, whether it is alive, and whether its use is to be noted: all by the database's
+    clock."""
     stale = ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < clock() - USE_NOTED_EVERY)
-    row = session.execute(select(ApiToken, _is_alive(), stale).where(ApiToken.id == public_id)).one_or_none()
-    return (row[0], row[1], row[2]) if row else (None, False, False)
+    found = select(ApiToken, ApiToken.secret_hash, _is_alive(), stale).where(ApiToken.id == public_id)
+    row = session.execute(found).one_or_none()
+    return (row[0], row[1], row[2], row[3]) if row else (None, _NOBODYS_HASH, False, False)
 
 
 def _is_alive() -> ColumnElement[bool]:
