@@ -1,7 +1,7 @@
 """An operator reads nothing by which a token is known, and changes of a token what ending one takes.
 
-Revision ID: 0039
-Revises: 0037
+Revision ID: 0040
+Revises: 0039
 
 The version before reads the hash along with the rest where an operator lists, makes or replaces tokens: until its
 processes are replaced it is refused that, and nothing else. Tokens go on.
@@ -9,8 +9,8 @@ processes are replaced it is refused that, and nothing else. Tokens go on.
 
 from alembic import op
 
-revision = "0039"
-down_revision = "0037"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 
