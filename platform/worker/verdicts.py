@@ -31,7 +31,9 @@ def ended(attempt: Attempt, facts: Mapping[str, Any], retry: RetryPolicy) -> Ver
     if kind == "snoozed":
         return Release(attempt.lease, bounded_delay(facts["delay"]))
     if kind == "interrupted" and facts["outcome"] == "lost":
-        return None  # Its own write told the handler; if the lease was ours all the same, reconciling hands it back.
+        # Its own write told the handler. If the lease is ours all the same, nobody else hands back what has begun:
+        # reconciling takes it for a claim whose answer was lost, and gives units of rates back.
+        return Release(attempt.lease)
     return failed(attempt, facts, retry)
 
 

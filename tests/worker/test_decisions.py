@@ -169,6 +169,10 @@ def test_what_was_completed_in_a_transaction_needs_no_writing() -> None:
     assert verdicts.ended(attempt(), facts("completed_in"), EXACT) is None
 
 
+def test_an_attempt_whose_handler_found_its_lease_lost_is_handed_back_if_that_is_ours_all_the_same() -> None:
+    assert verdicts.ended(attempt(), facts("interrupted", outcome="lost"), EXACT) == Release(LEASE)
+
+
 def test_an_attempt_interrupted_by_the_shutdown_is_handed_back() -> None:
     assert verdicts.interrupted(attempt(), Reason.SHUTDOWN, EXACT) == Release(LEASE)
 
