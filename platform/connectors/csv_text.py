@@ -27,6 +27,10 @@ _NO_CHARACTER = re.compile("[\ud800-\udfff]")
 _WITH_MARK = {"utf-8": "utf-8-sig"}
 
 
+# A longer value is no row for Python, and each further line of it would be taken for one.
+csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW))
+
+
 class Row(NamedTuple):
     """A row: the line of the file where it begins, and its values or what is wrong with it."""
 

@@ -117,6 +117,18 @@ def test_a_row_without_end_is_not_read_into_memory(site: Site, row: str) -> None
         pages_of(site)
 
 
+def test_the_lines_of_a_long_value_are_no_rows(site: Site) -> None:
+    """Each of them looks like one."""
+    letter = "4,nobody\n" * 40_000
+    serve(site, f'id,name\n1,Ada\n2,"{letter}"\n3,Grace\n')
+
+    pages = pages_of(site)
+
+    assert ids(pages) == ["1", "2", "3"]
+    assert [page.skipped for page in pages] == [0]
+    assert pages[0].records[1].data["name"] == letter
+
+
 def test_a_page_is_shorter_where_its_records_are_large_by_the_names_of_their_columns(site: Site) -> None:
     names = ["id", *(f"{number}{'x' * 1_000}" for number in range(900))]
     rows = (f"{number}{',' * 900}" for number in range(30))
