@@ -54,8 +54,10 @@ def get_file(asker: Asker, url: str, said: Mapping[str, str], *, into: Sink | No
             # To be taken for a file without anything in it, it would have all that was copied marked as deleted.
             raise SourceError(f"{answer.url} answers that nothing has changed (HTTP {UNCHANGED}), which was not asked")
         location = answer.headers.get("location")
-        if answer.status not in REDIRECTS or not location:
+        if answer.status not in REDIRECTS:
             return Followed(answer, moved_to)
+        if not location:
+            raise SourceError(f"{answer.url} redirects (HTTP {answer.status}) and does not say where to")
         here = _next(here, location)
         moving = moving and answer.status in FOR_GOOD
         moved_to = here if moving else moved_to

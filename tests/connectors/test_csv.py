@@ -182,6 +182,21 @@ def test_that_nothing_has_changed_is_no_answer_to_who_has_nothing_and_marks_noth
     assert session.scalars(select(Record.deleted_at)).all() == [None] * 3
 
 
+def test_a_redirect_to_nowhere_is_no_file_without_rows_and_marks_nothing_as_deleted(
+    site: Site, jobs: Jobs, connect: Connect, session: Session
+) -> None:
+    serve(site, "1,Ada\n2,Alan\n")
+    columns = {"header": False, "columns": ["id", "name"]}
+    connect(connector="csv", config={"url": site.url("/people.csv"), "idColumn": "id", **columns})
+    run_sync(jobs.start(), mode="initial", allow_private=True)
+    site.pages["/people.csv"] = Said(302, b"to be continued")
+
+    with pytest.raises(SyncFailedError, match=r"people.csv redirects \(HTTP 302\) and does not say where to"):
+        run_sync(jobs.start(), mode="initial", allow_private=True)
+
+    assert session.scalars(select(Record.deleted_at)).all() == [None] * 2
+
+
 def test_an_interrupted_sync_goes_on_at_its_row_unless_it_is_another_file_by_then(site: Site) -> None:
     serve(site, PEOPLE)
     first = pages_of(site, pageSize=1)[0]
