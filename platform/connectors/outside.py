@@ -24,6 +24,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -117,8 +118,11 @@ class OutsideClient(Asking):
         self._seconds = seconds
         self._deadline = _Deadline()
         backend = _CheckedBackend(resolve or resolve_host, self._deadline, allow_private=allow_private)
+        # Requests have nothing to do with each other. A source that sets a new cookie with each answer would have each
+        # of them larger than the one before.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         self._client = httpx.Client(
-            transport=_Transport(backend), timeout=TIMEOUT, trust_env=False, follow_redirects=False
+            transport=_Transport(backend), timeout=TIMEOUT, trust_env=False, follow_redirects=False, cookies=no_cookies
         )
 
     def close(self) -> None:

@@ -346,6 +346,21 @@ def test_an_answer_that_cannot_be_unpacked_is_refused(encoding: str, said: str) 
         fetch(url)
 
 
+def test_no_cookie_of_an_answer_is_kept_or_sent_back() -> None:
+    """With a new one in each answer, each request would be larger than the one before."""
+    sent: list[str | None] = []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        sent.append(request.headers["Cookie"])
+        send(b"{}", Set_Cookie=f"c{len(sent)}={'x' * 1000}; Path=/")(request)
+
+    with answering(answer) as url, OutsideClient(allow_private=True) as client:
+        for _ in range(3):
+            client.get(url)
+
+    assert sent == [None] * 3
+
+
 def test_an_answer_that_comes_drop_by_drop_is_given_up_in_time() -> None:
     """Each byte is in time, all of them are not."""
     done = threading.Event()
