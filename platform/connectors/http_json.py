@@ -25,6 +25,7 @@ from jobplatform.redaction import is_secret_name, redact_text
 __all__ = ["HttpJson", "HttpJsonConfig", "check_config", "look_up"]
 
 LARGEST_PAGE = 16 * 1024 * 1024
+LARGEST_COUNT = 2**53
 #: Fields of an answer that are named to whoever has configured another, and how long their names may be.
 MOST_NAMED, LONGEST_NAMED = 5, 40
 
@@ -170,4 +171,5 @@ def _named(key: str, body: Any, fits: Callable[[Any], bool]) -> str:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """-1 is what some say for "I do not know"; what is no number of JSON's counts nothing either."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST_COUNT

@@ -110,6 +110,22 @@ def test_every_page_is_read_however_a_source_hands_them_out(
     assert read_all(open_source(numbers.url, **config))[0] == ALL
 
 
+@pytest.mark.parametrize("total", [-1, 10**400], ids=["less than nothing", "too large"])
+@pytest.mark.parametrize("pagination", ["offset", "page"])
+def test_a_total_that_can_be_none_ends_nothing_and_is_not_told(numbers: Numbers, pagination: str, total: int) -> None:
+    """Some say -1 for what they do not know."""
+
+    def reply(asked: Asked) -> Answer:
+        start = int(asked.query["offset"]) if pagination == "offset" else (int(asked.query["page"]) - 1) * 3
+        return Answer(200, {"results": page_of(start), "total": total})
+
+    numbers.reply = reply
+
+    assert read_all(open_source(numbers.url, pagination=pagination))[0] == ALL
+    with open_source(numbers.url, pagination=pagination) as connector:
+        assert connector.fetch("numbers", None).total is None
+
+
 @pytest.mark.parametrize("pagination", ["offset", "page"])
 def test_a_source_that_does_not_heed_which_page_it_is_asked_for_is_given_up(numbers: Numbers, pagination: str) -> None:
     numbers.reply = lambda _asked: Answer(200, {"results": page_of(0)})
