@@ -148,7 +148,8 @@ def look_up(body: Any, path: str) -> Any:
 def as_record(stream: str, item: Any, id_field: str) -> SourceRecord:
     identifier = look_up(item, id_field)
     if not _is_id(identifier):
-        raise SourceError(f"{stream}: a record has no id at {id_field!r}; {_named('idField', item, _is_id)}")
+        instead = f" but {identifier}, and an id is a text or a whole number" if isinstance(identifier, float) else ""
+        raise SourceError(f"{stream}: a record has no id at {id_field!r}{instead}; {_named('idField', item, _is_id)}")
     return SourceRecord(str(identifier), item)
 
 

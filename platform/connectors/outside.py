@@ -44,6 +44,8 @@ LARGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_REQUEST = 60.0
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _CHUNK = 65_536
+#: Characters of a header that are told.
+LONGEST_SHOWN = 100
 #: zlib's word for "gzip or zlib, see for yourself".
 _ANY_HEADER = 47
 
@@ -69,7 +71,8 @@ class Answer(NamedTuple):
         try:
             return json.loads(self.content)
         except (ValueError, RecursionError) as error:
-            raise SourceError(f"the answer is not JSON: {error}") from error
+            kind = self.headers.get("content-type", "no content type")[:LONGEST_SHOWN]
+            raise SourceError(f"{self.url} answers what is not JSON ({kind}): {error}") from error
 
 
 class Asking(ABC):
