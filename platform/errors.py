@@ -6,7 +6,7 @@
     ├── MigrationError           the database's schema is not the one this code expects
     ├── UnknownTaskError         no task of that name is registered; suggests the nearest
     ├── TaskDefinitionError      a task was declared in a way that cannot work
-    ├── InvalidJobError          an option or the payload of a job is not acceptable; lists every problem by path
+    ├── InvalidJobError          an option or payload of a job, or an argument, cannot be; lists every problem by path
     │   └── InvalidPayloadError  it is the payload
     ├── InvalidResultError       what a handler returned is not what its task declares; lists every problem by path
     ├── InvalidLimitError        a limit, plan or pause was to get a value it cannot have; lists every problem by path
@@ -136,7 +136,8 @@ def refuse(error: Callable[[Sequence[Problem]], JobPlatformError], problems: Ite
 
 
 class InvalidJobError(JobPlatformError):
-    """An option of a job is not acceptable. ``problems`` names each place and what is wrong there.
+    """An option of a job, or an argument of a verb, is not acceptable. ``problems`` names each place and what is wrong
+    there.
 
     ``job_ids`` says of which of many jobs each of them is, where that is known.
     """

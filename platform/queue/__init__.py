@@ -19,7 +19,7 @@ Where to look, by what is asked (a name with a slash is a folder, with a map of 
     how a text is kept            safe_json, shown, seal, vault, moments
     who works                     workers, chores/, turns (who does one for all), patience (while they do it), silent
                                   (when that is worth a word)
-    what a verb is called with    callers
+    what a verb is called with    callers, kinds
     how a statement is run        statement, opening, snapshot, locks
 """
 

@@ -9,7 +9,7 @@ import datetime
 import functools
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeGuard
 
 from jobplatform.errors import InvalidLimitError, Problem, refuse
@@ -38,10 +38,12 @@ def duration_problem(name: str, value: object) -> str | None:
 
 
 def moment_problem(name: str, value: object) -> str | None:
-    """The same of a moment."""
-    if isinstance(value, datetime.datetime):
-        return None
-    return f"{name}={value!r} is no moment: write datetime(2026, 1, 5, 9, 0, tzinfo=UTC)"
+    """The same of a moment. One without a time zone is another one on each machine."""
+    if not isinstance(value, datetime.datetime):
+        return f"{name}={value!r:.100} is no moment: write datetime(2026, 1, 5, 9, 0, tzinfo=UTC)"
+    if value.utcoffset() is None:
+        return "must have a time zone"
+    return None if value.year in YEARS else f"must be in a year from {YEARS[0]} to {YEARS[-1]}"
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -74,6 +76,20 @@ def id_problem(said: object) -> str | None:
     return f"is a {kind}, not a UUID; {hint}"
 
 
+def list_problem(said: object) -> str | None:
+    """That this is no list; None for one. A single text would be walked through letter by letter."""
+    if isinstance(said, Iterable) and not isinstance(said, str | bytes | Mapping):
+        return None
+    return f"must be a list, and is a {type(said).__name__}: write […]"
+
+
+def session_problem(said: object) -> str | None:
+    """That this is no Session; None for one. Whoever comes from a broker begins with the payload."""
+    if hasattr(said, "sync_session"):
+        return f"is a {type(said).__name__}; call it in run_sync(lambda session: …)"
+    return f"is a {type(said).__name__}" if getattr(said, "flush", None) is None else None
+
+
 def seconds_wanted(name: str, given: object) -> str:
     """That a number of seconds is asked for here, with the one that a duration would be."""
     if isinstance(given, datetime.timedelta):
@@ -88,10 +104,15 @@ def require_durations(**given: datetime.timedelta | None) -> None:
     refuse(InvalidLimitError, wrong)
 
 
-@functools.lru_cache(maxsize=1024)
 def is_name(text: object) -> bool:
     """Whether a task or a queue may be called that."""
-    return isinstance(text, str) and QUEUE_NAME.match(text) is not None
+    return isinstance(text, str) and is_name_text(text)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_name_text(text: str) -> bool:
+    """The same of what is known to be a text: every job asks it twice."""
+    return QUEUE_NAME.match(text) is not None
 
 
 def outside(allowed: range, path: str) -> Problem:
@@ -101,10 +122,7 @@ def outside(allowed: range, path: str) -> Problem:
 
 def problems_of_moment(run_after: datetime.datetime) -> Iterator[Problem]:
     """What is wrong with the moment before which a job is not to run."""
-    if problem := moment_problem("run_after", run_after):
-        yield Problem("/runAfter", f"{problem}; for so long from now there is delay")
-        return
-    if run_after.utcoffset() is None:
-        yield Problem("/runAfter", "must have a time zone")
-    if run_after.year not in YEARS:
-        yield Problem("/runAfter", f"must be in a year from {YEARS[0]} to {YEARS[-1]}")
+    said: object = run_after
+    if problem := moment_problem("run_after", said):
+        hint = "" if isinstance(said, datetime.datetime) else "; for so long from now there is delay"
+        yield Problem("/runAfter", f"{problem}{hint}")

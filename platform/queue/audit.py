@@ -10,7 +10,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import AuditEntry, visit
+from jobplatform.queue.callers import checks_arguments
+from jobplatform.queue.kinds import AnyText
 from jobplatform.queue.safe_json import safe_json, safe_text
 from jobplatform.queue.statement import run
 
@@ -26,12 +29,13 @@ values (
 """
 
 
+@checks_arguments()
 def record(
     session: Session,
     *,
-    actor: str,
+    actor: AnyText,
     action: str,
-    target: str,
+    target: AnyText,
     workspace_id: uuid.UUID | None = None,
     token_id: str | None = None,
     request_id: str | None = None,
@@ -53,10 +57,11 @@ def record(
         action=action,
         target=safe_text(target, LONGEST_TEXT),
         request_id=request_id,
-        details=safe_json({name: _plain(value) for name, value in details.items()}) if details else "{}",
+        details=_as_json(details) if details else "{}",
     )
 
 
+@checks_arguments()
 def list_audit(
     session: Session,
     *,
@@ -77,6 +82,13 @@ def list_audit(
     if action is not None:
         statement = statement.where(AuditEntry.action == action)
     return session.scalars(statement).all()
+
+
+def _as_json(details: Mapping[str, Any]) -> str:
+    try:
+        return safe_json({name: _plain(value) for name, value in details.items()})
+    except TypeError as error:
+        raise InvalidJobError([Problem("/details", str(error))]) from error
 
 
 def _plain(value: Any) -> Any:

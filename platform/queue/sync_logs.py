@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import Lease, array, one_transaction, run
 from jobplatform.queue.turns import leave_turn, take_turn
@@ -182,14 +182,14 @@ class Tended(NamedTuple):
         return max(self) >= MOST
 
 
-@reads_ids()
+@checks_arguments()
 def get_sync_log(session: Session, workspace_id: uuid.UUID, log_id: uuid.UUID) -> SyncLogSeen | None:
     """The entry of that id, or None when the workspace has none."""
     visit(session, workspace_id)
     return next(_seen(run(session, ONE, lease=lease_seconds(), workspace_id=workspace_id, id=log_id)), None)
 
 
-@reads_ids()
+@checks_arguments()
 def list_sync_logs(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, before: uuid.UUID | None = None
 ) -> list[SyncLogSeen]:

@@ -28,6 +28,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from jobplatform.errors import EncryptionError, KeyMissingError, SealBrokenError
 from jobplatform.key_ring import KEY_BYTES, VARIABLE, KeyRing, ring_of
 from jobplatform.models import Job, JobAttempt, JobLog, JobRecord, JobStep, visit
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.seal import DataKey, Seal, SealedPayload, close, key_id_of, schedule_of, sealed_form
 from jobplatform.queue.snapshot import says_it_cannot_see
@@ -148,7 +149,8 @@ def _keep(kept: dict[tuple[str, int], _Kept], place: tuple[str, int], key: DataK
     kept[place] = _Kept(key, now + KEEP_SECONDS)
 
 
-def make_key(session: Session, workspace_id: object, key_id: int = 1) -> DataKey:
+@checks_arguments()
+def make_key(session: Session, workspace_id: uuid.UUID | str, key_id: int = 1) -> DataKey:
     """The workspace's key of this number, made in the caller's transaction unless somebody was faster."""
     visit(session, uuid.UUID(str(workspace_id)))
     name, wrapped = _require_ring().wrap(os.urandom(KEY_BYTES), _context(workspace_id, key_id))
@@ -161,6 +163,7 @@ def make_key(session: Session, workspace_id: object, key_id: int = 1) -> DataKey
     return made
 
 
+@checks_arguments()
 @says_it_cannot_see("encryption")
 def set_encrypting(session: Session, workspace_id: uuid.UUID, encrypts: bool) -> None:
     """Whether every job that is enqueued for the workspace from now on is sealed. Jobs that are there stay as they are.
@@ -173,12 +176,14 @@ def set_encrypting(session: Session, workspace_id: uuid.UUID, encrypts: bool) ->
     run(session, SET_ENCRYPTING, workspace_id=workspace_id, encrypts=encrypts)
 
 
+@checks_arguments()
 def is_encrypting(session: Session, workspace_id: uuid.UUID) -> bool:
     """Whether every job of the workspace is sealed."""
     visit(session, workspace_id)
     return bool(run(session, ENCRYPTS, workspace_id=workspace_id).scalar_one())
 
 
+@checks_arguments()
 def rewrap_keys(session: Session, *, limit: int = 500) -> int:
     """Wrap up to ``limit`` data keys by the first master key and say how many; 0 when that is done for all of them.
 
@@ -348,6 +353,7 @@ def open_payload(session: Session, workspace_id: object, payload: Any) -> Any:
     return json.loads(seal_of(session, workspace_id, None, form).open("payload", form))
 
 
+@checks_arguments()
 def reveal(session: Session, found: Iterable[Shown], *, to_reader: bool = True) -> None:
     """Open what is sealed in jobs, attempts, lines of log or steps, in place and in memory only.
 

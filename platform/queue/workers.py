@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.statement import Lease, array, lease_arrays, run
 
@@ -155,6 +156,7 @@ def heartbeat(session: Session, worker_id: int, held: Sequence[Lease], *, draini
     )
 
 
+@checks_arguments()
 def drain_worker(session: Session, worker_id: int) -> bool:
     """Have a worker take nothing new, finish what it runs within its drain timeout, and stop; as SIGTERM does.
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import SearchError
+from jobplatform.errors import InvalidJobError, SearchError
 from jobplatform.models import Role, confine
 from jobplatform.queue import (
     BulkAction,
@@ -270,7 +270,7 @@ def test_a_deed_that_no_job_of_the_search_allows_is_refused(
 
 @pytest.mark.parametrize(("deed", "change"), [("change", None), ("cancel", JobChange(priority=5))])
 def test_a_change_says_what_and_no_other_deed_does(db: Session, deed: BulkDeed, change: JobChange | None) -> None:
-    with pytest.raises(ValueError, match="change="):
+    with pytest.raises(InvalidJobError, match="/change: is n"):
         begin_bulk(db, deed, parse_search(""), actor="ada", change=change)
 
 

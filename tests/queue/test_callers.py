@@ -1,4 +1,7 @@
-"""Who calls a verb with an id that is none, or in nobody's name, is told so, and goes on in the same transaction."""
+"""Who calls a verb with an id that is none, or in nobody's name, is told so, and goes on in the same transaction.
+
+That each argument of each verb is looked at is tried in ``test_every_argument``.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,20 @@ from jobplatform.errors import (
     JobPlatformError,
 )
 from jobplatform.models import Hook, PauseKind, Schedule, WebhookSubscription
-from jobplatform.queue import CancelAnswer, Every, JobChange, NewJob, Tasks, parse_search
+from jobplatform.queue import CancelAnswer, Every, FailedCursor, JobChange, Matching, NewJob, Tasks, parse_search
 
 ID = uuid.UUID(int=7)
+NO_ZONE = datetime.datetime(2026, 1, 5, 9)  # noqa: DTZ001  # that is what is tried
 tasks = Tasks()
 
 
 @tasks.task("work")
 def work(_job: object, _payload: dict[str, str]) -> None: ...
+
+
+def every_hour(session: Session, **options: Any) -> Schedule:
+    rule = options.pop("rule", Every(datetime.timedelta(hours=1)))
+    return queue.create_schedule(session, work, rule, workspace_id=ID, **options)
 
 
 OF_JOBS: dict[str, Callable[..., Any]] = {
@@ -197,6 +206,25 @@ def test_nobody_does_anything_without_a_name(
         (lambda session: queue.create_webhook(session, workspace_id=ID, name="n", url=None), "/url"),
         (lambda session: queue.statuses_of(session, ID, [ID, "abc"]), "/jobIds/1"),
         (lambda session: queue.list_waits(session, ID, ["abc"]), "/jobIds/0"),
+        (lambda session: queue.list_jobs(session, ID, created_before=NO_ZONE), "/createdBefore"),
+        (lambda session: queue.list_ticks(session, ID, ID, before=NO_ZONE), "/before"),
+        (lambda session: queue.failed_jobs(session, before=FailedCursor(NO_ZONE, ID)), "/before"),
+        (
+            lambda session: queue.failed_jobs(session, before=FailedCursor(datetime.datetime.now(datetime.UTC), 5)),
+            "/before",
+        ),
+        (lambda session: queue.queue_stats(session, within=datetime.timedelta(0)), "/within"),
+        (lambda session: queue.set_workspace_limits(session, ID, {"plan": "a\0b"}), "/plan"),
+        (lambda session: queue.set_workspace_limits(session, ID, {"plan": []}), "/plan"),
+        (lambda session: queue.count_matching(session, "retry", Matching(workspace_id="abc")), "/workspaceId"),
+        (lambda session: queue.count_matching(session, "retry", Matching(since=datetime.timedelta.max)), "/since"),
+        (lambda session: queue.begin_bulk(session, "change", parse_search("task:work"), actor="a"), "/change"),
+        (lambda session: queue.record(session, actor="a", action="b", target="c", details={"d": {1}}), "/details"),
+        (lambda session: every_hour(session, name=5), "/name"),
+        (lambda session: every_hour(session, spread=5), "/spread"),
+        (lambda session: every_hour(session, tags="nightly"), "/tags"),
+        (lambda session: every_hour(session, every_workspace="no"), "/everyWorkspace"),
+        (lambda session: every_hour(session, rule="* * * * *"), "/rule"),
     ],
 )
 def test_what_the_database_could_not_take_is_refused_before_it_is_asked(

@@ -95,8 +95,8 @@ def declare_schedule(**options: Any) -> None:
         ),
         ("completed", Keep, InvalidLimitError),
         ("since", Matching, InvalidLimitError),
-        ("within", lambda **said: queue_stats(NOWHERE, **said), InvalidLimitError),
-        ("stuck_after", lambda **said: queue_health(NOWHERE, **said), InvalidLimitError),
+        ("within", lambda **said: queue_stats(NOWHERE, **said), InvalidJobError),
+        ("stuck_after", lambda **said: queue_health(NOWHERE, **said), InvalidJobError),
         (
             "completed_after",
             lambda **said: prune_jobs(NOWHERE, failed_after=datetime.timedelta(days=1), **said),

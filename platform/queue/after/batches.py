@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import FINAL_STATUSES, State, Status, visit
 from jobplatform.queue.after.notices import ask_to_settle
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.enqueue.edges import note
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_what_it_cannot_see
@@ -165,7 +165,7 @@ class Callback(NamedTuple):
     status: Status
 
 
-@reads_ids()
+@checks_arguments()
 def open_batch(
     session: Session, workspace_id: uuid.UUID, name: str | None = None, *, batch_id: uuid.UUID | None = None
 ) -> uuid.UUID:
@@ -181,7 +181,7 @@ def open_batch(
     return batch_id
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def close_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> bool:
     """Let nothing more be added; the batch ends with its last job. False when the workspace has no such batch.
@@ -199,7 +199,7 @@ def close_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) 
     return True
 
 
-@reads_ids()
+@checks_arguments()
 def get_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> BatchSeen | None:
     """A batch of this workspace as it is now, or None."""
     visit(session, workspace_id)
@@ -207,7 +207,7 @@ def get_batch(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) ->
     return BatchSeen(*row) if row else None
 
 
-@reads_ids()
+@checks_arguments()
 def list_batches(
     session: Session,
     workspace_id: uuid.UUID,
@@ -222,7 +222,7 @@ def list_batches(
     return [BatchSeen(*row) for row in run(session, NEWEST, **parameters)]
 
 
-@reads_ids()
+@checks_arguments()
 def list_callbacks(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID) -> list[Callback]:
     """The jobs that wait for a batch, or did; up to a hundred."""
     visit(session, workspace_id)
@@ -230,7 +230,7 @@ def list_callbacks(session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUI
     return [Callback(row[0], row[1], row[2], _status(row[3], row[4])) for row in rows]
 
 
-@reads_ids()
+@checks_arguments()
 def batch_of_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> BatchSeen | None:
     """The batch that a job belongs to, or else the one it waited for."""
     visit(session, workspace_id)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import Job, JobEdge, visit
-from jobplatform.queue.callers import read_list, reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.statement import array, run
 from jobplatform.queue.vault import reveal
 
@@ -63,14 +63,14 @@ class PredecessorResult(NamedTuple):
     result: Any
 
 
-@reads_ids()
+@checks_arguments()
 def list_waits(
     session: Session, workspace_id: uuid.UUID, job_ids: Iterable[uuid.UUID]
 ) -> Mapping[uuid.UUID, list[Wait]]:
     """For each of these jobs what it waits for, in the order in which it was said."""
     visit(session, workspace_id)
     found: dict[uuid.UUID, list[Wait]] = defaultdict(list)
-    for row in run(session, WAITS, workspace_id=workspace_id, ids=array(read_list("job_ids", job_ids))):
+    for row in run(session, WAITS, workspace_id=workspace_id, ids=array(job_ids)):
         wait = Wait(*row)
         found[wait.job_id].append(wait)
     return found

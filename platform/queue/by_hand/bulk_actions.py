@@ -32,7 +32,7 @@ from jobplatform.queue.by_hand.cancel_many import cancel_each, tell_cancelled
 from jobplatform.queue.by_hand.change_waiting import ChangeAnswer, JobChange, change_jobs, change_what_is_free
 from jobplatform.queue.by_hand.delete import DELETED, delete_jobs
 from jobplatform.queue.by_hand.retry_job import RetryKind, retry_one_of_many
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.find import Capped, JobLine, Key, count_statuses, find_jobs, find_keys
 from jobplatform.queue.find.search import Search, parse_search
 from jobplatform.queue.patience import out_of_patience, wait_briefly
@@ -106,6 +106,7 @@ class BulkAction:
         return self.ended_at is not None
 
 
+@checks_arguments()
 def preview_bulk(session: Session, deed: BulkDeed, search: Search) -> BulkPreview:
     """How many jobs there are to do it to, capped, and the newest few.
 
@@ -118,7 +119,7 @@ def preview_bulk(session: Session, deed: BulkDeed, search: Search) -> BulkPrevie
     return BulkPreview(total, by_status, find_jobs(session, wanted, limit=SAMPLE).jobs)
 
 
-@reads_ids()
+@checks_arguments()
 def begin_bulk(
     session: Session,
     deed: BulkDeed,
@@ -134,7 +135,7 @@ def begin_bulk(
     to which it can be done.
     """
     if (deed == "change") != (change is not None):
-        raise ValueError(f"{deed!r} {'needs' if change is None else 'takes no'} change=")
+        raise InvalidJobError([Problem("/change", f"{'is needed for' if change is None else 'is not for'} {deed!r}")])
     row = BulkActionRow(
         id=uuid7(),
         deed=deed,
@@ -150,13 +151,14 @@ def begin_bulk(
     return _seen(row)
 
 
-@reads_ids()
+@checks_arguments()
 def find_bulk(session: Session, action_id: uuid.UUID) -> BulkAction | None:
     """A bulk action as it is now, or None."""
     row = session.get(BulkActionRow, action_id, populate_existing=True)
     return None if row is None else _seen(row)
 
 
+@checks_arguments()
 def list_bulk(session: Session, *, limit: int = 20, before: uuid.UUID | None = None) -> Sequence[BulkAction]:
     """The newest first. ``before`` is the id of the last one seen."""
     statement = select(BulkActionRow).order_by(BulkActionRow.id.desc()).limit(limit)
@@ -165,6 +167,7 @@ def list_bulk(session: Session, *, limit: int = 20, before: uuid.UUID | None = N
     return [_seen(row) for row in session.scalars(statement, execution_options={"populate_existing": True})]
 
 
+@checks_arguments()
 def stop_bulk(session: Session, action_id: uuid.UUID) -> bool:
     """End it: what is done stays done. Waits for the round that is just being done; says whether it had not ended."""
     row = session.get(BulkActionRow, action_id, populate_existing=True, with_for_update=True)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.after.notices import ask_to_settle, tell_ended
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.snapshot import says_what_it_cannot_see
@@ -58,7 +58,7 @@ class CancelAnswer(enum.Enum):
     UNKNOWN = "unknown"
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def cancel_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> CancelAnswer:
     """Cancel a job of a workspace, in the caller's transaction.

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import visit
 from jobplatform.queue.after.notices import ask_to_settle, tell_ended
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import CANCEL, ring_after_commit
 from jobplatform.queue.end_waiting import end_waiting
 from jobplatform.queue.enqueue.edges import note
@@ -152,7 +152,7 @@ class ManyCancelled(NamedTuple):
     later: int = 0
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def cancel_tree(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> ManyCancelled | None:
     """Cancel a job and everything that waits for it, and for that, and so on; None when there is no such job."""
@@ -165,7 +165,7 @@ def cancel_tree(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) ->
         return tell_cancelled(session, cancel_places(session, places))
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def cancel_batch(
     session: Session, workspace_id: uuid.UUID, batch_id: uuid.UUID, *, tree: bool = False

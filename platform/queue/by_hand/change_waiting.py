@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidJobError, Problem, refuse
 from jobplatform.models import State, visit
-from jobplatform.queue.allowed import PRIORITIES, is_name, is_whole, outside, problems_of_moment
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.allowed import is_name
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import ring_after_commit
+from jobplatform.queue.kinds import kinds_of, problems_of_fields
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
 from jobplatform.queue.statement import array, in_utc, one_transaction, run
@@ -132,14 +133,11 @@ class JobChange:
     def _problems(self) -> Iterator[Problem]:
         if self.priority is None and self.queue is None and not self.moves:
             yield Problem("", "says nothing that is to be different")
-        if self.priority is not None and not is_whole(self.priority, PRIORITIES):
-            yield outside(PRIORITIES, "/priority")
-        if self.queue is not None and not is_name(self.queue):
+        yield from problems_of_fields(self, _KINDS)
+        if isinstance(self.queue, str) and not is_name(self.queue):
             yield Problem("/queue", "is not a queue name")
         if self.run_after is not None and self.at_once:
             yield Problem("/runAfter", "cannot be a moment and at once")
-        elif self.run_after is not None:
-            yield from problems_of_moment(self.run_after)
 
     @property
     def moves(self) -> bool:
@@ -170,7 +168,11 @@ class JobChange:
         )
 
 
-@reads_ids()
+#: What each field of a change has to be.
+_KINDS: Final = kinds_of(JobChange.__annotations__, globals())
+
+
+@checks_arguments()
 @says_what_it_cannot_see
 def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, change: JobChange) -> ChangeAnswer:
     """Change a job of a workspace that has not begun, in the caller's transaction.
@@ -183,7 +185,7 @@ def change_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, cha
     return change_jobs(session, [key], change)[key]
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def hold_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> None:
     """Have a job stay as it is until the caller's transaction ends: for whoever looks before changing it."""

@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from jobplatform.queue.by_hand.needed import NEEDED, WITH_THEM
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.statement import array, run
 
 DELETED, LIVE, NEEDED_STILL, UNKNOWN, BUSY = "deleted", "live", "needed", "unknown", "busy"
@@ -58,6 +59,7 @@ left join deleted d on d.workspace_id = f.workspace_id and d.id = f.id
 """
 
 
+@checks_arguments()
 def delete_jobs(
     session: Session, keys: Sequence[tuple[uuid.UUID, uuid.UUID]]
 ) -> dict[tuple[uuid.UUID, uuid.UUID], str]:

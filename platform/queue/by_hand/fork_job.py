@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import CHECKPOINT_PART, Job, JobStep, as_the_api, visit
 from jobplatform.queue.by_hand.from_step import done_before
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.enqueue import Enqueued, NewJob
 from jobplatform.queue.reading.read import get_job, list_steps
 from jobplatform.queue.run.steps import FIELD
@@ -73,7 +73,7 @@ class ForkAnswer(NamedTuple):
     kept: Sequence[str] = ()
 
 
-@reads_ids()
+@checks_arguments()
 def fork_job(
     session: Session,
     tasks: Tasks,

@@ -15,17 +15,18 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Select, case, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from jobplatform.errors import InvalidLimitError, Problem
+from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import FINAL_STATUSES, JobRecord, QueueRow, State, Status, clock, visit
-from jobplatform.queue.allowed import require_durations
 from jobplatform.queue.by_hand.bulk_actions import BULK_STATUSES, DONE, PAST
 from jobplatform.queue.by_hand.cancel import cancel_job
 from jobplatform.queue.by_hand.retry_job import retry_one_of_many
+from jobplatform.queue.callers import checks_arguments
+from jobplatform.queue.kinds import kinds_of, problems_of_fields
 
 Deed = Literal["retry", "cancel"]
 
@@ -45,7 +46,11 @@ class Matching:
     since: datetime.timedelta | None = None
 
     def __post_init__(self) -> None:
-        require_durations(since=self.since)
+        refuse(InvalidLimitError, problems_of_fields(self, _KINDS))
+
+
+#: What each field of a description has to be.
+_KINDS: Final = kinds_of(Matching.__annotations__, globals())
 
 
 class Portion(NamedTuple):
@@ -57,6 +62,7 @@ class Portion(NamedTuple):
     after: tuple[uuid.UUID, uuid.UUID] | None
 
 
+@checks_arguments()
 def count_matching(session: Session, deed: Deed, matching: Matching) -> dict[str, int]:
     """How many jobs there are to retry or cancel, by status. Reads what is described, once."""
     if matching.workspace_id is not None:
@@ -66,6 +72,7 @@ def count_matching(session: Session, deed: Deed, matching: Matching) -> dict[str
     return {str(status): count for status, count in rows}
 
 
+@checks_arguments()
 def act_on_some(
     session: Session, deed: Deed, matching: Matching, *, after: tuple[uuid.UUID, uuid.UUID] | None = None
 ) -> Portion:
@@ -98,7 +105,7 @@ def _chosen(deed: Deed, matching: Matching) -> Select[Any]:
     """Their keys, and their statuses as numbers: what ended is in the records, what has not in the narrow table."""
     if matching.status is not None and matching.status not in BULK_STATUSES[deed]:
         can = " or ".join(BULK_STATUSES[deed])
-        problem = f"a {matching.status.value} job cannot be {PAST[deed]}; a {can} one can"
+        problem = f"a {matching.status} job cannot be {PAST[deed]}; a {can} one can"
         raise InvalidLimitError([Problem("/status", problem)])
     return _ended(matching) if deed == "retry" else _live(matching)
 
@@ -117,7 +124,7 @@ def _live(matching: Matching) -> Select[Any]:
     names = case((QueueRow.state == State.RUNNING, Status.RUNNING.value), else_=Status.PENDING.value)
     statement = _of(select(QueueRow.workspace_id, QueueRow.id, names.label("status")), QueueRow, matching)
     if matching.status is not None:
-        statement = statement.where(names == matching.status.value)
+        statement = statement.where(names == str(matching.status))
     if matching.since is not None:
         same = (JobRecord.workspace_id == QueueRow.workspace_id) & (JobRecord.id == QueueRow.id)
         statement = statement.join(JobRecord, same).where(JobRecord.created_at > clock() - matching.since)

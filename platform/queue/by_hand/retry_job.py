@@ -13,7 +13,7 @@ from jobplatform.models import visit
 from jobplatform.queue.after.notices import ask_to_settle
 from jobplatform.queue.attempts.ending import AS_RECORDED, PAST_ENDINGS
 from jobplatform.queue.by_hand.from_step import unknown_step
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.guard import holder_of_guard
 from jobplatform.queue.hooks.told import told
@@ -188,7 +188,7 @@ class RetryAnswer(NamedTuple):
     existing: uuid.UUID | None = None
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def retry_job(
     session: Session,

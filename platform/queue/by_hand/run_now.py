@@ -8,7 +8,7 @@ import uuid
 from sqlalchemy.orm import Session
 
 from jobplatform.models import State, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import ring_after_commit
 from jobplatform.queue.snapshot import says_what_it_cannot_see
 from jobplatform.queue.start_by import start_by
@@ -57,7 +57,7 @@ class RunNowAnswer(enum.Enum):
     """It changed hands again and again while we looked; nothing was done, ask again."""
 
 
-@reads_ids()
+@checks_arguments()
 @says_what_it_cannot_see
 def run_job_now(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> RunNowAnswer:
     """Make a scheduled job of a workspace ready, in the caller's transaction; also one that waits for its next attempt.

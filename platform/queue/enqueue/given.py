@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 from jobplatform.errors import InvalidJobError, Problem
+from jobplatform.queue.allowed import list_problem, session_problem
 from jobplatform.queue.enqueue.new_job import NewJob
 
 T = TypeVar("T")
 
 
 def require_session(said: object) -> None:
-    """Raises TypeError for what is no Session: whoever comes from a broker begins with the payload."""
-    if hasattr(said, "flush") and not hasattr(said, "sync_session"):
-        return
-    hint = "; call it in run_sync(lambda session: …)" if hasattr(said, "sync_session") else ""
-    kind = type(said).__name__
-    raise TypeError(f"the first argument is the Session in whose transaction to enqueue, and is a {kind}{hint}")
+    """Raises TypeError for what is no Session."""
+    if problem := session_problem(said):
+        raise TypeError(f"the first argument is the Session in whose transaction to enqueue, and {problem}")
 
 
 def several(said: Iterable[T], what: str) -> list[T]:
     """The list of them. Raises :class:`InvalidJobError` for a single one."""
-    found: object = said
-    if isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
-        kind = type(found).__name__
+    if list_problem(said):
+        kind = type(said).__name__
         raise InvalidJobError([Problem("", f"a list of {what} is asked for, and this is a {kind}: write […]")])
     return list(said)
 

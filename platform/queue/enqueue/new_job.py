@@ -17,7 +17,7 @@ from jobplatform.queue.allowed import (
     VERSIONS,
     duration_problem,
     id_problem,
-    is_name,
+    is_name_text,
     is_whole,
     outside,
     problems_of_moment,
@@ -128,7 +128,7 @@ class NewJob:
             if not isinstance(value, str):
                 if value is not None or name in _NAMES:
                     yield Problem(path, f"must be a text, and is a {type(value).__name__}")
-            elif name in _NAMES and not is_name(value):
+            elif name in _NAMES and not is_name_text(value):
                 yield Problem(path, _NAMES[name])
         yield from self._problems_of_durations()
         for name, path in _LISTS.items():
@@ -153,9 +153,9 @@ class NewJob:
 
     def _problems_of_names_and_numbers(self) -> Iterator[Problem]:
         yield from self._problems_of_ids()
-        if not is_name(self.task):
+        if not is_name_text(self.task):
             yield Problem("/task", _NAMES["task"])
-        if not is_name(self.queue):
+        if not is_name_text(self.queue):
             yield Problem("/queue", _NAMES["queue"])
         yield from self._problems_of_numbers()
         if self.if_active not in ("return", "replace"):

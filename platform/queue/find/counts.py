@@ -9,7 +9,9 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import SearchError
 from jobplatform.models import FINAL_STATUSES, Status
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.find.asked import LIVE, NUMBERS
 from jobplatform.queue.find.rows import ITS_RECORD, end_of_look, page_of, visit_workspace
 from jobplatform.queue.find.search import Search
@@ -75,6 +77,7 @@ class JobCounts:
         return found
 
 
+@checks_arguments(SearchError)
 def count_jobs(session: Session, search: Search) -> JobCounts:
     """How many of each status, for tabs: what the search says of the status counts for none of them.
 

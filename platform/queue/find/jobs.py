@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.errors import Problem, SearchError
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.find.asked import Key
 from jobplatform.queue.find.lines import LINE, JobLine, line_of
 from jobplatform.queue.find.rows import read_rows, visit_workspace
@@ -42,6 +43,7 @@ class Keys(NamedTuple):
     next: str | None
 
 
+@checks_arguments(SearchError)
 def find_jobs(session: Session, search: Search, *, limit: int = 50, before: str | None = None) -> JobPage:
     """A page of the jobs that a search finds, newest first. ``before`` is the ``next`` of the page before it.
 

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import PLATFORM_WORKSPACE, AlertRow
 from jobplatform.queue.allowed import PRIORITIES
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.health.health import Alert, queue_health
 from jobplatform.queue.hooks.tell_webhooks import tell_of_disabled
@@ -106,6 +107,7 @@ def settle_alerts(session: Session, *, now: bool = False) -> Sequence[AlertEvent
     return events
 
 
+@checks_arguments()
 def list_alerts(session: Session, *, resolved: bool = False) -> Sequence[AlertRow]:
     """The alerts that are raised, longest first; with ``resolved`` also the last time of those that are over."""
     statement = select(AlertRow).order_by(AlertRow.resolved_at.is_not(None), AlertRow.raised_at, AlertRow.code)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform import migrations
 from jobplatform.models import SCHEMA, Base, QueueRow
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.health.health import unserved_tasks
 from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import run
@@ -146,6 +147,7 @@ class Finding(NamedTuple):
     command: str
 
 
+@checks_arguments()
 def examine_server(session: Session, *, patience: datetime.timedelta = PATIENCE) -> Iterator[Finding]:
     """What is wrong with the server and this host. On a Session with the rights of the login, not confined."""
     yield from _snapshots(session, patience)
@@ -164,6 +166,7 @@ def examine_schema(session: Session) -> Iterator[Finding]:
         yield from _indexes(session)
 
 
+@checks_arguments()
 def examine_queue(session: Session, *, unserved: Sequence[str] | None = None) -> Iterator[Finding]:
     """What is wrong with jobs and workers. On a Session that sees all workspaces, and a schema that is right.
 

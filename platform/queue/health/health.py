@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from jobplatform.queue.allowed import require_durations
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.doorbell import LISTENER
 from jobplatform.queue.health.rules import BACKLOG, FAILING, STUCK, AlertRule, list_rules
 from jobplatform.queue.numbers.counts import HOUR, LONGEST_REACH, Done, Live, count_done, count_live, likely_reach
@@ -99,7 +98,7 @@ class Health:
         return self.ready + self.scheduled + self.blocked
 
 
-@reads_ids()
+@checks_arguments()
 def queue_health(
     session: Session,
     workspace_id: uuid.UUID | None = None,
@@ -118,7 +117,6 @@ def queue_health(
     and handed back), ``overdue_schedules`` (due for more than a minute, and nobody does them), ``webhooks_disabled``
     (by the platform, within the last day).
     """
-    require_durations(stuck_after=stuck_after)
     seconds = None if stuck_after is None else stuck_after.total_seconds()
     rules = _with_thresholds(list_rules(session), {STUCK: seconds, FAILING: failure_rate, BACKLOG: backlog})
     live = count_live(session, workspace_id, datetime.timedelta(seconds=rules[STUCK].above))

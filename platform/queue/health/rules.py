@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import HealthRule
 from jobplatform.queue.allowed import is_number
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.numbers.counts import Done, Live
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
@@ -179,6 +180,7 @@ def changed_rules(session: Session) -> frozenset[str]:
     return frozenset(session.scalars(statement))
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("rule", "name")
 def set_rule(session: Session, name: str, *, above: float | None = None, enabled: bool | None = None) -> AlertRule:
     """Change the threshold of a rule, or switch it off and on. It counts at once; the answer is what counts now.
@@ -206,6 +208,7 @@ def without_threshold(name: str, *, enabled: bool = True) -> AlertRule:
     return AlertRule(name, "pending", 1e12, enabled=enabled)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("rule", "name")
 def clear_rule(session: Session, name: str) -> bool:
     """Back to what is built in or declared. Says whether there was anything to clear."""

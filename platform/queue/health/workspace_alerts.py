@@ -21,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import WorkspaceAlert, visit
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.health.alerts import RAISED, RESOLVED, AlertEvent, tell_hook
 from jobplatform.queue.health.rules import STUCK, AlertRule
 from jobplatform.queue.hooks.tell_webhooks import Told, tell_of_alerts
@@ -142,6 +143,7 @@ def settle_workspace_alerts(session: Session, *, now: bool = False) -> Workspace
     return WorkspaceAlerts(events, more)
 
 
+@checks_arguments()
 def list_workspace_alerts(
     session: Session, workspace_id: uuid.UUID, *, resolved: bool = False
 ) -> Sequence[WorkspaceAlert]:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import WorkspaceAlertRule, visit
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.health.rules import PLAIN, AlertRule, list_rules, rate_problems, unknown_rule
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.settings import QUEUE_NAME
@@ -19,6 +20,7 @@ from jobplatform.settings import QUEUE_NAME
 MOST_RULES = 50
 
 
+@checks_arguments(InvalidLimitError)
 def list_workspace_rules(session: Session, workspace_id: uuid.UUID) -> dict[str, AlertRule]:
     """The rules of a workspace by name; those that are switched off too."""
     visit(session, workspace_id)
@@ -28,6 +30,7 @@ def list_workspace_rules(session: Session, workspace_id: uuid.UUID) -> dict[str,
     return {row.name: _rule(row) for row in rows}
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("rule", "name")
 def set_workspace_rule(
     session: Session,
@@ -67,6 +70,7 @@ def set_workspace_rule(
     return rule
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("rule", "name")
 def clear_workspace_rule(session: Session, workspace_id: uuid.UUID, name: str) -> bool:
     """Take a rule back: an alert that it has raised is over at the next look. Says whether there was one."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from jobplatform.errors import InvalidHookError, WebhookDisabledError
 from jobplatform.models import Job, WebhookSubscription, clock, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.enqueue import NewJob, enqueue_of_ours
 from jobplatform.queue.hooks.webhook_job import (
     ATTEMPTS,
@@ -74,6 +74,7 @@ class Sending(NamedTuple):
     now: int
 
 
+@checks_arguments(InvalidHookError)
 def send_test(session: Session, webhook: WebhookSubscription) -> uuid.UUID:
     """Enqueue a delivery of the event ``webhook.test``, and answer with its job.
 
@@ -102,7 +103,7 @@ def redeliver(session: Session, webhook: WebhookSubscription, delivery: Job) -> 
     return job.id
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def find_delivery(session: Session, webhook: WebhookSubscription, job_id: uuid.UUID) -> Job | None:
     """A delivery to this webhook, by its job's id."""
     visit(session, webhook.workspace_id)
@@ -113,7 +114,7 @@ def find_delivery(session: Session, webhook: WebhookSubscription, job_id: uuid.U
     return job if job is not None and job.payload.get("webhookId") == str(webhook.id) else None
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def list_webhook_jobs(
     session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID, *, limit: int = 100
 ) -> Sequence[Job]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidHookError, Problem, refuse
 from jobplatform.models import Hook, HookDelivery, clock, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.hooks.key import digest_of, new_hook_key
 from jobplatform.queue.hooks.rules import (
     LONGEST_NAME,
@@ -41,7 +41,17 @@ REPLAY: Final = range(1, 86_401)
 SPLITS: Final = ("event", "delivery")
 
 _NOBODY = uuid.UUID(int=0)
-_CHANGEABLE = ("name", "split", "subscription_id", "replay_seconds", "url", "connection_id")
+
+
+class HookChanges(TypedDict, total=False):
+    """What of a hook can be changed."""
+
+    name: str
+    split: str
+    subscription_id: str | None
+    replay_seconds: int
+    connection_id: uuid.UUID | None
+    base_url: str | None
 
 
 class NewHook(NamedTuple):
@@ -57,7 +67,7 @@ class NewHook(NamedTuple):
     secret: str | None
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def create_hook(
     session: Session,
     task: Task[Any, Any],
@@ -89,7 +99,7 @@ def create_hook(
         "split": split,
         "subscription_id": subscription_id,
         "replay_seconds": replay_seconds,
-        "url": None if base_url is None else base_url.rstrip("/"),
+        "url": _without_slash(base_url),
     }
     refuse(InvalidHookError, [*_problems_of_scheme(scheme, secret or made), *_problems(columns)])
     refuse(InvalidHookError, _problem_of_number(session, workspace_id))
@@ -111,18 +121,21 @@ def create_hook(
     return _shown(hook, key, made)
 
 
-def change_hook(session: Session, hook: Hook, task: Task[Any, Any] | None = None, **changes: Any) -> Hook:
+@checks_arguments(InvalidHookError)
+def change_hook(
+    session: Session, hook: Hook, task: Task[Any, Any] | None = None, **changes: Unpack[HookChanges]
+) -> Hook:
     """Change ``name``, ``split``, ``subscription_id``, ``replay_seconds``, ``connection_id``, ``base_url`` or the task.
 
     What is not named stays. Raises :class:`InvalidHookError`.
     """
-    if "base_url" in changes:
-        base_url = changes.pop("base_url")
-        changes["url"] = None if base_url is None else base_url.rstrip("/")
-    if unknown := set(changes) - set(_CHANGEABLE):
+    if unknown := set(changes) - set(HookChanges.__annotations__):
         raise TypeError(f"a hook's {', '.join(sorted(unknown))} cannot be changed")
-    refuse(InvalidHookError, _problems(changes))
-    for column, value in changes.items():
+    columns: dict[str, Any] = dict(changes)
+    if "base_url" in columns:
+        columns["url"] = _without_slash(columns.pop("base_url"))
+    refuse(InvalidHookError, _problems(columns))
+    for column, value in columns.items():
         setattr(hook, column, value)
     if task is not None:
         hook.task = task.name
@@ -130,6 +143,7 @@ def change_hook(session: Session, hook: Hook, task: Task[Any, Any] | None = None
     return hook
 
 
+@checks_arguments(InvalidHookError)
 def rotate_hook_key(session: Session, hook: Hook) -> NewHook:
     """Give the hook another URL; the old one leads nowhere from the commit on."""
     key = new_hook_key(hook.workspace_id, hook.id)
@@ -138,6 +152,7 @@ def rotate_hook_key(session: Session, hook: Hook) -> NewHook:
     return _shown(hook, key)
 
 
+@checks_arguments(InvalidHookError)
 def rotate_hook_secret(
     session: Session, hook: Hook, secret: str | None = None, *, keep_old: datetime.timedelta = ROTATION
 ) -> str | None:
@@ -155,7 +170,7 @@ def rotate_hook_secret(
     return made
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def disable_hook(session: Session, hook: Hook, *, actor: str) -> bool:
     """Take nothing more; providers are asked to come again later. Says whether that is new."""
     if hook.disabled_at is not None:
@@ -165,6 +180,7 @@ def disable_hook(session: Session, hook: Hook, *, actor: str) -> bool:
     return True
 
 
+@checks_arguments(InvalidHookError)
 def enable_hook(session: Session, hook: Hook) -> bool:
     """Take deliveries again. Says whether it was disabled."""
     if hook.disabled_at is None:
@@ -174,12 +190,14 @@ def enable_hook(session: Session, hook: Hook) -> bool:
     return True
 
 
+@checks_arguments(InvalidHookError)
 def delete_hook(session: Session, hook: Hook) -> None:
     """Delete a hook: its URL leads nowhere. Jobs it has enqueued stay; what it received is forgotten in time."""
     session.delete(hook)
     session.flush()
 
 
+@checks_arguments(InvalidHookError)
 def delete_hooks_of(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID) -> int:
     """Delete the hooks of a connection, and say how many there were."""
     visit(session, workspace_id)
@@ -188,14 +206,14 @@ def delete_hooks_of(session: Session, workspace_id: uuid.UUID, connection_id: uu
     return int(result.rowcount)
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def get_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> Hook | None:
     """A hook of this workspace, to look at."""
     visit(session, workspace_id)
     return session.get(Hook, (workspace_id, hook_id), populate_existing=True)
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 @says_what_it_cannot_see
 def find_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> Hook | None:
     """A hook of this workspace, locked until the transaction's end: for whoever changes it."""
@@ -203,7 +221,7 @@ def find_hook(session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID) -> 
     return session.get(Hook, (workspace_id, hook_id), populate_existing=True, with_for_update=True)
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def list_hooks(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, after: uuid.UUID | None = None
 ) -> Sequence[Hook]:
@@ -213,7 +231,7 @@ def list_hooks(
     return session.scalars(statement.order_by(Hook.id).limit(limit)).all()
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def list_deliveries(
     session: Session, workspace_id: uuid.UUID, hook_id: uuid.UUID, *, limit: int = 100
 ) -> Sequence[HookDelivery]:
@@ -221,6 +239,10 @@ def list_deliveries(
     visit(session, workspace_id)
     statement = select(HookDelivery).where(HookDelivery.workspace_id == workspace_id, HookDelivery.hook_id == hook_id)
     return session.scalars(statement.order_by(HookDelivery.received_at.desc()).limit(limit)).all()
+
+
+def _without_slash(base_url: str | None) -> str | None:
+    return None if base_url is None else base_url.rstrip("/")
 
 
 def _shown(hook: Hook, key: str, secret: str | None = None) -> NewHook:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Iterable, Iterator, Sequence, Set
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from sqlalchemy import select
@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidHookError, Problem, refuse
 from jobplatform.models import WebhookSubscription, clock, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.hooks.rules import (
     LONGEST_NAME,
     ROTATION,
@@ -43,7 +43,15 @@ MOST_TASKS: Final = 50
 LONGEST_URL: Final = 1_000
 
 _NOBODY = uuid.UUID(int=0)
-_CHANGEABLE = ("name", "url", "events", "tasks")
+
+
+class WebhookChanges(TypedDict, total=False):
+    """What of a webhook can be changed."""
+
+    name: str
+    url: str
+    events: Sequence[str]
+    tasks: Sequence[str] | None
 
 
 class NewWebhook(NamedTuple):
@@ -54,7 +62,7 @@ class NewWebhook(NamedTuple):
     secret: str
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def create_webhook(
     session: Session,
     *,
@@ -75,7 +83,7 @@ def create_webhook(
     """
     visit(session, workspace_id)
     secret = secret or new_secret()
-    columns = {"name": name, "url": url, "events": list(events), "tasks": None if tasks is None else list(tasks)}
+    columns = {"name": name, "url": url, "events": list(events), "tasks": tasks}
     refuse(InvalidHookError, [*_problems_of_secret(secret), *_problems(columns)])
     refuse(InvalidHookError, _problem_of_number(session, workspace_id))
     webhook_id = uuid7()
@@ -92,22 +100,26 @@ def create_webhook(
     return NewWebhook(made, webhook_id, secret)
 
 
-def change_webhook(session: Session, webhook: WebhookSubscription, **changes: Any) -> WebhookSubscription:
+@checks_arguments(InvalidHookError)
+def change_webhook(
+    session: Session, webhook: WebhookSubscription, **changes: Unpack[WebhookChanges]
+) -> WebhookSubscription:
     """Change ``name``, ``url``, ``events`` or ``tasks``; what is not named stays. Raises :class:`InvalidHookError`.
 
     How long the receiver at one URL has failed is not held against that at another.
     """
-    if unknown := set(changes) - set(_CHANGEABLE):
+    if unknown := set(changes) - set(WebhookChanges.__annotations__):
         raise TypeError(f"a webhook's {', '.join(sorted(unknown))} cannot be changed")
-    refuse(InvalidHookError, _problems(changes))
+    refuse(InvalidHookError, _problems(dict(changes)))
     if changes.get("url", webhook.url) != webhook.url:
         webhook.failing_since = None
     for column, value in changes.items():
-        setattr(webhook, column, list(value) if isinstance(value, tuple) else value)
+        setattr(webhook, column, value)
     session.flush()
     return webhook
 
 
+@checks_arguments(InvalidHookError)
 def rotate_webhook_secret(
     session: Session,
     webhook: WebhookSubscription,
@@ -124,7 +136,7 @@ def rotate_webhook_secret(
     return secret
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def disable_webhook(session: Session, webhook: WebhookSubscription, *, actor: str) -> bool:
     """Tell it nothing more; deliveries that wait end as skipped. Says whether that is new."""
     if webhook.disabled_at is not None:
@@ -135,6 +147,7 @@ def disable_webhook(session: Session, webhook: WebhookSubscription, *, actor: st
     return True
 
 
+@checks_arguments(InvalidHookError)
 def enable_webhook(session: Session, webhook: WebhookSubscription) -> bool:
     """Tell it again, of jobs that are enqueued from now on. Says whether it was disabled."""
     if webhook.disabled_at is None:
@@ -145,6 +158,7 @@ def enable_webhook(session: Session, webhook: WebhookSubscription) -> bool:
     return True
 
 
+@checks_arguments(InvalidHookError)
 def delete_webhook(session: Session, webhook: WebhookSubscription) -> None:
     """Delete a webhook; deliveries that wait end as skipped."""
     session.delete(webhook)
@@ -161,14 +175,14 @@ def problem_of_webhook(tasks: Iterable[str] | None, served: Set[str]) -> str | N
     return f"no live worker knows the {agreeing(len(unknown), 'task')} {', '.join(unknown)}: nothing is told of that"
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def get_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID) -> WebhookSubscription | None:
     """A webhook of this workspace, to look at."""
     visit(session, workspace_id)
     return session.get(WebhookSubscription, (workspace_id, webhook_id), populate_existing=True)
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 @says_what_it_cannot_see
 def find_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUID) -> WebhookSubscription | None:
     """A webhook of this workspace, locked until the transaction's end: for whoever changes it."""
@@ -176,7 +190,7 @@ def find_webhook(session: Session, workspace_id: uuid.UUID, webhook_id: uuid.UUI
     return session.get(WebhookSubscription, (workspace_id, webhook_id), populate_existing=True, with_for_update=True)
 
 
-@reads_ids(InvalidHookError)
+@checks_arguments(InvalidHookError)
 def list_webhooks(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, after: uuid.UUID | None = None
 ) -> Sequence[WebhookSubscription]:

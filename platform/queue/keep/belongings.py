@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, MetaData, Table, literal, select
 from sqlalchemy.orm import Session
 
 from jobplatform.models import AuditEntry, Base, visit
+from jobplatform.queue.callers import checks_arguments
 
 #: Tables whose rows are about all kinds of things: those of a workspace say so in two columns.
 BY_KIND = frozenset({"pauses", "buckets"})
@@ -36,6 +37,7 @@ def belongings(workspace_id: uuid.UUID, metadata: MetaData = Base.metadata) -> S
     return found
 
 
+@checks_arguments()
 def owns_something(session: Session, workspace_id: uuid.UUID) -> bool:
     """Whether there is anything of this workspace, but for lines of the audit log. A misspelt id has nothing."""
     visit(session, workspace_id)

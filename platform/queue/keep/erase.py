@@ -33,7 +33,7 @@ from jobplatform.models import (
 )
 from jobplatform.queue.audit import record
 from jobplatform.queue.by_hand.cancel_many import cancel_places, tell_cancelled
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.keep.belongings import Belonging, belongings
 from jobplatform.queue.limits.pause import pause
 
@@ -44,7 +44,7 @@ KEPT = frozenset({AuditEntry.__tablename__})
 LAST = frozenset({Workspace.__tablename__, Pause.__tablename__})
 
 
-@reads_ids()
+@checks_arguments()
 def begin_erasing(session: Session, workspace_id: uuid.UUID, *, actor: str) -> dict[str, int]:
     """Destroy the workspace's keys and tokens, and start none of its jobs any more. Commit at once.
 
@@ -58,11 +58,13 @@ def begin_erasing(session: Session, workspace_id: uuid.UUID, *, actor: str) -> d
     }
 
 
+@checks_arguments()
 def count_running(session: Session, workspace_id: uuid.UUID) -> int:
     """How many jobs of the workspace run."""
     return len(_running(session, workspace_id))
 
 
+@checks_arguments()
 def stop_running(session: Session, workspace_id: uuid.UUID) -> int:
     """Ask for the cancellation of every job of the workspace that runs, and say how many do.
 
@@ -75,6 +77,7 @@ def stop_running(session: Session, workspace_id: uuid.UUID) -> int:
     return len(running)
 
 
+@checks_arguments()
 def erase_some(session: Session, workspace_id: uuid.UUID, metadata: MetaData = Base.metadata) -> dict[str, int]:
     """Delete up to 1,000 rows of each table and say how many of which; an empty answer means that nothing is left.
 
@@ -93,7 +96,7 @@ def erase_some(session: Session, workspace_id: uuid.UUID, metadata: MetaData = B
     return {}
 
 
-@reads_ids()
+@checks_arguments()
 def finish_erasing(
     session: Session,
     workspace_id: uuid.UUID,

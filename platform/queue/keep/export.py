@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import EncryptionError
 from jobplatform.models import Base, clock, visit
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.keep.belongings import Belonging, belongings
 from jobplatform.queue.keep.export_files import Files, Write
 from jobplatform.queue.seal import close, sealed_form
@@ -101,6 +102,7 @@ WHAT = {
 }
 
 
+@checks_arguments()
 def export_workspace(
     session: Session, workspace_id: uuid.UUID, files: Files, metadata: MetaData = Base.metadata
 ) -> dict[str, int]:

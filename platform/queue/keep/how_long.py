@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import TaskRetention, WorkspaceRetention, clock, visit
 from jobplatform.queue.allowed import duration_problem
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import run, text_array
 from jobplatform.settings import QUEUE_NAME
@@ -86,7 +86,7 @@ class RetentionRule(NamedTuple):
     declared: bool
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("retention", "task")
 def set_retention(
     session: Session,
@@ -110,7 +110,7 @@ def set_retention(
     return Keep(*row)
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("retention", "task")
 def clear_retention(session: Session, *, workspace_id: uuid.UUID | None = None, task: str | None = None) -> bool:
     """Take back what was set for exactly this. What a task's code declares stays. Says whether there was anything."""
@@ -122,7 +122,7 @@ def clear_retention(session: Session, *, workspace_id: uuid.UUID | None = None, 
     return bool(session.execute(delete(WorkspaceRetention).where(*where).returning(WorkspaceRetention.task)).first())
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 def list_retention(session: Session, *, workspace_id: uuid.UUID | None = None) -> Sequence[RetentionRule]:
     """Every rule there is; or those of one workspace, the more specific last."""
     theirs = select(WorkspaceRetention).order_by(WorkspaceRetention.workspace_id, WorkspaceRetention.task)

@@ -14,9 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem
 from jobplatform.models import Pause, PauseKind, clock, visit
-from jobplatform.queue.allowed import moment_problem
-from jobplatform.queue.callers import reads_ids
-from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import run
 from jobplatform.queue.waking import wake_workers
@@ -39,7 +37,7 @@ returning kind
 """
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("pause", "key")
 def pause(
     session: Session,
@@ -58,12 +56,12 @@ def pause(
     """
     kind, key = _reach(session, kind, key)
     _require(_reason_problem(reason), "/reason")
-    _require(_moment_problem(until), "/until")
     written = run(session, PAUSE, kind=kind.value, key=key, reason=reason, actor=actor, until=until).one_or_none()
     _require(None if written else "must be in the future", "/until")
     return session.get_one(Pause, (kind.value, key), populate_existing=True)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("pause", "key")
 def resume(session: Session, kind: PauseKind | str, key: str) -> bool:
     """End a pause, in the caller's transaction; says whether there was one. After the commit idle workers look at once.
@@ -78,6 +76,7 @@ def resume(session: Session, kind: PauseKind | str, key: str) -> bool:
     return bool(was_in_force)
 
 
+@checks_arguments(InvalidLimitError)
 def list_pauses(session: Session, kind: PauseKind | str | None = None) -> Sequence[Pause]:
     """What is paused now, by kind and key."""
     statement = select(Pause).where(_in_force()).order_by(Pause.kind, Pause.key)
@@ -86,12 +85,14 @@ def list_pauses(session: Session, kind: PauseKind | str | None = None) -> Sequen
     return session.scalars(statement, execution_options={"populate_existing": True}).all()
 
 
+@checks_arguments(InvalidLimitError)
 def pauses_of(session: Session, kind: PauseKind, keys: Iterable[str]) -> dict[str, Pause]:
     """The pauses of these things of a kind, by key; what is not paused is not in it."""
-    statement = select(Pause).where(_in_force(), Pause.kind == kind.value, Pause.key.in_(keys))
+    statement = select(Pause).where(_in_force(), Pause.kind == PauseKind(kind).value, Pause.key.in_(keys))
     return {found.key: found for found in session.scalars(statement, execution_options={"populate_existing": True})}
 
 
+@checks_arguments(InvalidLimitError)
 def find_pause(session: Session, kind: PauseKind | str, key: str) -> Pause | None:
     """The pause of this very thing, if it is paused now."""
     kind, key = _reach(session, kind, key)
@@ -113,8 +114,6 @@ def _reach(session: Session, kind: PauseKind | str, key: str) -> tuple[PauseKind
 
 def _known(kind: PauseKind | str, key: str) -> tuple[PauseKind, str]:
     """The kind as one of ours and the key as the database spells it."""
-    if kind not in list(PauseKind):
-        raise InvalidLimitError([Problem("/kind", f"must be one of {', '.join(PauseKind)}")])
     kind = PauseKind(kind)
     if kind is PauseKind.WORKSPACE:
         return kind, _canonical(key)
@@ -135,7 +134,7 @@ def _canonical(key: str) -> str:
 def _resource_problem(key: str) -> str | None:
     if not 1 <= len(key) <= LONGEST_RESOURCE:
         return f"must be 1 to {LONGEST_RESOURCE} characters"
-    return text_problem(key)
+    return None
 
 
 def _reason_problem(reason: str) -> str | None:
@@ -143,20 +142,6 @@ def _reason_problem(reason: str) -> str | None:
         return "must say why"
     if len(reason) > LONGEST_REASON:
         return f"must be at most {LONGEST_REASON} characters"
-    return text_problem(reason)
-
-
-def _moment_problem(until: datetime.datetime | None) -> str | None:
-    if until is None:
-        return None
-    if problem := moment_problem("until", until):
-        return problem
-    if until.tzinfo is None:
-        return "must have a time zone"
-    try:
-        until.astimezone(datetime.UTC)
-    except OverflowError:
-        return "is beyond every calendar"
     return None
 
 

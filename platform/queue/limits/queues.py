@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, refuse
 from jobplatform.models import QueueLimits
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.limits.rows import upsert, value_problems, word_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.waking import wake_workers
@@ -19,6 +20,7 @@ def list_queue_limits(session: Session) -> Sequence[QueueLimits]:
     return session.scalars(select(QueueLimits).order_by(QueueLimits.queue)).all()
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limit of queue", "queue")
 def set_queue_limit(session: Session, queue: str, max_running: int | None) -> None:
     """How many jobs of a queue run at a time, everywhere; None for no limit."""

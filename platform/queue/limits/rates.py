@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import RateLimit
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.limits.resources import resource_name_problem
 from jobplatform.queue.limits.rows import delete_rows, path_of, upsert, value_problems
 from jobplatform.queue.snapshot import says_it_cannot_see
@@ -21,11 +22,13 @@ def list_rate_limits(session: Session) -> Sequence[RateLimit]:
     return session.scalars(select(RateLimit).order_by(RateLimit.resource)).all()
 
 
+@checks_arguments(InvalidLimitError)
 def find_rate_limit(session: Session, resource: str) -> RateLimit | None:
     """The rate of a resource, as the database has it now; None where nobody has set one."""
     return session.get(RateLimit, resource, populate_existing=True)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("rate of resource", "resource")
 def set_rate_limit(session: Session, resource: str, changes: Mapping[str, Any]) -> RateLimit:
     """How many units of a resource may be used in a period. A new one needs ``units`` and ``period_ms``; its ``burst``
@@ -42,6 +45,7 @@ def set_rate_limit(session: Session, resource: str, changes: Mapping[str, Any]) 
     return session.get_one(RateLimit, resource, populate_existing=True)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("rate of resource", "resource")
 def clear_rate_limit(session: Session, resource: str) -> bool:
     """Says whether there was anything to clear."""

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidLimitError
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.statement import run
 
 #: Levels that are listed at most: there may be one for each account of a source.
@@ -87,6 +89,7 @@ class LevelOfResource(NamedTuple):
     lowered_for: str | None
 
 
+@checks_arguments(InvalidLimitError)
 def list_resource_levels(session: Session, resource: str | None = None) -> Sequence[LevelOfResource]:
     """The levels of resources with an adaptive limit that have been used, of this one or of all: at most a hundred,
     those first that were lowered last."""

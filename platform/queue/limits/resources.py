@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import ResourceLimits
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.limits.rows import change, delete_rows, row_for_update, value_problems
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
@@ -83,11 +84,13 @@ def list_resource_limits(session: Session) -> Sequence[ResourceLimits]:
     return session.scalars(select(ResourceLimits).order_by(ResourceLimits.resource)).all()
 
 
+@checks_arguments(InvalidLimitError)
 def find_resource_limit(session: Session, resource: str) -> ResourceLimits | None:
     """The limit of a resource, as the database has it now; None where there is none."""
     return session.get(ResourceLimits, resource, populate_existing=True)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limit of resource", "resource")
 def set_resource_limit(session: Session, resource: str, max_running: int | Adaptive | None) -> ResourceLimits:
     """How many jobs that use a resource, or each of a kind by itself (``hubspot:*``), run at a time, everywhere: a
@@ -102,6 +105,7 @@ def set_resource_limit(session: Session, resource: str, max_running: int | Adapt
     return row
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limit of resource", "resource")
 def clear_resource_limit(session: Session, resource: str) -> bool:
     """Says whether there was anything to clear. What the code of a task declares, or its kind has, counts again."""

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, refuse
 from jobplatform.models import TaskLimits
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.limits.rows import change, delete_rows, row_for_update, value_problems, word_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
 from jobplatform.queue.statement import array, run, text_array
@@ -79,11 +80,13 @@ def list_task_limits(session: Session) -> Sequence[TaskLimits]:
     return session.scalars(select(TaskLimits).order_by(TaskLimits.task)).all()
 
 
+@checks_arguments(InvalidLimitError)
 def find_task_limits(session: Session, task: str) -> TaskLimits | None:
     """The limits of a task, as the database has them now; None where it has none."""
     return session.get(TaskLimits, task, populate_existing=True)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limits of task", "task")
 def set_task_limits(session: Session, task: str, changes: Mapping[str, Any]) -> TaskLimits:
     """Change these fields of a task's limits: ``max_running`` in all, ``max_running_per_workspace`` in each."""
@@ -93,6 +96,7 @@ def set_task_limits(session: Session, task: str, changes: Mapping[str, Any]) -> 
     return row
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limits of task", "task")
 def clear_task_limits(session: Session, task: str) -> bool:
     """Says whether there was anything to clear. What the code of the task declares counts again."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidLimitError, Problem, refuse
 from jobplatform.models import Plan, WorkspaceLimits, clock, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.limits.rows import change, delete_rows, row_for_update, value_problems
 from jobplatform.queue.safe_json import text_problem
 from jobplatform.queue.snapshot import says_it_cannot_see
@@ -66,20 +66,23 @@ def list_plans(session: Session) -> Sequence[Plan]:
     return session.scalars(select(Plan).order_by(Plan.name), execution_options={"populate_existing": True}).all()
 
 
+@checks_arguments(InvalidLimitError)
 def find_plan(session: Session, name: str) -> Plan | None:
     """The plan of that name, as the database has it now; None where there is none."""
     return session.get(Plan, name, populate_existing=True)
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("plan", "name")
 def set_plan(session: Session, name: str, changes: Mapping[str, Any]) -> Plan:
     """Make a plan, or change these fields of it. It counts at once for every workspace on it."""
-    refuse(InvalidLimitError, [_name_problem(name), *value_problems(changes, Limits)])
+    refuse(InvalidLimitError, [_name_problem("/name", name), *value_problems(changes, Limits)])
     plan = row_for_update(session, Plan, name=name)
     change(session, plan, changes)
     return plan
 
 
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("plan", "name")
 def delete_plan(session: Session, name: str) -> PlanDeletion:
     """Delete a plan that no workspace is on. Otherwise the answer names who is."""
@@ -95,13 +98,14 @@ def delete_plan(session: Session, name: str) -> PlanDeletion:
     return PlanDeletion(existed=True)
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 def read_workspace_limits(session: Session, workspace_id: uuid.UUID) -> LimitsOfWorkspace:
     """What counts for a workspace, and why. Every id has an answer: without a row it is the defaults."""
     visit(session, workspace_id)
     return limits_of_workspaces(session, [workspace_id])[workspace_id]
 
 
+@checks_arguments(InvalidLimitError)
 def limits_of_workspaces(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, LimitsOfWorkspace]:
     """The same for many at once."""
     statement = (
@@ -114,7 +118,7 @@ def limits_of_workspaces(session: Session, ids: Sequence[uuid.UUID]) -> dict[uui
     return {workspace_id: _combine(workspace_id, *found.get(workspace_id, (None, None))) for workspace_id in ids}
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limits")
 def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Mapping[str, Any]) -> LimitsOfWorkspace:
     """Change these fields of a workspace's limits; ``plan`` is one of them. They count from the next claim on."""
@@ -128,7 +132,7 @@ def set_workspace_limits(session: Session, workspace_id: uuid.UUID, changes: Map
     return read_workspace_limits(session, workspace_id)
 
 
-@reads_ids(InvalidLimitError)
+@checks_arguments(InvalidLimitError)
 @says_it_cannot_see("limits")
 def clear_workspace_limits(session: Session, workspace_id: uuid.UUID) -> bool:
     """Take a workspace off its plan and back to the defaults. Says whether there was anything to clear."""
@@ -154,10 +158,13 @@ def _plan_problem(session: Session, plan: str | None) -> Problem | None:
     """Locked until the caller commits, so that the plan cannot be deleted meanwhile."""
     if plan is None:
         return None
+    if problem := _name_problem("/plan", plan):
+        return problem
     found = session.get(Plan, plan, with_for_update={"read": True, "key_share": True})
     return None if found else Problem("/plan", f"names none: there is no plan {plan!r}")
 
 
-def _name_problem(name: str) -> Problem | None:
-    problem = text_problem(name) if 1 <= len(name) <= LONGEST_NAME else f"must be 1 to {LONGEST_NAME} characters"
-    return Problem("/name", problem) if problem else None
+def _name_problem(path: str, name: str) -> Problem | None:
+    if problem := text_problem(name):
+        return Problem(path, problem)
+    return None if 1 <= len(name) <= LONGEST_NAME else Problem(path, f"must be 1 to {LONGEST_NAME} characters")

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import BUCKETS, UNKNOWN
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.numbers.fingerprint import LOOKED_AT
 from jobplatform.queue.numbers.group_errors import Failed, group_errors
 from jobplatform.queue.numbers.waited import WAITED
@@ -322,6 +323,7 @@ class Counted(NamedTuple):
     more: bool
 
 
+@checks_arguments()
 def count_endings(session: Session, *, now: bool = True) -> Counted:
     """Count up to 20,000 jobs that have ended, group those that failed, and make what is old coarser.
 

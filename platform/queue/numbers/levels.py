@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from sqlalchemy.orm import Session
 
 from jobplatform.models import State
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.statement import run
 
@@ -53,6 +54,7 @@ class Levels(NamedTuple):
     resources: Mapping[str, tuple[int, int]] = {}
 
 
+@checks_arguments()
 def measure_levels(session: Session, queues: Collection[str] = ()) -> Levels:
     """Look at all of it, in two statements. Queues that no live worker serves and that are not among ``queues`` are
     one, :data:`OTHER`. It reads the narrow table, so whoever asks often should keep the answer for a while.

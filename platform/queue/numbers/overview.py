@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.statement import run
 
 # The ids of live jobs are found by jumping from workspace to workspace on the primary key: a page costs as many
@@ -182,12 +183,14 @@ class WorkerSeen(NamedTuple):
     running: int
 
 
+@checks_arguments()
 def list_workspaces(session: Session, *, limit: int = 20, after: uuid.UUID | None = None) -> Sequence[WorkspaceSeen]:
     """Workspaces by id, those without a row of their own included. ``after`` is the id of the last one seen."""
     rows = run(session, WORKSPACES + _COUNTS, after=after or uuid.UUID(int=0), limit=limit)
     return [WorkspaceSeen(*row) for row in rows]
 
 
+@checks_arguments()
 def find_workspace(session: Session, workspace_id: uuid.UUID) -> WorkspaceSeen | None:
     """A workspace that has a row, limits, or jobs, be they long ended; else None."""
     row = run(session, ONE_WORKSPACE + _COUNTS, workspace_id=workspace_id).one_or_none()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import visit
-from jobplatform.queue.allowed import require_durations
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.health.rules import failure_rate
 from jobplatform.queue.numbers.counts import HOUR, Done, Live, count_done, count_live, likely_reach
 from jobplatform.queue.numbers.waited import WAITED
@@ -116,14 +116,15 @@ class Stats:
         }
 
 
-@reads_ids()
+@checks_arguments()
 def queue_stats(session: Session, workspace_id: uuid.UUID | None = None, *, within: datetime.timedelta = HOUR) -> Stats:
     """Counts, throughput, failures and times; of one workspace, or of all. ``within``: how far back endings count.
 
     Reads the table of live jobs and the records of the last hours: for looking every few seconds, not for every page
     that somebody opens.
     """
-    require_durations(within=within)
+    if within <= datetime.timedelta(0):
+        raise InvalidJobError([Problem("/within", "must be longer than nothing")])
     if workspace_id is not None:
         visit(session, workspace_id)
     live = count_live(session, workspace_id, HOUR)
@@ -141,7 +142,7 @@ def queue_stats(session: Session, workspace_id: uuid.UUID | None = None, *, with
     )
 
 
-@reads_ids()
+@checks_arguments()
 def queue_size(session: Session, queue: str, *, task: str | None = None, workspace_id: uuid.UUID | None = None) -> int:
     """How many jobs of a queue wait, those for later included; of one task or workspace if that is said.
 

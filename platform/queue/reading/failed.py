@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidJobError, Problem, refuse
 from jobplatform.models import Job, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.allowed import id_problem, moment_problem
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.statement import run
 
 # The last attempt of a job that failed tells when: by index in a workspace, by BRIN everywhere. Lateral, so that no
@@ -58,7 +60,7 @@ class FailedPage(NamedTuple):
     next: FailedCursor | None
 
 
-@reads_ids()
+@checks_arguments()
 def failed_jobs(
     session: Session,
     workspace_id: uuid.UUID | None = None,
@@ -71,6 +73,8 @@ def failed_jobs(
 
     Errors are as they are stored; those of encrypted jobs are opened by :func:`reveal`.
     """
+    if before is not None:
+        refuse(InvalidJobError, _problems_of(before))
     if workspace_id is not None:
         visit(session, workspace_id)
     last = before or FailedCursor(run(session, NOW).scalar_one() + MARGIN, LAST_ID)
@@ -79,6 +83,12 @@ def failed_jobs(
     jobs = _jobs(session, [(row[0], row[1]) for row in page])
     following = FailedCursor(page[-1][2], page[-1][1]) if len(found) > limit else None
     return FailedPage(jobs, following)
+
+
+def _problems_of(before: FailedCursor) -> Iterator[Problem]:
+    """It may have come from outside, and is a tuple of two."""
+    if problem := moment_problem("ended_at", before.ended_at) or id_problem(before.job_id):
+        yield Problem("/before", problem)
 
 
 def _find(

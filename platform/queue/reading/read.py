@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, func, select, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased, defer
 
-from jobplatform.errors import InvalidJobError, Problem
 from jobplatform.models import CHECKPOINT_PART, Job, JobAttempt, JobStep, QueueRow, Status, visit
-from jobplatform.queue.allowed import moment_problem
-from jobplatform.queue.callers import read_ids, read_list, reads_ids
-from jobplatform.queue.safe_json import text_problem
+from jobplatform.queue.callers import checks_arguments
 
 #: Bytes of payloads, results and errors after which a page of jobs is full: all of it is in memory, several times.
 LARGEST_PAGE: Final = 1 << 20
@@ -28,7 +25,7 @@ class JobsPage(NamedTuple):
     more: bool
 
 
-@reads_ids()
+@checks_arguments()
 def get_job(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
     """A job of this workspace as it is now, or None."""
     visit(session, workspace_id)
@@ -61,10 +58,9 @@ _FILTERS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "created_after": lambda moment: Job.created_at > moment,
     "created_before": lambda moment: Job.created_at < moment,
 }
-_IDS = ("before", "parent_id", "batch_id")
 
 
-@reads_ids()
+@checks_arguments()
 def list_jobs(
     session: Session,
     workspace_id: uuid.UUID,
@@ -85,7 +81,7 @@ def list_jobs(
     return session.scalars(statement, execution_options={"populate_existing": True}).all()
 
 
-@reads_ids()
+@checks_arguments()
 def page_jobs(session: Session, workspace_id: uuid.UUID, *, limit: int, **filters: Unpack[JobFilters]) -> JobsPage:
     """What :func:`list_jobs` finds with these filters, and fewer of them where they are large.
 
@@ -123,33 +119,20 @@ def _size() -> ColumnElement[int]:
 def _newest(workspace_id: uuid.UUID, limit: int, filters: JobFilters) -> Select[Any]:
     if unknown := filters.keys() - _FILTERS.keys():
         raise TypeError(f"jobs cannot be filtered by {', '.join(sorted(unknown))}, only by {', '.join(_FILTERS)}")
-    if problems := list(_problems_of(filters)):
-        raise InvalidJobError(problems)
-    wanted = read_ids({name: value for name, value in filters.items() if value is not None}, _IDS)
     statement = select(Job).where(Job.workspace_id == workspace_id).order_by(Job.id.desc()).limit(limit)
+    wanted = {name: value for name, value in filters.items() if value is not None}
     return statement.where(*(_FILTERS[name](value) for name, value in wanted.items()))
 
 
-def _problems_of(filters: JobFilters) -> Iterator[Problem]:
-    said: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-    for name in ("task", "queue"):
-        if name in said and (problem := text_problem(said[name])):
-            yield Problem(f"/{name}", problem)
-    for name, path in (("created_after", "/createdAfter"), ("created_before", "/createdBefore")):
-        if name in said and (problem := moment_problem(name, said[name])):
-            yield Problem(path, problem)
-
-
-@reads_ids()
+@checks_arguments()
 def statuses_of(session: Session, workspace_id: uuid.UUID, job_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """The status of each of these jobs of a workspace; what there is not is missing."""
     visit(session, workspace_id)
-    wanted = read_list("job_ids", job_ids)
-    statement = select(Job.id, Job.status).where(Job.workspace_id == workspace_id, Job.id.in_(wanted))
+    statement = select(Job.id, Job.status).where(Job.workspace_id == workspace_id, Job.id.in_(job_ids))
     return {job_id: str(status) for job_id, status in session.execute(statement)}
 
 
-@reads_ids()
+@checks_arguments()
 def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) -> Sequence[JobAttempt]:
     """The attempts of a job that did not simply succeed, first to last."""
     visit(session, workspace_id)
@@ -161,7 +144,7 @@ def list_attempts(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID) 
     return session.scalars(statement).all()
 
 
-@reads_ids()
+@checks_arguments()
 def list_steps(
     session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, largest: int | None = None, parts: bool = False
 ) -> Sequence[JobStep]:

@@ -32,6 +32,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.models import Role, Status, confine_connection, take_part
 from jobplatform.queue.by_hand.from_step import done_before
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.claim import ClaimedJob
 from jobplatform.queue.reading.read import get_job, list_steps
 from jobplatform.queue.run.execute import Ended, decode_payload, execute
@@ -82,6 +83,7 @@ class Replayed(NamedTuple):
     result: str | None
 
 
+@checks_arguments()
 def read_snapshot(
     session: Session, workspace_id: UUID, job_id: UUID, *, from_step: str | None = None, no_steps: bool = False
 ) -> Snapshot | None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.schedules.conditions import require_what_is_named, take_name
 from jobplatform.queue.schedules.find import time_now
 from jobplatform.queue.schedules.plan import Plan, plan_of
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from jobplatform.queue.tasks.task import Task
 
 
+@checks_arguments(InvalidScheduleError)
 def change_schedule(session: Session, schedule: Schedule, task: Task[Any, Any], **changes: Any) -> Schedule:
     """Change fields of a schedule's :class:`Plan`; what is not named stays. A new rule counts from now on.
 

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import PLATFORM_WORKSPACE, Schedule, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.schedules.conditions import require_what_is_named, take_place
 from jobplatform.queue.schedules.plan import Plan
 from jobplatform.queue.schedules.recurrence import Rule
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobplatform.queue.tasks.task import Task
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 def create_schedule(
     session: Session,
     task: Task[Any, Any],
@@ -40,8 +40,8 @@ def create_schedule(
     :class:`ScheduleNameTakenError`, :class:`TooManySchedulesError` or :class:`KeyMissingError`; none of them has
     written anything.
     """
-    visit(session, workspace_id)
     columns = Plan(rule=rule, **options).columns(task, workspace_id)
+    visit(session, workspace_id)
     require_what_is_named(session, task, workspace_id, columns["payload"])
     schedule_id = uuid7()
     if task.options.encrypted or is_encrypting(session, workspace_id):

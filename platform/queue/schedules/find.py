@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick, clock, visit
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.seal import close
 from jobplatform.queue.silent import lease_seconds
 from jobplatform.queue.snapshot import says_what_it_cannot_see
@@ -39,7 +39,7 @@ where w.dead_at is null and w.heartbeat_at >= jobplatform.clock() - make_interva
 """
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 @says_what_it_cannot_see
 def find_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.UUID) -> Schedule | None:
     """A schedule of this workspace, locked: nobody does its ticks, or changes it, until the transaction's end."""
@@ -48,14 +48,14 @@ def find_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.U
     return session.scalars(statement.with_for_update(), execution_options={"populate_existing": True}).one_or_none()
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 def get_schedule(session: Session, workspace_id: uuid.UUID, schedule_id: uuid.UUID) -> Schedule | None:
     """A schedule of this workspace, to look at."""
     visit(session, workspace_id)
     return session.get(Schedule, (workspace_id, schedule_id), populate_existing=True)
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 def find_schedule_named(session: Session, workspace_id: uuid.UUID, name: str) -> Schedule | None:
     """The schedule of this workspace that has the name."""
     visit(session, workspace_id)
@@ -63,7 +63,7 @@ def find_schedule_named(session: Session, workspace_id: uuid.UUID, name: str) ->
     return session.scalars(statement, execution_options={"populate_existing": True}).one_or_none()
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 def list_schedules(
     session: Session, workspace_id: uuid.UUID, *, limit: int = 20, after: uuid.UUID | None = None
 ) -> Sequence[Schedule]:
@@ -73,7 +73,7 @@ def list_schedules(
     return session.scalars(statement.order_by(Schedule.id).limit(limit)).all()
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 def list_ticks(
     session: Session,
     workspace_id: uuid.UUID,
@@ -92,12 +92,14 @@ def list_ticks(
     return session.scalars(statement.order_by(ScheduleTick.tick_at.desc()).limit(limit)).all()
 
 
+@checks_arguments(InvalidScheduleError)
 def last_ticks(session: Session, workspace_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ScheduleTick]:
     """The newest tick of each of these schedules that has one, by schedule."""
     found = run(session, LAST_TICKS, workspace_id=workspace_id, ids=array(ids))
     return {row.schedule_id: ScheduleTick(**row._mapping) for row in found}
 
 
+@checks_arguments(InvalidScheduleError)
 def shown_payload(session: Session, schedule: Schedule, *, to_reader: bool = True) -> Any:
     """The payload for whoever looks at a schedule: a sealed one is opened, or closed to those who may not see it."""
     return reveal_value(session, schedule.workspace_id, None, "payload", schedule.payload, to_reader=to_reader)

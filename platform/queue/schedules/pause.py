@@ -6,12 +6,12 @@ from sqlalchemy.orm import Session
 
 from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.schedules.find import time_now
 from jobplatform.queue.schedules.row import await_next
 
 
-@reads_ids(InvalidScheduleError)
+@checks_arguments(InvalidScheduleError)
 def pause_schedule(session: Session, schedule: Schedule, *, actor: str) -> bool:
     """Have no more ticks of it done, until it is resumed; says whether that is new. What was enqueued stays."""
     if schedule.paused_at is not None:
@@ -22,6 +22,7 @@ def pause_schedule(session: Session, schedule: Schedule, *, actor: str) -> bool:
     return True
 
 
+@checks_arguments(InvalidScheduleError)
 def resume_schedule(session: Session, schedule: Schedule) -> bool:
     """Have its ticks done again, from now on: what was to be during the pause is not caught up with.
 

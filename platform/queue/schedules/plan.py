@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobplatform.errors import InvalidPayloadError, InvalidScheduleError, Problem, refuse
 from jobplatform.models import PLATFORM_WORKSPACE, CatchUp, Overlap, Schedule
-from jobplatform.queue.allowed import duration_problem
-from jobplatform.queue.safe_json import strict_json, text_problem
+from jobplatform.queue.kinds import kinds_of, problems_of_fields
+from jobplatform.queue.safe_json import strict_json
 from jobplatform.queue.schedules.recurrence import Rule
 from jobplatform.queue.schedules.row import rule_columns, rule_of
 from jobplatform.queue.seal import MARK
@@ -72,6 +72,7 @@ class Plan:
 
     def columns(self, task: Task[Any, Any], workspace_id: uuid.UUID) -> dict[str, Any]:
         """The columns of a row, all of it checked. Raises :class:`InvalidScheduleError` or :class:`InvalidJobError`."""
+        refuse(InvalidScheduleError, problems_of_fields(self, _KINDS))
         refuse(InvalidScheduleError, self._problems(task, workspace_id))
         # The task's own functions name guard and resource, for this payload; a worker's own process has no such code.
         job: NewJob = task.new_job(self.payload, workspace_id=workspace_id, **self.job_options())
@@ -122,6 +123,10 @@ class Plan:
         ]
 
 
+#: What each field of a plan has to be.
+_KINDS: Final = kinds_of(Plan.__annotations__, globals())
+
+
 def plan_of(schedule: Schedule, rule: Rule | None = None) -> Plan:
     """What a row was asked for. With the ``rule`` that it is to have, its own is not read: that may be unknown here."""
     return Plan(
@@ -154,13 +159,10 @@ def _storable(payload: Any) -> Any:
 def _name_problem(name: str | None) -> Problem | None:
     if name is None:
         return None
-    problem = text_problem(name) if 1 <= len(name) <= LONGEST_NAME else f"must be 1 to {LONGEST_NAME} characters"
-    return Problem("/name", problem) if problem else None
+    return None if 1 <= len(name) <= LONGEST_NAME else Problem("/name", f"must be 1 to {LONGEST_NAME} characters")
 
 
 def _spread_problem(spread: datetime.timedelta | None) -> Problem | None:
-    if spread is not None and (problem := duration_problem("spread", spread)):
-        return Problem("/spreadMs", problem)
     if spread is None or datetime.timedelta(0) <= spread <= LONGEST_SPREAD:
         return None
     return Problem("/spreadMs", "must be from 0 to 24 hours")

@@ -7,13 +7,16 @@ import itertools
 from dataclasses import replace
 from typing import Final
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.schedules.recurrence import Every, Once, Rule, ticks_after
 from jobplatform.queue.schedules.row import offset_of, rule_of
 
 MOST_PREVIEWED: Final = 100
 
 
+@checks_arguments(InvalidScheduleError)
 def preview(
     schedule: Schedule, *, count: int = 5, after: datetime.datetime
 ) -> list[tuple[datetime.datetime, datetime.datetime]]:
@@ -27,6 +30,7 @@ def preview(
     return [(tick, tick + offset) for tick in itertools.islice(ticks_after(rule, after - offset), count)]
 
 
+@checks_arguments(InvalidScheduleError)
 def preview_rule(rule: Rule, *, count: int = 5, after: datetime.datetime) -> list[datetime.datetime]:
     """The ticks of a schedule that does not exist yet, if it were made at this moment."""
     if isinstance(rule, Once):

@@ -320,6 +320,4 @@ def _zone_problem(name: str) -> Problem | None:
 def _moment_problem(moment: datetime.datetime, path: str) -> Problem | None:
     if problem := moment_problem("at" if path == "/runAt" else "anchor", moment):
         return Problem(path, problem)
-    if moment.tzinfo is None:
-        return Problem(path, "must have a time zone")
     return None if EARLIEST <= moment <= LATEST else Problem(path, "must be between 1970 and 2100")

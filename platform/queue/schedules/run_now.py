@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidScheduleError
 from jobplatform.models import Schedule, ScheduleTick
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.schedules.find import time_now
 from jobplatform.queue.schedules.plan import plan_of
 from jobplatform.queue.schedules.row import outcome_of, request_id_of
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _NOBODY = uuid.UUID(int=0)
 
 
+@checks_arguments(InvalidScheduleError)
 def run_schedule_now(session: Session, schedule: Schedule, task: Task[Any, Any]) -> ScheduleTick:
     """Enqueue what a tick would, besides the ticks of its rule; paused or not. The answer says what came of it.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from jobplatform.models import State, Status
-from jobplatform.queue.callers import reads_ids
+from jobplatform.queue.callers import checks_arguments
 from jobplatform.queue.why.blockers import (
     Blocker,
     JobsAhead,
@@ -75,7 +75,7 @@ class Why:
     estimated_start_at: datetime.datetime | None = None
 
 
-@reads_ids()
+@checks_arguments()
 def why_waiting(session: Session, workspace_id: uuid.UUID, job_id: uuid.UUID, *, tells_all: bool = True) -> Why | None:
     """Why a job of this workspace is not running; None when the workspace has no such job.
 
