@@ -13,7 +13,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from jobplatform.errors import InvalidConnectionError
 from jobplatform.models import Record, visit
+from jobplatform.queue.callers import checks_arguments
 
 #: Bytes of records, as they are stored, after which a page ends. One record is always shown.
 LARGEST_PAGE = 4 * 1024 * 1024
@@ -45,6 +47,7 @@ class Records(NamedTuple):
     next: RecordPlace | None
 
 
+@checks_arguments(InvalidConnectionError)
 def list_records(
     session: Session,
     workspace_id: UUID,
@@ -78,6 +81,7 @@ def list_records(
     return _page(session, statement.order_by(*order).limit(most), order, limit)
 
 
+@checks_arguments(InvalidConnectionError)
 def get_record(
     session: Session, workspace_id: UUID, connection_id: UUID, stream: str, external_id: str
 ) -> RecordSeen | None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.connectors import RecordPlace, get_record, list_records
 from jobplatform.connectors.records import LARGEST_PAGE
+from jobplatform.errors import InvalidConnectionError
 from jobplatform.models import Record
 from tests.queue.plans import explain
 
@@ -52,6 +53,24 @@ def walk(session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, **
         if page.next is None:
             return found
         after = page.next
+
+
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        ({"updated_since": NEW_YEAR.replace(tzinfo=None)}, "/updatedSince"),
+        ({"stream": "a\0b"}, "/stream"),
+        ({"include_deleted": "no"}, "/includeDeleted"),
+        ({"after": "a/1"}, "/after"),
+    ],
+)
+def test_records_are_not_asked_for_by_what_is_none(
+    session: Session, workspace_id: uuid.UUID, connection_id: uuid.UUID, said: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(InvalidConnectionError) as refused:
+        list_records(session, workspace_id, connection_id, **said)
+
+    assert [problem.path for problem in refused.value.problems] == [path]
 
 
 def test_records_are_listed_by_stream_and_id_without_the_deleted(
