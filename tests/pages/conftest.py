@@ -114,7 +114,7 @@ class Visitor:
 def notice_of(page: TestResponse) -> str:
     """What was done, or why not, as the page says it."""
     html = page.text
-    start = html.find('role="status"')
+    start = html.find('class="notice told')
     return " ".join("".join(Forms(html[start:].split(">", 1)[1].split("</p>")[0]).words).split()) if start >= 0 else ""
 
 

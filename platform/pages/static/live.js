@@ -1,12 +1,15 @@
 // Pages that stay up to date: the same page is fetched again, and its live parts take the place of the old ones.
 //
 // Nothing is replaced under somebody's hands: not where they type or press, not where text or rows are selected. What is
-// unfolded stays unfolded, what was typed stays typed, the focus stays on what it was on, and whoever wants none of this
-// pauses it. What is not there any more goes, and a page that cannot be fetched says so.
+// unfolded stays unfolded, what was typed stays typed, the focus stays on what it was on and what is read where it was,
+// and whoever wants none of this pauses it. What is not there any more goes, and a page that cannot be fetched says so.
+// Aloud is said what a part has in `data-say`, when that is another than before: how a job stands, and not each line.
 //
 // A stream says when something has happened (`data-stream`). A list looks no more often than every `data-live` seconds
 // however much happens, and now and then if nothing does: some of what it shows is only time that passes. Where there is
 // no stream to be had it looks every `data-live` seconds.
+import { sayAloud } from "./aloud.js";
+import { finder } from "./places.js";
 import { say } from "./rows.js";
 import { sayAll } from "./times.js";
 
@@ -110,6 +113,7 @@ function tryAgain(main, state) {
 }
 
 function adopt(main, fresh, state) {
+  const hold = viewHolder(main);
   for (const old of main.querySelectorAll("[data-live-part]")) {
     const next = fresh.getElementById(old.id);
     if (inUse(old)) continue;
@@ -123,6 +127,7 @@ function adopt(main, fresh, state) {
   for (const part of unknown) insert(main, fresh, document.importNode(part, true), part);
   sayAll(main);
   say();
+  hold();
 }
 
 function insert(main, fresh, part, model) {
@@ -168,10 +173,10 @@ function end(main, state, words = "") {
   main.querySelector(".live-bar")?.remove();
   if (!words) return;
   const notice = document.createElement("p");
-  notice.className = "notice warn";
-  notice.setAttribute("role", "status");
+  notice.className = "notice told warn";
   notice.textContent = words;
   main.prepend(notice);
+  sayAloud(words);
 }
 
 // What a mouse or a finger is on just now: an element that is replaced between down and up is not clicked.
@@ -221,55 +226,48 @@ function replace(old, fresh) {
     const same = fresh.querySelector(`#${CSS.escape(unfolded.id)}`);
     if (same) same.open = unfolded.open;
   }
-  const tails = [...old.querySelectorAll("[data-tail]")].map((tail) => ({
-    top: tail.scrollTop,
-    atEnd: tail.scrollHeight - tail.scrollTop - tail.clientHeight < 8,
-  }));
-  const left = old.scrollLeft;
+  const scroll = scroller(old);
   old.replaceWith(fresh);
-  fresh.scrollLeft = left;
-  fresh.querySelectorAll("[data-tail]").forEach((tail, at) => {
-    tail.scrollTop = !tails[at] || tails[at].atEnd ? tail.scrollHeight : tails[at].top;
-  });
+  scroll(fresh);
   if (find) focusOn(find(fresh) ?? fresh, fresh);
+  if (fresh.dataset.say !== old.dataset.say) sayAloud(fresh.dataset.say);
+}
+
+// Boxes that scroll are where they were. Where the end is read, that is the new end.
+function scroller(old) {
+  const places = [old, ...old.querySelectorAll("[tabindex='0']")].map((box) => ({
+    find: finder(box, old),
+    top: box.scrollTop,
+    left: box.scrollLeft,
+    follows: box.matches("[data-tail]") && box.scrollHeight - box.scrollTop - box.clientHeight < 8,
+  }));
+  return (fresh) => {
+    for (const tail of fresh.querySelectorAll("[data-tail]")) tail.scrollTop = tail.scrollHeight;
+    for (const { find, top, left, follows } of places) if (!follows) find(fresh)?.scrollTo(left, top);
+  };
+}
+
+// What is read stays where it is in the window, however much comes in above it. At the top that is what is new.
+function viewHolder(main) {
+  const inView = scrollY ? [...main.querySelectorAll("a[href], button, summary, h2[id]")].filter(isInView) : [];
+  const places = inView.map((one) => ({ find: finder(one, main), top: one.getBoundingClientRect().top }));
+  return () => {
+    for (const { find, top } of places) {
+      const same = find(main);
+      if (same) return scrollBy({ top: same.getBoundingClientRect().top - top, behavior: "instant" });
+    }
+  };
+}
+
+function isInView(element) {
+  const { top, bottom, height } = element.getBoundingClientRect();
+  return height > 0 && top >= 0 && bottom <= innerHeight;
 }
 
 // Where what somebody was on is gone, they are in the part in which it was.
 function focusOn(element, part) {
   if (element === part && part.tabIndex < 0) part.tabIndex = -1;
   element.focus({ preventScroll: true });
-}
-
-// How the same element is found again in the new part: in the same row, where there are several like it.
-function finder(element, part) {
-  if (element === part) return (fresh) => fresh;
-  const alike = selectorOf(element);
-  if (!alike) return () => null;
-  const row = rowOf(element);
-  return (fresh) => {
-    const found = [...fresh.querySelectorAll(alike)];
-    return found.length > 1 ? found.find((one) => rowOf(one) === row) : found[0];
-  };
-}
-
-function selectorOf(element) {
-  if (element.id) return `#${CSS.escape(element.id)}`;
-  const name = element.getAttribute("name");
-  if (name) return `[name="${CSS.escape(name)}"][value="${CSS.escape(element.getAttribute("value") ?? "")}"]`;
-  const link = element.getAttribute("href");
-  if (link) return `a[href="${CSS.escape(link)}"]`;
-  const summary = element.matches("summary") && element.closest("details[id]");
-  if (summary) return `#${CSS.escape(summary.id)} > summary`;
-  const form = element.matches("button") && element.closest("form[action]");
-  if (form) return `form[action="${CSS.escape(form.getAttribute("action"))}"] button`;
-  const label = element.getAttribute("aria-label");
-  return label ? `[aria-label="${CSS.escape(label)}"]` : null;
-}
-
-// By what a row is about: its first link, or its first word.
-function rowOf(element) {
-  const first = element.closest("tr, li, article, section")?.querySelector("a[href], .strong, h2");
-  return first?.getAttribute("href") ?? first?.textContent;
 }
 
 function makeSwitch(state, changed) {
@@ -298,6 +296,7 @@ function makeSwitch(state, changed) {
 }
 
 function sayTrouble(state, trouble) {
+  if (trouble && !state.trouble) sayAloud("This page could not be updated. It is tried again.");
   state.trouble = trouble;
   state.show();
 }

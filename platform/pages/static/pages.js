@@ -1,5 +1,6 @@
 // What the pages do beyond links and forms. Everything works without it; with it, pages stay up to date by themselves.
 import { follow } from "./live.js";
+import { comeBack, leaveFrom } from "./returning.js";
 import { pickRows } from "./rows.js";
 import { keepTimes } from "./times.js";
 
@@ -13,6 +14,7 @@ document.addEventListener("submit", (event) => {
     event.preventDefault();
     return;
   }
+  if (form.method === "post" || form.querySelector("[data-submits]")) leaveFrom(form, event.submitter);
   if (form.method !== "post") return;
   sent.add(form);
   setTimeout(() => sent.delete(form), IMPATIENT);
@@ -29,6 +31,12 @@ document.addEventListener("keydown", (event) => {
   open.open = false;
   open.querySelector("summary").focus();
 });
+
+const main = document.querySelector("main");
+keepTimes();
+pickRows();
+comeBack(main);
+
 // A form that comes back says what is wrong with it where somebody looks: it may stand far down its page.
 const wrong = document.querySelector("main form [aria-invalid=true]") ?? document.querySelector("main form .notice.refused");
 if (wrong?.matches(".notice")) wrong.scrollIntoView({ block: "center" });
@@ -41,7 +49,5 @@ const menu = document.querySelector(".menu");
 const here = menu?.querySelector("[aria-current]");
 if (here) menu.scrollLeft = here.offsetLeft - menu.offsetLeft - (menu.clientWidth - here.offsetWidth) / 2;
 
-keepTimes();
-pickRows();
-follow(document.querySelector("main"));
+follow(main);
 for (const tail of document.querySelectorAll("[data-tail]")) tail.scrollTop = tail.scrollHeight;
