@@ -53,6 +53,9 @@
     const scrolls = /auto|scroll/.test(getComputedStyle(box).overflowX) && box.scrollWidth > box.clientWidth + 1;
     if (scrolls && seen(box) && !box.closest(".numbers")) found.push(`it scrolls sideways on a phone: ${what(box)}`);
   }
+  for (const value of all("tbody :is(td, th), .log .line > *")) {
+    if (getComputedStyle(value).display === "none") found.push(`it is left out on this screen: ${what(value)}`);
+  }
   // There a value stands below the name of its column, which its cell says.
   for (const cell of all("table.list:not(.numbers *) tbody td:not([colspan], .do, .pick, .main, :first-child)")) {
     const heading = cell.closest("table").querySelectorAll("thead th")[cell.cellIndex]?.textContent;
