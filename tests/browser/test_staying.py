@@ -141,3 +141,36 @@ def test_whoever_listens_is_told_how_a_job_ends_and_not_each_of_its_lines(
     live = "[...document.querySelectorAll('[role=log], [aria-live], [role=status]')].map((one) => one.id)"
     assert [page.evaluate(live), portal.evaluate(live)] == [["said"], ["said"]]
     portal.context.close()
+
+
+def test_whoever_prints_a_page_has_all_of_it_and_nothing_to_press_on_white_paper(stage: Stage) -> None:
+    workspace_id = stage.workspace("The Printers")
+    payload = {"pages": 1, "pause": 0, "numbers": list(range(100))}
+    job_id = stage.enqueue("sync", payload, workspace_id=workspace_id, delay=datetime.timedelta(hours=1))
+    page = stage.page(color_scheme="dark")
+    page.context.add_cookies([{"name": "jobplatform_theme", "value": "dark", "url": stage.url}])
+    page.goto(f"{stage.url}/jobs/{workspace_id}/{job_id}")
+    cut = "[...document.querySelectorAll('.code')].filter((one) => one.scrollHeight > one.clientHeight + 1).length"
+    buttons = "[...document.querySelectorAll('.button')].filter((one) => one.checkVisibility()).length"
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(14, 19, 26)"
+    assert page.evaluate(cut) == 1
+
+    page.emulate_media(media="print")
+
+    assert page.evaluate(ground) == "rgb(245, 246, 248)"
+    assert page.evaluate(cut) == 0
+    assert page.evaluate(buttons) == 0
+    page.context.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_whoever_has_no_scripts_is_told_that_a_page_stands_still(stage: Stage, scripts: bool) -> None:
+    page = stage.page(java_script_enabled=scripts)
+    words = "text=Without scripts this page stays as it is now"
+    page.goto(stage.url + "/queues")
+    assert page.is_visible(words) is not scripts
+
+    page.goto(stage.url + "/audit")
+    assert page.locator(words).count() == 0
+    page.context.close()

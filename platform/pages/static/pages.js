@@ -42,7 +42,7 @@ const wrong = document.querySelector("main form [aria-invalid=true]") ?? documen
 if (wrong?.matches(".notice")) wrong.scrollIntoView({ block: "center" });
 else wrong?.focus();
 
-for (const button of document.querySelectorAll("[data-without-script]")) button.hidden = true;
+for (const one of document.querySelectorAll("[data-without-script]")) one.hidden = true;
 
 // Where the menu is a row that is wider than the window, the page one is on is in sight.
 const menu = document.querySelector(".menu");
