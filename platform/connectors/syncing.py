@@ -87,7 +87,7 @@ def run_sync(
     """
     connections = _choose_connections(job, connector_type, connection_id)
     if not connections:
-        return Skip("this workspace has no such connection to sync")
+        return Skip(_nothing_to_sync(connector_type, connection_id))
     names = _names_of(job, connections)
     attention = _attention_of(job, connections)
     if job.checkpoint_state is None and all(attention.values()):
@@ -97,6 +97,12 @@ def run_sync(
     for connection in sync.in_turn():
         sync.pull_connection(connection)
     return sync.end()
+
+
+def _nothing_to_sync(connector_type: str | None, connection_id: UUID | None) -> str:
+    if connection_id is not None:
+        return "this workspace has no such connection to sync"
+    return f"this workspace has no connection {f'of the type {connector_type} ' if connector_type else ''}to sync"
 
 
 def _choose_connections(

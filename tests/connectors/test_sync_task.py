@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from jobplatform.connectors import SyncPayload, create_connection, sync, tasks
 from jobplatform.errors import InvalidPayloadError, Problem
-from jobplatform.models import JobRecord, Role, ScheduleTick, confine, make_engine
+from jobplatform.models import Connection, JobRecord, Role, ScheduleTick, confine, make_engine
 from jobplatform.queue import (
     Every,
     NewJob,
@@ -190,6 +190,19 @@ def test_syncs_of_several_workspaces_among_other_jobs_are_told_by_their_jobs(
 
     assert (refused.value.problems, refused.value.job_ids) == ((NOT_THERE,), (theirs.id,))
     assert [answer.created for answer in tasks.enqueue_many(session, [other, mine])] == [True, True]
+
+
+def test_a_sync_of_a_type_that_there_is_not_is_refused_with_the_nearest(
+    session: Session, workspace_id: uuid.UUID, connected: uuid.UUID
+) -> None:
+    with pytest.raises(InvalidPayloadError) as refused:
+        sync.enqueue(session, {"connectorType": "hubspoot"}, workspace_id=workspace_id)
+
+    words = "there is no connector type 'hubspoot'; did you mean 'hubspot'?"
+    assert refused.value.problems == (Problem("/connectorType", words),)
+    # One of which there are connections is known to another process, such as the worker.
+    session.get_one(Connection, (workspace_id, connected)).connector_type = "hubspoot"
+    assert sync.enqueue(session, {"connectorType": "hubspoot"}, workspace_id=workspace_id).created
 
 
 def test_a_sync_that_an_application_declares_itself_is_looked_at_like_ours(
