@@ -104,7 +104,7 @@ class _Careless(syncing._Sync):
 def careless(job: RunningJob, payload: dict[str, Any]) -> Any:
     """What the checker has to find."""
     connections = syncing._choose_connections(job, None, None)
-    sync = _Careless(job, connections, "initial", False)
+    sync = _Careless(job, connections, syncing._names_of(job, connections), "initial", False)
     sync.begin(None)
     for connection in connections:
         sync.pull_connection(connection)
